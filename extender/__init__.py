@@ -1,0 +1,1 @@
+"""Tangram's scheduler extender: decides which node, GPU and memory slices a VM gets."""

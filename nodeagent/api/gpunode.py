@@ -1,0 +1,228 @@
+"""The GpuNode object: its spec is the plan, its status is the inventory.
+
+``gpunodes.tangram.dev/v1alpha1``, cluster-scoped, named like its Node. Only the extender writes
+the plan, only that node's agent writes the inventory. Fields are omitted where they equal their
+default, for the object is written four times in each VM's life and read by every replica.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from nodeagent.api import keys
+from nodeagent.api.geometry import Geometry, Placement
+
+
+class _Wire(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How every value of this module looks as JSON."""
+
+
+class PodRef(_Wire, frozen=True):
+    """The pod an assignment belongs to; the UID tells a pod from its successor of the same name."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class OwnerRef(_Wire, frozen=True):
+    """What a pod stands for, such as a VirtualMachineInstance: kept when the pod is replaced."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Assignment(_Wire, frozen=True):
+    """One GPU instance promised: a *reservation* for its owner while it has no pod.
+
+    ``gpu`` is the GPU's UUID; ``start`` and ``size`` are memory slices; ``since`` is RFC 3339 UTC,
+    for people and for the order in which equal claims are served, never for expiry. ``seat`` is
+    the place within an instance that several vGPUs share; there is one today.
+    """
+
+    id: str
+    gpu: str
+    profile_id: int
+    start: int
+    size: int
+    resource: str
+    since: str
+    pod: PodRef | None = None
+    owner: OwnerRef | None = None
+    seat: int = 0
+
+    @property
+    def placement(self) -> Placement:
+        """Where on its GPU the instance sits."""
+        return Placement(self.start, self.size)
+
+
+class Plan(_Wire, frozen=True):
+    """The spec of a GpuNode: what should be."""
+
+    assignments: tuple[Assignment, ...] = ()
+
+
+class Mode(StrEnum):
+    """How a node hands GPU instances out; one per node, since a vGPU host serves no containers."""
+
+    CONTAINER = "container"
+    VGPU_MDEV = "vgpu-mdev"
+    VGPU_VFIO = "vgpu-vfio"
+    HARVESTER = "harvester"
+
+
+class Layout(StrEnum):
+    """Whether the agent creates instances on a GPU, or hands out those it finds."""
+
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+
+
+class VgpuType(_Wire, frozen=True):
+    """A MIG-backed vGPU type as the driver names it, and the one profile that backs it."""
+
+    name: str
+    profile_id: int
+    max_per_instance: int = 1
+
+
+class Instance(_Wire, frozen=True):
+    """A GPU instance that exists; ``assignment`` is what it was made for, "" if not by us."""
+
+    gi_id: int
+    profile_id: int
+    start: int
+    size: int
+    assignment: str = ""
+
+    @property
+    def placement(self) -> Placement:
+        """Where on its GPU the instance sits."""
+        return Placement(self.start, self.size)
+
+
+class Gpu(_Wire, frozen=True):
+    """One physical GPU. ``geometry`` and ``vgpu_types`` are content hashes into the inventory.
+
+    ``unhealthy`` is why nothing new may be placed here, "" when healthy.
+    """
+
+    uuid: str
+    pci_address: str
+    model: str
+    geometry: str
+    vgpu_types: str = ""
+    numa_node: int = -1
+    mig_enabled: bool = True
+    layout: Layout = Layout.DYNAMIC
+    unhealthy: str = ""
+    instances: tuple[Instance, ...] = ()
+
+
+class Realized(_Wire, frozen=True):
+    """An assignment whose instance exists, and the device slot the kubelet will hand out for it."""
+
+    id: str
+    slot: str
+
+
+class Failed(_Wire, frozen=True):
+    """An assignment the agent cannot realize; ``reason`` names the driver's call and error."""
+
+    id: str
+    reason: str
+
+
+class Summary(_Wire, frozen=True):
+    """The inventory at a glance, for ``kubectl get gpunodes``; slices are memory slices."""
+
+    gpus: int = 0
+    free_slices: int = 0
+    total_slices: int = 0
+    largest_placeable: str = ""
+
+
+class Condition(_Wire, frozen=True):
+    """A Kubernetes condition, as far as Tangram sets it."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    last_transition_time: str = ""
+
+
+class Inventory(_Wire, frozen=True):
+    """The status of a GpuNode: what is.
+
+    ``boot_id`` changes with the node's boot, ``agent_epoch`` with the agent's process and
+    ``sequence`` with each report. ``observed_generation`` is the newest plan taken account of.
+    """
+
+    boot_id: str = ""
+    agent_epoch: str = ""
+    sequence: int = 0
+    observed_generation: int = 0
+    driver: str = ""
+    mode: Mode = Mode.CONTAINER
+    simulated: bool = False
+    summary: Summary = Summary()
+    geometries: dict[str, Geometry] = {}
+    vgpu_types: dict[str, tuple[VgpuType, ...]] = {}
+    gpus: tuple[Gpu, ...] = ()
+    realized: tuple[Realized, ...] = ()
+    failed: tuple[Failed, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class Metadata(_Wire, frozen=True):
+    """As much of an object's metadata as decisions need."""
+
+    name: str
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    deletion_timestamp: str = ""
+
+
+class GpuNode(_Wire, frozen=True):
+    """One node's plan and inventory."""
+
+    metadata: Metadata
+    spec: Plan = Plan()
+    status: Inventory = Inventory()
+    api_version: str = keys.API_VERSION
+    kind: str = keys.GPU_NODE_KIND
+
+    @property
+    def name(self) -> str:
+        """The name of the Node this is about."""
+        return self.metadata.name
+
+
+class Decision(_Wire, frozen=True):
+    """What was decided for one device of a pod, as its annotation tells it."""
+
+    id: str
+    gpu: str
+    profile: str
+    profile_id: int
+    start: int
+    size: int
+    resource: str
+
+
+def decode(raw: bytes) -> GpuNode:
+    """Read a GpuNode from JSON.
+
+    Raises:
+        msgspec.ValidationError: with the path of the offending field.
+    """
+    return _DECODER.decode(raw)
+
+
+_DECODER = msgspec.json.Decoder(GpuNode)

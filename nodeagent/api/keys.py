@@ -1,0 +1,39 @@
+"""Every name Tangram puts on an API object or asks the API server for, once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "tangram.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+GPU_NODE_KIND: Final = "GpuNode"
+GPU_NODE_PLURAL: Final = "gpunodes"
+
+SYSTEM_NAMESPACE: Final = "tangram-system"
+"""Where Tangram itself runs and where the agents' Leases live."""
+
+LEASE_PREFIX: Final = "tangram-agent-"
+"""The Lease of the agent on Node ``n`` is ``tangram-agent-n``."""
+
+MANAGED_LABEL: Final = "tangram.dev/managed"
+"""Label on every pod that asks for a GPU instance; the extender's pod watch selects it."""
+
+AGENT_LABEL: Final = "tangram.dev/agent"
+"""Label on every agent's Lease; the extender's Lease watch selects it."""
+
+DECISION_ANNOTATION: Final = "tangram.dev/decision"
+"""On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
+
+WAKE_ANNOTATION: Final = "tangram.dev/room-appeared"
+"""On the extender's own pod: changed whenever room appears for a pod that was refused.
+
+A change of an assigned pod is one of the events upon which kube-scheduler retries rejected pods.
+"""
+
+RESOURCE_DOMAIN: Final = "nvidia.com/"
+
+
+def lease_name(node: str) -> str:
+    """Return the name of the Lease by which the agent on *node* shows that it lives."""
+    return LEASE_PREFIX + node

@@ -1,0 +1,175 @@
+"""What can be asked of an API server, and how it fails.
+
+::
+
+    ApiError
+    ├── NotFound        404
+    ├── Conflict        409: a binding's or update's precondition does not hold; a name is taken
+    ├── Invalid         422: the object is malformed, or a JSON Patch's ``test`` failed
+    ├── Gone            410: a watch or a list's continuation starts too far back
+    ├── Throttled       429: try again after ``retry_after`` seconds
+    ├── Refused         any other 4xx
+    └── Unavailable     5xx, no connection, or no answer in time: the outcome of a write is unknown
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+
+class ApiError(Exception):
+    """The API server did not do what was asked."""
+
+    def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
+
+class NotFound(ApiError):
+    """The object does not exist."""
+
+
+class Conflict(ApiError):
+    """A precondition does not hold, or the name is taken."""
+
+
+class Invalid(ApiError):
+    """The object is malformed, or a JSON Patch's ``test`` failed."""
+
+
+class Gone(ApiError):
+    """A watch or a continued list starts too far back; list anew."""
+
+
+class Throttled(ApiError):
+    """Too many requests."""
+
+
+class Refused(ApiError):
+    """Any other refusal, such as 401 or 403."""
+
+
+class Unavailable(ApiError):
+    """No usable answer: what became of a write is unknown. ``status`` is 0 without any answer."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A resource type, as its paths need it; ``group`` is "" for the core group."""
+
+    group: str
+    version: str
+    plural: str
+    namespaced: bool
+
+    @property
+    def prefix(self) -> str:
+        """The path all objects of the group and version share."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+
+NODES = Kind("", "v1", "nodes", namespaced=False)
+PODS = Kind("", "v1", "pods", namespaced=True)
+LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list: each object's JSON, and where the next page starts ("" at the end)."""
+
+    items: Sequence[bytes]
+    resource_version: str
+    continue_token: str = ""
+
+
+class EventType(StrEnum):
+    """What a watch reports."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+class WatchEvent(msgspec.Struct, frozen=True):
+    """One event of a watch; ``object`` is the object's JSON (only its version, for a bookmark)."""
+
+    type: EventType
+    object: bytes
+    resource_version: str
+
+
+class PatchType(StrEnum):
+    """The patch formats in use, by media type."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+
+
+Body = Mapping[str, Any]
+
+
+class ApiServer(Protocol):
+    """The verbs Tangram uses. Each may raise :class:`ApiError`; *timeout* is in seconds.
+
+    A timeout is sent to the server where the verb has one and bounds the wait for its answer.
+    """
+
+    async def get(self, kind: Kind, name: str, *, namespace: str = "") -> bytes:
+        """Return the object's JSON."""
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        continue_token: str = "",
+    ) -> Page:
+        """Return one page of the objects; a namespaced kind without namespace means all of them."""
+
+    def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout: float = 300.0,
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield what changes after *resource_version*, bookmarks included, until *timeout*."""
+
+    async def create(
+        self,
+        kind: Kind,
+        body: Body,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Create an object (or, with *name* and *subresource*, such as a binding) and return it."""
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Body | Sequence[Body],
+        *,
+        patch_type: PatchType,
+        namespace: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Patch an object and return it as it is afterwards."""
+
+    async def delete(self, kind: Kind, name: str, *, namespace: str = "", uid: str = "") -> None:
+        """Delete an object; with *uid*, only if that is still its UID."""

@@ -1,0 +1,122 @@
+"""What the agent asks of a GPU driver, and how a driver says no.
+
+``simulated`` and the NVML driver implement :class:`Driver` and pass the same exam. Errors carry the
+call and NVML's code, so a report reads the same whichever driver raised it::
+
+    DriverError
+    ├── InvalidPlacement       no such profile or start (NVML_ERROR_INVALID_ARGUMENT, 2)
+    ├── MigDisabled            MIG mode is off (NVML_ERROR_NOT_SUPPORTED, 3)
+    ├── NoSuchInstance         the GPU instance is gone (NVML_ERROR_NOT_FOUND, 6)
+    ├── GpuLost                fallen off the bus, or unknown (NVML_ERROR_GPU_IS_LOST, 15)
+    ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
+    └── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from nodeagent.api.geometry import Geometry, Placement
+from nodeagent.api.gpunode import Layout, Mode, VgpuType
+
+
+class DriverError(Exception):
+    """The driver refused a call, or failed in it."""
+
+    code: ClassVar[int] = 999
+    meaning: ClassVar[str] = "unknown error"
+
+    def __init__(self, call: str) -> None:
+        super().__init__(f"{call}: {self.meaning} (NVML error {self.code})")
+        self.call = call
+
+
+class InvalidPlacement(DriverError):
+    """The GPU has no such profile, or the profile may not start there."""
+
+    code = 2
+    meaning = "no such profile or start"
+
+
+class MigDisabled(DriverError):
+    """MIG mode is not enabled on the GPU."""
+
+    code = 3
+    meaning = "MIG mode is off"
+
+
+class NoSuchInstance(DriverError):
+    """The GPU instance does not exist (any more)."""
+
+    code = 6
+    meaning = "no such GPU instance"
+
+
+class GpuLost(DriverError):
+    """The GPU has fallen off the bus, or was never there."""
+
+    code = 15
+    meaning = "GPU is lost"
+
+
+class InstanceInUse(DriverError):
+    """A client still holds the GPU instance."""
+
+    code = 19
+    meaning = "in use by a client"
+
+
+class PlacementUnavailable(DriverError):
+    """The slices are taken, or the GPU holds as many instances of the profile as it may."""
+
+    code = 23
+    meaning = "insufficient resources at that placement"
+
+
+class LiveInstance(msgspec.Struct, frozen=True):
+    """A GPU instance as the driver lists it now. Ids are reused: never a fencing token."""
+
+    gi_id: int
+    profile_id: int
+    placement: Placement
+    in_use: bool = False
+
+
+class LiveGpu(msgspec.Struct, frozen=True):
+    """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy."""
+
+    uuid: str
+    pci_address: str
+    model: str
+    geometry: Geometry
+    vgpu_types: tuple[VgpuType, ...] = ()
+    numa_node: int = -1
+    mig_enabled: bool = True
+    layout: Layout = Layout.DYNAMIC
+    unhealthy: str = ""
+    instances: tuple[LiveInstance, ...] = ()
+
+
+class Host(msgspec.Struct, frozen=True):
+    """All that one discovery finds: the node's boot, its driver, its GPUs."""
+
+    boot_id: str
+    driver: str
+    mode: Mode
+    gpus: tuple[LiveGpu, ...]
+    simulated: bool = False
+
+
+class Driver(Protocol):
+    """The GPUs of one node. Every call may raise :class:`DriverError`."""
+
+    async def discover(self) -> Host:
+        """Return everything as it is now."""
+
+    async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
+        """Create a GPU instance at exactly *placement* and return its id."""
+
+    async def destroy(self, gpu: str, gi_id: int) -> None:
+        """Destroy a GPU instance that nobody uses."""
