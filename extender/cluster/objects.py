@@ -1,0 +1,61 @@
+"""From the API server's JSON to what the service keeps."""
+
+from __future__ import annotations
+
+import msgspec
+
+from extender import wire
+from extender.request import of_pod
+from extender.service.ports import PodFacts
+from nodeagent.api import keys
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    unschedulable: bool = False
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    resource_version: str = ""
+
+
+class _Node(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _Spec = _Spec()
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+_POD = msgspec.json.Decoder(wire.Pod)
+_NODE = msgspec.json.Decoder(_Node)
+_LEASE = msgspec.json.Decoder(_Lease)
+
+
+def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
+    """Read a Pod."""
+    decoded = _POD.decode(raw)
+    asked = of_pod(decoded, devices_per_pod=devices_per_pod)
+    return PodFacts(
+        ref=asked.pod,
+        asked=asked,
+        node=decoded.spec.node_name,
+        phase=decoded.status.phase,
+        deleting=bool(decoded.metadata.deletion_timestamp),
+    )
+
+
+def node(raw: bytes) -> tuple[str, bool]:
+    """Read a Node: its name, and whether it is cordoned."""
+    decoded = _NODE.decode(raw)
+    return decoded.metadata.name, decoded.spec.unschedulable
+
+
+def lease(raw: bytes) -> tuple[str, str]:
+    """Read an agent's Lease: the node it is for, and the version that changes with each renewal."""
+    decoded = _LEASE.decode(raw)
+    return (
+        decoded.metadata.name.removeprefix(keys.LEASE_PREFIX),
+        decoded.metadata.resource_version,
+    )

@@ -1,0 +1,112 @@
+"""Promises the plan does not hold yet.
+
+The plan in the API server is the book; the ledger is its margin, lost with the process and rebuilt
+from nothing. A pod's promise moves through::
+
+    presume ──▶ assume ──▶ confirm          the plan holds it now
+       │           └─────▶ forget           the plan refused it
+       └──▶ expire                          bind never came
+
+A *presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
+another choice. An *assumption* is a bind writing the plan: nobody else may have those slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TypeVar
+
+import msgspec
+
+from extender.packing.choose import Placed
+from extender.snapshot import Taken
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """The slices one pod is promised on one node."""
+
+    node: str
+    taken: tuple[Taken, ...]
+
+
+class Presumption(msgspec.Struct, frozen=True):
+    """A promise for a moment; ``until`` is on the caller's monotonic clock."""
+
+    promise: Promise
+    until: float
+
+
+class Ledger(msgspec.Struct, frozen=True, dict=True):
+    """All promises, by pod UID."""
+
+    assumed: Mapping[str, Promise] = {}
+    presumed: Mapping[str, Presumption] = {}
+
+    def presume(self, pod: str, promise: Promise, *, until: float) -> Ledger:
+        """Keep *promise* from others, while they have another choice, until then."""
+        return Ledger(self.assumed, {**self.presumed, pod: Presumption(promise, until)})
+
+    def assume(self, pod: str, promise: Promise) -> Ledger:
+        """Keep *promise* from everybody while it is being written; ends the presumption."""
+        return Ledger({**self.assumed, pod: promise}, _without(self.presumed, pod))
+
+    def confirm(self, pod: str) -> Ledger:
+        """The plan holds the pod's promise now."""
+        return Ledger(_without(self.assumed, pod), _without(self.presumed, pod))
+
+    def forget(self, pod: str) -> Ledger:
+        """The pod's promise was not written, or is not wanted any more."""
+        return Ledger(_without(self.assumed, pod), _without(self.presumed, pod))
+
+    def release(self, pod: str) -> Ledger:
+        """End the pod's presumption, if it has one."""
+        if pod not in self.presumed:
+            return self
+        return Ledger(self.assumed, _without(self.presumed, pod))
+
+    def expire(self, *, now: float) -> Ledger:
+        """Drop every presumption whose time is up."""
+        kept = {pod: p for pod, p in self.presumed.items() if p.until > now}
+        return self if len(kept) == len(self.presumed) else Ledger(self.assumed, kept)
+
+    def assumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
+        """Return the slices of a node that pods other than *besides* are certain to get."""
+        return _slices(self._assumed_by_node.get(node, ()), besides)
+
+    def presumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
+        """Return the slices of a node that pods other than *besides* will probably get."""
+        return _slices(self._presumed_by_node.get(node, ()), besides)
+
+    @cached_property
+    def _assumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+        return _by_node(self.assumed.items())
+
+    @cached_property
+    def _presumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+        return _by_node((pod, each.promise) for pod, each in self.presumed.items())
+
+
+_Entry = TypeVar("_Entry")
+
+
+def _by_node(
+    promises: Iterable[tuple[str, Promise]],
+) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+    found: dict[str, tuple[tuple[str, Promise], ...]] = {}
+    for pod, promise in promises:
+        found[promise.node] = (*found.get(promise.node, ()), (pod, promise))
+    return found
+
+
+def _slices(promises: Iterable[tuple[str, Promise]], besides: str) -> tuple[Taken, ...]:
+    return tuple(t for pod, promise in promises if pod != besides for t in promise.taken)
+
+
+def _without(mapping: Mapping[str, _Entry], pod: str) -> Mapping[str, _Entry]:
+    return {each: entry for each, entry in mapping.items() if each != pod}
+
+
+def promise(node: str, placed: Iterable[Placed]) -> Promise:
+    """Return the promise of the places chosen on a node."""
+    return Promise(node, tuple(Taken(p.uuid, p.profile_id, p.placement) for p in placed))

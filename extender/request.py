@@ -1,0 +1,128 @@
+"""From a pod to what it asks of us, or "not ours".
+
+A pod is ours if it asks for a GPU instance by an extended resource (``nodeagent.api.resources``).
+How much it asks for follows Kubernetes: the sum over containers and restartable init containers, or
+the most any ordinary init container needs beside the restartable ones started before it. The
+kubelet hands an init container's devices on to the containers after it; nothing adds up twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from extender import wire
+from nodeagent.api import resources
+from nodeagent.api.gpunode import OwnerRef, PodRef
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a pod asks for; ``wanted`` names one resource for each GPU instance, sorted."""
+
+    pod: PodRef
+    wanted: tuple[str, ...]
+    owner: OwnerRef | None = None
+    waits_for_volumes: bool = False
+
+
+class NotOurs(msgspec.Struct, frozen=True):
+    """The pod asks for no GPU instance."""
+
+    pod: PodRef
+
+
+class Unanswerable(msgspec.Struct, frozen=True):
+    """The pod asks for GPU instances in a way that can never be met; ``reason`` says why."""
+
+    pod: PodRef
+    reason: str
+
+
+Asked = Request | NotOurs | Unanswerable
+
+# Kubernetes canonicalises 1000 to "1k"; extended resources are whole numbers.
+_QUANTITY = re.compile(r"([0-9]{1,18})(k|M|G|T|Ki|Mi|Gi|Ti|e[0-9]{1,2})?")
+_MULTIPLES: dict[str, int] = {"": 1} | {
+    suffix: base**power
+    for base, suffixes in ((1000, ("k", "M", "G", "T")), (1024, ("Ki", "Mi", "Gi", "Ti")))
+    for power, suffix in enumerate(suffixes, start=1)
+}
+
+
+def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
+    """Read what *pod* asks for; *devices_per_pod* bounds how many instances are considered."""
+    meta = pod.metadata
+    ref = PodRef(meta.namespace, meta.name, meta.uid)
+    try:
+        amounts = _amounts(pod.spec)
+    except ValueError as error:
+        return Unanswerable(ref, str(error))
+    if not amounts:
+        return NotOurs(ref)
+    if not meta.uid or not meta.name or not meta.namespace:
+        return Unanswerable(ref, "vGPU: the pod has no name, namespace or UID")
+    if sum(amounts.values()) > devices_per_pod:
+        return Unanswerable(ref, f"vGPU: a pod may ask for at most {devices_per_pod} GPU instances")
+    return Request(
+        pod=ref,
+        wanted=tuple(sorted(amounts.elements())),
+        owner=_owner(meta),
+        waits_for_volumes=any(
+            volume.persistent_volume_claim is not None or volume.ephemeral is not None
+            for volume in pod.spec.volumes or ()
+        ),
+    )
+
+
+def _amounts(spec: wire.PodSpec) -> Counter[str]:
+    """Count what the pod holds at its most demanding moment."""
+    lasting: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    for container in spec.init_containers or ():
+        asked = _container(container)
+        if container.restart_policy == "Always":
+            lasting += asked
+            most |= lasting
+        else:
+            most |= lasting + asked
+    return most | _total((lasting, *map(_container, spec.containers or ())))
+
+
+def _container(container: wire.Container) -> Counter[str]:
+    found: Counter[str] = Counter()
+    if container.resources is None:
+        return found
+    # Limits count where no request is given: the API server makes them equal for these resources.
+    for amounts in (container.resources.limits or {}, container.resources.requests or {}):
+        for resource, quantity in amounts.items():
+            if resources.ours(resource):
+                found[resource] = max(found[resource], _whole(resource, quantity))
+    return +found
+
+
+def _whole(resource: str, quantity: str | float) -> int:
+    match = _QUANTITY.fullmatch(str(quantity))
+    if match is None:
+        raise ValueError(f"vGPU: the amount of {resource} is not a whole number")
+    digits, suffix = match.group(1), match.group(2) or ""
+    if suffix.startswith("e"):
+        return int(digits) * int(10 ** int(suffix[1:]))
+    return int(digits) * _MULTIPLES[suffix]
+
+
+def _owner(meta: wire.PodMetadata) -> OwnerRef | None:
+    """Return the pod's controller; a launcher's is its VirtualMachineInstance."""
+    for reference in meta.owner_references or ():
+        if reference.controller:
+            return OwnerRef(reference.kind, meta.namespace, reference.name)
+    return None
+
+
+def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total += counter
+    return total

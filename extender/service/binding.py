@@ -1,0 +1,224 @@
+"""bind: take the slices, write the plan, wait for the instance, post the Binding.
+
+::
+
+    choose ─▶ assume ─▶ write the plan ─▶ confirm ─▶ wait for "realized" ─▶ Binding ─▶ ""
+       ▲                    │ conflict                    │ too slow         │ unknown outcome
+       └────────────────────┘                             ▼                  ▼
+                                                  Error, place kept    read the pod, then decide
+
+A bind may be repeated, late, or cut off anywhere. It is idempotent by the pod's UID: what an
+earlier one wrote to the plan is found there and continued. Nothing is posted after the answer is
+due, and no place is given back before the pod was read past the end of any Binding under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from extender import wire
+from extender.ledger import promise
+from extender.request import NotOurs, Request, Unanswerable
+from extender.service.plans import Plans
+from extender.service.ports import (
+    BindingRefused,
+    Cluster,
+    ClusterUnavailable,
+    PlanConflict,
+    PodFacts,
+)
+from extender.service.state import State
+from extender.verbs import bind as decide
+from extender.verbs.verdicts import Refused
+from nodeagent.api import keys
+from nodeagent.api.gpunode import Assignment, PodRef
+
+log = structlog.get_logger()
+
+
+class BindFailed(Exception):
+    """The pod is not bound; the message is for the person reading its events."""
+
+
+class Binder:
+    """Carries binds out, one at a time for each pod.
+
+    ``new_id`` gives assignments their ids, ``utc_now`` their time for people.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        plans: Plans,
+        cluster: Cluster,
+        *,
+        new_id: Callable[[], str],
+        utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._state = state
+        self._plans = plans
+        self._cluster = cluster
+        self._new_id = new_id
+        self._utc_now = utc_now
+        self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
+        # A predecessor killed just now may have posted a Binding for any pod.
+        self._started = state.clock()
+        self._posted: dict[str, float] = {}
+
+    def active(self, uid: str) -> bool:
+        """Tell whether a bind of the pod is under way."""
+        return uid in self._pods
+
+    async def bind(self, args: wire.BindingArgs) -> wire.BindingResult:
+        """Bind a pod to the node the scheduler chose, or say why not, before the time is up."""
+        state = self._state
+        answer_by = state.clock() + state.settings.bind_answer
+        pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
+        why_not = state.not_ready()
+        if why_not:
+            return wire.BindingResult(why_not)
+        lock, users = self._pods.get(pod.uid, (asyncio.Lock(), 0))
+        self._pods[pod.uid] = (lock, users + 1)
+        try:
+            async with asyncio.timeout(state.settings.bind_answer), lock:
+                await self._bind(pod, args.node, answer_by)
+        except BindFailed as error:
+            log.info("bind_failed", pod=pod.name, node=args.node, reason=str(error))
+            return wire.BindingResult(str(error))
+        except (TimeoutError, ClusterUnavailable) as error:
+            log.warning("bind_unfinished", pod=pod.name, node=args.node, error=str(error))
+            return wire.BindingResult("vGPU: the API server did not answer in time")
+        finally:
+            state.touched[pod.uid] = state.clock()
+            lock, users = self._pods[pod.uid]
+            if users == 1:
+                del self._pods[pod.uid]
+            else:
+                self._pods[pod.uid] = (lock, users - 1)
+        log.info("pod_bound", pod=pod.name, namespace=pod.namespace, node=args.node)
+        return wire.BindingResult()
+
+    async def _bind(self, pod: PodRef, node: str, answer_by: float) -> None:
+        facts = await self._facts(pod)
+        if facts.node:
+            if facts.node == node:
+                return  # bound by an earlier call whose answer did not arrive
+            raise BindFailed("vGPU: the pod is bound to another node")
+        match facts.asked:
+            case Unanswerable(reason=reason):
+                raise BindFailed(reason)
+            case NotOurs():
+                await self._post(pod, node, {}, answer_by)
+            case Request() as request:
+                await self._bind_ours(request, node, answer_by)
+
+    async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
+        pod = request.pod
+        elsewhere = self._state.assigned.get(pod.uid, node)
+        if elsewhere != node:
+            await self._give_back(pod, elsewhere)
+        entries = await self._reserve(request, node)
+        await self._realized(request, node, entries, answer_by)
+        note = decide.annotation(self._state.views[node], entries)
+        await self._post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
+
+    async def _facts(self, pod: PodRef) -> PodFacts:
+        """Return what is known of a pod; read it unless this very process has just filtered it."""
+        request = self._state.requests.get(pod.uid)
+        facts = self._state.pods.get(pod.uid)
+        if request is not None and (facts is None or not facts.node):
+            return PodFacts(pod, request)
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        if facts is None or facts.ref.uid != pod.uid:
+            raise BindFailed("vGPU: the pod is gone")
+        return facts
+
+    async def _reserve(self, request: Request, node: str) -> Sequence[Assignment]:
+        """Write the pod's places on *node* to the plan, or find them there."""
+        state, uid = self._state, request.pod.uid
+        async with self._plans.turn(node):
+            while True:
+                view = state.views.get(node)
+                if view is None:
+                    raise BindFailed("vGPU: the node reports no GPU inventory")
+                entries = view.assignments_of(uid)
+                if entries:
+                    return entries
+                choice = decide.place(view, state.ledger, request)
+                if isinstance(choice, Refused):
+                    raise BindFailed(choice.reason)
+                state.ledger = state.ledger.assume(uid, promise(node, choice.placed))
+                entries = decide.assignments(
+                    request,
+                    choice,
+                    ids=iter(self._new_id, None),
+                    since=self._utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                )
+                try:
+                    await self._plans.write(view, add=entries)
+                except PlanConflict:
+                    state.forget(uid)
+                    await self._plans.refresh(node)
+                    continue
+                except BaseException:
+                    # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
+                    state.forget(uid)
+                    raise
+                state.ledger = state.ledger.confirm(uid)
+                return entries
+
+    async def _realized(
+        self, request: Request, node: str, entries: Sequence[Assignment], answer_by: float
+    ) -> None:
+        """Wait until the agent has made the instances and tied them to device slots."""
+        state, uid = self._state, request.pod.uid
+        ids = [each.id for each in entries]
+        until = answer_by - state.settings.binding_start_margin
+        while True:
+            view = state.views.get(node)
+            if view is None or not {a.id for a in view.assignments_of(uid)} >= set(ids):
+                raise BindFailed("vGPU: the place was taken back")
+            if view.realized(ids):
+                return
+            failure = view.failure(ids)
+            if failure:
+                await self._give_back(request.pod, node)
+                raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
+            try:
+                await state.change_of(node, within=until - state.clock())
+            except TimeoutError:
+                raise BindFailed(
+                    "vGPU: the GPU instance is not ready yet, its place stays reserved"
+                ) from None
+
+    async def _post(
+        self, pod: PodRef, node: str, annotations: dict[str, str], answer_by: float
+    ) -> None:
+        """Post the Binding, unless it could outlive the answer; resolve an unknown outcome."""
+        state = self._state
+        if state.clock() > answer_by - state.settings.binding_start_margin:
+            raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
+        self._posted[pod.uid] = state.clock()
+        try:
+            await self._cluster.bind(pod, node, annotations, timeout=state.settings.binding_timeout)
+        except (BindingRefused, ClusterUnavailable) as error:
+            facts = await self._cluster.read_pod(pod.namespace, pod.name)
+            if facts is None or facts.ref.uid != pod.uid:
+                raise BindFailed("vGPU: the pod is gone") from error
+            if facts.node != node:
+                raise BindFailed(f"vGPU: the pod could not be bound: {error}") from error
+        del self._posted[pod.uid]
+
+    async def _give_back(self, pod: PodRef, node: str) -> None:
+        """Withdraw the pod's places on *node*, unless a Binding to it came through after all."""
+        state = self._state
+        settled = self._posted.pop(pod.uid, self._started) + state.settings.binding_start_margin
+        await asyncio.sleep(max(0.0, settled - state.clock()))
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
+            raise BindFailed("vGPU: the pod is bound to another node")
+        await self._plans.withdraw_pod(node, pod.uid)

@@ -1,0 +1,85 @@
+"""Writing plans: one writer a node at a time, compare-and-swap against everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import structlog
+
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.service.state import State
+from extender.snapshot import NodeView
+from nodeagent.api.gpunode import Assignment
+
+log = structlog.get_logger()
+
+
+class Plans:
+    """The plans in the API server, as this process writes them."""
+
+    def __init__(self, state: State, cluster: Cluster) -> None:
+        self._state = state
+        self._cluster = cluster
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def turn(self, node: str) -> AsyncIterator[None]:
+        """Wait for our turn to write a node's plan; writers of one process need not collide."""
+        async with self._turns.setdefault(node, asyncio.Lock()):
+            yield
+
+    async def write(
+        self,
+        view: NodeView,
+        *,
+        add: Collection[Assignment] = (),
+        remove: Collection[str] = (),
+    ) -> None:
+        """Change the plan *view* shows, and take the reply in at once.
+
+        After an unknown outcome the object is read before anything else is decided.
+
+        Raises:
+            PlanConflict: somebody else changed the plan; :meth:`refresh` and decide anew.
+            ClusterUnavailable: what is in the plan could not be found out.
+        """
+        try:
+            node = await self._cluster.write_plan(view.node, add=add, remove=remove)
+        except ClusterUnavailable:
+            await self.refresh(view.name)
+            after = self._state.views.get(view.name)
+            ids = set() if after is None else {a.id for a in after.node.spec.assignments}
+            if {a.id for a in add} <= ids and not ids & set(remove):
+                return
+            raise
+        self._state.gpu_node(node)
+
+    async def refresh(self, name: str) -> None:
+        """Read a GpuNode as it is now."""
+        node = await self._cluster.read_gpu_node(name)
+        if node is None:
+            self._state.gpu_node_gone(name)
+        else:
+            self._state.gpu_node(node)
+
+    async def withdraw(self, name: str, ids: Collection[str]) -> None:
+        """Take entries back, however often the plan changes meanwhile."""
+        async with self.turn(name):
+            while (view := self._state.views.get(name)) is not None:
+                present = [a.id for a in view.node.spec.assignments if a.id in ids]
+                if not present:
+                    return
+                try:
+                    await self.write(view, remove=present)
+                except PlanConflict:
+                    await self.refresh(name)
+                else:
+                    log.info("assignments_withdrawn", node=name, ids=present)
+
+    async def withdraw_pod(self, name: str, uid: str) -> None:
+        """Take back all that a node's plan holds for a pod."""
+        view = self._state.views.get(name)
+        if view is not None:
+            await self.withdraw(name, [a.id for a in view.assignments_of(uid)])

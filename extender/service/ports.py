@@ -1,0 +1,85 @@
+"""What the service needs of a cluster, and how a cluster says no."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from extender.request import Asked
+from nodeagent.api.gpunode import Assignment, GpuNode, PodRef
+
+
+class PlanConflict(Exception):
+    """The plan is not what the writer thought it was; read it again and decide anew."""
+
+
+class BindingRefused(Exception):
+    """The API server will not bind the pod as it is now: bound already, deleted, or another UID."""
+
+
+class ClusterUnavailable(Exception):
+    """No usable answer from the cluster: what became of a write is unknown."""
+
+
+class PodFacts(msgspec.Struct, frozen=True):
+    """What the service keeps of a pod."""
+
+    ref: PodRef
+    asked: Asked
+    node: str = ""
+    phase: str = ""
+    deleting: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the pod has ended and will never use a device again."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+class Feed(StrEnum):
+    """What the cluster reports, each by a watch of its own."""
+
+    GPU_NODES = "gpunodes"
+    NODES = "nodes"
+    PODS = "pods"
+    LEASES = "leases"
+
+
+class Cluster(Protocol):
+    """The cluster as the service acts on it. Every call may raise :class:`ClusterUnavailable`."""
+
+    async def write_plan(
+        self, node: GpuNode, *, add: Collection[Assignment] = (), remove: Collection[str] = ()
+    ) -> GpuNode:
+        """Change the plan of *node*, if it still is the plan given; return the object after it.
+
+        Raises:
+            PlanConflict: the object has another UID or generation, or is gone.
+        """
+
+    async def read_gpu_node(self, name: str) -> GpuNode | None:
+        """Return a GpuNode as it is now, None if there is none."""
+
+    async def create_gpu_node(self, name: str) -> None:
+        """Create an empty GpuNode; one that exists is left alone."""
+
+    async def delete_gpu_node(self, node: GpuNode) -> None:
+        """Delete a GpuNode, if it is still the one given."""
+
+    async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
+        """Return a pod as it is now, None if there is none."""
+
+    async def bind(
+        self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
+    ) -> None:
+        """Bind the pod to *node* with *annotations*, within *timeout* seconds or not at all.
+
+        Raises:
+            BindingRefused: the pod is bound, deleted, or another pod by now.
+        """
+
+    async def wake(self, stamp: str) -> None:
+        """Make kube-scheduler retry the pods it rejected."""

@@ -1,0 +1,186 @@
+"""What decisions look at: each node's GPUs with everything that is taken on them.
+
+Immutable: a change makes a new view of that node and leaves the others as they are. A slice is
+taken if an instance sits there, if the plan promises it, or if a promise was taken back and the
+agent has not yet answered for it ("releasing").
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+
+import msgspec
+
+from extender.packing.choose import Bin
+from extender.packing.tables import tables
+from extender.policy import PolicyName
+from nodeagent.api import resources
+from nodeagent.api.geometry import Geometry, Placement
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Mode, VgpuType
+from nodeagent.api.report import occupied_by
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Slices of one GPU that something holds."""
+
+    gpu: str
+    profile_id: int
+    placement: Placement
+
+
+class Releasing(msgspec.Struct, frozen=True):
+    """Slices whose promise was taken back in plan *generation*: free once the agent has seen it."""
+
+    taken: Taken
+    generation: int
+
+
+class NodeView(msgspec.Struct, frozen=True, dict=True):
+    """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time."""
+
+    node: GpuNode
+    policy: PolicyName
+    releasing: tuple[Releasing, ...] = ()
+    stale: bool = True
+    cordoned: bool = False
+
+    @property
+    def name(self) -> str:
+        """The Node's name."""
+        return self.node.name
+
+    @property
+    def reported(self) -> bool:
+        """Whether an agent has ever reported an inventory."""
+        return bool(self.node.status.agent_epoch)
+
+    @cached_property
+    def usable(self) -> tuple[Gpu, ...]:
+        """The GPUs on which instances may be placed, in the agent's order."""
+        return tuple(
+            gpu
+            for gpu in self.node.status.gpus
+            if gpu.mig_enabled and not gpu.unhealthy and gpu.geometry in self._geometries
+        )
+
+    @cached_property
+    def _geometries(self) -> set[str]:
+        geometries = self.node.status.geometries
+        return {key for key, each in geometries.items() if not any(each.malformations())}
+
+    @cached_property
+    def taken(self) -> frozenset[Taken]:
+        """Everything that holds slices on this node."""
+        planned = (taken_by(a) for a in self.node.spec.assignments)
+        existing = (
+            Taken(gpu.uuid, i.profile_id, i.placement)
+            for gpu in self.node.status.gpus
+            for i in gpu.instances
+        )
+        return frozenset((*planned, *existing, *(r.taken for r in self.releasing)))
+
+    def bins(
+        self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
+    ) -> tuple[Bin, ...]:
+        """Return the usable GPUs as bins, with *promised* taken besides and *leaving* free."""
+        status = self.node.status
+        held: dict[str, set[tuple[int, Placement]]] = {}
+        for each in (*self.taken, *promised):
+            if each not in leaving:
+                held.setdefault(each.gpu, set()).add((each.profile_id, each.placement))
+        return tuple(
+            Bin(
+                gpu.uuid,
+                tables(geometry := status.geometries[gpu.geometry], self.policy),
+                occupied_by(geometry, held.get(gpu.uuid, ())),
+                self._serves(gpu),
+            )
+            for gpu in self.usable
+        )
+
+    def _serves(self, gpu: Gpu) -> Mapping[str, int]:
+        status = self.node.status
+        types = status.vgpu_types.get(gpu.vgpu_types, ())
+        return _served(status.mode, status.geometries[gpu.geometry], types)
+
+    @cached_property
+    def fullness(self) -> int:
+        """How many memory slices of the node are taken."""
+        return sum(bin.occupancy.mask.bit_count() for bin in self.bins())
+
+    @cached_property
+    def offered(self) -> frozenset[str]:
+        """The resources any usable GPU of the node serves, room or no room."""
+        return frozenset(name for gpu in self.usable for name in self._serves(gpu))
+
+    @cached_property
+    def memo(self) -> dict[object, object]:
+        """What decisions have worked out about this view; gone with it."""
+        return {}
+
+    def assignments_of(self, pod_uid: str) -> tuple[Assignment, ...]:
+        """Return the plan's entries for a pod."""
+        return self._by_pod.get(pod_uid, ())
+
+    @cached_property
+    def _by_pod(self) -> dict[str, tuple[Assignment, ...]]:
+        found: dict[str, tuple[Assignment, ...]] = {}
+        for each in self.node.spec.assignments:
+            if each.pod is not None:
+                found[each.pod.uid] = (*found.get(each.pod.uid, ()), each)
+        return found
+
+    @property
+    def pods(self) -> Iterable[str]:
+        """UIDs of the pods the plan has entries for."""
+        return self._by_pod
+
+    def realized(self, ids: Iterable[str]) -> bool:
+        """Tell whether the agent reports every one of these assignments realized."""
+        return set(ids) <= {each.id for each in self.node.status.realized}
+
+    def failure(self, ids: Iterable[str]) -> str:
+        """Return why the agent cannot realize one of these assignments, "" if it can."""
+        wanted = set(ids)
+        return next((f.reason for f in self.node.status.failed if f.id in wanted), "")
+
+
+def taken_by(assignment: Assignment) -> Taken:
+    """Return the slices an assignment promises."""
+    return Taken(assignment.gpu, assignment.profile_id, assignment.placement)
+
+
+def successor(view: NodeView, newer: GpuNode) -> NodeView:
+    """Return *view* after another state of its GpuNode; itself, if that state is an older one.
+
+    A write's reply and the watch event of an earlier write overtake each other; the API server's
+    resource versions tell which state is the newer one (comparable integers by its contract).
+    """
+    older = view.node
+    if _version(newer) < _version(older):
+        return view
+    if newer.metadata.uid != older.metadata.uid:
+        return msgspec.structs.replace(view, node=newer, releasing=())
+    kept = set(map(taken_by, newer.spec.assignments))
+    given_back = (t for t in map(taken_by, older.spec.assignments) if t not in kept)
+    releasing = (
+        *view.releasing,
+        *(Releasing(taken, newer.metadata.generation) for taken in given_back),
+    )
+    seen = newer.status.observed_generation
+    return msgspec.structs.replace(
+        view, node=newer, releasing=tuple(r for r in releasing if r.generation > seen)
+    )
+
+
+def _version(node: GpuNode) -> int:
+    version = node.metadata.resource_version
+    return int(version) if version.isdecimal() else 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _served(mode: Mode, geometry: Geometry, types: tuple[VgpuType, ...]) -> Mapping[str, int]:
+    """Return what a GPU serves; the thousands of GPUs that report the same share one table."""
+    return resources.served(mode, geometry, types)

@@ -1,0 +1,72 @@
+"""bind: which GPU and which slices of the node the scheduler chose; and the words of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from extender.ledger import Ledger
+from extender.packing.choose import Choice
+from extender.request import Request
+from extender.snapshot import NodeView
+from extender.verbs.verdicts import Refused, best, verdict
+from nodeagent.api.gpunode import Assignment, Decision
+
+
+def place(view: NodeView, ledger: Ledger, request: Request) -> Choice | Refused:
+    """Choose the places on a node, avoiding what is presumed for others where that is possible."""
+    _, choice = best(view, ledger, request)
+    if choice is not None:
+        return choice
+    why = verdict(view, request, ledger.assumed_on(view.name, besides=request.pod.uid))
+    assert isinstance(why, Refused)
+    return why
+
+
+def assignments(
+    request: Request, choice: Choice, *, ids: Iterable[str], since: str
+) -> tuple[Assignment, ...]:
+    """Return the plan's entries for a choice, one for each GPU instance."""
+    return tuple(
+        Assignment(
+            id=each_id,
+            gpu=placed.uuid,
+            profile_id=placed.profile_id,
+            start=placed.placement.start,
+            size=placed.placement.size,
+            resource=placed.wanted,
+            since=since,
+            pod=request.pod,
+            owner=request.owner,
+        )
+        for placed, each_id in zip(choice.placed, ids, strict=False)
+    )
+
+
+def annotation(view: NodeView, entries: Sequence[Assignment]) -> str:
+    """Return a pod's decision as its annotation: a JSON list, one element for each instance."""
+    return msgspec.json.encode(
+        [
+            Decision(
+                id=each.id,
+                gpu=each.gpu,
+                profile=_profile_name(view, each),
+                profile_id=each.profile_id,
+                start=each.start,
+                size=each.size,
+                resource=each.resource,
+            )
+            for each in entries
+        ]
+    ).decode()
+
+
+def _profile_name(view: NodeView, assignment: Assignment) -> str:
+    """Return what the GPU's driver calls the profile today, "" if the GPU is gone."""
+    status = view.node.status
+    for gpu in status.gpus:
+        if gpu.uuid == assignment.gpu and gpu.geometry in status.geometries:
+            profile = status.geometries[gpu.geometry].by_id.get(assignment.profile_id)
+            return "" if profile is None else profile.name
+    return ""

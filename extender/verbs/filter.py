@@ -1,0 +1,58 @@
+"""filter: which nodes a pod fits, and why it does not fit the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from extender.ledger import Ledger
+from extender.packing.choose import Choice
+from extender.request import Request
+from extender.snapshot import NodeView
+from extender.verbs.verdicts import UNREPORTED, Code, Fits, Refused, verdict
+
+
+class Filtered(msgspec.Struct, frozen=True):
+    """Every candidate is in one of the two; ``passed`` keeps the order asked in."""
+
+    passed: tuple[str, ...]
+    refused: Mapping[str, Refused]
+    only: Choice | None = None
+    """The choice on the one node that passed: prioritize will not be called for it."""
+
+
+ELSEWHERE = Refused(Code.RESERVED_ELSEWHERE, "vGPU: this VM's place is reserved on another node")
+
+
+def filter(
+    views: Mapping[str, NodeView],
+    ledger: Ledger,
+    request: Request,
+    names: Sequence[str],
+    *,
+    assigned: str = "",
+) -> Filtered:
+    """Judge the candidate *names*; *assigned* is the node where the pod already has its place.
+
+    A pod with a place passes there alone. If that node is not among the candidates, the pod is
+    judged as if it had none, and its bind gives the old place back. Presumptions of others do not
+    refuse: they may come to nothing, and prioritize avoids them.
+    """
+    if assigned and assigned in names:
+        return Filtered((assigned,), dict.fromkeys(set(names) - {assigned}, ELSEWHERE))
+    passed: list[str] = []
+    refused: dict[str, Refused] = {}
+    choice: Choice | None = None
+    for name in dict.fromkeys(names):
+        view = views.get(name)
+        if view is None:
+            refused[name] = UNREPORTED
+            continue
+        match verdict(view, request, ledger.assumed_on(name, besides=request.pod.uid)):
+            case Fits(choice=found):
+                passed.append(name)
+                choice = found
+            case Refused() as why:
+                refused[name] = why
+    return Filtered(tuple(passed), refused, choice if len(passed) == 1 else None)

@@ -1,0 +1,159 @@
+"""Values for tests: each builder shows only what the test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from extender.policy import PolicyName
+from extender.request import Request
+from extender.snapshot import NodeView
+from nodeagent.api import keys
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.gpunode import (
+    Assignment,
+    Failed,
+    Gpu,
+    GpuNode,
+    Instance,
+    Inventory,
+    Metadata,
+    Mode,
+    Plan,
+    PodRef,
+    Realized,
+    VgpuType,
+)
+
+H100 = MODELS["H100-80GB"]
+VGPU = "nvidia.com/NVIDIA_H100XM-"
+"""Resources of an H100 SXM's vGPU types: ``VGPU + "1-10C"``."""
+
+
+def gpu(index: int = 0, *, model: str = "H100-80GB", **fields: Any) -> Gpu:
+    geometry = MODELS[model].geometry
+    return Gpu(
+        **{
+            "uuid": f"GPU-{index}",
+            "pci_address": f"0000:0{index}:00.0",
+            "model": model,
+            "geometry": geometry.hash,
+            "vgpu_types": "types",
+            **fields,
+        }
+    )
+
+
+def instance(profile_id: int, start: int, *, model: str = "H100-80GB", gi_id: int = 1) -> Instance:
+    size = MODELS[model].geometry.by_id[profile_id].size
+    return Instance(gi_id=gi_id, profile_id=profile_id, start=start, size=size)
+
+
+def assignment(
+    id: str,
+    profile_id: int,
+    start: int,
+    *,
+    gpu: str = "GPU-0",
+    pod: str | None = "pod-1",
+    resource: str = VGPU + "1-10C",
+) -> Assignment:
+    return Assignment(
+        id=id,
+        gpu=gpu,
+        profile_id=profile_id,
+        start=start,
+        size=H100.geometry.by_id[profile_id].size,
+        resource=resource,
+        since="2026-01-01T00:00:00Z",
+        pod=None if pod is None else PodRef("default", f"name-{pod}", pod),
+    )
+
+
+def gpu_node(
+    name: str = "node-1",
+    *,
+    model: str = "H100-80GB",
+    gpus: int | Iterable[Gpu] = 1,
+    plan: Iterable[Assignment] = (),
+    generation: int = 1,
+    version: int = 1,
+    observed: int | None = None,
+    realized: Iterable[Realized] = (),
+    failed: Iterable[Failed] = (),
+    mode: Mode = Mode.VGPU_VFIO,
+    uid: str = "uid-1",
+    reported: bool = True,
+    vgpu_types: Iterable[VgpuType] | None = None,
+) -> GpuNode:
+    known = MODELS[model]
+    listed = tuple(gpu(i, model=model) for i in range(gpus)) if isinstance(gpus, int) else gpus
+    status = Inventory(
+        boot_id="boot",
+        agent_epoch="epoch",
+        observed_generation=generation if observed is None else observed,
+        mode=mode,
+        geometries={known.geometry.hash: known.geometry},
+        vgpu_types={"types": known.vgpu_types if vgpu_types is None else tuple(vgpu_types)},
+        gpus=tuple(listed),
+        realized=tuple(realized),
+        failed=tuple(failed),
+    )
+    return GpuNode(
+        metadata=Metadata(name, uid, generation, str(version)),
+        spec=Plan(tuple(plan)),
+        status=status if reported else Inventory(),
+    )
+
+
+def view(
+    node: GpuNode | None = None,
+    *,
+    policy: PolicyName = PolicyName.DEFAULT,
+    stale: bool = False,
+    cordoned: bool = False,
+    **fields: Any,
+) -> NodeView:
+    return NodeView(node or gpu_node(**fields), policy, stale=stale, cordoned=cordoned)
+
+
+def request(*wanted: str, pod: str = "pod-1") -> Request:
+    names = tuple(sorted(VGPU + each if "/" not in each else each for each in wanted))
+    return Request(PodRef("default", f"name-{pod}", pod), names)
+
+
+def raw_pod(
+    *wanted: str,
+    name: str = "vm-1",
+    uid: str = "pod-1",
+    namespace: str = "default",
+    resources: Mapping[str, str] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A launcher-shaped pod as JSON; *wanted* are vGPU types such as "1-10C"."""
+    amounts = dict(resources or {})
+    for each in wanted:
+        amounts[VGPU + each] = str(wanted.count(each))
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid,
+            "labels": {"kubevirt.io": "virt-launcher", keys.MANAGED_LABEL: "true"},
+        },
+        "spec": {
+            "containers": [
+                {"name": "compute", "resources": {"requests": amounts, "limits": amounts}}
+            ],
+            **spec,
+        },
+        "status": {"phase": "Pending"},
+    }
+
+
+def as_json(value: object) -> bytes:
+    return msgspec.json.encode(value)

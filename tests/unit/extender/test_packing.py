@@ -1,0 +1,105 @@
+"""Where one request goes among the GPUs of one node."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from extender.packing.choose import Bin, choose
+from extender.packing.tables import tables
+from extender.packing.value import unusable_slices
+from extender.policy import PolicyName
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Geometry, Occupancy, Placement
+from nodeagent.api.report import occupied_by
+from tests.builders import H100
+
+GEOMETRY = H100.geometry
+SERVES = {"7g": 0, "4g": 5, "3g": 9, "2g": 14, "1g.20": 15, "1g": 19, "1g+me": 20}
+
+
+def bin(uuid: str, *held: tuple[str, int], policy: PolicyName = PolicyName.DEFAULT) -> Bin:
+    taken = [(SERVES[p], Placement(s, GEOMETRY.by_id[SERVES[p]].size)) for p, s in held]
+    return Bin(uuid, tables(GEOMETRY, policy), occupied_by(GEOMETRY, taken), SERVES)
+
+
+def reachable(geometry: Geometry) -> set[Occupancy]:
+    found, frontier = {geometry.empty}, [geometry.empty]
+    while frontier:
+        occupancy = frontier.pop()
+        for profile in geometry.profiles:
+            for placement in geometry.legal(occupancy, profile):
+                after = geometry.occupied(occupancy, profile.id, placement)
+                if after not in found:
+                    found.add(after)
+                    frontier.append(after)
+    return found
+
+
+def test_an_empty_gpu_is_worth_what_the_definition_says() -> None:
+    # Slice 7 is beyond 2g and 1g, slices 4..7 are beyond 4g, slices 6 and 7 beyond 2g: 4 + 2 + 1.
+    assert unusable_slices(GEOMETRY, GEOMETRY.empty) == -7
+
+
+def test_a_3g_goes_to_the_half_that_a_4g_cannot_use() -> None:
+    choice = choose([bin("a")], ["3g"])
+
+    assert choice is not None
+    assert choice.placed[0].placement == Placement(4, 4)
+
+
+def test_a_1g_joins_the_gpu_that_is_already_in_use() -> None:
+    choice = choose([bin("empty"), bin("used", ("1g", 6))], ["1g"])
+
+    assert choice is not None
+    assert choice.placed[0].uuid == "used"
+
+
+def test_first_fit_takes_the_first_gpu_and_the_first_start() -> None:
+    bins = [
+        bin("a", ("1g", 0), policy=PolicyName.FIRST_FIT),
+        bin("b", ("3g", 4), policy=PolicyName.FIRST_FIT),
+    ]
+
+    choice = choose(bins, ["2g"])
+
+    assert choice is not None
+    assert (choice.placed[0].uuid, choice.placed[0].placement.start) == ("a", 2)
+
+
+def test_equal_costs_go_to_the_fuller_gpu_then_to_the_lowest_index() -> None:
+    full_half = (("4g", 0),)
+    choice = choose([bin("a", *full_half), bin("b", *full_half), bin("c", *full_half)], ["3g"])
+
+    assert choice is not None
+    assert choice.placed[0].uuid == "a"
+
+
+def test_a_media_extension_is_given_once_per_gpu() -> None:
+    assert choose([bin("a", ("1g+me", 0))], ["1g+me"]) is None
+    assert choose([bin("a", ("1g+me", 0)), bin("b")], ["1g+me"]) is not None
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("policy", PolicyName)
+def test_a_single_choice_is_the_cheapest_legal_placement_in_every_state(
+    model: str, policy: PolicyName
+) -> None:
+    geometry = MODELS[model].geometry
+    table = tables(geometry, policy)
+    for occupancy, profile in itertools.product(reachable(geometry), geometry.profiles):
+        alone = Bin("a", table, occupancy, {"x": profile.id})
+        choice = choose([alone], ["x"])
+        legal = list(geometry.legal(occupancy, profile))
+        if not legal:
+            assert choice is None
+            continue
+        assert choice is not None
+        value = unusable_slices if policy is PolicyName.DEFAULT else lambda *_: 0
+        before = value(geometry, occupancy)
+        costs = [
+            before - value(geometry, geometry.occupied(occupancy, profile.id, p)) for p in legal
+        ]
+        assert choice.cost == min(costs)
+        assert choice.placed[0].placement in legal

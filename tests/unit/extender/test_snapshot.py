@@ -1,0 +1,78 @@
+"""What counts as taken, and which state of a node is the newer one."""
+
+from __future__ import annotations
+
+from extender.snapshot import successor
+from nodeagent.api.geometry import Placement
+from tests.builders import assignment, gpu, gpu_node, instance, view
+
+
+def masks(of: object) -> list[int]:
+    return [bin.occupancy.mask for bin in of.bins()]  # type: ignore[attr-defined]
+
+
+def test_what_is_planned_and_what_exists_are_both_taken() -> None:
+    node = gpu_node(gpus=[gpu(instances=(instance(9, 4),))], plan=[assignment("a", 19, 0)])
+
+    assert masks(view(node)) == [0b11110001]
+
+
+def test_a_planned_instance_that_exists_is_not_counted_twice() -> None:
+    node = gpu_node(gpus=[gpu(instances=(instance(20, 6),))], plan=[assignment("a", 20, 6)])
+
+    (bin,) = view(node).bins()
+    assert bin.occupancy.counts == (1,)
+
+
+def test_a_place_taken_back_stays_taken_until_the_agent_has_seen_it() -> None:
+    before = view(gpu_node(plan=[assignment("a", 9, 4)], generation=2, version=5))
+
+    after = successor(before, gpu_node(generation=3, observed=2, version=6))
+    assert masks(after) == [0b11110000]
+
+    seen = successor(after, gpu_node(generation=3, observed=3, version=7))
+    assert masks(seen) == [0]
+
+
+def test_an_instance_that_outlives_its_plan_stays_taken() -> None:
+    before = view(gpu_node(plan=[assignment("a", 9, 4)], generation=2, version=5))
+    gpus = [gpu(instances=(instance(9, 4),))]
+
+    after = successor(before, gpu_node(gpus=gpus, generation=3, observed=3, version=6))
+
+    assert masks(after) == [0b11110000]
+
+
+def test_an_older_state_never_replaces_a_newer_one() -> None:
+    newer = view(gpu_node(plan=[assignment("a", 9, 4)], generation=2, version=50))
+
+    assert successor(newer, gpu_node(generation=1, version=49)) is newer
+
+
+def test_a_node_created_anew_starts_afresh() -> None:
+    before = view(gpu_node(plan=[assignment("a", 9, 4)], generation=7, version=5))
+
+    after = successor(before, gpu_node(generation=1, version=9, uid="uid-2"))
+
+    assert masks(after) == [0]
+    assert after.releasing == ()
+
+
+def test_gpus_without_mig_or_health_or_a_sound_geometry_are_not_used() -> None:
+    gpus = [
+        gpu(0, mig_enabled=False),
+        gpu(1, unhealthy="XID 79"),
+        gpu(2, geometry="never reported"),
+        gpu(3),
+    ]
+
+    assert [g.uuid for g in view(gpu_node(gpus=gpus)).usable] == ["GPU-3"]
+
+
+def test_a_foreign_instance_no_profile_explains_is_still_in_the_way() -> None:
+    odd = instance(19, 0)
+    node = gpu_node(gpus=[gpu(instances=(odd,))])
+
+    (bin,) = view(node).bins()
+
+    assert bin.occupancy.mask == Placement(0, 1).mask

@@ -1,0 +1,190 @@
+"""The hooks as decisions."""
+
+from __future__ import annotations
+
+import pytest
+
+from extender.ledger import Ledger, Promise
+from extender.packing.choose import Choice
+from extender.snapshot import NodeView, Taken
+from extender.verbs.bind import place
+from extender.verbs.filter import filter
+from extender.verbs.preempt import sufficient
+from extender.verbs.prioritize import WINNER_SCORE, prioritize
+from extender.verbs.verdicts import Code, Refused
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Mode, VgpuType
+from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
+
+FULL = gpu(instances=(instance(0, 0),))
+HALF = gpu(instances=(instance(5, 0),))
+
+
+def views(**nodes: NodeView) -> dict[str, NodeView]:
+    return nodes
+
+
+def node(name: str, *gpus: object, **fields: object) -> NodeView:
+    return view(gpu_node(name, gpus=gpus or 1), **fields)  # type: ignore[arg-type]
+
+
+def test_every_candidate_is_answered_for_and_nothing_else() -> None:
+    answer = filter(
+        views(a=node("a"), b=node("b", FULL), other=node("other")),
+        Ledger(),
+        request("1-10C"),
+        ["b", "a", "unknown"],
+    )
+
+    assert answer.passed == ("a",)
+    assert {n: r.code for n, r in answer.refused.items()} == {
+        "b": Code.NO_ROOM,
+        "unknown": Code.NO_INVENTORY,
+    }
+
+
+@pytest.mark.parametrize(
+    ("candidate", "code"),
+    [
+        pytest.param(node("n", FULL), Code.NO_ROOM, id="full"),
+        pytest.param(node("n", stale=True), Code.STALE, id="stale"),
+        pytest.param(node("n", cordoned=True), Code.CORDONED, id="cordoned"),
+        pytest.param(view(gpu_node("n", reported=False)), Code.NO_INVENTORY, id="no inventory"),
+        pytest.param(node("n", gpu(mig_enabled=False)), Code.MIG_DISABLED, id="MIG off"),
+        pytest.param(node("n", gpu(unhealthy="lost")), Code.UNHEALTHY, id="unhealthy"),
+        pytest.param(view(gpu_node("n", gpus=0)), Code.NO_INVENTORY, id="no GPUs"),
+        pytest.param(
+            view(gpu_node("n", mode=Mode.CONTAINER)), Code.UNKNOWN_RESOURCE, id="containers only"
+        ),
+    ],
+)
+def test_each_refusal_has_its_own_code_and_a_stable_text(candidate: NodeView, code: Code) -> None:
+    answer = filter({"n": candidate}, Ledger(), request("7-80C"), ["n"])
+
+    assert answer.refused["n"].code is code
+    assert answer.refused["n"].reason.startswith("vGPU: ")
+    assert "n" not in answer.refused["n"].reason.split()
+
+
+def test_a_type_of_another_board_is_unknown_here() -> None:
+    pcie = request("nvidia.com/NVIDIA_H100-1-10C")
+
+    answer = filter(views(a=node("a")), Ledger(), pcie, ["a"])
+
+    assert answer.refused["a"].code is Code.UNKNOWN_RESOURCE
+
+
+def test_a_type_that_shares_its_instance_is_not_served() -> None:
+    shared = gpu_node("a", vgpu_types=[VgpuType("NVIDIA H100XM-1-10C", 19, max_per_instance=2)])
+
+    answer = filter(views(a=view(shared)), Ledger(), request("1-10C"), ["a"])
+
+    assert answer.refused["a"].code is Code.UNKNOWN_RESOURCE
+
+
+def test_several_vgpus_must_fit_together() -> None:
+    one_half_free = views(a=node("a", HALF))
+
+    assert filter(one_half_free, Ledger(), request("3-40C"), ["a"]).passed == ("a",)
+    both = filter(one_half_free, Ledger(), request("3-40C", "3-40C"), ["a"])
+    assert both.refused["a"].reason == f"vGPU: no free placement for 2 x {VGPU}3-40C"
+
+
+def test_a_pod_with_a_place_passes_there_alone() -> None:
+    answer = filter(
+        views(a=node("a"), b=node("b", FULL)), Ledger(), request("1-10C"), ["a", "b"], assigned="b"
+    )
+
+    assert answer.passed == ("b",)
+    assert answer.refused["a"].code is Code.RESERVED_ELSEWHERE
+
+
+def test_a_pod_whose_place_is_no_candidate_is_judged_as_new() -> None:
+    answer = filter(views(a=node("a")), Ledger(), request("1-10C"), ["a"], assigned="gone")
+
+    assert answer.passed == ("a",)
+
+
+def assumed(node: str, profile_id: int, start: int, size: int) -> Ledger:
+    taken = Taken("GPU-0", profile_id, Placement(start, size))
+    return Ledger().assume("other", Promise(node, (taken,)))
+
+
+def test_what_another_pod_is_assumed_to_get_is_taken() -> None:
+    book = assumed("a", 0, 0, 8)
+
+    assert not filter(views(a=node("a")), book, request("1-10C"), ["a"]).passed
+
+
+def test_what_another_pod_is_presumed_to_get_is_avoided_not_refused() -> None:
+    taken = Taken("GPU-0", 0, Placement(0, 8))
+    book = Ledger().presume("other", Promise("a", (taken,)), until=1.0)
+    both = views(a=node("a"), b=node("b"))
+
+    assert filter(both, book, request("1-10C"), ["a", "b"]).passed == ("a", "b")
+    assert prioritize(both, book, request("1-10C"), ["a", "b"]).winner == "b"
+    assert prioritize(both, book, request("1-10C"), ["a"]).winner == "a"
+
+
+def test_one_winner_gets_ten_and_the_others_at_most_two() -> None:
+    candidates = {n: node(n, *([HALF] if n == "d" else [])) for n in "abcde"}
+
+    ranked = prioritize(candidates, Ledger(), request("3-40C"), list("abcde"))
+
+    assert ranked.winner == "d"
+    assert ranked.scores["d"] == WINNER_SCORE
+    assert max(score for name, score in ranked.scores.items() if name != "d") <= 2
+    assert set(ranked.scores) == set("abcde")
+
+
+def test_a_node_that_does_not_fit_scores_nothing() -> None:
+    ranked = prioritize(
+        views(a=node("a"), b=node("b", FULL)), Ledger(), request("1-10C"), ["a", "b", "x"]
+    )
+
+    assert ranked.scores == {"a": WINNER_SCORE, "b": 0, "x": 0}
+
+
+def test_equal_nodes_are_told_apart_by_name() -> None:
+    candidates = {n: node(n) for n in "cab"}
+
+    assert prioritize(candidates, Ledger(), request("1-10C"), ["c", "a", "b"]).winner == "a"
+
+
+def test_bind_gives_what_prioritize_chose() -> None:
+    candidates = {"a": node("a", HALF, gpu(1))}
+    ranked = prioritize(candidates, Ledger(), request("1-10C"), ["a"])
+
+    choice = place(candidates["a"], Ledger(), request("1-10C"))
+
+    assert choice == ranked.choice
+
+
+def test_bind_on_a_full_node_says_why_not() -> None:
+    choice = place(node("a", FULL), Ledger(), request("1-10C"))
+
+    assert not isinstance(choice, Choice)
+    assert isinstance(choice, Refused)
+    assert choice.code is Code.NO_ROOM
+
+
+def test_a_proposed_eviction_that_makes_room_is_kept() -> None:
+    whole = assignment("a", 0, 0, pod="victim")
+    candidates = {
+        "helps": view(gpu_node("helps", plan=[whole])),
+        "does-not": view(gpu_node("does-not", gpus=[FULL])),
+    }
+    victims = {"helps": ["victim"], "does-not": ["victim"], "unknown": ["victim"]}
+
+    assert sufficient(candidates, Ledger(), request("7-80C"), victims) == ("helps",)
+
+
+def test_an_eviction_without_victims_is_never_kept() -> None:
+    assert sufficient({"a": node("a")}, Ledger(), request("1-10C"), {"a": []}) == ()
+
+
+def test_a_victims_instance_counts_as_leaving() -> None:
+    plan = [assignment("a", 0, 0, pod="victim")]
+    running = gpu_node("a", gpus=[FULL], plan=plan)
+
+    assert sufficient({"a": view(running)}, Ledger(), request("7-80C"), {"a": ["victim"]}) == ("a",)
