@@ -1,1 +1,1 @@
-"""Tangram's node agent: reports a node's GPU inventory and makes the planned GPU instances exist."""
+"""Tangram's node agent: reports a node's GPUs and makes the planned GPU instances exist."""

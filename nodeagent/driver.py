@@ -7,6 +7,7 @@ call and NVML's code, so a report reads the same whichever driver raised it::
     ├── InvalidPlacement       no such profile or start (NVML_ERROR_INVALID_ARGUMENT, 2)
     ├── MigDisabled            MIG mode is off (NVML_ERROR_NOT_SUPPORTED, 3)
     ├── NoSuchInstance         the GPU instance is gone (NVML_ERROR_NOT_FOUND, 6)
+    ├── DriverTimeout          no answer in time: what became of the call is unknown (…_TIMEOUT, 10)
     ├── GpuLost                fallen off the bus, or unknown (NVML_ERROR_GPU_IS_LOST, 15)
     ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
     └── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
@@ -14,12 +15,19 @@ call and NVML's code, so a report reads the same whichever driver raised it::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import msgspec
 
+from nodeagent.api import resources
 from nodeagent.api.geometry import Geometry, Placement
 from nodeagent.api.gpunode import Layout, Mode, VgpuType
+
+CREATE = "nvmlDeviceCreateGpuInstanceWithPlacement"
+DESTROY = "nvmlGpuInstanceDestroy"
+DISCOVER = "nvmlDeviceGetGpuInstances"
+"""How errors name the calls below: by the NVML call at the heart of each."""
 
 
 class DriverError(Exception):
@@ -54,6 +62,13 @@ class NoSuchInstance(DriverError):
     meaning = "no such GPU instance"
 
 
+class DriverTimeout(DriverError):
+    """The driver did not answer in time; what became of the call is unknown."""
+
+    code = 10
+    meaning = "no answer in time"
+
+
 class GpuLost(DriverError):
     """The GPU has fallen off the bus, or was never there."""
 
@@ -85,7 +100,10 @@ class LiveInstance(msgspec.Struct, frozen=True):
 
 
 class LiveGpu(msgspec.Struct, frozen=True):
-    """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy."""
+    """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy.
+
+    An unhealthy GPU may list fewer instances than it holds.
+    """
 
     uuid: str
     pci_address: str
@@ -97,6 +115,10 @@ class LiveGpu(msgspec.Struct, frozen=True):
     layout: Layout = Layout.DYNAMIC
     unhealthy: str = ""
     instances: tuple[LiveInstance, ...] = ()
+
+    def served(self, mode: Mode) -> Mapping[str, int]:
+        """Map each resource this GPU can serve to the id of the profile that backs it."""
+        return resources.served(mode, self.geometry, self.vgpu_types)
 
 
 class Host(msgspec.Struct, frozen=True):

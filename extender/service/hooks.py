@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import assert_never
+
+import structlog
 
 from extender import wire
 from extender.ledger import promise
@@ -14,18 +15,17 @@ from extender.verbs.filter import filter
 from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
 
+log = structlog.get_logger()
+
 
 class Hooks:
-    """The hooks that only decide. ``refusals`` counts refused pods by the codes they were given."""
+    """The hooks that only decide."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.calls: Counter[str] = Counter()
-        self.refusals: Counter[str] = Counter()
 
     def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
         """Answer which candidates fit the pod."""
-        self.calls["filter"] += 1
         names, whole = _candidates(args)
         match of_pod(args.pod, devices_per_pod=self._state.settings.devices_per_pod):
             case NotOurs():
@@ -55,14 +55,19 @@ class Hooks:
             if answer.only is not None:
                 state.presume(request, promise(answer.passed[0], answer.only.placed))
         else:
-            state.refuse(request)
-            self.refusals.update({why.code.value for why in answer.refused.values()})
+            state.refuse(request, {why.code for why in answer.refused.values()})
+        log.debug(
+            "filter_answered",
+            pod=request.pod.name,
+            namespace=request.pod.namespace,
+            passed=len(answer.passed),
+            refused=len(answer.refused),
+        )
         reasons = {name: why.reason for name, why in answer.refused.items()}
         return _filtered(answer.passed, reasons, whole)
 
     def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
         """Answer how good each candidate is for the pod; without an opinion, 0 for all."""
-        self.calls["prioritize"] += 1
         names, _ = _candidates(args)
         state = self._state
         asked = of_pod(args.pod, devices_per_pod=state.settings.devices_per_pod)
@@ -81,7 +86,6 @@ class Hooks:
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""
-        self.calls["preempt"] += 1
         proposed = _victims(args)
         asked = of_pod(args.pod, devices_per_pod=self._state.settings.devices_per_pod)
         match asked:

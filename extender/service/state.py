@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -19,12 +20,22 @@ from extender.request import Request
 from extender.service.ports import Feed, PodFacts
 from extender.settings import Settings
 from extender.snapshot import NodeView, successor
-from extender.verbs.verdicts import Fits, verdict
+from extender.verbs.verdicts import Code, Fits, verdict
 from nodeagent.api.gpunode import Assignment, GpuNode
 
 log = structlog.get_logger()
 
 REMEMBERED = 20_000  # requests kept between a pod's hooks, and refused pods; the oldest go first
+
+
+_Kept = TypeVar("_Kept")
+
+
+class RefusedPod(msgspec.Struct, frozen=True):
+    """A pod that fitted nowhere when it was last asked about, and the reasons nodes gave."""
+
+    request: Request
+    codes: frozenset[Code]
 
 
 class State:
@@ -45,7 +56,7 @@ class State:
         self.ledger = Ledger()
         self.pods: dict[str, PodFacts] = {}
         self.requests: OrderedDict[str, Request] = OrderedDict()
-        self.refused: OrderedDict[str, Request] = OrderedDict()
+        self.refused: OrderedDict[str, RefusedPod] = OrderedDict()
         self.room = asyncio.Event()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
@@ -150,11 +161,11 @@ class State:
 
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind, which names the pod but does not show it."""
-        _keep(self.requests, request)
+        _keep(self.requests, request.pod.uid, request)
 
-    def refuse(self, request: Request) -> None:
+    def refuse(self, request: Request, codes: Collection[Code]) -> None:
         """Keep a pod that fits nowhere, to be woken when room appears."""
-        _keep(self.refused, request)
+        _keep(self.refused, request.pod.uid, RefusedPod(request, frozenset(codes)))
 
     def entries(self) -> Iterable[tuple[NodeView, Assignment]]:
         """Yield every entry of every plan."""
@@ -232,7 +243,8 @@ class State:
         if self.room.is_set():
             return
         promised = self.ledger.assumed_on(view.name)
-        for request in {r.wanted: r for r in self.refused.values()}.values():
+        shapes = {each.request.wanted: each.request for each in self.refused.values()}
+        for request in shapes.values():
             if isinstance(verdict(view, request, promised), Fits) and (
                 before is None or not isinstance(verdict(before, request, promised), Fits)
             ):
@@ -240,8 +252,8 @@ class State:
                 return
 
 
-def _keep(memory: OrderedDict[str, Request], request: Request) -> None:
-    memory[request.pod.uid] = request
-    memory.move_to_end(request.pod.uid)
+def _keep(memory: OrderedDict[str, _Kept], uid: str, kept: _Kept) -> None:
+    memory[uid] = kept
+    memory.move_to_end(uid)
     while len(memory) > REMEMBERED:
         memory.popitem(last=False)

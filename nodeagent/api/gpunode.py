@@ -137,9 +137,10 @@ class Failed(_Wire, frozen=True):
     reason: str
 
 
-class Summary(_Wire, frozen=True):
+class Summary(_Wire, frozen=True, omit_defaults=False):
     """The inventory at a glance, for ``kubectl get gpunodes``; slices are memory slices."""
 
+    # Written out even where default: kubectl would show an omitted 0 as an empty column.
     gpus: int = 0
     free_slices: int = 0
     total_slices: int = 0

@@ -13,7 +13,8 @@ from nodeagent.api.geometry import Geometry
 from nodeagent.api.gpunode import Mode, VgpuType
 from nodeagent.api.keys import RESOURCE_DOMAIN
 
-_MIG = re.compile(r"nvidia\.com/mig-[1-9][0-9]*g\.[0-9]+gb(\.[a-z.]+|-[a-z]+)?")
+# NVIDIA's device plugin calls the time-sliced seats of its own MIG devices ".shared": not ours.
+_MIG = re.compile(r"nvidia\.com/mig-[1-9][0-9]*g\.[0-9]+gb(\.[a-z.]+|-[a-z]+)?(?<!\.shared)")
 # NVIDIA's grammar of MIG-backed type names, GPU-slices-gigabytes-series-attribute, after the board.
 _VGPU = re.compile(
     r"nvidia\.com/[A-Za-z0-9_.-]*[A-Z0-9]+-[1-9]-(0|[1-9][0-9]*)[ABCQ](ME|NOME|MEALL|GFX)?"

@@ -14,11 +14,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
+
+from nodeagent.api import keys
 
 
 class ApiError(Exception):
@@ -76,6 +78,7 @@ class Kind(msgspec.Struct, frozen=True):
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
+GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -111,6 +114,7 @@ class PatchType(StrEnum):
 
 
 Body = Mapping[str, Any]
+"""A JSON object; whatever msgspec encodes may stand inside, such as a ``gpunode.Plan``."""
 
 
 class ApiServer(Protocol):
@@ -119,7 +123,9 @@ class ApiServer(Protocol):
     A timeout is sent to the server where the verb has one and bounds the wait for its answer.
     """
 
-    async def get(self, kind: Kind, name: str, *, namespace: str = "") -> bytes:
+    async def get(
+        self, kind: Kind, name: str, *, namespace: str = "", timeout: float = 10.0
+    ) -> bytes:
         """Return the object's JSON."""
 
     async def list(
@@ -131,6 +137,7 @@ class ApiServer(Protocol):
         field_selector: str = "",
         limit: int = 500,
         continue_token: str = "",
+        timeout: float = 30.0,
     ) -> Page:
         """Return one page of the objects; a namespaced kind without namespace means all of them."""
 
@@ -143,8 +150,13 @@ class ApiServer(Protocol):
         label_selector: str = "",
         field_selector: str = "",
         timeout: float = 300.0,
-    ) -> AsyncIterator[WatchEvent]:
-        """Yield what changes after *resource_version*, bookmarks included, until *timeout*."""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield what changes after *resource_version*, bookmarks included, until *timeout*.
+
+        It opens with a bookmark at *resource_version*: the server has accepted the watch. Close it
+        (``contextlib.aclosing``), for it holds a connection. DELETED also means that the object no
+        longer matches the selectors; its JSON is then the last that did.
+        """
 
     async def create(
         self,
@@ -171,5 +183,17 @@ class ApiServer(Protocol):
     ) -> bytes:
         """Patch an object and return it as it is afterwards."""
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str = "", uid: str = "") -> None:
-        """Delete an object; with *uid*, only if that is still its UID."""
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        grace_seconds: int | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        """Delete an object; with *uid*, only if that is still its UID.
+
+        A pod on a node is only marked, and goes when its kubelet deletes it with *grace_seconds* 0.
+        """

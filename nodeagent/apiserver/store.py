@@ -1,0 +1,164 @@
+"""What lies behind the in-memory twin: every kind's history under one version, and the watches.
+
+A write hands its event to each watch that selects it and never waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from nodeagent.apiserver.answers import bookmark
+from nodeagent.apiserver.history import History, Key, Revision, Write
+from nodeagent.apiserver.protocol import ApiError, Kind, NotFound, Refused, WatchEvent
+from nodeagent.apiserver.selectors import Selector
+
+
+class Store:
+    """The objects of all served kinds; *keep_writes* of each kind's past are kept at least."""
+
+    def __init__(self, keep_writes: int, bookmark_every: float) -> None:
+        self.version = 1
+        self._keep_writes = keep_writes
+        self._bookmark_every = bookmark_every
+        self._histories: dict[Kind, History] = {}
+        self._watches: set[_Watch] = set()
+
+    def serve(self, kind: Kind) -> None:
+        """Keep objects of *kind* too."""
+        self._histories.setdefault(kind, History(self._keep_writes))
+
+    def history(self, kind: Kind) -> History:
+        """Return the objects of *kind*."""
+        if kind not in self._histories:
+            raise NotFound(404, f"the server could not find the requested resource: {kind.plural}")
+        return self._histories[kind]
+
+    def existing(self, kind: Kind, key: Key) -> Revision:
+        """Return the object as it is now."""
+        revision = self.history(kind).get(key)
+        if revision is None:
+            raise NotFound(404, f'{kind.plural} "{key[1]}" not found')
+        return revision
+
+    def write(self, kind: Kind, key: Key, value: Mapping[str, Any]) -> bytes:
+        """Put *value* in the object's place under the next version, and return its JSON."""
+        metadata = {**value["metadata"], "resourceVersion": str(self.version + 1)}
+        revision = Revision.of({**value, "metadata": metadata})
+        self._record(kind, key, revision)
+        return revision.raw
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """Delete the object, which takes a version too."""
+        self._record(kind, key, None)
+
+    async def watch(
+        self, kind: Kind, version: str, namespace: str, selector: Selector, *, timeout: float
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield a bookmark, then what happened and happens after *version*."""
+        if not version.isdecimal() or version == "0":  # "" and "0" mean any; nobody here means that
+            raise Refused(400, f"not a resource version to watch from: {version!r}")
+        since = int(version)
+        deadline = asyncio.get_running_loop().time() + timeout
+        watch = _Watch(kind, namespace, selector, deadline, self._bookmark_every)
+        for write in self.history(kind).since(since):
+            watch.tell(write)
+        self._watches.add(watch)
+        try:
+            yield bookmark(str(since))
+            while not watch.ended:
+                if watch.untold:
+                    yield watch.untold.popleft()
+                elif watch.bookmark_due():
+                    yield bookmark(str(max(since, self.version)))
+                elif not watch.expired():
+                    await watch.news()
+                else:
+                    return
+            if watch.error is not None:
+                raise watch.error
+        finally:
+            self._watches.discard(watch)
+
+    def compact(self) -> None:
+        """Forget the past of every kind; running watches do not need it."""
+        for history in self._histories.values():
+            history.compact(self.version)
+
+    def end_watches(self, error: ApiError | None) -> None:
+        """End every watch, whatever it has still to tell."""
+        for watch in self._watches:
+            watch.end(error)
+
+    def owe_bookmarks(self) -> None:
+        """Let every watch have a bookmark as soon as it has told everything."""
+        for watch in self._watches:
+            watch.owe_bookmark()
+
+    def _record(self, kind: Kind, key: Key, revision: Revision | None) -> None:
+        self.version += 1
+        write = self.history(kind).record(self.version, key, revision)
+        for watch in self._watches:
+            if watch.kind == kind:
+                watch.tell(write)
+
+
+class _Watch:
+    """One watch's end of the line: what it has still to tell, and when it is over."""
+
+    def __init__(
+        self, kind: Kind, namespace: str, selector: Selector, deadline: float, every: float
+    ) -> None:
+        self.kind = kind
+        self.untold: deque[WatchEvent] = deque()
+        self.ended = False
+        self.error: ApiError | None = None
+        self._namespace = namespace
+        self._selector = selector
+        self._deadline = deadline
+        self._every = every
+        self._next_bookmark = min(self._now() + every, deadline)
+        self._wake = asyncio.Event()
+
+    def tell(self, write: Write) -> None:
+        """Take note of *write*, if it is selected."""
+        if event := write.event(self._namespace, self._selector):
+            self.untold.append(event)
+            self._wake.set()
+
+    def owe_bookmark(self) -> None:
+        """Have a bookmark sent next."""
+        self._next_bookmark = self._now()
+        self._wake.set()
+
+    def bookmark_due(self) -> bool:
+        """Say whether it is time for a bookmark, and reckon from there to the next."""
+        if self._now() < self._next_bookmark:
+            return False
+        following = self._now() + self._every
+        self._next_bookmark = following if self.expired() else min(following, self._deadline)
+        return True
+
+    def expired(self) -> bool:
+        """Say whether the watch has run for as long as it was asked to."""
+        return self._now() >= self._deadline
+
+    def end(self, error: ApiError | None) -> None:
+        """Hang up."""
+        self.ended, self.error = True, error
+        self._wake.set()
+
+    async def news(self) -> None:
+        """Wait until there is something to do."""
+        try:
+            async with asyncio.timeout_at(self._next_bookmark):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,67 @@
+"""What is on the node, as the inventory tells it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from nodeagent.api.geometry import Geometry
+from nodeagent.api.gpunode import Assignment, Gpu, Instance, Inventory, VgpuType
+from nodeagent.api.report import summary
+from nodeagent.driver import Host
+from nodeagent.reconcile import Observed
+
+
+def inventory(
+    host: Host, observed: Mapping[str, Sequence[Observed]], plan: Iterable[Assignment]
+) -> Inventory:
+    """Return what *host* has, its GPUs' instances as *observed*; the agent adds what it did."""
+    geometries: dict[str, Geometry] = {}
+    types: dict[str, tuple[VgpuType, ...]] = {}
+    gpus = []
+    for gpu in host.gpus:
+        types_hash = vgpu_types_hash(gpu.vgpu_types)
+        geometries[gpu.geometry.hash] = gpu.geometry
+        if types_hash:
+            types[types_hash] = gpu.vgpu_types
+        gpus.append(
+            Gpu(
+                uuid=gpu.uuid,
+                pci_address=gpu.pci_address,
+                model=gpu.model,
+                geometry=gpu.geometry.hash,
+                vgpu_types=types_hash,
+                numa_node=gpu.numa_node,
+                mig_enabled=gpu.mig_enabled,
+                layout=gpu.layout,
+                unhealthy=gpu.unhealthy,
+                instances=tuple(map(_instance, observed[gpu.uuid])),
+            )
+        )
+    return Inventory(
+        boot_id=host.boot_id,
+        driver=host.driver,
+        mode=host.mode,
+        simulated=host.simulated,
+        summary=summary(geometries, gpus, plan),
+        geometries=geometries,
+        vgpu_types=types,
+        gpus=tuple(gpus),
+    )
+
+
+def vgpu_types_hash(types: tuple[VgpuType, ...]) -> str:
+    """Return a short content hash: equal types, and only they, share it; "" for none."""
+    return hashlib.sha256(msgspec.json.encode(types)).hexdigest()[:12] if types else ""
+
+
+def _instance(observed: Observed) -> Instance:
+    return Instance(
+        gi_id=observed.gi_id,
+        profile_id=observed.profile_id,
+        start=observed.placement.start,
+        size=observed.placement.size,
+        assignment=observed.assignment,
+    )

@@ -1,0 +1,163 @@
+"""The agent's side of the API server: its GpuNode and its Lease."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Collection
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from nodeagent.api import gpunode, keys
+from nodeagent.api.gpunode import GpuNode, Inventory, Summary
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, ApiServer, Conflict, NotFound, PatchType
+from nodeagent.apiserver.reflector import (
+    DEFAULT_PACE,
+    Deleted,
+    Interrupted,
+    Pace,
+    Replaced,
+    Upserted,
+    reflect,
+)
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """Reads the plan of *node*, writes its inventory, and keeps its Lease; *timeout* in seconds."""
+
+    def __init__(
+        self, api: ApiServer, node: str, *, timeout: float, pace: Pace = DEFAULT_PACE
+    ) -> None:
+        self._api = api
+        self._node = node
+        self._timeout = timeout
+        self._pace = pace
+
+    async def follow(self) -> AsyncGenerator[GpuNode | None, None]:
+        """Yield the GpuNode as it changes, None while there is none, for ever.
+
+        One that cannot be read is left out: the agent goes on by the last one it understood.
+        """
+        changes = reflect(
+            self._api, GPU_NODES, field_selector=f"metadata.name={self._node}", pace=self._pace
+        )
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                match change:
+                    case Replaced(objects=()) | Deleted():
+                        yield None
+                    case Replaced(objects=(found, *_)) | Upserted(object=found):
+                        node = _readable(found.raw)
+                        if node is not None:
+                            yield node
+                    case Interrupted(error=error):
+                        log.warning("plan_unheard", node=self._node, error=str(error))
+                    case _:
+                        pass
+
+    async def tell(self, node: GpuNode, inventory: Inventory) -> GpuNode | None:
+        """Put *inventory* in place of the whole status of that very *node*.
+
+        Return the object after it, None if it cannot be read.
+
+        Raises:
+            ApiError: an Invalid or NotFound one if the GpuNode is another by now, or none.
+        """
+        raw = await self._api.patch(
+            GPU_NODES,
+            self._node,
+            [
+                {"op": "test", "path": "/metadata/uid", "value": node.metadata.uid},
+                # "add" where nothing may be yet; a merge would keep fields now left out.
+                {"op": "add", "path": "/status", "value": inventory},
+            ],
+            patch_type=PatchType.JSON,
+            subresource="status",
+            timeout=self._timeout,
+        )
+        return _readable(raw)
+
+    async def renew_lease(self, *, holder: str, now: datetime, duration_seconds: int) -> None:
+        """Show that the agent lives, for the first time or again.
+
+        Raises:
+            ApiError: it could not be shown.
+        """
+        name = keys.lease_name(self._node)
+        spec = {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration_seconds,
+            "renewTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        labels = {keys.AGENT_LABEL: "true"}
+        try:
+            await self._api.patch(
+                LEASES,
+                name,
+                {"metadata": {"labels": labels}, "spec": spec},
+                patch_type=PatchType.MERGE,
+                namespace=keys.SYSTEM_NAMESPACE,
+                timeout=self._timeout,
+            )
+        except NotFound:
+            # Conflict: created meanwhile; the next renewal is soon enough.
+            with contextlib.suppress(Conflict):
+                await self._api.create(
+                    LEASES,
+                    {
+                        "apiVersion": f"{LEASES.group}/{LEASES.version}",
+                        "kind": "Lease",
+                        "metadata": {"name": name, "labels": labels},
+                        "spec": spec,
+                    },
+                    namespace=keys.SYSTEM_NAMESPACE,
+                    timeout=self._timeout,
+                )
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What readers of a GpuNode were told last: an inventory, and the plan it took account of."""
+
+    uid: str
+    inventory: Inventory
+    planned: frozenset[str]
+
+
+def news(told: Told, now: Inventory, planned: Collection[str]) -> bool:
+    """Tell whether *now* is worth a write of the GpuNode; *planned* are the assignments' ids.
+
+    Readers count as taken what is planned, and what has left the plan until they are told that it
+    is gone. So an instance whose assignment is planned but neither realized nor failed need not be
+    told, nor a removal from the plan before nothing is left of it; and a newer generation of the
+    plan is never news by itself.
+    """
+    left = told.planned.difference(planned)
+    existing = {i.assignment for gpu in now.gpus for i in gpu.instances}
+    if not left <= existing:
+        return True
+    realized, failed = {r.id for r in now.realized}, {f.id for f in now.failed}
+    unsaid = frozenset(planned) - realized - failed
+    return _essence(told.inventory, unsaid) != _essence(now, unsaid)
+
+
+def _essence(inventory: Inventory, unsaid: Collection[str]) -> Inventory:
+    gpus = tuple(
+        msgspec.structs.replace(
+            gpu, instances=tuple(i for i in gpu.instances if i.assignment not in unsaid)
+        )
+        for gpu in inventory.gpus
+    )
+    return msgspec.structs.replace(
+        inventory, sequence=0, observed_generation=0, summary=Summary(), gpus=gpus
+    )
+
+
+def _readable(raw: bytes) -> GpuNode | None:
+    try:
+        return gpunode.decode(raw)
+    except msgspec.MsgspecError as error:
+        log.error("gpunode_unreadable", error=str(error))
+        return None

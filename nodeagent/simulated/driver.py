@@ -1,0 +1,79 @@
+"""A driver of simulated GPUs: the way to them, which may be slow, fail or lie."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from nodeagent.api.geometry import Placement
+from nodeagent.driver import Host
+from nodeagent.simulated.hardware import Hardware
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of the driver before it took effect or (``done``) after, its answer unsent."""
+
+    verb: str
+    gpu: str = ""
+    gi_id: int = -1
+    done: bool = False
+
+
+class Pretended(Exception):
+    """Raised before a call takes effect: it then does nothing and reports success."""
+
+
+Disturbance = Callable[[Call], Awaitable[None]]
+"""What a test does to calls: raise a DriverError, raise :class:`Pretended`, wait, or interfere."""
+
+
+class SimulatedDriver:
+    """A :class:`~nodeagent.driver.Driver` of *hardware*; ``disturbance`` is for tests."""
+
+    def __init__(
+        self,
+        hardware: Hardware,
+        *,
+        create_seconds: float = 0.0,
+        destroy_seconds: float = 0.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.disturbance: Disturbance | None = None
+        self._hardware = hardware
+        self._create_seconds = create_seconds
+        self._destroy_seconds = destroy_seconds
+        self._sleep = sleep
+
+    async def discover(self) -> Host:
+        """Return everything as it is now."""
+        await self._disturbed(Call("discover"))
+        return self._hardware.host()
+
+    async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
+        """Create a GPU instance at exactly *placement* and return its id."""
+        await self._sleep(self._create_seconds)
+        call = Call("create", gpu)
+        try:
+            await self._disturbed(call)
+        except Pretended:
+            return 0
+        gi_id = self._hardware.gpu(gpu).create(profile_id, placement)
+        await self._disturbed(msgspec.structs.replace(call, gi_id=gi_id, done=True))
+        return gi_id
+
+    async def destroy(self, gpu: str, gi_id: int) -> None:
+        """Destroy a GPU instance that nobody uses."""
+        await self._sleep(self._destroy_seconds)
+        call = Call("destroy", gpu, gi_id)
+        try:
+            await self._disturbed(call)
+        except Pretended:
+            return
+        self._hardware.gpu(gpu).destroy(gi_id)
+        await self._disturbed(msgspec.structs.replace(call, done=True))
+
+    async def _disturbed(self, call: Call) -> None:
+        if self.disturbance:
+            await self.disturbance(call)

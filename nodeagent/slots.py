@@ -1,0 +1,205 @@
+"""Tying assignments to device slots, so that each pod gets the instance planned for it.
+
+The kubelet knows devices by id and asks for them by count; it never says for which pod. So the node
+advertises *slots*, as many for each resource as it could ever hold instances of it, and ties each
+assignment that is ready to one::
+
+    tied ──▶ claimed ──▶ spent ──▶ free         a claim has ended; the plan still has the assignment
+      │          └──────────────────▶ free      … or no longer has it
+      └─────────────────────────────▶ free      it left the plan before it was claimed
+
+For each resource the ties of at most one pod are neither claimed nor spent: that pod is the one the
+kubelet will ask for next. A pod is tied to all its slots at once.
+
+The ties are told in the order they were made. That order outlives the agent's process, and from it
+follows what does not: of the unclaimed ties for a resource only those of the pod tied last can be
+waiting for their first claim, for all others had been claimed when it was tied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import groupby
+
+import msgspec
+
+from nodeagent.api.gpunode import Assignment, Realized
+from nodeagent.api.keys import RESOURCE_DOMAIN
+from nodeagent.driver import Host
+
+Claims = Mapping[str, str]
+"""The UID of the pod to which the kubelet has given each slot."""
+
+
+class Tie(msgspec.Struct, frozen=True):
+    """An assignment and its slot; ``claimed`` is whether a pod has, or ever had, the slot."""
+
+    assignment: str
+    pod_uid: str
+    resource: str
+    slot: str
+    claimed: bool = False
+
+
+class Ties(msgspec.Struct, frozen=True):
+    """Every tie in the order made; ``last`` is the slot number each resource was served last."""
+
+    ties: tuple[Tie, ...] = ()
+    last: Mapping[str, int] = {}
+
+    @property
+    def realized(self) -> tuple[Realized, ...]:
+        """How the inventory tells them."""
+        return tuple(Realized(tie.assignment, tie.slot) for tie in self.ties)
+
+    def claimed_assignments(self, claims: Claims) -> frozenset[str]:
+        """Return the assignments whose slot a pod has now."""
+        return frozenset(tie.assignment for tie in self.ties if tie.slot in claims)
+
+    def waiting(self) -> dict[str, tuple[str, ...]]:
+        """Return, for each resource, the slots of the pod the kubelet will ask for next."""
+        slots: dict[str, tuple[str, ...]] = {}
+        for tie in self.ties:
+            if not tie.claimed:
+                slots[tie.resource] = (*slots.get(tie.resource, ()), tie.slot)
+        return slots
+
+
+def slot_name(resource: str, number: int) -> str:
+    """Return a slot's name, unique on its node.
+
+    >>> slot_name("nvidia.com/mig-1g.10gb", 7)
+    'mig-1g.10gb-7'
+    """
+    return f"{resource.removeprefix(RESOURCE_DOMAIN)}-{number}"
+
+
+def resource_of(slot: str) -> str:
+    """Return the resource a slot belongs to."""
+    return RESOURCE_DOMAIN + slot.rpartition("-")[0]
+
+
+def capacity(host: Host) -> dict[str, int]:
+    """Return how many instances for each resource the node could ever hold at once."""
+    total: dict[str, int] = {}
+    for gpu in host.gpus:
+        if not gpu.mig_enabled:
+            continue
+        for resource, profile_id in gpu.served(host.mode).items():
+            profile = gpu.geometry.by_id[profile_id]
+            most = min(profile.max_instances, profile.fits_at_once)
+            total[resource] = total.get(resource, 0) + most
+    return total
+
+
+def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: Claims) -> Ties:
+    """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed."""
+    pods = {each.id: each.pod.uid for each in plan if each.pod}
+    ties = tuple(
+        Tie(
+            each.id,
+            pods.get(each.id) or claims[each.slot],
+            resource_of(each.slot),
+            each.slot,
+            claimed=each.slot in claims,
+        )
+        for each in realized
+        if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
+    )
+    newest = {tie.resource: tie.pod_uid for tie in ties}
+    return Ties(
+        tuple(
+            tie
+            if tie.pod_uid == newest[tie.resource]
+            else msgspec.structs.replace(tie, claimed=True)
+            for tie in ties
+        ),
+        {tie.resource: _number(tie.slot) for tie in ties},
+    )
+
+
+def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
+    """Drop the ties of assignments that have left the plan, unless a pod still has the slot."""
+    planned = {each.id for each in plan if each.pod}
+    return Ties(
+        tuple(
+            msgspec.structs.replace(tie, claimed=tie.claimed or tie.slot in claims)
+            for tie in ties.ties
+            if tie.slot in claims or tie.assignment in planned
+        ),
+        ties.last,
+    )
+
+
+def tied(
+    ties: Ties,
+    plan: Iterable[Assignment],
+    claims: Claims,
+    *,
+    live: Set[str],
+    capacity: Mapping[str, int],
+) -> Ties:
+    """Tie those pods whose turn it is; *live* are the assignments whose instances exist.
+
+    Pods come in the order of ``(since, id)``. A pod that is ready but has to wait for one of its
+    resources is not overtaken in any of them.
+    """
+    made = [tie for tie in ties.ties if tie.slot in claims or tie.claimed or tie.assignment in live]
+    last = dict(ties.last)
+    turn = {tie.resource: tie.pod_uid for tie in made if not tie.claimed}
+    tied_already = {tie.assignment for tie in made}
+    for pod_uid, assignments in _pods(plan):
+        missing = [each for each in assignments if each.id not in tied_already]
+        if not missing or any(each.id not in live for each in missing):
+            continue
+        taken = {tie.slot for tie in made} | claims.keys()
+        if all(turn.get(each.resource, pod_uid) == pod_uid for each in missing):
+            for each, slot in _chosen(missing, taken, last, capacity):
+                made.append(Tie(each.id, pod_uid, each.resource, slot))
+                last[each.resource] = _number(slot)
+        for each in missing:
+            turn.setdefault(each.resource, pod_uid)
+    return Ties(tuple(made), last)
+
+
+def _pods(plan: Iterable[Assignment]) -> Iterator[tuple[str, Sequence[Assignment]]]:
+    """Yield each pod's assignments, the pod that has waited longest first."""
+    ordered = sorted(((each.pod.uid, each) for each in plan if each.pod), key=lambda pair: pair[0])
+    groups = [
+        (uid, sorted((each for _, each in group), key=_age))
+        for uid, group in groupby(ordered, key=lambda pair: pair[0])
+    ]
+    yield from sorted(groups, key=lambda group: _age(group[1][0]))
+
+
+def _age(assignment: Assignment) -> tuple[str, str]:
+    return assignment.since, assignment.id
+
+
+def _chosen(
+    assignments: Sequence[Assignment],
+    taken: Set[str],
+    last: Mapping[str, int],
+    capacity: Mapping[str, int],
+) -> Sequence[tuple[Assignment, str]]:
+    """Choose a free slot for each of the assignments, or none at all.
+
+    Slots go round, so that a pod that comes too late for its slot finds it untied rather than
+    another's.
+    """
+    chosen: dict[str, Assignment] = {}
+    for each in assignments:
+        count = capacity.get(each.resource, 0)
+        after = last.get(each.resource, -1) + 1
+        names = (slot_name(each.resource, (after + n) % count) for n in range(count))
+        free = next((name for name in names if name not in taken and name not in chosen), None)
+        if free is None:
+            return ()
+        chosen[free] = each
+    return [(each, slot) for slot, each in chosen.items()]
+
+
+def _number(slot: str) -> int:
+    """Return a slot's number, -1 if *slot* is none of our names."""
+    number = slot.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,267 @@
+"""Tangram on a real control plane: an extender process, simulated agents, a scheduler that asks."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import yaml
+
+from extender.demo.pods import launcher
+from nodeagent.api import gpunode, keys, resources
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
+from nodeagent.apiserver.rest import RestApi
+from tests.e2e.controlplane.cluster import ControlPlane, control_plane
+from tests.e2e.controlplane.processes import held_port
+from tests.e2e.controlplane.required import required_binaries
+
+MODEL = MODELS["H100-80GB"]
+RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
+ROOT = Path(__file__).parents[2]
+CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
+
+
+def scheduler_config(url: str, *, http_timeout: float) -> dict[str, Any]:
+    """Return the configuration that Tangram's installation asks for."""
+    return {
+        "percentageOfNodesToScore": 100,
+        "extenders": [
+            {
+                "urlPrefix": url,
+                "filterVerb": "filter",
+                "prioritizeVerb": "prioritize",
+                "preemptVerb": "preempt",
+                "bindVerb": "bind",
+                "weight": 20,
+                "httpTimeout": f"{http_timeout}s",
+                "nodeCacheCapable": True,
+                "managedResources": [
+                    {"name": name, "ignoredByScheduler": False} for name in RESOURCES.values()
+                ],
+            }
+        ],
+    }
+
+
+class Process:
+    """A process of Tangram's with its log."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        self.log = log
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, appending to the log."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *self._arguments, stdout=log, stderr=log, cwd=ROOT
+            )
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and wait for its end."""
+        if self._process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        code = await asyncio.wait_for(self._process.wait(), 30)
+        self._process = None
+        return code
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the log events of that name."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{") and f'"{name}"' in line:
+                event = json.loads(line)
+                if event.get("event") == name:
+                    found.append(event)
+        return found
+
+
+class Stack:
+    """What a test holds: the parts, and questions about the cluster."""
+
+    def __init__(
+        self, plane: ControlPlane, api: RestApi, extender: Process, agents: Process, url: str
+    ) -> None:
+        self.plane = plane
+        self.api = api
+        self.extender = extender
+        self.agents = agents
+        self.url = url
+
+    async def ready(self) -> None:
+        """Wait until the extender answers for all it has to know."""
+        async with aiohttp.ClientSession() as http, asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    async def create_vms(self, vms: Mapping[str, int]) -> None:
+        """Create launcher pods by name, each asking for the vGPU type of a profile id."""
+        gate = asyncio.Semaphore(16)
+
+        async def create(name: str, profile_id: int) -> None:
+            pod = launcher(name, "default", RESOURCES[profile_id])
+            async with gate:
+                await self.api.create(PODS, pod, namespace="default")
+
+        await asyncio.gather(*(create(name, profile) for name, profile in vms.items()))
+
+    async def pods(self) -> dict[str, dict[str, Any]]:
+        """Return the VMs' pods by name of the VM."""
+        return {
+            pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod
+            for pod in await self._listed(PODS, "default")
+            if pod["metadata"].get("labels", {}).get("kubevirt.io") == "virt-launcher"
+        }
+
+    async def gpu_nodes(self) -> list[GpuNode]:
+        """Return every GpuNode."""
+        return [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
+
+    async def _listed(self, kind: Any, namespace: str = "") -> list[dict[str, Any]]:
+        found, token = [], ""
+        while True:
+            page = await self.api.list(kind, namespace=namespace, continue_token=token)
+            found += [dict(msgspec.json.decode(raw)) for raw in page.items]
+            token = page.continue_token
+            if not token:
+                return found
+
+    async def quiet(self, *, for_seconds: float = 3.0, within: float = 240.0) -> None:
+        """Wait until neither pods nor GpuNodes change for a while."""
+        async with asyncio.timeout(within):
+            last, since = "", 0.0
+            loop = asyncio.get_running_loop()
+            while True:
+                pods = sorted(
+                    (name, pod["spec"].get("nodeName", ""), pod["status"]["phase"])
+                    for name, pod in (await self.pods()).items()
+                )
+                nodes = [(n.name, n.metadata.generation, n.status) for n in await self.gpu_nodes()]
+                now = repr((pods, nodes))
+                if now != last:
+                    last, since = now, loop.time()
+                elif loop.time() - since >= for_seconds:
+                    return
+                await asyncio.sleep(0.5)
+
+    def filter_calls(self) -> collections.Counter[str]:
+        """Count the filter calls the extender has answered, by pod."""
+        return collections.Counter(e["pod"] for e in self.extender.events("filter_answered"))
+
+
+@contextlib.asynccontextmanager
+async def stack(
+    directory: Path,
+    *,
+    nodes: int,
+    gpus: int = 8,
+    http_timeout: float = 15.0,
+    create_latency: float = 0.0,
+) -> AsyncIterator[Stack]:
+    """Run everything until the block ends; *directory* keeps the logs."""
+    names = [f"gpu-node-{index:02}" for index in range(nodes)]
+    with held_port() as port:
+        url = f"http://127.0.0.1:{port.getsockname()[1]}"
+    async with contextlib.AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(
+            control_plane(required_binaries(), directory=directory / "controlplane")
+        )
+        kubeconfig = plane.kubeconfig("admin")
+        api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
+        await _prepare(plane, api, names)
+        extender = Process(
+            directory / "extender.log",
+            *("extender", "--log-level", "debug", "serve", "--kubeconfig", str(kubeconfig)),
+            *("--port", url.rpartition(":")[2], "--http-timeout", str(http_timeout)),
+            *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/extender-0"),
+        )
+        agents = Process(
+            directory / "agents.log",
+            *("nodeagent", "run", "--simulate", MODEL.name, "--gpus", str(gpus)),
+            *("--mode", "vgpu-vfio", "--kubeconfig", str(kubeconfig)),
+            *("--create-latency", str(create_latency)),
+            *(f"--node={name}" for name in names),
+        )
+        running = Stack(plane, api, extender, agents, url)
+        for process in (extender, agents):
+            stack.push_async_callback(process.stop, signal.SIGKILL)
+            await process.start()
+        await running.ready()
+        await _reported(running, nodes)
+        await plane.start_scheduler(scheduler_config(url, http_timeout=http_timeout))
+        yield running
+
+
+async def _prepare(plane: ControlPlane, api: RestApi, names: list[str]) -> None:
+    """Make the CRD, the namespace, the nodes, and the pod whose annotation wakes others."""
+    async with plane.client() as http:
+        definition = yaml.safe_load(CRD.read_text())
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        async with http.post(path, json=definition) as answer:
+            assert answer.status == 201, await answer.text()
+        namespace = {"metadata": {"name": keys.SYSTEM_NAMESPACE}}
+        async with http.post("/api/v1/namespaces", json=namespace) as answer:
+            assert answer.status == 201, await answer.text()
+        async with asyncio.timeout(30):
+            while True:
+                gpunodes = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
+                async with http.get(gpunodes) as answer:
+                    if answer.status == 200:
+                        break
+                await asyncio.sleep(0.1)
+    amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
+    for name in names:
+        body = {
+            "metadata": {"name": name, "labels": {"kubevirt.io/schedulable": "true"}},
+            "status": {"allocatable": amounts, "capacity": amounts},
+        }
+        await api.create(NODES, body)
+    own = {
+        "metadata": {"name": "extender-0"},
+        "spec": {
+            "nodeName": names[0],
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "extender", "image": "tangram"}],
+        },
+    }
+    await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
+
+
+async def _reported(running: Stack, nodes: int) -> None:
+    """Wait until every agent has reported and every node advertises its slots."""
+    async with asyncio.timeout(90):
+        while True:
+            reported = [n for n in await running.gpu_nodes() if n.status.agent_epoch]
+            slots = [
+                node
+                for node in await running._listed(NODES)
+                if set(RESOURCES.values()) <= node["status"].get("allocatable", {}).keys()
+            ]
+            if len(reported) == len(slots) == nodes:
+                return
+            await asyncio.sleep(0.2)
+
+
+def artifacts(default: Path) -> Path:
+    """Return where logs go: ``TANGRAM_E2E_LOGS`` keeps them, else they go with the test."""
+    kept = os.environ.get("TANGRAM_E2E_LOGS")
+    return Path(kept) if kept else default

@@ -1,0 +1,191 @@
+"""A small cluster over the in-memory API server, with an agent that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from extender import wire
+from extender.cluster import KubernetesCluster, OwnPod, feed
+from extender.service import Service
+from extender.settings import Settings
+from nodeagent.api import gpunode, keys
+from nodeagent.api.gpunode import Decision, Failed, GpuNode, Instance, Realized
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    LEASES,
+    NODES,
+    PODS,
+    NotFound,
+    PatchType,
+)
+from nodeagent.apiserver.reflector import reflect
+from tests.builders import gpu_node, raw_pod
+
+QUICK = Settings(
+    http_timeout=2.0,
+    answer_margin=0.1,
+    binding_start_margin=0.05,
+    binding_timeout=0.05,
+    sweep_interval=0.02,
+    wake_interval=0.01,
+)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition that background work brings about."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0.001)
+
+
+class World:
+    """Nodes, pods and GpuNodes as the API server holds them."""
+
+    def __init__(self) -> None:
+        self.api = InMemoryApi()
+
+    @contextlib.asynccontextmanager
+    async def extender(self, settings: Settings = QUICK) -> AsyncIterator[Service]:
+        """Run an extender until the block ends; it knows all there is when the block begins."""
+        cluster = KubernetesCluster(self.api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0"))
+        service = Service(cluster, settings)
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(feed(self.api, service.state)),
+                tasks.create_task(service.run()),
+            ]
+            try:
+                await until(lambda: not service.state.not_ready())
+                yield service
+            finally:
+                for task in work:
+                    task.cancel()
+
+    async def add_node(self, name: str, *, gpus: int = 1) -> None:
+        """Add a node whose agent has reported."""
+        await self.api.create(NODES, {"metadata": {"name": name}})
+        body = {
+            "metadata": {"name": keys.lease_name(name), "labels": {keys.AGENT_LABEL: "true"}},
+            "spec": {"holderIdentity": name},
+        }
+        await self.api.create(LEASES, body, namespace=keys.SYSTEM_NAMESPACE)
+        await self.api.create(GPU_NODES, {"metadata": {"name": name}, "spec": {}})
+        await self.report(name, gpu_node(name, gpus=gpus).status)
+
+    async def report(self, name: str, status: gpunode.Inventory) -> None:
+        """Write an inventory, as the agent does."""
+        await self.api.patch(
+            GPU_NODES,
+            name,
+            [{"op": "add", "path": "/status", "value": msgspec.to_builtins(status)}],
+            patch_type=PatchType.JSON,
+            subresource="status",
+        )
+
+    async def plan_holds(self, count: int, node: str = "node-1") -> None:
+        """Wait until the plan of *node* has *count* entries."""
+        async with asyncio.timeout(10):
+            while len((await self.gpu_node(node)).spec.assignments) != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    async def gpu_node(self, name: str) -> GpuNode:
+        return gpunode.decode(await self.api.get(GPU_NODES, name))
+
+    async def obey(self, name: str) -> None:
+        """Make what exists equal the plan, and report every assignment realized."""
+        node = await self.gpu_node(name)
+        gpus = tuple(
+            msgspec.structs.replace(
+                gpu,
+                instances=tuple(
+                    Instance(index, a.profile_id, a.start, a.size, a.id)
+                    for index, a in enumerate(node.spec.assignments)
+                    if a.gpu == gpu.uuid
+                ),
+            )
+            for gpu in node.status.gpus
+        )
+        realized = tuple(Realized(a.id, f"slot-{a.id}") for a in node.spec.assignments)
+        await self.report(
+            name,
+            msgspec.structs.replace(
+                node.status,
+                gpus=gpus,
+                realized=realized,
+                failed=(),
+                observed_generation=node.metadata.generation,
+            ),
+        )
+
+    async def fail(self, name: str, reason: str) -> None:
+        """Report that nothing planned can be realized."""
+        node = await self.gpu_node(name)
+        failed = tuple(Failed(a.id, reason) for a in node.spec.assignments)
+        await self.report(name, msgspec.structs.replace(node.status, failed=failed))
+
+    @contextlib.asynccontextmanager
+    async def obedient(self, *names: str) -> AsyncIterator[None]:
+        """Let the agents of *names* obey every plan at once, until the block ends."""
+
+        async def agent(name: str) -> None:
+            generation = -1
+            async with contextlib.aclosing(reflect(self.api, GPU_NODES)) as changes:
+                async for _ in changes:
+                    with contextlib.suppress(NotFound):
+                        node = await self.gpu_node(name)
+                        if node.metadata.generation != generation:
+                            generation = node.metadata.generation
+                            await self.obey(name)
+
+        async with asyncio.TaskGroup() as tasks:
+            work = [tasks.create_task(agent(name)) for name in names]
+            try:
+                yield
+            finally:
+                for task in work:
+                    task.cancel()
+
+    async def add_pod(self, name: str, *wanted: str, **fields: Any) -> dict[str, Any]:
+        """Create a pod and return it."""
+        pod = raw_pod(*wanted, name=name, **fields)
+        del pod["metadata"]["uid"]
+        pod["spec"]["terminationGracePeriodSeconds"] = 0
+        namespace = pod["metadata"]["namespace"]
+        made = await self.api.create(PODS, pod, namespace=namespace)
+        return dict(msgspec.json.decode(made))
+
+    async def delete_pod(self, pod: dict[str, Any]) -> None:
+        await self.api.delete(PODS, pod["metadata"]["name"], namespace="default")
+
+    async def pod(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(msgspec.json.decode(await self.api.get(PODS, name, namespace="default")))
+        except NotFound:
+            return None
+
+    async def bound(self, name: str) -> str:
+        """Return the node a pod is bound to, "" if to none."""
+        pod = await self.pod(name)
+        return "" if pod is None else str(pod["spec"].get("nodeName", ""))
+
+    async def decision(self, name: str) -> list[Decision]:
+        pod = await self.pod(name)
+        assert pod is not None
+        text = pod["metadata"]["annotations"][keys.DECISION_ANNOTATION]
+        return msgspec.json.decode(text, type=list[Decision])
+
+
+def filter_args(pod: dict[str, Any], *nodes: str) -> wire.ExtenderArgs:
+    body = {"Pod": pod, "NodeNames": list(nodes)}
+    return wire.decode(msgspec.json.encode(body), wire.ExtenderArgs)
+
+
+def bind_args(pod: dict[str, Any], node: str) -> wire.BindingArgs:
+    meta = pod["metadata"]
+    return wire.BindingArgs(meta["name"], meta["namespace"], meta["uid"], node)

@@ -1,0 +1,446 @@
+"""A reflector misses nothing, says when it hears nothing, and never gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.apiserver.memory import Call, InMemoryApi
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    ApiError,
+    EventType,
+    Gone,
+    NotFound,
+    Page,
+    PatchType,
+    Throttled,
+    Unavailable,
+    WatchEvent,
+)
+from nodeagent.apiserver.reflector import (
+    Change,
+    Confirmed,
+    Deleted,
+    Interrupted,
+    Object,
+    Pace,
+    Replaced,
+    Upserted,
+    reflect,
+)
+
+HEARD_WITHIN_SECONDS = 5.0
+LOST = Unavailable(0, "connection lost")
+NAMES = "abc"
+
+
+class Mirror:
+    """What somebody knows who follows the changes."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.version = 0
+        self.current = False
+
+    def apply(self, change: Change) -> None:
+        self.current = not isinstance(change, Interrupted)
+        match change:
+            case Replaced(objects, version):
+                self.objects = {one.name: one.raw for one in objects}
+                self.version = int(version)
+            case Upserted(one):
+                self.objects[one.name] = one.raw
+            case Deleted(one):
+                del self.objects[one.name]
+            case Confirmed(version):
+                self.version = int(version)
+
+
+class Pauses:
+    """A sleep that takes no time, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def reflecting(
+    api: Any, *, pauses: Pauses | None = None, pace: Pace | None = None, **options: Any
+) -> AsyncIterator[Callable[[], Awaitable[Change]]]:
+    """Follow the GpuNodes; the value waits for the next change."""
+    changes = reflect(
+        api,
+        GPU_NODES,
+        pace=pace or Pace(),
+        chance=lambda: 1.0,
+        sleep=pauses or Pauses(),
+        **options,
+    )
+
+    async def following() -> Change:
+        async with asyncio.timeout(HEARD_WITHIN_SECONDS):
+            return await anext(changes)
+
+    async with contextlib.aclosing(changes):
+        yield following
+
+
+async def create(api: InMemoryApi, name: str, **labels: str) -> None:
+    body = {"metadata": {"name": name, "labels": labels}, "spec": {}}
+    await api.create(GPU_NODES, body)
+
+
+def kinds(changes: Sequence[Change]) -> list[type[Change]]:
+    return [type(change) for change in changes]
+
+
+async def test_it_lists_all_pages_then_watches() -> None:
+    api = InMemoryApi()
+    for name in NAMES:
+        await create(api, name)
+    async with reflecting(api, pace=Pace(page_size=2)) as following:
+        listed = await following()
+        confirmed = await following()
+        await create(api, "d")
+        upserted = await following()
+        await api.delete(GPU_NODES, "d")
+        deleted = await following()
+
+    assert isinstance(listed, Replaced)
+    assert [one.name for one in listed.objects] == list(NAMES)
+    assert confirmed == Confirmed(listed.resource_version)
+    assert isinstance(upserted, Upserted)
+    assert isinstance(deleted, Deleted)
+    assert upserted.object.name == deleted.object.name == "d"
+    assert upserted.object.uid == deleted.object.uid == uid(upserted.object.raw)
+
+
+async def test_an_object_is_known_by_name_and_uid_even_where_the_rest_makes_no_sense() -> None:
+    api = InMemoryApi()
+    await api.create(GPU_NODES, {"metadata": {"name": "odd"}, "spec": {"assignments": "none"}})
+    async with reflecting(api) as following:
+        listed = await following()
+    assert isinstance(listed, Replaced)
+    (odd,) = listed.objects
+    assert odd == Object("", "odd", uid(odd.raw), odd.raw)
+
+
+async def test_a_deletion_while_away_shows_in_the_next_list() -> None:
+    api = InMemoryApi()
+    await create(api, "a")
+    await create(api, "b")
+    async with reflecting(api) as following:
+        await following()
+        await following()
+        api.drop_watches()
+        await api.delete(GPU_NODES, "a")
+        api.compact()
+        interrupted, listed = await following(), await following()
+
+    assert isinstance(interrupted, Interrupted)
+    assert isinstance(interrupted.error, Gone)
+    assert isinstance(listed, Replaced)
+    assert [one.name for one in listed.objects] == ["b"]
+
+
+async def test_what_happened_while_away_is_caught_up_without_a_list() -> None:
+    api = InMemoryApi()
+    await create(api, "a")
+    pauses = Pauses()
+    async with reflecting(api, pauses=pauses) as following:
+        await following()
+        await following()
+        await create(api, "b")
+        await following()
+        api.drop_watches()
+        await create(api, "c")
+        await api.delete(GPU_NODES, "a")
+        changes = [await following() for _ in range(3)]
+    assert kinds(changes) == [Confirmed, Upserted, Deleted]
+    assert pauses.seconds == []  # a watch that told something may end at any time
+
+
+async def test_a_watch_that_breaks_is_an_interruption_until_it_runs_again() -> None:
+    api = InMemoryApi()
+    async with reflecting(api) as following:
+        await following()
+        await following()
+        api.drop_watches(LOST)
+        changes = [await following() for _ in range(2)]
+    assert changes[0] == Interrupted(LOST)
+    assert isinstance(changes[1], Confirmed)
+
+
+async def test_a_list_that_fails_is_tried_again_for_ever() -> None:
+    api = InMemoryApi()
+    left = 50
+
+    async def missing(call: Call) -> None:
+        nonlocal left
+        if call.verb == "list" and left:
+            left -= 1
+            raise NotFound(404, "the CustomResourceDefinition is not there yet")
+
+    api.disturbance = missing
+    async with reflecting(api) as following:
+        changes = [await following() for _ in range(51)]
+    assert kinds(changes) == [Interrupted] * 50 + [Replaced]
+
+
+async def test_pauses_grow_to_a_limit_and_begin_anew_once_something_was_heard() -> None:
+    api = InMemoryApi()
+    pauses = Pauses()
+    pace = Pace(first_pause=1.0, longest_pause=10.0, patience=99)
+    async with reflecting(api, pauses=pauses, pace=pace) as following:
+        await following()
+        for _ in range(6):
+            await following()
+            api.drop_watches(LOST)
+            await following()
+        await following()
+        await create(api, "a")
+        await following()
+        api.drop_watches(LOST)
+        await following()
+        await following()
+    assert pauses.seconds == [2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 1.0]
+
+
+@pytest.mark.parametrize(("asked_for", "paused"), [(7.0, 7.0), (0.1, 2.0), (3600.0, 10.0)])
+async def test_a_throttling_server_is_obeyed_within_reason(asked_for: float, paused: float) -> None:
+    api = InMemoryApi()
+    pauses = Pauses()
+
+    async def busy(call: Call) -> None:
+        if not pauses.seconds:
+            raise Throttled(429, "busy", retry_after=asked_for)
+
+    api.disturbance = busy
+    pace = Pace(first_pause=1.0, longest_pause=10.0)
+    async with reflecting(api, pauses=pauses, pace=pace) as following:
+        await following()
+        await following()
+    assert pauses.seconds == [paused]
+
+
+async def test_a_watch_that_is_accepted_and_silent_leads_to_a_list_before_long() -> None:
+    """So it is with an API server restored from a backup: our versions are its future."""
+    api = InMemoryApi()
+    pauses = Pauses()
+    async with reflecting(api, pauses=pauses, pace=Pace(patience=3)) as following:
+        await following()
+        changes: list[Change] = []
+        while not changes or not isinstance(changes[-1], Replaced):
+            changes.append(await following())
+            api.drop_watches()
+    assert kinds(changes) == [Confirmed, Confirmed, Confirmed, Replaced]
+    assert len(pauses.seconds) == 3
+
+
+async def test_closing_it_closes_its_watch() -> None:
+    opened = closed = 0
+
+    class Counting(InMemoryApi):
+        async def watch(self, *args: Any, **kwargs: Any) -> AsyncGenerator[WatchEvent, None]:
+            nonlocal opened, closed
+            opened += 1
+            try:
+                async with contextlib.aclosing(super().watch(*args, **kwargs)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                closed += 1
+
+    async with reflecting(Counting()) as following:
+        await following()
+        await following()
+        assert (opened, closed) == (1, 0)
+    assert (opened, closed) == (1, 1)
+
+
+async def test_an_event_that_is_no_object_is_an_interruption() -> None:
+    class Garbling(InMemoryApi):
+        async def watch(self, *args: Any, **kwargs: Any) -> AsyncGenerator[WatchEvent, None]:
+            yield WatchEvent(EventType.BOOKMARK, b"{}", "1")
+            yield WatchEvent(EventType.ADDED, b"{}", "2")
+
+    async with reflecting(Garbling()) as following:
+        changes = [await following() for _ in range(3)]
+    assert kinds(changes) == [Replaced, Confirmed, Interrupted]
+
+
+async def test_a_watch_that_ends_before_it_is_accepted_is_an_interruption() -> None:
+    class Refusing(InMemoryApi):
+        async def watch(self, *args: Any, **kwargs: Any) -> AsyncGenerator[WatchEvent, None]:
+            return
+            yield
+
+    async with reflecting(Refusing()) as following:
+        changes = [await following() for _ in range(2)]
+    assert kinds(changes) == [Replaced, Interrupted]
+
+
+async def test_a_list_that_is_gone_between_pages_begins_anew() -> None:
+    api = InMemoryApi()
+    for name in NAMES:
+        await create(api, name)
+    compacted = False
+
+    class Compacting(InMemoryApi):
+        async def list(self, *args: Any, **kwargs: Any) -> Page:
+            nonlocal compacted
+            page = await api.list(*args, **kwargs)
+            if not compacted:
+                compacted = True
+                await create(api, "d")
+                api.compact()
+            return page
+
+    async with reflecting(Compacting(), pace=Pace(page_size=1)) as following:
+        changes = [await following() for _ in range(2)]
+    assert isinstance(changes[0], Interrupted)
+    assert isinstance(changes[0].error, Gone)
+    assert isinstance(changes[1], Replaced)
+    assert [one.name for one in changes[1].objects] == [*NAMES, "d"]
+
+
+# What is confirmed is true, whatever happens
+
+
+class World:
+    """An API server whose every state is remembered, and a mirror that follows it."""
+
+    def __init__(self, api: InMemoryApi) -> None:
+        self.api = api
+        self.mirror = Mirror()
+        self.past: dict[int, dict[str, bytes]] = {}
+
+    async def remember(self) -> int:
+        page = await self.api.list(GPU_NODES, label_selector="on=yes", limit=0)
+        version = int(page.resource_version)
+        self.past[version] = {json.loads(raw)["metadata"]["name"]: raw for raw in page.items}
+        return version
+
+    def check(self, change: Change) -> None:
+        """See that what is confirmed is what was."""
+        self.mirror.apply(change)
+        if isinstance(change, Confirmed | Replaced):
+            then = max(version for version in self.past if version <= self.mirror.version)
+            assert self.mirror.objects == self.past[then]
+
+    async def write(self, name: str, action: str) -> None:
+        """Do *action*, if it can be done."""
+        with contextlib.suppress(ApiError):
+            match action:
+                case "on" | "off":
+                    labels = {"on": "yes" if action == "on" else None}
+                    await self.api.patch(
+                        GPU_NODES,
+                        name,
+                        {"metadata": {"labels": labels}},
+                        patch_type=PatchType.MERGE,
+                    )
+                case "create":
+                    await create(self.api, name, on="yes")
+                case "create off":
+                    await create(self.api, name)
+                case "change":
+                    await self.api.patch(GPU_NODES, name, [CHANGE], patch_type=PatchType.JSON)
+                case "delete":
+                    await self.api.delete(GPU_NODES, name)
+
+
+CHANGE = {"op": "add", "path": "/spec/changed", "value": "yes"}
+ACTIONS = ["create", "create off", "change", "on", "off", "delete"]
+
+writes = st.tuples(st.sampled_from(NAMES), st.sampled_from(ACTIONS))
+faults = st.sampled_from(["drop", "break", "compact", "fail"])
+steps = st.lists(writes | faults | st.integers(1, 3), max_size=25)
+
+
+@given(steps)
+async def test_what_is_confirmed_is_true_whatever_happens(
+    steps: list[tuple[str, str] | str | int],
+) -> None:
+    """Writes, faults and numbers of changes to follow come in any order; the end is known."""
+    world = World(api := InMemoryApi(bookmark_every=1e-6))
+    failing = False
+
+    async def fail_once(call: Call) -> None:
+        nonlocal failing
+        if failing:
+            failing = False
+            raise LOST
+
+    await world.remember()
+    async with reflecting(api, label_selector="on=yes", pace=Pace(page_size=1)) as following:
+        for step in steps:
+            match step:
+                case (name, action):
+                    await world.write(name, action)
+                    await world.remember()
+                case int(changes):
+                    api.disturbance = fail_once
+                    for _ in range(changes):
+                        world.check(await following())
+                    api.disturbance = None
+                case "drop":
+                    api.drop_watches()
+                case "break":
+                    api.drop_watches(LOST)
+                case "compact":
+                    api.compact()
+                case "fail":
+                    failing = True
+        end = await world.remember()
+        while not (world.mirror.current and world.mirror.version >= end):
+            world.check(await following())
+    assert world.mirror.objects == world.past[end]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", range(7))
+async def test_an_interruption_of_any_call_loses_nothing(step: int, done: bool) -> None:
+    world = World(api := InMemoryApi(bookmark_every=1e-6))
+    for name in NAMES:
+        await create(api, name, on="yes")
+    await world.remember()
+    calls = 0
+
+    async def fail_at_step(call: Call) -> None:
+        nonlocal calls
+        if call.done == done:
+            calls += 1
+            if calls - 1 == step:
+                raise LOST
+
+    async with reflecting(api, label_selector="on=yes", pace=Pace(page_size=1)) as following:
+        for name, action in [("a", "delete"), ("b", "off"), ("d", "create"), ("c", "change")]:
+            api.disturbance = fail_at_step
+            world.check(await following())
+            world.check(await following())
+            api.disturbance = None
+            api.drop_watches()
+            await world.write(name, action)
+            end = await world.remember()
+        while not (world.mirror.current and world.mirror.version >= end):
+            world.check(await following())
+    assert calls > step
+    assert set(world.mirror.objects) == {"c", "d"}
+
+
+def uid(raw: bytes) -> str:
+    found: str = json.loads(raw)["metadata"]["uid"]
+    return found

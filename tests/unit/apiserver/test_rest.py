@@ -1,0 +1,399 @@
+"""Requests as they are sent, and what becomes of every answer there can be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+from aiohttp import web
+
+from nodeagent.api.gpunode import Assignment, Plan
+from nodeagent.apiserver.answers import LONGEST_MESSAGE
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    PODS,
+    ApiError,
+    Conflict,
+    EventType,
+    Gone,
+    Invalid,
+    NotFound,
+    PatchType,
+    Refused,
+    Throttled,
+    Unavailable,
+    WatchEvent,
+)
+from tests.unit.apiserver.conftest import TOKEN, Wire, begun, served
+
+BINDING = {"metadata": {"name": "p"}, "target": {"name": "n"}}
+
+
+def status(code: int, message: str = "why", **details: Any) -> dict[str, Any]:
+    return {"kind": "Status", "code": code, "message": message, "details": details}
+
+
+def line(type_: str, value: Mapping[str, Any]) -> bytes:
+    return json.dumps({"type": type_, "object": value}).encode() + b"\n"
+
+
+def node(version: int, **members: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "n", "resourceVersion": str(version)}, **members}
+
+
+async def watched(wire: Wire, timeout: float = 1.0) -> list[WatchEvent]:
+    """Watch to the end, and return what comes behind the opening bookmark."""
+    events = wire.api.watch(GPU_NODES, resource_version="7", timeout=timeout)
+    opening, *others = [event async for event in events]
+    assert (opening.type, opening.resource_version) == (EventType.BOOKMARK, "7")
+    return others
+
+
+# What is sent
+
+
+async def test_a_read_names_the_object_and_carries_the_token(wire: Wire) -> None:
+    wire.answers(200, {"any": "thing"})
+    raw = await wire.api.get(PODS, "p", namespace="ns")
+
+    (request,) = wire.asked
+    assert (request.method, request.path) == ("GET", "/api/v1/namespaces/ns/pods/p")
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["Accept-Encoding"] == "identity"
+    assert json.loads(raw) == {"any": "thing"}
+
+
+async def test_a_name_is_no_path(wire: Wire) -> None:
+    wire.answers(404, status(404))
+    with pytest.raises(NotFound):
+        await wire.api.get(GPU_NODES, "../nodes?x=1")
+    assert wire.asked[0].raw_path.endswith("/gpunodes/..%2Fnodes%3Fx=1")
+
+
+async def test_a_list_passes_its_selection_on(wire: Wire) -> None:
+    items = [node(1), node(2)]
+    wire.answers(200, {"metadata": {"resourceVersion": "9", "continue": "t"}, "items": items})
+    page = await wire.api.list(
+        GPU_NODES,
+        label_selector="a in (b,c)",
+        field_selector="metadata.name=n",
+        limit=2,
+        continue_token="s+/=",
+    )
+
+    assert dict(wire.asked[0].query) == {
+        "labelSelector": "a in (b,c)",
+        "fieldSelector": "metadata.name=n",
+        "limit": "2",
+        "continue": "s+/=",
+    }
+    assert [json.loads(item) for item in page.items] == items
+    assert (page.resource_version, page.continue_token) == ("9", "t")
+
+
+@pytest.mark.parametrize("items", [[], None])
+async def test_an_empty_list_is_empty(wire: Wire, items: list[Any] | None) -> None:
+    wire.answers(200, {"metadata": {"resourceVersion": "9"}, "items": items})
+    assert list((await wire.api.list(GPU_NODES)).items) == []
+
+
+async def test_a_write_tells_the_server_how_long_it_may_take(wire: Wire) -> None:
+    wire.answers(201, {})
+    await wire.api.create(
+        PODS, BINDING, namespace="ns", name="p", subresource="binding", timeout=1.0
+    )
+
+    (request,) = wire.asked
+    assert (request.method, request.path) == ("POST", "/api/v1/namespaces/ns/pods/p/binding")
+    assert dict(request.query) == {"timeout": "1000ms"}
+    assert json.loads(wire.bodies[0]) == BINDING
+
+
+async def test_a_patch_may_hold_our_values_and_says_what_it_is(wire: Wire) -> None:
+    wire.answers(200, node(1))
+    plan = Plan((Assignment("a", "GPU-0", 9, 0, 4, "r", "2026-01-01T00:00:00Z"),))
+    await wire.api.patch(
+        GPU_NODES,
+        "n",
+        [{"op": "replace", "path": "/spec", "value": plan}],
+        patch_type=PatchType.JSON,
+    )
+    await wire.api.patch(
+        GPU_NODES, "n", {"status": {}}, patch_type=PatchType.MERGE, subresource="status"
+    )
+
+    plans, reports = wire.asked
+    assert plans.headers["Content-Type"] == "application/json-patch+json"
+    assert json.loads(wire.bodies[0])[0]["value"]["assignments"][0]["profileId"] == 9
+    assert reports.headers["Content-Type"] == "application/merge-patch+json"
+    assert reports.path.endswith("/gpunodes/n/status")
+
+
+async def test_a_deletion_carries_its_conditions(wire: Wire) -> None:
+    wire.answers(200, {})
+    await wire.api.delete(PODS, "p", namespace="ns", uid="u", grace_seconds=0)
+    await wire.api.delete(GPU_NODES, "n")
+
+    conditions, none = (json.loads(body) for body in wire.bodies)
+    assert conditions["preconditions"] == {"uid": "u"}
+    assert conditions["gracePeriodSeconds"] == 0
+    assert none == {"apiVersion": "v1", "kind": "DeleteOptions"}
+
+
+# What comes back instead of an answer
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (302, Unavailable),
+        (400, Refused),
+        (401, Refused),
+        (403, Refused),
+        (404, NotFound),
+        (405, Refused),
+        (408, Unavailable),
+        (409, Conflict),
+        (410, Gone),
+        (413, Refused),
+        (422, Invalid),
+        (429, Throttled),
+        (500, Unavailable),
+        (503, Unavailable),
+        (504, Unavailable),
+    ],
+)
+async def test_each_status_has_its_meaning(wire: Wire, code: int, error: type[ApiError]) -> None:
+    wire.answers(code, status(code))
+    with pytest.raises(error) as raised:
+        await wire.api.create(GPU_NODES, {})
+    assert type(raised.value) is error
+    assert (raised.value.status, raised.value.message) == (code, "why")
+    assert len(wire.asked) == 1
+
+
+async def test_throttling_says_when_to_come_back(wire: Wire) -> None:
+    wire.answers(429, status(429, retryAfterSeconds=9), headers={"Retry-After": "3"})
+    with pytest.raises(Throttled) as raised:
+        await wire.api.get(GPU_NODES, "n")
+    assert raised.value.retry_after == 3.0
+
+    wire.answers(429, status(429, retryAfterSeconds=9))
+    with pytest.raises(Throttled) as raised:
+        await wire.api.get(GPU_NODES, "n")
+    assert raised.value.retry_after == 9.0
+
+
+async def test_a_message_is_bounded(wire: Wire) -> None:
+    wire.answers(422, status(422, "x" * 100_000))
+    with pytest.raises(Invalid) as raised:
+        await wire.api.get(GPU_NODES, "n")
+    assert len(raised.value.message) == LONGEST_MESSAGE
+
+
+async def test_an_error_from_something_in_between_is_not_quoted(wire: Wire) -> None:
+    async def proxy(request: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>bad gateway</html>", content_type="text/html")
+
+    wire.handler = proxy
+    with pytest.raises(Unavailable) as raised:
+        await wire.api.get(GPU_NODES, "n")
+    assert (raised.value.status, raised.value.message) == (502, "an answer that is no Status")
+
+
+async def test_a_page_for_people_is_no_answer(wire: Wire) -> None:
+    async def portal(request: web.Request) -> web.Response:
+        return web.Response(text="<html>log in here</html>", content_type="text/html")
+
+    wire.handler = portal
+    with pytest.raises(Unavailable, match="text/html"):
+        await wire.api.get(GPU_NODES, "n")
+
+
+async def test_a_redirect_is_not_followed_with_our_token(wire: Wire) -> None:
+    wire.answers(307, status(307), headers={"Location": "/elsewhere"})
+    with pytest.raises(Unavailable):
+        await wire.api.get(GPU_NODES, "n")
+    assert len(wire.asked) == 1
+
+
+async def test_a_list_that_is_none_is_unavailable(wire: Wire) -> None:
+    wire.answers(200, {"items": "nonsense"})
+    with pytest.raises(Unavailable, match="not a list"):
+        await wire.api.list(GPU_NODES)
+
+
+async def test_an_answer_that_breaks_off_is_unavailable_and_has_its_cause(wire: Wire) -> None:
+    async def breaking(request: web.Request) -> web.StreamResponse:
+        response = await begun(request, length=1000)
+        await response.write(b'{"half": ')
+        hang_up(request)
+        return response
+
+    wire.handler = breaking
+    with pytest.raises(Unavailable) as raised:
+        await wire.api.patch(GPU_NODES, "n", {}, patch_type=PatchType.MERGE)
+    assert isinstance(raised.value.__cause__, aiohttp.ClientError)
+    assert raised.value.status == 0
+
+
+async def test_a_server_that_hangs_is_unavailable(wire: Wire) -> None:
+    async def hanging(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    wire.handler = hanging
+    with pytest.raises(Unavailable, match="no answer in time") as raised:
+        await wire.api.create(GPU_NODES, {}, timeout=0.05)
+    assert isinstance(raised.value.__cause__, TimeoutError)
+
+
+async def test_a_server_that_is_not_there_is_unavailable(wire: Wire) -> None:
+    await wire.server.close()
+    with pytest.raises(Unavailable) as raised:
+        await wire.api.get(GPU_NODES, "n")
+    assert isinstance(raised.value.__cause__, aiohttp.ClientConnectorError)
+    with pytest.raises(Unavailable):
+        await anext(wire.api.watch(GPU_NODES, resource_version="1"))
+
+
+# Watches
+
+
+async def test_a_watch_asks_for_bookmarks_and_its_time(wire: Wire) -> None:
+    wire.streams()
+    async for _ in wire.api.watch(
+        PODS, resource_version="7", field_selector="spec.nodeName=n", timeout=300.0
+    ):
+        pass
+    assert wire.asked[0].path == "/api/v1/pods"
+    assert dict(wire.asked[0].query) == {
+        "fieldSelector": "spec.nodeName=n",
+        "watch": "true",
+        "allowWatchBookmarks": "true",
+        "resourceVersion": "7",
+        "timeoutSeconds": "300",
+    }
+
+
+async def test_events_arrive_however_the_stream_is_cut(wire: Wire) -> None:
+    whole = line("ADDED", node(8)) + line("MODIFIED", node(9)) + line("BOOKMARK", node(10)) + b"\n"
+    for size in (1, 7, len(whole) - 1, len(whole)):
+        wire.streams(*(whole[at : at + size] for at in range(0, len(whole), size)))
+        events = await watched(wire)
+        assert [(e.type, e.resource_version) for e in events] == [
+            (EventType.ADDED, "8"),
+            (EventType.MODIFIED, "9"),
+            (EventType.BOOKMARK, "10"),
+        ]
+        assert json.loads(events[0].object) == node(8)
+
+
+async def test_an_event_may_be_as_large_as_etcd_allows(wire: Wire) -> None:
+    large = node(8, spec={"text": "x" * (3 << 20)})
+    whole = line("ADDED", large) + line("DELETED", node(9))
+    wire.streams(*(whole[at : at + 60_000] for at in range(0, len(whole), 60_000)))
+
+    first, second = await watched(wire)
+    assert json.loads(first.object) == large
+    assert second.type == EventType.DELETED
+
+
+async def test_a_line_without_end_is_unavailable(wire: Wire) -> None:
+    wire.streams(*[b"x" * (1 << 20)] * 9)
+    with pytest.raises(Unavailable, match="a line of more than"):
+        await watched(wire)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(410, Gone), (500, Unavailable), (429, Throttled), (403, Refused)]
+)
+async def test_an_error_event_ends_the_watch_with_its_meaning(
+    wire: Wire, code: int, error: type[ApiError]
+) -> None:
+    wire.streams(line("ADDED", node(8)), line("ERROR", status(code, "too old")))
+    events = wire.api.watch(GPU_NODES, resource_version="7")
+    assert [(await anext(events)).resource_version for _ in range(2)] == ["7", "8"]
+    with pytest.raises(error, match="too old"):
+        await anext(events)
+
+
+async def test_a_watch_that_is_refused_never_opens(wire: Wire) -> None:
+    wire.answers(410, status(410))
+    with pytest.raises(Gone):
+        await anext(wire.api.watch(GPU_NODES, resource_version="7"))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"<html>\n",
+        b'{"type":"ODD","object":{"metadata":{"resourceVersion":"1"}}}\n',
+        b'{"type":1}\n',
+    ],
+)
+async def test_a_line_that_is_no_event_is_unavailable(wire: Wire, garbage: bytes) -> None:
+    wire.streams(garbage)
+    with pytest.raises(Unavailable, match="not a watch event"):
+        await watched(wire)
+
+
+async def test_a_watch_that_is_broken_off_is_unavailable(wire: Wire) -> None:
+    async def breaking(request: web.Request) -> web.StreamResponse:
+        response = await begun(request)
+        await response.write(line("ADDED", node(8)))
+        hang_up(request)
+        return response
+
+    wire.handler = breaking
+    with pytest.raises(Unavailable):
+        await watched(wire)
+
+
+async def test_a_watch_that_ends_within_an_event_is_unavailable(wire: Wire) -> None:
+    wire.streams(line("ADDED", node(8))[:-5])
+    with pytest.raises(Unavailable, match="within a line"):
+        await watched(wire)
+
+
+async def test_a_server_that_falls_silent_is_noticed(wire: Wire) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = await begun(request)
+        await asyncio.Event().wait()
+        return response
+
+    wire.handler = silent
+    with pytest.raises(Unavailable, match="no answer in time"):
+        await watched(wire, timeout=0.01)
+
+
+def test_it_runs_on_uvloop_too(tmp_path: Path) -> None:
+    async def asked() -> bytes:
+        wire = Wire()
+        wire.answers(200, {})
+        async with served(wire, tmp_path):
+            return await wire.api.get(GPU_NODES, "n")
+
+    assert uvloop.run(asked()) == b"{}"
+
+
+async def test_a_watch_can_be_left_at_any_time(wire: Wire) -> None:
+    wire.streams(*(line("ADDED", node(version)) for version in range(8, 12)))
+    events = wire.api.watch(GPU_NODES, resource_version="7")
+    await anext(events)
+    await anext(events)
+    await events.aclose()
+
+    wire.answers(200, node(1))
+    assert json.loads(await wire.api.get(GPU_NODES, "n")) == node(1)
+
+
+def hang_up(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from nodeagent.api.gpunode import Assignment, Mode, Realized
+from nodeagent.slots import Ties, capacity, kept, recovered, resource_of, slot_name, tied
+from tests.unit.nodeagent.builders import BY_PROFILE, H100, ONE, SEVEN, THREE, assignment, hardware
+
+SMALL, HALF = BY_PROFILE[ONE], BY_PROFILE[THREE]
+ROOM = {SMALL: 7, HALF: 2}
+FIRST, SECOND = slot_name(SMALL, 0), slot_name(SMALL, 1)
+
+
+def tie(ties: Ties, *plan: Assignment, claims: dict[str, str] | None = None) -> Ties:
+    """Make one pass in which all that is planned is live."""
+    held = claims or {}
+    live = {each.id for each in plan}
+    return tied(kept(ties, plan, held), plan, held, live=live, capacity=ROOM)
+
+
+def ids(ties: Ties) -> list[str]:
+    return [each.id for each in ties.realized]
+
+
+def test_a_node_has_as_many_slots_as_it_could_ever_hold_instances() -> None:
+    slots = capacity(hardware(2).host())
+
+    assert slots[BY_PROFILE[ONE]] == 14
+    assert slots[BY_PROFILE[THREE]] == 4
+    assert slots[BY_PROFILE[SEVEN]] == 2
+    assert slots[BY_PROFILE[20]] == 2  # +me: one on each GPU, though seven places would do
+
+
+def test_a_container_node_counts_the_profiles_themselves() -> None:
+    slots = capacity(hardware(1, mode=Mode.CONTAINER).host())
+
+    assert slots.keys() == {
+        "nvidia.com/mig-" + p.name.replace("+", ".") for p in H100.geometry.profiles
+    }
+
+
+def test_a_gpu_with_mig_off_brings_no_slots() -> None:
+    machine = hardware(2)
+    machine.gpus[0].mig_enabled = False
+
+    assert capacity(machine.host())[SMALL] == 7
+
+
+def test_a_slot_tells_its_resource() -> None:
+    assert resource_of(slot_name(SMALL, 12)) == SMALL
+
+
+def test_one_pod_at_a_time_waits_for_a_resource() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+
+    waiting = tie(Ties(), a, b)
+    claimed = tie(waiting, a, b, claims={FIRST: "uid-a"})
+
+    assert ids(waiting) == ["a"]
+    assert ids(claimed) == ["a", "b"]
+
+
+def test_the_next_follows_when_the_waiting_one_leaves_the_plan() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+
+    assert ids(tie(tie(Ties(), a, b), b)) == ["b"]
+
+
+def test_pods_that_want_different_resources_do_not_wait_for_each_other() -> None:
+    a, b = assignment("a"), assignment("b", profile=THREE)
+
+    assert ids(tie(Ties(), a, b)) == ["a", "b"]
+
+
+def test_the_pod_that_has_waited_longest_comes_first() -> None:
+    young = assignment("a", since="2026-01-01T00:00:02Z")
+    old = assignment("b", start=1, since="2026-01-01T00:00:01Z")
+
+    assert ids(tie(Ties(), young, old)) == ["b"]
+
+
+def test_a_pod_is_tied_to_all_its_slots_or_to_none() -> None:
+    pair = [
+        assignment("a1", pod="a"),
+        assignment("a2", pod="a", start=1),
+        assignment("a3", pod="a", profile=THREE, start=4),
+    ]
+
+    half = tied(Ties(), pair, {}, live={"a1", "a3"}, capacity=ROOM)
+    whole = tied(half, pair, {}, live={"a1", "a2", "a3"}, capacity=ROOM)
+
+    assert ids(half) == []
+    assert ids(whole) == ["a1", "a2", "a3"]
+    assert whole.waiting() == {SMALL: (FIRST, SECOND), HALF: (slot_name(HALF, 0),)}
+
+
+def test_a_pod_waiting_for_one_resource_is_not_overtaken_in_the_other() -> None:
+    first = assignment("a", since="1")
+    both = [
+        assignment("b1", pod="b", start=1, since="2"),
+        assignment("b2", pod="b", profile=THREE, since="2"),
+    ]
+    later = assignment("c", profile=THREE, start=4, since="3")
+
+    assert ids(tie(Ties(), first, *both, later)) == ["a"]
+
+
+def test_a_reservation_is_not_realized() -> None:
+    assert ids(tie(Ties(), assignment("a", pod=None))) == []
+
+
+def test_a_claimed_slot_stays_tied_though_its_assignment_left_the_plan() -> None:
+    a = assignment("a")
+    claims = {FIRST: "uid-a"}
+    claimed = tie(tie(Ties(), a), a, claims=claims)
+
+    removed = tie(claimed, claims=claims)
+
+    assert ids(removed) == ["a"]
+    assert ids(tie(removed)) == []
+
+
+def test_a_slot_stays_tied_after_its_claim_while_the_plan_has_the_assignment() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    claimed = tie(tie(Ties(), a, b), a, b, claims={FIRST: "uid-a"})
+
+    ended = tie(claimed, a, b)
+
+    assert ids(ended) == ["a", "b"]
+    assert ended.waiting() == {SMALL: (SECOND,)}
+
+
+def test_a_slot_somebody_holds_is_never_tied() -> None:
+    assert tie(Ties(), assignment("a"), claims={FIRST: "uid-x"}).realized == (
+        Realized("a", SECOND),
+    )
+
+
+def test_a_pod_waits_where_every_slot_is_taken() -> None:
+    claims = {slot_name(SMALL, n): "uid-x" for n in range(7)}
+
+    assert ids(tie(Ties(), assignment("a"), claims=claims)) == []
+
+
+def test_a_slot_just_given_back_is_not_the_next_one_used() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+
+    assert tie(tie(Ties(), a), b).realized == (Realized("b", SECOND),)
+
+
+def test_a_restarted_agent_knows_from_the_order_who_still_waits() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    told = [Realized("a", FIRST), Realized("b", SECOND)]
+
+    again = recovered(told, [a, b], {})
+
+    assert again.realized == tuple(told)
+    assert again.waiting() == {SMALL: (SECOND,)}
+
+
+def test_a_restarted_agent_keeps_the_tie_of_a_claim_whose_assignment_is_gone() -> None:
+    again = recovered([Realized("a", FIRST)], [], {FIRST: "uid-a"})
+
+    assert ids(again) == ["a"]
+    assert again.ties[0].pod_uid == "uid-a"
+
+
+def test_a_restarted_agent_drops_the_ties_of_what_is_neither_planned_nor_claimed() -> None:
+    assert recovered([Realized("a", FIRST)], [], {}) == Ties()
+
+
+def test_slots_of_another_making_are_ignored() -> None:
+    assert recovered([Realized("a", "whatever")], [assignment("a")], {}) == Ties()
