@@ -144,14 +144,17 @@ class Actuator:
             )
             work.look_again(await self.look())
         creations = work.creations()
-        if await self._saved(work.with_intended(creations)) and creations:
-            work.made = work.with_intended(creations)
+        intended = work.with_intended(creations)
+        if not await self._saved(intended):
+            work.give_up(creations, "the journal cannot be written")
+        elif creations:
+            work.made = intended
             await self._on_each_gpu(
                 [self._create_all(work, gpu, todo) for gpu, todo in creations.items()]
             )
             work.look_again(await self.look())
+            work.verify(creations)
             await self._saved(work.made)
-        work.verify(creations)
         return work.outcome()
 
     async def _on_each_gpu(self, jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -239,6 +242,10 @@ class _Work:
         """Go on from what is on the node now."""
         self.host = host
         self.made = remembered(self.made, host)
+
+    def give_up(self, creations: Mapping[str, Sequence[Create]], reason: str) -> None:
+        """Report creations that were not even tried."""
+        self.failures |= {s.assignment: reason for todo in creations.values() for s in todo}
 
     def verify(self, creations: Mapping[str, Sequence[Create]]) -> None:
         """Judge the creations by what exists, not by what the driver said of them."""

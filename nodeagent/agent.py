@@ -98,11 +98,7 @@ class Agent:
         self._log = log.bind(node=node)
 
     async def run(self) -> None:
-        """Serve the node until cancelled.
-
-        Raises:
-            JournalError: there is a journal that can neither be read nor set aside.
-        """
+        """Serve the node until cancelled."""
         await self._journal.load()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_lease(), name=f"lease-{self._node}")

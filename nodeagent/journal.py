@@ -8,6 +8,7 @@ reports it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -44,11 +45,7 @@ class Journal:
         return self._made
 
     async def load(self) -> None:
-        """Read what an earlier process has saved.
-
-        Raises:
-            JournalError: the file cannot even be set aside; go no further.
-        """
+        """Read what an earlier process has saved, if it can be read."""
         if self._path is not None:
             await asyncio.to_thread(self._load, self._path)
 
@@ -69,12 +66,10 @@ class Journal:
             return
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             aside = path.with_name(path.name + ".unreadable")
-            self.damage = f"{path} cannot be read ({error}); it is kept as {aside}"
+            self.damage = f"{path} could not be read ({error}) and is set aside"
             log.error("journal_unreadable", path=str(path), error=str(error))
-            try:
+            with contextlib.suppress(OSError):  # then saving will fail too, and be reported
                 os.replace(path, aside)
-            except OSError as failed:
-                raise JournalError(f"{path} can neither be read nor set aside: {failed}") from error
 
 
 def _read(path: Path) -> tuple[Made, ...]:

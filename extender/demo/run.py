@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-import aiohttp
 import msgspec
 
 from extender.demo.arrivals import Arrival, Departures, arrivals
@@ -123,8 +122,8 @@ async def run(
         cluster, url = await stack.enter_async_context(
             world(options.model, nodes=options.nodes, gpus=options.gpus, policy=options.policy)
         )
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        story = _Story(cluster, Scheduler(http, url), wanted, progress)
+        scheduler = await stack.enter_async_context(Scheduler.of(url))
+        story = _Story(cluster, scheduler, wanted, progress)
         for vm in coming:
             await story.leave_until(vm.at)
             await story.arrive(vm)

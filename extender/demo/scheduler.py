@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,13 @@ class Scheduler:
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self._http = http
         self._url = url
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, url: str) -> AsyncIterator[Scheduler]:
+        """Yield a scheduler that keeps its connection to the hooks at *url*."""
+        async with aiohttp.ClientSession() as http:
+            yield cls(http, url)
 
     async def schedule(self, pod: Mapping[str, Any], nodes: Sequence[str]) -> Attempt:
         """Try once to place a pod on one of *nodes*."""

@@ -82,7 +82,12 @@ class Connection:
             self._answer("GET", path, query, None, JSON, patience) as response,
             contextlib.aclosing(_lines(response.content)) as lines,
         ):
-            yield lines
+            try:
+                yield lines
+            finally:
+                if response.connection and response.connection.transport:
+                    # TLS would say goodbye in the background, for longer than the session lasts.
+                    response.connection.transport.abort()
 
     @contextlib.asynccontextmanager
     async def _answer(

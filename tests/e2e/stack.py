@@ -21,11 +21,12 @@ from extender.demo.pods import launcher
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import GpuNode
-from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
+from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
+from tests.waiting import until
 
 MODEL = MODELS["H100-80GB"]
 RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
@@ -105,13 +106,16 @@ class Stack:
 
     async def ready(self) -> None:
         """Wait until the extender answers for all it has to know."""
-        async with aiohttp.ClientSession() as http, asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with http.get(f"{self.url}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                await asyncio.sleep(0.05)
+
+        async def answers() -> bool:
+            try:
+                async with http.get(f"{self.url}/readyz") as answer:
+                    return answer.status == 200
+            except aiohttp.ClientError:
+                return False
+
+        async with aiohttp.ClientSession() as http:
+            await until(answers, within=60, every=0.05)
 
     async def create_vms(self, vms: Mapping[str, int]) -> None:
         """Create launcher pods by name, each asking for the vGPU type of a profile id."""
@@ -128,7 +132,7 @@ class Stack:
         """Return the VMs' pods by name of the VM."""
         return {
             pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod
-            for pod in await self._listed(PODS, "default")
+            for pod in await self.listed(PODS, "default")
             if pod["metadata"].get("labels", {}).get("kubevirt.io") == "virt-launcher"
         }
 
@@ -136,7 +140,8 @@ class Stack:
         """Return every GpuNode."""
         return [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
 
-    async def _listed(self, kind: Any, namespace: str = "") -> list[dict[str, Any]]:
+    async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+        """Return every object of a kind."""
         found, token = [], ""
         while True:
             page = await self.api.list(kind, namespace=namespace, continue_token=token)
@@ -147,21 +152,40 @@ class Stack:
 
     async def quiet(self, *, for_seconds: float = 3.0, within: float = 240.0) -> None:
         """Wait until neither pods nor GpuNodes change for a while."""
-        async with asyncio.timeout(within):
-            last, since = "", 0.0
-            loop = asyncio.get_running_loop()
-            while True:
-                pods = sorted(
-                    (name, pod["spec"].get("nodeName", ""), pod["status"]["phase"])
-                    for name, pod in (await self.pods()).items()
-                )
-                nodes = [(n.name, n.metadata.generation, n.status) for n in await self.gpu_nodes()]
-                now = repr((pods, nodes))
-                if now != last:
-                    last, since = now, loop.time()
-                elif loop.time() - since >= for_seconds:
-                    return
-                await asyncio.sleep(0.5)
+        last, since = "", 0.0
+        loop = asyncio.get_running_loop()
+
+        async def unchanged() -> bool:
+            nonlocal last, since
+            pods = sorted(
+                (name, pod["spec"].get("nodeName", ""), pod["status"]["phase"])
+                for name, pod in (await self.pods()).items()
+            )
+            nodes = [(n.name, n.metadata.generation, n.status) for n in await self.gpu_nodes()]
+            now = repr((pods, nodes))
+            if now != last:
+                last, since = now, loop.time()
+            return loop.time() - since >= for_seconds
+
+        await until(unchanged, within=within, every=0.5)
+
+    async def bound_pods(self, *, at_least: int) -> None:
+        """Wait until so many VMs are bound."""
+
+        async def bound() -> bool:
+            pods = await self.pods()
+            return sum(bool(p["spec"].get("nodeName")) for p in pods.values()) >= at_least
+
+        await until(bound, within=60, every=0.1)
+
+    async def bound(self, name: str) -> bool:
+        """Tell whether a pod is bound."""
+        pod = msgspec.json.decode(await self.api.get(PODS, name, namespace="default"))
+        return bool(pod["spec"].get("nodeName"))
+
+    async def largest_gpu_node(self) -> int:
+        """Return the size of the largest GpuNode as JSON, managed fields included."""
+        return max(len(raw) for raw in (await self.api.list(GPU_NODES)).items)
 
     def filter_calls(self) -> collections.Counter[str]:
         """Count the filter calls the extender has answered, by pod."""
@@ -221,13 +245,13 @@ async def _prepare(plane: ControlPlane, api: RestApi, names: list[str]) -> None:
         namespace = {"metadata": {"name": keys.SYSTEM_NAMESPACE}}
         async with http.post("/api/v1/namespaces", json=namespace) as answer:
             assert answer.status == 201, await answer.text()
-        async with asyncio.timeout(30):
-            while True:
-                gpunodes = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
-                async with http.get(gpunodes) as answer:
-                    if answer.status == 200:
-                        break
-                await asyncio.sleep(0.1)
+        gpunodes = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
+
+        async def served() -> bool:
+            async with http.get(gpunodes) as answer:
+                return answer.status == 200
+
+        await until(served, within=30, every=0.1)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
     for name in names:
         body = {
@@ -248,20 +272,22 @@ async def _prepare(plane: ControlPlane, api: RestApi, names: list[str]) -> None:
 
 async def _reported(running: Stack, nodes: int) -> None:
     """Wait until every agent has reported and every node advertises its slots."""
-    async with asyncio.timeout(90):
-        while True:
-            reported = [n for n in await running.gpu_nodes() if n.status.agent_epoch]
-            slots = [
-                node
-                for node in await running._listed(NODES)
-                if set(RESOURCES.values()) <= node["status"].get("allocatable", {}).keys()
-            ]
-            if len(reported) == len(slots) == nodes:
-                return
-            await asyncio.sleep(0.2)
+
+    async def reported() -> bool:
+        known = [n for n in await running.gpu_nodes() if n.status.agent_epoch]
+        offering = [
+            node
+            for node in await running.listed(NODES)
+            if set(RESOURCES.values()) <= node["status"].get("allocatable", {}).keys()
+        ]
+        return len(known) == len(offering) == nodes
+
+    await until(reported, within=90, every=0.2)
 
 
 def artifacts(default: Path) -> Path:
-    """Return where logs go: ``TANGRAM_E2E_LOGS`` keeps them, else they go with the test."""
+    """Return where logs go: into a folder of ``TANGRAM_E2E_LOGS``, or away with the test."""
     kept = os.environ.get("TANGRAM_E2E_LOGS")
-    return Path(kept) if kept else default
+    directory = Path(kept) / default.name if kept else default
+    (directory / "controlplane").mkdir(parents=True)
+    return directory

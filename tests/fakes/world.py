@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from nodeagent.apiserver.protocol import (
 )
 from nodeagent.apiserver.reflector import reflect
 from tests.builders import gpu_node, raw_pod
+from tests.waiting import until
 
 QUICK = Settings(
     http_timeout=2.0,
@@ -35,13 +36,6 @@ QUICK = Settings(
     sweep_interval=0.02,
     wake_interval=0.01,
 )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition that background work brings about."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - it has no event of its own
-            await asyncio.sleep(0.001)
 
 
 class World:
@@ -90,9 +84,11 @@ class World:
 
     async def plan_holds(self, count: int, node: str = "node-1") -> None:
         """Wait until the plan of *node* has *count* entries."""
-        async with asyncio.timeout(10):
-            while len((await self.gpu_node(node)).spec.assignments) != count:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+
+        async def holds() -> bool:
+            return len((await self.gpu_node(node)).spec.assignments) == count
+
+        await until(holds)
 
     async def gpu_node(self, name: str) -> GpuNode:
         return gpunode.decode(await self.api.get(GPU_NODES, name))

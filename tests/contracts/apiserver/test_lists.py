@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, Refused
@@ -119,7 +121,7 @@ async def test_a_namespace_is_a_selection_too(exam: Exam) -> None:
     ],
 )
 async def test_a_selection_that_makes_no_sense_is_refused(
-    exam: Exam, selection: dict[str, str]
+    exam: Exam, selection: dict[str, Any]
 ) -> None:
     with pytest.raises(Refused) as refused:
         await exam.api.list(GPU_NODES, **selection)

@@ -119,9 +119,7 @@ def test_it_ends_at_the_plan_where_nothing_foreign_or_held_is_in_the_way(
     end = finish(observed, desired)
     ours = {(owner, place) for owner, place in content(end) if owner in desired}
     excused = {
-        step.assignment
-        for step in steps(end, desired)
-        if isinstance(step, Waiting | Impossible)
+        step.assignment for step in steps(end, desired) if isinstance(step, Waiting | Impossible)
     }
 
     assert {owner for owner, _ in ours} >= desired.keys() - excused

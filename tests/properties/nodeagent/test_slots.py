@@ -23,6 +23,7 @@ class Slots(RuleBasedStateMachine):
         self.plan: dict[str, Assignment] = {}
         self.live: set[str] = set()
         self.bound: set[str] = set()
+        self.admitted: set[str] = set()
         self.claims: dict[str, str] = {}
         self.ties = Ties()
         self.told: tuple[Realized, ...] = ()
@@ -31,7 +32,9 @@ class Slots(RuleBasedStateMachine):
     def of(self, uid: str) -> list[Assignment]:
         return [each for each in self.plan.values() if each.pod and each.pod.uid == uid]
 
-    @rule(wanted=st.lists(st.sampled_from(RESOURCES), min_size=1, max_size=3), age=st.integers(0, 3))
+    @rule(
+        wanted=st.lists(st.sampled_from(RESOURCES), min_size=1, max_size=3), age=st.integers(0, 3)
+    )
     def plan_a_pod(self, wanted: list[str], age: int) -> None:
         self.made += 1
         uid = f"pod-{self.made}"
@@ -64,13 +67,14 @@ class Slots(RuleBasedStateMachine):
         for each in self.plan.values():
             assert each.pod
             if realized.issuperset(a.id for a in self.of(each.pod.uid)):
-                self.bound.add(each.pod.uid)
+                self.bound |= {each.pod.uid} - self.admitted
 
     @precondition(lambda self: self.bound)
     @rule(data=st.data())
     def the_kubelet_admits_a_bound_pod(self, data: st.DataObject) -> None:
         uid = data.draw(st.sampled_from(sorted(self.bound)))
         self.bound.remove(uid)
+        self.admitted.add(uid)
         for each in self.of(uid):
             free = [s for s in self.ties.waiting().get(each.resource, ()) if s not in self.claims]
             assert free, "a bound pod was rejected"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import msgspec
 import pytest
@@ -94,7 +95,7 @@ def test_legal_is_what_is_free_and_within_the_number(
 
 @given(histories(), st.randoms(use_true_random=False))
 def test_the_order_of_creation_leaves_no_trace(
-    history: tuple[Geometry, list[tuple[Profile, Placement]]], random: st.Random
+    history: tuple[Geometry, list[tuple[Profile, Placement]]], random: Random
 ) -> None:
     geometry, made = history
     shuffled = random.sample(made, len(made))

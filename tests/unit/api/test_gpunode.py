@@ -30,9 +30,9 @@ from nodeagent.api.report import summary
 H100 = MODELS["H100-80GB"]
 ONE = 19
 
-# What the API server adds, measured on 1.36: creation time, and in managedFields one entry for the
-# spec and one for the status, each an atom.
-BYTES_OF_METADATA = 700
+# What the API server adds: kind, creation time, and in managedFields one entry for the spec and one
+# for the status, each an atom. 453 on 1.36, with a shorter name of the writers.
+BYTES_OF_METADATA = 500
 
 
 def identity(*of: object) -> str:
@@ -46,7 +46,7 @@ def node(gpus: int, instances: int) -> GpuNode:
         made = []
         gpu = f"GPU-{identity('gpu', g)}"
         for start in range(instances):
-            vm, id_ = f"training-{g}-{start}-of-team-blue", identity("assignment", g, start)
+            vm, id_ = f"training-{g}-{start}-of-team-blue", f"{g:06x}{start:06x}"
             plan.append(
                 Assignment(
                     id=id_,
@@ -87,10 +87,7 @@ def node(gpus: int, instances: int) -> GpuNode:
         realized=tuple(
             Realized(a.id, f"NVIDIA_H100XM-1-10C-{n}") for n, a in enumerate(plan, start=100)
         ),
-        conditions=(
-            Condition("Ready", "True", "Reporting", "8 GPUs", "2026-11-20T10:00:00Z"),
-            Condition("RivalOwner", "False", "None", "", "2026-11-20T10:00:00Z"),
-        ),
+        conditions=(Condition("Ready", "True", "Reporting", "8 GPUs", "2026-11-20T10:00:00Z"),),
     )
     metadata = Metadata("gpu-node-0123.cluster.example.com", identity("node"), 123_456, "987654321")
     return GpuNode(metadata, Plan(tuple(plan)), status)
@@ -129,7 +126,7 @@ def test_every_geometry_survives_the_journey_with_its_hash(model: str) -> None:
 
 def test_defaults_are_left_out_but_for_the_summary_people_read() -> None:
     status = Inventory(gpus=(Gpu("u", "p", "m", "g"),), summary=gpunode.Summary(gpus=1))
-    assert msgspec.to_builtins(status) == {
+    assert msgspec.json.decode(msgspec.json.encode(status)) == {
         "gpus": [{"uuid": "u", "pciAddress": "p", "model": "m", "geometry": "g"}],
         "summary": {"gpus": 1, "freeSlices": 0, "totalSlices": 0, "largestPlaceable": ""},
     }

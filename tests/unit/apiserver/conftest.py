@@ -81,7 +81,8 @@ async def served(wire: Wire, directory: Path) -> AsyncIterator[None]:
     """Run *wire*'s server, and connect its api to it."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", wire.handle)
-    async with TestServer(application) as wire.server:
+    wire.server = TestServer(application)
+    async with wire.server:
         file = directory / "kubeconfig"
         file.write_text(kubeconfig(str(wire.server.make_url("/"))))
         async with RestApi(kubeconfig=file, silence_beyond=0.1) as wire.api:

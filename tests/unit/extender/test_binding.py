@@ -14,7 +14,8 @@ from extender.service.ports import Feed
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, PatchType, Unavailable
-from tests.fakes.world import QUICK, World, bind_args, filter_args, until
+from tests.fakes.world import QUICK, World, bind_args, filter_args
+from tests.waiting import until
 
 
 @pytest.fixture

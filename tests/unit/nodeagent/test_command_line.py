@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from nodeagent.__main__ import app
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--node", "a"], "real GPUs come with NVML support"),
+        (["--node", "a", "--simulate", "H1000"], "no such GPU model: H1000; known are A100-40GB"),
+        (["--node", "a", "--node", "a", "--simulate", "A30-24GB"], "a node is named twice"),
+        (
+            ["--node", "a", "--simulate", "A30-24GB", "--mode", "harvester"],
+            "cannot be simulated",
+        ),
+        (
+            ["--node", "a", "--simulate", "A30-24GB", "--kubeconfig", "/nowhere"],
+            "the API server cannot be used",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], reason: str) -> None:
+    result = CliRunner().invoke(app, ["run", *arguments])
+
+    assert result.exit_code == 2
+    assert reason in result.stderr.splitlines()[-1]

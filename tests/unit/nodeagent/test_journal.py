@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.actuate import JournalError
+from nodeagent.api.geometry import Placement
+from nodeagent.journal import Journal
+from nodeagent.reconcile import Made
+
+MADE = (
+    Made("a", "GPU-0", 19, Placement(3, 1), "boot"),
+    Made("b", "GPU-1", 9, Placement(4, 4), "boot"),
+)
+
+
+async def loaded(path: Path) -> Journal:
+    journal = Journal(path)
+    await journal.load()
+    return journal
+
+
+async def test_what_was_saved_is_found_by_the_next_process(tmp_path: Path) -> None:
+    path = tmp_path / "node" / "journal.json"
+    await Journal(path).save(MADE)
+
+    again = await loaded(path)
+
+    assert (again.made, again.damage) == (MADE, "")
+
+
+async def test_nothing_saved_is_nothing_made(tmp_path: Path) -> None:
+    journal = await loaded(tmp_path / "journal.json")
+
+    assert (journal.made, journal.damage) == ((), "")
+
+
+async def test_a_journal_without_a_path_is_kept_in_memory() -> None:
+    journal = Journal()
+    await journal.load()
+    await journal.save(MADE)
+
+    assert journal.made == MADE
+
+
+async def test_a_file_torn_at_any_byte_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    await Journal(path).save(MADE)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+
+        journal = await loaded(path)
+
+        assert journal.made == ()
+        assert str(path) in journal.damage
+        assert path.with_name("journal.json.unreadable").read_bytes() == whole[:length]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"null",
+        b'{"version":2,"made":[]}',
+        b'{"version":1,"made":[],"more":0}',
+        b'{"version":1,"made":[{"assignment":"a"}]}',
+        b"\xff\xfe",
+    ],
+)
+async def test_a_file_of_another_making_proves_nothing(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "journal.json"
+    path.write_bytes(text)
+
+    journal = await loaded(path)
+
+    assert (journal.made, bool(journal.damage)) == ((), True)
+
+
+async def test_a_half_written_successor_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    await Journal(path).save(MADE)
+    path.with_name("journal.json.new").write_bytes(b"{")
+
+    assert (await loaded(path)).made == MADE
+
+
+async def test_a_disk_that_refuses_is_an_error_and_nothing_counts_as_saved(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file" / "journal.json")
+
+    with pytest.raises(JournalError):
+        await journal.save(MADE)
+    assert journal.made == ()

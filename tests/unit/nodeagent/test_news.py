@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeagent.api.gpunode import Failed, Gpu, Instance, Inventory, Realized, Summary
+from nodeagent.publish import Told, news
+
+PLAN = frozenset({"a", "b"})
+
+
+def inventory(
+    *instances: str, realized: Sequence[str] = (), failed: Sequence[str] = (), **fields: object
+) -> Inventory:
+    """Return the inventory of one GPU with instances made for these assignments."""
+    made = tuple(Instance(n, 19, n, 1, owner) for n, owner in enumerate(instances))
+    return Inventory(
+        gpus=(Gpu("GPU-0", "0000:10:00.0", "H100", "g", instances=made),),
+        realized=tuple(Realized(id, f"slot-{id}") for id in realized),
+        failed=tuple(Failed(id, "why") for id in failed),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+TOLD = Told("uid", inventory("a", realized=["a"], observed_generation=1), PLAN)
+
+
+def test_a_newer_plan_is_no_news_by_itself() -> None:
+    later = inventory("a", realized=["a"], observed_generation=7, summary=Summary(gpus=1))
+
+    assert not news(TOLD, later, PLAN | {"c"})
+
+
+def test_an_instance_that_is_not_realized_yet_is_no_news() -> None:
+    assert not news(TOLD, inventory("a", "b", realized=["a"]), PLAN)
+
+
+def test_a_realized_assignment_is_news() -> None:
+    assert news(TOLD, inventory("a", "b", realized=["a", "b"]), PLAN)
+
+
+def test_a_failure_is_news_and_so_is_its_end() -> None:
+    failed = inventory("a", realized=["a"], failed=["b"])
+
+    assert news(TOLD, failed, PLAN)
+    assert news(Told("uid", failed, PLAN), TOLD.inventory, PLAN)
+
+
+def test_an_assignment_that_left_the_plan_is_news_once_nothing_is_left_of_it() -> None:
+    assert not news(TOLD, inventory("a", realized=["a"]), {"b"})
+    assert news(TOLD, inventory(), {"b"})
+
+
+def test_a_withdrawal_of_what_never_came_to_be_is_news() -> None:
+    assert news(TOLD, inventory("a", realized=["a"]), {"a"})
+
+
+def test_a_foreign_instance_is_news() -> None:
+    assert news(TOLD, inventory("a", "", realized=["a"]), PLAN)
