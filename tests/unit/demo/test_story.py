@@ -1,0 +1,235 @@
+"""The demo: what it simulates, how it judges itself, what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+
+from extender.demo.arrivals import Arrival, Departures, arrivals
+from extender.demo.audit import audit, instances
+from extender.demo.mixes import NAMED, UnknownMix, mix
+from extender.demo.run import Options, Outcome, run
+from extender.demo.world import requestable
+from extender.policy import PolicyName
+from nodeagent.api import keys
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Decision, Mode
+from nodeagent.simulated.hardware import Hardware
+from tests.builders import H100
+
+GEOMETRY = H100.geometry
+ALL = frozenset(GEOMETRY.by_id)
+
+
+# Demand.
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_named_mix_suits_every_model(name: str, model: str) -> None:
+    known = MODELS[model]
+    shares = mix(name, known.geometry, frozenset(requestable(known)))
+
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares.keys() <= known.geometry.by_id.keys()
+
+
+def test_a_mix_of_an_eight_slice_gpu_is_the_published_one() -> None:
+    shares = mix("mid", GEOMETRY, ALL)
+
+    assert shares == pytest.approx({0: 0.10, 5: 0.05, 9: 0.30, 14: 0.20, 15: 0.15, 19: 0.20})
+
+
+def test_a_mix_may_be_given_by_profile() -> None:
+    shares = mix("7g.80gb=.5, 1g.10gb+me=1.5", GEOMETRY, ALL)
+
+    assert shares == {0: 0.25, 20: 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("nothing", "one of uniform"), ("9g.90gb=1", "this model has 1g.10gb"), ("7g.80gb=0", "asks")],
+)
+def test_a_mix_that_cannot_be_read_says_what_can(text: str, hint: str) -> None:
+    with pytest.raises(UnknownMix, match=hint):
+        mix(text, GEOMETRY, ALL)
+
+
+def coming(count: int, *, seed: int = 1, load: float = 0.5) -> list[Arrival]:
+    shares = mix("uniform", GEOMETRY, ALL)
+    return list(arrivals(count, shares, GEOMETRY, total_slices=800, load=load, seed=seed))
+
+
+def test_the_same_seed_brings_the_same_vms_and_another_seed_others() -> None:
+    assert coming(50) == coming(50)
+    assert coming(50) != coming(50, seed=2)
+
+
+def test_demand_is_the_load_asked_for() -> None:
+    vms = coming(20_000)
+    asked = sum(GEOMETRY.by_id[vm.profile_id].size * (vm.until - vm.at) for vm in vms)
+
+    assert asked / vms[-1].at / 800 == pytest.approx(0.5, rel=0.05)
+
+
+def test_vms_leave_once_and_in_order() -> None:
+    departures = Departures()
+    for index, until in enumerate((3.0, 1.0, 2.0)):
+        departures.add(Arrival(index, 19, 0.0, until))
+
+    assert list(departures.until(2.5)) == [1, 2]
+    assert list(departures.until(2.5)) == []
+    assert list(departures.until(9.0)) == [0]
+
+
+# Judging itself: every kind of broken promise is noticed.
+
+
+@pytest.fixture
+def node() -> Hardware:
+    return Hardware("node-1", [H100], Mode.VGPU_VFIO)
+
+
+def promised(node: Hardware, uid: str, start: int = 0, *, held: bool = True) -> dict[str, Any]:
+    """A bound pod with a 3g instance, which it holds."""
+    gpu = node.gpus[0]
+    decision = Decision(f"a-{uid}", gpu.uuid, "3g.40gb", 9, start, 4, "resource")
+    if held:
+        gi_id = next(
+            (g for g, i in gpu.instances.items() if i.placement.start == start), None
+        ) or gpu.create(9, Placement(start, 4))
+        node.open(gpu.uuid, gi_id, uid)
+    note = msgspec.json.encode([decision]).decode()
+    return {
+        "metadata": {"uid": uid, "annotations": {keys.DECISION_ANNOTATION: note}},
+        "spec": {"nodeName": "node-1"},
+    }
+
+
+def test_a_sound_cluster_breaks_no_promise(node: Hardware) -> None:
+    pods = [promised(node, "a", 0), promised(node, "b", 4)]
+
+    found = audit({"node-1": node}, pods)
+
+    assert (found.double_promised, found.lost_assignments) == (0, 0)
+
+
+def test_one_instance_with_two_users_is_noticed(node: Hardware) -> None:
+    pods = [promised(node, "a", 0), promised(node, "b", 0)]
+
+    assert audit({"node-1": node}, pods).double_promised == 1 + 4  # a user, and four slices
+
+
+def test_slices_promised_to_two_pods_are_noticed(node: Hardware) -> None:
+    pods = [promised(node, "a", 0), promised(node, "b", 0, held=False)]
+
+    found = audit({"node-1": node}, pods)
+
+    assert (found.double_promised, found.lost_assignments) == (4, 1)
+
+
+def test_a_promise_without_an_instance_is_noticed(node: Hardware) -> None:
+    pods = [promised(node, "a", 0)]
+    node.reboot()
+
+    assert audit({"node-1": node}, pods).lost_assignments == 1
+
+
+def test_an_instance_that_stays_behind_is_noticed(node: Hardware) -> None:
+    promised(node, "a", 0)
+
+    assert instances({"node-1": node}) == 1
+
+
+# The whole story.
+
+
+async def play(**changes: Any) -> Outcome:
+    options = Options(
+        **{
+            "model": H100,
+            "nodes": 2,
+            "gpus": 2,
+            "vms": 40,
+            "mix": "uniform",
+            "load": 1.5,
+            "seed": 3,
+            "policy": PolicyName.DEFAULT,
+            **changes,
+        }
+    )
+    return await run(options, progress=lambda placed, refused: None)
+
+
+async def test_a_story_adds_up_and_breaks_no_promise() -> None:
+    outcome = await play()
+
+    assert outcome.sound
+    assert outcome.placed + outcome.refused == outcome.requested == 40
+    assert outcome.refused > 0  # more is asked for than there is
+    assert sum(outcome.refusals.values()) == outcome.refused
+    assert outcome.refusals.keys() == {"no-room"}
+    assert sum(count.placed for count in outcome.profiles.values()) == outcome.placed
+    assert 0 < outcome.slices_used <= outcome.slices_total == 32
+
+
+async def test_the_same_seed_ends_in_the_same_map() -> None:
+    assert (await play()).map == (await play()).map
+
+
+@pytest.mark.parametrize("model", ["A30-24GB", "B200-180GB", "RTX-PRO-6000-Blackwell-96GB"])
+async def test_other_models_have_their_story_too(model: str) -> None:
+    outcome = await play(model=MODELS[model], vms=15, nodes=1)
+
+    assert outcome.sound
+    assert outcome.placed > 0
+
+
+def tangram(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "extender", *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_json_is_one_document_on_stdout_and_all_else_is_on_stderr() -> None:
+    ended = tangram("demo", "--nodes", "1", "--gpus", "1", "--vms", "5", "--output", "json")
+
+    assert ended.returncode == 0
+    document = json.loads(ended.stdout)
+    assert document["requested"] == 5
+    for key in ("double_promised", "leaked_instances", "lost_assignments"):
+        assert document[key] == 0
+    assert document["filter_ms"].keys() == document["bind_ms"].keys() == {"p50", "p99"}
+    assert "Tangram demo" in ended.stderr
+
+
+def test_text_shows_every_gpu_and_says_what_happened() -> None:
+    ended = tangram("demo", "--nodes", "2", "--gpus", "3", "--vms", "12")
+
+    assert ended.returncode == 0
+    assert sum(line.startswith("  gpu-node-") for line in ended.stdout.splitlines()) == 2
+    assert "12 of 12 VMs were placed" in ended.stdout
+    assert "0 slices promised twice" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("--mix", "nothing"), "--mix"),
+        (("--model", "H1"), "H100-80GB"),
+        (("--nodes", "0"), "--nodes"),
+        (("--load", "0"), "--load"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_remedy(arguments: tuple[str, str], hint: str) -> None:
+    ended = tangram("demo", *arguments)
+
+    assert ended.returncode == 2
+    assert hint in ended.stderr
+    assert "Traceback" not in ended.stderr
