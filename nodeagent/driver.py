@@ -15,6 +15,7 @@ call and NVML's code, so a report reads the same whichever driver raised it::
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
@@ -118,7 +119,13 @@ class LiveGpu(msgspec.Struct, frozen=True):
 
     def served(self, mode: Mode) -> Mapping[str, int]:
         """Map each resource this GPU can serve to the id of the profile that backs it."""
-        return resources.served(mode, self.geometry, self.vgpu_types)
+        return _served(mode, self.geometry, self.vgpu_types)
+
+
+@functools.lru_cache(maxsize=64)
+def _served(mode: Mode, geometry: Geometry, vgpu_types: tuple[VgpuType, ...]) -> Mapping[str, int]:
+    """Return what such a GPU serves: the GPUs of a node are mostly alike, and asked often."""
+    return resources.served(mode, geometry, vgpu_types)
 
 
 class Host(msgspec.Struct, frozen=True):

@@ -58,15 +58,13 @@ class Publisher:
                     case _:
                         pass
 
-    async def tell(self, node: GpuNode, inventory: Inventory) -> GpuNode | None:
+    async def tell(self, node: GpuNode, inventory: Inventory) -> None:
         """Put *inventory* in place of the whole status of that very *node*.
-
-        Return the object after it, None if it cannot be read.
 
         Raises:
             ApiError: an Invalid or NotFound one if the GpuNode is another by now, or none.
         """
-        raw = await self._api.patch(
+        await self._api.patch(
             GPU_NODES,
             self._node,
             [
@@ -78,7 +76,6 @@ class Publisher:
             subresource="status",
             timeout=self._timeout,
         )
-        return _readable(raw)
 
     async def renew_lease(self, *, holder: str, now: datetime, duration_seconds: int) -> None:
         """Show that the agent lives, for the first time or again.

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
@@ -34,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
 
 
-def scheduler_config(url: str, *, http_timeout: float) -> dict[str, Any]:
+def scheduler_config(url: str, *, http_timeout: float, ca: Path, client: KeyPair) -> dict[str, Any]:
     """Return the configuration that Tangram's installation asks for."""
     return {
         "percentageOfNodesToScore": 100,
@@ -46,6 +48,12 @@ def scheduler_config(url: str, *, http_timeout: float) -> dict[str, Any]:
                 "preemptVerb": "preempt",
                 "bindVerb": "bind",
                 "weight": 20,
+                "enableHTTPS": True,
+                "tlsConfig": {
+                    "caFile": str(ca),
+                    "certFile": str(client.public),
+                    "keyFile": str(client.key),
+                },
                 "httpTimeout": f"{http_timeout}s",
                 "nodeCacheCapable": True,
                 "managedResources": [
@@ -96,20 +104,27 @@ class Stack:
     """What a test holds: the parts, and questions about the cluster."""
 
     def __init__(
-        self, plane: ControlPlane, api: RestApi, extender: Process, agents: Process, url: str
+        self,
+        plane: ControlPlane,
+        api: RestApi,
+        extender: Process,
+        agents: Process,
+        url: str,
+        trust: ssl.SSLContext,
     ) -> None:
         self.plane = plane
         self.api = api
         self.extender = extender
         self.agents = agents
         self.url = url
+        self._trust = trust
 
     async def ready(self) -> None:
         """Wait until the extender answers for all it has to know."""
 
         async def answers() -> bool:
             try:
-                async with http.get(f"{self.url}/readyz") as answer:
+                async with http.get(f"{self.url}/readyz", ssl=self._trust) as answer:
                     return answer.status == 200
             except aiohttp.ClientError:
                 return False
@@ -204,7 +219,7 @@ async def stack(
     """Run everything until the block ends; *directory* keeps the logs."""
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
     with held_port() as port:
-        url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        url = f"https://127.0.0.1:{port.getsockname()[1]}"
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(required_binaries(), directory=directory / "controlplane")
@@ -212,11 +227,15 @@ async def stack(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
         await _prepare(plane, api, names)
+        server = plane.authority.issue("tangram-extender")
+        client = plane.authority.issue("tangram-client")
         extender = Process(
             directory / "extender.log",
             *("extender", "--log-level", "debug", "serve", "--kubeconfig", str(kubeconfig)),
             *("--port", url.rpartition(":")[2], "--http-timeout", str(http_timeout)),
             *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/extender-0"),
+            *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+            *("--client-ca", str(plane.ca_file)),
         )
         agents = Process(
             directory / "agents.log",
@@ -225,13 +244,17 @@ async def stack(
             *("--create-latency", str(create_latency)),
             *(f"--node={name}" for name in names),
         )
-        running = Stack(plane, api, extender, agents, url)
+        trust = ssl.create_default_context(cafile=plane.ca_file)
+        trust.load_cert_chain(client.public, client.key)
+        running = Stack(plane, api, extender, agents, url, trust)
         for process in (extender, agents):
             stack.push_async_callback(process.stop, signal.SIGKILL)
             await process.start()
         await running.ready()
         await _reported(running, nodes)
-        await plane.start_scheduler(scheduler_config(url, http_timeout=http_timeout))
+        await plane.start_scheduler(
+            scheduler_config(url, http_timeout=http_timeout, ca=plane.ca_file, client=client)
+        )
         yield running
 
 

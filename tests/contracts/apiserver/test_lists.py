@@ -7,27 +7,27 @@ from typing import Any
 import pytest
 
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, Refused
-from tests.contracts.apiserver.exam import Exam, names, pod
+from tests.contracts.apiserver.exam import Exam, assignment, names, parsed, pod
 
 
 async def test_pages_show_one_moment_whatever_happens_between_them(exam: Exam) -> None:
-    for name in "abcde":
-        await exam.gpu_node(name)
+    made = [await exam.gpu_node(name) for name in "abcde"]
     page = await exam.api.list(GPU_NODES, label_selector=exam.label, limit=2)
     first = page.resource_version
 
     await exam.api.delete(GPU_NODES, exam.name("d"))
     await exam.gpu_node("aa")
-    await exam.patch({"spec": {"assignments": []}, "metadata": {"labels": None}}, name="c")
+    await exam.patch({"spec": {"assignments": [assignment("x")]}}, name="c")
+    await exam.patch({"metadata": {"labels": None}}, name="c")
 
-    seen = names(page.items)
+    seen = list(page.items)
     while page.continue_token:
         page = await exam.api.list(
             GPU_NODES, label_selector=exam.label, limit=2, continue_token=page.continue_token
         )
         assert page.resource_version == first
-        seen += names(page.items)
-    assert seen == [exam.name(name) for name in "abcde"]
+        seen += page.items
+    assert [parsed(raw) for raw in seen] == made
 
 
 async def test_a_list_that_fits_one_page_has_no_next(exam: Exam) -> None:

@@ -32,6 +32,7 @@ from nodeagent.apiserver.protocol import (
 )
 from tests.unit.apiserver.conftest import TOKEN, Wire, begun, served
 
+ENDED_WITHIN_SECONDS = 5.0
 BINDING = {"metadata": {"name": "p"}, "target": {"name": "n"}}
 
 
@@ -50,7 +51,8 @@ def node(version: int, **members: Any) -> dict[str, Any]:
 async def watched(wire: Wire, timeout: float = 1.0) -> list[WatchEvent]:
     """Watch to the end, and return what comes behind the opening bookmark."""
     events = wire.api.watch(GPU_NODES, resource_version="7", timeout=timeout)
-    opening, *others = [event async for event in events]
+    async with asyncio.timeout(ENDED_WITHIN_SECONDS):
+        opening, *others = [event async for event in events]
     assert (opening.type, opening.resource_version) == (EventType.BOOKMARK, "7")
     return others
 

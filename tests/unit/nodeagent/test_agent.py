@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nodeagent.agent import REBOOTED, Agent
+from nodeagent.agent import Agent
+from nodeagent.agent.passes import REBOOTED
 from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Inventory, Mode
@@ -129,7 +130,7 @@ async def test_pods_that_queue_for_a_resource_cost_no_more(station: Station) -> 
         plan = [assignment(f"{n}", station.gpu, start=n, since=f"{n}") for n in range(3)]
         await station.plan(*plan)
         for n in range(3):
-            await station.until(lambda s, n=n: len(s.realized) == n + 1)
+            await station.until_realized(*(str(m) for m in range(n + 1)))
             await station.bind(f"{n}", {SMALL: 1})
             await station.until_pod(f"{n}", "Running")
         await station.settle()
@@ -308,9 +309,13 @@ async def test_what_another_put_in_our_place_meanwhile_is_not_taken_for_ours(
 
 
 async def test_an_instance_that_will_not_go_is_never_handed_to_the_next(station: Station) -> None:
+    created: list[Call] = []
+
     async def pretend(call: Call) -> None:
         if call.verb == "destroy":
             raise Pretended
+        if call.verb == "create":
+            created.append(call)
 
     async with station.serving():
         await station.plan(assignment("a", station.gpu))
@@ -321,6 +326,8 @@ async def test_an_instance_that_will_not_go_is_never_handed_to_the_next(station:
         status = await station.status()
         assert owners(status) == ["a"]
         assert "b" not in {each.id for each in status.realized}
+        assert not created
+        assert [each.assignment for each in station.journal.made] == ["a"]
 
         station.driver.disturbance = None
         status = await station.until_realized("b")
@@ -534,7 +541,7 @@ async def test_an_older_plan_never_replaces_a_newer_one(station: Station) -> Non
 
 @pytest.mark.parametrize("done", [False, True])
 async def test_a_write_without_an_answer_is_made_good(station: Station, done: bool) -> None:
-    failed = []
+    failed: list[ApiCall] = []
 
     async def once(call: ApiCall) -> None:
         told = call.subresource == "status" and call.kind == GPU_NODES and call.done is done

@@ -1,0 +1,9 @@
+"""Performing the steps: too dull to be wrong.
+
+``actuator`` calls the driver and the journal, ``work`` keeps account of one pass.
+"""
+
+from nodeagent.actuate.actuator import Actuator, Journal, JournalError
+from nodeagent.actuate.work import Intent, Outcome
+
+__all__ = ["Actuator", "Intent", "Journal", "JournalError", "Outcome"]

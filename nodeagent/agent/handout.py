@@ -1,0 +1,120 @@
+"""Handing instances out: ties, the kubelet's claims, and what is offered to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+from nodeagent import slots
+from nodeagent.actuate import Outcome
+from nodeagent.api.gpunode import Assignment, Realized
+from nodeagent.driver import Host
+from nodeagent.kubelet import Device, Kubelet, KubeletError, Offer
+from nodeagent.reconcile import Made
+
+_T = TypeVar("_T")
+
+
+class Handout:
+    """Ties assignments to slots and offers them; *within* is each call's time in seconds."""
+
+    def __init__(self, kubelet: Kubelet, *, within: float) -> None:
+        self._kubelet = kubelet
+        self._within = within
+        self._known: slots.Ties | None = None
+        self._claims: slots.Claims = {}
+        self._offered: Offer | None = None
+
+    @property
+    def ties(self) -> slots.Ties:
+        """The ties as of the last call."""
+        return self._known or slots.Ties()
+
+    async def withdraw(self, realized: Iterable[Realized], plan: Sequence[Assignment]) -> None:
+        """Untie what has left the plan and is not claimed, in the kubelet's eyes too.
+
+        The first time, the ties are those that an earlier agent told as *realized*.
+
+        Raises:
+            KubeletError: the claims are not known, so nothing may be destroyed.
+        """
+        self._claims = await self._answer(self._kubelet.claims())
+        before = self._known or slots.recovered(realized, plan, self._claims)
+        left = slots.kept(before, plan, self._claims)
+        if self._offered and len(left.ties) < len(before.ties):
+            await self._offer(_only(self._offered, {tie.slot for tie in left.ties}))
+            # A pod may have been given one of them just before.
+            self._claims = await self._answer(self._kubelet.claims())
+            left = slots.kept(before, plan, self._claims)
+        self._known = left
+
+    def claimed(self, host: Host, made: Iterable[Made]) -> frozenset[str]:
+        """Return the assignments whose instances pods may have.
+
+        Behind a claimed slot without a tie may be any of our instances that serve its resource.
+        """
+        tied = {tie.slot for tie in self.ties.ties}
+        unexplained = {slots.resource_of(slot) for slot in self._claims.keys() - tied}
+        suspect = {
+            (gpu.uuid, profile_id)
+            for gpu in host.gpus
+            for resource, profile_id in gpu.served(host.mode).items()
+            if resource in unexplained
+        }
+        return self.ties.claimed_assignments(self._claims) | {
+            each.assignment for each in made if (each.gpu, each.profile_id) in suspect
+        }
+
+    async def hand_out(self, plan: Sequence[Assignment], outcome: Outcome) -> None:
+        """Tie those whose turn it is, and offer the kubelet what is behind every tied slot.
+
+        Raises:
+            KubeletError: it may not know of them.
+        """
+        room = slots.capacity(outcome.host)
+        self._known = slots.tied(self.ties, plan, self._claims, live=outcome.live, capacity=room)
+        devices = {
+            instance.assignment: Device(instance.assignment, gpu, instance.gi_id)
+            for gpu, instances in outcome.observed.items()
+            for instance in instances
+            if instance.assignment in outcome.live
+        }
+        await self._offer(
+            Offer(
+                slots={
+                    resource: tuple(slots.slot_name(resource, n) for n in range(count))
+                    for resource, count in room.items()
+                },
+                waiting=self._known.waiting(),
+                devices={
+                    tie.slot: devices[tie.assignment]
+                    for tie in self._known.ties
+                    if tie.assignment in devices
+                },
+            )
+        )
+
+    async def _offer(self, offer: Offer) -> None:
+        self._offered = offer
+        await self._answer(self._kubelet.offer(offer))
+
+    async def _answer(self, answer: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(self._within):
+                return await answer
+        except TimeoutError as error:
+            raise KubeletError(f"the kubelet did not answer in {self._within:g} s") from error
+
+
+def _only(offer: Offer, tied: Collection[str]) -> Offer:
+    """Return *offer* without the slots that are no longer tied."""
+    return Offer(
+        slots=offer.slots,
+        waiting={
+            resource: left
+            for resource, names in offer.waiting.items()
+            if (left := tuple(slot for slot in names if slot in tied))
+        },
+        devices={slot: device for slot, device in offer.devices.items() if slot in tied},
+    )

@@ -1,0 +1,146 @@
+"""What runs for as long as the agent does, and what makes it look again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from nodeagent.actuate import Actuator
+from nodeagent.agent.handout import Handout
+from nodeagent.agent.passes import Passes
+from nodeagent.agent.reporter import Reporter
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import ApiError, ApiServer
+from nodeagent.apiserver.reflector import DEFAULT_PACE, Pace
+from nodeagent.driver import Driver, DriverError
+from nodeagent.journal import Journal
+from nodeagent.kubelet import Kubelet, KubeletError
+from nodeagent.publish import Publisher
+from nodeagent.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Agent:
+    """The agent of one node; *epoch* names this process, *clock* counts seconds.
+
+    :meth:`run` is all a program needs. Tests may call :meth:`heard` and :meth:`converge` instead,
+    one pass at a time.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        api: ApiServer,
+        driver: Driver,
+        kubelet: Kubelet,
+        journal: Journal,
+        epoch: str,
+        settings: Settings | None = None,
+        pace: Pace = DEFAULT_PACE,
+        clock: Callable[[], float] = time.monotonic,
+        utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._node = node
+        self._epoch = epoch
+        self._settings = settings = settings or Settings()
+        self._utc_now = utc_now
+        self._kubelet = kubelet
+        self._journal = journal
+        self._publisher = Publisher(api, node, timeout=settings.api_timeout_seconds, pace=pace)
+        self._passes = Passes(
+            Actuator(driver, journal, within=settings.driver_timeout_seconds),
+            Handout(kubelet, within=settings.kubelet_timeout_seconds),
+            Reporter(self._publisher, journal, epoch=epoch, utc_now=utc_now),
+            journal,
+            settings=settings,
+            clock=clock,
+        )
+        self._due = asyncio.Event()
+        self._gpu_node: GpuNode | None = None
+        self._log = log.bind(node=node)
+
+    async def run(self) -> None:
+        """Serve the node until cancelled."""
+        await self._journal.load()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_lease(), name=f"lease-{self._node}")
+            tasks.create_task(self._follow_plan(), name=f"plan-{self._node}")
+            tasks.create_task(self._kubelet.run(self._due.set), name=f"kubelet-{self._node}")
+            tasks.create_task(self._keep_converging(), name=f"converge-{self._node}")
+
+    def heard(self, node: GpuNode | None) -> None:
+        """Take note of the GpuNode as the API server has it, None if it has none.
+
+        An older state of it never replaces a newer one.
+        """
+        known = self._gpu_node
+        if node is not None and known is not None and _version(node) < _version(known):
+            return
+        self._gpu_node = node
+        if _plan_of(node) != _plan_of(known):
+            self._due.set()
+
+    async def converge(self) -> float:
+        """Make one pass if there is a plan, and return in how many seconds the next is due.
+
+        Raises:
+            ApiError | DriverError | KubeletError: the pass could not be finished; make another.
+        """
+        if self._gpu_node is None:
+            return self._settings.rescan_seconds
+        return await self._passes.make(self._gpu_node)
+
+    async def _keep_converging(self) -> None:
+        failures = 0
+        while True:
+            self._due.clear()
+            try:
+                pause = await self.converge()
+                failures = 0
+            except (ApiError, DriverError, KubeletError) as error:
+                failures += 1
+                pause = self._settings.retry_after(failures)
+                self._log.warning("pass_unfinished", error=str(error), retry_seconds=pause)
+                # Not even for a new plan at once, while something is down.
+                await asyncio.sleep(self._settings.first_retry_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._due.wait()
+
+    async def _follow_plan(self) -> None:
+        plans = self._publisher.follow()
+        async with contextlib.aclosing(plans):
+            async for node in plans:
+                self.heard(node)
+
+    async def _keep_lease(self) -> None:
+        every = self._settings.lease_renew_seconds
+        while True:
+            try:
+                await self._publisher.renew_lease(
+                    holder=self._epoch,
+                    now=self._utc_now(),
+                    duration_seconds=round(every * self._settings.lease_missed_renewals),
+                )
+                pause = every
+            except ApiError as error:
+                self._log.warning("lease_not_renewed", error=str(error))
+                pause = min(every, self._settings.first_retry_seconds)
+            await asyncio.sleep(pause)
+
+
+def _plan_of(node: GpuNode | None) -> tuple[str, int] | None:
+    return (node.metadata.uid, node.metadata.generation) if node else None
+
+
+def _version(node: GpuNode) -> int:
+    """Return where a state of the GpuNode stands among others; the API server counts them."""
+    version = node.metadata.resource_version
+    return int(version) if version.isdecimal() else 0

@@ -1,0 +1,129 @@
+"""``tangram serve``: what it refuses to start with, and whom it lets in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.e2e.controlplane.certificates import Authority
+from tests.waiting import until
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    """Credentials for an API server that is not there."""
+    file = tmp_path / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": {"token": "secret-token"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file.write_text(json.dumps(config))
+    return file
+
+
+def refused(*arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-m", "extender", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode not in (0, -15)
+    assert "Traceback" not in ended.stderr
+    return " ".join(ended.stderr.replace("│", " ").split())
+
+
+def test_beyond_loopback_it_does_not_serve_without_certificates(kubeconfig: Path) -> None:
+    text = refused("--kubeconfig", str(kubeconfig), "--host", "0.0.0.0")
+
+    assert "--tls-cert, --tls-key and --client-ca" in text
+
+
+def test_certificates_belong_together(kubeconfig: Path, tmp_path: Path) -> None:
+    text = refused("--kubeconfig", str(kubeconfig), "--tls-cert", str(tmp_path / "x.crt"))
+
+    assert "belong together" in text
+
+
+def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
+    text = refused("--kubeconfig", str(tmp_path / "nowhere"))
+
+    assert "nowhere" in text
+
+
+def test_an_own_pod_without_namespace_is_refused(kubeconfig: Path) -> None:
+    assert "NAMESPACE/NAME" in refused("--kubeconfig", str(kubeconfig), "--own-pod", "name")
+
+
+@contextlib.asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """Run ``tangram serve`` on a free port; yield its URL and, as it grows, its log."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extender", "serve", "--port", "0", *arguments),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+
+    async def read() -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            lines.append(line.decode())
+
+    reading = asyncio.create_task(read())
+    try:
+        await until(lambda: any('"serving"' in line for line in lines), within=60)
+        event = next(json.loads(line) for line in lines if '"serving"' in line)
+        yield event["url"], lines
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        await reading
+
+
+async def test_only_a_client_with_our_certificate_is_let_in(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client")
+    arguments = (
+        *("--kubeconfig", str(kubeconfig), "--client-ca", str(authority.file)),
+        *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+    )
+    known = ssl.create_default_context(cafile=authority.file)
+    known.load_cert_chain(client.public, client.key)
+    stranger = ssl.create_default_context(cafile=authority.file)
+    async with serving(*arguments) as (url, _), aiohttp.ClientSession() as http:
+        async with http.get(f"{url}/healthz", ssl=known) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            async with http.get(f"{url}/healthz", ssl=stranger):
+                pass
+
+
+async def test_without_an_api_server_it_is_alive_not_ready_and_says_why(
+    kubeconfig: Path,
+) -> None:
+    async with serving("--kubeconfig", str(kubeconfig)) as (url, lines):
+        async with aiohttp.ClientSession() as http:
+            async with http.get(f"{url}/healthz") as answer:
+                assert answer.status == 200
+            async with http.get(f"{url}/readyz") as answer:
+                assert answer.status == 503
+                assert "not loaded" in await answer.text()
+        await until(lambda: any("watch_interrupted" in line for line in lines))
+
+    assert not any("secret-token" in line for line in lines)
