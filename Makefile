@@ -55,8 +55,8 @@ clean:
 demo: $(READY)
 	@$(BIN)/tangram demo $(DEMO_ARGS)
 
-bench:
-	@echo 'error: there are no benchmarks yet' >&2; exit 2
+bench: $(READY)
+	@$(BIN)/python -m benchmarks.decisions $(BENCH_ARGS)
 
 # -- tests -----------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ bench:
 REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
 test: lint $(if $(REQUIRED),ci-tools)
-	$(BIN)/pytest -n 2 --ignore tests/e2e
+	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/e2e
 ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else

@@ -72,7 +72,9 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
 
     def assumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices of a node that pods other than *besides* are certain to get."""
-        return _slices(self._assumed_by_node.get(node, ()), besides)
+        if node not in self._assumed_by_node:  # nearly always: filter asks for every node
+            return ()
+        return _slices(self._assumed_by_node[node], besides)
 
     def presumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices of a node that pods other than *besides* will probably get."""

@@ -85,19 +85,29 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
     ) -> tuple[Bin, ...]:
         """Return the usable GPUs as bins, with *promised* taken besides and *leaving* free."""
-        status = self.node.status
-        held: dict[str, set[tuple[int, Placement]]] = {}
-        for each in (*self.taken, *promised):
-            if each not in leaving:
-                held.setdefault(each.gpu, set()).add((each.profile_id, each.placement))
+        changed = {each.gpu for each in (*promised, *leaving)}
+        if not changed:
+            return self._bins
+        taken = (self.taken - frozenset(leaving)) | frozenset(promised)
         return tuple(
-            Bin(
-                gpu.uuid,
-                tables(geometry := status.geometries[gpu.geometry], self.policy),
-                occupied_by(geometry, held.get(gpu.uuid, ())),
-                self._serves(gpu),
-            )
-            for gpu in self.usable
+            self._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
+            for gpu, bin in zip(self.usable, self._bins, strict=True)
+        )
+
+    @cached_property
+    def _bins(self) -> tuple[Bin, ...]:
+        held: dict[str, list[Taken]] = {}
+        for each in self.taken:
+            held.setdefault(each.gpu, []).append(each)
+        return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
+
+    def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
+        geometry = self.node.status.geometries[gpu.geometry]
+        return Bin(
+            gpu.uuid,
+            tables(geometry, self.policy),
+            occupied_by(geometry, {(each.profile_id, each.placement) for each in held}),
+            self._serves(gpu),
         )
 
     def _serves(self, gpu: Gpu) -> Mapping[str, int]:

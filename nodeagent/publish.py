@@ -116,7 +116,11 @@ class Publisher:
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What readers of a GpuNode were told last: an inventory, and the plan it took account of."""
+    """What readers of a GpuNode were told last: an inventory, and the plan it took account of.
+
+    ``planned`` are the ids of that plan and of every one seen since: readers wait to be told of
+    each of them that it is gone.
+    """
 
     uid: str
     inventory: Inventory
@@ -128,8 +132,9 @@ def news(told: Told, now: Inventory, planned: Collection[str]) -> bool:
 
     Readers count as taken what is planned, and what has left the plan until they are told that it
     is gone. So an instance whose assignment is planned but neither realized nor failed need not be
-    told, nor a removal from the plan before nothing is left of it; and a newer generation of the
-    plan is never news by itself.
+    told, nor a removal from the plan before nothing is left of it; both will be news soon. A newer
+    generation of the plan is news where nothing else will be: what came and went between two looks
+    has left no other trace.
     """
     left = told.planned.difference(planned)
     existing = {i.assignment for gpu in now.gpus for i in gpu.instances}
@@ -137,6 +142,8 @@ def news(told: Told, now: Inventory, planned: Collection[str]) -> bool:
         return True
     realized, failed = {r.id for r in now.realized}, {f.id for f in now.failed}
     unsaid = frozenset(planned) - realized - failed
+    if not left and not unsaid and now.observed_generation > told.inventory.observed_generation:
+        return True
     return _essence(told.inventory, unsaid) != _essence(now, unsaid)
 
 

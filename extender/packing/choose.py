@@ -55,11 +55,11 @@ class _Move(msgspec.Struct, frozen=True):
 
 def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | None:
     """Place every one of *wanted* on the *bins*, or return None where no arrangement exists."""
-    items = sorted(wanted, key=lambda each: -_largest(bins, each))
-    demand = sum(_smallest(bins, each) for each in items)
-    free = sum((bin.tables.geometry.full_mask & ~bin.occupancy.mask).bit_count() for bin in bins)
-    if demand > free:
-        return None
+    items: Sequence[str] = wanted
+    if len(wanted) > 1:
+        items = sorted(wanted, key=lambda each: -_largest(bins, each))
+        if sum(_smallest(bins, each) for each in items) > _free_slices(bins):
+            return None
     moves = _arrange(bins, tuple(bin.occupancy for bin in bins), items, 0, set())
     if moves is None:
         return None
@@ -118,6 +118,10 @@ def _moves(bins: Sequence[Bin], occupancies: Sequence[Occupancy], wanted: str) -
 
 def _fullness(bin: Bin, occupancy: Occupancy) -> int:
     return occupancy.mask.bit_count() if bin.tables.prefers_fuller else 0
+
+
+def _free_slices(bins: Sequence[Bin]) -> int:
+    return sum((bin.tables.geometry.full_mask & ~bin.occupancy.mask).bit_count() for bin in bins)
 
 
 def _sizes(bins: Sequence[Bin], wanted: str) -> Iterator[int]:

@@ -91,6 +91,7 @@ class Reporter:
         told = self._told_of(node)
         now = msgspec.structs.replace(now, agent_epoch=self._epoch, sequence=self._sequence + 1)
         if told and not news(told, now, planned):
+            self._told = msgspec.structs.replace(told, planned=told.planned.union(planned))
             return
         await self._publisher.tell(node, now)
         self._sequence = now.sequence

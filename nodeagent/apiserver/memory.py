@@ -1,6 +1,6 @@
 """The API server's in-memory twin: what Tangram relies on, as a kube-apiserver does it.
 
-It passes the same exam (``tests/contracts/test_apiserver.py``). Left out: namespaces, schemas and
+It passes the same exam (``tests/contracts/apiserver``). Left out: namespaces, schemas and
 admission, finalizers, managedFields, every verb Tangram does not use. For one event loop.
 """
 

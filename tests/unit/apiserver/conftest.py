@@ -76,6 +76,19 @@ async def begun(request: web.Request, length: int | None = None) -> web.StreamRe
     return response
 
 
+def hang_up(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()
+
+
+def status(code: int, message: str = "why", **details: Any) -> dict[str, Any]:
+    return {"kind": "Status", "code": code, "message": message, "details": details}
+
+
+def node(version: int, **members: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "n", "resourceVersion": str(version)}, **members}
+
+
 @contextlib.asynccontextmanager
 async def served(wire: Wire, directory: Path) -> AsyncIterator[None]:
     """Run *wire*'s server, and connect its api to it."""

@@ -30,6 +30,20 @@ def test_a_newer_plan_is_no_news_by_itself() -> None:
     assert not news(TOLD, later, PLAN | {"c"})
 
 
+def test_a_newer_plan_is_news_where_nothing_else_will_be() -> None:
+    """An assignment came and went between two looks; its slices are free again."""
+    told = Told("uid", inventory("a", realized=["a"], observed_generation=1), frozenset({"a"}))
+    later = inventory("a", realized=["a"], observed_generation=3)
+
+    assert news(told, later, {"a"})
+
+
+def test_a_newer_plan_is_no_news_while_a_removal_is_still_to_be_told() -> None:
+    later = inventory("a", realized=["a"], observed_generation=3)
+
+    assert not news(TOLD, later, {"b"})
+
+
 def test_an_instance_that_is_not_realized_yet_is_no_news() -> None:
     assert not news(TOLD, inventory("a", "b", realized=["a"]), PLAN)
 

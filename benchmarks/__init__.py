@@ -1,0 +1,1 @@
+"""Experiments on Tangram. Each compares ratios within one run; the machines are noisy."""
