@@ -69,9 +69,9 @@ class KubernetesCluster:
                     patch_type=PatchType.JSON,
                     timeout=PLAN_TIMEOUT_SECONDS,
                 )
+                return gpunode.decode(raw)
         except (Conflict, Invalid, NotFound) as error:
             raise PlanConflict(error.message) from error
-        return gpunode.decode(raw)
 
     async def read_gpu_node(self, name: str) -> GpuNode | None:
         """Return a GpuNode as it is now."""
@@ -108,9 +108,9 @@ class KubernetesCluster:
         try:
             with _outcome(NotFound):
                 raw = await self._api.get(PODS, name, namespace=namespace)
+                return objects.pod(raw, devices_per_pod=self._devices_per_pod)
         except NotFound:
             return None
-        return objects.pod(raw, devices_per_pod=self._devices_per_pod)
 
     async def bind(
         self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float

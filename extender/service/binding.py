@@ -162,7 +162,6 @@ class Binder:
                     await self._plans.write(view, add=entries)
                 except PlanConflict:
                     state.forget(uid)
-                    await self._plans.refresh(node)
                     continue
                 except BaseException:
                     # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
@@ -202,6 +201,8 @@ class Binder:
         state = self._state
         if state.clock() > answer_by - state.settings.binding_start_margin:
             raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
+        settled = state.clock() - state.settings.binding_start_margin
+        self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
         self._posted[pod.uid] = state.clock()
         try:
             await self._cluster.bind(pod, node, annotations, timeout=state.settings.binding_timeout)
@@ -211,7 +212,7 @@ class Binder:
                 raise BindFailed("vGPU: the pod is gone") from error
             if facts.node != node:
                 raise BindFailed(f"vGPU: the pod could not be bound: {error}") from error
-        del self._posted[pod.uid]
+        self._posted.pop(pod.uid, None)
 
     async def _give_back(self, pod: PodRef, node: str) -> None:
         """Withdraw the pod's places on *node*, unless a Binding to it came through after all."""

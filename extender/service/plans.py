@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
 
 import structlog
 
@@ -24,7 +24,7 @@ class Plans:
         self._cluster = cluster
         self._turns: dict[str, asyncio.Lock] = {}
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def turn(self, node: str) -> AsyncIterator[None]:
         """Wait for our turn to write a node's plan; writers of one process need not collide."""
         async with self._turns.setdefault(node, asyncio.Lock()):
@@ -39,22 +39,31 @@ class Plans:
     ) -> None:
         """Change the plan *view* shows, and take the reply in at once.
 
-        After an unknown outcome the object is read before anything else is decided.
+        Whatever goes wrong, the plan is read before anything else is decided.
 
         Raises:
-            PlanConflict: somebody else changed the plan; :meth:`refresh` and decide anew.
-            ClusterUnavailable: what is in the plan could not be found out.
+            PlanConflict: somebody else has changed the plan; decide anew.
+            ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
         try:
             node = await self._cluster.write_plan(view.node, add=add, remove=remove)
         except ClusterUnavailable:
-            await self.refresh(view.name)
-            after = self._state.views.get(view.name)
+            after = await self._read(view.name)
             ids = set() if after is None else {a.id for a in after.node.spec.assignments}
             if {a.id for a in add} <= ids and not ids & set(remove):
                 return
             raise
+        except PlanConflict as conflict:
+            after = await self._read(view.name)
+            if after is not None and _plan(after) == _plan(view):
+                # No conflict at all: the same patch would be refused again and again.
+                raise ClusterUnavailable(f"the plan is refused: {conflict}") from conflict
+            raise
         self._state.gpu_node(node)
+
+    async def _read(self, name: str) -> NodeView | None:
+        await self.refresh(name)
+        return self._state.views.get(name)
 
     async def refresh(self, name: str) -> None:
         """Read a GpuNode as it is now."""
@@ -71,11 +80,8 @@ class Plans:
                 present = [a.id for a in view.node.spec.assignments if a.id in ids]
                 if not present:
                     return
-                try:
+                with contextlib.suppress(PlanConflict):
                     await self.write(view, remove=present)
-                except PlanConflict:
-                    await self.refresh(name)
-                else:
                     log.info("assignments_withdrawn", node=name, ids=present)
 
     async def withdraw_pod(self, name: str, uid: str) -> None:
@@ -83,3 +89,7 @@ class Plans:
         view = self._state.views.get(name)
         if view is not None:
             await self.withdraw(name, [a.id for a in view.assignments_of(uid)])
+
+
+def _plan(view: NodeView) -> tuple[str, int]:
+    return view.node.metadata.uid, view.node.metadata.generation

@@ -140,8 +140,14 @@ def _schema(name: str, type_: types.Type) -> Schema:
             return {"type": "string", "description": _said(cls), "enum": [str(it) for it in cls]}
         case types.StrType():
             return {"type": "string", "maxLength": LONGEST.get(name, LONG)}
-        case types.IntType():
-            return {"type": "integer", "format": "int64"}
+        case types.IntType(ge=least, le=most, lt=beyond):
+            highest = most if beyond is None else beyond - 1
+            bounds = {"minimum": least, "maximum": highest}
+            return {
+                "type": "integer",
+                "format": "int64",
+                **{word: bound for word, bound in bounds.items() if bound is not None},
+            }
         case types.BoolType():
             return {"type": "boolean"}
         case _:

@@ -12,15 +12,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
+
+MAX_MEMORY_SLICES = 16
+"""The widest grid computed with; the widest known, of the RTX PRO 6000 Blackwell, has 12."""
+
+# Bounds that hold for whatever is decoded: slices become bits, and a hostile one a huge number.
+Start = Annotated[int, msgspec.Meta(ge=0, lt=MAX_MEMORY_SLICES)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_MEMORY_SLICES)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Placement(msgspec.Struct, frozen=True, order=True):
     """Where on the GPU an instance sits, counted in memory slices."""
 
-    start: int
-    size: int
+    start: Start
+    size: Size
 
     @property
     def mask(self) -> int:
@@ -41,13 +50,13 @@ class Profile(msgspec.Struct, frozen=True, rename="camel"):
     ``starts`` and ``size`` are NVML's possible placements, in memory slices.
     """
 
-    id: int
+    id: Count
     name: str
-    compute_slices: int
-    size: int
-    starts: tuple[int, ...]
-    max_instances: int
-    memory_mib: int | None = None
+    compute_slices: Count
+    size: Size
+    starts: tuple[Start, ...]
+    max_instances: Count
+    memory_mib: Count | None = None
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -82,8 +91,8 @@ class Occupancy(msgspec.Struct, frozen=True, order=True):
 class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
     """What a GPU's driver allows: its slices, and its profiles in the driver's order."""
 
-    memory_slices: int
-    compute_slices: int
+    memory_slices: Size
+    compute_slices: Count
     profiles: tuple[Profile, ...]
 
     @cached_property
@@ -134,7 +143,6 @@ class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
 
     def malformations(self) -> Iterator[str]:
         """Yield what is wrong with a reported geometry; nothing if it can be computed with."""
-        # 16 bounds the state tables; the widest grid known has 12 slices.
         if not 1 <= self.memory_slices <= MAX_MEMORY_SLICES:
             yield f"memorySlices {self.memory_slices} is not in 1..{MAX_MEMORY_SLICES}"
             return
@@ -145,6 +153,3 @@ class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
                 yield f"profile {profile.id} has no placement"
             elif any(p.start < 0 or p.end > self.memory_slices for p in profile.placements):
                 yield f"profile {profile.id} reaches beyond slice {self.memory_slices - 1}"
-
-
-MAX_MEMORY_SLICES = 16

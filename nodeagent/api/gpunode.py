@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from nodeagent.api import keys
-from nodeagent.api.geometry import Geometry, Placement
+from nodeagent.api.geometry import Count, Geometry, Placement, Size, Start
 
 
 class _Wire(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -45,14 +45,14 @@ class Assignment(_Wire, frozen=True):
 
     id: str
     gpu: str
-    profile_id: int
-    start: int
-    size: int
+    profile_id: Count
+    start: Start
+    size: Size
     resource: str
     since: str
     pod: PodRef | None = None
     owner: OwnerRef | None = None
-    seat: int = 0
+    seat: Count = 0
 
     @property
     def placement(self) -> Placement:
@@ -86,7 +86,7 @@ class VgpuType(_Wire, frozen=True):
     """A MIG-backed vGPU type as the driver names it, and the one profile that backs it."""
 
     name: str
-    profile_id: int
+    profile_id: Count
     max_per_instance: int = 1
 
 
@@ -94,9 +94,9 @@ class Instance(_Wire, frozen=True):
     """A GPU instance that exists; ``assignment`` is what it was made for, "" if not by us."""
 
     gi_id: int
-    profile_id: int
-    start: int
-    size: int
+    profile_id: Count
+    start: Start
+    size: Size
     assignment: str = ""
 
     @property
@@ -211,9 +211,9 @@ class Decision(_Wire, frozen=True):
     id: str
     gpu: str
     profile: str
-    profile_id: int
-    start: int
-    size: int
+    profile_id: Count
+    start: Start
+    size: Size
     resource: str
 
 

@@ -9,11 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from extender.ledger import Ledger
 from extender.service import Service
 from extender.service.ports import Feed
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, PatchType, Unavailable
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    NODES,
+    PODS,
+    Invalid,
+    PatchType,
+    Unavailable,
+)
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
@@ -175,6 +183,47 @@ async def test_a_write_of_unknown_outcome_is_looked_at_before_anything_is_decide
     assert second.error == ""
     assert await world.bound("vm") == "node-1"
     assert len((await world.gpu_node("node-1")).spec.assignments) == 1
+
+
+async def test_a_plan_that_is_refused_for_good_is_not_written_again_and_again(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    attempts = 0
+
+    async def refuse(call: Call) -> None:
+        nonlocal attempts
+        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and not call.done:
+            attempts += 1
+            raise Invalid(422, "spec.assignments: too many")
+
+    async with world.extender() as extender:
+        world.api.disturbance = refuse
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+        world.api.disturbance = None
+
+    assert answer.error
+    assert attempts == 1
+    assert extender.state.ledger == Ledger()
+
+
+async def test_an_object_that_cannot_be_read_ends_nothing_but_its_own_bind(world: World) -> None:
+    odd = await world.add_pod("odd", "1-10C", volumes=[{"name": 3}])
+    odd["metadata"]["name"] = "odd"
+    good = await world.add_pod("good", "1-10C")
+    await world.api.patch(
+        PODS,
+        "odd",
+        {"spec": {"volumes": "none"}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )
+    async with world.extender() as extender, world.obedient("node-1"):
+        failed = await extender.binder.bind(bind_args(odd, "node-1"))
+        bound = await extender.binder.bind(bind_args(good, "node-1"))
+
+    assert failed.error
+    assert bound.error == ""
 
 
 class Killed(BaseException):
