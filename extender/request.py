@@ -45,6 +45,8 @@ Asked = Request | NotOurs | Unanswerable
 
 # Kubernetes canonicalises 1000 to "1k"; extended resources are whole numbers.
 _QUANTITY = re.compile(r"([0-9]{1,18})(k|M|G|T|Ki|Mi|Gi|Ti|e[0-9]{1,2})?")
+# What a GpuNode's schema takes; Kubernetes itself bounds neither in an owner reference.
+_LONGEST_KIND, _LONGEST_NAME = 128, 253
 _MULTIPLES: dict[str, int] = {"": 1} | {
     suffix: base**power
     for base, suffixes in ((1000, ("k", "M", "G", "T")), (1024, ("Ki", "Mi", "Gi", "Ti")))
@@ -116,7 +118,8 @@ def _whole(resource: str, quantity: str | float) -> int:
 def _owner(meta: wire.PodMetadata) -> OwnerRef | None:
     """Return the pod's controller; a launcher's is its VirtualMachineInstance."""
     for reference in meta.owner_references or ():
-        if reference.controller:
+        fits = len(reference.kind) <= _LONGEST_KIND and len(reference.name) <= _LONGEST_NAME
+        if reference.controller and fits:
             return OwnerRef(reference.kind, meta.namespace, reference.name)
     return None
 

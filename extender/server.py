@@ -7,10 +7,10 @@ the verb takes is a 4xx, and changes nothing.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -26,26 +26,35 @@ SHUTDOWN_SECONDS = 5.0
 
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
 
+_T = TypeVar("_T")
+
 
 async def _filter(request: web.Request) -> web.Response:
-    args = wire.decode(await request.read(), wire.ExtenderArgs)
+    args = await _read(request, wire.ExtenderArgs)
     answer = request.app[SERVICE].hooks.filter(args)
-    return _json(answer, close=bool(answer.error))
+    log.debug(
+        "filter_answered",
+        pod=args.pod.metadata.name,
+        namespace=args.pod.metadata.namespace,
+        refused=len(answer.failed_and_unresolvable_nodes),
+        error=answer.error,
+    )
+    return _answer(request, answer)
 
 
 async def _prioritize(request: web.Request) -> web.Response:
-    args = wire.decode(await request.read(), wire.ExtenderArgs)
-    return _json(request.app[SERVICE].hooks.prioritize(args))
+    args = await _read(request, wire.ExtenderArgs)
+    return _answer(request, request.app[SERVICE].hooks.prioritize(args))
 
 
 async def _preempt(request: web.Request) -> web.Response:
-    args = wire.decode(await request.read(), wire.PreemptionArgs)
-    return _json(request.app[SERVICE].hooks.preempt(args))
+    args = await _read(request, wire.PreemptionArgs)
+    return _answer(request, request.app[SERVICE].hooks.preempt(args))
 
 
 async def _bind(request: web.Request) -> web.Response:
-    args = wire.decode(await request.read(), wire.BindingArgs)
-    return _json(await request.app[SERVICE].binder.bind(args))
+    args = await _read(request, wire.BindingArgs)
+    return _answer(request, await request.app[SERVICE].binder.bind(args))
 
 
 async def _healthz(_: web.Request) -> web.Response:
@@ -53,13 +62,20 @@ async def _healthz(_: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    why_not = request.app[SERVICE].state.not_ready()
+    why_not = request.app[SERVICE].knowledge.freshness.not_ready()
     return web.Response(text=f"{why_not or 'ok'}\n", status=503 if why_not else 200)
 
 
-def _json(answer: object, *, close: bool = False) -> web.Response:
+async def _read(request: web.Request, shape: type[_T]) -> _T:
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
+    return wire.decode(await request.read(), shape)
+
+
+def _answer(request: web.Request, answer: object) -> web.Response:
+    """Answer, and close the connection while not ready: the next replica may be."""
     response = web.Response(body=wire.encode(answer), content_type="application/json")
-    if close:
+    if request.app[SERVICE].knowledge.freshness.not_ready():
         response.force_close()
     return response
 
@@ -101,6 +117,8 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve the hooks and yield their URL; port 0 takes a free one.
 
+    When the block ends, the binds that wait are answered before the connections are closed.
+
     Raises:
         OSError: the address cannot be had.
     """
@@ -109,6 +127,7 @@ async def serving(
         keepalive_timeout=KEEPALIVE_SECONDS,
         access_log=None,
         shutdown_timeout=SHUTDOWN_SECONDS,
+        auto_decompress=False,  # Go sends bodies as they are; whoever does not is told so
     )
     await runner.setup()
     try:
@@ -116,10 +135,11 @@ async def serving(
         await site.start()
         yield f"{'https' if tls else 'http'}://{host}:{_port(runner)}{prefix}"
     finally:
+        service.stop()
         await runner.cleanup()
 
 
 def _port(runner: web.AppRunner) -> int:
     address = runner.addresses[0]
-    assert isinstance(address, tuple), socket.AF_UNIX
+    assert isinstance(address, tuple)  # a TCP site's is
     return int(address[1])

@@ -18,8 +18,8 @@ from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Mode, VgpuType
-from nodeagent.api.report import occupied_by
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, Mode, VgpuType
+from nodeagent.api.occupancy import occupied_by
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -62,7 +62,10 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         return tuple(
             gpu
             for gpu in self.node.status.gpus
-            if gpu.mig_enabled and not gpu.unhealthy and gpu.geometry in self._geometries
+            if gpu.mig_enabled
+            and not gpu.unhealthy
+            and gpu.layout is Layout.DYNAMIC
+            and gpu.geometry in self._geometries
         )
 
     @cached_property
@@ -162,14 +165,14 @@ def taken_by(assignment: Assignment) -> Taken:
     return Taken(assignment.gpu, assignment.profile_id, assignment.placement)
 
 
-def successor(view: NodeView, newer: GpuNode) -> NodeView:
-    """Return *view* after another state of its GpuNode; itself, if that state is an older one.
+def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeView:
+    """Return *view* after another state of its GpuNode; itself, if that is older and not *listed*.
 
     A write's reply and the watch event of an earlier write overtake each other; the API server's
     resource versions tell which state is the newer one (comparable integers by its contract).
     """
     older = view.node
-    if _version(newer) < _version(older):
+    if _version(newer) < _version(older) and not listed:
         return view
     if newer.metadata.uid != older.metadata.uid:
         return msgspec.structs.replace(view, node=newer, releasing=())

@@ -29,7 +29,6 @@ class OwnerReference(_Kube, frozen=True):
 
     kind: str
     name: str
-    uid: str = ""
     controller: bool | None = None
 
 
@@ -39,11 +38,8 @@ class PodMetadata(_Kube, frozen=True):
     name: str = ""
     namespace: str = ""
     uid: str = ""
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
     deletion_timestamp: str | None = None
-    resource_version: str = ""
 
 
 class Resources(_Kube, frozen=True):
@@ -56,7 +52,6 @@ class Resources(_Kube, frozen=True):
 class Container(_Kube, frozen=True):
     """A container, as far as it asks for something."""
 
-    name: str = ""
     resources: Resources | None = None
     restart_policy: str | None = None
 

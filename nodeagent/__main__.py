@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import uuid
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import msgspec
 import structlog
 import typer
 import uvloop
@@ -21,23 +20,50 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import Refused
 from nodeagent.apiserver.rest import RestApi
-from nodeagent.journal import Journal
+from nodeagent.journal_file import FileJournal
+from nodeagent.logs import LEVELS, log_to_stderr
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
 
 log = structlog.get_logger()
 
+WRONG_USAGE = 2
+API_SERVER_UNUSABLE = 1
+"""Exit statuses."""
+
 app = typer.Typer(
     help="Tangram's node agent: reports a node's GPUs and makes the planned GPU instances exist.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tangram-agent {version('tangram-vgpu')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Keep ``run`` a command of its own: others will stand beside it."""
+def configure(
+    log_level: Annotated[
+        str, typer.Option(help="Least severe log event shown: debug, info, warning, error.")
+    ] = "info",
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Set up logs for the command that follows."""
+    if log_level.lower() not in LEVELS:
+        raise typer.BadParameter(
+            f"{log_level} is none of {', '.join(LEVELS)}", param_hint="--log-level"
+        )
+    log_to_stderr(log_level)
 
 
 @app.command()
@@ -68,21 +94,20 @@ def run(
     devices, runs the pods bound to them, and ends these when they are deleted.
     """
     if not simulate:
-        _refuse("real GPUs come with NVML support; until then use --simulate MODEL")
+        _end(WRONG_USAGE, "real GPUs come with NVML support; until then use --simulate MODEL")
     if simulate not in MODELS:
-        _refuse(f"no such GPU model: {simulate}; known are {', '.join(MODELS)}")
+        _end(WRONG_USAGE, f"no such GPU model: {simulate}; known are {', '.join(MODELS)}")
     if mode is Mode.HARVESTER:
-        _refuse("Harvester's own device plugin cannot be simulated yet")
+        _end(WRONG_USAGE, "Harvester's own device plugin cannot be simulated yet")
     if len(set(node)) < len(node):
-        _refuse("a node is named twice")
-    _log_to_stderr()
+        _end(WRONG_USAGE, "a node is named twice")
     hardware = [
         Hardware(name, [MODELS[simulate]] * gpus, mode, power_on=str(uuid.uuid4())) for name in node
     ]
     try:
         uvloop.run(_serve(hardware, kubeconfig, state_dir, create_latency))
     except Refused as error:
-        _refuse(f"the API server cannot be used: {error}")
+        _end(API_SERVER_UNUSABLE, f"the API server cannot be used: {error}")
 
 
 def main() -> None:
@@ -114,7 +139,7 @@ async def _serve(
                     api=api,
                     driver=SimulatedDriver(hardware, create_seconds=create_seconds),
                     kubelet=SimulatedKubelet(api, hardware),
-                    journal=Journal(state_dir and state_dir / hardware.node / "journal.json"),
+                    journal=FileJournal(state_dir and state_dir / hardware.node / "journal.json"),
                     epoch=str(uuid.uuid4()),
                 )
                 tasks.create_task(agent.run(), name=f"agent-{hardware.node}")
@@ -122,29 +147,9 @@ async def _serve(
     log.info("agents_stopped")
 
 
-def _log_to_stderr() -> None:
-    """Log one JSON object a line."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_json),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _json(event: object, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
-
-
-def _refuse(reason: str) -> NoReturn:
+def _end(status: int, reason: str) -> NoReturn:
     typer.echo(f"tangram-agent: {reason}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

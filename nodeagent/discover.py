@@ -9,15 +9,15 @@ import msgspec
 
 from nodeagent.api.geometry import Geometry
 from nodeagent.api.gpunode import Assignment, Gpu, Instance, Inventory, VgpuType
-from nodeagent.api.report import summary
+from nodeagent.api.occupancy import summary
 from nodeagent.driver import Host
-from nodeagent.reconcile import Observed
+from nodeagent.ownership import Observed
 
 
 def inventory(
     host: Host, observed: Mapping[str, Sequence[Observed]], plan: Iterable[Assignment]
 ) -> Inventory:
-    """Return what *host* has, its GPUs' instances as *observed*; the agent adds what it did."""
+    """Return what *host* has, its GPU instances as *observed*; the agent adds what it did."""
     geometries: dict[str, Geometry] = {}
     types: dict[str, tuple[VgpuType, ...]] = {}
     gpus = []

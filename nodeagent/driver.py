@@ -1,7 +1,7 @@
 """What the agent asks of a GPU driver, and how a driver says no.
 
-``simulated`` and the NVML driver implement :class:`Driver` and pass the same exam. Errors carry the
-call and NVML's code, so a report reads the same whichever driver raised it::
+Every driver implements :class:`Driver` and passes the same exam; today there is the simulated one.
+Errors carry the call and NVML's code, so a report reads the same whichever driver raised it::
 
     DriverError
     ├── InvalidPlacement       no such profile or start (NVML_ERROR_INVALID_ARGUMENT, 2)
@@ -15,7 +15,6 @@ call and NVML's code, so a report reads the same whichever driver raised it::
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
@@ -85,7 +84,7 @@ class InstanceInUse(DriverError):
 
 
 class PlacementUnavailable(DriverError):
-    """The slices are taken, or the GPU holds as many instances of the profile as it may."""
+    """The slices are taken, or the GPU holds as many GPU instances of the profile as it may."""
 
     code = 23
     meaning = "insufficient resources at that placement"
@@ -103,7 +102,7 @@ class LiveInstance(msgspec.Struct, frozen=True):
 class LiveGpu(msgspec.Struct, frozen=True):
     """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy.
 
-    An unhealthy GPU may list fewer instances than it holds.
+    An unhealthy GPU may list fewer GPU instances than it holds.
     """
 
     uuid: str
@@ -119,13 +118,7 @@ class LiveGpu(msgspec.Struct, frozen=True):
 
     def served(self, mode: Mode) -> Mapping[str, int]:
         """Map each resource this GPU can serve to the id of the profile that backs it."""
-        return _served(mode, self.geometry, self.vgpu_types)
-
-
-@functools.lru_cache(maxsize=64)
-def _served(mode: Mode, geometry: Geometry, vgpu_types: tuple[VgpuType, ...]) -> Mapping[str, int]:
-    """Return what such a GPU serves: the GPUs of a node are mostly alike, and asked often."""
-    return resources.served(mode, geometry, vgpu_types)
+        return resources.served(mode, self.geometry, self.vgpu_types)
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -145,7 +138,10 @@ class Driver(Protocol):
         """Return everything as it is now."""
 
     async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
-        """Create a GPU instance at exactly *placement* and return its id."""
+        """Create a GPU instance at exactly *placement* and return its id.
+
+        The id is for logs: whether it was created, only :meth:`discover` can tell.
+        """
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
         """Destroy a GPU instance that nobody uses."""

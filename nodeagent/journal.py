@@ -1,53 +1,44 @@
-"""What we made or are about to make, on disk: the proof that an instance is ours.
+"""What the agent asks of its journal: to keep what it made, or is about to make, through a crash.
 
-The file is replaced as a whole and synced, so a crash leaves the old text or the new. A file that
-cannot be read proves nothing: nothing is then taken for ours, the file is set aside, and the agent
-reports it.
+The journal is the proof that a GPU instance is ours; whatever it does not have is foreign.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-from pathlib import Path
+from typing import Protocol
 
 import msgspec
-import structlog
 
-from nodeagent.actuate import JournalError
-from nodeagent.reconcile import Made
-
-log = structlog.get_logger()
-
-VERSION = 1
+from nodeagent.api.geometry import Placement
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: int
-    made: tuple[Made, ...]
+class JournalError(Exception):
+    """The journal could not be written."""
 
 
-class Journal:
-    """A journal in the file *path*; without one it is forgotten with the process.
+class Made(msgspec.Struct, frozen=True):
+    """A GPU instance we made or are about to make, in the node's boot of that id."""
 
-    ``damage`` is why an earlier journal could not be read, "" if it could.
-    """
+    assignment: str
+    gpu: str
+    profile_id: int
+    placement: Placement
+    boot_id: str
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._made: tuple[Made, ...] = ()
-        self.damage = ""
+
+class Journal(Protocol):
+    """What we made, or are about to make, kept where a crash cannot reach it."""
 
     @property
     def made(self) -> tuple[Made, ...]:
         """Return what was saved last."""
-        return self._made
+
+    @property
+    def damage(self) -> str:
+        """Return why an earlier journal could not be read, "" if it could."""
 
     async def load(self) -> None:
         """Read what an earlier process has saved, if it can be read."""
-        if self._path is not None:
-            await asyncio.to_thread(self._load, self._path)
 
     async def save(self, made: tuple[Made, ...]) -> None:
         """Save *made*, durably once this returns.
@@ -55,43 +46,3 @@ class Journal:
         Raises:
             JournalError: it may or may not have been saved.
         """
-        if self._path is not None:
-            await asyncio.to_thread(_replace, self._path, made)
-        self._made = made
-
-    def _load(self, path: Path) -> None:
-        try:
-            self._made = _read(path)
-        except FileNotFoundError:
-            return
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            aside = path.with_name(path.name + ".unreadable")
-            self.damage = f"{path} could not be read ({error}) and is set aside"
-            log.error("journal_unreadable", path=str(path), error=str(error))
-            with contextlib.suppress(OSError):  # then saving will fail too, and be reported
-                os.replace(path, aside)
-
-
-def _read(path: Path) -> tuple[Made, ...]:
-    file = msgspec.json.decode(path.read_bytes(), type=_File)
-    if file.version != VERSION:
-        raise msgspec.ValidationError(f"version {file.version}, not {VERSION}")
-    return file.made
-
-
-def _replace(path: Path, made: tuple[Made, ...]) -> None:
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
-            file.write(msgspec.json.encode(_File(VERSION, made)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise JournalError(f"{path} cannot be written: {error}") from error

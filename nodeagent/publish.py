@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Collection
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator
+from datetime import datetime
 
 import msgspec
 import structlog
 
-from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import GpuNode, Inventory, Summary
+from nodeagent.api import gpunode, keys, rfc3339
+from nodeagent.api.gpunode import GpuNode, Inventory
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, ApiServer, Conflict, NotFound, PatchType
 from nodeagent.apiserver.reflector import (
     DEFAULT_PACE,
@@ -87,7 +87,7 @@ class Publisher:
         spec = {
             "holderIdentity": holder,
             "leaseDurationSeconds": duration_seconds,
-            "renewTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "renewTime": rfc3339.microseconds(now),
         }
         labels = {keys.AGENT_LABEL: "true"}
         try:
@@ -113,50 +113,6 @@ class Publisher:
                     namespace=keys.SYSTEM_NAMESPACE,
                     timeout=self._timeout,
                 )
-
-
-class Told(msgspec.Struct, frozen=True):
-    """What readers of a GpuNode were told last: an inventory, and the plan it took account of.
-
-    ``planned`` are the ids of that plan and of every one seen since: readers wait to be told of
-    each of them that it is gone.
-    """
-
-    uid: str
-    inventory: Inventory
-    planned: frozenset[str]
-
-
-def news(told: Told, now: Inventory, planned: Collection[str]) -> bool:
-    """Tell whether *now* is worth a write of the GpuNode; *planned* are the assignments' ids.
-
-    Readers count as taken what is planned, and what has left the plan until they are told that it
-    is gone. So an instance whose assignment is planned but neither realized nor failed need not be
-    told, nor a removal from the plan before nothing is left of it; both will be news soon. A newer
-    generation of the plan is news where nothing else will be: what came and went between two looks
-    has left no other trace.
-    """
-    left = told.planned.difference(planned)
-    existing = {i.assignment for gpu in now.gpus for i in gpu.instances}
-    if not left <= existing:
-        return True
-    realized, failed = {r.id for r in now.realized}, {f.id for f in now.failed}
-    unsaid = frozenset(planned) - realized - failed
-    if not left and not unsaid and now.observed_generation > told.inventory.observed_generation:
-        return True
-    return _essence(told.inventory, unsaid) != _essence(now, unsaid)
-
-
-def _essence(inventory: Inventory, unsaid: Collection[str]) -> Inventory:
-    gpus = tuple(
-        msgspec.structs.replace(
-            gpu, instances=tuple(i for i in gpu.instances if i.assignment not in unsaid)
-        )
-        for gpu in inventory.gpus
-    )
-    return msgspec.structs.replace(
-        inventory, sequence=0, observed_generation=0, summary=Summary(), gpus=gpus
-    )
 
 
 def _readable(raw: bytes) -> GpuNode | None:

@@ -2,74 +2,43 @@
 
 Destroy first, then create. At every moment, whatever the steps and wherever they stop:
 
-* An instance is destroyed only if we made it, the plan no longer wants it, and nobody holds it.
-* An instance is created only where nothing else is, be it ours or foreign.
-* An instance that is as the plan wants it is left alone: so a restarted agent takes up its own.
+* A GPU instance is destroyed only if we made it, the plan no longer wants it, and nobody holds it.
+* A GPU instance is created only where nothing else is, be it ours or foreign.
+* One that is as the plan wants it is left alone: so a restarted agent takes up its own.
 
-An instance made for an assignment that has left the plan is destroyed even where a new assignment
-wants the very same profile and placement. Destroying scrubs its memory; handing it on would show
-one tenant what another left behind.
+A GPU instance made for an assignment that has left the plan is destroyed even where a new one wants
+the very same profile and placement. Destroying scrubs its memory; handing it on would show one
+tenant what another left behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Layout
-from nodeagent.driver import Host, LiveGpu, LiveInstance
-
-
-class Made(msgspec.Struct, frozen=True):
-    """An instance we made or are about to make: what the journal remembers."""
-
-    assignment: str
-    gpu: str
-    profile_id: int
-    placement: Placement
-    boot_id: str
-
-    def describes(self, gpu: str, instance: LiveInstance) -> bool:
-        """Tell whether *instance* on *gpu* is this one; ids are reused and tell nothing."""
-        return (self.gpu, self.profile_id, self.placement) == (
-            gpu,
-            instance.profile_id,
-            instance.placement,
-        )
-
-
-class Observed(msgspec.Struct, frozen=True):
-    """A GPU instance that exists.
-
-    ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
-    destroyed now, "" if it can.
-    """
-
-    gi_id: int
-    profile_id: int
-    placement: Placement
-    assignment: str = ""
-    held: str = ""
+from nodeagent.driver import Host, LiveGpu
+from nodeagent.ownership import Observed
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The instance an assignment asks for."""
+    """The GPU instance an assignment asks for."""
 
     profile_id: int
     placement: Placement
 
 
 class Destroy(msgspec.Struct, frozen=True):
-    """Destroy our instance: the plan no longer wants it and nobody holds it."""
+    """Destroy our GPU instance: the plan no longer wants it and nobody holds it."""
 
     gi_id: int
     assignment: str
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Create the instance of an assignment; its placement is empty."""
+    """Create the GPU instance of an assignment; its placement is empty."""
 
     assignment: str
     profile_id: int
@@ -77,7 +46,7 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """Our instance should go, but is held; it goes once it is released."""
+    """Our GPU instance should go, but is held; it goes once it is released."""
 
     gi_id: int
     assignment: str
@@ -85,14 +54,14 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """The assignment's instance can be created once the blocked one in its place has gone."""
+    """The assignment's GPU instance can be created once the blocked one in its place has gone."""
 
     assignment: str
     gi_id: int
 
 
 class Impossible(msgspec.Struct, frozen=True):
-    """The assignment's instance cannot be created, and nothing of ours will change that."""
+    """The assignment's GPU instance cannot be created, and nothing of ours will change that."""
 
     assignment: str
     reason: str
@@ -106,21 +75,19 @@ def steps(
 ) -> Iterator[Step]:
     """Yield the steps from *observed* to *desired* (by assignment id) on one GPU.
 
-    Where two assignments overlap, the one with an instance wins, then the first. *closed* is why
-    the GPU takes no new instances, "" if it does.
+    Where two assignments overlap, the one with a GPU instance wins, then the first. *closed* is
+    why the GPU takes no new ones, "" if it does.
     """
     staying: list[Observed] = []
     leaving: list[Observed] = []
-    for instance in observed:
-        (leaving if _unwanted(instance, desired) else staying).append(instance)
-    for instance in leaving:
-        if instance.held:
-            yield Blocked(instance.gi_id, instance.assignment, instance.held)
+    for each in observed:
+        (leaving if _unwanted(each, desired) else staying).append(each)
+    for each in leaving:
+        if each.held:
+            yield Blocked(each.gi_id, each.assignment, each.held)
         else:
-            yield Destroy(instance.gi_id, instance.assignment)
-    yield from _creations(
-        staying, [instance for instance in leaving if instance.held], desired, closed
-    )
+            yield Destroy(each.gi_id, each.assignment)
+    yield from _creations(staying, [each for each in leaving if each.held], desired, closed)
 
 
 def _creations(
@@ -129,7 +96,7 @@ def _creations(
     desired: Mapping[str, Wanted],
     closed: str,
 ) -> Iterator[Step]:
-    taken = {instance.placement: instance.assignment for instance in staying}
+    taken = {each.placement: each.assignment for each in staying}
     kept = {assignment for assignment in taken.values() if assignment in desired}
     for assignment, wanted in desired.items():
         if assignment in kept:
@@ -148,10 +115,10 @@ def _creations(
             taken[wanted.placement] = assignment
 
 
-def _unwanted(instance: Observed, desired: Mapping[str, Wanted]) -> bool:
-    """Tell whether we made *instance* and the plan does not want it (as it is)."""
-    is_as = Wanted(instance.profile_id, instance.placement)
-    return bool(instance.assignment) and desired.get(instance.assignment) != is_as
+def _unwanted(observed: Observed, desired: Mapping[str, Wanted]) -> bool:
+    """Tell whether we made what is *observed* and the plan does not want it (as it is)."""
+    is_as = Wanted(observed.profile_id, observed.placement)
+    return bool(observed.assignment) and desired.get(observed.assignment) != is_as
 
 
 def _occupied_by(owner: str) -> str:
@@ -160,53 +127,8 @@ def _occupied_by(owner: str) -> str:
     return "a GPU instance that Tangram did not create occupies the placement"
 
 
-def observe(
-    gpu: LiveGpu,
-    made: Iterable[Made],
-    *,
-    boot_id: str,
-    claimed: Collection[str] = (),
-    stuck: Mapping[int, str] | None = None,
-) -> tuple[Observed, ...]:
-    """Tell our instances on *gpu* from foreign ones, and the held ones from the idle.
-
-    *claimed* are the assignments whose device the kubelet has given to a pod that still runs;
-    *stuck* says, by GPU instance id, why the driver has just refused to destroy it.
-    """
-    ours = [each for each in made if each.boot_id == boot_id and each.gpu == gpu.uuid]
-
-    def seen(instance: LiveInstance) -> Observed:
-        owner = next((e.assignment for e in ours if e.describes(gpu.uuid, instance)), "")
-        held = (stuck or {}).get(instance.gi_id, "")
-        if instance.in_use:
-            held = "in use by a client"
-        elif owner in claimed:
-            held = "claimed by a pod"
-        return Observed(instance.gi_id, instance.profile_id, instance.placement, owner, held)
-
-    return tuple(map(seen, gpu.instances))
-
-
-def remembered(made: Iterable[Made], host: Host) -> tuple[Made, ...]:
-    """Return what of the journal is still true: its instance exists, or may exist unseen.
-
-    A reboot ends every GPU instance. A GPU that is missing or unhealthy may not list all it holds.
-    """
-    gpus = {gpu.uuid: gpu for gpu in host.gpus}
-
-    def true(each: Made) -> bool:
-        gpu = gpus.get(each.gpu)
-        if each.boot_id != host.boot_id:
-            return False
-        if gpu is None or gpu.unhealthy:
-            return True
-        return any(each.describes(gpu.uuid, instance) for instance in gpu.instances)
-
-    return tuple(filter(true, made))
-
-
 def refusal(assignment: Assignment, host: Host) -> str:
-    """Return why this node can never have the assignment's instance, "" if it can."""
+    """Return why this node can never have the assignment's GPU instance, "" if it can."""
     gpu = next((gpu for gpu in host.gpus if gpu.uuid == assignment.gpu), None)
     if gpu is None:
         return f"the node has no GPU {assignment.gpu}"
@@ -221,7 +143,7 @@ def refusal(assignment: Assignment, host: Host) -> str:
 
 
 def closed(gpu: LiveGpu) -> str:
-    """Return why *gpu* takes no new instances now, "" if it does."""
+    """Return why *gpu* takes no new GPU instances now, "" if it does."""
     if gpu.unhealthy:
         return gpu.unhealthy
     if not gpu.mig_enabled:

@@ -1,8 +1,8 @@
-"""Tying assignments to device slots, so that each pod gets the instance planned for it.
+"""Tying assignments to device slots, so that each pod gets the GPU instance planned for it.
 
 The kubelet knows devices by id and asks for them by count; it never says for which pod. So the node
-advertises *slots*, as many for each resource as it could ever hold instances of it, and ties each
-assignment that is ready to one::
+advertises *slots*, as many for each resource as it could ever hold GPU instances for it, and ties
+each assignment that is ready to one::
 
     tied ──▶ claimed ──▶ spent ──▶ free         a claim has ended; the plan still has the assignment
       │          └──────────────────▶ free      … or no longer has it
@@ -80,7 +80,7 @@ def resource_of(slot: str) -> str:
 
 
 def capacity(host: Host) -> dict[str, int]:
-    """Return how many instances for each resource the node could ever hold at once."""
+    """Return how many GPU instances for each resource the node could ever hold at once."""
     total: dict[str, int] = {}
     for gpu in host.gpus:
         if not gpu.mig_enabled:
@@ -139,7 +139,7 @@ def tied(
     live: Set[str],
     capacity: Mapping[str, int],
 ) -> Ties:
-    """Tie those pods whose turn it is; *live* are the assignments whose instances exist.
+    """Tie those pods whose turn it is; *live* are the assignments whose GPU instance exists.
 
     Pods come in the order of ``(since, id)``. A pod that is ready but has to wait for one of its
     resources is not overtaken in any of them.

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from extender.demo.mixes import NAMED, UnknownMix
-from extender.demo.run import Options, Outcome, run
+from extender.demo.mixes import mix as read_mix
+from extender.demo.outcome import Outcome
+from extender.demo.run import Options, run
 from extender.demo.view import show
-from extender.demo.world import World
+from extender.demo.world import requestable
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
 
@@ -66,16 +68,17 @@ def demo(
         seed=seed,
         policy=policy,
     )
-    errors = Console(stderr=True)
-    errors.print(
-        f"Tangram demo: {vms} VMs (mix {mix}, load {load:g}) come to {nodes} nodes with"
-        f" {gpus} simulated {model.value} each; every one is tried once.",
-        highlight=False,
-    )
     try:
-        outcome = _played(options, errors, serve=serve)
+        read_mix(mix, options.model.geometry, frozenset(requestable(options.model)))
     except UnknownMix as error:
         raise typer.BadParameter(str(error), param_hint="--mix") from error
+    errors = Console(stderr=True)
+    errors.print(
+        f"Tangram demo: simulated {model.value}, {gpus} in each node, nodes: {nodes}."
+        f" VMs: {vms} (mix {mix}, load {load:g}), each tried once.",
+        highlight=False,
+    )
+    outcome = _played(options, errors, serve=serve)
     if output is Output.JSON:
         typer.echo(msgspec.json.encode(outcome))
     else:
@@ -98,7 +101,7 @@ def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
         def advance(placed: int, refused: int) -> None:
             progress.update(task, completed=placed + refused, refused=refused)
 
-        async def linger(_: World, url: str) -> None:
+        async def linger(url: str) -> None:
             progress.stop()
             console.print(f"The hooks answer at {url}/filter, …; Ctrl-C ends.", highlight=False)
             await _interrupted()

@@ -32,7 +32,9 @@ def serve(
         typer.Option(help="Credentials for the API server; in a cluster, the pod's own."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the hooks; 0 takes a free one.")] = 8443,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the hooks; 0 takes a free one.")
+    ] = 8443,
     prefix: Annotated[
         str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
     ] = "",
@@ -40,10 +42,12 @@ def serve(
         PolicyName, typer.Option(help="What a placement costs.")
     ] = PolicyName.DEFAULT,
     http_timeout: Annotated[
-        float, typer.Option(help="httpTimeout of the scheduler's extender entry, in seconds.")
+        float,
+        typer.Option(min=4.0, help="httpTimeout of the scheduler's extender entry, in seconds."),
     ] = 30.0,
     reservation: Annotated[
-        float, typer.Option(help="Seconds a place is kept for a pod that does not come to bind.")
+        float,
+        typer.Option(min=0.0, help="Seconds a place is kept for a pod that does not come to bind."),
     ] = 120.0,
     own_pod: Annotated[
         str,
@@ -64,7 +68,7 @@ def serve(
             " call bind may bind any pod",
             param_hint="--host",
         )
-    settings = Settings(http_timeout=http_timeout, reservation=reservation)
+    settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
     work = _serve(kubeconfig, host, port, prefix, policy, settings, _own_pod(own_pod), tls)
     try:
         uvloop.run(work)
@@ -92,16 +96,17 @@ async def _serve(
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         cluster = KubernetesCluster(api, own_pod=own_pod, devices_per_pod=settings.devices_per_pod)
         service = Service(cluster, settings, policy)
-        async with asyncio.TaskGroup() as tasks:
+        async with (
+            serving(service, host=host, port=port, prefix=prefix, tls=tls) as url,
+            asyncio.TaskGroup() as tasks,
+        ):
             work = [
-                tasks.create_task(feed(api, service.state), name="feed"),
+                tasks.create_task(feed(api, service.knowledge), name="feed"),
                 tasks.create_task(service.run(), name="service"),
             ]
-            async with serving(service, host=host, port=port, prefix=prefix, tls=tls) as url:
-                log.info("serving", url=url, policy=policy.value)
-                await stop.wait()
-                log.info("stopping")
-            # Binds in flight have been answered; they needed the feed.
+            log.info("serving", url=url, policy=policy.value)
+            await stop.wait()
+            log.info("stopping")
             for task in work:
                 task.cancel()
 

@@ -99,7 +99,12 @@ class KubernetesCluster:
         """Delete a GpuNode, if it still is the object given."""
         try:
             with _outcome(NotFound, Conflict):
-                await self._api.delete(GPU_NODES, node.name, uid=node.metadata.uid)
+                await self._api.delete(
+                    GPU_NODES,
+                    node.name,
+                    uid=node.metadata.uid,
+                    resource_version=node.metadata.resource_version,
+                )
         except (NotFound, Conflict):
             return  # gone, or somebody else's by now
 

@@ -1,8 +1,9 @@
 """Mixes of demand: which profiles are asked for, and how often.
 
-The named mixes are those used to compare placement policies in the literature and in our own
-measurements (uniform, skew-small, skew-big and bimodal: Zambianco et al., arXiv 2511.18906). They
-are given by kind of profile and fitted to a model's profiles, so that every model can be tried.
+Four of the named mixes are those by which placement policies are compared in the literature
+(uniform, skew-small, skew-big and bimodal: Zambianco et al., arXiv 2511.18906); the others are held
+out. They are given by kind of profile and fitted to a model's profiles, so that every model can be
+tried.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def mix(text: str, geometry: Geometry, servable: frozenset[int]) -> dict[int, fl
         weights = dict(zip(_KINDS, NAMED[text], strict=True))
         shares = {p.id: weights[kind] for p, kind in _kinds(geometry, servable)}
     else:
-        shares = dict(_terms(text, geometry, servable))
+        shares = {}
+        for profile_id, weight in _terms(text, geometry, servable):
+            shares[profile_id] = shares.get(profile_id, 0.0) + weight
     total = sum(shares.values())
     if total <= 0:
         raise UnknownMix(f"mix {text!r} asks for nothing that this model can serve")

@@ -13,10 +13,11 @@ def launcher(name: str, namespace: str, resource: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"virt-launcher-{name}",
+            "generateName": f"virt-launcher-{name}-",
             "namespace": namespace,
             "labels": {
                 "kubevirt.io": "virt-launcher",
+                "kubevirt.io/created-by": f"vmi-{name}",
                 "vm.kubevirt.io/name": name,
                 keys.MANAGED_LABEL: "true",
             },
@@ -34,6 +35,7 @@ def launcher(name: str, namespace: str, resource: str) -> dict[str, Any]:
         },
         "spec": {
             "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {"kubevirt.io/schedulable": "true"},
             "containers": [
                 {
                     "name": "compute",

@@ -13,13 +13,13 @@ import msgspec
 from extender.demo.arrivals import Arrival, Departures, arrivals
 from extender.demo.audit import audit, instances
 from extender.demo.mixes import mix
+from extender.demo.outcome import GpuMap, Latency, Outcome, ProfileCount
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Attempt, Scheduler
 from extender.demo.world import NAMESPACE, World, requestable, world
 from extender.policy import PolicyName
 from extender.verbs.verdicts import Code
 from nodeagent.api.catalog import Model
-from nodeagent.api.geometry import Placement
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,59 +35,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicyName
 
 
-class Latency(msgspec.Struct, frozen=True):
-    """Of one hook, over HTTP on loopback, in milliseconds."""
-
-    p50: float
-    p99: float
-
-
-class ProfileCount(msgspec.Struct, frozen=True):
-    """How many VMs asked for a profile, and how many of them were placed."""
-
-    requested: int
-    placed: int
-
-
-class GpuMap(msgspec.Struct, frozen=True):
-    """One GPU's slices at the last arrival: (profile id, placement) of each instance."""
-
-    node: str
-    gpu: str
-    instances: tuple[tuple[int, Placement], ...]
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened. Slices are memory slices at the last arrival; the invariants must be 0."""
-
-    model: str
-    nodes: int
-    gpus_per_node: int
-    policy: str
-    mix: str
-    load: float
-    seed: int
-    requested: int
-    placed: int
-    refused: int
-    refusals: Mapping[str, int]
-    double_promised: int
-    leaked_instances: int
-    lost_assignments: int
-    slices_used: int
-    slices_total: int
-    filter_ms: Latency
-    bind_ms: Latency
-    profiles: Mapping[str, ProfileCount]
-    seconds: float
-    map: tuple[GpuMap, ...]
-
-    @property
-    def sound(self) -> bool:
-        """Whether no promise was broken."""
-        return not (self.double_promised or self.leaked_instances or self.lost_assignments)
-
-
 class Running(msgspec.Struct, frozen=True):
     """A placed VM."""
 
@@ -100,11 +47,14 @@ async def run(
     options: Options,
     *,
     progress: Callable[[int, int], None],
-    linger: Callable[[World, str], Awaitable[None]] | None = None,
+    linger: Callable[[str], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Play the whole story; *progress* hears of VMs placed and refused.
 
-    *linger*, given the cluster and the URL of its hooks, may keep it up before the VMs leave.
+    *linger*, given the URL of the hooks, may keep the cluster up before the VMs leave.
+
+    Raises:
+        UnknownMix: before anything is started.
     """
     started = time.perf_counter()
     wanted = requestable(options.model)
@@ -131,8 +81,9 @@ async def run(
         judged = audit(cluster.hardware, await cluster.pods())
         drawn = _map(cluster)
         if linger is not None:
-            await linger(cluster, url)
+            await linger(url)
         await story.leave_until(float("inf"))
+        await cluster.emptied()
         leaked = instances(cluster.hardware)
     return Outcome(
         model=options.model.name,
@@ -221,7 +172,7 @@ class _Story:
         """Return the one code a refusal counts under: lack of room, if any node gave that."""
         if attempt.error:
             return "error"
-        refused = self._cluster.service.state.refused.get(uid)
+        refused = self._cluster.service.knowledge.refused.get(uid)
         codes = sorted(refused.codes) if refused else []
         return (Code.NO_ROOM if Code.NO_ROOM in codes else codes[0]).value if codes else "unknown"
 

@@ -12,10 +12,9 @@ import msgspec
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One scheduling attempt: the node, "" where refused; the reasons; and the time it took."""
+    """One scheduling attempt: the node, "" where refused, and the time it took."""
 
     node: str
-    reasons: Mapping[str, str]
     filter_ms: float
     bind_ms: float = 0.0
     error: str = ""
@@ -40,9 +39,8 @@ class Scheduler:
         args = {"Pod": pod, "Nodes": None, "NodeNames": list(nodes)}
         answer, filter_ms = await self._ask("filter", args)
         passed = answer["NodeNames"] or []
-        reasons = {**answer["FailedNodes"], **answer["FailedAndUnresolvableNodes"]}
         if answer["Error"] or not passed:
-            return Attempt("", reasons, filter_ms, error=answer["Error"])
+            return Attempt("", filter_ms, error=answer["Error"])
         node = passed[0]
         if len(passed) > 1:
             scores, _ = await self._ask("prioritize", {**args, "NodeNames": passed})
@@ -56,8 +54,8 @@ class Scheduler:
         }
         bound, bind_ms = await self._ask("bind", binding)
         if bound["Error"]:
-            return Attempt("", reasons, filter_ms, bind_ms, bound["Error"])
-        return Attempt(node, reasons, filter_ms, bind_ms)
+            return Attempt("", filter_ms, bind_ms, bound["Error"])
+        return Attempt(node, filter_ms, bind_ms)
 
     async def _ask(self, verb: str, body: object) -> tuple[Any, float]:
         started = time.perf_counter()

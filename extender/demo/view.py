@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from extender.demo.run import GpuMap, Outcome
+from extender.demo.outcome import GpuMap, Outcome
 from nodeagent.api.geometry import Geometry
 
 _FREE = "·"
@@ -86,8 +86,8 @@ def _profiles(outcome: Outcome) -> Table:
 def _sentences(outcome: Outcome) -> Iterator[str]:
     share = 100 * outcome.placed / max(1, outcome.requested)
     yield (
-        f"{outcome.placed} of {outcome.requested} VMs were placed ({share:.1f} %) on"
-        f" {outcome.nodes} nodes x {outcome.gpus_per_node} {outcome.model}, each tried once."
+        f"{outcome.placed} of {outcome.requested} VMs were placed ({share:.1f} %), each tried once."
+        f" Nodes x GPUs: {outcome.nodes} x {outcome.gpus_per_node} {outcome.model}."
     )
     if outcome.refusals:
         reasons = ", ".join(f"{count} {code}" for code, count in outcome.refusals.items())

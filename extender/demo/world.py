@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import NODES, PODS
 from nodeagent.apiserver.reflector import Replaced, Upserted, reflect
-from nodeagent.journal import Journal
+from nodeagent.journal_file import FileJournal
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
@@ -33,13 +33,10 @@ NAMESPACE = "tenants"
 class World:
     """What the demo acts on and looks at."""
 
-    def __init__(
-        self, api: InMemoryApi, service: Service, hardware: dict[str, Hardware], model: Model
-    ) -> None:
+    def __init__(self, api: InMemoryApi, service: Service, hardware: dict[str, Hardware]) -> None:
         self.api = api
         self.service = service
         self.hardware = hardware
-        self.model = model
 
     async def create(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Create a pod and return it as the scheduler would see it."""
@@ -63,7 +60,7 @@ class World:
         """Wait until every bound pod's kubelet has let it in, or turned it away."""
         waiting: set[str] = set()
         changes = reflect(self.api, PODS, namespace=NAMESPACE)
-        async with asyncio.timeout(SETTLED_WITHIN_SECONDS), aclosing(changes):
+        async with asyncio.timeout(SETTLED_WITHIN_SECONDS), contextlib.aclosing(changes):
             async for change in changes:
                 match change:
                     case Replaced(objects=found):
@@ -74,20 +71,36 @@ class World:
                     return
 
     async def vacated(self, node: str, uid: str) -> None:
-        """Wait until nothing on *node* is held for a pod that has left."""
-        state = self.service.state
-        async with asyncio.timeout(SETTLED_WITHIN_SECONDS):
-            while True:
-                view = state.views[node]
-                planned = {assignment.id for assignment in view.node.spec.assignments}
-                left = any(
-                    instance.assignment not in planned
-                    for gpu in view.node.status.gpus
-                    for instance in gpu.instances
-                )
-                if not (view.assignments_of(uid) or view.releasing or left):
-                    return
-                await state.change_of(node, within=SETTLED_WITHIN_SECONDS)
+        """Wait until nothing on *node* is held for a pod that has left, or for long enough.
+
+        What is held even then is a leak: it will be counted, not waited for.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_WITHIN_SECONDS):
+                while self._holds(node, uid):
+                    await self.service.knowledge.change_of(node, within=SETTLED_WITHIN_SECONDS)
+
+    async def emptied(self) -> None:
+        """Wait until nothing is held anywhere, for anybody, or for long enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_WITHIN_SECONDS):
+                for node in self.hardware:
+                    while (
+                        self._holds(node)
+                        or self.service.knowledge.views[node].node.spec.assignments
+                    ):
+                        await self.service.knowledge.change_of(node, within=SETTLED_WITHIN_SECONDS)
+
+    def _holds(self, node: str, uid: str = "") -> bool:
+        """Tell whether slices are planned for a pod, or taken though nobody's by now."""
+        view = self.service.knowledge.views[node]
+        planned = {assignment.id for assignment in view.node.spec.assignments}
+        left_behind = any(
+            instance.assignment not in planned
+            for gpu in view.node.status.gpus
+            for instance in gpu.instances
+        )
+        return bool(view.assignments_of(uid) or view.releasing or left_behind)
 
 
 def _let_in(pod: bytes) -> bool:
@@ -108,7 +121,7 @@ def requestable(model: Model) -> dict[int, str]:
     return found
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def world(
     model: Model, *, nodes: int, gpus: int, policy: PolicyName
 ) -> AsyncIterator[tuple[World, str]]:
@@ -124,7 +137,7 @@ async def world(
         await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     async with serving(service) as url, asyncio.TaskGroup() as tasks:
         work = [
-            tasks.create_task(feed(api, service.state), name="feed"),
+            tasks.create_task(feed(api, service.knowledge), name="feed"),
             tasks.create_task(service.run(), name="service"),
         ]
         for name, gpus_of_node in hardware.items():
@@ -133,13 +146,13 @@ async def world(
                 api=api,
                 driver=SimulatedDriver(gpus_of_node),
                 kubelet=SimulatedKubelet(api, gpus_of_node),
-                journal=Journal(),
+                journal=FileJournal(),
                 epoch=f"demo-{name}",
             )
             work.append(tasks.create_task(agent.run(), name=f"agent-{name}"))
         try:
             await _ready(service, hardware)
-            yield World(api, service, hardware, model), url
+            yield World(api, service, hardware), url
         finally:
             for task in work:
                 task.cancel()
@@ -147,8 +160,8 @@ async def world(
 
 async def _ready(service: Service, names: dict[str, Hardware]) -> None:
     """Wait until every agent has reported."""
-    state = service.state
+    knowledge = service.knowledge
     async with asyncio.timeout(READY_WITHIN_SECONDS):
         for name in names:
-            while not ((view := state.views.get(name)) and view.reported and not view.stale):
-                await state.change_of(name, within=READY_WITHIN_SECONDS)
+            while not ((view := knowledge.views.get(name)) and view.reported and not view.stale):
+                await knowledge.change_of(name, within=READY_WITHIN_SECONDS)

@@ -1,8 +1,8 @@
 """The argmin: where the GPU instances of one request go among the GPUs of one node.
 
-The one function behind bind, prioritize and simulation. A single instance takes the cheapest legal
-placement; ties go to the fuller GPU, then to the lowest index. Several are placed largest first and
-found whenever any arrangement exists.
+The one function behind filter, prioritize, bind and preempt. A single instance takes the cheapest
+legal placement; ties go to the fuller GPU, then to the lowest index. Several are placed scarcest
+first, by a search that is exact unless it has to give up.
 """
 
 from __future__ import annotations
@@ -47,22 +47,42 @@ class Choice(msgspec.Struct, frozen=True):
     placed: tuple[Placed, ...]
 
 
+class Infeasible(msgspec.Struct, frozen=True):
+    """No arrangement places the whole request."""
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """No arrangement was found among those looked at; there may be one."""
+
+
+INFEASIBLE = Infeasible()
+UNKNOWN = Unknown()
+
+MOST_STEPS = 500
+"""Dead ends looked at before giving up. A request that fits rarely meets one; without a bound, a
+pod that asks for many different profiles would keep filter busy for minutes (measured)."""
+
+
 class _Move(msgspec.Struct, frozen=True):
     bin: int
     profile: Profile
     option: Option
 
 
-def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | None:
-    """Place every one of *wanted* on the *bins*, or return None where no arrangement exists."""
+def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible | Unknown:
+    """Place every one of *wanted* on the *bins*, if any arrangement does."""
     items: Sequence[str] = wanted
     if len(wanted) > 1:
-        items = sorted(wanted, key=lambda each: -_largest(bins, each))
-        if sum(_smallest(bins, each) for each in items) > _free_slices(bins):
-            return None
-    moves = _arrange(bins, tuple(bin.occupancy for bin in bins), items, 0, set())
+        room = {each: sum(_most(bin, each) for bin in bins) for each in set(wanted)}
+        smallest = sum(_smallest(bins, each) for each in wanted)
+        if smallest > _free_slices(bins) or any(wanted.count(w) > n for w, n in room.items()):
+            return INFEASIBLE
+        # The scarcest first: what is going to be impossible is found out soonest.
+        items = sorted(wanted, key=lambda each: (room[each], -_smallest(bins, each), each))
+    search = _Search(bins, items)
+    moves = search.arrange(tuple(bin.occupancy for bin in bins), 0)
     if moves is None:
-        return None
+        return UNKNOWN if search.given_up else INFEASIBLE
     return Choice(
         cost=sum(move.option.cost for move in moves),
         tie=-sum(_fullness(bins[move.bin], bins[move.bin].occupancy) for move in moves),
@@ -73,30 +93,39 @@ def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | None:
     )
 
 
-def _arrange(
-    bins: Sequence[Bin],
-    occupancies: tuple[Occupancy, ...],
-    items: Sequence[str],
-    at: int,
-    hopeless: set[tuple[int, tuple[tuple[int, Occupancy], ...]]],
-) -> tuple[_Move, ...] | None:
-    """Place items[at:], cheapest move first; *hopeless* remembers the dead ends seen so far."""
-    if at == len(items):
-        return ()
-    # GPUs of equal tables and occupancy are interchangeable, so a dead end is a multiset of them.
-    key = (
-        at,
-        tuple(sorted((id(b.tables), o) for b, o in zip(bins, occupancies, strict=True))),
-    )
-    if key in hopeless:
+class _Search:
+    """Depth first, cheapest move first, never twice into the same dead end."""
+
+    def __init__(self, bins: Sequence[Bin], items: Sequence[str]) -> None:
+        self._bins = bins
+        self._items = items
+        self._dead_ends: set[tuple[int, tuple[tuple[int, Occupancy], ...]]] = set()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether there were too many dead ends."""
+        return len(self._dead_ends) >= MOST_STEPS
+
+    def arrange(self, occupancies: tuple[Occupancy, ...], at: int) -> tuple[_Move, ...] | None:
+        """Place items[at:] where *occupancies* leave room, or return None."""
+        if at == len(self._items):
+            return ()
+        # GPUs of equal tables and occupancy are interchangeable: a dead end is a multiset of them.
+        key = (
+            at,
+            tuple(sorted((id(b.tables), o) for b, o in zip(self._bins, occupancies, strict=True))),
+        )
+        if key in self._dead_ends:
+            return None
+        for move in _moves(self._bins, occupancies, self._items[at]):
+            after = (*occupancies[: move.bin], move.option.after, *occupancies[move.bin + 1 :])
+            rest = self.arrange(after, at + 1)
+            if rest is not None:
+                return (move, *rest)
+            if self.given_up:
+                return None
+        self._dead_ends.add(key)
         return None
-    for move in _moves(bins, occupancies, items[at]):
-        after = (*occupancies[: move.bin], move.option.after, *occupancies[move.bin + 1 :])
-        rest = _arrange(bins, after, items, at + 1, hopeless)
-        if rest is not None:
-            return (move, *rest)
-    hopeless.add(key)
-    return None
 
 
 def _moves(bins: Sequence[Bin], occupancies: Sequence[Occupancy], wanted: str) -> Iterator[_Move]:
@@ -124,13 +153,21 @@ def _free_slices(bins: Sequence[Bin]) -> int:
     return sum((bin.tables.geometry.full_mask & ~bin.occupancy.mask).bit_count() for bin in bins)
 
 
-def _sizes(bins: Sequence[Bin], wanted: str) -> Iterator[int]:
-    return (profile.size for bin in bins if (profile := bin.profile(wanted)) is not None)
-
-
-def _largest(bins: Sequence[Bin], wanted: str) -> int:
-    return max(_sizes(bins, wanted), default=0)
+def _most(bin: Bin, wanted: str) -> int:
+    """Return how many of *wanted* alone the GPU could still take."""
+    profile = bin.profile(wanted)
+    if profile is None:
+        return 0
+    geometry, count, end = bin.tables.geometry, 0, 0
+    for placement in sorted(geometry.legal(bin.occupancy, profile)):
+        if placement.start >= end:
+            count, end = count + 1, placement.end
+    if profile.limited:
+        held = bin.occupancy.counts[geometry.limited.index(profile.id)]
+        count = min(count, profile.max_instances - held)
+    return count
 
 
 def _smallest(bins: Sequence[Bin], wanted: str) -> int:
-    return min(_sizes(bins, wanted), default=0)
+    profiles = (bin.profile(wanted) for bin in bins)
+    return min((profile.size for profile in profiles if profile is not None), default=0)

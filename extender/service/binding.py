@@ -23,6 +23,7 @@ import structlog
 from extender import wire
 from extender.ledger import promise
 from extender.request import NotOurs, Request, Unanswerable
+from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import (
     BindingRefused,
@@ -31,13 +32,14 @@ from extender.service.ports import (
     PlanConflict,
     PodFacts,
 )
-from extender.service.state import State
 from extender.verbs import bind as decide
-from extender.verbs.verdicts import Refused
+from extender.verbs.verdicts import UNREPORTED, Refused
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
+
+LONGEST_TEXT = 500  # of what an event of the pod shows; Kubernetes cuts it at 1,024
 
 
 class BindFailed(Exception):
@@ -52,21 +54,21 @@ class Binder:
 
     def __init__(
         self,
-        state: State,
+        knowledge: Knowledge,
         plans: Plans,
         cluster: Cluster,
         *,
         new_id: Callable[[], str],
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._state = state
+        self._knowledge = knowledge
         self._plans = plans
         self._cluster = cluster
         self._new_id = new_id
         self._utc_now = utc_now
         self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
         # A predecessor killed just now may have posted a Binding for any pod.
-        self._started = state.clock()
+        self._started = knowledge.clock()
         self._posted: dict[str, float] = {}
 
     def active(self, uid: str) -> bool:
@@ -75,25 +77,27 @@ class Binder:
 
     async def bind(self, args: wire.BindingArgs) -> wire.BindingResult:
         """Bind a pod to the node the scheduler chose, or say why not, before the time is up."""
-        state = self._state
-        answer_by = state.clock() + state.settings.bind_answer
+        knowledge = self._knowledge
+        answer_by = knowledge.clock() + knowledge.settings.bind_answer_seconds
         pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
-        why_not = state.not_ready()
+        why_not = knowledge.freshness.not_ready()
         if why_not:
             return wire.BindingResult(why_not)
         lock, users = self._pods.get(pod.uid, (asyncio.Lock(), 0))
         self._pods[pod.uid] = (lock, users + 1)
         try:
-            async with asyncio.timeout(state.settings.bind_answer), lock:
+            async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
                 await self._bind(pod, args.node, answer_by)
         except BindFailed as error:
             log.info("bind_failed", pod=pod.name, node=args.node, reason=str(error))
             return wire.BindingResult(str(error))
-        except (TimeoutError, ClusterUnavailable) as error:
-            log.warning("bind_unfinished", pod=pod.name, node=args.node, error=str(error))
+        except TimeoutError:
+            log.warning("bind_unfinished", pod=pod.name, node=args.node, error="timeout")
             return wire.BindingResult("vGPU: the API server did not answer in time")
+        except ClusterUnavailable as error:
+            log.warning("bind_unfinished", pod=pod.name, node=args.node, error=str(error))
+            return wire.BindingResult(f"vGPU: the API server did not do it: {error}"[:LONGEST_TEXT])
         finally:
-            state.touched[pod.uid] = state.clock()
             lock, users = self._pods[pod.uid]
             if users == 1:
                 del self._pods[pod.uid]
@@ -118,18 +122,18 @@ class Binder:
 
     async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
         pod = request.pod
-        elsewhere = self._state.assigned.get(pod.uid, node)
+        elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
             await self._give_back(pod, elsewhere)
         entries = await self._reserve(request, node)
         await self._realized(request, node, entries, answer_by)
-        note = decide.annotation(self._state.views[node], entries)
+        note = decide.annotation(self._knowledge.views[node], entries)
         await self._post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
 
     async def _facts(self, pod: PodRef) -> PodFacts:
         """Return what is known of a pod; read it unless this very process has just filtered it."""
-        request = self._state.requests.get(pod.uid)
-        facts = self._state.pods.get(pod.uid)
+        request = self._knowledge.requests.get(pod.uid)
+        facts = self._knowledge.pods.get(pod.uid)
         if request is not None and (facts is None or not facts.node):
             return PodFacts(pod, request)
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
@@ -139,19 +143,21 @@ class Binder:
 
     async def _reserve(self, request: Request, node: str) -> Sequence[Assignment]:
         """Write the pod's places on *node* to the plan, or find them there."""
-        state, uid = self._state, request.pod.uid
+        if node not in self._knowledge.views:
+            raise BindFailed(UNREPORTED.reason)
+        knowledge, uid = self._knowledge, request.pod.uid
         async with self._plans.turn(node):
             while True:
-                view = state.views.get(node)
+                view = knowledge.views.get(node)
                 if view is None:
-                    raise BindFailed("vGPU: the node reports no GPU inventory")
+                    raise BindFailed(UNREPORTED.reason)
                 entries = view.assignments_of(uid)
                 if entries:
                     return entries
-                choice = decide.place(view, state.ledger, request)
+                choice = decide.place(view, knowledge.ledger, request)
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
-                state.ledger = state.ledger.assume(uid, promise(node, choice.placed))
+                knowledge.ledger = knowledge.ledger.assume(uid, promise(node, choice.placed))
                 entries = decide.assignments(
                     request,
                     choice,
@@ -161,34 +167,36 @@ class Binder:
                 try:
                     await self._plans.write(view, add=entries)
                 except PlanConflict:
-                    state.forget(uid)
+                    knowledge.forget(uid)
                     continue
                 except BaseException:
                     # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
-                    state.forget(uid)
+                    knowledge.forget(uid)
                     raise
-                state.ledger = state.ledger.confirm(uid)
+                knowledge.ledger = knowledge.ledger.confirm(uid)
                 return entries
 
     async def _realized(
         self, request: Request, node: str, entries: Sequence[Assignment], answer_by: float
     ) -> None:
         """Wait until the agent has made the instances and tied them to device slots."""
-        state, uid = self._state, request.pod.uid
+        knowledge, uid = self._knowledge, request.pod.uid
         ids = [each.id for each in entries]
-        until = answer_by - state.settings.binding_start_margin
+        until = answer_by - knowledge.settings.binding_start_margin_seconds
         while True:
-            view = state.views.get(node)
+            view = knowledge.views.get(node)
             if view is None or not {a.id for a in view.assignments_of(uid)} >= set(ids):
                 raise BindFailed("vGPU: the place was taken back")
             if view.realized(ids):
                 return
+            if knowledge.stopping:
+                raise BindFailed("vGPU: the extender is going away, the place stays reserved")
             failure = view.failure(ids)
             if failure:
                 await self._give_back(request.pod, node)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:
-                await state.change_of(node, within=until - state.clock())
+                await knowledge.change_of(node, within=until - knowledge.clock())
             except TimeoutError:
                 raise BindFailed(
                     "vGPU: the GPU instance is not ready yet, its place stays reserved"
@@ -198,28 +206,35 @@ class Binder:
         self, pod: PodRef, node: str, annotations: dict[str, str], answer_by: float
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome."""
-        state = self._state
-        if state.clock() > answer_by - state.settings.binding_start_margin:
+        settings, now = self._knowledge.settings, self._knowledge.clock()
+        if now > answer_by - settings.binding_start_margin_seconds:
             raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
-        settled = state.clock() - state.settings.binding_start_margin
+        settled = now - settings.binding_start_margin_seconds
         self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
-        self._posted[pod.uid] = state.clock()
+        self._posted[pod.uid] = now
         try:
-            await self._cluster.bind(pod, node, annotations, timeout=state.settings.binding_timeout)
+            await self._cluster.bind(
+                pod, node, annotations, timeout=settings.binding_timeout_seconds
+            )
         except (BindingRefused, ClusterUnavailable) as error:
             facts = await self._cluster.read_pod(pod.namespace, pod.name)
             if facts is None or facts.ref.uid != pod.uid:
                 raise BindFailed("vGPU: the pod is gone") from error
             if facts.node != node:
-                raise BindFailed(f"vGPU: the pod could not be bound: {error}") from error
+                if isinstance(error, BindingRefused) and not facts.node:
+                    # It will be refused again: the place is of more use to somebody else.
+                    await self._plans.withdraw_pod(node, pod.uid)
+                text = f"vGPU: the pod could not be bound: {error}"
+                raise BindFailed(text[:LONGEST_TEXT]) from error
         self._posted.pop(pod.uid, None)
 
     async def _give_back(self, pod: PodRef, node: str) -> None:
         """Withdraw the pod's places on *node*, unless a Binding to it came through after all."""
-        state = self._state
-        settled = self._posted.pop(pod.uid, self._started) + state.settings.binding_start_margin
-        await asyncio.sleep(max(0.0, settled - state.clock()))
+        posted = self._posted.get(pod.uid, self._started)
+        settled = posted + self._knowledge.settings.binding_start_margin_seconds
+        await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        self._posted.pop(pod.uid, None)
         if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
             raise BindFailed("vGPU: the pod is bound to another node")
         await self._plans.withdraw_pod(node, pod.uid)

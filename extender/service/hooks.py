@@ -5,35 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-import structlog
-
 from extender import wire
 from extender.ledger import promise
 from extender.request import NotOurs, Request, Unanswerable, of_pod
-from extender.service.state import State
+from extender.service.knowledge import Knowledge
 from extender.verbs.filter import filter
 from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
-
-log = structlog.get_logger()
 
 
 class Hooks:
     """The hooks that only decide."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
 
     def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
         """Answer which candidates fit the pod."""
         names, whole = _candidates(args)
-        match of_pod(args.pod, devices_per_pod=self._state.settings.devices_per_pod):
+        match of_pod(args.pod, devices_per_pod=self._knowledge.settings.devices_per_pod):
             case NotOurs():
                 return _filtered(names, {}, whole)
             case Unanswerable(reason=reason):
                 return _filtered((), dict.fromkeys(names, reason), whole)
             case Request() as request:
-                why_not = self._state.not_ready()
+                why_not = self._knowledge.freshness.not_ready()
                 if why_not:
                     return wire.FilterResult(error=why_not)
                 return self._filter(request, names, whole)
@@ -43,69 +39,70 @@ class Hooks:
     def _filter(
         self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
     ) -> wire.FilterResult:
-        state = self._state
+        knowledge = self._knowledge
         uid = request.pod.uid
-        state.ledger = state.ledger.release(uid)
-        state.remember(request)
+        knowledge.ledger = knowledge.ledger.release(uid)
+        knowledge.remember(request)
         answer = filter(
-            state.views, state.ledger, request, names, assigned=state.assigned.get(uid, "")
+            knowledge.views,
+            knowledge.ledger,
+            request,
+            names,
+            assigned=knowledge.place_of(uid),
         )
         if answer.passed:
-            state.refused.pop(uid, None)
+            knowledge.refused.drop(uid)
             if answer.only is not None:
-                state.presume(request, promise(answer.passed[0], answer.only.placed))
+                knowledge.presume(request, promise(answer.passed[0], answer.only.placed))
         else:
-            state.refuse(request, {why.code for why in answer.refused.values()})
-        log.debug(
-            "filter_answered",
-            pod=request.pod.name,
-            namespace=request.pod.namespace,
-            passed=len(answer.passed),
-            refused=len(answer.refused),
-        )
+            knowledge.refused.add(request, {why.code for why in answer.refused.values()})
         reasons = {name: why.reason for name, why in answer.refused.items()}
         return _filtered(answer.passed, reasons, whole)
 
     def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
         """Answer how good each candidate is for the pod; without an opinion, 0 for all."""
         names, _ = _candidates(args)
-        state = self._state
-        asked = of_pod(args.pod, devices_per_pod=state.settings.devices_per_pod)
-        if not isinstance(asked, Request) or state.not_ready():
+        knowledge = self._knowledge
+        asked = of_pod(args.pod, devices_per_pod=knowledge.settings.devices_per_pod)
+        if not isinstance(asked, Request) or knowledge.freshness.not_ready():
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = prioritize(
-            state.views,
-            state.ledger,
+            knowledge.views,
+            knowledge.ledger,
             asked,
             names,
-            assigned=state.assigned.get(asked.pod.uid, ""),
+            assigned=knowledge.place_of(asked.pod.uid),
         )
         if ranked.choice is not None:
-            state.presume(asked, promise(ranked.winner, ranked.choice.placed))
+            knowledge.presume(asked, promise(ranked.winner, ranked.choice.placed))
         return tuple(wire.HostPriority(name, ranked.scores[name]) for name in names)
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""
         proposed = _victims(args)
-        asked = of_pod(args.pod, devices_per_pod=self._state.settings.devices_per_pod)
+        asked = of_pod(args.pod, devices_per_pod=self._knowledge.settings.devices_per_pod)
         match asked:
             case NotOurs():
                 return wire.PreemptionResult(proposed)
             case Unanswerable():
                 return wire.PreemptionResult({})
-            case Request():
-                pass
+            case Request() as request:
+                return wire.PreemptionResult(self._sufficient(request, proposed))
             case unexpected:
                 assert_never(unexpected)
-        if self._state.not_ready():
-            return wire.PreemptionResult({})
+
+    def _sufficient(
+        self, request: Request, proposed: Mapping[str, wire.MetaVictims]
+    ) -> Mapping[str, wire.MetaVictims]:
+        if self._knowledge.freshness.not_ready():
+            return {}
         nodes = sufficient(
-            self._state.views,
-            self._state.ledger,
-            asked,
+            self._knowledge.views,
+            self._knowledge.ledger,
+            request,
             {name: [pod.uid for pod in each.pods or ()] for name, each in proposed.items()},
         )
-        return wire.PreemptionResult({name: proposed[name] for name in nodes})
+        return {name: proposed[name] for name in nodes}
 
 
 def _candidates(

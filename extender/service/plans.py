@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Collection
 
 import structlog
 
+from extender.service.knowledge import Knowledge
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
-from extender.service.state import State
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import Assignment
 
@@ -19,8 +19,8 @@ log = structlog.get_logger()
 class Plans:
     """The plans in the API server, as this process writes them."""
 
-    def __init__(self, state: State, cluster: Cluster) -> None:
-        self._state = state
+    def __init__(self, knowledge: Knowledge, cluster: Cluster) -> None:
+        self._knowledge = knowledge
         self._cluster = cluster
         self._turns: dict[str, asyncio.Lock] = {}
 
@@ -59,24 +59,24 @@ class Plans:
                 # No conflict at all: the same patch would be refused again and again.
                 raise ClusterUnavailable(f"the plan is refused: {conflict}") from conflict
             raise
-        self._state.gpu_node(node)
+        self._knowledge.gpu_node(node)
 
     async def _read(self, name: str) -> NodeView | None:
         await self.refresh(name)
-        return self._state.views.get(name)
+        return self._knowledge.views.get(name)
 
     async def refresh(self, name: str) -> None:
         """Read a GpuNode as it is now."""
         node = await self._cluster.read_gpu_node(name)
         if node is None:
-            self._state.gpu_node_gone(name)
+            self._knowledge.gpu_node_gone(name)
         else:
-            self._state.gpu_node(node)
+            self._knowledge.gpu_node(node)
 
     async def withdraw(self, name: str, ids: Collection[str]) -> None:
         """Take entries back, however often the plan changes meanwhile."""
         async with self.turn(name):
-            while (view := self._state.views.get(name)) is not None:
+            while (view := self._knowledge.views.get(name)) is not None:
                 present = [a.id for a in view.node.spec.assignments if a.id in ids]
                 if not present:
                     return
@@ -86,7 +86,7 @@ class Plans:
 
     async def withdraw_pod(self, name: str, uid: str) -> None:
         """Take back all that a node's plan holds for a pod."""
-        view = self._state.views.get(name)
+        view = self._knowledge.views.get(name)
         if view is not None:
             await self.withdraw(name, [a.id for a in view.assignments_of(uid)])
 

@@ -14,10 +14,10 @@ import structlog
 from extender.policy import PolicyName
 from extender.service.binding import Binder
 from extender.service.hooks import Hooks
+from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
-from extender.service.state import State
 from extender.settings import Settings
 
 log = structlog.get_logger()
@@ -42,11 +42,11 @@ class Service:
         new_id: Callable[[], str] = new_assignment_id,
     ) -> None:
         self.settings = settings or Settings()
-        self.state = State(self.settings, policy, clock=clock)
-        self.hooks = Hooks(self.state)
-        plans = Plans(self.state, cluster)
-        self.binder = Binder(self.state, plans, cluster, new_id=new_id, utc_now=utc_now)
-        self._reclaimer = Reclaimer(self.state, plans, cluster, active=self.binder.active)
+        self.knowledge = Knowledge(self.settings, policy, clock=clock)
+        self.hooks = Hooks(self.knowledge)
+        plans = Plans(self.knowledge, cluster)
+        self.binder = Binder(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
+        self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
@@ -54,41 +54,50 @@ class Service:
     async def run(self) -> None:
         """Do the background work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_time(), name="keep-time")
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
 
+    def stop(self) -> None:
+        """Answer the binds that wait, for this process is going away; their places are kept."""
+        self.knowledge.stop()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self.knowledge.tick()
+            await asyncio.sleep(self.settings.sweep_interval_seconds)
+
     async def _sweep(self) -> None:
         while True:
-            self.state.tick()
-            if not self.state.not_ready():
+            if not self.knowledge.freshness.not_ready():
                 await self._reclaimer.sweep()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.sweep_interval):
-                    await self.state.arrivals.wait()
-            self.state.arrivals.clear()
+                async with asyncio.timeout(self.settings.sweep_interval_seconds):
+                    await self.knowledge.arrivals.wait()
+            self.knowledge.arrivals.clear()
 
     async def _reclaim(self) -> None:
         while True:
-            await self.state.departures.wait()
-            self.state.departures.clear()
-            if not self.state.not_ready():
-                uids = tuple(self.state.suspects)
-                self.state.suspects.clear()
+            await self.knowledge.departures.wait()
+            self.knowledge.departures.clear()
+            if not self.knowledge.freshness.not_ready():
+                uids = tuple(self.knowledge.suspects)
+                self.knowledge.suspects.clear()
                 await self._reclaimer.suspect(uids)
 
     async def _wake(self) -> None:
         """Wake rejected pods when room appears, and once at the start: who was rejected is lost."""
-        self.state.room.set()
+        self.knowledge.room.set()
         while True:
-            await self.state.room.wait()
-            if not self.state.not_ready():
+            await self.knowledge.room.wait()
+            if not self.knowledge.freshness.not_ready():
                 # Cleared before the patch: room that appears meanwhile asks for another one.
-                self.state.room.clear()
+                self.knowledge.room.clear()
                 try:
                     await self._cluster.wake(self._utc_now().isoformat())
                     self.wakes += 1
                 except ClusterUnavailable as error:
                     log.warning("wake_postponed", error=str(error))
-                    self.state.room.set()
-            await asyncio.sleep(self.settings.wake_interval)
+                    self.knowledge.room.set()
+            await asyncio.sleep(self.settings.wake_interval_seconds)

@@ -10,18 +10,17 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
-from extender.verbs.verdicts import Refused, best, verdict
+from extender.verbs.verdicts import Fits, Refused, best
 from nodeagent.api.gpunode import Assignment, Decision
 
 
 def place(view: NodeView, ledger: Ledger, request: Request) -> Choice | Refused:
     """Choose the places on a node, avoiding what is presumed for others where that is possible."""
-    _, choice = best(view, ledger, request)
-    if choice is not None:
-        return choice
-    why = verdict(view, request, ledger.assumed_on(view.name, besides=request.pod.uid))
-    assert isinstance(why, Refused)
-    return why
+    match best(view, ledger, request).verdict:
+        case Fits(choice=choice):
+            return choice
+        case Refused() as why:
+            return why
 
 
 def assignments(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from extender.ledger import Ledger
-from extender.packing.choose import choose
+from extender.packing.choose import Choice, choose
 from extender.request import Request
 from extender.snapshot import NodeView, taken_by
 
@@ -31,6 +31,10 @@ def sufficient(
 def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[str]) -> bool:
     if not view.reported or view.stale or view.cordoned:
         return False
-    leaving = {taken_by(each) for uid in victims for each in view.assignments_of(uid)}
+    # The pod's own place, if it has one here, is no obstacle to it.
+    leaving = {
+        taken_by(each) for uid in (*victims, request.pod.uid) for each in view.assignments_of(uid)
+    }
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
-    return choose(view.bins(promised, leaving=leaving), request.wanted) is not None
+    bins = view.bins(promised, leaving=leaving)
+    return isinstance(choose(bins, request.wanted), Choice)

@@ -10,7 +10,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
-from extender.verbs.verdicts import best
+from extender.verbs.verdicts import Best, Fits, best
 
 WINNER_SCORE = 10
 """The largest score of extender/v1. The others get 0 to 2: at weight 20 a step is 200 points, while
@@ -46,10 +46,10 @@ def prioritize(
         view = views.get(name)
         if view is None:
             continue
-        contested, choice = best(view, ledger, request)
-        if choice is not None:
-            rank = (contested, choice.cost, choice.tie, -view.fullness, name)
-            ranked.append((rank, choice))
+        match best(view, ledger, request):
+            case Best(verdict=Fits(choice=choice), contested=contested):
+                rank = (contested, choice.cost, choice.tie, -view.fullness, name)
+                ranked.append((rank, choice))
     ranked.sort(key=lambda each: each[0])
     scores = dict.fromkeys(names, 0)
     for place, (rank, _) in enumerate(ranked[1:]):

@@ -6,14 +6,17 @@ or node names, for a text that varies between attempts makes kube-scheduler retr
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice, choose
+from extender.packing.choose import Choice, Infeasible, Unknown, choose
 from extender.request import Request
 from extender.snapshot import NodeView, Taken
+from nodeagent.api.gpunode import Layout
 
 
 class Code(StrEnum):
@@ -26,8 +29,9 @@ class Code(StrEnum):
     CORDONED = "cordoned"
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
+    STATIC_LAYOUT = "static-layout"
+    TOO_COMPLEX = "too-complex"
     RESERVED_ELSEWHERE = "reserved-elsewhere"
-    UNANSWERABLE = "unanswerable"
 
 
 class Fits(msgspec.Struct, frozen=True):
@@ -72,34 +76,48 @@ def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]
     for resource in wanted:
         if resource not in view.offered:
             return Refused(Code.UNKNOWN_RESOURCE, f"vGPU: no GPU here offers {resource}")
-    choice = choose(view.bins(promised), wanted)
-    if choice is None:
-        names = dict.fromkeys(wanted)
-        together = " together with ".join(
-            name if wanted.count(name) == 1 else f"{wanted.count(name)} x {name}" for name in names
-        )
-        return Refused(Code.NO_ROOM, f"vGPU: no free placement for {together}")
-    return Fits(choice)
+    match choose(view.bins(promised), wanted):
+        case Choice() as choice:
+            return Fits(choice)
+        case Infeasible():
+            return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
+        case Unknown():
+            return Refused(Code.TOO_COMPLEX, f"vGPU: too hard to arrange: {_together(wanted)}")
 
 
-def best(view: NodeView, ledger: Ledger, request: Request) -> tuple[bool, Choice | None]:
-    """Return the best choice on a node, and whether it takes what is presumed for another."""
+def _together(wanted: Sequence[str]) -> str:
+    """Say what is asked for, so that the same request always reads the same."""
+    return " together with ".join(
+        name if count == 1 else f"{count} x {name}" for name, count in Counter(wanted).items()
+    )
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The verdict on a node; ``contested`` if it takes what is presumed for another pod."""
+
+    verdict: Verdict
+    contested: bool = False
+
+
+def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
+    """Judge *request* on a node, avoiding what is presumed for others where that is possible."""
     assumed = ledger.assumed_on(view.name, besides=request.pod.uid)
     presumed = ledger.presumed_on(view.name, besides=request.pod.uid)
-    for contested, promised in ((False, assumed + presumed), (True, assumed)):
-        match verdict(view, request, promised):
-            case Fits(choice=choice):
-                return contested, choice
-    return True, None
+    undisturbed = verdict(view, request, assumed + presumed)
+    if isinstance(undisturbed, Fits) or not presumed:
+        return Best(undisturbed)
+    return Best(verdict(view, request, assumed), contested=True)
 
 
 UNREPORTED = Refused(Code.NO_INVENTORY, "vGPU: the node reports no GPU inventory")
 
 
 def _why_unusable(view: NodeView) -> Refused:
-    gpus = view.node.status.gpus
-    if any(gpu.mig_enabled and gpu.unhealthy for gpu in gpus):
+    gpus = [gpu for gpu in view.node.status.gpus if gpu.mig_enabled]
+    if any(gpu.unhealthy for gpu in gpus):
         return Refused(Code.UNHEALTHY, "vGPU: the node's GPUs are not healthy")
-    if gpus:
+    if any(gpu.layout is Layout.STATIC for gpu in gpus):
+        return Refused(Code.STATIC_LAYOUT, "vGPU: the layout of the node's GPUs is static")
+    if view.node.status.gpus and not gpus:
         return Refused(Code.MIG_DISABLED, "vGPU: MIG mode is off on the node's GPUs")
     return UNREPORTED

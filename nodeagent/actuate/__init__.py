@@ -3,7 +3,7 @@
 ``actuator`` calls the driver and the journal, ``work`` keeps account of one pass.
 """
 
-from nodeagent.actuate.actuator import Actuator, Journal, JournalError
+from nodeagent.actuate.actuator import Actuator
 from nodeagent.actuate.work import Intent, Outcome
 
-__all__ = ["Actuator", "Intent", "Journal", "JournalError", "Outcome"]
+__all__ = ["Actuator", "Intent", "Outcome"]

@@ -1,12 +1,12 @@
 """Calling the driver and the journal, in the one order that is safe.
 
 One pass over a node destroys what must go, looks, creates what is wanted, and looks again. The
-journal learns of an instance before it is made and forgets it only after it was seen to be gone::
+journal learns of a GPU instance before it is made, and forgets it only once it was seen gone::
 
     look ─▶ destroy ─▶ look ─▶ journal ─▶ create ─▶ look ─▶ journal
 
 A look follows every change because drivers have reported successes that were none. Only a look that
-finds a placement empty lets a new instance be journalled there, so what is found there later is it.
+finds a placement empty lets a new one be journalled there, so what is found there later is it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -32,30 +32,12 @@ from nodeagent.driver import (
     NoSuchInstance,
     PlacementUnavailable,
 )
-from nodeagent.reconcile import Create, Destroy, Made
+from nodeagent.journal import Journal, JournalError, Made
+from nodeagent.reconcile import Create, Destroy
 
 log = structlog.get_logger()
 
 _CERTAINLY_NOT_MADE = (InvalidPlacement, MigDisabled, PlacementUnavailable)
-
-
-class JournalError(Exception):
-    """The journal could not be written."""
-
-
-class Journal(Protocol):
-    """What we made, or are about to make, kept where a crash cannot reach it."""
-
-    @property
-    def made(self) -> tuple[Made, ...]:
-        """Return what was saved last."""
-
-    async def save(self, made: tuple[Made, ...]) -> None:
-        """Save *made*, durably once this returns.
-
-        Raises:
-            JournalError: it may or may not have been saved.
-        """
 
 
 class Actuator:
@@ -111,6 +93,7 @@ class Actuator:
 
     async def _destroy_all(self, work: Work, gpu: str, todo: Sequence[Destroy]) -> None:
         for step in todo:
+            told = log.bind(gpu=gpu, assignment=step.assignment, gi_id=step.gi_id)
             try:
                 async with _deadline(self._within, DESTROY):
                     await self._driver.destroy(gpu, step.gi_id)
@@ -118,22 +101,29 @@ class Actuator:
                 continue  # somebody else was faster
             except DriverError as error:
                 work.stuck[gpu, step.gi_id] = str(error)
-                log.warning("gpu_instance_not_destroyed", gpu=gpu, step=step, error=str(error))
+                told.warning("gpu_instance_not_destroyed", error=str(error))
             else:
-                log.info("gpu_instance_destroyed", gpu=gpu, assignment=step.assignment)
+                told.info("gpu_instance_destroyed")
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:
         for step in todo:
+            told = log.bind(
+                gpu=gpu,
+                assignment=step.assignment,
+                profile_id=step.profile_id,
+                start=step.placement.start,
+                size=step.placement.size,
+            )
             try:
                 async with _deadline(self._within, CREATE):
-                    await self._driver.create(gpu, step.profile_id, step.placement)
+                    gi_id = await self._driver.create(gpu, step.profile_id, step.placement)
             except DriverError as error:
                 work.failures[step.assignment] = str(error)
                 if isinstance(error, _CERTAINLY_NOT_MADE):
                     work.not_ours(step.assignment)
-                log.warning("gpu_instance_not_created", gpu=gpu, step=step, error=str(error))
+                told.warning("gpu_instance_not_created", error=str(error))
             else:
-                log.info("gpu_instance_created", gpu=gpu, step=step)
+                told.info("gpu_instance_created", gi_id=gi_id)
 
     async def _saved(self, made: tuple[Made, ...]) -> bool:
         if made == self._journal.made:

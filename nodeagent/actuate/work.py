@@ -9,19 +9,17 @@ import msgspec
 
 from nodeagent.api.gpunode import Assignment
 from nodeagent.driver import CREATE, Host, LiveGpu
+from nodeagent.journal import Made
+from nodeagent.ownership import Observed, observe, remembered
 from nodeagent.reconcile import (
     Blocked,
     Create,
     Destroy,
     Impossible,
-    Made,
-    Observed,
     Step,
     Wanted,
     closed,
-    observe,
     refusal,
-    remembered,
     steps,
 )
 
@@ -33,8 +31,8 @@ _NOT_THERE = f"{CREATE}: reported success, but the GPU instance is not there"
 class Intent(msgspec.Struct, frozen=True):
     """What a pass shall bring about.
 
-    ``claimed`` assignments keep their instance whatever the plan says; for ``postponed`` ones
-    nothing is created this time; ``lost`` ones are over and get no instance again.
+    ``claimed`` assignments keep their GPU instance whatever the plan says; for ``postponed`` ones
+    nothing is created this time; ``lost`` ones are over and get none again.
     """
 
     plan: Sequence[Assignment]
@@ -47,7 +45,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a pass came to.
 
     ``impossible`` follows from what is and what is planned; ``failures`` are creations the driver
-    (or the journal) refused, which may succeed later. ``blocked`` counts instances that should go.
+    (or the journal) refused, which may succeed later. ``blocked`` counts GPU instances that
+    should go.
     """
 
     host: Host
@@ -127,7 +126,7 @@ class Work:
                 self.failures.setdefault(step.assignment, _NOT_THERE)
 
     def live(self) -> frozenset[str]:
-        """Return the assignments whose instance exists as planned."""
+        """Return the assignments whose GPU instance exists as planned."""
         return frozenset(
             each.assignment
             for gpu, observed in self._observed.items()

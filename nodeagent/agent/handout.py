@@ -1,4 +1,4 @@
-"""Handing instances out: ties, the kubelet's claims, and what is offered to it."""
+"""Handing GPU instances out: ties, the kubelet's claims, and what is offered to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nodeagent import slots
 from nodeagent.actuate import Outcome
 from nodeagent.api.gpunode import Assignment, Realized
 from nodeagent.driver import Host
+from nodeagent.journal import Made
 from nodeagent.kubelet import Device, Kubelet, KubeletError, Offer
-from nodeagent.reconcile import Made
 
 _T = TypeVar("_T")
 
@@ -50,9 +50,9 @@ class Handout:
         self._known = left
 
     def claimed(self, host: Host, made: Iterable[Made]) -> frozenset[str]:
-        """Return the assignments whose instances pods may have.
+        """Return the assignments whose GPU instance a pod may have.
 
-        Behind a claimed slot without a tie may be any of our instances that serve its resource.
+        Behind a claimed slot without a tie may be any of ours that serves its resource.
         """
         tied = {tie.slot for tie in self.ties.ties}
         unexplained = {slots.resource_of(slot) for slot in self._claims.keys() - tied}
@@ -75,10 +75,10 @@ class Handout:
         room = slots.capacity(outcome.host)
         self._known = slots.tied(self.ties, plan, self._claims, live=outcome.live, capacity=room)
         devices = {
-            instance.assignment: Device(instance.assignment, gpu, instance.gi_id)
-            for gpu, instances in outcome.observed.items()
-            for instance in instances
-            if instance.assignment in outcome.live
+            each.assignment: Device(each.assignment, gpu, each.gi_id)
+            for gpu, observed in outcome.observed.items()
+            for each in observed
+            if each.assignment in outcome.live
         }
         await self._offer(
             Offer(

@@ -81,7 +81,7 @@ class Agent:
         An older state of it never replaces a newer one.
         """
         known = self._gpu_node
-        if node is not None and known is not None and _version(node) < _version(known):
+        if node is not None and known is not None and node.version < known.version:
             return
         self._gpu_node = node
         if _plan_of(node) != _plan_of(known):
@@ -138,9 +138,3 @@ class Agent:
 
 def _plan_of(node: GpuNode | None) -> tuple[str, int] | None:
     return (node.metadata.uid, node.metadata.generation) if node else None
-
-
-def _version(node: GpuNode) -> int:
-    """Return where a state of the GpuNode stands among others; the API server counts them."""
-    version = node.metadata.resource_version
-    return int(version) if version.isdecimal() else 0

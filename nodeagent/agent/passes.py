@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from nodeagent.actuate import Actuator, Intent, Journal, Outcome
+from nodeagent.actuate import Actuator, Intent, Outcome
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.reporter import Reporter
 from nodeagent.api.gpunode import GpuNode, Inventory, Mode
 from nodeagent.driver import DriverError, Host
+from nodeagent.journal import Journal
 from nodeagent.settings import Settings
 
 REBOOTED = "the node has rebooted since; its GPU instance is gone"
@@ -126,7 +127,7 @@ class _Retry(msgspec.Struct, frozen=True):
 def _ended_by_reboot(before: Inventory, host: Host) -> frozenset[str]:
     """Return the assignments that a reboot has ended: their pods never start again.
 
-    A container is started again by its kubelet, and gets its instance again.
+    A container is started again by its kubelet, and gets its GPU instance again.
     """
     if host.mode is Mode.CONTAINER:
         return frozenset()

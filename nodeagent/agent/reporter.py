@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 import structlog
 
 from nodeagent.actuate import Outcome
-from nodeagent.api.gpunode import (
-    Assignment,
-    Condition,
-    Failed,
-    GpuNode,
-    Inventory,
-    Realized,
-)
+from nodeagent.agent.news import Told, news
+from nodeagent.api import rfc3339
+from nodeagent.api.gpunode import Assignment, Condition, Failed, GpuNode, Inventory, Realized
 from nodeagent.discover import inventory
 from nodeagent.journal import Journal
-from nodeagent.publish import Publisher, Told, news
+from nodeagent.publish import Publisher
 
 log = structlog.get_logger()
 
@@ -113,6 +108,6 @@ class Reporter:
         status = "True" if reason == "Ready" else "False"
         since = next(
             (c.last_transition_time for c in self.before(node).conditions if c.status == status),
-            self._utc_now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            rfc3339.seconds(self._utc_now()),
         )
         return Condition("Ready", status, reason, message, since)

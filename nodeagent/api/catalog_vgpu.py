@@ -52,7 +52,7 @@ def _a30() -> Board:
 def _rtx_pro_6000() -> Board:
     # Only +gfx profiles carry vGPUs. Q types are in both sources, C types in vgpu-dm alone, A and
     # B types in rtx6000-types alone.
-    # slices, profile id, gigabytes of a whole instance, then the series of each size
+    # slices, profile id, gigabytes of a whole GPU instance, then the series of each size
     table: tuple[tuple[int, int, int, dict[int, str]], ...] = (
         (4, 32, 96, {96: "QCA", 48: "QCA", 32: "QCA", 24: "QCA"}),
         (2, 35, 48, {48: "QCA", 24: "QCA", 16: "QCA", 12: "QCA"}),

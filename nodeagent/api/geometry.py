@@ -1,4 +1,4 @@
-"""A GPU's geometry: which profiles may sit where, and what a set of instances leaves free.
+"""A GPU's geometry: which profiles may sit where, and what GPU instances leave free.
 
 Slices are bits: memory slice 0 is the lowest bit, overlap is ``&``. The tables come from the driver
 (NVML's profile info and possible placements); nothing here knows any particular GPU.
@@ -26,7 +26,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Placement(msgspec.Struct, frozen=True, order=True):
-    """Where on the GPU an instance sits, counted in memory slices."""
+    """Where on the GPU a GPU instance sits, counted in memory slices."""
 
     start: Start
     size: Size
@@ -65,7 +65,7 @@ class Profile(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def fits_at_once(self) -> int:
-        """How many instances of this profile alone an empty GPU's placements could hold."""
+        """How many GPU instances of this profile alone an empty GPU's placements could hold."""
         count, end = 0, 0
         for start in sorted(self.starts):
             if start >= end:
@@ -131,9 +131,9 @@ class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
                 yield placement
 
     def occupied(self, occupancy: Occupancy, profile_id: int, placement: Placement) -> Occupancy:
-        """Return *occupancy* with an instance of the profile added at *placement*.
+        """Return *occupancy* with a GPU instance of the profile added at *placement*.
 
-        Counts an instance even where it is illegal: what exists on a GPU is taken, whoever made it.
+        Counts it even where it is illegal: what exists on a GPU is taken, whoever made it.
         """
         counts = occupancy.counts
         if profile_id in self.limited:

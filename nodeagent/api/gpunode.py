@@ -40,7 +40,8 @@ class Assignment(_Wire, frozen=True):
 
     ``gpu`` is the GPU's UUID; ``start`` and ``size`` are memory slices; ``since`` is RFC 3339 UTC,
     for people and for the order in which equal claims are served, never for expiry. ``seat`` is
-    the place within an instance that several vGPUs share; there is one today.
+    reserved in the format for the place within a GPU instance that several vGPUs share; nobody
+    reads it.
     """
 
     id: str
@@ -203,6 +204,16 @@ class GpuNode(_Wire, frozen=True):
     def name(self) -> str:
         """The name of the Node this is about."""
         return self.metadata.name
+
+    @property
+    def version(self) -> int:
+        """Where this state stands among the object's others: the newer one has the larger version.
+
+        Resource versions may be compared as integers, as Kubernetes promises since 1.35 and
+        kube-apiserver has always let be. One that is none (and none at all) counts as the oldest.
+        """
+        version = self.metadata.resource_version
+        return int(version) if version.isdecimal() else 0
 
 
 class Decision(_Wire, frozen=True):

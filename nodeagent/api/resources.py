@@ -6,8 +6,9 @@ reports: ``nvidia.com/mig-1g.10gb`` is two memory slices of an A100-40GB and one
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from nodeagent.api.geometry import Geometry
 from nodeagent.api.gpunode import Mode, VgpuType
@@ -52,11 +53,13 @@ def of_vgpu_type(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(RESOURCE_DOMAIN + each for each in names))
 
 
-def served(mode: Mode, geometry: Geometry, vgpu_types: Iterable[VgpuType]) -> Mapping[str, int]:
+@functools.lru_cache(maxsize=1024)
+def served(mode: Mode, geometry: Geometry, vgpu_types: tuple[VgpuType, ...]) -> Mapping[str, int]:
     """Map each resource this GPU can serve to the driver id of the profile that backs it.
 
     A vGPU host serves vGPU types only, and of these only such as fill their GPU instance: handing
-    out several seats of one instance is not supported.
+    out several seats of one GPU instance is not supported. The thousands of GPUs that report the
+    same share one answer.
     """
     if mode is Mode.CONTAINER:
         return {of_profile(profile.name): profile.id for profile in geometry.profiles}

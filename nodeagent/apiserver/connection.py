@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 from kubernetes_asyncio import client, config
+from kubernetes_asyncio.config import kube_config
 from kubernetes_asyncio.config.incluster_config import SERVICE_HOST_ENV_NAME
 
 from nodeagent.apiserver import answers
@@ -31,9 +32,8 @@ LONGEST_LINE_BYTES: Final = 8 << 20  # etcd's limit is 1.5 MiB; escaped as JSON 
 class Connection:
     """A session with one API server, of at most *connections* sockets."""
 
-    def __init__(self, kubeconfig: Path | None, context: str, connections: int) -> None:
+    def __init__(self, kubeconfig: Path | None, connections: int) -> None:
         self._kubeconfig = kubeconfig
-        self._context = context
         self._connections = connections
         self._client: Any = None
 
@@ -140,9 +140,10 @@ class Connection:
             return
         if self._kubeconfig is not None and not self._kubeconfig.is_file():
             raise Refused(0, f"no kubeconfig at {self._kubeconfig}")
+        if self._kubeconfig is None and not _kubectl_has_one():
+            raise Refused(0, "no credentials for the API server: give --kubeconfig")
         loader = await config.load_kube_config(
             config_file=None if self._kubeconfig is None else str(self._kubeconfig),
-            context=self._context or None,
             client_configuration=configuration,
         )
         now = asyncio.get_running_loop().time
@@ -155,6 +156,12 @@ class Connection:
                 await loader.load_and_set(configuration)
 
         configuration.refresh_api_key_hook = refresh
+
+
+def _kubectl_has_one() -> bool:
+    """Tell whether there is a kubeconfig where kubectl would look for it."""
+    places = kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+    return any(place and Path(place).expanduser().exists() for place in places)
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:

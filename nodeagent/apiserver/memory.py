@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from nodeagent.api import rfc3339
 from nodeagent.apiserver import patches, semantics
 from nodeagent.apiserver.history import Key, Start
 from nodeagent.apiserver.protocol import (
@@ -164,7 +165,7 @@ class InMemoryApi:
                 namespace=namespace,
                 suffix="".join(self._chance.choices(_SUFFIX_ALPHABET, k=5)),
                 uid=str(uuid.UUID(int=self._chance.getrandbits(128), version=4)),
-                now=_rfc3339(self._clock()),
+                now=rfc3339.seconds(self._clock()),
             )
             key = (namespace, made["metadata"]["name"])
             if self._store.history(kind).get(key):
@@ -211,6 +212,7 @@ class InMemoryApi:
         *,
         namespace: str = "",
         uid: str = "",
+        resource_version: str = "",
         grace_seconds: int | None = None,
         timeout: float = 10.0,
     ) -> None:
@@ -221,11 +223,14 @@ class InMemoryApi:
             if uid and uid != revision.uid:
                 raise Conflict(409, f"precondition failed: UID is {revision.uid}, not {uid}")
             before, value = revision.value(), revision.value()
+            version = value["metadata"]["resourceVersion"]
+            if resource_version not in ("", version):
+                raise Conflict(409, f"precondition failed: resourceVersion is {version}")
             grace = semantics.grace_period(kind, value, grace_seconds)
             if not grace:
                 self._store.remove(kind, key)
                 return
-            deadline = _rfc3339(self._clock() + timedelta(seconds=grace))
+            deadline = rfc3339.seconds(self._clock() + timedelta(seconds=grace))
             after = semantics.marked(value, grace_seconds=grace, deadline=deadline)
             if not patches.same(before, after):
                 self._store.write(kind, key, after)
@@ -262,7 +267,3 @@ class InMemoryApi:
 def _copied(body: Any) -> Any:
     """Take *body* out of its owner's reach."""
     return msgspec.json.decode(msgspec.json.encode(body))
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -43,7 +43,7 @@ def merge_patched(document: Any, patch: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two JSON values are equal; unlike in Python, true is not 1."""
+    """Tell whether two JSON values are equal; unlike in Python, true is not 1."""
     return _canonical(one) == _canonical(other)
 
 

@@ -24,10 +24,10 @@ from nodeagent.api import keys
 
 
 class ApiError(Exception):
-    """The API server did not do what was asked."""
+    """The API server did not do what was asked; ``status`` is 0 without any answer of it."""
 
     def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
-        super().__init__(f"{status}: {message}")
+        super().__init__(f"{status}: {message}" if status else message)
         self.status = status
         self.message = message
         self.retry_after = retry_after
@@ -58,7 +58,7 @@ class Refused(ApiError):
 
 
 class Unavailable(ApiError):
-    """No usable answer: what became of a write is unknown. ``status`` is 0 without any answer."""
+    """No usable answer: what became of a write is unknown."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -190,10 +190,11 @@ class ApiServer(Protocol):
         *,
         namespace: str = "",
         uid: str = "",
+        resource_version: str = "",
         grace_seconds: int | None = None,
         timeout: float = 10.0,
     ) -> None:
-        """Delete an object; with *uid*, only if that is still its UID.
+        """Delete an object; with *uid* or *resource_version*, only if it still has that.
 
         A pod on a node is only marked, and goes when its kubelet deletes it with *grace_seconds* 0.
         """

@@ -22,20 +22,19 @@ class RestApi:
     """An :class:`~nodeagent.apiserver.protocol.ApiServer`, to be entered in a running event loop.
 
     Without *kubeconfig* it uses the pod's service account where there is one, else what kubectl
-    would use; *context* is the kubeconfig's current one by default. Each watch, and each request
-    under way, takes one of *connections*; a watch that hears nothing for *silence_beyond* seconds
-    more than it is to the next bookmark takes the server for dead.
+    would use. Each watch, and each request under way, takes one of *connections*; a watch that
+    hears nothing for *silence_beyond* seconds more than it is to the next bookmark takes the server
+    for dead.
     """
 
     def __init__(
         self,
         *,
         kubeconfig: Path | None = None,
-        context: str = "",
         connections: int = 32,
         silence_beyond: float = SILENCE_BEYOND_SECONDS,
     ) -> None:
-        self._connection = Connection(kubeconfig, context, connections)
+        self._connection = Connection(kubeconfig, connections)
         self._silence_beyond = silence_beyond
 
     async def __aenter__(self) -> Self:
@@ -143,13 +142,15 @@ class RestApi:
         *,
         namespace: str = "",
         uid: str = "",
+        resource_version: str = "",
         grace_seconds: int | None = None,
         timeout: float = 10.0,
     ) -> None:
         """Delete an object; with *uid*, only if that is still its UID."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        if uid or resource_version:
+            options["preconditions"] = {name: it for name, it in conditions.items() if it}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         await self._write("DELETE", _path(kind, namespace, name), options, timeout)

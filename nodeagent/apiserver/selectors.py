@@ -25,7 +25,7 @@ class Requirement(msgspec.Struct, frozen=True):
     wanted: bool = True
 
     def holds(self, attributes: Mapping[str, str]) -> bool:
-        """Say whether *attributes* meet it; what is missing differs from every value."""
+        """Tell whether *attributes* meet it; what is missing differs from every value."""
         hit = self.key in attributes
         if hit and self.values is not None:
             hit = attributes[self.key] in self.values
@@ -50,7 +50,7 @@ class Selector(msgspec.Struct, frozen=True):
         return cls(labels, fields)
 
     def matches(self, labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:
-        """Say whether an object with these labels and fields is selected."""
+        """Tell whether an object with these labels and fields is selected."""
         return all(r.holds(labels) for r in self.labels) and all(
             r.holds(fields) for r in self.fields
         )

@@ -134,7 +134,7 @@ class _Watch:
         self._wake.set()
 
     def bookmark_due(self) -> bool:
-        """Say whether it is time for a bookmark, and reckon from there to the next."""
+        """Tell whether it is time for a bookmark, and reckon from there to the next."""
         if self._now() < self._next_bookmark:
             return False
         following = self._now() + self._every
@@ -142,7 +142,7 @@ class _Watch:
         return True
 
     def expired(self) -> bool:
-        """Say whether the watch has run for as long as it was asked to."""
+        """Tell whether the watch has run for as long as it was asked to."""
         return self._now() >= self._deadline
 
     def end(self, error: ApiError | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import Host
+from nodeagent.driver import CREATE, DESTROY, Host
 from nodeagent.simulated.hardware import Hardware
 
 
@@ -52,14 +52,14 @@ class SimulatedDriver:
         return self._hardware.host()
 
     async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
-        """Create a GPU instance at exactly *placement* and return its id."""
+        """Create a GPU instance at exactly *placement* and return its id, if it can be believed."""
         await self._sleep(self._create_seconds)
         call = Call("create", gpu)
         try:
             await self._disturbed(call)
         except Pretended:
             return 0
-        gi_id = self._hardware.gpu(gpu).create(profile_id, placement)
+        gi_id = self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
         await self._disturbed(msgspec.structs.replace(call, gi_id=gi_id, done=True))
         return gi_id
 
@@ -71,7 +71,7 @@ class SimulatedDriver:
             await self._disturbed(call)
         except Pretended:
             return
-        self._hardware.gpu(gpu).destroy(gi_id)
+        self._hardware.gpu(gpu, DESTROY).destroy(gi_id)
         await self._disturbed(msgspec.structs.replace(call, done=True))
 
     async def _disturbed(self, call: Call) -> None:

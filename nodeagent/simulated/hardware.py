@@ -26,6 +26,9 @@ from nodeagent.driver import (
 
 DRIVER_VERSION = "simulated"
 
+OPEN = "open"
+"""How errors name what a client does with a device; NVML has no part in it."""
+
 _UUIDS = uuid.UUID("5a0f1d6e-7b5c-4c43-9d0e-7a9ce0a4b5c1")
 
 
@@ -55,9 +58,9 @@ class SimulatedGpu:
         if profile is None or placement not in profile.placements:
             raise InvalidPlacement(CREATE)
         existing = self.instances.values()
-        alike = sum(instance.profile_id == profile_id for instance in existing)
+        alike = sum(each.profile_id == profile_id for each in existing)
         if alike >= profile.max_instances or any(
-            instance.placement.mask & placement.mask for instance in existing
+            each.placement.mask & placement.mask for each in existing
         ):
             raise PlacementUnavailable(CREATE)
         gi_id = next(n for n in count(1) if n not in self.instances)
@@ -121,11 +124,11 @@ class Hardware:
         """The node's boot, another after each :meth:`reboot`."""
         return str(uuid.uuid5(_UUIDS, f"{self.node}/boot/{self._power_on}/{self._boots}"))
 
-    def gpu(self, gpu: str) -> SimulatedGpu:
-        """Return the GPU with that UUID."""
+    def gpu(self, gpu: str, call: str = DISCOVER) -> SimulatedGpu:
+        """Return the GPU with that UUID, which *call* asks for."""
         found = next((each for each in self.gpus if each.uuid == gpu), None)
         if found is None:
-            raise GpuLost(DISCOVER)
+            raise GpuLost(call)
         return found
 
     def host(self) -> Host:
@@ -135,11 +138,11 @@ class Hardware:
 
     def open(self, gpu: str, gi_id: int, client: str) -> None:
         """Let *client* use a GPU instance."""
-        found = self.gpu(gpu)
+        found = self.gpu(gpu, OPEN)
         if found.lost:
-            raise GpuLost(DISCOVER)
+            raise GpuLost(OPEN)
         if gi_id not in found.instances:
-            raise NoSuchInstance(DISCOVER)
+            raise NoSuchInstance(OPEN)
         found.clients.setdefault(gi_id, set()).add(client)
 
     def close(self, client: str) -> None:

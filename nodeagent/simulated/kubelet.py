@@ -1,7 +1,8 @@
 """A simulated kubelet: it advertises slots, admits pods, and ends them when they are to end.
 
 As the real one, it hands out slots without knowing for which pod they were tied, prefers what the
-agent names, keeps its claims in a checkpoint, and rejects a pod whose slot the agent does not know.
+agent names, keeps its claims in a checkpoint, and rejects a pod whose slot the agent does not know
+(see ``admission``).
 """
 
 from __future__ import annotations
@@ -32,37 +33,14 @@ from nodeagent.apiserver.reflector import (
     Upserted,
     reflect,
 )
-from nodeagent.driver import DriverError
 from nodeagent.kubelet import KubeletError, Offer
+from nodeagent.simulated.admission import Admission, Checkpoint, Rejected
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.pods import Pod, decoder
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
-
-
-class Admitted(msgspec.Struct, frozen=True):
-    """What the kubelet remembers of a pod it has let in."""
-
-    slots: tuple[str, ...]
-    boot_id: str
-
-
-class Checkpoint:
-    """The admitted pods by UID: what a restarted kubelet finds on disk."""
-
-    def __init__(self) -> None:
-        self.admitted: dict[str, Admitted] = {}
-
-    @property
-    def claims(self) -> dict[str, str]:
-        """Which pod has which slot."""
-        return {slot: uid for uid, pod in self.admitted.items() for slot in pod.slots}
-
-
-class _Rejected(Exception):
-    """The pod cannot be admitted."""
 
 
 class SimulatedKubelet:
@@ -84,6 +62,7 @@ class SimulatedKubelet:
         self._api = api
         self._hardware = hardware
         self._checkpoint = checkpoint or Checkpoint()
+        self._admission = Admission(hardware, self._checkpoint)
         self._timeout = timeout
         self._pace = pace
         self._offer: Offer | None = None
@@ -186,51 +165,18 @@ class SimulatedKubelet:
         elif self._offer is not None:
             if not admitted:
                 try:
-                    self._admit(pod, self._offer)
-                except _Rejected as reason:
+                    slots = self._admission.admit(pod, self._offer)
+                except Rejected as reason:
                     log.warning("pod_rejected", pod=pod.metadata.name, reason=str(reason))
                     await self._set_phase(pod, "Failed", "UnexpectedAdmissionError", str(reason))
                     return
+                if slots:
+                    log.info("pod_admitted", pod=pod.metadata.name, slots=slots)
+                    self._changed()
             await self._set_phase(pod, "Running")
 
-    def _admit(self, pod: Pod, offer: Offer) -> None:
-        """Choose slots, have them allocated, and start the pod."""
-        slots = tuple(
-            slot
-            for resource, count in pod.devices.items()
-            for slot in self._choose(offer, resource, count)
-        )
-        devices = []
-        for slot in slots:
-            if slot not in offer.devices:
-                raise _Rejected(f"Allocate failed due to no assignment for {slot}")
-            devices.append(offer.devices[slot])
-        self._checkpoint.admitted[pod.uid] = Admitted(slots, self._hardware.boot_id)
-        try:
-            for device in devices:
-                self._hardware.open(device.gpu, device.gi_id, pod.uid)
-        except DriverError as error:
-            self._release(pod.uid)
-            raise _Rejected(f"the device cannot be opened: {error}") from error
-        if slots:
-            log.info("pod_admitted", pod=pod.metadata.name, slots=slots)
-            self._changed()
-
-    def _choose(self, offer: Offer, resource: str, count: int) -> tuple[str, ...]:
-        claimed = self._checkpoint.claims
-        free = tuple(slot for slot in offer.slots.get(resource, ()) if slot not in claimed)
-        preferred = offer.preferred(resource, free, count)
-        others = tuple(slot for slot in free if slot not in preferred)
-        chosen = (preferred + others)[:count]
-        if len(chosen) < count:
-            raise _Rejected(f"Allocate failed due to too few slots of {resource}")
-        return chosen
-
     def _release(self, uid: str) -> None:
-        """End what the pod runs, then its claims."""
-        self._hardware.close(uid)
-        admitted = self._checkpoint.admitted.pop(uid, None)
-        if admitted and admitted.slots:
+        if self._admission.release(uid):
             self._changed()
 
     async def _set_phase(self, pod: Pod, phase: str, reason: str = "", message: str = "") -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Decision, GpuNode
-from nodeagent.api.report import occupancy
+from nodeagent.api.occupancy import occupancy
 from tests.e2e.stack import RESOURCES
 
 PROFILES = {resource: profile for profile, resource in RESOURCES.items()}

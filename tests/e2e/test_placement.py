@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from extender.demo.mixes import mix
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import PODS
 from tests.e2e.judge import missed, violations
-from tests.e2e.stack import RESOURCES, Stack, artifacts, stack
+from tests.e2e.stack import MODEL, RESOURCES, Stack, artifacts, stack
 from tests.waiting import until
 
-# id: weight, the mix "mid" of the placement benchmarks.
-MIX = {0: 10, 5: 5, 9: 30, 14: 20, 15: 15, 19: 20}
+MIX = mix("mid", MODEL.geometry, frozenset(RESOURCES))
 
 
 def demand(count: int, seed: int, *, prefix: str) -> dict[str, int]:
@@ -99,8 +99,12 @@ async def test_a_pod_that_asks_nothing_of_ours_is_scheduled_without_a_call(
         }
         await running.api.create(PODS, plain, namespace="default")
         await until(lambda: running.bound("plain"), within=20, every=0.1)
+        await running.create_vms({"ours": 19})
+        await running.bound_pods(at_least=1)
 
-        assert running.filter_calls() == {}
+        asked_for = set(running.filter_calls())
+        assert len(asked_for) == 1
+        assert asked_for.pop().startswith("virt-launcher-ours-")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

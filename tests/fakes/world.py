@@ -29,12 +29,12 @@ from tests.builders import gpu_node, raw_pod
 from tests.waiting import until
 
 QUICK = Settings(
-    http_timeout=2.0,
-    answer_margin=0.1,
-    binding_start_margin=0.05,
-    binding_timeout=0.05,
-    sweep_interval=0.02,
-    wake_interval=0.01,
+    http_timeout_seconds=2.0,
+    answer_margin_seconds=0.1,
+    binding_start_margin_seconds=0.05,
+    binding_timeout_seconds=0.05,
+    sweep_interval_seconds=0.02,
+    wake_interval_seconds=0.01,
 )
 
 
@@ -51,11 +51,11 @@ class World:
         service = Service(cluster, settings)
         async with asyncio.TaskGroup() as tasks:
             work = [
-                tasks.create_task(feed(self.api, service.state)),
+                tasks.create_task(feed(self.api, service.knowledge)),
                 tasks.create_task(service.run()),
             ]
             try:
-                await until(lambda: not service.state.not_ready())
+                await until(lambda: not service.knowledge.freshness.not_ready())
                 yield service
             finally:
                 for task in work:

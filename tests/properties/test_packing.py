@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.packing.choose import Bin, choose
+from extender.packing.choose import Bin, Choice, choose
 from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
@@ -62,14 +62,14 @@ def test_a_request_is_placed_exactly_when_some_arrangement_exists(
 
     choice = choose(bins, wanted)
 
-    assert (choice is not None) == fits(bins, tuple(b.occupancy for b in bins), wanted)
+    assert isinstance(choice, Choice) == fits(bins, tuple(b.occupancy for b in bins), wanted)
 
 
 @given(problems())
 def test_a_placed_request_is_legal_and_complete(problem: tuple[list[Bin], list[str]]) -> None:
     bins, wanted = problem
     choice = choose(bins, wanted)
-    if choice is None:
+    if not isinstance(choice, Choice):
         return
     state = [b.occupancy for b in bins]
     for placed in choice.placed:

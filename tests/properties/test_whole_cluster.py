@@ -21,11 +21,12 @@ from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import NODES, PODS
 from nodeagent.apiserver.reflector import Pace
-from nodeagent.journal import Journal
+from nodeagent.journal_file import FileJournal
 from nodeagent.settings import Settings
+from nodeagent.simulated.admission import Checkpoint
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
-from nodeagent.simulated.kubelet import Checkpoint, SimulatedKubelet
+from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.builders import H100, raw_pod
 from tests.fakes.world import QUICK, bind_args, filter_args
 from tests.waiting import until
@@ -34,7 +35,7 @@ NODE_NAMES = ("node-1", "node-2")
 SOON = Pace(first_pause=0.001, longest_pause=0.001)
 EAGER = Settings(first_retry_seconds=0.001, longest_retry_seconds=0.01)
 # One extender, patient enough for a bind to outlast an agent's restart, quick to give up a place.
-PATIENT = msgspec.structs.replace(QUICK, http_timeout=5.0, reservation=1.0)
+PATIENT = msgspec.structs.replace(QUICK, http_timeout_seconds=5.0, reservation_seconds=1.0)
 
 Move = tuple[str, Any]
 wanted = st.lists(st.sampled_from(["1-10C", "2-20C", "3-40C", "7-80C"]), min_size=1, max_size=2)
@@ -59,7 +60,7 @@ class Cluster:
         self.hardware = {n: Hardware(n, [H100], Mode.VGPU_VFIO) for n in NODE_NAMES}
         self._tasks = tasks
         self._checkpoints = {name: Checkpoint() for name in NODE_NAMES}
-        self._journals = {name: Journal() for name in NODE_NAMES}
+        self._journals = {name: FileJournal() for name in NODE_NAMES}
         self._running: dict[str, list[asyncio.Task[None]]] = {}
         self._binds: set[asyncio.Task[None]] = set()
         self._lives = 0
@@ -73,8 +74,8 @@ class Cluster:
         self.start_extender()
         await until(
             lambda: (
-                len(self.service.state.views) == len(NODE_NAMES)
-                and all(v.reported and not v.stale for v in self.service.state.views.values())
+                len(self.service.knowledge.views) == len(NODE_NAMES)
+                and all(v.reported and not v.stale for v in self.service.knowledge.views.values())
             )
         )
 
@@ -97,7 +98,7 @@ class Cluster:
     def start_extender(self) -> None:
         self.service = Service(KubernetesCluster(self.api), PATIENT)
         self._running["extender"] = [
-            self._tasks.create_task(feed(self.api, self.service.state)),
+            self._tasks.create_task(feed(self.api, self.service.knowledge)),
             self._tasks.create_task(self.service.run()),
         ]
 
@@ -149,7 +150,7 @@ class Cluster:
             if self._binds or entering:
                 return False
             for pod in pending:
-                if not self.service.state.not_ready():
+                if not self.service.knowledge.freshness.not_ready():
                     self._try(pod)
             return not self._binds and self.quiet()
 
@@ -161,7 +162,7 @@ class Cluster:
     def quiet(self) -> bool:
         """Tell whether plans, inventories and GPUs agree."""
         for name, hardware in self.hardware.items():
-            view = self.service.state.views.get(name)
+            view = self.service.knowledge.views.get(name)
             if view is None or view.releasing:
                 return False
             planned = {(a.gpu, a.profile_id, a.start) for a in view.node.spec.assignments}

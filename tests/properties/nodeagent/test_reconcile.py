@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry
+from nodeagent.ownership import Observed
 from nodeagent.reconcile import (
     Blocked,
     Create,
     Destroy,
     Impossible,
-    Observed,
     Step,
     Waiting,
     Wanted,

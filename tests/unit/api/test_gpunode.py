@@ -25,7 +25,7 @@ from nodeagent.api.gpunode import (
     PodRef,
     Realized,
 )
-from nodeagent.api.report import summary
+from nodeagent.api.occupancy import summary
 
 H100 = MODELS["H100-80GB"]
 ONE = 19

@@ -72,7 +72,7 @@ def test_only_types_that_fill_their_instance_are_served() -> None:
 
 def test_a_type_whose_profile_the_gpu_lacks_is_not_served() -> None:
     geometry = MODELS["A30-24GB"].geometry
-    assert resources.served(Mode.VGPU_MDEV, geometry, [VgpuType("NVIDIA A30-3-18C", 9)]) == {}
+    assert resources.served(Mode.VGPU_MDEV, geometry, (VgpuType("NVIDIA A30-3-18C", 9),)) == {}
 
 
 def test_harvester_and_kubevirt_spell_a_dotted_name_differently() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_asyncio.config import kube_config
 
 from nodeagent.apiserver import connection
 from nodeagent.apiserver.protocol import GPU_NODES, Refused
@@ -27,6 +29,26 @@ async def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in error.message
 
 
+async def test_without_any_credentials_the_remedy_is_told_and_nothing_else_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", f"{tmp_path}/a:{tmp_path}/b")
+
+    assert str(await refused()) == "no credentials for the API server: give --kubeconfig"
+    assert not caplog.records
+
+
+async def test_where_kubectl_finds_its_kubeconfig_so_do_we(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", f"{tmp_path}/a:{tmp_path}/b")
+    (tmp_path / "b").write_text(kubeconfig("http://127.0.0.1:1"))
+    async with RestApi():
+        pass
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "clusters: 1", "current-context: x"])
 async def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "kubeconfig"
@@ -36,8 +58,10 @@ async def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, text: str
 
 async def test_an_unknown_context_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
-    file.write_text(kubeconfig("http://127.0.0.1:1"))
-    error = await refused(kubeconfig=file, context="other")
+    file.write_text(
+        json.dumps(json.loads(kubeconfig("http://127.0.0.1:1")) | {"current-context": "other"})
+    )
+    error = await refused(kubeconfig=file)
     assert "Expected object with name other" in error.message
 
 

@@ -7,21 +7,25 @@ import subprocess
 import sys
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
+from extender.demo import world
 from extender.demo.arrivals import Arrival, Departures, arrivals
 from extender.demo.audit import audit, instances
 from extender.demo.mixes import NAMED, UnknownMix, mix
-from extender.demo.run import Options, Outcome, run
+from extender.demo.outcome import Outcome
+from extender.demo.run import Options, run
 from extender.demo.world import requestable
 from extender.policy import PolicyName
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Decision, Mode
-from nodeagent.simulated.hardware import Hardware
-from tests.builders import H100
+from nodeagent.driver import InstanceInUse
+from nodeagent.simulated.hardware import Hardware, SimulatedGpu
+from tests.builders import H100, raw_pod
 
 GEOMETRY = H100.geometry
 ALL = frozenset(GEOMETRY.by_id)
@@ -47,7 +51,7 @@ def test_a_mix_of_an_eight_slice_gpu_is_the_published_one() -> None:
 
 
 def test_a_mix_may_be_given_by_profile() -> None:
-    shares = mix("7g.80gb=.5, 1g.10gb+me=1.5", GEOMETRY, ALL)
+    shares = mix("7g.80gb=.5, 1g.10gb+me=1, 1g.10gb+me=.5", GEOMETRY, ALL)
 
     assert shares == {0: 0.25, 20: 0.75}
 
@@ -179,6 +183,47 @@ async def test_a_story_adds_up_and_breaks_no_promise() -> None:
     assert 0 < outcome.slices_used <= outcome.slices_total == 32
 
 
+async def test_an_instance_that_will_not_go_is_counted_as_leaked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stuck(gpu: SimulatedGpu, gi_id: int) -> None:
+        raise InstanceInUse("nvmlGpuInstanceDestroy")
+
+    monkeypatch.setattr(SimulatedGpu, "destroy", stuck)
+    monkeypatch.setattr(world, "SETTLED_WITHIN_SECONDS", 0.2)
+
+    outcome = await play(vms=3, nodes=1, gpus=1, mix="7g.80gb=1", load=0.1)
+
+    assert outcome.leaked_instances > 0
+    assert not outcome.sound
+
+
+async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> None:
+    """The hooks take a pod's word for it that it exists; its place is soon taken back."""
+
+    async def bind(url: str) -> None:
+        pod = raw_pod("1-10C", uid="stranger")
+        args = {"Pod": pod, "NodeNames": ["gpu-node-0"]}
+        binding = {"PodName": "vm-1", "PodNamespace": "default", "PodUID": "stranger"}
+        async with aiohttp.ClientSession() as http:
+            await http.post(f"{url}/filter", json=args)
+            await http.post(f"{url}/bind", json=binding | {"Node": "gpu-node-0"})
+
+    options = Options(
+        model=H100,
+        nodes=1,
+        gpus=1,
+        vms=1,
+        mix="1g.10gb=1",
+        load=0.1,
+        seed=1,
+        policy=PolicyName.DEFAULT,
+    )
+    outcome = await run(options, progress=lambda placed, refused: None, linger=bind)
+
+    assert outcome.sound
+
+
 async def test_the_same_seed_ends_in_the_same_map() -> None:
     assert (await play()).map == (await play()).map
 
@@ -214,7 +259,7 @@ def test_text_shows_every_gpu_and_says_what_happened() -> None:
 
     assert ended.returncode == 0
     assert sum(line.startswith("  gpu-node-") for line in ended.stdout.splitlines()) == 2
-    assert "12 of 12 VMs were placed" in ended.stdout
+    assert "12 of 12 VMs were placed (100.0 %), each tried once." in ended.stdout
     assert "0 slices promised twice" in ended.stdout
 
 

@@ -25,10 +25,10 @@ async def service(api: InMemoryApi) -> Service:
     """A service that knows one node, ``node-1`` with two empty H100s; nothing runs beside it."""
     made = Service(KubernetesCluster(api))
     for feed in Feed:
-        made.state.feed_synced(feed)
-    made.state.node("node-1", cordoned=False)
-    made.state.gpu_node(gpu_node("node-1", gpus=2))
-    made.state.lease("node-1", "1")
+        made.knowledge.feed_synced(feed)
+    made.knowledge.node("node-1", cordoned=False)
+    made.knowledge.gpu_node(gpu_node("node-1", gpus=2))
+    made.knowledge.lease("node-1", "1")
     return made
 
 

@@ -77,7 +77,7 @@ async def test_an_instance_that_comes_too_late_keeps_its_place_for_the_retry(
     world: World,
 ) -> None:
     pod = await world.add_pod("vm", "1-10C")
-    hasty = msgspec.structs.replace(QUICK, http_timeout=0.4)
+    hasty = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
     async with world.extender(hasty) as extender:
         late = await extender.binder.bind(bind_args(pod, "node-1"))
         (kept,) = (await world.gpu_node("node-1")).spec.assignments
@@ -92,7 +92,7 @@ async def test_an_instance_that_comes_too_late_keeps_its_place_for_the_retry(
 async def test_a_pod_with_a_place_passes_filter_there_alone(world: World) -> None:
     await world.add_node("node-2")
     pod = await world.add_pod("vm", "1-10C")
-    hasty = msgspec.structs.replace(QUICK, http_timeout=0.4)
+    hasty = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
     async with world.extender(hasty) as extender:
         await extender.binder.bind(bind_args(pod, "node-2"))
         answer = extender.hooks.filter(filter_args(pod, "node-1", "node-2"))
@@ -116,7 +116,7 @@ async def test_an_instance_that_cannot_be_created_gives_its_place_back(world: Wo
 async def test_a_pod_that_goes_elsewhere_gives_its_first_place_back(world: World) -> None:
     await world.add_node("node-2")
     pod = await world.add_pod("vm", "1-10C")
-    hasty = msgspec.structs.replace(QUICK, http_timeout=0.4)
+    hasty = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
     async with world.extender(hasty) as extender, world.obedient("node-2"):
         await extender.binder.bind(bind_args(pod, "node-1"))
         answer = await extender.binder.bind(bind_args(pod, "node-2"))
@@ -204,7 +204,7 @@ async def test_a_plan_that_is_refused_for_good_is_not_written_again_and_again(
 
     assert answer.error
     assert attempts == 1
-    assert extender.state.ledger == Ledger()
+    assert extender.knowledge.ledger == Ledger()
 
 
 async def test_an_object_that_cannot_be_read_ends_nothing_but_its_own_bind(world: World) -> None:
@@ -288,10 +288,10 @@ async def test_a_place_is_given_back_when_its_pod_is_deleted(world: World) -> No
         await world.delete_pod(pod)
         await world.plan_holds(0)
         successor = await world.add_pod("next", "1-10C")
-        await until(lambda: not extender.state.assigned)
+        await until(lambda: not extender.knowledge.assigned)
         refused = extender.hooks.filter(filter_args(successor, "node-1"))
         await world.obey("node-1")
-        await until(lambda: extender.state.views["node-1"].fullness == 0)
+        await until(lambda: extender.knowledge.views["node-1"].fullness == 0)
         passed = extender.hooks.filter(filter_args(successor, "node-1"))
 
     assert refused.node_names == ()  # the instance still exists
@@ -317,7 +317,7 @@ async def test_a_pod_that_lost_its_label_keeps_its_place(world: World) -> None:
     pod = await world.add_pod("vm", "1-10C")
     async with world.extender() as extender, world.obedient("node-1"):
         await extender.binder.bind(bind_args(pod, "node-1"))
-        await until(lambda: pod["metadata"]["uid"] in extender.state.pods)
+        await until(lambda: pod["metadata"]["uid"] in extender.knowledge.pods)
         await world.api.patch(
             PODS,
             "vm",
@@ -325,15 +325,15 @@ async def test_a_pod_that_lost_its_label_keeps_its_place(world: World) -> None:
             patch_type=PatchType.MERGE,
             namespace="default",
         )
-        await until(lambda: pod["metadata"]["uid"] not in extender.state.pods)
-        await until(lambda: not extender.state.suspects)
+        await until(lambda: pod["metadata"]["uid"] not in extender.knowledge.pods)
+        await until(lambda: not extender.knowledge.suspects)
 
     assert len((await world.gpu_node("node-1")).spec.assignments) == 1
 
 
 async def test_a_place_nobody_comes_back_for_is_given_back_in_time(world: World) -> None:
     pod = await world.add_pod("vm", "1-10C")
-    hasty = msgspec.structs.replace(QUICK, http_timeout=0.4, reservation=0.1)
+    hasty = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4, reservation_seconds=0.1)
     async with world.extender(hasty) as extender:
         await extender.binder.bind(bind_args(pod, "node-1"))
         await world.plan_holds(0)
@@ -341,7 +341,7 @@ async def test_a_place_nobody_comes_back_for_is_given_back_in_time(world: World)
 
 async def test_a_place_in_the_plan_whose_pod_never_was_is_given_back(world: World) -> None:
     ghost = await world.add_pod("ghost", "1-10C")
-    hasty = msgspec.structs.replace(QUICK, http_timeout=0.4)
+    hasty = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
     async with world.extender(hasty) as extender:
         await extender.binder.bind(bind_args(ghost, "node-1"))
     await world.delete_pod(ghost)  # while no extender runs
@@ -370,10 +370,10 @@ async def test_a_silent_agents_node_takes_nothing_new_and_keeps_what_it_has(
 ) -> None:
     pod = await world.add_pod("vm", "1-10C")
     other = await world.add_pod("other", "1-10C")
-    deaf = msgspec.structs.replace(QUICK, lease_missed=0.3)
+    deaf = msgspec.structs.replace(QUICK, lease_missed_seconds=0.3)
     async with world.extender(deaf) as extender, world.obedient("node-1"):
         assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
-        await until(lambda: extender.state.views["node-1"].stale)
+        await until(lambda: extender.knowledge.views["node-1"].stale)
         answer = extender.hooks.filter(filter_args(other, "node-1"))
 
     assert answer.failed_and_unresolvable_nodes["node-1"] == (
@@ -384,20 +384,20 @@ async def test_a_silent_agents_node_takes_nothing_new_and_keeps_what_it_has(
 
 async def test_while_we_are_deaf_no_agent_is_called_silent(service: Service) -> None:
     now = 0.0
-    service.state.clock = lambda: now
-    service.state.lease("node-1", "2")
-    service.state.feed_interrupted(Feed.LEASES)
+    service.knowledge.clock = lambda: now
+    service.knowledge.lease("node-1", "2")
+    service.knowledge.freshness.interrupted(Feed.LEASES)
     now = 1000.0
-    service.state.tick()
+    service.knowledge.tick()
 
-    assert not service.state.views["node-1"].stale
-    assert "out of date" in service.state.not_ready()
+    assert not service.knowledge.views["node-1"].stale
+    assert "out of date" in service.knowledge.freshness.not_ready()
 
 
 async def test_a_node_whose_agent_announces_itself_gets_a_gpunode(world: World) -> None:
     await world.api.delete(GPU_NODES, "node-1")
     async with world.extender() as extender:
-        await until(lambda: "node-1" in extender.state.views)
+        await until(lambda: "node-1" in extender.knowledge.views)
 
     assert (await world.gpu_node("node-1")).spec.assignments == ()
 
@@ -407,8 +407,8 @@ async def test_a_gpunode_outlives_its_node_while_anything_is_on_it(world: World)
     async with world.extender() as extender, world.obedient("node-1"):
         await extender.binder.bind(bind_args(pod, "node-1"))
         await world.api.delete(NODES, "node-1")
-        await until(lambda: "node-1" not in extender.state.nodes)
-        await asyncio.sleep(3 * QUICK.sweep_interval)
-        assert "node-1" in extender.state.views
+        await until(lambda: "node-1" not in extender.knowledge.nodes)
+        await asyncio.sleep(3 * QUICK.sweep_interval_seconds)
+        assert "node-1" in extender.knowledge.views
         await world.delete_pod(pod)
-        await until(lambda: "node-1" not in extender.state.views)
+        await until(lambda: "node-1" not in extender.knowledge.views)

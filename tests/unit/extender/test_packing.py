@@ -6,13 +6,13 @@ import itertools
 
 import pytest
 
-from extender.packing.choose import Bin, choose
+from extender.packing.choose import INFEASIBLE, MOST_STEPS, Bin, Choice, _Search, choose
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry, Occupancy, Placement
-from nodeagent.api.report import occupied_by
+from nodeagent.api.occupancy import occupied_by
 from tests.builders import H100
 
 GEOMETRY = H100.geometry
@@ -45,14 +45,14 @@ def test_an_empty_gpu_is_worth_what_the_definition_says() -> None:
 def test_a_3g_goes_to_the_half_that_a_4g_cannot_use() -> None:
     choice = choose([bin("a")], ["3g"])
 
-    assert choice is not None
+    assert isinstance(choice, Choice)
     assert choice.placed[0].placement == Placement(4, 4)
 
 
 def test_a_1g_joins_the_gpu_that_is_already_in_use() -> None:
     choice = choose([bin("empty"), bin("used", ("1g", 6))], ["1g"])
 
-    assert choice is not None
+    assert isinstance(choice, Choice)
     assert choice.placed[0].uuid == "used"
 
 
@@ -64,7 +64,7 @@ def test_first_fit_takes_the_first_gpu_and_the_first_start() -> None:
 
     choice = choose(bins, ["2g"])
 
-    assert choice is not None
+    assert isinstance(choice, Choice)
     assert (choice.placed[0].uuid, choice.placed[0].placement.start) == ("a", 2)
 
 
@@ -72,13 +72,13 @@ def test_equal_costs_go_to_the_fuller_gpu_then_to_the_lowest_index() -> None:
     full_half = (("4g", 0),)
     choice = choose([bin("a", *full_half), bin("b", *full_half), bin("c", *full_half)], ["3g"])
 
-    assert choice is not None
+    assert isinstance(choice, Choice)
     assert choice.placed[0].uuid == "a"
 
 
 def test_a_media_extension_is_given_once_per_gpu() -> None:
-    assert choose([bin("a", ("1g+me", 0))], ["1g+me"]) is None
-    assert choose([bin("a", ("1g+me", 0)), bin("b")], ["1g+me"]) is not None
+    assert choose([bin("a", ("1g+me", 0))], ["1g+me"]) == INFEASIBLE
+    assert choose([bin("a", ("1g+me", 0)), bin("b")], ["1g+me"]) != INFEASIBLE
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -93,9 +93,9 @@ def test_a_single_choice_is_the_cheapest_legal_placement_in_every_state(
         choice = choose([alone], ["x"])
         legal = list(geometry.legal(occupancy, profile))
         if not legal:
-            assert choice is None
+            assert choice == INFEASIBLE
             continue
-        assert choice is not None
+        assert isinstance(choice, Choice)
         value = unusable_slices if policy is PolicyName.DEFAULT else lambda *_: 0
         before = value(geometry, occupancy)
         costs = [
@@ -103,3 +103,22 @@ def test_a_single_choice_is_the_cheapest_legal_placement_in_every_state(
         ]
         assert choice.cost == min(costs)
         assert choice.placed[0].placement in legal
+
+
+def test_a_request_that_is_hard_to_refute_is_refuted_at_once() -> None:
+    empty = [bin(str(index)) for index in range(8)]
+    search = _Search(empty, ())
+
+    # Nine of a kind of which each GPU takes one, behind four that are easily placed anywhere.
+    assert choose(empty, ["2g"] * 4 + ["1g+me"] * 9) == INFEASIBLE
+    assert not search.given_up
+
+
+def test_a_search_that_takes_too_long_says_that_it_does_not_know() -> None:
+    halves = [bin(str(index), ("1g", 5), ("1g", 2 * (index % 2))) for index in range(8)]
+    wanted = ["2g"] * 7 + ["1g.20"] * 4 + ["3g"] * 3 + ["1g+me"] * 2
+
+    started = _Search(halves, sorted(wanted))
+    started.arrange(tuple(each.occupancy for each in halves), 0)
+
+    assert len(started._dead_ends) <= MOST_STEPS

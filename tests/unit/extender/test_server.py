@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from extender.server import serving
 from extender.service import Service
@@ -113,7 +114,7 @@ async def test_preemption_for_a_pod_that_is_not_ours_is_left_as_proposed(url: st
 async def test_an_inventory_that_is_not_loaded_is_an_error_not_a_refusal(
     url: str, service: Service
 ) -> None:
-    service.state._feeds.clear()
+    service.knowledge.freshness._silent_since.clear()
 
     async with (
         aiohttp.ClientSession() as http,
@@ -127,7 +128,7 @@ async def test_an_inventory_that_is_not_loaded_is_an_error_not_a_refusal(
     async with aiohttp.ClientSession() as http, http.get(ready) as answer:
         assert answer.status == 503
     for feed in Feed:
-        service.state.feed_synced(feed)
+        service.knowledge.feed_synced(feed)
     async with aiohttp.ClientSession() as http, http.get(ready) as answer:
         assert answer.status == 200
 
@@ -154,13 +155,13 @@ GOOD = as_json(by_name(raw_pod("1-10C"), "node-1"))
 async def test_a_malformed_body_is_a_400_that_names_the_field(
     url: str, service: Service, verb: str, body: bytes
 ) -> None:
-    before = (service.state.ledger, dict(service.state.requests))
+    before = (service.knowledge.ledger, dict(service.knowledge.requests))
 
     status, text = await post(url, verb, body)
 
     assert status == 400
     assert re.match(r"not an? [A-Z]\w+: ", text), text
-    assert (service.state.ledger, dict(service.state.requests)) == before
+    assert (service.knowledge.ledger, dict(service.knowledge.requests)) == before
 
 
 @pytest.mark.parametrize("verb", ["filter", "prioritize"])
@@ -190,6 +191,40 @@ async def test_a_pod_without_metadata_is_refused_not_an_error(url: str) -> None:
     assert status == 200
     assert answer["NodeNames"] == []
     assert list(answer["FailedAndUnresolvableNodes"]) == ["node-1"]
+
+
+@pytest.mark.parametrize("verb", ["filter", "prioritize", "preempt", "bind"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "unheard-of"])
+async def test_an_encoded_body_is_refused_not_an_error(url: str, verb: str, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/{verb}", data=b"not what it says it is", headers=headers) as answer,
+    ):
+        assert answer.status == 415
+
+
+@pytest.mark.parametrize("verb", ["filter", "prioritize", "preempt", "bind"])
+async def test_while_not_ready_every_answer_closes_its_connection(
+    url: str, service: Service, verb: str
+) -> None:
+    service.knowledge.freshness.interrupted(Feed.PODS)
+    service.knowledge.clock = lambda: float("inf")
+    binding = {"PodName": "a", "PodNamespace": "b", "PodUID": "c", "Node": "node-1"}
+    body = binding if verb == "bind" else by_name(raw_pod("1-10C"), "node-1")
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/{verb}", data=as_json(body)) as answer,
+    ):
+        assert answer.status == 200
+        assert answer.headers["Connection"] == "close"
+
+
+async def test_every_filter_call_is_logged_whoever_it_is_for(url: str) -> None:
+    with capture_logs() as logs:
+        await post(url, "filter", by_name(raw_pod(name="plain"), "node-1"))
+
+    assert [each["pod"] for each in logs if each["event"] == "filter_answered"] == ["plain"]
 
 
 async def test_a_body_beyond_the_limit_is_refused(service: Service) -> None:
@@ -233,8 +268,8 @@ if RECORDED:  # not a skip: whoever has none misses nothing, the tests here say 
         wanted = "nvidia.com/GRID_A100-1-5C"
         for name in [n for n in names or [] if int(n[-1]) % 2]:  # half of them have our GPUs
             node = gpu_node(name, model="A100-40GB")
-            service.state.gpu_node(node)
-            service.state.lease(name, "1")
+            service.knowledge.gpu_node(node)
+            service.knowledge.lease(name, "1")
 
         async with serving(service) as url:
             status, answer = await post(url, verb, rest[:length])

@@ -49,6 +49,14 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
     assert successor(newer, gpu_node(generation=1, version=49)) is newer
 
 
+def test_a_listed_state_counts_even_if_the_api_servers_count_began_anew() -> None:
+    known = view(gpu_node(generation=9, version=5000))
+
+    restored = successor(known, gpu_node(generation=4, version=100), listed=True)
+
+    assert restored.node.metadata.generation == 4
+
+
 def test_a_node_created_anew_starts_afresh() -> None:
     before = view(gpu_node(plan=[assignment("a", 9, 4)], generation=7, version=5))
 

@@ -13,7 +13,7 @@ from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import WINNER_SCORE, prioritize
 from extender.verbs.verdicts import Code, Refused
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode, VgpuType
+from nodeagent.api.gpunode import Layout, Mode, VgpuType
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
 
 FULL = gpu(instances=(instance(0, 0),))
@@ -52,6 +52,7 @@ def test_every_candidate_is_answered_for_and_nothing_else() -> None:
         pytest.param(view(gpu_node("n", reported=False)), Code.NO_INVENTORY, id="no inventory"),
         pytest.param(node("n", gpu(mig_enabled=False)), Code.MIG_DISABLED, id="MIG off"),
         pytest.param(node("n", gpu(unhealthy="lost")), Code.UNHEALTHY, id="unhealthy"),
+        pytest.param(node("n", gpu(layout=Layout.STATIC)), Code.STATIC_LAYOUT, id="static"),
         pytest.param(view(gpu_node("n", gpus=0)), Code.NO_INVENTORY, id="no GPUs"),
         pytest.param(
             view(gpu_node("n", mode=Mode.CONTAINER)), Code.UNKNOWN_RESOURCE, id="containers only"
@@ -188,3 +189,9 @@ def test_a_victims_instance_counts_as_leaving() -> None:
     running = gpu_node("a", gpus=[FULL], plan=plan)
 
     assert sufficient({"a": view(running)}, Ledger(), request("7-80C"), {"a": ["victim"]}) == ("a",)
+
+
+def test_a_pods_own_place_is_no_obstacle_to_its_preemption() -> None:
+    held = view(gpu_node("a", plan=[assignment("x", 0, 0, pod="pod-1")]))
+
+    assert sufficient({"a": held}, Ledger(), request("7-80C"), {"a": ["cpu-hog"]}) == ("a",)

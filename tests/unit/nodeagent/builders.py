@@ -14,6 +14,9 @@ BY_PROFILE = {vgpu.profile_id: of_vgpu_type(vgpu.name)[0] for vgpu in H100.vgpu_
 ONE, TWO, THREE, SEVEN = 19, 14, 9, 0
 """Profile ids of 1g.10gb, 2g.20gb, 3g.40gb and 7g.80gb."""
 
+SMALL, HALF, WHOLE = BY_PROFILE[ONE], BY_PROFILE[THREE], BY_PROFILE[SEVEN]
+"""The resources of 1g.10gb, 3g.40gb and 7g.80gb."""
+
 
 def hardware(gpus: int = 1, *, node: str = "n1", mode: Mode = Mode.VGPU_VFIO) -> Hardware:
     return Hardware(node, [H100] * gpus, mode)

@@ -16,11 +16,12 @@ from nodeagent.api.gpunode import Assignment, GpuNode, Inventory
 from nodeagent.apiserver.memory import Call, InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, NotFound, PatchType
 from nodeagent.apiserver.reflector import Pace
-from nodeagent.journal import Journal
+from nodeagent.journal_file import FileJournal
 from nodeagent.settings import Settings
+from nodeagent.simulated.admission import Checkpoint
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
-from nodeagent.simulated.kubelet import Checkpoint, SimulatedKubelet
+from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import hardware
 
 NAME = "n1"
@@ -38,7 +39,7 @@ class Station:
         self.driver = SimulatedDriver(self.hardware)
         self.checkpoint = Checkpoint()
         self.journal_path = journal
-        self.journal = Journal(journal)
+        self.journal = FileJournal(journal)
         self.status_writes = 0
         self.lives = 0
 
@@ -52,7 +53,7 @@ class Station:
         """Let an agent and a kubelet, both new, serve the node meanwhile."""
         self.lives += 1
         if self.journal_path:
-            self.journal = Journal(self.journal_path)
+            self.journal = FileJournal(self.journal_path)
         running = Agent(
             NAME,
             api=self.api,
@@ -152,3 +153,13 @@ class Station:
     async def _note(self, call: Call) -> None:
         if call.done and (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "status"):
             self.status_writes += 1
+
+
+def owners(status: Inventory) -> list[str]:
+    """Return what each GPU instance was made for, "" for a foreign one."""
+    return [each.assignment for gpu in status.gpus for each in gpu.instances]
+
+
+def reasons(status: Inventory) -> dict[str, str]:
+    """Return why each assignment has failed."""
+    return {each.id: each.reason for each in status.failed}

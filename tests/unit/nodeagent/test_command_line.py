@@ -25,10 +25,6 @@ def logging_as_before() -> Iterator[None]:
             ["--node", "a", "--simulate", "A30-24GB", "--mode", "harvester"],
             "cannot be simulated",
         ),
-        (
-            ["--node", "a", "--simulate", "A30-24GB", "--kubeconfig", "/nowhere"],
-            "the API server cannot be used",
-        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], reason: str) -> None:
@@ -36,3 +32,27 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], reason: s
 
     assert result.exit_code == 2
     assert reason in result.stderr.splitlines()[-1]
+
+
+def test_an_api_server_that_cannot_be_used_is_no_wrong_usage() -> None:
+    arguments = ["--node", "a", "--simulate", "A30-24GB", "--kubeconfig", "/nowhere"]
+    result = CliRunner().invoke(app, ["run", *arguments])
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "tangram-agent: the API server cannot be used: no kubeconfig at /nowhere\n"
+    )
+
+
+def test_an_unknown_log_level_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["--log-level", "loud", "run", "--node", "a"])
+
+    assert result.exit_code == 2
+    assert "loud is none of debug, info, warning, error" in result.stderr
+
+
+def test_the_agent_tells_its_version() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("tangram-agent ")

@@ -10,8 +10,8 @@ from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES
-from nodeagent.journal import Journal
-from nodeagent.reconcile import Made
+from nodeagent.journal import Made
+from nodeagent.journal_file import FileJournal
 from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import SEVEN, THREE, assignment
 from tests.unit.nodeagent.station import NAME, Station
@@ -37,7 +37,7 @@ class Doom:
             await self.strike(call)
 
 
-class DoomedJournal(Journal):
+class DoomedJournal(FileJournal):
     def __init__(self, path: Path, doom: Doom) -> None:
         super().__init__(path)
         self._doom = doom

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.actuate import JournalError
 from nodeagent.api.geometry import Placement
-from nodeagent.journal import Journal
-from nodeagent.reconcile import Made
+from nodeagent.journal import JournalError, Made
+from nodeagent.journal_file import FileJournal
 
 MADE = (
     Made("a", "GPU-0", 19, Placement(3, 1), "boot"),
@@ -15,15 +14,15 @@ MADE = (
 )
 
 
-async def loaded(path: Path) -> Journal:
-    journal = Journal(path)
+async def loaded(path: Path) -> FileJournal:
+    journal = FileJournal(path)
     await journal.load()
     return journal
 
 
 async def test_what_was_saved_is_found_by_the_next_process(tmp_path: Path) -> None:
     path = tmp_path / "node" / "journal.json"
-    await Journal(path).save(MADE)
+    await FileJournal(path).save(MADE)
 
     again = await loaded(path)
 
@@ -37,7 +36,7 @@ async def test_nothing_saved_is_nothing_made(tmp_path: Path) -> None:
 
 
 async def test_a_journal_without_a_path_is_kept_in_memory() -> None:
-    journal = Journal()
+    journal = FileJournal()
     await journal.load()
     await journal.save(MADE)
 
@@ -46,7 +45,7 @@ async def test_a_journal_without_a_path_is_kept_in_memory() -> None:
 
 async def test_a_file_torn_at_any_byte_proves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
-    await Journal(path).save(MADE)
+    await FileJournal(path).save(MADE)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -79,7 +78,7 @@ async def test_a_file_of_another_making_proves_nothing(tmp_path: Path, text: byt
 
 async def test_a_half_written_successor_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
-    await Journal(path).save(MADE)
+    await FileJournal(path).save(MADE)
     path.with_name("journal.json.new").write_bytes(b"{")
 
     assert (await loaded(path)).made == MADE
@@ -89,7 +88,7 @@ async def test_a_disk_that_refuses_is_an_error_and_nothing_counts_as_saved(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()
-    journal = Journal(tmp_path / "file" / "journal.json")
+    journal = FileJournal(tmp_path / "file" / "journal.json")
 
     with pytest.raises(JournalError):
         await journal.save(MADE)

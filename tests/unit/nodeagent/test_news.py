@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nodeagent.agent.news import Told, news
 from nodeagent.api.gpunode import Failed, Gpu, Instance, Inventory, Realized, Summary
-from nodeagent.publish import Told, news
 
 PLAN = frozenset({"a", "b"})
 

@@ -13,10 +13,8 @@ from nodeagent.apiserver.protocol import NODES, PODS, PatchType, Unavailable
 from nodeagent.kubelet import Device, KubeletError, Offer
 from nodeagent.simulated.kubelet import SimulatedKubelet
 from nodeagent.simulated.pods import decoder
-from tests.unit.nodeagent.builders import BY_PROFILE, ONE
+from tests.unit.nodeagent.builders import ONE, SMALL
 from tests.unit.nodeagent.station import NAME, SOON, Station
-
-SMALL = BY_PROFILE[ONE]
 
 
 class Kubelet:

@@ -1,4 +1,4 @@
-"""Figures an inventory is summed up in."""
+"""What is taken on a GPU, and what is left of a node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nodeagent.api.gpunode import Assignment, Gpu, Summary
 
 
 def occupancy(geometry: Geometry, gpu: Gpu, assignments: Iterable[Assignment] = ()) -> Occupancy:
-    """Return what is taken on *gpu*: by its instances, and by planned ones not yet among them."""
+    """Return what is taken on *gpu*: by its GPU instances, and by planned ones not there yet."""
     taken = {(i.profile_id, i.placement) for i in gpu.instances}
     taken |= {(a.profile_id, a.placement) for a in assignments if a.gpu == gpu.uuid}
     return occupied_by(geometry, taken)

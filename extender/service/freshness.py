@@ -1,0 +1,74 @@
+"""Whether what is known is still current: the feeds we hear, and the agents that show they live.
+
+Judged by our own monotonic clock at receipt. What time an agent's Lease bears is never looked at,
+and while we are deaf ourselves nobody is called silent: neither when the watch is interrupted, nor
+when all agents fall silent at once, for then it is the API server that does not speak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from extender.service.ports import Feed
+from extender.settings import Settings
+
+
+class Freshness:
+    """When each feed and each agent was last heard; ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._silent_since: dict[Feed, float | None] = {}
+
+    def synced(self, feed: Feed) -> None:
+        """Note that *feed* is complete and being watched; after a silence all agents start anew."""
+        if feed is Feed.LEASES and self._silent_since.get(feed) is not None:
+            self._leases = {
+                node: (version, self._clock()) for node, (version, _) in self._leases.items()
+            }
+        self._silent_since[feed] = None
+
+    def interrupted(self, feed: Feed) -> None:
+        """Note that *feed* brings nothing new at present."""
+        if feed in self._silent_since and self._silent_since[feed] is None:
+            self._silent_since[feed] = self._clock()
+
+    def renewed(self, node: str, version: str) -> bool:
+        """Take in an agent's Lease, and tell whether it is a sign of life: only a change is."""
+        known = self._leases.get(node)
+        if known is not None and known[0] == version:
+            return False
+        self._leases[node] = (version, self._clock())
+        return True
+
+    def withdrawn(self, node: str) -> None:
+        """Note that an agent's Lease was deleted."""
+        self._leases.pop(node, None)
+
+    @property
+    def announced(self) -> Iterable[str]:
+        """The nodes whose agents have announced themselves."""
+        return self._leases
+
+    @property
+    def deaf(self) -> bool:
+        """Whether we do not hear the agents ourselves."""
+        return self._silent_since.get(Feed.LEASES, 0.0) is not None
+
+    def stale(self, node: str) -> bool:
+        """Tell whether the agent of *node* has been silent for too long."""
+        lease = self._leases.get(node)
+        return lease is None or self._clock() - lease[1] > self._settings.lease_missed_seconds
+
+    def not_ready(self) -> str:
+        """Return why no decision can be made now, "" if all is well."""
+        if len(self._silent_since) < len(Feed):
+            return "vGPU: the inventory is not loaded yet"
+        silences = [since for since in self._silent_since.values() if since is not None]
+        if silences and self._clock() - min(silences) > self._settings.snapshot_age_seconds:
+            return "vGPU: the inventory is out of date, the API server does not answer"
+        if len(self._leases) > 1 and all(map(self.stale, self._leases)):
+            return "vGPU: no agent is heard any more, the API server may not answer"
+        return ""

@@ -1,0 +1,23 @@
+"""Moments as API objects tell them: RFC 3339, in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def seconds(moment: datetime) -> str:
+    """Write *moment* as Kubernetes writes a Time.
+
+    >>> seconds(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
+    '2026-01-02T03:04:05Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def microseconds(moment: datetime) -> str:
+    """Write *moment* as Kubernetes writes a MicroTime.
+
+    >>> microseconds(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
+    '2026-01-02T03:04:05.000678Z'
+    """
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

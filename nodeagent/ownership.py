@@ -1,0 +1,79 @@
+"""Whose is a GPU instance: ours if the journal has it, of this boot, exactly as it is.
+
+GPU instance ids are reused and tell nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from nodeagent.api.geometry import Placement
+from nodeagent.driver import Host, LiveGpu, LiveInstance
+from nodeagent.journal import Made
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """A GPU instance that exists.
+
+    ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
+    destroyed now, "" if it can.
+    """
+
+    gi_id: int
+    profile_id: int
+    placement: Placement
+    assignment: str = ""
+    held: str = ""
+
+
+def observe(
+    gpu: LiveGpu,
+    made: Iterable[Made],
+    *,
+    boot_id: str,
+    claimed: Collection[str] = (),
+    stuck: Mapping[int, str] | None = None,
+) -> tuple[Observed, ...]:
+    """Tell our GPU instances on *gpu* from foreign ones, and the held ones from the idle.
+
+    *claimed* are the assignments whose device the kubelet has given to a pod that still runs;
+    *stuck* says, by GPU instance id, why the driver has just refused to destroy it.
+    """
+    ours = [each for each in made if each.boot_id == boot_id and each.gpu == gpu.uuid]
+
+    def seen(live: LiveInstance) -> Observed:
+        owner = next((each.assignment for each in ours if _is(live, gpu, each)), "")
+        held = (stuck or {}).get(live.gi_id, "")
+        if live.in_use:
+            held = "in use by a client"
+        elif owner in claimed:
+            held = "claimed by a pod"
+        return Observed(live.gi_id, live.profile_id, live.placement, owner, held)
+
+    return tuple(map(seen, gpu.instances))
+
+
+def remembered(made: Iterable[Made], host: Host) -> tuple[Made, ...]:
+    """Return what of the journal is still true: its GPU instance exists, or may exist unseen.
+
+    A reboot ends every GPU instance. A GPU that is missing or unhealthy may not list all it holds.
+    """
+    gpus = {gpu.uuid: gpu for gpu in host.gpus}
+
+    def true(each: Made) -> bool:
+        gpu = gpus.get(each.gpu)
+        if each.boot_id != host.boot_id:
+            return False
+        if gpu is None or gpu.unhealthy:
+            return True
+        return any(_is(live, gpu, each) for live in gpu.instances)
+
+    return tuple(filter(true, made))
+
+
+def _is(live: LiveInstance, gpu: LiveGpu, made: Made) -> bool:
+    """Tell whether the *live* one on *gpu* is the one that was *made*."""
+    found = (gpu.uuid, live.profile_id, live.placement)
+    return found == (made.gpu, made.profile_id, made.placement)

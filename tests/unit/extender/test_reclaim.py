@@ -1,0 +1,216 @@
+"""Taking back what nobody uses, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from extender.service import Service
+from nodeagent.api import keys
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, NotFound, PatchType
+from tests.builders import assignment, gpu_node
+from tests.fakes.world import QUICK, World, bind_args, filter_args
+from tests.waiting import until
+
+HASTY = msgspec.structs.replace(QUICK, http_timeout_seconds=0.3)
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.add_node("node-1")
+    return made
+
+
+async def scheduled(world: World, extender: Service, pod: dict[str, Any]) -> None:
+    """Come back for a pod as kube-scheduler does, until it is bound."""
+
+    async def attempt() -> bool:
+        names = extender.hooks.filter(filter_args(pod, "node-1", "node-2")).node_names
+        return bool(names) and not (await extender.binder.bind(bind_args(pod, names[-1]))).error
+
+    await until(attempt)
+
+
+async def test_a_pod_is_not_kept_for_ever_by_a_node_that_does_not_realize_its_place(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    await world.add_node("node-2")
+    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.5)
+    async with world.extender(settings) as extender, world.obedient("node-2"):
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        await scheduled(world, extender, pod)
+
+    assert await world.bound("vm") == "node-2"
+
+
+async def test_a_pod_does_not_wait_for_a_silent_agent_to_realize_its_place(world: World) -> None:
+    await world.add_node("node-2")
+    pod = await world.add_pod("vm", "1-10C")
+    settings = msgspec.structs.replace(HASTY, lease_missed_seconds=0.4)
+    async with world.extender(settings) as extender:
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        await until(lambda: extender.knowledge.views["node-1"].stale)
+        extender.knowledge.lease("node-2", "renewed")
+        answer = extender.hooks.filter(filter_args(pod, "node-1", "node-2"))
+
+    assert answer.node_names == ("node-2",)
+
+
+async def test_a_pod_that_can_never_be_bound_does_not_keep_its_place(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    await world.api.patch(
+        PODS,
+        "vm",
+        {"metadata": {"annotations": {"x": "y"}}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )
+
+    async def forbid(call: Call) -> None:
+        if call.subresource == "binding" and not call.done:
+            raise NotFound(404, "no such pod")
+
+    async with world.extender() as extender, world.obedient("node-1"):
+        world.api.disturbance = forbid
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+        world.api.disturbance = None
+
+    assert "could not be bound" in answer.error
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
+async def test_a_gpunode_is_never_deleted_with_an_assignment_in_it(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        if (call.verb, call.kind, call.name) == ("delete", GPU_NODES, "node-1") and not call.done:
+            reached.set()
+            await go_on.wait()
+
+    async with world.extender() as extender:
+        world.api.disturbance = hold
+        await world.api.delete(NODES, "node-1")
+        async with asyncio.timeout(5):
+            await reached.wait()
+        await world.api.create(NODES, {"metadata": {"name": "node-1"}})  # it registers again
+        bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        answer = await bind
+        # The bind came too late for the old object and has to come again for the new one.
+        await until(lambda: "node-1" in extender.knowledge.views)
+
+    assert answer.error
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
+async def test_a_silent_agent_is_noticed_while_a_pod_cannot_be_read(world: World) -> None:
+    ghost = await world.add_pod("ghost", "1-10C")
+    async with world.extender(HASTY) as extender:
+        await extender.binder.bind(bind_args(ghost, "node-1"))
+    await world.delete_pod(ghost)
+
+    async def hang(call: Call) -> None:
+        if (call.verb, call.kind) == ("get", PODS) and not call.done:
+            await asyncio.Event().wait()
+
+    world.api.disturbance = hang
+    settings = msgspec.structs.replace(QUICK, lease_missed_seconds=0.2)
+    async with world.extender(settings) as extender:
+        await until(lambda: extender.knowledge.views["node-1"].stale)
+
+
+async def test_one_unreadable_gpunode_does_not_keep_the_others_from_being_made(
+    world: World,
+) -> None:
+    await world.api.patch(
+        GPU_NODES,
+        "node-1",
+        {"status": {"mode": "of the future"}},
+        patch_type=PatchType.MERGE,
+        subresource="status",
+    )
+    async with world.extender() as extender:
+        await world.api.create(NODES, {"metadata": {"name": "node-2"}})
+        lease = {
+            "metadata": {"name": keys.lease_name("node-2"), "labels": {keys.AGENT_LABEL: "true"}}
+        }
+        await world.api.create(LEASES, lease, namespace=keys.SYSTEM_NAMESPACE)
+        await until(lambda: "node-2" in extender.knowledge.views)
+
+
+async def test_only_so_many_pods_are_read_at_once(world: World) -> None:
+    plan = [assignment(f"a{i}", 19, i % 7, gpu=f"GPU-{i // 7}", pod=f"p{i}") for i in range(200)]
+    started, go_on = 0, asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        nonlocal started
+        if (call.verb, call.kind) == ("get", PODS) and not call.done:
+            started += 1
+            await go_on.wait()
+
+    async with world.extender() as extender:
+        world.api.disturbance = hold
+        extender.knowledge.gpu_node(gpu_node("node-9", gpus=30, plan=plan, version=10**9))
+        checking = asyncio.create_task(extender._reclaimer.suspect([f"p{i}" for i in range(200)]))
+        await until(lambda: started)
+        await asyncio.sleep(0.05)
+        at_once = started
+        go_on.set()
+        await checking
+        world.api.disturbance = None
+
+    assert 1 < at_once <= 32
+
+
+async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) -> None:
+    service.knowledge.arrivals.clear()
+
+    for _ in range(3):
+        service.knowledge.node("cpu-node", cordoned=False)
+
+    assert not service.knowledge.arrivals.is_set()
+
+
+async def test_a_pod_with_places_on_two_nodes_ends_with_one(world: World) -> None:
+    await world.add_node("node-2")
+    pod = await world.add_pod("vm", "1-10C")
+    uid = pod["metadata"]["uid"]
+    async with world.extender(HASTY) as extender:
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        extender.knowledge.assigned.pop(uid)  # as if that write's outcome had not been seen yet
+        extender.knowledge.assigned_since.pop(uid)
+        async with world.obedient("node-2"):
+            answer = await extender.binder.bind(bind_args(pod, "node-2"))
+        assert answer.error == ""
+        await world.plan_holds(0, "node-1")
+        await world.plan_holds(1, "node-2")
+
+
+async def test_nodes_that_are_not_there_leave_no_trace(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender() as extender:
+        for index in range(50):
+            answer = await extender.binder.bind(bind_args(pod, f"nowhere-{index}"))
+            assert answer.error == "vGPU: the node reports no GPU inventory"
+
+        assert extender.binder._plans._turns == {}
+
+
+async def test_a_bind_that_waits_is_answered_when_the_extender_goes(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender() as extender:
+        bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
+        await world.plan_holds(1)
+        extender.stop()
+        answer = await bind
+
+    assert answer.error == "vGPU: the extender is going away, the place stays reserved"
+    assert len((await world.gpu_node("node-1")).spec.assignments) == 1

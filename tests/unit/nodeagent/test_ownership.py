@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from nodeagent.api.geometry import Placement
+from nodeagent.driver import Host, LiveInstance
+from nodeagent.journal import Made
+from nodeagent.ownership import observe, remembered
+from tests.unit.nodeagent.builders import ONE, hardware
+
+
+def host_with(*instances: LiveInstance) -> Host:
+    machine = hardware()
+    for each in instances:
+        machine.gpus[0].create(each.profile_id, each.placement)
+    return machine.host()
+
+
+HOST = host_with(LiveInstance(1, ONE, Placement(3, 1)))
+GPU = HOST.gpus[0]
+MADE = Made("a", GPU.uuid, ONE, Placement(3, 1), HOST.boot_id)
+
+
+def test_an_instance_is_ours_if_the_journal_has_it_of_this_boot() -> None:
+    (seen,) = observe(GPU, [MADE], boot_id=HOST.boot_id)
+
+    assert (seen.assignment, seen.held) == ("a", "")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Made("a", GPU.uuid, ONE, Placement(3, 1), "an earlier boot"),
+        Made("a", GPU.uuid, ONE, Placement(4, 1), HOST.boot_id),
+        Made("a", GPU.uuid, 20, Placement(3, 1), HOST.boot_id),
+        Made("a", "another GPU", ONE, Placement(3, 1), HOST.boot_id),
+    ],
+)
+def test_an_instance_the_journal_does_not_describe_exactly_is_foreign(other: Made) -> None:
+    (seen,) = observe(GPU, [other], boot_id=HOST.boot_id)
+
+    assert seen.assignment == ""
+
+
+def test_a_claimed_instance_is_held_though_nobody_has_opened_it_yet() -> None:
+    (seen,) = observe(GPU, [MADE], boot_id=HOST.boot_id, claimed={"a"})
+
+    assert seen.held
+
+
+def test_the_journal_forgets_what_a_reboot_or_somebody_else_has_removed() -> None:
+    gone = Made("b", GPU.uuid, ONE, Placement(0, 1), HOST.boot_id)
+    before = Made("a", GPU.uuid, ONE, Placement(3, 1), "an earlier boot")
+
+    assert remembered([MADE, gone, before], HOST) == (MADE,)
+
+
+def test_the_journal_keeps_what_a_lost_gpu_may_still_hold() -> None:
+    machine = hardware()
+    machine.gpus[0].lost = True
+    host = machine.host()
+    unseen = Made("a", machine.gpus[0].uuid, ONE, Placement(3, 1), host.boot_id)
+
+    assert remembered([unseen], host) == (unseen,)

@@ -1,0 +1,120 @@
+"""What an agent still knows after a restart, a reboot, or the loss of its journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.agent.passes import REBOOTED
+from nodeagent.api.gpunode import Mode
+from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
+from tests.unit.nodeagent.station import Station, owners, reasons
+
+
+@pytest.mark.parametrize("journal", [True, False])
+async def test_a_restarted_agent_knows_its_own_only_by_its_journal(
+    tmp_path: Path, journal: bool
+) -> None:
+    station = Station(journal=tmp_path / "state" / "journal.json")
+    await station.install()
+    planned = assignment("a", station.gpu)
+    async with station.serving():
+        await station.plan(planned)
+        await station.until_realized("a")
+        await station.bind("a", {SMALL: 1})
+        await station.until_pod("a", "Running")
+    if not journal:
+        (tmp_path / "state" / "journal.json").unlink()
+
+    async with station.serving():
+        status = await station.until(lambda s: s.agent_epoch == "life-2")
+        await station.delete_pod("a")
+        await station.plan()
+        await station.until(lambda s: s.observed_generation == 3)
+        await station.settle()
+
+    assert owners(status) == (["a"] if journal else [""])
+    assert [each.slot for each in status.realized] == [f"{SMALL.partition('/')[2]}-0"]
+    assert len(station.hardware.gpus[0].instances) == (0 if journal else 1)
+
+
+async def test_a_torn_journal_is_reported_and_nothing_is_destroyed(tmp_path: Path) -> None:
+    path = tmp_path / "journal.json"
+    station = Station(journal=path)
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+    path.write_bytes(path.read_bytes()[:-7])
+    await station.plan(assignment("b", station.gpu, start=1))
+
+    async with station.serving():
+        status = await station.until_realized("b")
+
+    assert owners(status) == ["", "b"]
+    assert (status.conditions[0].status, status.conditions[0].reason) == (
+        "False",
+        "JournalUnreadable",
+    )
+    assert path.with_name("journal.json.unreadable").exists()
+
+
+async def test_a_journal_that_cannot_be_written_lets_nothing_be_created(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "occupied" / "journal.json")
+    await station.install()
+    (tmp_path / "occupied").touch()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        status = await station.until(lambda s: "a" in reasons(s))
+
+    assert reasons(status)["a"] == "the journal cannot be written"
+    assert not station.hardware.gpus[0].instances
+
+
+async def test_a_reboot_ends_what_ran_and_what_ran_is_not_made_again(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+        await station.bind("a", {SMALL: 1})
+        await station.until_pod("a", "Running")
+    station.hardware.reboot()
+
+    for _ in range(2):  # nor by the agent after the next
+        async with station.serving():
+            await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
+            status = await station.until_realized("b")
+            await station.until_pod("a", "Failed")
+            assert reasons(status) == {"a": REBOOTED}
+            assert owners(status) == ["b"]
+
+
+async def test_a_reboot_gives_containers_their_instances_again(tmp_path: Path) -> None:
+    station = Station(hardware(1, mode=Mode.CONTAINER), journal=tmp_path / "journal.json")
+    await station.install()
+    planned = assignment("a", station.gpu, resource="nvidia.com/mig-1g.10gb")
+    async with station.serving():
+        await station.plan(planned)
+        before = await station.until_realized("a")
+    station.hardware.reboot()
+
+    async with station.serving():
+        status = await station.until(lambda s: s.boot_id != before.boot_id)
+
+    assert owners(status) == ["a"]
+    assert status.realized == before.realized
+
+
+async def test_instances_a_gpu_reset_took_away_are_made_again(station: Station) -> None:
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+        station.hardware.gpus[0].instances.clear()
+        await station.plan(
+            assignment("a", station.gpu), assignment("b", station.gpu, profile=THREE, start=4)
+        )
+        status = await station.until_realized("a", "b")
+
+    assert owners(status) == ["a", "b"]
