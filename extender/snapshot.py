@@ -7,7 +7,6 @@ agent has not yet answered for it ("releasing").
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
@@ -17,8 +16,8 @@ from extender.packing.choose import Bin
 from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api import resources
-from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, Mode, VgpuType
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout
 from nodeagent.api.occupancy import occupied_by
 
 
@@ -116,7 +115,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     def _serves(self, gpu: Gpu) -> Mapping[str, int]:
         status = self.node.status
         types = status.vgpu_types.get(gpu.vgpu_types, ())
-        return _served(status.mode, status.geometries[gpu.geometry], types)
+        return resources.served(status.mode, status.geometries[gpu.geometry], types)
 
     @cached_property
     def fullness(self) -> int:
@@ -168,11 +167,11 @@ def taken_by(assignment: Assignment) -> Taken:
 def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeView:
     """Return *view* after another state of its GpuNode; itself, if that is older and not *listed*.
 
-    A write's reply and the watch event of an earlier write overtake each other; the API server's
-    resource versions tell which state is the newer one (comparable integers by its contract).
+    A write's reply and the watch event of an earlier write overtake each other; the versions tell
+    which state is the newer one.
     """
     older = view.node
-    if _version(newer) < _version(older) and not listed:
+    if newer.version < older.version and not listed:
         return view
     if newer.metadata.uid != older.metadata.uid:
         return msgspec.structs.replace(view, node=newer, releasing=())
@@ -186,14 +185,3 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
     return msgspec.structs.replace(
         view, node=newer, releasing=tuple(r for r in releasing if r.generation > seen)
     )
-
-
-def _version(node: GpuNode) -> int:
-    version = node.metadata.resource_version
-    return int(version) if version.isdecimal() else 0
-
-
-@functools.lru_cache(maxsize=1024)
-def _served(mode: Mode, geometry: Geometry, types: tuple[VgpuType, ...]) -> Mapping[str, int]:
-    """Return what a GPU serves; the thousands of GPUs that report the same share one table."""
-    return resources.served(mode, geometry, types)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from importlib.metadata import version
 
-import structlog
 import typer
 
 from extender.cli.demo import demo
 from extender.cli.serve import serve
+from nodeagent.logs import LEVELS, log_to_stderr
 
 app = typer.Typer(
     name="tangram",
@@ -35,7 +33,7 @@ def configure(
     log_level: str = typer.Option(
         "",
         "--log-level",
-        help="Least severe log event shown: debug, info, warning, error."
+        help=f"Least severe log event shown: {', '.join(LEVELS)}."
         " [default: info; warning for demo]",
         show_default=False,
     ),
@@ -44,21 +42,12 @@ def configure(
     ),
 ) -> None:
     """Set up logs for the command that follows."""
-    log_level = log_level or ("warning" if context.invoked_subcommand == "demo" else "info")
-    level = logging.getLevelNamesMapping().get(log_level.upper())
-    if level is None:
-        raise typer.BadParameter(f"{log_level} is none of debug, info, warning, error")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    level = log_level or ("warning" if context.invoked_subcommand == "demo" else "info")
+    if level.lower() not in LEVELS:
+        raise typer.BadParameter(
+            f"{level} is none of {', '.join(LEVELS)}", param_hint="--log-level"
+        )
+    log_to_stderr(level)
 
 
 def main() -> None:

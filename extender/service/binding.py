@@ -34,7 +34,7 @@ from extender.service.ports import (
 )
 from extender.verbs import bind as decide
 from extender.verbs.verdicts import UNREPORTED, Refused
-from nodeagent.api import keys
+from nodeagent.api import keys, rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
@@ -162,7 +162,7 @@ class Binder:
                     request,
                     choice,
                     ids=iter(self._new_id, None),
-                    since=self._utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                    since=rfc3339.microseconds(self._utc_now()),
                 )
                 try:
                     await self._plans.write(view, add=entries)

@@ -19,6 +19,7 @@ from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
 from extender.settings import Settings
+from nodeagent.api import rfc3339
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ class Service:
                 # Cleared before the patch: room that appears meanwhile asks for another one.
                 self.knowledge.room.clear()
                 try:
-                    await self._cluster.wake(self._utc_now().isoformat())
+                    await self._cluster.wake(rfc3339.microseconds(self._utc_now()))
                     self.wakes += 1
                 except ClusterUnavailable as error:
                     log.warning("wake_postponed", error=str(error))
