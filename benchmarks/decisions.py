@@ -27,6 +27,7 @@ from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.ports import Feed
 from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, GpuNode, Metadata, Mode, Plan, PodRef
 from nodeagent.api.occupancy import occupied_by
 from nodeagent.apiserver.memory import InMemoryApi
@@ -59,10 +60,10 @@ def filled(name: str, chance: random.Random, *, version: int) -> GpuNode:
 
 def _assignments(gpu: str, chance: random.Random) -> Iterator[Assignment]:
     geometry = MODEL.geometry
-    taken: list[tuple[int, object]] = []
+    taken: list[tuple[int, Placement]] = []
     for _ in range(chance.randint(0, 5)):
         profile = chance.choice(geometry.profiles)
-        legal = list(geometry.legal(occupied_by(geometry, taken), profile))  # type: ignore[arg-type]
+        legal = list(geometry.legal(occupied_by(geometry, taken), profile))
         if legal:
             placement = chance.choice(legal)
             taken.append((profile.id, placement))

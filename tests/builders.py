@@ -12,6 +12,7 @@ from extender.request import Request
 from extender.snapshot import NodeView
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Geometry, Occupancy
 from nodeagent.api.gpunode import (
     Assignment,
     Failed,
@@ -157,3 +158,17 @@ def raw_pod(
 
 def as_json(value: object) -> bytes:
     return msgspec.json.encode(value)
+
+
+def reachable(geometry: Geometry) -> set[Occupancy]:
+    """Every occupancy a GPU can come to, whatever comes and goes."""
+    seen, frontier = {geometry.empty}, [geometry.empty]
+    while frontier:
+        now = frontier.pop()
+        for profile in geometry.profiles:
+            for placement in geometry.legal(now, profile):
+                then = geometry.occupied(now, profile.id, placement)
+                if then not in seen:
+                    seen.add(then)
+                    frontier.append(then)
+    return seen

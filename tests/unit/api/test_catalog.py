@@ -10,6 +10,7 @@ import pytest
 from nodeagent.api.catalog import MODELS, Model
 from nodeagent.api.catalog_sources import SOURCES, Certainty
 from nodeagent.api.geometry import Geometry, Occupancy, Profile
+from tests.builders import reachable
 
 EIGHT_SLICES = [model for model in MODELS.values() if model.memory_slices == 8]
 
@@ -33,19 +34,6 @@ def instance_sets(
                 then = geometry.occupied(now, profile.id, placement)
                 for rest in instance_sets(geometry, then, placement.end):
                     yield (profile, *rest)
-
-
-def reachable(geometry: Geometry) -> set[Occupancy]:
-    seen, frontier = {geometry.empty}, [geometry.empty]
-    while frontier:
-        now = frontier.pop()
-        for profile in geometry.profiles:
-            for placement in geometry.legal(now, profile):
-                then = geometry.occupied(now, profile.id, placement)
-                if then not in seen:
-                    seen.add(then)
-                    frontier.append(then)
-    return seen
 
 
 def test_these_models_are_known() -> None:

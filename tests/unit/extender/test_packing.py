@@ -11,9 +11,9 @@ from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
-from nodeagent.api.geometry import Geometry, Occupancy, Placement
+from nodeagent.api.geometry import Placement
 from nodeagent.api.occupancy import occupied_by
-from tests.builders import H100
+from tests.builders import H100, reachable
 
 GEOMETRY = H100.geometry
 SERVES = {"7g": 0, "4g": 5, "3g": 9, "2g": 14, "1g.20": 15, "1g": 19, "1g+me": 20}
@@ -22,19 +22,6 @@ SERVES = {"7g": 0, "4g": 5, "3g": 9, "2g": 14, "1g.20": 15, "1g": 19, "1g+me": 2
 def bin(uuid: str, *held: tuple[str, int], policy: PolicyName = PolicyName.DEFAULT) -> Bin:
     taken = [(SERVES[p], Placement(s, GEOMETRY.by_id[SERVES[p]].size)) for p, s in held]
     return Bin(uuid, tables(GEOMETRY, policy), occupied_by(GEOMETRY, taken), SERVES)
-
-
-def reachable(geometry: Geometry) -> set[Occupancy]:
-    found, frontier = {geometry.empty}, [geometry.empty]
-    while frontier:
-        occupancy = frontier.pop()
-        for profile in geometry.profiles:
-            for placement in geometry.legal(occupancy, profile):
-                after = geometry.occupied(occupancy, profile.id, placement)
-                if after not in found:
-                    found.add(after)
-                    frontier.append(after)
-    return found
 
 
 def test_an_empty_gpu_is_worth_what_the_definition_says() -> None:

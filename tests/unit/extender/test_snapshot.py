@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from extender.snapshot import successor
+from extender.snapshot import NodeView, successor
 from nodeagent.api.geometry import Placement
 from tests.builders import assignment, gpu, gpu_node, instance, view
 
 
-def masks(of: object) -> list[int]:
-    return [bin.occupancy.mask for bin in of.bins()]  # type: ignore[attr-defined]
+def masks(of: NodeView) -> list[int]:
+    return [bin.occupancy.mask for bin in of.bins()]
 
 
 def test_what_is_planned_and_what_exists_are_both_taken() -> None:
