@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import json
 import os
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,11 +26,11 @@ from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
+from tests.e2e.process import ROOT, Process
 from tests.waiting import until
 
 MODEL = MODELS["H100-80GB"]
 RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
-ROOT = Path(__file__).parents[2]
 CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
 
 
@@ -62,42 +60,6 @@ def scheduler_config(url: str, *, http_timeout: float, ca: Path, client: KeyPair
             }
         ],
     }
-
-
-class Process:
-    """A process of Tangram's with its log."""
-
-    def __init__(self, log: Path, *arguments: str) -> None:
-        self.log = log
-        self._arguments = arguments
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it, appending to the log."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *self._arguments, stdout=log, stderr=log, cwd=ROOT
-            )
-
-    async def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal it and wait for its end."""
-        if self._process is None:
-            return 0
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        code = await asyncio.wait_for(self._process.wait(), 30)
-        self._process = None
-        return code
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log events of that name."""
-        found = []
-        for line in self.log.read_text().splitlines():
-            if line.startswith("{") and f'"{name}"' in line:
-                event = json.loads(line)
-                if event.get("event") == name:
-                    found.append(event)
-        return found
 
 
 class Stack:
