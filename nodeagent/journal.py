@@ -17,13 +17,17 @@ class JournalError(Exception):
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A GPU instance we made or are about to make, in the node's boot of that id."""
+    """A GPU instance we made or are about to make, in the node's boot of that id.
+
+    ``unanswered`` is whether its creation got no answer, so that it may still come to be.
+    """
 
     assignment: str
     gpu: str
     profile_id: int
     placement: Placement
     boot_id: str
+    unanswered: bool = False
 
 
 class Journal(Protocol):

@@ -58,19 +58,21 @@ def observe(
 def remembered(made: Iterable[Made], host: Host) -> tuple[Made, ...]:
     """Return what of the journal is still true: its GPU instance exists, or may exist unseen.
 
-    A reboot ends every GPU instance. A GPU that is missing or unhealthy may not list all it holds.
+    A reboot ends every GPU instance. A GPU that is missing or unhealthy may not list all it holds,
+    and an unanswered creation may still come to be. What is seen is unanswered no longer.
     """
     gpus = {gpu.uuid: gpu for gpu in host.gpus}
 
-    def true(each: Made) -> bool:
+    def kept(each: Made) -> Made | None:
         gpu = gpus.get(each.gpu)
         if each.boot_id != host.boot_id:
-            return False
-        if gpu is None or gpu.unhealthy:
-            return True
-        return any(_is(live, gpu, each) for live in gpu.instances)
+            return None
+        if gpu is not None and any(_is(live, gpu, each) for live in gpu.instances):
+            return msgspec.structs.replace(each, unanswered=False)
+        unseen = gpu is None or gpu.unhealthy or each.unanswered
+        return each if unseen else None
 
-    return tuple(filter(true, made))
+    return tuple(it for each in made if (it := kept(each)))
 
 
 def _is(live: LiveInstance, gpu: LiveGpu, made: Made) -> bool:

@@ -25,6 +25,17 @@ from nodeagent.apiserver.reflector import (
 log = structlog.get_logger()
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """The GpuNode as the API server has it, None if it has none.
+
+    ``listed`` is whether that was asked for anew: it then holds even if it is older than what was
+    heard before, for the API server may have been restored from a backup.
+    """
+
+    node: GpuNode | None
+    listed: bool = False
+
+
 class Publisher:
     """Reads the plan of *node*, writes its inventory, and keeps its Lease; *timeout* in seconds."""
 
@@ -36,8 +47,8 @@ class Publisher:
         self._timeout = timeout
         self._pace = pace
 
-    async def follow(self) -> AsyncGenerator[GpuNode | None, None]:
-        """Yield the GpuNode as it changes, None while there is none, for ever.
+    async def follow(self) -> AsyncGenerator[Heard, None]:
+        """Yield the GpuNode as it changes, for ever.
 
         One that cannot be read is left out: the agent goes on by the last one it understood.
         """
@@ -47,12 +58,14 @@ class Publisher:
         async with contextlib.aclosing(changes):
             async for change in changes:
                 match change:
-                    case Replaced(objects=()) | Deleted():
-                        yield None
+                    case Replaced(objects=()):
+                        yield Heard(None, listed=True)
+                    case Deleted():
+                        yield Heard(None)
                     case Replaced(objects=(found, *_)) | Upserted(object=found):
                         node = _readable(found.raw)
                         if node is not None:
-                            yield node
+                            yield Heard(node, listed=isinstance(change, Replaced))
                     case Interrupted(error=error):
                         log.warning("plan_unheard", node=self._node, error=str(error))
                     case _:

@@ -7,17 +7,22 @@ journal learns of a GPU instance before it is made, and forgets it only once it 
 
 A look follows every change because drivers have reported successes that were none. Only a look that
 finds a placement empty lets a new one be journalled there, so what is found there later is it.
+
+A creation without an answer may still come to be. The journal says so, across restarts, until its
+GPU instance is seen, its call has ended after all, or the node reboots; until then nothing else is
+created on its GPU.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
+from nodeagent.actuate.calls import Calls
 from nodeagent.actuate.work import Intent, Outcome, Work
 from nodeagent.driver import (
     CREATE,
@@ -47,6 +52,7 @@ class Actuator:
         self._driver = driver
         self._journal = journal
         self._within = within
+        self._calls = Calls(within=within)
 
     async def look(self) -> Host:
         """Return all GPUs as they are now.
@@ -54,8 +60,12 @@ class Actuator:
         Raises:
             DriverError: nothing can be said about any GPU.
         """
-        async with _deadline(self._within, DISCOVER):
-            return await self._driver.discover()
+        await self._settle()
+        return await self._look()
+
+    def abandon(self) -> None:
+        """Wait no longer for late calls; the journal knows what may still come of them."""
+        self._calls.abandon()
 
     async def converge(self, host: Host, intent: Intent) -> Outcome:
         """Bring about *intent*, starting from what :meth:`look` has just returned.
@@ -63,13 +73,13 @@ class Actuator:
         Raises:
             DriverError: as :meth:`look` does; what was done so far is safe, and found next time.
         """
-        work = Work(host, intent, self._journal.made)
+        work = Work(host, intent, self._journal.made, busy=self._calls.busy)
         destructions = work.destructions()
         if destructions:
             await self._on_each_gpu(
                 [self._destroy_all(work, gpu, todo) for gpu, todo in destructions.items()]
             )
-            work.look_again(await self.look())
+            work.look_again(await self._look(), busy=self._calls.busy)
             work.give_up_destroying()
         creations = work.creations()
         intended = work.with_intended(creations)
@@ -80,10 +90,32 @@ class Actuator:
             await self._on_each_gpu(
                 [self._create_all(work, gpu, todo) for gpu, todo in creations.items()]
             )
-            work.look_again(await self.look())
+            if any(each.unanswered for each in work.made):
+                await self._saved(work.made)  # at once: the look may fail, or the process end
+            work.look_again(await self._look(), busy=self._calls.busy)
             work.verify(creations)
             await self._saved(work.made)
         return work.outcome()
+
+    async def _look(self) -> Host:
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._driver.discover()
+        except TimeoutError as error:
+            raise DriverTimeout(DISCOVER) from error
+
+    async def _settle(self) -> None:
+        """Take note of late calls that have ended.
+
+        This comes before a look, for a look begun earlier may not show what they did.
+        """
+        ended, answered = self._calls.ended(), self._calls.answered(CREATE)
+        made = tuple(
+            msgspec.structs.replace(each, unanswered=each.unanswered and each.gpu not in answered)
+            for each in self._journal.made
+        )
+        if await self._saved(made):
+            self._calls.forget(ended)
 
     async def _on_each_gpu(self, jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
         """Work on the GPUs side by side; on each of them one thing happens after the other."""
@@ -95,18 +127,19 @@ class Actuator:
         for step in todo:
             told = log.bind(gpu=gpu, assignment=step.assignment, gi_id=step.gi_id)
             try:
-                async with _deadline(self._within, DESTROY):
-                    await self._driver.destroy(gpu, step.gi_id)
+                await self._calls.make(gpu, DESTROY, self._driver.destroy(gpu, step.gi_id))
             except NoSuchInstance:
                 continue  # somebody else was faster
             except DriverError as error:
                 work.stuck[gpu, step.gi_id] = str(error)
                 told.warning("gpu_instance_not_destroyed", error=str(error))
+                if isinstance(error, DriverTimeout):
+                    return
             else:
                 told.info("gpu_instance_destroyed")
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:
-        for step in todo:
+        for n, step in enumerate(todo):
             told = log.bind(
                 gpu=gpu,
                 assignment=step.assignment,
@@ -115,13 +148,18 @@ class Actuator:
                 size=step.placement.size,
             )
             try:
-                async with _deadline(self._within, CREATE):
-                    gi_id = await self._driver.create(gpu, step.profile_id, step.placement)
+                gi_id = await self._calls.make(
+                    gpu, CREATE, self._driver.create(gpu, step.profile_id, step.placement)
+                )
             except DriverError as error:
                 work.failures[step.assignment] = str(error)
-                if isinstance(error, _CERTAINLY_NOT_MADE):
-                    work.not_ours(step.assignment)
                 told.warning("gpu_instance_not_created", error=str(error))
+                if isinstance(error, _CERTAINLY_NOT_MADE):
+                    work.not_ours(gpu, step)
+                elif isinstance(error, DriverTimeout):
+                    work.unanswered(gpu, step)
+                    work.leave_out(gpu, todo[n + 1 :], str(error))
+                    return
             else:
                 told.info("gpu_instance_created", gi_id=gi_id)
 
@@ -134,12 +172,3 @@ class Actuator:
             log.error("journal_not_written", error=str(error))
             return False
         return True
-
-
-@contextlib.asynccontextmanager
-async def _deadline(seconds: float, call: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise DriverTimeout(call) from error

@@ -27,6 +27,13 @@ _Step = TypeVar("_Step", Destroy, Create)
 
 _NOT_THERE = f"{CREATE}: reported success, but the GPU instance is not there"
 
+# The texts are stable: the extender tells them to the scheduler.
+_BUSY = "a call of the driver has not ended yet; nothing is done here before it has"
+_UNANSWERED = (
+    f"{CREATE}: never answered; nothing is created here before its GPU instance appears,"
+    " or the node reboots"
+)
+
 
 class Intent(msgspec.Struct, frozen=True):
     """What a pass shall bring about.
@@ -46,7 +53,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ``impossible`` follows from what is and what is planned; ``failures`` are creations the driver
     (or the journal) refused, which may succeed later. ``blocked`` counts GPU instances that
-    should go.
+    should go, and GPUs on which nothing can be created before something has become of a call.
     """
 
     host: Host
@@ -58,9 +65,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Work:
-    """How far one pass has come."""
+    """How far one pass has come; on *busy* GPUs nothing may be done."""
 
-    def __init__(self, host: Host, intent: Intent, made: tuple[Made, ...]) -> None:
+    def __init__(
+        self, host: Host, intent: Intent, made: tuple[Made, ...], *, busy: Collection[str] = ()
+    ) -> None:
         self.host = host
         self.made = made
         self.stuck: dict[tuple[str, int], str] = {}
@@ -73,7 +82,8 @@ class Work:
             if each.id not in self._refused:
                 self._desired[each.gpu][each.id] = Wanted(each.profile_id, each.placement)
         self._observed: dict[str, tuple[Observed, ...]] = {}
-        self.look_again(host)
+        self._uncertain: Collection[str] = ()
+        self.look_again(host, busy=busy)
 
     def destructions(self) -> dict[str, list[Destroy]]:
         """Return what to destroy on each GPU."""
@@ -89,21 +99,38 @@ class Work:
 
     def with_intended(self, creations: Mapping[str, Sequence[Create]]) -> tuple[Made, ...]:
         """Return what the journal must hold before these creations."""
-        intended = (
-            Made(step.assignment, gpu, step.profile_id, step.placement, self.host.boot_id)
-            for gpu, todo in creations.items()
-            for step in todo
-        )
+        intended = (self._made(gpu, step) for gpu, todo in creations.items() for step in todo)
         return tuple(dict.fromkeys((*self.made, *intended)))
 
-    def not_ours(self, assignment: str) -> None:
+    def not_ours(self, gpu: str, step: Create) -> None:
         """Forget what was journalled for a creation that certainly made nothing."""
-        self.made = tuple(each for each in self.made if each.assignment != assignment)
+        nothing = self._made(gpu, step)
+        self.made = tuple(each for each in self.made if each != nothing)
 
-    def look_again(self, host: Host) -> None:
-        """Go on from what is on the node now."""
-        self.host = host
+    def unanswered(self, gpu: str, step: Create) -> None:
+        """Remember a creation of which nobody knows whether it will yet make something."""
+        unknown = self._made(gpu, step)
+        self.made = tuple(
+            msgspec.structs.replace(each, unanswered=True) if each == unknown else each
+            for each in self.made
+        )
+
+    def look_again(self, host: Host, *, busy: Collection[str]) -> None:
+        """Go on from what is on the node now.
+
+        A GPU on which a call may still do something is as good as unhealthy.
+        """
+        host = _unhealthy(host, busy, _BUSY)
         self.made = remembered(self.made, host)
+        unanswered = {each.gpu for each in self.made if each.unanswered}
+        self.host = _unhealthy(host, unanswered, _UNANSWERED)
+        self.stuck |= {
+            (gpu.uuid, each.gi_id): _BUSY
+            for gpu in host.gpus
+            if gpu.uuid in busy
+            for each in gpu.instances
+        }
+        self._uncertain = unanswered.union(busy)
         self._observe()
 
     def give_up_destroying(self) -> None:
@@ -115,6 +142,12 @@ class Work:
     def give_up(self, creations: Mapping[str, Sequence[Create]], reason: str) -> None:
         """Report creations that were not even tried."""
         self.failures |= {s.assignment: reason for todo in creations.values() for s in todo}
+
+    def leave_out(self, gpu: str, todo: Sequence[Create], reason: str) -> None:
+        """Report creations that were journalled and then not tried."""
+        self.give_up({gpu: todo}, reason)
+        for step in todo:
+            self.not_ours(gpu, step)
 
     def verify(self, creations: Mapping[str, Sequence[Create]]) -> None:
         """Judge the creations by what exists, not by what the driver said of them."""
@@ -144,8 +177,11 @@ class Work:
             live=self.live(),
             impossible=self._refused | impossible,
             failures=self.failures,
-            blocked=sum(isinstance(step, Blocked | Destroy) for step in left),
+            blocked=sum(isinstance(s, Blocked | Destroy) for s in left) + len(self._uncertain),
         )
+
+    def _made(self, gpu: str, step: Create) -> Made:
+        return Made(step.assignment, gpu, step.profile_id, step.placement, self.host.boot_id)
 
     def _observe(self) -> None:
         self._observed = {
@@ -171,3 +207,16 @@ class Work:
 
     def _desired_on(self, gpu: str) -> Mapping[str, Wanted]:
         return self._desired.get(gpu, {})  # none on a GPU that has only just appeared
+
+
+def _unhealthy(host: Host, gpus: Collection[str], reason: str) -> Host:
+    """Return *host* with those of its *gpus* that were healthy unhealthy for that *reason*."""
+    return msgspec.structs.replace(
+        host,
+        gpus=tuple(
+            msgspec.structs.replace(gpu, unhealthy=gpu.unhealthy or reason)
+            if gpu.uuid in gpus
+            else gpu
+            for gpu in host.gpus
+        ),
+    )

@@ -54,10 +54,19 @@ class Agent:
         self._kubelet = kubelet
         self._journal = journal
         self._publisher = Publisher(api, node, timeout=settings.api_timeout_seconds, pace=pace)
+        self._actuator = Actuator(driver, journal, within=settings.driver_timeout_seconds)
+        self._reporter = Reporter(
+            self._publisher,
+            journal,
+            epoch=epoch,
+            patience=settings.rescan_seconds,
+            clock=clock,
+            utc_now=utc_now,
+        )
         self._passes = Passes(
-            Actuator(driver, journal, within=settings.driver_timeout_seconds),
+            self._actuator,
             Handout(kubelet, within=settings.kubelet_timeout_seconds),
-            Reporter(self._publisher, journal, epoch=epoch, utc_now=utc_now),
+            self._reporter,
             journal,
             settings=settings,
             clock=clock,
@@ -69,22 +78,29 @@ class Agent:
     async def run(self) -> None:
         """Serve the node until cancelled."""
         await self._journal.load()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_lease(), name=f"lease-{self._node}")
-            tasks.create_task(self._follow_plan(), name=f"plan-{self._node}")
-            tasks.create_task(self._kubelet.run(self._due.set), name=f"kubelet-{self._node}")
-            tasks.create_task(self._keep_converging(), name=f"converge-{self._node}")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_lease(), name=f"lease-{self._node}")
+                tasks.create_task(self._follow_plan(), name=f"plan-{self._node}")
+                tasks.create_task(self._kubelet.run(self._due.set), name=f"kubelet-{self._node}")
+                tasks.create_task(self._keep_converging(), name=f"converge-{self._node}")
+        finally:
+            self._actuator.abandon()
 
-    def heard(self, node: GpuNode | None) -> None:
+    def heard(self, node: GpuNode | None, *, listed: bool = False) -> None:
         """Take note of the GpuNode as the API server has it, None if it has none.
 
-        An older state of it never replaces a newer one.
+        An older state of it replaces a newer one only if it was *listed*: after a restore from a
+        backup versions begin anew from there, and what was told since is lost.
         """
         known = self._gpu_node
-        if node is not None and known is not None and node.version < known.version:
+        older = node is not None and known is not None and node.version < known.version
+        if older and not listed:
             return
+        if node is not None and listed:
+            self._reporter.listed(node)
         self._gpu_node = node
-        if _plan_of(node) != _plan_of(known):
+        if listed or _plan_of(node) != _plan_of(known):
             self._due.set()
 
     async def converge(self) -> float:
@@ -117,8 +133,8 @@ class Agent:
     async def _follow_plan(self) -> None:
         plans = self._publisher.follow()
         async with contextlib.aclosing(plans):
-            async for node in plans:
-                self.heard(node)
+            async for heard in plans:
+                self.heard(heard.node, listed=heard.listed)
 
     async def _keep_lease(self) -> None:
         every = self._settings.lease_renew_seconds

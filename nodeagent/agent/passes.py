@@ -109,7 +109,7 @@ class Passes:
 
     def _next_in(self, outcome: Outcome) -> float:
         self._blocked_passes = self._blocked_passes + 1 if outcome.blocked else 0
-        dues = [self._settings.rescan_seconds]
+        dues = [self._settings.rescan_seconds, self._reporter.due_in]
         dues += (max(0.0, retry.at - self._clock()) for retry in self._retries.values())
         if self._blocked_passes:
             dues.append(self._settings.retry_after(self._blocked_passes))

@@ -20,7 +20,10 @@ log = structlog.get_logger()
 
 
 class Reporter:
-    """Tells the API server what the node has; *epoch* names this process."""
+    """Tells the API server what the node has; *epoch* names this process.
+
+    A newer plan is told of after *patience* seconds even if nothing else is news.
+    """
 
     def __init__(
         self,
@@ -28,11 +31,15 @@ class Reporter:
         journal: Journal,
         *,
         epoch: str,
+        patience: float,
+        clock: Callable[[], float],
         utc_now: Callable[[], datetime],
     ) -> None:
         self._publisher = publisher
         self._journal = journal
         self._epoch = epoch
+        self._patience = patience
+        self._clock = clock
         self._utc_now = utc_now
         self._told: Told | None = None
         self._sequence = 0
@@ -41,6 +48,21 @@ class Reporter:
         """Return what readers of *node* were told last, perhaps by an earlier agent."""
         told = self._told_of(node)
         return told.inventory if told else node.status
+
+    def listed(self, node: GpuNode) -> None:
+        """Compare what was told with what the API server has: it may have lost some of it."""
+        told = self._told_of(node)
+        if told:
+            status, known = node.status, told.inventory
+            kept = status.agent_epoch == self._epoch and status.sequence >= known.sequence
+            self._told = told if kept else None
+
+    @property
+    def due_in(self) -> float:
+        """In how many seconds a newer plan is to be told of, at the latest."""
+        if self._told is None or self._told.behind_since is None:
+            return self._patience
+        return max(0.0, self._told.behind_since + self._patience - self._clock())
 
     async def tell(
         self,
@@ -85,8 +107,11 @@ class Reporter:
         """Write *now*, which takes account of the *planned* assignments, if it is news."""
         told = self._told_of(node)
         now = msgspec.structs.replace(now, agent_epoch=self._epoch, sequence=self._sequence + 1)
-        if told and not news(told, now, planned):
-            self._told = msgspec.structs.replace(told, planned=told.planned.union(planned))
+        if told and not news(told, now, planned, overdue=self.due_in <= 0.0):
+            behind = None
+            if node.metadata.generation > told.inventory.observed_generation:
+                behind = self._clock() if told.behind_since is None else told.behind_since
+            self._told = Told(told.uid, told.inventory, told.planned.union(planned), behind)
             return
         await self._publisher.tell(node, now)
         self._sequence = now.sequence

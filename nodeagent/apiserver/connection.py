@@ -1,7 +1,7 @@
 """How an API server is reached: kubernetes_asyncio's credentials, TLS and session, our errors.
 
-kubernetes_asyncio finds and refreshes credentials and makes the aiohttp session. The requests are
-made on that session itself, since its own way parses every object into generated classes and logs
+kubernetes_asyncio finds and refreshes credentials and makes the aiohttp connector. The requests are
+made on a session of our own, since its own way parses every object into generated classes and logs
 bodies. Both libraries' errors end here.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -23,10 +24,53 @@ from nodeagent.apiserver import answers
 from nodeagent.apiserver.protocol import ApiError, Refused, Unavailable
 
 JSON: Final = "application/json"
+WRITES: Final = frozenset({"POST", "PATCH", "DELETE"})
 
 CONNECT_WITHIN_SECONDS: Final = 10.0
 REFRESH_CREDENTIALS_SECONDS: Final = 60.0  # as often as the library rereads an in-cluster token
+READ_BUFFER_BYTES: Final = 2 << 20  # as kubernetes_asyncio's own session has it
 LONGEST_LINE_BYTES: Final = 8 << 20  # etcd's limit is 1.5 MiB; escaped as JSON it may be some more
+
+
+class _Time:
+    """The time one request has from here on, and whether it was sent within it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + seconds
+        self.sent = False
+
+    @property
+    def left_ms(self) -> int:
+        return math.floor((self._ends - self._loop.time()) * 1000)
+
+    async def goes_with(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Give the time to the request (aiohttp's form of a middleware)."""
+        assert isinstance(request, _Request)
+        request.time = self
+        return await send(request)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that, when it is sent, tells the server how much time is left for a write.
+
+    Before that it has waited for its connection: what the server commits within the time told is
+    committed within the time that the caller gave.
+    """
+
+    time: _Time | None = None
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Send it, as soon as there is a connection."""
+        if self.time:
+            if self.time.left_ms < 1:
+                raise TimeoutError
+            if self.method in WRITES:
+                self.url = self.url.update_query(timeout=f"{self.time.left_ms}ms")
+            self.time.sent = True
+        return await super().send(conn)
 
 
 class Connection:
@@ -36,6 +80,8 @@ class Connection:
         self._kubeconfig = kubeconfig
         self._connections = connections
         self._client: Any = None
+        self._session: aiohttp.ClientSession
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Load the credentials.
@@ -48,9 +94,19 @@ class Connection:
         with _credentials_kept_secret(Refused):
             await self._load(configuration)
             self._client = client.ApiClient(configuration)
+        self._session = aiohttp.ClientSession(
+            connector=self._client.rest_client.pool_manager.connector,
+            connector_owner=False,
+            trust_env=True,  # for a proxy
+            read_bufsize=READ_BUFFER_BYTES,
+            request_class=_Request,
+        )
 
     async def close(self) -> None:
         """Close every socket."""
+        if self._refreshing:
+            self._refreshing.cancel()
+        await self._session.close()
         await self._client.close()
 
     async def ask(
@@ -63,10 +119,16 @@ class Connection:
         media_type: str = JSON,
         timeout: float,
     ) -> bytes:
-        """Return the whole answer to one request."""
-        patience = aiohttp.ClientTimeout(total=timeout)
-        async with self._answer(method, path, query, body, media_type, patience) as response:
-            return await response.read()
+        """Return the whole answer to one request, all within *timeout* seconds.
+
+        That includes the waiting for credentials and for a connection; a server asked to write is
+        told what is left of it then.
+        """
+        time = _Time(timeout)
+        request = self._answer(method, path, query, body, media_type, aiohttp.ClientTimeout(), time)
+        with _translated(time):
+            async with asyncio.timeout(timeout), request as response:
+                return await response.read()
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -98,11 +160,11 @@ class Connection:
         body: bytes | None,
         media_type: str,
         patience: aiohttp.ClientTimeout,
+        time: _Time | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         rest = self._client.rest_client
-        session: aiohttp.ClientSession = rest.pool_manager
-        with _translated():
-            async with session.request(
+        with _translated(time):
+            async with self._session.request(
                 method,
                 self._client.configuration.host + path,
                 params=query,
@@ -113,6 +175,7 @@ class Connection:
                 proxy=rest.proxy,
                 proxy_headers=rest.proxy_headers,
                 server_hostname=rest.server_hostname,
+                middlewares=(time.goes_with,) if time else (),
             ) as response:
                 if not 200 <= response.status < 300:
                     retry_after = response.headers.get("Retry-After", "")
@@ -149,11 +212,17 @@ class Connection:
         now = asyncio.get_running_loop().time
         due = now() + REFRESH_CREDENTIALS_SECONDS
 
+        async def refreshed(configuration: Any) -> None:
+            async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
+                await loader.load_and_set(configuration)
+
         async def refresh(configuration: Any) -> None:
             nonlocal due
             if now() >= due:
                 due = now() + REFRESH_CREDENTIALS_SECONDS
-                await loader.load_and_set(configuration)
+                self._refreshing = asyncio.create_task(refreshed(configuration), name="credentials")
+                # The next request needs them too, when this one's time is over.
+                await asyncio.shield(self._refreshing)
 
         configuration.refresh_api_key_hook = refresh
 
@@ -182,12 +251,14 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(time: _Time | None = None) -> Iterator[None]:
     """Turn what a failing connection raises into this package's error, keeping the cause."""
     try:
         yield
     except TimeoutError as error:
-        raise Unavailable(0, "no answer in time") from error
+        unsent = time is not None and not time.sent
+        said = "no time was left to send it: nothing was sent" if unsent else "no answer in time"
+        raise Unavailable(0, said) from error
     except (aiohttp.ClientError, OSError) as error:
         raise Unavailable(0, answers.brief(f"{type(error).__name__}: {error}")) from error
 

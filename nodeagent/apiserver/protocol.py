@@ -120,7 +120,8 @@ Body = Mapping[str, Any]
 class ApiServer(Protocol):
     """The verbs Tangram uses. Each may raise :class:`ApiError`; *timeout* is in seconds.
 
-    A timeout is sent to the server where the verb has one and bounds the wait for its answer.
+    A timeout bounds all of a call from its start. A server asked to write is told how much of it is
+    left, so what it commits, it commits within that.
     """
 
     async def get(

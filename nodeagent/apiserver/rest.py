@@ -158,10 +158,9 @@ class RestApi:
     async def _write(
         self, method: str, path: str, body: Any, timeout: float, media_type: str = JSON
     ) -> bytes:
-        query = {"timeout": f"{max(1, round(timeout * 1000))}ms"}
         encoded = msgspec.json.encode(body)
         return await self._connection.ask(
-            method, path, query, body=encoded, media_type=media_type, timeout=timeout
+            method, path, body=encoded, media_type=media_type, timeout=timeout
         )
 
 

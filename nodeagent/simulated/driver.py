@@ -25,8 +25,19 @@ class Pretended(Exception):
     """Raised before a call takes effect: it then does nothing and reports success."""
 
 
+class Delayed(Exception):
+    """Raised before a call takes effect: it does so after *until*, whether or not anyone waits.
+
+    As a call that blocks in a thread, or in the GPU, it survives whoever made it.
+    """
+
+    def __init__(self, until: asyncio.Event) -> None:
+        super().__init__()
+        self.until = until
+
+
 Disturbance = Callable[[Call], Awaitable[None]]
-"""What a test does to calls: raise a DriverError, raise :class:`Pretended`, wait, or interfere."""
+"""What a test does to calls: raise a DriverError or one of the above, wait, or interfere."""
 
 
 class SimulatedDriver:
@@ -45,6 +56,7 @@ class SimulatedDriver:
         self._create_seconds = create_seconds
         self._destroy_seconds = destroy_seconds
         self._sleep = sleep
+        self._delayed: set[asyncio.Task[int]] = set()
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
@@ -54,26 +66,43 @@ class SimulatedDriver:
     async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
         """Create a GPU instance at exactly *placement* and return its id, if it can be believed."""
         await self._sleep(self._create_seconds)
-        call = Call("create", gpu)
-        try:
-            await self._disturbed(call)
-        except Pretended:
-            return 0
-        gi_id = self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
-        await self._disturbed(msgspec.structs.replace(call, gi_id=gi_id, done=True))
-        return gi_id
+
+        def effect() -> int:
+            return self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
+
+        return await self._made(Call("create", gpu), effect)
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
         """Destroy a GPU instance that nobody uses."""
         await self._sleep(self._destroy_seconds)
-        call = Call("destroy", gpu, gi_id)
+
+        def effect() -> int:
+            self._hardware.gpu(gpu, DESTROY).destroy(gi_id)
+            return gi_id
+
+        await self._made(Call("destroy", gpu, gi_id), effect)
+
+    async def _made(self, call: Call, effect: Callable[[], int]) -> int:
+        """Make a call that changes a GPU, and return the id of the GPU instance."""
         try:
             await self._disturbed(call)
         except Pretended:
-            return
-        self._hardware.gpu(gpu, DESTROY).destroy(gi_id)
-        await self._disturbed(msgspec.structs.replace(call, done=True))
+            return 0
+        except Delayed as delayed:
+            task = asyncio.create_task(_after(delayed.until, effect), name=f"delayed-{call.verb}")
+            self._delayed.add(task)
+            task.add_done_callback(self._delayed.discard)
+            gi_id = await asyncio.shield(task)
+        else:
+            gi_id = effect()
+        await self._disturbed(msgspec.structs.replace(call, gi_id=gi_id, done=True))
+        return gi_id
 
     async def _disturbed(self, call: Call) -> None:
         if self.disturbance:
             await self.disturbance(call)
+
+
+async def _after(event: asyncio.Event, effect: Callable[[], int]) -> int:
+    await event.wait()
+    return effect()

@@ -18,7 +18,7 @@ def logging_as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--node", "a"], "real GPUs come with NVML support"),
+        (["--node", "a"], "real GPUs can only be listed yet"),
         (["--node", "a", "--simulate", "H1000"], "no such GPU model: H1000; known are A100-40GB"),
         (["--node", "a", "--node", "a", "--simulate", "A30-24GB"], "a node is named twice"),
         (

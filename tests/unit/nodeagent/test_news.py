@@ -44,6 +44,16 @@ def test_a_newer_plan_is_no_news_while_a_removal_is_still_to_be_told() -> None:
     assert not news(TOLD, later, {"b"})
 
 
+def test_a_newer_plan_is_news_once_it_is_overdue() -> None:
+    """Something came and went while b queues, or while the instance of a is held."""
+    later = inventory("a", realized=["a"], observed_generation=3)
+
+    for planned in (PLAN, {"b"}):
+        assert not news(TOLD, later, planned)
+        assert news(TOLD, later, planned, overdue=True)
+    assert not news(TOLD, TOLD.inventory, PLAN, overdue=True)
+
+
 def test_an_instance_that_is_not_realized_yet_is_no_news() -> None:
     assert not news(TOLD, inventory("a", "b", realized=["a"]), PLAN)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
@@ -53,6 +54,14 @@ def test_the_journal_forgets_what_a_reboot_or_somebody_else_has_removed() -> Non
     before = Made("a", GPU.uuid, ONE, Placement(3, 1), "an earlier boot")
 
     assert remembered([MADE, gone, before], HOST) == (MADE,)
+
+
+def test_the_journal_keeps_what_was_never_answered_until_it_is_seen_or_the_node_reboots() -> None:
+    unseen = Made("b", GPU.uuid, ONE, Placement(0, 1), HOST.boot_id, unanswered=True)
+    seen = msgspec.structs.replace(MADE, unanswered=True)
+    before = msgspec.structs.replace(unseen, boot_id="an earlier boot")
+
+    assert remembered([seen, unseen, before], HOST) == (MADE, unseen)
 
 
 def test_the_journal_keeps_what_a_lost_gpu_may_still_hold() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
 from nodeagent.apiserver.protocol import GPU_NODES, Unavailable
-from nodeagent.journal_file import FileJournal
-from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import ONE, SEVEN, SMALL, THREE, assignment, hardware
 from tests.unit.nodeagent.station import NAME, Station, owners, reasons
 
@@ -114,26 +111,6 @@ async def test_without_a_gpunode_nothing_is_destroyed(station: Station) -> None:
         await station.until_realized("a")
         await station.api.delete(GPU_NODES, NAME)
         await station.settle()
-
-    assert len(station.hardware.gpus[0].instances) == 1
-
-
-async def test_an_older_plan_never_replaces_a_newer_one(station: Station) -> None:
-    old = await station.gpu_node()
-    await station.plan(assignment("a", station.gpu))
-    new = await station.gpu_node()
-
-    agent = Agent(
-        NAME,
-        api=station.api,
-        driver=station.driver,
-        kubelet=SimulatedKubelet(station.api, station.hardware),
-        journal=FileJournal(),
-        epoch="life",
-    )
-    agent.heard(new)
-    agent.heard(old)
-    await agent.converge()
 
     assert len(station.hardware.gpus[0].instances) == 1
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from nodeagent.agent import Agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, Unavailable
+from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import HALF, ONE, SEVEN, SMALL, THREE, WHOLE, assignment
 from tests.unit.nodeagent.station import NAME, Station, owners
 
@@ -99,6 +101,45 @@ async def test_pods_that_queue_for_a_resource_cost_no_more(station: Station) -> 
         await station.settle()
 
     assert station.status_writes == before + 3
+
+
+async def test_what_came_and_went_behind_a_queue_is_told_after_a_bounded_delay(
+    station: Station,
+) -> None:
+    """The extender holds its slices until it is told of a plan without it."""
+    now = 0.0
+    agent = Agent(
+        NAME,
+        api=station.api,
+        driver=station.driver,
+        kubelet=SimulatedKubelet(station.api, station.hardware),
+        journal=station.journal,
+        epoch="life",
+        clock=lambda: now,
+    )
+    queue = [assignment(f"{n}", station.gpu, start=n, since=f"{n}") for n in range(2)]
+    await station.plan(*queue)
+    agent.heard(await station.gpu_node())
+    await agent.converge()
+    before = station.status_writes
+
+    await station.plan(*queue, assignment("x", station.gpu, start=5, since="5"))
+    await station.plan(*queue)
+    agent.heard(await station.gpu_node())
+    assert await agent.converge() == 30.0
+    now = 20.0
+    assert await agent.converge() == 10.0
+    assert station.status_writes == before
+
+    now = 30.0
+    await agent.converge()
+    status = await station.status()
+    assert status.observed_generation == (await station.gpu_node()).metadata.generation
+    assert [each.id for each in status.realized] == ["0"]
+
+    now = 90.0
+    await agent.converge()
+    assert station.status_writes == before + 1
 
 
 @pytest.mark.parametrize("done", [False, True])
