@@ -7,21 +7,28 @@ import contextlib
 import signal
 import uuid
 from collections.abc import Sequence
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import structlog
 import typer
 import uvloop
 
+from nodeagent import discover
 from nodeagent.agent import Agent
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import Refused
 from nodeagent.apiserver.rest import RestApi
+from nodeagent.driver import DriverError, Host, LibraryNotFound
 from nodeagent.journal_file import FileJournal
 from nodeagent.logs import LEVELS, log_to_stderr
+from nodeagent.nvml import Location, NvmlDriver
+from nodeagent.nvml.table import table
+from nodeagent.ownership import observe
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
@@ -30,6 +37,7 @@ log = structlog.get_logger()
 
 WRONG_USAGE = 2
 API_SERVER_UNUSABLE = 1
+NO_DRIVER = 1
 """Exit statuses."""
 
 app = typer.Typer(
@@ -94,7 +102,7 @@ def run(
     devices, runs the pods bound to them, and ends these when they are deleted.
     """
     if not simulate:
-        _end(WRONG_USAGE, "real GPUs come with NVML support; until then use --simulate MODEL")
+        _end(WRONG_USAGE, "real GPUs can only be listed yet (inventory): use --simulate MODEL")
     if simulate not in MODELS:
         _end(WRONG_USAGE, f"no such GPU model: {simulate}; known are {', '.join(MODELS)}")
     if mode is Mode.HARVESTER:
@@ -110,9 +118,50 @@ def run(
         _end(API_SERVER_UNUSABLE, f"the API server cannot be used: {error}")
 
 
+class Output(StrEnum):
+    """How an inventory is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.command()
+def inventory(
+    output: Annotated[
+        Output, typer.Option(help="For people, or as the status of a GpuNode.")
+    ] = Output.TABLE,
+    library: Annotated[
+        Path | None, typer.Option(help="The driver's libnvidia-ml.so.1; otherwise searched for.")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Root of a driver container, such as /run/nvidia/driver, to search in."),
+    ] = None,
+) -> None:
+    """Print what this node has: GPUs, GPU instances, profiles, vGPU types. Changes nothing."""
+    try:
+        host = asyncio.run(_looked_at(Location(library, root)))
+    except LibraryNotFound as error:
+        reason = f"{error.meaning} ({error.detail}); give --library or --root"
+        _end(NO_DRIVER, f"no NVIDIA driver: {reason}")
+    except DriverError as error:
+        _end(NO_DRIVER, f"the NVIDIA driver cannot be asked: {error}")
+    if output is Output.TABLE:
+        typer.echo(table(host))
+    else:
+        observed = {gpu.uuid: observe(gpu, (), boot_id=host.boot_id) for gpu in host.gpus}
+        status = msgspec.json.encode(discover.inventory(host, observed, ()))
+        typer.echo(msgspec.json.format(status))
+
+
 def main() -> None:
     """Run the command line."""
     app(prog_name="tangram-agent")
+
+
+async def _looked_at(location: Location) -> Host:
+    async with NvmlDriver(location, Mode.CONTAINER) as driver:
+        return await driver.discover()
 
 
 async def _serve(

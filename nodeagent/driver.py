@@ -1,22 +1,30 @@
 """What the agent asks of a GPU driver, and how a driver says no.
 
-Every driver implements :class:`Driver` and passes the same exam; today there is the simulated one.
+Every driver implements :class:`Driver` and passes the same exam: the simulated one, and NVML.
 Errors carry the call and NVML's code, so a report reads the same whichever driver raised it::
 
-    DriverError
+    DriverError                anything else: its own code, 999 where there is none
     ├── InvalidPlacement       no such profile or start (NVML_ERROR_INVALID_ARGUMENT, 2)
-    ├── MigDisabled            MIG mode is off (NVML_ERROR_NOT_SUPPORTED, 3)
+    ├── NotSupported           this GPU or driver cannot do that (NVML_ERROR_NOT_SUPPORTED, 3)
+    │   └── MigDisabled        MIG mode is off (3)
+    ├── NoPermission           this process may not do that (NVML_ERROR_NO_PERMISSION, 4)
     ├── NoSuchInstance         the GPU instance is gone (NVML_ERROR_NOT_FOUND, 6)
+    ├── DriverNotLoaded        the kernel driver is not there (…_DRIVER_NOT_LOADED, 9)
     ├── DriverTimeout          no answer in time: what became of the call is unknown (…_TIMEOUT, 10)
+    ├── LibraryNotFound        there is no NVML library to load (…_LIBRARY_NOT_FOUND, 12)
+    ├── FunctionNotFound       the driver is too old for the call (…_FUNCTION_NOT_FOUND, 13)
     ├── GpuLost                fallen off the bus, or unknown (NVML_ERROR_GPU_IS_LOST, 15)
+    ├── ResetRequired          nothing works before a GPU reset (…_RESET_REQUIRED, 16)
+    ├── VersionMismatch        library and kernel driver differ (…_LIB_RM_VERSION_MISMATCH, 18)
     ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
-    └── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
+    ├── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
+    └── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -31,14 +39,22 @@ DISCOVER = "nvmlDeviceGetGpuInstances"
 
 
 class DriverError(Exception):
-    """The driver refused a call, or failed in it."""
+    """The driver refused a call, or failed in it.
 
-    code: ClassVar[int] = 999
-    meaning: ClassVar[str] = "unknown error"
+    *code* and *meaning* are for what has no class of its own, *detail* is added to either.
+    """
 
-    def __init__(self, call: str) -> None:
-        super().__init__(f"{call}: {self.meaning} (NVML error {self.code})")
+    code = 999
+    meaning = "unknown error"
+
+    def __init__(
+        self, call: str, *, code: int | None = None, meaning: str = "", detail: str = ""
+    ) -> None:
         self.call = call
+        self.detail = detail
+        self.code = type(self).code if code is None else code
+        told = f"{call}: {meaning or self.meaning} (NVML error {self.code})"
+        super().__init__(f"{told}: {detail}" if detail else told)
 
 
 class InvalidPlacement(DriverError):
@@ -48,11 +64,25 @@ class InvalidPlacement(DriverError):
     meaning = "no such profile or start"
 
 
-class MigDisabled(DriverError):
+class NotSupported(DriverError):
+    """This GPU, or its driver, cannot do that."""
+
+    code = 3
+    meaning = "not supported"
+
+
+class MigDisabled(NotSupported):
     """MIG mode is not enabled on the GPU."""
 
     code = 3
     meaning = "MIG mode is off"
+
+
+class NoPermission(DriverError):
+    """This process may not do that."""
+
+    code = 4
+    meaning = "no permission"
 
 
 class NoSuchInstance(DriverError):
@@ -62,6 +92,13 @@ class NoSuchInstance(DriverError):
     meaning = "no such GPU instance"
 
 
+class DriverNotLoaded(DriverError):
+    """The kernel driver is not there, or not talking to any GPU."""
+
+    code = 9
+    meaning = "the NVIDIA driver is not loaded"
+
+
 class DriverTimeout(DriverError):
     """The driver did not answer in time; what became of the call is unknown."""
 
@@ -69,11 +106,39 @@ class DriverTimeout(DriverError):
     meaning = "no answer in time"
 
 
+class LibraryNotFound(DriverError):
+    """There is no NVML library to load."""
+
+    code = 12
+    meaning = "libnvidia-ml.so.1 cannot be loaded"
+
+
+class FunctionNotFound(DriverError):
+    """The installed driver is too old to know the call."""
+
+    code = 13
+    meaning = "the installed driver does not know the call"
+
+
 class GpuLost(DriverError):
     """The GPU has fallen off the bus, or was never there."""
 
     code = 15
     meaning = "GPU is lost"
+
+
+class ResetRequired(DriverError):
+    """The GPU must be reset before anything works on it."""
+
+    code = 16
+    meaning = "the GPU must be reset"
+
+
+class VersionMismatch(DriverError):
+    """The NVML library and the kernel driver are of different versions."""
+
+    code = 18
+    meaning = "library and kernel driver are of different versions"
 
 
 class InstanceInUse(DriverError):
@@ -88,6 +153,13 @@ class PlacementUnavailable(DriverError):
 
     code = 23
     meaning = "insufficient resources at that placement"
+
+
+class DriverBusy(DriverError):
+    """The call was not begun, for an earlier one has not returned."""
+
+    code = 27
+    meaning = "not begun"
 
 
 class LiveInstance(msgspec.Struct, frozen=True):

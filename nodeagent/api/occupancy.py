@@ -34,7 +34,7 @@ def summary(
         geometry = geometries[gpu.geometry]
         now = occupancy(geometry, gpu, planned)
         count += 1
-        total += geometry.memory_slices
+        total += geometry.memory_slices if geometry.profiles else 0  # it may know no MIG
         if gpu.unhealthy or not gpu.mig_enabled:
             continue
         free += (geometry.full_mask & ~now.mask).bit_count()

@@ -1,11 +1,13 @@
 """The exam of every GPU driver: what the agent relies on, whoever implements it.
 
-A driver joins by adding a :class:`Subject` to ``SUBJECTS``.
+A driver joins by adding a :class:`Subject` to ``SUBJECTS``. The NVML driver is examined on the fake
+library, and skipped where there is no gcc to compile that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -26,6 +28,7 @@ from nodeagent.driver import (
 )
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
+from tests.unit.nvml.subject import EXAMINED, NvmlSubject
 
 GPUS = 2
 
@@ -51,6 +54,9 @@ class Subject(Protocol):
     def reboot(self) -> None:
         """Reboot the node."""
 
+    async def aclose(self) -> None:
+        """Let go of it."""
+
 
 class Simulated:
     def __init__(self, model: str) -> None:
@@ -73,16 +79,24 @@ class Simulated:
     def reboot(self) -> None:
         self.hardware.reboot()
 
+    async def aclose(self) -> None:
+        pass
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {
-    f"simulated {name}": lambda name=name: Simulated(name)  # type: ignore[misc]
+
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
+    f"simulated {name}": lambda _, name=name: Simulated(name)  # type: ignore[misc]
     for name in MODELS
+} | {
+    f"NVML {name}": lambda directory, name=name: NvmlSubject(name, GPUS, directory)  # type: ignore[misc]
+    for name in EXAMINED
 }
 
 
 @pytest.fixture(params=SUBJECTS)
-def subject(request: pytest.FixtureRequest) -> Subject:
-    return SUBJECTS[request.param]()
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    subject = SUBJECTS[request.param](tmp_path)
+    yield subject
+    await subject.aclose()
 
 
 async def gpu(subject: Subject, index: int = 0) -> LiveGpu:

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from nodeagent.driver import DriverBusy, DriverTimeout
+from nodeagent.nvml.thread import NvmlThread
+from tests.waiting import until
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What a stuck job waits for."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_every_job_runs_on_the_same_thread_one_after_the_other() -> None:
+    thread = NvmlThread(within=5)
+    running = []
+
+    def job() -> int:
+        running.append(1)
+        assert len(running) == 1
+        running.pop()
+        return threading.get_ident()
+
+    idents = await asyncio.gather(*(thread.run("call", job) for _ in range(20)))
+    thread.stop()
+
+    assert len(set(idents)) == 1
+    assert idents[0] != threading.get_ident()
+
+
+async def test_a_job_that_does_not_return_is_reported_and_nothing_else_is_begun(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=0.05, in_flight=lambda: "nvmlDeviceGetName")
+    begun = []
+
+    with pytest.raises(DriverTimeout, match=r"^look: no answer .*: in nvmlDeviceGetName$"):
+        await thread.run("look", release.wait)
+    assert thread.stuck
+    with pytest.raises(
+        DriverBusy, match=r"^create: not begun .*: nvmlDeviceGetName has not returned$"
+    ):
+        await thread.run("create", lambda: begun.append(1))
+    assert not begun
+
+    release.set()
+    await until(lambda: not thread.stuck)
+    assert await thread.run("look", lambda: "there again") == "there again"
+    thread.stop()
+
+
+async def test_a_caller_that_goes_away_leaves_the_job_to_end_first(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=5)
+    caller = asyncio.create_task(thread.run("look", release.wait))
+    await asyncio.sleep(0.01)
+
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+    assert thread.stuck
+    with pytest.raises(DriverBusy):
+        await thread.run("look", lambda: None)
+    thread.stop()
+
+
+async def test_what_is_waited_for_to_the_end_answers_late_while_others_are_refused(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=0.05)
+    late = asyncio.create_task(thread.run("create", release.wait, to_the_end=True))
+    await until(lambda: thread.stuck)
+
+    with pytest.raises(DriverBusy):
+        await thread.run("look", lambda: None)
+    assert not late.done()
+
+    release.set()
+    assert await late is True
+    thread.stop()
+
+
+async def test_an_error_of_the_job_is_the_callers() -> None:
+    thread = NvmlThread(within=5)
+
+    def fail() -> None:
+        raise TimeoutError("the job's own")
+
+    with pytest.raises(TimeoutError, match="the job's own"):
+        await thread.run("look", fail)
+    thread.stop()
