@@ -185,7 +185,8 @@ async def test_a_profile_or_start_the_gpu_does_not_have_is_refused(subject: Subj
 
 async def test_an_instance_in_use_is_seen_so_and_cannot_be_destroyed(subject: Subject) -> None:
     first = await gpu(subject)
-    profile = first.geometry.profiles[0]
+    backing = {each.profile_id for each in first.vgpu_types}  # what a VM can hold, if any
+    profile = next(p for p in first.geometry.profiles if not backing or p.id in backing)
     gi_id = await subject.driver.create(first.uuid, profile.id, profile.placements[0])
     subject.open(first.uuid, gi_id)
 

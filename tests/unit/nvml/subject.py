@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.driver import Driver
@@ -28,10 +26,8 @@ class NvmlSubject:
     def open(self, gpu: str, gi_id: int) -> None:
         index = self._index(gpu)
         (backing,) = (i for i in self._machine.gpu_instances(index) if i.gi_id == gi_id)
-        types = [t for t in MODELS[self.model].vgpu_types if t.profile_id == backing.profile_id]
-        if not types:
-            pytest.skip("no vGPU type has this profile, and a process is not seen by the fake NVML")
-        self._vgpus[gi_id] = self._machine.start_vgpu(index, gi_id, types[0].name)
+        types = (t for t in MODELS[self.model].vgpu_types if t.profile_id == backing.profile_id)
+        self._vgpus[gi_id] = self._machine.start_vgpu(index, gi_id, next(types).name)
 
     def close(self, gpu: str, gi_id: int) -> None:
         self._machine.stop_vgpu(self._vgpus.pop(gi_id))

@@ -43,7 +43,6 @@ def machine(make: Callable[..., Machine]) -> Machine:
 @pytest.fixture
 def nvml(machine: Machine) -> Iterator[ModuleType]:
     """Return pynvml, initialised on the machine."""
-    pytest.importorskip("pynvml")
     with machine.in_this_process() as pynvml:
         pynvml.nvmlInit()
         yield pynvml

@@ -89,7 +89,6 @@ def test_a_hanging_call_hangs_alone_until_let_go(machine: Machine, nvml: ModuleT
 
 
 def test_the_library_itself_may_refuse(machine: Machine) -> None:
-    pytest.importorskip("pynvml")
     with machine.in_this_process() as nvml:
         machine.always("nvmlInitWithFlags", nvml_code := 18)
         for _ in range(2):

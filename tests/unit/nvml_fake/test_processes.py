@@ -79,7 +79,6 @@ print(refused)
 def start(
     machine: Machine, code: str, *arguments: object, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    pytest.importorskip("pynvml")
     root = str(Path(__file__).parents[3])
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

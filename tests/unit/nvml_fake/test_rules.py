@@ -28,7 +28,6 @@ from tests.unit.nvml_fake.asking import (
 def test_each_model_of_the_catalog_reports_its_geometry(
     make: Callable[..., Machine], name: str
 ) -> None:
-    pytest.importorskip("pynvml")
     model = MODELS[name]
     with make(name).in_this_process() as nvml:
         nvml.nvmlInit()
@@ -198,7 +197,6 @@ def test_a_mig_device_is_named_by_where_it_is_and_leaves_a_hole(nvml: ModuleType
 def test_with_mig_off_only_the_first_form_of_profile_info_answers(
     make: Callable[..., Machine],
 ) -> None:
-    pytest.importorskip("pynvml")
     with make("H100-80GB", mig=False).in_this_process() as nvml:
         nvml.nvmlInit()
         device = nvml.nvmlDeviceGetHandleByIndex(0)
@@ -227,7 +225,6 @@ def test_a_hopper_changes_its_mode_at_once_and_only_when_idle(
 
 
 def test_an_ampere_waits_for_a_reset(make: Callable[..., Machine]) -> None:
-    pytest.importorskip("pynvml")
     machine = make("A100-80GB", mig=False)
     with machine.in_this_process() as nvml:
         nvml.nvmlInit()
@@ -240,7 +237,6 @@ def test_an_ampere_waits_for_a_reset(make: Callable[..., Machine]) -> None:
 
 
 def test_a_gpu_without_mig_supports_none_of_it(make: Callable[..., Machine]) -> None:
-    pytest.importorskip("pynvml")
     with make("H100-80GB", mig=None).in_this_process() as nvml:
         nvml.nvmlInit()
         device = nvml.nvmlDeviceGetHandleByIndex(0)
@@ -336,7 +332,6 @@ def test_events_reach_whoever_registered_before_them(machine: Machine, nvml: Mod
 
 
 def test_a_vgpu_host_says_which_types_it_has_and_which_run(make: Callable[..., Machine]) -> None:
-    pytest.importorskip("pynvml")
     machine = make("A30-24GB", vgpu_host=True)
     with machine.in_this_process() as nvml:
         nvml.nvmlInit()
