@@ -153,7 +153,7 @@ class Stack:
             pods = await self.pods()
             return sum(bool(p["spec"].get("nodeName")) for p in pods.values()) >= at_least
 
-        await until(bound, within=60, every=0.1)
+        await until(bound, within=120, every=0.1)
 
     async def bound(self, name: str) -> bool:
         """Tell whether a pod is bound."""

@@ -27,7 +27,16 @@ def demand(count: int, seed: int, *, prefix: str) -> dict[str, int]:
 
 
 async def judged(running: Stack) -> tuple[list[GpuNode], dict[str, dict[str, Any]]]:
-    """Wait for quiet, and demand that everything is as it must be."""
+    """Wait for quiet, and demand that everything is as it must be.
+
+    A pod whose bind failed comes back after up to 10 seconds: until then nothing is settled.
+    """
+
+    async def settled() -> bool:
+        return not list(missed(await running.gpu_nodes(), await running.pods()))
+
+    await running.quiet()
+    await until(settled, within=60, every=0.5)
     await running.quiet()
     nodes, pods = await running.gpu_nodes(), await running.pods()
     assert list(violations(nodes, pods)) == []
