@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The largest request body. Whole-node requests of 1,000 nodes are about 30 MB (measured)."""
 
     devices_per_pod: int = 16
-    """The most GPU instances one pod may ask for: as many as the largest VMs have vGPUs."""
+    """The most GPU instances one pod may ask for; it bounds the search for their places."""
 
     @property
     def bind_answer_seconds(self) -> float:

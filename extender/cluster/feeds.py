@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from typing import assert_never
 
 import msgspec
 import structlog
@@ -131,3 +132,5 @@ async def _follow(api: ApiServer, knowledge: Knowledge, followed: _Followed) -> 
                 case Interrupted(error=error):
                     log.warning("watch_interrupted", kind=followed.feed.value, error=str(error))
                     knowledge.freshness.interrupted(followed.feed)
+                case unexpected:
+                    assert_never(unexpected)

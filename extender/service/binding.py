@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import assert_never
 
 import structlog
 
@@ -119,6 +120,8 @@ class Binder:
                 await self._post(pod, node, {}, answer_by)
             case Request() as request:
                 await self._bind_ours(request, node, answer_by)
+            case unexpected:
+                assert_never(unexpected)
 
     async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
         pod = request.pod

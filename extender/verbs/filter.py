@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import msgspec
 
@@ -55,4 +56,6 @@ def filter(
                 choice = found
             case Refused() as why:
                 refused[name] = why
+            case unexpected:
+                assert_never(unexpected)
     return Filtered(tuple(passed), refused, choice if len(passed) == 1 else None)
