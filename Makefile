@@ -43,7 +43,7 @@ $(LOCKED): .ci/requirements.lock | $(BIN)/pip
 	@touch $@
 
 $(READY): pyproject.toml $(LOCKED)
-	@$(PIP) install --no-index --no-build-isolation --editable '.[extender,agent,dev]' || \
+	@$(PIP) install --no-index --no-build-isolation --editable '.[extender,agent,bench,dev]' || \
 		$(call stop,pyproject.toml asks for what is not locked: say `make lock`)
 	@touch $@
 

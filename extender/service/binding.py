@@ -201,9 +201,14 @@ class Binder:
             try:
                 await knowledge.change_of(node, within=until - knowledge.clock())
             except TimeoutError:
-                raise BindFailed(
-                    "vGPU: the GPU instance is not ready yet, its place stays reserved"
-                ) from None
+                if not knowledge.reservation_over(uid):
+                    text = "vGPU: the GPU instance is not ready yet, its place stays reserved"
+                    raise BindFailed(text) from None
+                # Here and not in the reclaim alone, which lets a pod be while a bind is under way:
+                # one that is tried again and again would keep its place for ever.
+                await self._give_back(request.pod, node)
+                text = "vGPU: the GPU instance did not become ready, its place was given back"
+                raise BindFailed(text) from None
 
     async def _post(
         self, pod: PodRef, node: str, annotations: dict[str, str], answer_by: float

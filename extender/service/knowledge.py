@@ -187,6 +187,11 @@ class Knowledge:
         ids = [each.id for each in view.assignments_of(uid)]
         return "" if view.stale and not view.realized(ids) else view.name
 
+    def reservation_over(self, uid: str) -> bool:
+        """Tell whether a pod has had its place for longer than it may without being bound."""
+        now = self.clock()
+        return now - self.assigned_since.get(uid, now) > self.settings.reservation_seconds
+
     async def change_of(self, node: str, *, within: float) -> None:
         """Wait until something about *node* changes, or raise TimeoutError (in seconds)."""
         event = self._changes.setdefault(node, asyncio.Event())

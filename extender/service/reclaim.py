@@ -73,14 +73,11 @@ class Reclaimer:
         if known is None:
             recheck = self._knowledge.settings.unseen_pod_recheck_seconds
             return now >= self._read_at.get(pod.uid, float("-inf")) + recheck
-        return known.over or self._unwanted(node, known, now)
+        return known.over or self._unwanted(node, known)
 
-    def _unwanted(self, node: str, pod: PodFacts, now: float) -> bool:
+    def _unwanted(self, node: str, pod: PodFacts) -> bool:
         """Tell whether a living pod is bound elsewhere, or was not bound here in time."""
-        if pod.node:
-            return pod.node != node
-        since = self._knowledge.assigned_since.get(pod.ref.uid, now)
-        return now - since > self._knowledge.settings.reservation_seconds
+        return pod.node != node if pod.node else self._knowledge.reservation_over(pod.ref.uid)
 
     async def _resolve(self, node: str, pod: PodRef) -> None:
         self._read_at[pod.uid] = self._knowledge.clock()
@@ -91,7 +88,7 @@ class Reclaimer:
                     facts is None
                     or facts.ref.uid != pod.uid
                     or facts.over
-                    or self._unwanted(node, facts, self._knowledge.clock())
+                    or self._unwanted(node, facts)
                 )
                 if unneeded and not self._active(pod.uid):
                     await self._plans.withdraw_pod(node, pod.uid)

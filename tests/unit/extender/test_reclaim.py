@@ -49,6 +49,26 @@ async def test_a_pod_is_not_kept_for_ever_by_a_node_that_does_not_realize_its_pl
     assert await world.bound("vm") == "node-2"
 
 
+async def test_a_bind_that_is_always_under_way_does_not_keep_its_place_for_ever(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.3, sweep_interval_seconds=60.0)
+    answers: list[str] = []
+
+    async def given_back() -> bool:
+        answers.append((await extender.binder.bind(bind_args(pod, "node-1"))).error)
+        return "given back" in answers[-1]
+
+    async with world.extender(settings) as extender:
+        await until(given_back)
+
+    assert set(answers[:-1]) <= {
+        "vGPU: the GPU instance is not ready yet, its place stays reserved"
+    }
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
 async def test_a_pod_does_not_wait_for_a_silent_agent_to_realize_its_place(world: World) -> None:
     await world.add_node("node-2")
     pod = await world.add_pod("vm", "1-10C")
