@@ -23,7 +23,7 @@ Errors carry the call and NVML's code, so a report reads the same whichever driv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -162,13 +162,29 @@ class DriverBusy(DriverError):
     meaning = "not begun"
 
 
+class LiveDevice(msgspec.Struct, frozen=True):
+    """What a VM or a container is handed of a GPU instance.
+
+    ``id`` is a vGPU's UUID (mdev), its virtual function's PCI address (vendor VFIO) or a MIG
+    device's UUID; ``nodes`` are the device files that whoever uses it has to open.
+    """
+
+    id: str
+    nodes: tuple[str, ...] = ()
+
+
 class LiveInstance(msgspec.Struct, frozen=True):
-    """A GPU instance as the driver lists it now. Ids are reused: never a fencing token."""
+    """A GPU instance as the driver lists it now. Ids are reused: never a fencing token.
+
+    Without a ``device`` it cannot be handed out: its creation was cut short, its device was taken
+    away, or it is somebody else's and free.
+    """
 
     gi_id: int
     profile_id: int
     placement: Placement
     in_use: bool = False
+    device: LiveDevice | None = None
 
 
 class LiveGpu(msgspec.Struct, frozen=True):
@@ -203,17 +219,33 @@ class Host(msgspec.Struct, frozen=True):
     simulated: bool = False
 
 
+class Purpose(msgspec.Struct, frozen=True):
+    """What a GPU instance is made for: an assignment, whose pod asked for a resource."""
+
+    assignment: str
+    resource: str
+
+
 class Driver(Protocol):
     """The GPUs of one node. Every call may raise :class:`DriverError`."""
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
 
-    async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
-        """Create a GPU instance at exactly *placement* and return its id.
+    async def create(
+        self, gpu: str, profile_id: int, placement: Placement, purpose: Purpose | None = None
+    ) -> int:
+        """Create a GPU instance at exactly *placement*, with its device, and return its id.
 
-        The id is for logs: whether it was created, only :meth:`discover` can tell.
+        Without a *purpose* there may be no device. The id is for logs: whether it was created, only
+        :meth:`discover` can tell.
         """
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
-        """Destroy a GPU instance that nobody uses."""
+        """Destroy a GPU instance that nobody uses, and before it its device."""
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Call *changed* whenever there may be something new to discover, until cancelled.
+
+        Not every change is told of; it only makes a look come sooner.
+        """

@@ -7,10 +7,12 @@ looks its ids up in ``devices``. Claims come from the pod-resources API and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+from nodeagent.api.gpunode import PodRef
 
 
 class KubeletError(Exception):
@@ -18,11 +20,21 @@ class KubeletError(Exception):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """What stands behind a tied slot."""
+    """What stands behind a tied slot; ``id`` and ``nodes`` are those of the driver's device."""
 
     assignment: str
     gpu: str
     gi_id: int
+    id: str
+    nodes: tuple[str, ...] = ()
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A pod that has been given a ``device`` which is no slot, by whoever served it before us."""
+
+    resource: str
+    device: str
+    pod: PodRef
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -57,3 +69,9 @@ class Kubelet(Protocol):
 
         Pods that have ended, or are gone, do not count.
         """
+
+    async def holders(self) -> Sequence[Holder]:
+        """Return the running pods that have devices for our resources which are no slots."""
+
+    async def rivals(self) -> Mapping[str, str]:
+        """Say, for each of our resources that somebody else advertises too, how that shows."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import Host, LiveGpu, LiveInstance
+from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance
 from nodeagent.journal import Made
 
 
@@ -18,7 +18,7 @@ class Observed(msgspec.Struct, frozen=True):
     """A GPU instance that exists.
 
     ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
-    destroyed now, "" if it can.
+    destroyed now, "" if it can. Without a ``device`` it is of no use to anybody.
     """
 
     gi_id: int
@@ -26,6 +26,7 @@ class Observed(msgspec.Struct, frozen=True):
     placement: Placement
     assignment: str = ""
     held: str = ""
+    device: LiveDevice | None = None
 
 
 def observe(
@@ -50,7 +51,7 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
-        return Observed(live.gi_id, live.profile_id, live.placement, owner, held)
+        return Observed(live.gi_id, live.profile_id, live.placement, owner, held, live.device)
 
     return tuple(map(seen, gpu.instances))
 

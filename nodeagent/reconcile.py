@@ -4,7 +4,8 @@ Destroy first, then create. At every moment, whatever the steps and wherever the
 
 * A GPU instance is destroyed only if we made it, the plan no longer wants it, and nobody holds it.
 * A GPU instance is created only where nothing else is, be it ours or foreign.
-* One that is as the plan wants it is left alone: so a restarted agent takes up its own.
+* One that is as the plan wants it is left alone: so a restarted agent takes up its own. One that
+  lacks its device is not: its creation was cut short, or the device has been taken away.
 
 A GPU instance made for an assignment that has left the plan is destroyed even where a new one wants
 the very same profile and placement. Destroying scrubs its memory; handing it on would show one
@@ -24,10 +25,11 @@ from nodeagent.ownership import Observed
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The GPU instance an assignment asks for."""
+    """The GPU instance an assignment asks for, with a device for ``resource``."""
 
     profile_id: int
     placement: Placement
+    resource: str = ""
 
 
 class Destroy(msgspec.Struct, frozen=True):
@@ -43,6 +45,7 @@ class Create(msgspec.Struct, frozen=True):
     assignment: str
     profile_id: int
     placement: Placement
+    resource: str = ""
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -111,14 +114,25 @@ def _creations(
         elif closed:
             yield Impossible(assignment, closed)
         else:
-            yield Create(assignment, wanted.profile_id, wanted.placement)
+            yield Create(assignment, wanted.profile_id, wanted.placement, wanted.resource)
             taken[wanted.placement] = assignment
 
 
 def _unwanted(observed: Observed, desired: Mapping[str, Wanted]) -> bool:
-    """Tell whether we made what is *observed* and the plan does not want it (as it is)."""
-    is_as = Wanted(observed.profile_id, observed.placement)
-    return bool(observed.assignment) and desired.get(observed.assignment) != is_as
+    """Tell whether we made what is *observed* and the plan does not want it (as it is).
+
+    One that a pod holds is let be even if its device cannot be seen.
+    """
+    if not observed.assignment:
+        return False
+    wanted = desired.get(observed.assignment)
+    useless = observed.device is None and not observed.held
+    return wanted is None or useless or not is_as_wanted(observed, wanted)
+
+
+def is_as_wanted(observed: Observed, wanted: Wanted) -> bool:
+    """Tell whether the GPU instance is the one an assignment asks for."""
+    return (observed.profile_id, observed.placement) == (wanted.profile_id, wanted.placement)
 
 
 def _occupied_by(owner: str) -> str:

@@ -36,6 +36,7 @@ from nodeagent.driver import (
     MigDisabled,
     NoSuchInstance,
     PlacementUnavailable,
+    Purpose,
 )
 from nodeagent.journal import Journal, JournalError, Made
 from nodeagent.reconcile import Create, Destroy
@@ -149,7 +150,14 @@ class Actuator:
             )
             try:
                 gi_id = await self._calls.make(
-                    gpu, CREATE, self._driver.create(gpu, step.profile_id, step.placement)
+                    gpu,
+                    CREATE,
+                    self._driver.create(
+                        gpu,
+                        step.profile_id,
+                        step.placement,
+                        Purpose(step.assignment, step.resource),
+                    ),
                 )
             except DriverError as error:
                 work.failures[step.assignment] = str(error)

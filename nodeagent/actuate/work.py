@@ -19,6 +19,7 @@ from nodeagent.reconcile import (
     Step,
     Wanted,
     closed,
+    is_as_wanted,
     refusal,
     steps,
 )
@@ -80,7 +81,8 @@ class Work:
         self._desired: dict[str, dict[str, Wanted]] = {gpu.uuid: {} for gpu in host.gpus}
         for each in wanted:
             if each.id not in self._refused:
-                self._desired[each.gpu][each.id] = Wanted(each.profile_id, each.placement)
+                asked = Wanted(each.profile_id, each.placement, each.resource)
+                self._desired[each.gpu][each.id] = asked
         self._observed: dict[str, tuple[Observed, ...]] = {}
         self._uncertain: Collection[str] = ()
         self.look_again(host, busy=busy)
@@ -159,12 +161,14 @@ class Work:
                 self.failures.setdefault(step.assignment, _NOT_THERE)
 
     def live(self) -> frozenset[str]:
-        """Return the assignments whose GPU instance exists as planned."""
+        """Return the assignments whose GPU instance exists as planned, with its device."""
         return frozenset(
             each.assignment
             for gpu, observed in self._observed.items()
             for each in observed
-            if self._desired_on(gpu).get(each.assignment) == Wanted(each.profile_id, each.placement)
+            if each.device is not None
+            and (wanted := self._desired_on(gpu).get(each.assignment)) is not None
+            and is_as_wanted(each, wanted)
         )
 
     def outcome(self) -> Outcome:

@@ -75,10 +75,12 @@ class Handout:
         room = slots.capacity(outcome.host)
         self._known = slots.tied(self.ties, plan, self._claims, live=outcome.live, capacity=room)
         devices = {
-            each.assignment: Device(each.assignment, gpu, each.gi_id)
+            each.assignment: Device(
+                each.assignment, gpu, each.gi_id, each.device.id, each.device.nodes
+            )
             for gpu, observed in outcome.observed.items()
             for each in observed
-            if each.assignment in outcome.live
+            if each.device is not None and each.assignment in outcome.live
         }
         await self._offer(
             Offer(

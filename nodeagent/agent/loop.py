@@ -51,6 +51,7 @@ class Agent:
         self._epoch = epoch
         self._settings = settings = settings or Settings()
         self._utc_now = utc_now
+        self._driver = driver
         self._kubelet = kubelet
         self._journal = journal
         self._publisher = Publisher(api, node, timeout=settings.api_timeout_seconds, pace=pace)
@@ -83,6 +84,7 @@ class Agent:
                 tasks.create_task(self._keep_lease(), name=f"lease-{self._node}")
                 tasks.create_task(self._follow_plan(), name=f"plan-{self._node}")
                 tasks.create_task(self._kubelet.run(self._due.set), name=f"kubelet-{self._node}")
+                tasks.create_task(self._driver.watch(self._due.set), name=f"driver-{self._node}")
                 tasks.create_task(self._keep_converging(), name=f"converge-{self._node}")
         finally:
             self._actuator.abandon()

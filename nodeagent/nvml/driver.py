@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
-from nodeagent.driver import CREATE, DESTROY, DISCOVER, GpuLost, Host
+from nodeagent.driver import CREATE, DESTROY, DISCOVER, GpuLost, Host, Purpose
 from nodeagent.nvml import change, host
 from nodeagent.nvml.gpu_instances import Described
 from nodeagent.nvml.library import Location
@@ -57,7 +59,9 @@ class NvmlDriver:
         """Return everything as it is now."""
         return await self._thread.run(DISCOVER, self._discover)
 
-    async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
+    async def create(
+        self, gpu: str, profile_id: int, placement: Placement, purpose: Purpose | None = None
+    ) -> int:
         """Create a GPU instance at exactly *placement* and return its id, however late."""
         return await self._thread.run(
             CREATE, lambda: self._create(gpu, profile_id, placement), to_the_end=True
@@ -66,6 +70,10 @@ class NvmlDriver:
     async def destroy(self, gpu: str, gi_id: int) -> None:
         """Destroy a GPU instance that nobody uses, if it is the one last listed under that id."""
         await self._thread.run(DESTROY, lambda: self._destroy(gpu, gi_id), to_the_end=True)
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Wait until cancelled."""
+        await asyncio.Event().wait()
 
     # -- on the thread -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import CREATE, DESTROY, Host
+from nodeagent.driver import CREATE, DESTROY, Host, Purpose
 from nodeagent.simulated.hardware import Hardware
 
 
@@ -63,7 +63,9 @@ class SimulatedDriver:
         await self._disturbed(Call("discover"))
         return self._hardware.host()
 
-    async def create(self, gpu: str, profile_id: int, placement: Placement) -> int:
+    async def create(
+        self, gpu: str, profile_id: int, placement: Placement, purpose: Purpose | None = None
+    ) -> int:
         """Create a GPU instance at exactly *placement* and return its id, if it can be believed."""
         await self._sleep(self._create_seconds)
 
@@ -81,6 +83,10 @@ class SimulatedDriver:
             return gi_id
 
         await self._made(Call("destroy", gpu, gi_id), effect)
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Wait until cancelled: of simulated GPUs nobody but a test changes anything."""
+        await asyncio.Event().wait()
 
     async def _made(self, call: Call, effect: Callable[[], int]) -> int:
         """Make a call that changes a GPU, and return the id of the GPU instance."""

@@ -17,6 +17,7 @@ from nodeagent.driver import (
     Host,
     InstanceInUse,
     InvalidPlacement,
+    LiveDevice,
     LiveGpu,
     LiveInstance,
     MigDisabled,
@@ -92,7 +93,13 @@ class SimulatedGpu:
 
     def _listed(self) -> list[LiveInstance]:
         return [
-            LiveInstance(gi_id, each.profile_id, each.placement, bool(self.clients.get(gi_id)))
+            LiveInstance(
+                gi_id,
+                each.profile_id,
+                each.placement,
+                bool(self.clients.get(gi_id)),
+                LiveDevice(f"{self.pci_address}/{gi_id}"),
+            )
             for gi_id, each in sorted(self.instances.items())
         ]
 

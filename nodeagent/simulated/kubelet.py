@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from nodeagent.apiserver.reflector import (
     Upserted,
     reflect,
 )
-from nodeagent.kubelet import KubeletError, Offer
+from nodeagent.kubelet import Holder, KubeletError, Offer
 from nodeagent.simulated.admission import Admission, Checkpoint, Rejected
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.pods import Pod, decoder
@@ -90,6 +90,14 @@ class SimulatedKubelet:
     async def claims(self) -> Mapping[str, str]:
         """Return the UID of the pod to which each slot has been given."""
         return self._checkpoint.claims
+
+    async def holders(self) -> Sequence[Holder]:
+        """Return nobody: this kubelet has never had another plugin."""
+        return ()
+
+    async def rivals(self) -> Mapping[str, str]:
+        """Return none."""
+        return {}
 
     async def _advertise(self, counts: Mapping[str, int]) -> None:
         amounts = {resource: str(count) for resource, count in counts.items()}

@@ -21,6 +21,7 @@ from nodeagent.reconcile import (
     Wanted,
     steps,
 )
+from tests.unit.nodeagent.builders import DEVICE
 
 Desired = Mapping[str, Wanted]
 
@@ -43,7 +44,8 @@ def situations(draw: st.DrawFn) -> tuple[Sequence[Observed], Desired]:
         if not any(o.placement.mask & place.placement.mask for o in observed):
             held = draw(st.sampled_from(["", "", "in use"]))
             gi_id = len(observed)
-            observed.append(Observed(gi_id, place.profile_id, place.placement, owner, held))
+            device = draw(st.sampled_from([DEVICE, DEVICE, None]))
+            observed.append(Observed(gi_id, place.profile_id, place.placement, owner, held, device))
     desired = draw(st.dictionaries(st.sampled_from(IDS), wanted(geometry)))
     for each in observed:
         if each.assignment and draw(st.booleans()):
@@ -57,7 +59,7 @@ def after(observed: Sequence[Observed], step: Step) -> Sequence[Observed]:
             return [each for each in observed if each.gi_id != gi_id]
         case Create(assignment=assignment, profile_id=profile_id, placement=placement):
             gi_id = 1 + max((each.gi_id for each in observed), default=0)
-            return [*observed, Observed(gi_id, profile_id, placement, assignment)]
+            return [*observed, Observed(gi_id, profile_id, placement, assignment, device=DEVICE)]
         case Blocked() | Waiting() | Impossible():
             return observed
         case _:
@@ -86,7 +88,7 @@ def test_only_our_idle_and_unwanted_instances_are_destroyed(
             assert victim.assignment
             assert not victim.held
             is_as = Wanted(victim.profile_id, victim.placement)
-            assert desired.get(victim.assignment) != is_as
+            assert desired.get(victim.assignment) != is_as or victim.device is None
 
 
 @given(situations())
@@ -132,7 +134,7 @@ def test_once_everything_is_released_nothing_of_ours_is_left_that_is_not_planned
 ) -> None:
     observed, desired = situation
     released = [
-        Observed(each.gi_id, each.profile_id, each.placement, each.assignment)
+        Observed(each.gi_id, each.profile_id, each.placement, each.assignment, "", each.device)
         for each in finish(observed, desired)
     ]
     for owner, place in content(finish(released, desired)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Assignment, Mode, PodRef
 from nodeagent.api.resources import of_vgpu_type
+from nodeagent.driver import LiveDevice
 from nodeagent.simulated.hardware import Hardware
 
 H100 = MODELS["H100-80GB"]
@@ -16,6 +17,9 @@ ONE, TWO, THREE, SEVEN = 19, 14, 9, 0
 
 SMALL, HALF, WHOLE = BY_PROFILE[ONE], BY_PROFILE[THREE], BY_PROFILE[SEVEN]
 """The resources of 1g.10gb, 3g.40gb and 7g.80gb."""
+
+
+DEVICE = LiveDevice("0000:10:00.4")
 
 
 def hardware(gpus: int = 1, *, node: str = "n1", mode: Mode = Mode.VGPU_VFIO) -> Hardware:

@@ -14,19 +14,31 @@ from nodeagent.reconcile import (
     refusal,
     steps,
 )
-from tests.unit.nodeagent.builders import SEVEN, THREE, assignment, hardware
+from tests.unit.nodeagent.builders import DEVICE, SEVEN, THREE, assignment, hardware
 
 LEFT, WHOLE = Placement(0, 4), Placement(0, 8)
 
 
 def test_what_is_as_planned_is_left_alone() -> None:
-    observed = [Observed(1, THREE, LEFT, "a", held="in use")]
+    observed = [Observed(1, THREE, LEFT, "a", held="in use", device=DEVICE)]
 
     assert list(steps(observed, {"a": Wanted(THREE, LEFT)})) == []
 
 
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [("", [Destroy(1, "a"), Create("a", THREE, LEFT, "r")]), ("claimed by a pod", [])],
+)
+def test_one_without_its_device_is_made_anew_unless_a_pod_holds_it(
+    held: str, expected: list[object]
+) -> None:
+    observed = [Observed(1, THREE, LEFT, "a", held=held)]
+
+    assert list(steps(observed, {"a": Wanted(THREE, LEFT, "r")})) == expected
+
+
 def test_what_must_go_goes_before_anything_comes() -> None:
-    observed = [Observed(1, THREE, LEFT, "a")]
+    observed = [Observed(1, THREE, LEFT, "a", device=DEVICE)]
 
     assert list(steps(observed, {"b": Wanted(SEVEN, WHOLE)})) == [
         Destroy(1, "a"),
@@ -35,7 +47,7 @@ def test_what_must_go_goes_before_anything_comes() -> None:
 
 
 def test_the_instance_of_another_assignment_is_never_handed_on() -> None:
-    observed = [Observed(1, THREE, LEFT, "a")]
+    observed = [Observed(1, THREE, LEFT, "a", device=DEVICE)]
 
     assert list(steps(observed, {"b": Wanted(THREE, LEFT)})) == [
         Destroy(1, "a"),
@@ -44,7 +56,7 @@ def test_the_instance_of_another_assignment_is_never_handed_on() -> None:
 
 
 def test_an_instance_in_use_blocks_and_what_wants_its_place_waits() -> None:
-    observed = [Observed(1, THREE, LEFT, "a", held="in use by a client")]
+    observed = [Observed(1, THREE, LEFT, "a", held="in use by a client", device=DEVICE)]
 
     assert list(steps(observed, {"b": Wanted(SEVEN, WHOLE)})) == [
         Blocked(1, "a", "in use by a client"),
@@ -53,7 +65,7 @@ def test_an_instance_in_use_blocks_and_what_wants_its_place_waits() -> None:
 
 
 def test_a_foreign_instance_stays_and_what_overlaps_it_is_impossible() -> None:
-    observed = [Observed(1, THREE, LEFT)]
+    observed = [Observed(1, THREE, LEFT, device=DEVICE)]
 
     (step,) = steps(observed, {"b": Wanted(SEVEN, WHOLE)})
 
@@ -71,7 +83,7 @@ def test_of_two_overlapping_assignments_the_second_is_impossible() -> None:
 
 
 def test_a_closed_gpu_keeps_what_it_has_and_takes_nothing_new() -> None:
-    observed = [Observed(1, THREE, LEFT, "a")]
+    observed = [Observed(1, THREE, LEFT, "a", device=DEVICE)]
     desired = {"a": Wanted(THREE, LEFT), "b": Wanted(THREE, Placement(4, 4))}
 
     assert list(steps(observed, desired, closed="MIG mode is off")) == [

@@ -43,7 +43,7 @@ class Kubelet:
     async def offer(self, *tied: str, waiting: tuple[str, ...] | None = None) -> None:
         """Offer two slots, "0" and "1", of which some are tied to an instance of their number."""
         gpu = self.station.hardware.gpus[0]
-        devices = {slot: Device(f"a{slot}", gpu.uuid, int(slot) + 1) for slot in tied}
+        devices = {slot: Device(f"a{slot}", gpu.uuid, int(slot) + 1, slot) for slot in tied}
         expected = tied if waiting is None else waiting
         await self.now.offer(Offer({SMALL: ("0", "1")}, {SMALL: expected}, devices))
 
