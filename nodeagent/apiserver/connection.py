@@ -1,8 +1,7 @@
-"""How an API server is reached: kubernetes_asyncio's credentials, TLS and session, our errors.
+"""Requests to an API server, each within its time, on a session of our own.
 
-kubernetes_asyncio finds and refreshes credentials and makes the aiohttp connector. The requests are
-made on a session of our own, since its own way parses every object into generated classes and logs
-bodies. Both libraries' errors end here.
+kubernetes_asyncio makes the connector, but its own way of using it parses every object into
+generated classes and logs bodies. aiohttp's errors end here.
 """
 
 from __future__ import annotations
@@ -10,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-from kubernetes_asyncio import client, config
-from kubernetes_asyncio.config import kube_config
-from kubernetes_asyncio.config.incluster_config import SERVICE_HOST_ENV_NAME
 
 from nodeagent.apiserver import answers
-from nodeagent.apiserver.protocol import ApiError, Refused, Unavailable
+from nodeagent.apiserver.credentials import Credentials
+from nodeagent.apiserver.protocol import Unavailable
 
 JSON: Final = "application/json"
 WRITES: Final = frozenset({"POST", "PATCH", "DELETE"})
 
 CONNECT_WITHIN_SECONDS: Final = 10.0
-REFRESH_CREDENTIALS_SECONDS: Final = 60.0  # as often as the library rereads an in-cluster token
 READ_BUFFER_BYTES: Final = 2 << 20  # as kubernetes_asyncio's own session has it
 LONGEST_LINE_BYTES: Final = 8 << 20  # etcd's limit is 1.5 MiB; escaped as JSON it may be some more
 
@@ -77,11 +72,8 @@ class Connection:
     """A session with one API server, of at most *connections* sockets."""
 
     def __init__(self, kubeconfig: Path | None, connections: int) -> None:
-        self._kubeconfig = kubeconfig
-        self._connections = connections
-        self._client: Any = None
+        self._credentials = Credentials(kubeconfig, connections)
         self._session: aiohttp.ClientSession
-        self._refreshing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Load the credentials.
@@ -89,13 +81,9 @@ class Connection:
         Raises:
             Refused: there are none, or they cannot be used.
         """
-        configuration = client.Configuration()
-        configuration.connection_pool_maxsize = self._connections
-        with _credentials_kept_secret(Refused):
-            await self._load(configuration)
-            self._client = client.ApiClient(configuration)
+        await self._credentials.load()
         self._session = aiohttp.ClientSession(
-            connector=self._client.rest_client.pool_manager.connector,
+            connector=self._credentials.connector,
             connector_owner=False,
             trust_env=True,  # for a proxy
             read_bufsize=READ_BUFFER_BYTES,
@@ -104,10 +92,8 @@ class Connection:
 
     async def close(self) -> None:
         """Close every socket."""
-        if self._refreshing:
-            self._refreshing.cancel()
         await self._session.close()
-        await self._client.close()
+        await self._credentials.close()
 
     async def ask(
         self,
@@ -162,19 +148,19 @@ class Connection:
         patience: aiohttp.ClientTimeout,
         time: _Time | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        rest = self._client.rest_client
+        server = self._credentials.server
         with _translated(time):
             async with self._session.request(
                 method,
-                self._client.configuration.host + path,
+                server.url + path,
                 params=query,
                 data=body,
                 headers=await self._headers(media_type),
                 timeout=patience,
                 allow_redirects=False,  # the token is for one server
-                proxy=rest.proxy,
-                proxy_headers=rest.proxy_headers,
-                server_hostname=rest.server_hostname,
+                proxy=server.proxy,
+                proxy_headers=server.proxy_headers,
+                server_hostname=server.hostname,
                 middlewares=(time.goes_with,) if time else (),
             ) as response:
                 if not 200 <= response.status < 300:
@@ -186,51 +172,14 @@ class Connection:
                 yield response
 
     async def _headers(self, media_type: str) -> dict[str, str]:
-        with _credentials_kept_secret(Unavailable):
-            async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
-                token = await self._client.configuration.get_api_key_with_prefix("BearerToken")
         headers = {
             "Accept": JSON,
             "Accept-Encoding": "identity",  # the network is near; compressing costs both sides more
             "Content-Type": media_type,
             "User-Agent": "tangram",
         }
-        return headers | ({"Authorization": token.strip()} if token else {})
-
-    async def _load(self, configuration: Any) -> None:
-        if self._kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
-            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-            return
-        if self._kubeconfig is not None and not self._kubeconfig.is_file():
-            raise Refused(0, f"no kubeconfig at {self._kubeconfig}")
-        if self._kubeconfig is None and not _kubectl_has_one():
-            raise Refused(0, "no credentials for the API server: give --kubeconfig")
-        loader = await config.load_kube_config(
-            config_file=None if self._kubeconfig is None else str(self._kubeconfig),
-            client_configuration=configuration,
-        )
-        now = asyncio.get_running_loop().time
-        due = now() + REFRESH_CREDENTIALS_SECONDS
-
-        async def refreshed(configuration: Any) -> None:
-            async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
-                await loader.load_and_set(configuration)
-
-        async def refresh(configuration: Any) -> None:
-            nonlocal due
-            if now() >= due:
-                due = now() + REFRESH_CREDENTIALS_SECONDS
-                self._refreshing = asyncio.create_task(refreshed(configuration), name="credentials")
-                # The next request needs them too, when this one's time is over.
-                await asyncio.shield(self._refreshing)
-
-        configuration.refresh_api_key_hook = refresh
-
-
-def _kubectl_has_one() -> bool:
-    """Tell whether there is a kubeconfig where kubectl would look for it."""
-    places = kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
-    return any(place and Path(place).expanduser().exists() for place in places)
+        token = await self._credentials.token()
+        return headers | ({"Authorization": token} if token else {})
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
@@ -261,17 +210,3 @@ def _translated(time: _Time | None = None) -> Iterator[None]:
         raise Unavailable(0, said) from error
     except (aiohttp.ClientError, OSError) as error:
         raise Unavailable(0, answers.brief(f"{type(error).__name__}: {error}")) from error
-
-
-@contextlib.contextmanager
-def _credentials_kept_secret(meaning: type[ApiError]) -> Iterator[None]:
-    """Turn whatever a malformed kubeconfig or a failing plugin raises into *meaning*."""
-    try:
-        yield
-    except ApiError:
-        raise
-    except Exception as error:  # noqa: BLE001 -- the loader stumbles over input in any way
-        # The library quotes whole sections after " in ", tokens included; hence no cause either.
-        said = str(error).partition(" in ")[0] if isinstance(error, config.ConfigException) else ""
-        text = answers.brief(f"credentials cannot be used: {type(error).__name__} {said}".strip())
-        raise meaning(0, text) from None

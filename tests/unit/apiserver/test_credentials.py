@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubernetes_asyncio.config import kube_config
 
-from nodeagent.apiserver import connection
+from nodeagent.apiserver import credentials
 from nodeagent.apiserver.protocol import GPU_NODES, Refused
 from nodeagent.apiserver.rest import RestApi
 from tests.unit.apiserver.conftest import TOKEN, Wire, kubeconfig
@@ -85,7 +85,7 @@ async def test_in_a_cluster_the_service_account_is_used(monkeypatch: pytest.Monk
 async def test_a_token_that_changed_is_sent_before_long(
     wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REFRESH_CREDENTIALS_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "REFRESH_SECONDS", 0.0)
     token = tmp_path / "token"
     token.write_text("first")
     file = tmp_path / "kubeconfig"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from nodeagent.apiserver import connection
+from nodeagent.apiserver import credentials
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, PatchType, Unavailable
 from nodeagent.apiserver.rest import RestApi
 from tests.unit.apiserver.conftest import Wire, kubeconfig
@@ -30,7 +30,7 @@ def told_ms(request: web.Request) -> int:
 @pytest.fixture
 def slow(wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RestApi:
     """Return an api whose first request has to wait for a plugin to fetch a fresh token."""
-    monkeypatch.setattr(connection, "REFRESH_CREDENTIALS_SECONDS", 0.0)
+    monkeypatch.setattr(credentials, "REFRESH_SECONDS", 0.0)
     fresh = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",
@@ -95,7 +95,7 @@ async def test_credentials_that_come_too_late_for_one_request_serve_the_next(
     wire: Wire, slow: RestApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with slow as api:
-        monkeypatch.setattr(connection, "REFRESH_CREDENTIALS_SECONDS", 60.0)
+        monkeypatch.setattr(credentials, "REFRESH_SECONDS", 60.0)
         with pytest.raises(Unavailable):
             await bind(api, timeout=REFRESH_SECONDS / 6)
         await asyncio.sleep(2 * REFRESH_SECONDS)
