@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -49,20 +50,24 @@ class NvmlThread:
             DriverBusy: an earlier one is; this one was not begun.
         """
         async with self._turn:
-            if self.stuck:
-                raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
-            future: Future[T] = Future()
-            self._submit((job, future))
-            answer = asyncio.wrap_future(future)
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
-            try:
-                done, _ = await asyncio.wait((answer,), timeout=self._within)
-            finally:
-                if not future.done():
-                    self._give_up(future)
-        if not (done or to_the_end):
+            answer = await self._begun(call, job)
+        if not (answer.done() or to_the_end):
             raise DriverTimeout(call, detail=f"in {self._in_flight()}")
         return await asyncio.shield(answer)
+
+    @contextlib.asynccontextmanager
+    async def alone(self, call: str, job: Callable[[], object]) -> AsyncIterator[None]:
+        """Run *job*, and nothing after it before the context is left: all others wait.
+
+        Raises:
+            DriverTimeout | DriverBusy: as :meth:`run` does; the context is not entered.
+        """
+        async with self._turn:
+            answer = await self._begun(call, job)
+            if not answer.done():
+                raise DriverTimeout(call, detail=f"in {self._in_flight()}")
+            answer.result()
+            yield
 
     @property
     def stuck(self) -> bool:
@@ -74,6 +79,21 @@ class NvmlThread:
         if self._thread:
             self._jobs.put(None)
             self._thread = None
+
+    async def _begun(self, call: str, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Return the answer of *job*, which is not done if the job is stuck."""
+        if self.stuck:
+            raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
+        future: Future[T] = Future()
+        self._submit((job, future))
+        answer = asyncio.wrap_future(future)
+        answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+        try:
+            await asyncio.wait((answer,), timeout=self._within)
+        finally:
+            if not future.done():
+                self._give_up(future)
+        return answer
 
     def _submit(self, job: _Job) -> None:
         if self._thread is None:

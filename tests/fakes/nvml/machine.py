@@ -87,6 +87,7 @@ class _Attribute(IntEnum):
 
 
 _MAX_GPU_INSTANCES = 16
+_NAME_SIZE = 96
 
 
 class _Entry(ctypes.Structure):
@@ -280,6 +281,12 @@ class Machine:
         """Return MIG mode, current and pending."""
         both = self._control.fake_mig_mode(self._machine, gpu)
         return bool(both & 1), bool(both & 2)
+
+    def mig_uuid(self, gpu: int, gi_id: int, ci_id: int) -> str:
+        """Return the UUID that the MIG device of a compute instance has, if that exists."""
+        text = ctypes.create_string_buffer(_NAME_SIZE)
+        self._control.fake_mig_uuid(self._machine, gpu, gi_id, ci_id, text)
+        return text.value.decode()
 
     # ------------------------------------------------------------ what others do
 

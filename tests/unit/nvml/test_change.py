@@ -91,9 +91,11 @@ async def test_a_compute_instance_made_despite_an_error_does_not_keep_the_gpu_in
     gpu = await node.gpu()
     node.machine.fail(CREATE_COMPUTE, 23, kind=Kind.DONE_BUT_ERROR)
 
-    with pytest.raises(PlacementUnavailable):
+    with pytest.raises(DriverError) as caught:
         await node.driver.create(gpu.uuid, 19, FIRST)
 
+    # As a PlacementUnavailable it would say that there cannot be a GPU instance.
+    assert (type(caught.value), caught.value.code) == (DriverError, 23)
     assert node.machine.gpu_instances(0) == []
 
 

@@ -129,6 +129,13 @@ EXPORT int fake_destroy_ci(struct machine *of, uint32_t gpu, uint32_t gi, uint32
     return ci_destroy(gpu, gi, ci);
 }
 
+EXPORT void fake_mig_uuid(struct machine *of, uint32_t gpu, uint32_t gi, uint32_t ci,
+                          char text[NAME_SIZE])
+{
+    WITH(of);
+    mig_uuid(gpu, gi, ci, text);
+}
+
 /* All that a GPU holds, as of one moment. An entry is a GPU instance and what is in it. */
 struct entry {
     uint32_t gi, profile_id, start, size, in_use, ci_count;
@@ -275,14 +282,15 @@ static void reset(uint32_t gpu)
     found->mig_current = found->mig_pending;
     found->lost = found->recovery_action = found->retired_pending = 0;
     memset(found->remapped + 2, 0, 2 * sizeof *found->remapped);
+    memset(found->ecc, 0, sizeof found->ecc);
     gpu_clear(gpu);
 }
 
 EXPORT void fake_reset(struct machine *of, uint32_t gpu)
 {
     WITH(of);
-    reset(gpu);
     emit(gpu, EVENT_MIG_CONFIG_CHANGE, 0, WHOLE_GPU, WHOLE_GPU);
+    reset(gpu);
 }
 
 EXPORT void fake_reboot(struct machine *of)

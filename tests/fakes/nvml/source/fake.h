@@ -91,7 +91,7 @@ struct vgpu {
     char uuid[64];
 };
 struct event {
-    uint32_t gpu, gi, ci;
+    uint32_t gpu, gi, ci, epoch;
     uint64_t type, data;
 };
 struct world {
