@@ -38,6 +38,7 @@ class NvmlThread:
         self._thread: threading.Thread | None = None
         self._turn = asyncio.Lock()
         self._given_up: Future[Any] | None = None
+        self._left: Future[Any] | None = None
 
     async def run(self, call: str, job: Callable[[], T], *, to_the_end: bool = False) -> T:
         """Return what *job* returns; *call* names it in errors.
@@ -82,6 +83,10 @@ class NvmlThread:
 
     async def _begun(self, call: str, job: Callable[[], T]) -> asyncio.Future[T]:
         """Return the answer of *job*, which is not done if the job is stuck."""
+        if self._left:  # its caller has gone, and it has its time all the same
+            await asyncio.wait((asyncio.wrap_future(self._left),), timeout=self._within)
+            self._give_up_unless_done(self._left)
+            self._left = None
         if self.stuck:
             raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
         future: Future[T] = Future()
@@ -90,9 +95,10 @@ class NvmlThread:
         answer.add_done_callback(lambda late: late.cancelled() or late.exception())
         try:
             await asyncio.wait((answer,), timeout=self._within)
-        finally:
-            if not future.done():
-                self._give_up(future)
+        except asyncio.CancelledError:
+            self._left = future
+            raise
+        self._give_up_unless_done(future)
         return answer
 
     def _submit(self, job: _Job) -> None:
@@ -101,7 +107,9 @@ class NvmlThread:
             self._thread.start()
         self._jobs.put(job)
 
-    def _give_up(self, future: Future[Any]) -> None:
+    def _give_up_unless_done(self, future: Future[Any]) -> None:
+        if future.done():
+            return
         call = self._in_flight()
         log.error("nvml_call_stuck", call=call)
         self._given_up = future

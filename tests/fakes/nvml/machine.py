@@ -317,9 +317,12 @@ class Machine:
         code = self._control.fake_destroy_ci(self._machine, gpu, gi_id, ci_id)
         self._check("destroy_compute_instance", code)
 
-    def open_client(self, gpu: int, gi_id: int, client: str) -> None:
-        """Let *client* use a GPU instance, or with id 0 the GPU as a whole."""
-        code = self._control.fake_open_client(self._machine, gpu, gi_id, client.encode())
+    def open_client(self, gpu: int, gi_id: int, client: str, *, listed: bool = False) -> None:
+        """Let *client* use a GPU instance, or with id 0 the GPU as a whole.
+
+        *listed* is whether NVML tells of it, as a process that computes.
+        """
+        code = self._control.fake_open_client(self._machine, gpu, gi_id, client.encode(), listed)
         self._check("open_client", code)
 
     def close_client(self, client: str) -> None:

@@ -164,7 +164,8 @@ EXPORT int fake_read(struct machine *of, uint32_t gpu, struct entry into[MAX_GIS
 }
 
 /* A client of gi 0 uses the GPU as a whole: a profiler, DCGM, a process without MIG. */
-EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const char *name)
+EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const char *name,
+                            int listed)
 {
     WITH(of);
     if (gpu >= WORLD->gpu_count || (gi != 0 && !live_gi(gpu, gi)))
@@ -175,7 +176,7 @@ EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const
         struct client *client = &WORLD->clients[n];
         if (client->live)
             continue;
-        *client = (struct client){0, gpu, gi, ""};
+        *client = (struct client){0, gpu, gi, listed != 0, ""};
         snprintf(client->name, sizeof client->name, "%s", name);
         client->live = 1;
         return SUCCESS;
