@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -67,4 +68,7 @@ class Node:
     async def close(self) -> None:
         self.machine.clear_faults()
         await self.driver.close()
+        library = ctypes.CDLL(str(self.library))
+        while library.nvmlShutdown() == 0:  # a fault may have left NVML open
+            pass
         os.environ.pop(STATE_VARIABLE, None)
