@@ -156,7 +156,7 @@ SITUATIONS: dict[str, tuple[bool, Act]] = {
 
 
 class Table:
-    """The cases of one situation: *case* lets one C function fail, and returns its fault."""
+    """The cases of one situation, in each of which one C function fails."""
 
     def __init__(self, agent: Agent, situation: str) -> None:
         self.agent = agent
