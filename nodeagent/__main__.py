@@ -137,10 +137,13 @@ def inventory(
         Path | None,
         typer.Option(help="Root of a driver container, such as /run/nvidia/driver, to search in."),
     ] = None,
+    host_root: Annotated[
+        Path, typer.Option(help="Where the node's /proc, /sys and /dev are, if not here.")
+    ] = Path("/"),
 ) -> None:
     """Print what this node has: GPUs, GPU instances, profiles, vGPU types. Changes nothing."""
     try:
-        host = asyncio.run(_looked_at(Location(library, root)))
+        host = asyncio.run(_looked_at(Location(library, root), host_root))
     except LibraryNotFound as error:
         reason = f"{error.meaning} ({error.detail}); give --library or --root"
         _end(NO_DRIVER, f"no NVIDIA driver: {reason}")
@@ -159,8 +162,8 @@ def main() -> None:
     app(prog_name="tangram-agent")
 
 
-async def _looked_at(location: Location) -> Host:
-    async with NvmlDriver(location, Mode.CONTAINER) as driver:
+async def _looked_at(location: Location, host_root: Path) -> Host:
+    async with NvmlDriver(location, Mode.CONTAINER, root=host_root) as driver:
         return await driver.discover()
 
 

@@ -53,7 +53,8 @@ class DriverError(Exception):
         self.call = call
         self.detail = detail
         self.code = type(self).code if code is None else code
-        told = f"{call}: {meaning or self.meaning} (NVML error {self.code})"
+        self.meaning = meaning or type(self).meaning
+        told = f"{call}: {self.meaning} (NVML error {self.code})"
         super().__init__(f"{told}: {detail}" if detail else told)
 
 

@@ -1,9 +1,16 @@
-"""Creating and destroying GPU instances: the only calls that change anything."""
+"""Creating and destroying GPU instances."""
 
 from __future__ import annotations
 
 from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.driver import CREATE, DESTROY, DriverError, InstanceInUse, NoSuchInstance
+from nodeagent.driver import (
+    CREATE,
+    DESTROY,
+    DriverError,
+    DriverTimeout,
+    InstanceInUse,
+    NoSuchInstance,
+)
 from nodeagent.nvml import compute_instances, gpu_instances, gpus
 from nodeagent.nvml.gpu_instances import Described, GpuInstance
 from nodeagent.nvml.session import Nvml
@@ -18,7 +25,10 @@ def create(
     *full* is the GPU's geometry: containers need a compute instance of the GPU instance's size,
     vGPUs bring their own. If anything after the creation fails, the GPU instance is destroyed.
     """
-    device = gpus.named(nvml, gpu)
+    try:
+        device = gpus.named(nvml, gpu)
+    except DriverTimeout as error:
+        raise _about_another_call(error) from error
     gpu_instance = gpu_instances.create(nvml, device, profile_id, placement)
     try:
         made = gpu_instances.described(nvml, gpu_instance)
@@ -30,8 +40,17 @@ def create(
             compute_instances.create_full(nvml, gpu_instance, profile.compute_slices)
     except DriverError as error:
         _undo(nvml, gpu_instance, error)
-        raise
+        raise _about_another_call(error) from error
     return made
+
+
+def _about_another_call(error: DriverError) -> DriverError:
+    """Return an error that tells the same and no more.
+
+    What class of error a creation raises tells whether there may be a GPU instance now: a timeout
+    that nobody knows, *insufficient resources* that there is none. Other calls' answers do not.
+    """
+    return DriverError(error.call, code=error.code, meaning=error.meaning, detail=error.detail)
 
 
 def _undo(nvml: Nvml, gpu_instance: GpuInstance, reason: DriverError) -> None:

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+
+import structlog
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
-from nodeagent.driver import CREATE, DESTROY, DISCOVER, GpuLost, Host, Purpose
-from nodeagent.nvml import change, host
+from nodeagent.driver import CREATE, DESTROY, DISCOVER, DriverError, GpuLost, Host, Purpose
+from nodeagent.nvml import change, events, host, mode
+from nodeagent.nvml.events import APPLICATION_XIDS, Event
 from nodeagent.nvml.gpu_instances import Described
 from nodeagent.nvml.library import Location
 from nodeagent.nvml.look import Look
+from nodeagent.nvml.mode import ENABLE_MIG
+from nodeagent.nvml.quarantine import Quarantine
 from nodeagent.nvml.session import Nvml
 from nodeagent.nvml.thread import NvmlThread
 
+log = structlog.get_logger()
+
 WITHIN_SECONDS = 45.0
 """A call that takes longer is stuck; the agent waits for ``Settings.driver_timeout_seconds``."""
+
+LISTEN = "nvmlEventSetWait_v2"
+SHUTDOWN = "nvmlShutdown"
 
 
 class NvmlDriver:
     """A :class:`~nodeagent.driver.Driver` of this node's GPUs; enter it to have it closed.
 
-    Only one may be open in a process, for pynvml has one library. *root* is where ``/proc`` and
-    ``/sys`` are, *within* the seconds after which a call is stuck: a look then fails, and all other
-    calls are refused until it returns, while a change answers once it has ended.
+    Only one may be open in a process, for pynvml has one library. *root* is where ``/proc``,
+    ``/sys`` and ``/dev`` are, *within* the seconds after which a call is stuck: a look then fails,
+    and all other calls are refused until it returns, while a change answers once it has ended.
+    Events are asked for each *listen_every* seconds, and after an error not for *retry_after*;
+    *benign_xids* are no reason to close a GPU.
+
+    A GPU instance's device is its MIG device where *mode* is ``container``. Those of vGPUs are not
+    NVML's to tell.
     """
 
     def __init__(
@@ -35,12 +51,22 @@ class NvmlDriver:
         *,
         root: Path = Path("/"),
         within: float = WITHIN_SECONDS,
+        listen_every: float = 1.0,
+        retry_after: float = 30.0,
+        benign_xids: frozenset[int] = APPLICATION_XIDS,
     ) -> None:
         self._mode = mode
         self._root = root
+        self._listen_every = listen_every
+        self._retry_after = retry_after
+        self._benign_xids = benign_xids
         self._nvml = Nvml(location)
         self._thread = NvmlThread(within=within, in_flight=lambda: self._nvml.in_flight)
-        self._look = Look(self._nvml, root)
+        self._quarantine = Quarantine()
+        self._look = Look(self._nvml, root, self._quarantine, devices=mode is Mode.CONTAINER)
+        self._listener = events.Listener(self._nvml)
+        self._listening = False
+        self._boot_id = ""
         self._listed: dict[tuple[str, int], Described] = {}
 
     async def __aenter__(self) -> NvmlDriver:
@@ -52,8 +78,23 @@ class NvmlDriver:
     async def close(self) -> None:
         """Shut NVML down, unless a call that does not return forbids it."""
         if not self._thread.stuck:
-            await self._thread.run("nvmlShutdown", self._nvml.close)
+            try:
+                await self._thread.run(SHUTDOWN, self._nvml.close)
+            except DriverError as error:
+                log.warning("nvml_not_shut_down", error=str(error))
         self._thread.stop()
+
+    @contextlib.asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Keep NVML shut down: ``sriov-manage`` refuses to work beside a client of the GPU.
+
+        All other calls wait, so within the context none may be awaited. The next one opens NVML.
+
+        Raises:
+            DriverError: it could not be shut down; the context is not entered.
+        """
+        async with self._thread.alone(SHUTDOWN, self._nvml.close):
+            yield
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
@@ -71,16 +112,54 @@ class NvmlDriver:
         """Destroy a GPU instance that nobody uses, if it is the one last listed under that id."""
         await self._thread.run(DESTROY, lambda: self._destroy(gpu, gi_id), to_the_end=True)
 
+    async def enable_mig(self, gpu: str) -> str:
+        """Turn MIG mode on on an idle GPU, and return what is still needed for it, "" if nothing.
+
+        Only for when an administrator asks for it.
+
+        Raises:
+            InstanceInUse: the GPU is not idle.
+            NotSupported: it has no MIG.
+            DriverError: anything else.
+        """
+        return await self._thread.run(ENABLE_MIG, lambda: self._enable_mig(gpu), to_the_end=True)
+
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Wait until cancelled."""
-        await asyncio.Event().wait()
+        """Listen to the driver's events until cancelled; call *changed* after each batch.
+
+        Where there are none to be heard this only waits. Errors are logged, never raised.
+        """
+        failure = ""
+        self._listening = True
+        try:
+            while True:
+                pause = self._listen_every
+                try:
+                    if await self._thread.run(LISTEN, self._hear):
+                        changed()
+                    failure = ""
+                except DriverError as error:
+                    pause = self._retry_after
+                    if failure != str(error):
+                        failure = str(error)
+                        log.warning("gpu_events_not_heard", error=failure, retry_seconds=pause)
+                        changed()  # such as a GPU that is lost
+                await asyncio.sleep(pause)
+        finally:
+            self._listening = False
 
     # -- on the thread -----------------------------------------------------------------------------
 
     def _discover(self) -> Host:
         self._nvml.open()
+        boot_id = host.boot_id(self._root)
+        if self._boot_id not in ("", boot_id):
+            self._quarantine.rebooted()
+        self._boot_id = boot_id
+        if self._listening:
+            self._listen_anew()
         found = Host(
-            boot_id=host.boot_id(self._root),
+            boot_id=boot_id,
             driver=self._nvml.driver_version(),
             mode=self._mode,
             gpus=self._look.gpus(),
@@ -106,3 +185,26 @@ class NvmlDriver:
         self._nvml.open()
         change.destroy(self._nvml, gpu, gi_id, listed=self._listed.get((gpu, gi_id)))
         self._listed.pop((gpu, gi_id), None)
+
+    def _enable_mig(self, gpu: str) -> str:
+        self._nvml.open()
+        return mode.enable(self._nvml, gpu)
+
+    def _hear(self) -> bool:
+        """Take note of the events there are, and tell whether there were any."""
+        self._nvml.open()
+        return self._note(self._listener.heard())
+
+    def _listen_anew(self) -> None:
+        try:
+            self._note(self._listener.renew())
+        except DriverError as error:  # a look tells more than events: it goes on
+            log.warning("gpu_events_not_heard", error=str(error))
+
+    def _note(self, heard: Iterable[Event]) -> bool:
+        heard = tuple(heard)
+        for event in heard:
+            if event.gpu and (reason := events.strike(event, self._benign_xids)):
+                log.error("gpu_struck", gpu=event.gpu, gi_id=event.gi_id, reason=reason)
+                self._quarantine.strike(event.gpu, reason)
+        return bool(heard)

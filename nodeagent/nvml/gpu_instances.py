@@ -30,7 +30,7 @@ class Described(msgspec.Struct, frozen=True):
     placement: Placement
 
 
-def existing(nvml: Nvml, device: Device, geometry: Geometry) -> Iterator[Described]:
+def existing(nvml: Nvml, device: Device, geometry: Geometry) -> Iterator[GpuInstance]:
     """Yield every GPU instance, whether or not it has a compute instance (and so a MIG device)."""
     for profile in geometry.profiles:
         # Room for one at each placement, in case the driver's own count is too low.
@@ -38,8 +38,7 @@ def existing(nvml: Nvml, device: Device, geometry: Geometry) -> Iterator[Describ
         found, count = (pynvml.c_nvmlGpuInstance_t * room)(), ctypes.c_uint(room)
         ask = pynvml.nvmlDeviceGetGpuInstances
         nvml.ask(ask, device, profile.id, found, ctypes.byref(count), meanings=_ON_A_GPU)
-        for each in found[: count.value]:
-            yield described(nvml, GpuInstance(each))
+        yield from (GpuInstance(each) for each in found[: count.value])
 
 
 def numbered(nvml: Nvml, device: Device, gi_id: int) -> GpuInstance:

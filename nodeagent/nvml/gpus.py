@@ -1,4 +1,4 @@
-"""NVML's calls about a whole GPU. None of them changes anything.
+"""NVML's calls about a whole GPU. None of them changes anything but :func:`set_mig_mode`.
 
 pynvml sets no ``argtypes``, so an argument of the wrong shape is a segmentation fault: that is why
 calls are made in these few modules only, and why a handle has a type.
@@ -40,8 +40,13 @@ def named(nvml: Nvml, uuid: str) -> Device:
 
 
 def uuid(nvml: Nvml, device: Device) -> str:
-    """Return the GPU's UUID."""
+    """Return the UUID of a GPU, or of the MIG device that the handle stands for."""
     return text(nvml.ask(pynvml.nvmlDeviceGetUUID, device))
+
+
+def minor(nvml: Nvml, device: Device) -> int:
+    """Return the minor number of the GPU's device file, ``/dev/nvidia<minor>``."""
+    return int(nvml.ask(pynvml.nvmlDeviceGetMinorNumber, device))
 
 
 def model(nvml: Nvml, device: Device) -> str:
@@ -66,10 +71,33 @@ def mig_mode(nvml: Nvml, device: Device) -> tuple[bool, bool]:
     return current == on, pending == on
 
 
+def set_mig_mode(nvml: Nvml, device: Device, *, on: bool) -> int:
+    """Ask for a MIG mode, and return the error code that keeps it from coming at once, 0 if none.
+
+    The driver may unbind or reset the GPU: every handle has to be fetched again.
+    """
+    wanted = pynvml.NVML_DEVICE_MIG_ENABLE if on else pynvml.NVML_DEVICE_MIG_DISABLE
+    return int(nvml.ask(pynvml.nvmlDeviceSetMigMode, device, wanted))
+
+
 def remapped_rows(nvml: Nvml, device: Device) -> tuple[bool, bool]:
-    """Return whether a remapping of memory rows waits for a reset, and whether one has failed."""
+    """Return whether a remapping of memory rows waits for a reset, and whether one has failed.
+
+    Not supported while the GPU has GPU instances (nvml.h).
+    """
     _, _, pending, failed = nvml.ask(pynvml.nvmlDeviceGetRemappedRows, device)
     return bool(pending), bool(failed)
+
+
+def retirement_pending(nvml: Nvml, device: Device) -> bool:
+    """Return whether the retirement of a memory page waits for a reset (before Ampere)."""
+    return bool(nvml.ask(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, device))
+
+
+def uncorrected_errors(nvml: Nvml, device: Device) -> int:
+    """Return how many memory errors ECC could not correct since the last reset."""
+    kind, since_reset = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    return int(nvml.ask(pynvml.nvmlDeviceGetTotalEccErrors, device, kind, since_reset))
 
 
 def recovery_action(nvml: Nvml, device: Device) -> int:

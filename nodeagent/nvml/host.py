@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nodeagent.driver import DriverError
+
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
 def boot_id(root: Path) -> str:
-    """Return the id of this boot; *root* is where ``/proc`` and ``/sys`` are."""
-    return (root / BOOT_ID).read_text().strip()
+    """Return the id of this boot; *root* is where ``/proc`` and ``/sys`` are.
+
+    Raises:
+        DriverError: it cannot be read.
+    """
+    try:
+        return (root / BOOT_ID).read_text().strip()
+    except OSError as error:
+        meaning = "the node's boot is not known"
+        raise DriverError(f"/{BOOT_ID}", meaning=meaning, detail=str(error.strerror)) from error
 
 
 def numa_node(root: Path, pci_address: str) -> int:

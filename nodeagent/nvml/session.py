@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import pynvml
 
+from nodeagent.driver import DriverError, DriverNotLoaded, VersionMismatch
 from nodeagent.nvml import library
-from nodeagent.nvml.errors import Meanings, translated
+from nodeagent.nvml.errors import UNINITIALIZED, Meanings, translated
 from nodeagent.nvml.library import Location
+
+_OVER = (UNINITIALIZED, DriverNotLoaded.code, VersionMismatch.code)
+"""What says that the library must be initialised again, whatever we think of it."""
 
 
 class Nvml:
     """The library at *location*; ``in_flight`` is the call being made, or the last one.
 
     What is to be called with it stands in ``gpus``, ``profiles``, ``gpu_instances``,
-    ``compute_instances`` and ``vgpus``, by what it is about.
+    ``compute_instances`` and ``vgpus``, by what it is about. ``session`` counts how often it was
+    initialised: handles and event sets of an earlier session are of no use.
     """
 
     def __init__(self, location: Location) -> None:
         self.in_flight = "NVML"
+        self.session = 0
         self._location = location
         self._open = False
+        self._over = False
 
     def open(self) -> None:
         """Load and initialise the library, unless that is done."""
+        if self._over:
+            with contextlib.suppress(DriverError):
+                self.close()
+            self._open = self._over = False
         if not self._open:
             self.in_flight = library.LOAD
             library.load(self._location)
             self.ask(pynvml.nvmlInitWithFlags, 0)
             self._open = True
+            self.session += 1
 
     def close(self) -> None:
-        """Shut the library down, if it is open."""
+        """Shut the library down, if it is open.
+
+        Raises:
+            DriverError: it may still be open, and is treated so.
+        """
         if self._open:
-            self._open = False
             self.ask(pynvml.nvmlShutdown)
+            self._open = False
 
     def driver_version(self) -> str:
         """Return the version of the installed driver."""
@@ -51,8 +68,12 @@ class Nvml:
     ) -> Any:
         """Call one of pynvml's functions; *meanings* are what its error codes mean just there."""
         self.in_flight = function.__name__
-        with translated(self.in_flight, meanings):
-            return function(*arguments)
+        try:
+            with translated(self.in_flight, meanings):
+                return function(*arguments)
+        except DriverError as error:
+            self._over = self._over or error.code in _OVER
+            raise
 
 
 def text(answer: str | bytes) -> str:

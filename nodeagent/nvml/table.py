@@ -56,7 +56,8 @@ def _instances(gpu: LiveGpu) -> Iterator[str]:
         name = profile.name if profile else f"profile {each.profile_id}"
         place = f"{{{each.placement.start}}}:{each.placement.size}"
         used = "in use" if each.in_use else "not seen in use"
-        yield f"  GPU instance {each.gi_id}  {name}  {place}  {used}"
+        device = f"  {each.device.id}" if each.device else ""
+        yield f"  GPU instance {each.gi_id}  {name}  {place}  {used}{device}"
 
 
 def _profiles(geometry: Geometry) -> list[tuple[str, ...]]:

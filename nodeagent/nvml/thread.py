@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ class NvmlThread:
         self._thread: threading.Thread | None = None
         self._turn = asyncio.Lock()
         self._given_up: Future[Any] | None = None
+        self._left: Future[Any] | None = None
 
     async def run(self, call: str, job: Callable[[], T], *, to_the_end: bool = False) -> T:
         """Return what *job* returns; *call* names it in errors.
@@ -49,20 +51,24 @@ class NvmlThread:
             DriverBusy: an earlier one is; this one was not begun.
         """
         async with self._turn:
-            if self.stuck:
-                raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
-            future: Future[T] = Future()
-            self._submit((job, future))
-            answer = asyncio.wrap_future(future)
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
-            try:
-                done, _ = await asyncio.wait((answer,), timeout=self._within)
-            finally:
-                if not future.done():
-                    self._give_up(future)
-        if not (done or to_the_end):
+            answer = await self._begun(call, job)
+        if not (answer.done() or to_the_end):
             raise DriverTimeout(call, detail=f"in {self._in_flight()}")
         return await asyncio.shield(answer)
+
+    @contextlib.asynccontextmanager
+    async def alone(self, call: str, job: Callable[[], object]) -> AsyncIterator[None]:
+        """Run *job*, and nothing after it before the context is left: all others wait.
+
+        Raises:
+            DriverTimeout | DriverBusy: as :meth:`run` does; the context is not entered.
+        """
+        async with self._turn:
+            answer = await self._begun(call, job)
+            if not answer.done():
+                raise DriverTimeout(call, detail=f"in {self._in_flight()}")
+            answer.result()
+            yield
 
     @property
     def stuck(self) -> bool:
@@ -75,13 +81,35 @@ class NvmlThread:
             self._jobs.put(None)
             self._thread = None
 
+    async def _begun(self, call: str, job: Callable[[], T]) -> asyncio.Future[T]:
+        """Return the answer of *job*, which is not done if the job is stuck."""
+        if self._left:  # its caller has gone, and it has its time all the same
+            await asyncio.wait((asyncio.wrap_future(self._left),), timeout=self._within)
+            self._give_up_unless_done(self._left)
+            self._left = None
+        if self.stuck:
+            raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
+        future: Future[T] = Future()
+        self._submit((job, future))
+        answer = asyncio.wrap_future(future)
+        answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+        try:
+            await asyncio.wait((answer,), timeout=self._within)
+        except asyncio.CancelledError:
+            self._left = future
+            raise
+        self._give_up_unless_done(future)
+        return answer
+
     def _submit(self, job: _Job) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="nvml", daemon=True)
             self._thread.start()
         self._jobs.put(job)
 
-    def _give_up(self, future: Future[Any]) -> None:
+    def _give_up_unless_done(self, future: Future[Any]) -> None:
+        if future.done():
+            return
         call = self._in_flight()
         log.error("nvml_call_stuck", call=call)
         self._given_up = future

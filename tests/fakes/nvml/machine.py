@@ -87,6 +87,7 @@ class _Attribute(IntEnum):
 
 
 _MAX_GPU_INSTANCES = 16
+_NAME_SIZE = 96
 
 
 class _Entry(ctypes.Structure):
@@ -281,6 +282,12 @@ class Machine:
         both = self._control.fake_mig_mode(self._machine, gpu)
         return bool(both & 1), bool(both & 2)
 
+    def mig_uuid(self, gpu: int, gi_id: int, ci_id: int) -> str:
+        """Return the UUID that the MIG device of a compute instance has, if that exists."""
+        text = ctypes.create_string_buffer(_NAME_SIZE)
+        self._control.fake_mig_uuid(self._machine, gpu, gi_id, ci_id, text)
+        return text.value.decode()
+
     # ------------------------------------------------------------ what others do
 
     def create_gpu_instance(self, gpu: int, profile_id: int, placement: Placement) -> int:
@@ -310,9 +317,12 @@ class Machine:
         code = self._control.fake_destroy_ci(self._machine, gpu, gi_id, ci_id)
         self._check("destroy_compute_instance", code)
 
-    def open_client(self, gpu: int, gi_id: int, client: str) -> None:
-        """Let *client* use a GPU instance, or with id 0 the GPU as a whole."""
-        code = self._control.fake_open_client(self._machine, gpu, gi_id, client.encode())
+    def open_client(self, gpu: int, gi_id: int, client: str, *, listed: bool = False) -> None:
+        """Let *client* use a GPU instance, or with id 0 the GPU as a whole.
+
+        *listed* is whether NVML tells of it, as a process that computes.
+        """
+        code = self._control.fake_open_client(self._machine, gpu, gi_id, client.encode(), listed)
         self._check("open_client", code)
 
     def close_client(self, client: str) -> None:

@@ -91,9 +91,11 @@ async def test_a_compute_instance_made_despite_an_error_does_not_keep_the_gpu_in
     gpu = await node.gpu()
     node.machine.fail(CREATE_COMPUTE, 23, kind=Kind.DONE_BUT_ERROR)
 
-    with pytest.raises(PlacementUnavailable):
+    with pytest.raises(DriverError) as caught:
         await node.driver.create(gpu.uuid, 19, FIRST)
 
+    # As a PlacementUnavailable it would say that there cannot be a GPU instance.
+    assert (type(caught.value), caught.value.code) == (DriverError, 23)
     assert node.machine.gpu_instances(0) == []
 
 
@@ -178,6 +180,22 @@ async def test_a_gpu_instance_in_use_keeps_its_compute_instance(node_of: NodeOf)
 
     (left,) = node.machine.gpu_instances(0)
     assert len(left.compute_instances) == 1
+
+
+async def test_a_process_keeps_its_gpu_instance_without_anything_being_tried(
+    node_of: NodeOf,
+) -> None:
+    node = node_of()
+    gpu = await node.gpu()
+    gi_id = await node.driver.create(gpu.uuid, 19, FIRST)
+    await node.driver.create(gpu.uuid, 19, Placement(1, 1))
+    node.machine.open_client(0, gi_id, "training", listed=True)
+
+    with pytest.raises(InstanceInUse):
+        await node.driver.destroy(gpu.uuid, gi_id)
+
+    assert node.machine.calls("nvmlComputeInstanceDestroy") == []
+    assert [each.in_use for each in (await node.gpu()).instances] == [True, False]
 
 
 async def test_a_vgpu_keeps_its_gpu_instance_without_anything_being_tried(node_of: NodeOf) -> None:

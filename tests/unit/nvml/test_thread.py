@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -57,20 +57,78 @@ async def test_a_job_that_does_not_return_is_reported_and_nothing_else_is_begun(
     thread.stop()
 
 
-async def test_a_caller_that_goes_away_leaves_the_job_to_end_first(
-    release: threading.Event,
-) -> None:
-    thread = NvmlThread(within=5)
-    caller = asyncio.create_task(thread.run("look", release.wait))
-    await asyncio.sleep(0.01)
+async def left(thread: NvmlThread, job: Callable[[], object]) -> None:
+    """Begin a job and go away."""
+    begun = threading.Event()
 
+    def begin() -> None:
+        begun.set()
+        job()
+
+    caller = asyncio.create_task(thread.run("look", begin))
+    await until(begun.is_set)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
 
-    assert thread.stuck
+
+async def test_a_caller_that_goes_away_leaves_the_job_to_end_first(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=5)
+    await left(thread, release.wait)
+
+    after = asyncio.create_task(thread.run("create", release.is_set))
+    await asyncio.sleep(0.01)
+    assert not after.done()
+    assert not thread.stuck
+
+    release.set()
+    assert await after is True
+    thread.stop()
+
+
+async def test_a_job_whose_caller_went_away_may_be_stuck_as_any_other(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=0.05)
+    await left(thread, release.wait)
+
     with pytest.raises(DriverBusy):
         await thread.run("look", lambda: None)
+    assert thread.stuck
+    thread.stop()
+
+
+async def test_while_one_wants_to_be_alone_nothing_else_is_begun() -> None:
+    thread = NvmlThread(within=5)
+    done: list[str] = []
+
+    async with thread.alone("shut down", lambda: done.append("shut down")):
+        other = asyncio.create_task(thread.run("look", lambda: done.append("look")))
+        await asyncio.sleep(0.01)
+        assert done == ["shut down"]
+
+    await other
+    assert done == ["shut down", "look"]
+    thread.stop()
+
+
+async def test_whoever_cannot_be_alone_is_told_so(release: threading.Event) -> None:
+    thread = NvmlThread(within=0.05)
+
+    def fail() -> None:
+        raise ValueError("the job's own")
+
+    with pytest.raises(ValueError, match="the job's own"):
+        async with thread.alone("shut down", fail):
+            pytest.fail("the context was entered")
+    with pytest.raises(DriverTimeout):
+        async with thread.alone("shut down", release.wait):
+            pytest.fail("the context was entered")
+    with pytest.raises(DriverBusy):
+        async with thread.alone("shut down", lambda: None):
+            pytest.fail("the context was entered")
     thread.stop()
 
 

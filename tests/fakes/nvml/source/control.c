@@ -129,6 +129,13 @@ EXPORT int fake_destroy_ci(struct machine *of, uint32_t gpu, uint32_t gi, uint32
     return ci_destroy(gpu, gi, ci);
 }
 
+EXPORT void fake_mig_uuid(struct machine *of, uint32_t gpu, uint32_t gi, uint32_t ci,
+                          char text[NAME_SIZE])
+{
+    WITH(of);
+    mig_uuid(gpu, gi, ci, text);
+}
+
 /* All that a GPU holds, as of one moment. An entry is a GPU instance and what is in it. */
 struct entry {
     uint32_t gi, profile_id, start, size, in_use, ci_count;
@@ -157,7 +164,8 @@ EXPORT int fake_read(struct machine *of, uint32_t gpu, struct entry into[MAX_GIS
 }
 
 /* A client of gi 0 uses the GPU as a whole: a profiler, DCGM, a process without MIG. */
-EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const char *name)
+EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const char *name,
+                            int listed)
 {
     WITH(of);
     if (gpu >= WORLD->gpu_count || (gi != 0 && !live_gi(gpu, gi)))
@@ -168,7 +176,7 @@ EXPORT int fake_open_client(struct machine *of, uint32_t gpu, uint32_t gi, const
         struct client *client = &WORLD->clients[n];
         if (client->live)
             continue;
-        *client = (struct client){0, gpu, gi, ""};
+        *client = (struct client){0, gpu, gi, listed != 0, ""};
         snprintf(client->name, sizeof client->name, "%s", name);
         client->live = 1;
         return SUCCESS;
@@ -275,14 +283,15 @@ static void reset(uint32_t gpu)
     found->mig_current = found->mig_pending;
     found->lost = found->recovery_action = found->retired_pending = 0;
     memset(found->remapped + 2, 0, 2 * sizeof *found->remapped);
+    memset(found->ecc, 0, sizeof found->ecc);
     gpu_clear(gpu);
 }
 
 EXPORT void fake_reset(struct machine *of, uint32_t gpu)
 {
     WITH(of);
-    reset(gpu);
     emit(gpu, EVENT_MIG_CONFIG_CHANGE, 0, WHOLE_GPU, WHOLE_GPU);
+    reset(gpu);
 }
 
 EXPORT void fake_reboot(struct machine *of)

@@ -28,7 +28,7 @@ void nvml_machine_leave(void)
     pthread_mutex_unlock(&opening);
 }
 
-static int close_nvml(void)
+static void close_nvml(void)
 {
     pthread_mutex_lock(&opening);
     if (references > 0 && --references == 0) {
@@ -38,7 +38,12 @@ static int close_nvml(void)
         forget_event_sets();
     }
     pthread_mutex_unlock(&opening);
-    return SUCCESS;
+}
+
+/* References are the process's and not the machine's, so leave() cannot take them back. */
+static bool took_place(const struct call *call, int code)
+{
+    return call->kind == FAULT_DONE_BUT_ERROR || (code == SUCCESS && call->kind != FAULT_NOT_DONE);
 }
 
 /* Each first nvmlInit looks at the environment again, so a test may move on to another machine. */
@@ -57,7 +62,7 @@ EXPORT int nvmlInitWithFlags(uint32_t flags)
     int code = enter(&call, __func__, -1, "flags=%u", flags);
     if (code == SUCCESS)
         code = leave(&call, SUCCESS);
-    if (code != SUCCESS)
+    if (!took_place(&call, code))
         close_nvml();
     return code;
 }
@@ -71,7 +76,9 @@ EXPORT int nvmlShutdown(void)
 {
     CALL(-1, "%s", "");
     int code = leave(&call, SUCCESS);
-    return code == SUCCESS ? close_nvml() : code;
+    if (took_place(&call, code))
+        close_nvml();
+    return code;
 }
 
 EXPORT const char *nvmlErrorString(int code)

@@ -1,7 +1,8 @@
 /* A machine with NVIDIA GPUs, kept in one file that every process maps: what they all share.
  *
- * The NVML functions (device.c, health.c, mig.c, compute.c, vgpu.c) read and change that machine; the tests'
- * own functions (control.c) build it, break it and read it. Both are compiled from these sources.
+ * The NVML functions (device.c, processes.c, health.c, mig.c, compute.c, vgpu.c) read and change that
+ * machine; the tests' own functions (control.c) build it, break it and read it. Both are compiled
+ * from these sources.
  */
 #ifndef TANGRAM_FAKE_NVML_H
 #define TANGRAM_FAKE_NVML_H
@@ -83,7 +84,7 @@ struct gpu {
     struct gpu_instance gi[MAX_GIS];
 };
 struct client {
-    uint32_t live, gpu, gi;
+    uint32_t live, gpu, gi, listed; /* listed: a process that NVML tells of */
     char name[64];
 };
 struct vgpu {
@@ -91,7 +92,7 @@ struct vgpu {
     char uuid[64];
 };
 struct event {
-    uint32_t gpu, gi, ci;
+    uint32_t gpu, gi, ci, epoch;
     uint64_t type, data;
 };
 struct world {

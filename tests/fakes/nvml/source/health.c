@@ -3,12 +3,21 @@
 
 #include <string.h>
 
+static bool has_gpu_instances(const struct gpu *gpu)
+{
+    for (uint32_t gi = 0; gi < MAX_GIS; gi++)
+        if (gpu->gi[gi].live)
+            return true;
+    return false;
+}
+
 EXPORT int nvmlDeviceGetRemappedRows(handle_t device, uint32_t *corrected, uint32_t *uncorrected,
                                      uint32_t *pending, uint32_t *failed)
 {
     CALL(GPU_OF(device), "gpu=%u", GPU_OF(device));
     USE_GPU(device);
     REFUSE_IF(!corrected || !uncorrected || !pending || !failed, INVALID_ARGUMENT);
+    REFUSE_IF(has_gpu_instances(gpu), NOT_SUPPORTED);
     *corrected = gpu->remapped[0];
     *uncorrected = gpu->remapped[1];
     *pending = gpu->remapped[2] != 0;
@@ -78,10 +87,12 @@ EXPORT int nvmlDeviceGetFieldValues(handle_t device, int count, struct field_val
 
 enum { MAX_SETS = 256, SUPPORTED_EVENTS = 0x1 | 0x2 | EVENT_XID | EVENT_MIG_CONFIG_CHANGE | 0xfc00 };
 
-/* Event sets belong to the process: registered types per GPU, and how far it has read. */
+/* Event sets belong to the process: registered types per GPU, and how far it has read. A reset ends
+ * what was registered before, as it makes handles stale: `epochs` are those of registration. */
 static struct event_set {
     bool used;
     uint64_t types[MAX_GPUS], read;
+    uint32_t epochs[MAX_GPUS];
 } sets[MAX_SETS];
 
 void forget_event_sets(void)
@@ -138,6 +149,7 @@ EXPORT int nvmlDeviceRegisterEvents(handle_t device, uint64_t types, handle_t se
     REFUSE_IF(registered == NULL, INVALID_ARGUMENT);
     REFUSE_IF(types & ~(uint64_t)SUPPORTED_EVENTS, NOT_SUPPORTED);
     registered->types[gpu_index(gpu)] |= types;
+    registered->epochs[gpu_index(gpu)] = gpu->epoch;
     RETURN(SUCCESS);
 }
 
@@ -153,7 +165,7 @@ static bool next_event(struct event_set *set, struct event_data *data)
         set->read = WORLD->event_count - MAX_EVENTS;
     while (set->read < WORLD->event_count) {
         const struct event *event = &WORLD->events[set->read++ % MAX_EVENTS];
-        if (set->types[event->gpu] & event->type) {
+        if (set->types[event->gpu] & event->type && set->epochs[event->gpu] == event->epoch) {
             *data = (struct event_data){
                 device_handle(event->gpu), event->type, event->data, event->gi, event->ci};
             return true;

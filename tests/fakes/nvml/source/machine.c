@@ -261,7 +261,8 @@ const struct profile *profile_by_id(const struct gpu *gpu, uint32_t id)
 
 void emit(uint32_t gpu, uint64_t type, uint64_t data, uint32_t gi, uint32_t ci)
 {
-    WORLD->events[WORLD->event_count % MAX_EVENTS] = (struct event){gpu, gi, ci, type, data};
+    WORLD->events[WORLD->event_count % MAX_EVENTS] = (struct event){
+        gpu, gi, ci, WORLD->gpus[gpu].epoch, type, data};
     WORLD->event_count++;
 }
 

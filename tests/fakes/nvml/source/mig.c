@@ -39,8 +39,8 @@ EXPORT int nvmlDeviceSetMigMode(handle_t device, uint32_t mode, uint32_t *activa
         *activation = RESET_REQUIRED;
     else {
         gpu->mig_current = mode;
-        gpu_clear(GPU_OF(device));
         emit(GPU_OF(device), EVENT_MIG_CONFIG_CHANGE, 0, WHOLE_GPU, WHOLE_GPU);
+        gpu_clear(GPU_OF(device));
     }
     RETURN(SUCCESS);
 }
