@@ -45,24 +45,19 @@ class Campaign:
         self._chance = chance
         self._candidacy = Candidacy(identity=identity, timing=timing)
         self._certain = False  # that the record known is the one to claim upon
-        self._in_office = False
+        self._office: asyncio.Task[None] | None = None
+        self._installed = False  # in office, after everything was listed anew
         self._released = asyncio.Event()
 
     async def run(self) -> None:
         """Run for the lead, and hold it for as long as can be, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_of_releases(), name="lease-releases")
-            office: asyncio.Task[None] | None = None
             while True:
                 await self._step()
-                leads = self._candidacy.leads(now=self._now())
-                if leads and office is None:
-                    office = tasks.create_task(self._hold_office(), name="lead")
-                elif office is not None and not leads:
-                    office.cancel()
-                    office = None
-                    self._leave_office()
+                self._take_or_leave_office(tasks)
                 await self._pause()
+                self._take_or_leave_office(tasks)  # before a step that may take its time
 
     async def release(self) -> None:
         """Let another lead at once, if the Lease is ours; nothing may be written any more.
@@ -114,7 +109,7 @@ class Campaign:
         record = await self._lock.write(claim, timeout=self._attempt_seconds())
         self._candidacy = self._candidacy.elected(record, sent=sent, now=self._now())
         self._knowledge.tenure.leader = record.holder
-        if self._in_office:
+        if self._installed:
             self._knowledge.tenure.hold(until=self._candidacy.leads_until)
 
     def _attempt_seconds(self) -> float:
@@ -134,6 +129,18 @@ class Campaign:
                 await self._released.wait()
         self._released.clear()
 
+    def _take_or_leave_office(self, tasks: asyncio.TaskGroup) -> None:
+        leads = self._candidacy.leads(now=self._now())
+        if leads and self._office is None:
+            self._office = tasks.create_task(self._hold_office(), name="lead")
+        elif self._office is not None and not leads:
+            self._office.cancel()
+            self._office = None
+            self._installed = False
+            self._knowledge.tenure.end()
+            self._knowledge.end_term()
+            log.warning("lead_lost", leader=self._knowledge.tenure.leader)
+
     async def _hear_of_releases(self) -> None:
         async with contextlib.aclosing(self._lock.releases()) as releases:
             async for _ in releases:
@@ -142,7 +149,7 @@ class Campaign:
     async def _hold_office(self) -> None:
         log.info("elected", identity=self._candidacy.identity)
         await self._relist()
-        self._in_office = True
+        self._installed = True
         self._knowledge.tenure.hold(until=self._candidacy.leads_until)
         self._knowledge.begin_term()
         log.info("leading", identity=self._candidacy.identity)
@@ -154,9 +161,3 @@ class Campaign:
                 log.warning("signpost_postponed", error=str(error))
                 pause = self._timing.retry_period_seconds
             await asyncio.sleep(pause)
-
-    def _leave_office(self) -> None:
-        self._in_office = False
-        self._knowledge.tenure.end()
-        self._knowledge.end_term()
-        log.warning("lead_lost", leader=self._knowledge.tenure.leader)
