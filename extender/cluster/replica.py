@@ -87,6 +87,7 @@ class Replica:
             if self._campaign is not None:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))
             await stop.wait()
+            log.info("stopping")
             await self._answer_the_last()
             for task in work:
                 task.cancel()

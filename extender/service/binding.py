@@ -24,7 +24,7 @@ import structlog
 from extender import wire
 from extender.ledger import promise
 from extender.request import NotOurs, Request, Unanswerable
-from extender.service.knowledge import Knowledge
+from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import (
     BindingRefused,
@@ -166,6 +166,8 @@ class Binder:
                 entries = view.assignments_of(uid)
                 if entries:
                     return entries
+                if knowledge.stopping:
+                    raise BindFailed(GOING_AWAY)
                 choice = decide.place(view, knowledge.ledger, request)
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
@@ -202,7 +204,7 @@ class Binder:
             if view.realized(ids):
                 return
             if knowledge.stopping:
-                raise BindFailed("vGPU: the extender is going away, the place stays reserved")
+                raise BindFailed(f"{GOING_AWAY}, the place stays reserved")
             if knowledge.tenure.why_not():
                 raise BindFailed("vGPU: another extender leads by now, the place stays reserved")
             failure = view.failure(ids)

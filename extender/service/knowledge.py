@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 REMEMBERED = 20_000  # requests kept between a pod's hooks, and refused pods; the oldest go first
 
+GOING_AWAY = "vGPU: the extender is going away"
+
 
 class Knowledge:
     """The mutable heart: one per process, used from one event loop.
@@ -214,7 +216,7 @@ class Knowledge:
     def not_warm(self) -> str:
         """Return why no decision could be made here even as the leader, "" if all is well."""
         if self.stopping:
-            return "vGPU: this extender is going away"
+            return GOING_AWAY
         return self.freshness.not_ready()
 
     def begin_term(self) -> None:

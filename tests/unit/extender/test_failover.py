@@ -138,11 +138,91 @@ def test_a_leader_that_leaves_refuses_first_and_gives_the_lease_back_last() -> N
 
         assert order == [
             "binding begins",
-            "vGPU: this extender is going away",
+            "vGPU: the extender is going away",
             "held by a_1",
             "bound",
             "held by ",
         ]
+
+    told(story)
+
+
+def test_the_lead_is_handed_over_at_once_whenever_that_is() -> None:
+    async def story(world: Replicas) -> None:
+        gaps = []
+        async with world.extenders("a", "b") as (leader, other):
+            for life, moment in enumerate((0.3, 1.1, 1.7, 2.1), start=2):
+                await asyncio.sleep(moment)
+                left = now()
+                await leader.leave()
+                await soon(lambda: other.leads)  # noqa: B023 -- awaited here
+                gaps.append(now() - left)
+                again = world.member(leader.name, identity=f"{leader.name}_{life}")
+                again.start()
+                leader, other = other, again
+                await soon(lambda: not other.service.knowledge.not_warm())  # noqa: B023
+            await leader.kill()
+            await other.kill()
+
+        assert max(gaps) < 0.2
+
+    told(story)
+
+
+def test_a_bind_between_two_calls_is_finished_before_the_leader_goes() -> None:
+    async def story(world: Replicas) -> None:
+        pod = await world.add_pod("vm", "1-10C")
+        hasty = msgspec.structs.replace(PATIENT, http_timeout_seconds=4.0)
+        async with world.extenders("a", settings=hasty) as (a,):
+            assert "not ready yet" in await a.schedule(pod)  # its place is in the plan
+            await world.obey("node-1")
+            a.service.knowledge.requests.clear()  # as after a restart: the pod has to be read
+            note = world.api.disturbance
+            assert note is not None
+
+            async def slow(call: Call) -> None:
+                if (call.verb, call.name, call.done) == ("get", "vm", False):
+                    await asyncio.sleep(0.5)
+                await note(call)
+
+            world.api.disturbance = slow
+            bind = asyncio.create_task(a.service.binder.bind(bind_args(pod, "node-1")))
+            await asyncio.sleep(0.1)
+            await a.leave()
+            world.api.disturbance = note
+            answer = await bind
+
+        assert answer.error == ""
+        assert await world.bound("vm") == "node-1"
+
+    told(story)
+
+
+def test_the_lease_is_kept_until_what_was_cut_off_cannot_be_written_any_more() -> None:
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a", "b") as (a, b):
+            note = world.api.disturbance
+            assert note is not None
+            begun: list[float] = []
+
+            async def hang(call: Call) -> None:
+                if (call.verb, call.name) == ("patch", "a"):
+                    begun.append(now())
+                    await asyncio.Event().wait()
+                await note(call)
+
+            world.api.disturbance = hang
+            a.service.knowledge.room.set()  # the leader wakes whom it refused
+            await soon(lambda: begun)
+            ends = begun[0] + a.service.knowledge.tenure.seconds_left
+            await asyncio.sleep(1)
+            leaving = asyncio.create_task(a.leave())
+            await soon(lambda: b.leads)
+            followed = now()
+            await leaving
+
+        assert followed - begun[0] >= 7  # its time was at least what the tenure had then
+        assert followed - ends < 3  # and with that over, nothing else is waited for
 
     told(story)
 
