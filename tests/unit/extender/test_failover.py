@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS
 from tests.fakes.replicas import PATIENT, Replicas, now, soon, speaking
@@ -403,7 +402,3 @@ def test_an_election_goes_on_while_the_lease_cannot_be_had(verb: str) -> None:
         assert hits > 5 or verb == "get"
 
     told(story)
-
-
-def test_the_names_of_the_lease_and_the_label_are_what_the_manifests_select() -> None:
-    assert (keys.LEADER_LEASE, keys.LEADER_LABEL) == ("tangram-extender", "tangram.dev/leader")
