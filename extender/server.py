@@ -62,8 +62,19 @@ async def _healthz(_: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    why_not = request.app[SERVICE].knowledge.freshness.not_ready()
-    return web.Response(text=f"{why_not or 'ok'}\n", status=503 if why_not else 200)
+    """Tell whether the hooks are answered here; with ``?standby=ok``, whether they could be.
+
+    A replica that waits for its turn is as ready as it can be: were it never ready in Kubernetes'
+    eyes, rolling updates would wait for it for ever, and no node with the leader could be drained.
+    """
+    knowledge = request.app[SERVICE].knowledge
+    if request.query.get("standby") == "ok":
+        why_not = knowledge.not_warm()
+    else:
+        why_not = knowledge.not_ready()
+    leader = knowledge.tenure.leader
+    who = f" ({leader} leads)" if why_not and leader else ""
+    return web.Response(text=f"{why_not or 'ok'}{who}\n", status=503 if why_not else 200)
 
 
 async def _read(request: web.Request, shape: type[_T]) -> _T:
@@ -75,7 +86,7 @@ async def _read(request: web.Request, shape: type[_T]) -> _T:
 def _answer(request: web.Request, answer: object) -> web.Response:
     """Answer, and close the connection while not ready: the next replica may be."""
     response = web.Response(body=wire.encode(answer), content_type="application/json")
-    if request.app[SERVICE].knowledge.freshness.not_ready():
+    if request.app[SERVICE].knowledge.not_ready():
         response.force_close()
     return response
 

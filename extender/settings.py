@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
+
+JITTER = 0.2  # pauses are longer by up to this, so that replicas do not ask all at once
+LEAST_TRIES = 2
+LEAST_GAP_SECONDS = 1.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,3 +62,54 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return max(
             self.http_timeout_seconds - self.answer_margin_seconds, self.http_timeout_seconds / 2
         )
+
+
+class InvalidTiming(ValueError):
+    """The times of the election do not fit together; the message says what to change."""
+
+
+class LeaseTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """When the lead is renewed, given up, and up for election; the defaults are Kubernetes' own.
+
+    Between ``renew_deadline_seconds`` and ``lease_duration_seconds`` nobody leads. That gap is what
+    may go wrong unseen: clocks of different rates (a fifth, by default) and writes on their way.
+
+    Raises:
+        InvalidTiming: the times do not fit together.
+    """
+
+    lease_duration_seconds: int = 15
+    """A Lease that has not changed for this long is up for election."""
+
+    renew_deadline_seconds: float = 10.0
+    """A leader that could not renew for this long answers and writes no more."""
+
+    retry_period_seconds: float = 2.0
+    """How often the Lease is renewed, or looked at; up to a fifth more, by chance."""
+
+    def __post_init__(self) -> None:
+        if self.retry_period_seconds <= 0:
+            raise InvalidTiming("retry_period_seconds must be above 0: the default is 2")
+        if self.renew_deadline_seconds < LEAST_TRIES * self.longest_pause_seconds:
+            least = LEAST_TRIES * self.longest_pause_seconds
+            raise InvalidTiming(
+                f"renew_deadline_seconds is {self.renew_deadline_seconds:g}, too short for"
+                f" {LEAST_TRIES} tries: raise it to {least:g}, or lower retry_period_seconds"
+            )
+        if self.lease_duration_seconds < self.renew_deadline_seconds + LEAST_GAP_SECONDS:
+            least = math.ceil(self.renew_deadline_seconds + LEAST_GAP_SECONDS)
+            raise InvalidTiming(
+                f"lease_duration_seconds is {self.lease_duration_seconds}, which leaves no time"
+                f" between one leader and the next: raise it to {least}, or lower"
+                " renew_deadline_seconds"
+            )
+
+    @property
+    def longest_pause_seconds(self) -> float:
+        """The longest time between two looks."""
+        return self.retry_period_seconds * (1 + JITTER)
+
+    @property
+    def attempt_seconds(self) -> float:
+        """How long one request for the Lease may take: a slow one leaves time for others."""
+        return self.renew_deadline_seconds / 4

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import signal
+import socket
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,16 +16,16 @@ import structlog
 import typer
 import uvloop
 
-from extender.cluster import KubernetesCluster, OwnPod, feed
+from extender.cluster import Election, OwnPod, Replica
 from extender.policy import PolicyName
 from extender.server import serving
-from extender.service import Service
-from extender.settings import Settings
+from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
 
 log = structlog.get_logger()
 
+IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # what Kubernetes sets in every container
 API_CONNECTIONS = 256  # the watches, and more binds at once than kube-scheduler was seen to send
 
 
@@ -51,8 +54,34 @@ def serve(
     ] = 120.0,
     own_pod: Annotated[
         str,
-        typer.Option(help="NAMESPACE/NAME of the extender's own pod, patched to wake others."),
+        typer.Option(
+            help="NAMESPACE/NAME of the extender's own pod, patched to wake others and to be found"
+            " by the Service while it leads."
+        ),
     ] = "",
+    leader_elect: Annotated[
+        bool | None,
+        typer.Option(
+            help="Answer and write only as the one leader of several replicas.",
+            show_default="in a cluster",
+        ),
+    ] = None,
+    identity: Annotated[
+        str,
+        typer.Option(
+            help="Name in the Lease; a random end makes it this process's own.",
+            show_default="the own pod's, or the host's",
+        ),
+    ] = "",
+    lease_duration: Annotated[
+        int, typer.Option(min=1, help="Seconds after which a silent leader may be replaced.")
+    ] = LeaseTiming().lease_duration_seconds,
+    renew_deadline: Annotated[
+        float, typer.Option(min=0.0, help="Seconds after which a leader that cannot renew stops.")
+    ] = LeaseTiming().renew_deadline_seconds,
+    retry_period: Annotated[
+        float, typer.Option(min=0.0, help="Seconds between two renewals, or looks at the Lease.")
+    ] = LeaseTiming().retry_period_seconds,
     tls_cert: Annotated[Path | None, typer.Option(help="Server certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
     client_ca: Annotated[
@@ -69,7 +98,13 @@ def serve(
             param_hint="--host",
         )
     settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
-    work = _serve(kubeconfig, host, port, prefix, policy, settings, _own_pod(own_pod), tls)
+    pod = _own_pod(own_pod)
+    timing = _timing(lease_duration, renew_deadline, retry_period)
+    if leader_elect is None:
+        leader_elect = kubeconfig is None and IN_CLUSTER in os.environ
+    name = identity or (pod.name if pod else socket.gethostname())
+    election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
+    work = _serve(kubeconfig, host, port, prefix, policy, settings, pod, election, tls)
     try:
         uvloop.run(work)
     except OSError as error:
@@ -88,27 +123,18 @@ async def _serve(
     policy: PolicyName,
     settings: Settings,
     own_pod: OwnPod | None,
+    election: Election | None,
     tls: ssl.SSLContext | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
-        cluster = KubernetesCluster(api, own_pod=own_pod, devices_per_pod=settings.devices_per_pod)
-        service = Service(cluster, settings, policy)
-        async with (
-            serving(service, host=host, port=port, prefix=prefix, tls=tls) as url,
-            asyncio.TaskGroup() as tasks,
-        ):
-            work = [
-                tasks.create_task(feed(api, service.knowledge), name="feed"),
-                tasks.create_task(service.run(), name="service"),
-            ]
-            log.info("serving", url=url, policy=policy.value)
-            await stop.wait()
-            log.info("stopping")
-            for task in work:
-                task.cancel()
+        replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
+        async with serving(replica.service, host=host, port=port, prefix=prefix, tls=tls) as url:
+            identity = election.identity if election else ""
+            log.info("serving", url=url, policy=policy.value, identity=identity)
+            await replica.run(stop)
 
 
 def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext | None:
@@ -124,6 +150,17 @@ def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext
         raise typer.BadParameter(f"cannot read the certificates: {error}") from error
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _timing(lease_duration: int, renew_deadline: float, retry_period: float) -> LeaseTiming:
+    try:
+        return LeaseTiming(
+            lease_duration_seconds=lease_duration,
+            renew_deadline_seconds=renew_deadline,
+            retry_period_seconds=retry_period,
+        )
+    except InvalidTiming as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _loopback(host: str) -> bool:

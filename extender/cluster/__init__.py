@@ -1,10 +1,14 @@
 """The cluster as the service sees it, over an API server, real or in memory.
 
 ``door`` writes: plans by compare-and-swap, bindings, wake-ups. ``feeds`` reads: one watch for each
-kind, kept up for ever. ``objects`` parses what comes in, once.
+kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what went wrong.
+
+``replica`` is an extender process with all its parts. Several of them run for the lead through
+``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
 """
 
 from extender.cluster.door import KubernetesCluster, OwnPod
 from extender.cluster.feeds import feed
+from extender.cluster.replica import Election, Replica
 
-__all__ = ["KubernetesCluster", "OwnPod", "feed"]
+__all__ = ["Election", "KubernetesCluster", "OwnPod", "Replica", "feed"]

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
 from extender.cluster import objects
-from extender.service.ports import (
-    BindingRefused,
-    ClusterUnavailable,
-    PlanConflict,
-    PodFacts,
-)
+from extender.cluster.outcome import outcome
+from extender.service.ports import BindingRefused, PlanConflict, PodFacts
 from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import Assignment, GpuNode, PodRef
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
     PODS,
-    ApiError,
     ApiServer,
     Conflict,
     Invalid,
@@ -61,7 +55,7 @@ class KubernetesCluster:
         two writers of the same plan never both succeed.
         """
         try:
-            with _outcome(Conflict, Invalid, NotFound):
+            with outcome(Conflict, Invalid, NotFound):
                 raw = await self._api.patch(
                     GPU_NODES,
                     node.name,
@@ -76,7 +70,7 @@ class KubernetesCluster:
     async def read_gpu_node(self, name: str) -> GpuNode | None:
         """Return a GpuNode as it is now."""
         try:
-            with _outcome(NotFound):
+            with outcome(NotFound):
                 return gpunode.decode(await self._api.get(GPU_NODES, name))
         except NotFound:
             return None
@@ -90,7 +84,7 @@ class KubernetesCluster:
             "spec": {"assignments": []},
         }
         try:
-            with _outcome(Conflict):
+            with outcome(Conflict):
                 await self._api.create(GPU_NODES, body)
         except Conflict:
             return  # it exists: another replica, or an earlier attempt
@@ -98,7 +92,7 @@ class KubernetesCluster:
     async def delete_gpu_node(self, node: GpuNode) -> None:
         """Delete a GpuNode, if it still is the object given."""
         try:
-            with _outcome(NotFound, Conflict):
+            with outcome(NotFound, Conflict):
                 await self._api.delete(
                     GPU_NODES,
                     node.name,
@@ -111,7 +105,7 @@ class KubernetesCluster:
     async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
         """Return a pod as it is now."""
         try:
-            with _outcome(NotFound):
+            with outcome(NotFound):
                 raw = await self._api.get(PODS, name, namespace=namespace)
                 return objects.pod(raw, devices_per_pod=self._devices_per_pod)
         except NotFound:
@@ -133,7 +127,7 @@ class KubernetesCluster:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         try:
-            with _outcome(Conflict, NotFound, Invalid, Refused):
+            with outcome(Conflict, NotFound, Invalid, Refused):
                 await self._api.create(
                     PODS,
                     body,
@@ -150,7 +144,7 @@ class KubernetesCluster:
         if self._own_pod is None:
             return
         patch = {"metadata": {"annotations": {keys.WAKE_ANNOTATION: stamp}}}
-        with _outcome():
+        with outcome():
             await self._api.patch(
                 PODS,
                 self._own_pod.name,
@@ -179,16 +173,3 @@ def plan_patch(
     elif added:
         patch.append({"op": "add", "path": "/spec", "value": {"assignments": added}})
     return patch
-
-
-@contextmanager
-def _outcome(*expected: type[ApiError]) -> Iterator[None]:
-    """Let through the errors the caller tells apart; any other leaves the outcome unknown."""
-    try:
-        yield
-    except ApiError as error:
-        if isinstance(error, expected):
-            raise
-        raise ClusterUnavailable(str(error)) from error
-    except msgspec.MsgspecError as error:
-        raise ClusterUnavailable(f"the API server's answer does not decode: {error}") from error

@@ -35,7 +35,8 @@ log = structlog.get_logger()
 class _Followed(msgspec.Struct):
     """How the objects of one kind are selected, and what is done with each.
 
-    ``take_in`` hears besides whether the object was listed, not watched.
+    ``take_in`` hears besides whether the object was listed, not watched. ``known`` is what was last
+    heard, by namespace and name, without the JSON.
     """
 
     feed: Feed
@@ -44,14 +45,99 @@ class _Followed(msgspec.Struct):
     gone: Callable[[Object], None]
     labels: str = ""
     namespace: str = ""
+    known: dict[tuple[str, str], Object] = {}
 
 
 async def feed(api: ApiServer, knowledge: Knowledge) -> None:
     """Keep *knowledge* current, until cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        for followed in _followed(knowledge):
-            work = _follow(api, knowledge, followed)
-            tasks.create_task(work, name=f"watch-{followed.feed.value}")
+    await Feeds(api, knowledge).run()
+
+
+class Feeds:
+    """Every kind's feed; the only one that tells *knowledge* what the cluster reports."""
+
+    def __init__(self, api: ApiServer, knowledge: Knowledge) -> None:
+        self._api = api
+        self._knowledge = knowledge
+        self._followed = tuple(_followed(knowledge))
+        self._again = asyncio.Event()
+        self._round = 0
+        self._unlisted: set[Feed] = set()
+        self._listed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep *knowledge* current, until cancelled."""
+        while True:
+            self._again.clear()
+            async with asyncio.TaskGroup() as tasks:
+                work = [
+                    tasks.create_task(self._follow(each, self._round), name=f"watch-{each.feed}")
+                    for each in self._followed
+                ]
+                await self._again.wait()
+                for task in work:
+                    task.cancel()
+
+    async def relist(self) -> None:
+        """List everything anew, and return when all of it is known; :meth:`run` does it."""
+        self._round += 1
+        self._unlisted = set(Feed)
+        self._listed.clear()
+        self._again.set()
+        await self._listed.wait()
+
+    async def _follow(self, followed: _Followed, round: int) -> None:
+        knowledge, known = self._knowledge, followed.known
+
+        def upsert(current: Object, *, listed: bool = False) -> None:
+            key = (current.namespace, current.name)
+            before = known.get(key)
+            if before is not None and before.uid != current.uid:
+                followed.gone(before)
+            known[key] = msgspec.structs.replace(current, raw=b"")
+            try:
+                followed.take_in(current.raw, listed)
+            except msgspec.MsgspecError as error:
+                log.error(
+                    "object_unreadable",
+                    kind=followed.feed.value,
+                    namespace=current.namespace,
+                    name=current.name,
+                    error=str(error)[:300],
+                )
+
+        changes = reflect(
+            self._api, followed.kind, namespace=followed.namespace, label_selector=followed.labels
+        )
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                match change:
+                    case Replaced(objects=listed):
+                        for each in listed:
+                            upsert(each, listed=True)
+                        for key in known.keys() - {(each.namespace, each.name) for each in listed}:
+                            followed.gone(known.pop(key))
+                        knowledge.feed_synced(followed.feed)
+                        self._listed_in(round, followed.feed)
+                    case Upserted(object=current):
+                        upsert(current)
+                    case Deleted(object=gone):
+                        known.pop((gone.namespace, gone.name), None)
+                        followed.gone(gone)
+                    case Confirmed():
+                        knowledge.feed_synced(followed.feed)
+                    case Interrupted(error=error):
+                        log.warning("watch_interrupted", kind=followed.feed.value, error=str(error))
+                        knowledge.freshness.interrupted(followed.feed)
+                    case unexpected:
+                        assert_never(unexpected)
+
+    def _listed_in(self, round: int, feed: Feed) -> None:
+        """Note a list; one that was begun before it was asked for does not count."""
+        if round == self._round:
+            self._unlisted.discard(feed)
+            if not self._unlisted:
+                self._listed.set()
 
 
 def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
@@ -88,49 +174,3 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         labels=f"{keys.AGENT_LABEL}=true",
         namespace=keys.SYSTEM_NAMESPACE,
     )
-
-
-async def _follow(api: ApiServer, knowledge: Knowledge, followed: _Followed) -> None:
-    known: dict[tuple[str, str], Object] = {}
-
-    def upsert(current: Object, *, listed: bool = False) -> None:
-        key = (current.namespace, current.name)
-        before = known.get(key)
-        if before is not None and before.uid != current.uid:
-            followed.gone(before)
-        known[key] = msgspec.structs.replace(current, raw=b"")
-        try:
-            followed.take_in(current.raw, listed)
-        except msgspec.MsgspecError as error:
-            log.error(
-                "object_unreadable",
-                kind=followed.feed.value,
-                namespace=current.namespace,
-                name=current.name,
-                error=str(error)[:300],
-            )
-
-    changes = reflect(
-        api, followed.kind, namespace=followed.namespace, label_selector=followed.labels
-    )
-    async with contextlib.aclosing(changes):
-        async for change in changes:
-            match change:
-                case Replaced(objects=listed):
-                    for each in listed:
-                        upsert(each, listed=True)
-                    for key in known.keys() - {(each.namespace, each.name) for each in listed}:
-                        followed.gone(known.pop(key))
-                    knowledge.feed_synced(followed.feed)
-                case Upserted(object=current):
-                    upsert(current)
-                case Deleted(object=gone):
-                    known.pop((gone.namespace, gone.name), None)
-                    followed.gone(gone)
-                case Confirmed():
-                    knowledge.feed_synced(followed.feed)
-                case Interrupted(error=error):
-                    log.warning("watch_interrupted", kind=followed.feed.value, error=str(error))
-                    knowledge.freshness.interrupted(followed.feed)
-                case unexpected:
-                    assert_never(unexpected)

@@ -24,7 +24,7 @@ import structlog
 from extender import wire
 from extender.ledger import promise
 from extender.request import NotOurs, Request, Unanswerable
-from extender.service.knowledge import Knowledge
+from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import (
     BindingRefused,
@@ -68,6 +68,8 @@ class Binder:
         self._new_id = new_id
         self._utc_now = utc_now
         self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         # A predecessor killed just now may have posted a Binding for any pod.
         self._started = knowledge.clock()
         self._posted: dict[str, float] = {}
@@ -76,16 +78,21 @@ class Binder:
         """Tell whether a bind of the pod is under way."""
         return uid in self._pods
 
+    async def idle(self) -> None:
+        """Wait until no bind is under way."""
+        await self._idle.wait()
+
     async def bind(self, args: wire.BindingArgs) -> wire.BindingResult:
         """Bind a pod to the node the scheduler chose, or say why not, before the time is up."""
         knowledge = self._knowledge
         answer_by = knowledge.clock() + knowledge.settings.bind_answer_seconds
         pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
-        why_not = knowledge.freshness.not_ready()
+        why_not = knowledge.not_ready()
         if why_not:
             return wire.BindingResult(why_not)
         lock, users = self._pods.get(pod.uid, (asyncio.Lock(), 0))
         self._pods[pod.uid] = (lock, users + 1)
+        self._idle.clear()
         try:
             async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
                 await self._bind(pod, args.node, answer_by)
@@ -104,6 +111,8 @@ class Binder:
                 del self._pods[pod.uid]
             else:
                 self._pods[pod.uid] = (lock, users - 1)
+            if not self._pods:
+                self._idle.set()
         log.info("pod_bound", pod=pod.name, namespace=pod.namespace, node=args.node)
         return wire.BindingResult()
 
@@ -157,6 +166,8 @@ class Binder:
                 entries = view.assignments_of(uid)
                 if entries:
                     return entries
+                if knowledge.stopping:
+                    raise BindFailed(GOING_AWAY)
                 choice = decide.place(view, knowledge.ledger, request)
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
@@ -193,7 +204,9 @@ class Binder:
             if view.realized(ids):
                 return
             if knowledge.stopping:
-                raise BindFailed("vGPU: the extender is going away, the place stays reserved")
+                raise BindFailed(f"{GOING_AWAY}, the place stays reserved")
+            if knowledge.tenure.why_not():
+                raise BindFailed("vGPU: another extender leads by now, the place stays reserved")
             failure = view.failure(ids)
             if failure:
                 await self._give_back(request.pod, node)

@@ -29,7 +29,7 @@ class Hooks:
             case Unanswerable(reason=reason):
                 return _filtered((), dict.fromkeys(names, reason), whole)
             case Request() as request:
-                why_not = self._knowledge.freshness.not_ready()
+                why_not = self._knowledge.not_ready()
                 if why_not:
                     return wire.FilterResult(error=why_not)
                 return self._filter(request, names, whole)
@@ -64,7 +64,7 @@ class Hooks:
         names, _ = _candidates(args)
         knowledge = self._knowledge
         asked = of_pod(args.pod, devices_per_pod=knowledge.settings.devices_per_pod)
-        if not isinstance(asked, Request) or knowledge.freshness.not_ready():
+        if not isinstance(asked, Request) or knowledge.not_ready():
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = prioritize(
             knowledge.views,
@@ -94,7 +94,7 @@ class Hooks:
     def _sufficient(
         self, request: Request, proposed: Mapping[str, wire.MetaVictims]
     ) -> Mapping[str, wire.MetaVictims]:
-        if self._knowledge.freshness.not_ready():
+        if self._knowledge.not_ready():
             return {}
         nodes = sufficient(
             self._knowledge.views,

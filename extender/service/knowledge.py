@@ -19,6 +19,7 @@ from extender.request import Request
 from extender.service.freshness import Freshness
 from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals
+from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView, successor
 from extender.verbs.verdicts import Fits, verdict
@@ -27,6 +28,8 @@ from nodeagent.api.gpunode import Assignment, GpuNode
 log = structlog.get_logger()
 
 REMEMBERED = 20_000  # requests kept between a pod's hooks, and refused pods; the oldest go first
+
+GOING_AWAY = "vGPU: the extender is going away"
 
 
 class Knowledge:
@@ -41,11 +44,17 @@ class Knowledge:
     """
 
     def __init__(
-        self, settings: Settings, policy: PolicyName, *, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        policy: PolicyName,
+        *,
+        clock: Callable[[], float],
+        tenure: Tenure,
     ) -> None:
         self.settings = settings
         self.policy = policy
         self.clock = clock
+        self.tenure = tenure
         self.freshness = Freshness(settings, lambda: self.clock())
         self.views: dict[str, NodeView] = {}
         self.nodes: dict[str, bool] = {}
@@ -198,11 +207,39 @@ class Knowledge:
         async with asyncio.timeout(within):
             await event.wait()
 
+    # Who decides.
+
+    def not_ready(self) -> str:
+        """Return why no decision can be made here and now, "" if all is well."""
+        return self.not_warm() or self.tenure.why_not()
+
+    def not_warm(self) -> str:
+        """Return why no decision could be made here even as the leader, "" if all is well."""
+        if self.stopping:
+            return GOING_AWAY
+        return self.freshness.not_ready()
+
+    def begin_term(self) -> None:
+        """Decide from here on: on what was just listed anew, and on nothing promised before."""
+        self.ledger = Ledger(self.ledger.assumed)  # of binds that go on from an earlier term
+        self.requests.clear()
+        self.room.set()  # whom the predecessor refused, nobody here knows
+        self.arrivals.set()
+
+    def end_term(self) -> None:
+        """Let whoever waits for a change know that it will not be decided here any more."""
+        self.refused = Refusals(REMEMBERED)
+        self._wake_waiting()
+
     def stop(self) -> None:
         """Let whoever waits for a change know that there is no time left for it."""
         self.stopping = True
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
         for event in self._changes.values():
             event.set()
+        self._changes.clear()
 
     # Time.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
 from extender.request import Asked
+from extender.service.leadership import Claim, Record
 from nodeagent.api.gpunode import Assignment, GpuNode, PodRef
 
 
@@ -22,6 +23,10 @@ class BindingRefused(Exception):
 
 class ClusterUnavailable(Exception):
     """No usable answer from the cluster: what became of a write is unknown."""
+
+
+class LeaseTaken(Exception):
+    """The Lease is not what the claim was made upon; look again."""
 
 
 class PodFacts(msgspec.Struct, frozen=True):
@@ -83,3 +88,36 @@ class Cluster(Protocol):
 
     async def wake(self, stamp: str) -> None:
         """Make kube-scheduler retry the pods it rejected."""
+
+
+class LeaseLock(Protocol):
+    """The Lease that decides who leads. *timeout* is in seconds.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def read(self, *, timeout: float) -> Record | None:
+        """Return the Lease as it is now, None if there is none."""
+
+    async def write(self, claim: Claim, *, timeout: float) -> Record:
+        """Write a claim, and return the Lease after it.
+
+        Raises:
+            LeaseTaken: somebody else has written it, or it is gone.
+        """
+
+    def releases(self) -> AsyncGenerator[None, None]:
+        """Yield whenever the Lease is seen released, for ever; close it."""
+
+
+class Signpost(Protocol):
+    """What leads the scheduler's calls to this replica.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def point_here(self) -> None:
+        """Let calls come to this replica, and to no other."""
+
+    async def take_down(self) -> None:
+        """Let no calls come to this replica."""

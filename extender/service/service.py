@@ -18,6 +18,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
+from extender.service.tenure import Tenure
 from extender.settings import Settings
 from nodeagent.api import rfc3339
 
@@ -30,7 +31,10 @@ def new_assignment_id() -> str:
 
 
 class Service:
-    """One extender process: answers the hooks, writes plans, takes back what nobody uses."""
+    """One extender process: answers the hooks, writes plans, takes back what nobody uses.
+
+    Without a *tenure* it does so for ever.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,15 @@ class Service:
         settings: Settings | None = None,
         policy: PolicyName = PolicyName.DEFAULT,
         *,
+        tenure: Tenure | None = None,
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], str] = new_assignment_id,
     ) -> None:
         self.settings = settings or Settings()
-        self.knowledge = Knowledge(self.settings, policy, clock=clock)
+        self.knowledge = Knowledge(
+            self.settings, policy, clock=clock, tenure=tenure or Tenure(clock)
+        )
         self.hooks = Hooks(self.knowledge)
         plans = Plans(self.knowledge, cluster)
         self.binder = Binder(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
@@ -71,7 +78,7 @@ class Service:
 
     async def _sweep(self) -> None:
         while True:
-            if not self.knowledge.freshness.not_ready():
+            if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_interval_seconds):
@@ -82,7 +89,9 @@ class Service:
         while True:
             await self.knowledge.departures.wait()
             self.knowledge.departures.clear()
-            if not self.knowledge.freshness.not_ready():
+            if self.knowledge.tenure.why_not():
+                self.knowledge.suspects.clear()  # the sweep of a new term finds them all
+            if not self.knowledge.not_ready():
                 uids = tuple(self.knowledge.suspects)
                 self.knowledge.suspects.clear()
                 await self._reclaimer.suspect(uids)
@@ -92,7 +101,7 @@ class Service:
         self.knowledge.room.set()
         while True:
             await self.knowledge.room.wait()
-            if not self.knowledge.freshness.not_ready():
+            if not self.knowledge.not_ready():
                 # Cleared before the patch: room that appears meanwhile asks for another one.
                 self.knowledge.room.clear()
                 try:

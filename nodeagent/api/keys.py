@@ -16,6 +16,12 @@ SYSTEM_NAMESPACE: Final = "tangram-system"
 LEASE_PREFIX: Final = "tangram-agent-"
 """The Lease of the agent on Node ``n`` is ``tangram-agent-n``."""
 
+LEADER_LEASE: Final = "tangram-extender"
+"""The Lease in ``SYSTEM_NAMESPACE`` whose holder is the extender that answers and writes."""
+
+LEADER_LABEL: Final = "tangram.dev/leader"
+"""Label on the leader's own pod while it answers; the hooks' Service selects it."""
+
 MANAGED_LABEL: Final = "tangram.dev/managed"
 """Label on every pod that asks for a GPU instance; the extender's pod watch selects it."""
 

@@ -38,6 +38,11 @@ class Process:
         self._process = None
         return code
 
+    def signal(self, number: int) -> None:
+        """Signal it, and wait for nothing."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log events of that name."""
         found = []

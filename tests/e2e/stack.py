@@ -27,10 +27,16 @@ from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.process import ROOT, Process
+from tests.e2e.service import LeaderService
 from tests.waiting import until
 
 MODEL = MODELS["H100-80GB"]
 RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
+# Shorter than by default, that tests need not wait long; longer than a slow machine may be late.
+ELECTION = (
+    *("--leader-elect", "--lease-duration", "8"),
+    *("--renew-deadline", "5", "--retry-period", "1"),
+)
 CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
 
 
@@ -69,14 +75,15 @@ class Stack:
         self,
         plane: ControlPlane,
         api: RestApi,
-        extender: Process,
+        extenders: Mapping[str, Process],
         agents: Process,
         url: str,
         trust: ssl.SSLContext,
     ) -> None:
         self.plane = plane
         self.api = api
-        self.extender = extender
+        self.extenders = extenders
+        self.extender = next(iter(extenders.values()))
         self.agents = agents
         self.url = url
         self._trust = trust
@@ -164,6 +171,22 @@ class Stack:
         """Return the size of the largest GpuNode as JSON, managed fields included."""
         return max(len(raw) for raw in (await self.api.list(GPU_NODES)).items)
 
+    async def leader(self) -> str:
+        """Return the pod of the extender that leads; wait until there is one."""
+        found = ""
+
+        async def leads() -> bool:
+            nonlocal found
+            page = await self.api.list(
+                PODS, namespace=keys.SYSTEM_NAMESPACE, label_selector=f"{keys.LEADER_LABEL}=true"
+            )
+            names = [msgspec.json.decode(raw)["metadata"]["name"] for raw in page.items]
+            found = names[0] if len(names) == 1 else ""
+            return bool(found)
+
+        await until(leads, within=60, every=0.1)
+        return found
+
     def filter_calls(self) -> collections.Counter[str]:
         """Count the filter calls the extender has answered, by pod."""
         return collections.Counter(e["pod"] for e in self.extender.events("filter_answered"))
@@ -177,28 +200,41 @@ async def stack(
     gpus: int = 8,
     http_timeout: float = 15.0,
     create_latency: float = 0.0,
+    replicas: int = 1,
 ) -> AsyncIterator[Stack]:
-    """Run everything until the block ends; *directory* keeps the logs."""
+    """Run everything until the block ends; *directory* keeps the logs.
+
+    Several *replicas* of the extender elect a leader, and stand behind one address.
+    """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
-    with held_port() as port:
-        url = f"https://127.0.0.1:{port.getsockname()[1]}"
+    url = f"https://127.0.0.1:{_free_port()}"
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(required_binaries(), directory=directory / "controlplane")
         )
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
-        await _prepare(plane, api, names)
+        pods = [f"extender-{index}" for index in range(replicas)]
+        await _prepare(plane, api, names, pods)
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
-        extender = Process(
-            directory / "extender.log",
-            *("extender", "--log-level", "debug", "serve", "--kubeconfig", str(kubeconfig)),
-            *("--port", url.rpartition(":")[2], "--http-timeout", str(http_timeout)),
-            *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/extender-0"),
-            *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
-            *("--client-ca", str(plane.ca_file)),
-        )
+        ports = {pods[0]: url.rpartition(":")[2]}
+        if replicas > 1:
+            ports = {pod: str(_free_port()) for pod in pods}
+            service = LeaderService(api, {pod: int(port) for pod, port in ports.items()})
+            await stack.enter_async_context(service.serving(int(url.rpartition(":")[2])))
+        extenders = {
+            pod: Process(
+                directory / f"{pod}.log",
+                *("extender", "--log-level", "debug", "serve", "--kubeconfig", str(kubeconfig)),
+                *("--port", port, "--http-timeout", str(http_timeout)),
+                *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),
+                *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+                *("--client-ca", str(plane.ca_file)),
+                *(ELECTION if replicas > 1 else ()),
+            )
+            for pod, port in ports.items()
+        }
         agents = Process(
             directory / "agents.log",
             *("nodeagent", "run", "--simulate", MODEL.name, "--gpus", str(gpus)),
@@ -208,8 +244,8 @@ async def stack(
         )
         trust = ssl.create_default_context(cafile=plane.ca_file)
         trust.load_cert_chain(client.public, client.key)
-        running = Stack(plane, api, extender, agents, url, trust)
-        for process in (extender, agents):
+        running = Stack(plane, api, extenders, agents, url, trust)
+        for process in (*extenders.values(), agents):
             stack.push_async_callback(process.stop, signal.SIGKILL)
             await process.start()
         await running.ready()
@@ -220,8 +256,10 @@ async def stack(
         yield running
 
 
-async def _prepare(plane: ControlPlane, api: RestApi, names: list[str]) -> None:
-    """Make the CRD, the namespace, the nodes, and the pod whose annotation wakes others."""
+async def _prepare(
+    plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
+) -> None:
+    """Make the CRD, the namespace, the nodes, and the extenders' pods."""
     async with plane.client() as http:
         definition = yaml.safe_load(CRD.read_text())
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -244,15 +282,21 @@ async def _prepare(plane: ControlPlane, api: RestApi, names: list[str]) -> None:
             "status": {"allocatable": amounts, "capacity": amounts},
         }
         await api.create(NODES, body)
-    own = {
-        "metadata": {"name": "extender-0"},
-        "spec": {
-            "nodeName": names[0],
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "extender", "image": "tangram"}],
-        },
-    }
-    await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
+    for own_pod in own_pods:
+        own = {
+            "metadata": {"name": own_pod},
+            "spec": {
+                "nodeName": names[0],
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "extender", "image": "tangram"}],
+            },
+        }
+        await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
+
+
+def _free_port() -> int:
+    with held_port() as port:
+        return int(port.getsockname()[1])
 
 
 async def _reported(running: Stack, nodes: int) -> None:

@@ -16,7 +16,7 @@ from nodeagent.apiserver.protocol import (
     PatchType,
     Refused,
 )
-from tests.contracts.apiserver.exam import Exam, Value, assignment, version
+from tests.contracts.apiserver.exam import Exam, Value, assignment, parsed, version
 
 
 def swap(read: Value, plan: Value) -> list[Value]:
@@ -117,6 +117,38 @@ async def test_a_merge_patch_can_carry_a_precondition(
     await exam.patch({"metadata": held, "spec": on_plan(assignment("a"))})
     with pytest.raises(error):
         await exam.patch({"metadata": {precondition: "12345"}, "spec": on_plan()})
+
+
+async def test_of_two_who_claim_a_released_lease_one_gets_it_and_can_release_it(
+    exam: Exam,
+) -> None:
+    name, given = exam.name(), {"holderIdentity": "", "leaseDurationSeconds": 15}
+    body = {"metadata": {"name": name}, "spec": given}
+    made = parsed(await exam.api.create(LEASES, body, namespace=exam.ours))
+
+    async def claim(holder: str, upon: Value) -> Value:
+        patch = {
+            "metadata": {"resourceVersion": version(upon)},
+            "spec": {"holderIdentity": holder, "renewTime": "2026-01-02T03:04:05.000006Z"},
+        }
+        return parsed(
+            await exam.api.patch(
+                LEASES, name, patch, patch_type=PatchType.MERGE, namespace=exam.ours
+            )
+        )
+
+    claimed = await claim("one", made)
+    with pytest.raises(Conflict):
+        await claim("other", made)
+    released = await claim("", claimed)
+    await exam.api.delete(LEASES, name, namespace=exam.ours)
+    with pytest.raises(NotFound):
+        await claim("other", released)
+
+    assert claimed["spec"]["holderIdentity"] == "one"
+    assert len({version(each) for each in (made, claimed, released)}) == 3
+    assert released["spec"]["holderIdentity"] == ""
+    assert released["spec"]["leaseDurationSeconds"] == 15
 
 
 async def test_a_name_stays(exam: Exam) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def test_an_own_pod_without_namespace_is_refused(kubeconfig: Path) -> None:
     assert "NAMESPACE/NAME" in refused("--kubeconfig", str(kubeconfig), "--own-pod", "name")
 
 
+def test_times_of_the_election_that_do_not_fit_together_are_refused(kubeconfig: Path) -> None:
+    text = refused("--kubeconfig", str(kubeconfig), "--lease-duration", "5")
+
+    assert "lease_duration_seconds is 5" in text
+    assert "raise it to 11" in text
+
+
 @contextlib.asynccontextmanager
 async def serving(*arguments: str) -> AsyncIterator[tuple[str, list[str]]]:
     """Run ``tangram serve`` on a free port; yield its URL and, as it grows, its log."""
@@ -127,3 +135,20 @@ async def test_without_an_api_server_it_is_alive_not_ready_and_says_why(
         await until(lambda: any("watch_interrupted" in line for line in lines))
 
     assert not any("secret-token" in line for line in lines)
+
+
+async def test_outside_a_cluster_there_is_no_election_unless_it_is_asked_for(
+    kubeconfig: Path,
+) -> None:
+    arguments = ("--kubeconfig", str(kubeconfig))
+    async with serving(*arguments) as (_, lines):
+        alone = next(json.loads(line) for line in lines if '"serving"' in line)
+    async with serving(*arguments, "--leader-elect", "--identity", "me") as (_, lines):
+        first = next(json.loads(line) for line in lines if '"serving"' in line)
+        await until(lambda: any("lease_unreachable" in line for line in lines))
+    async with serving(*arguments, "--leader-elect", "--own-pod", "ns/pod") as (_, lines):
+        second = next(json.loads(line) for line in lines if '"serving"' in line)
+
+    assert alone["identity"] == ""
+    assert re.fullmatch("me_[0-9a-f]{8}", first["identity"])
+    assert re.fullmatch("pod_[0-9a-f]{8}", second["identity"])

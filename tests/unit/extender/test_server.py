@@ -133,6 +133,48 @@ async def test_an_inventory_that_is_not_loaded_is_an_error_not_a_refusal(
         assert answer.status == 200
 
 
+async def test_a_replica_that_does_not_lead_says_who_does_and_closes_the_connection(
+    url: str, service: Service
+) -> None:
+    service.knowledge.tenure.end()
+    service.knowledge.tenure.leader = "extender-1_5f3a"
+    ready = url.removesuffix("/ext") + "/readyz"
+    body = as_json(by_name(raw_pod("1-10C"), "node-1"))
+    async with aiohttp.ClientSession() as http:
+        async with http.get(ready) as answer:
+            assert answer.status == 503
+            text = await answer.text()
+        async with http.get(f"{ready}?standby=ok") as answer:
+            assert answer.status == 200
+        async with http.post(f"{url}/filter", data=body) as answer:
+            assert answer.headers["Connection"] == "close"
+            refused = await answer.json()
+
+    assert text == "vGPU: this extender does not lead (extender-1_5f3a leads)\n"
+    assert refused["Error"] == "vGPU: this extender does not lead"
+    assert refused["FailedAndUnresolvableNodes"] == {}
+
+
+async def test_a_replica_whose_inventory_is_not_loaded_is_no_good_standby(
+    url: str, service: Service
+) -> None:
+    service.knowledge.tenure.end()
+    service.knowledge.freshness._silent_since.clear()
+    ready = url.removesuffix("/ext") + "/readyz?standby=ok"
+    async with aiohttp.ClientSession() as http, http.get(ready) as answer:
+        assert answer.status == 503
+        assert "not loaded" in await answer.text()
+
+
+async def test_an_extender_that_goes_is_not_ready_any_more(url: str, service: Service) -> None:
+    service.stop()
+    for query in ("", "?standby=ok"):
+        ready = url.removesuffix("/ext") + "/readyz" + query
+        async with aiohttp.ClientSession() as http, http.get(ready) as answer:
+            assert answer.status == 503
+            assert "going away" in await answer.text()
+
+
 GOOD = as_json(by_name(raw_pod("1-10C"), "node-1"))
 
 

@@ -1,0 +1,24 @@
+"""How a call to the API server ended, in the service's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from extender.service.ports import ClusterUnavailable
+from nodeagent.apiserver.protocol import ApiError
+
+
+@contextmanager
+def outcome(*expected: type[ApiError]) -> Iterator[None]:
+    """Let through the errors the caller tells apart; any other leaves the outcome unknown."""
+    try:
+        yield
+    except ApiError as error:
+        if isinstance(error, expected):
+            raise
+        raise ClusterUnavailable(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise ClusterUnavailable(f"the API server's answer does not decode: {error}") from error

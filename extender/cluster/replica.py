@@ -1,0 +1,112 @@
+"""One extender process of several: what it knows, what it does, and its candidacy for the lead."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from extender.cluster.door import KubernetesCluster, OwnPod
+from extender.cluster.feeds import Feeds
+from extender.cluster.fence import Fenced
+from extender.cluster.lease import ApiLease
+from extender.cluster.signpost import LabelSignpost
+from extender.policy import PolicyName
+from extender.service import Service
+from extender.service.campaign import Campaign
+from extender.service.ports import ClusterUnavailable
+from extender.service.tenure import Tenure
+from extender.settings import LeaseTiming, Settings
+from nodeagent.apiserver.protocol import ApiServer
+
+log = structlog.get_logger()
+
+LAST_BINDS_SECONDS = 5.0  # binds that wait are answered at once, a Binding takes a second at most
+
+
+class Election(msgspec.Struct, frozen=True):
+    """That this process runs for the lead, and as whom; ``identity`` must be its alone."""
+
+    identity: str
+    timing: LeaseTiming = LeaseTiming()
+
+
+class Replica:
+    """An extender beside an API server; without an *election* it leads, whoever else does."""
+
+    def __init__(
+        self,
+        api: ApiServer,
+        settings: Settings | None = None,
+        policy: PolicyName = PolicyName.DEFAULT,
+        *,
+        election: Election | None = None,
+        own_pod: OwnPod | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        settings = settings or Settings()
+        self._tenure = Tenure(clock, until=math.inf if election is None else -math.inf)
+        self._fenced = Fenced(api, self._tenure, clock)
+        cluster = KubernetesCluster(
+            self._fenced, own_pod=own_pod, devices_per_pod=settings.devices_per_pod
+        )
+        self.service = Service(
+            cluster, settings, policy, tenure=self._tenure, clock=clock, utc_now=utc_now
+        )
+        self._feeds = Feeds(api, self.service.knowledge)
+        self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
+        self._campaign: Campaign | None = None
+        if election is not None:
+            self._campaign = Campaign(
+                ApiLease(api, utc_now=utc_now),
+                self.service.knowledge,
+                identity=election.identity,
+                timing=election.timing,
+                relist=self._feeds.relist,
+                signpost=self._signpost,
+                chance=chance,
+            )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do all there is to do until *stop* is set, then go in good order.
+
+        The hooks are refused first, and what waits is answered; then nothing is written any more;
+        the Lease is given back last, once nothing that was written can still be on its way.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            feeding = tasks.create_task(self._feeds.run(), name="feeds")
+            work = [tasks.create_task(self.service.run(), name="service")]
+            if self._campaign is not None:
+                work.append(tasks.create_task(self._campaign.run(), name="campaign"))
+            await stop.wait()
+            log.info("stopping")
+            await self._answer_the_last()
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+            self._tenure.end()
+            if self._campaign is not None:
+                await self._fenced.settled()
+                await self._campaign.release()
+            feeding.cancel()
+
+    async def _answer_the_last(self) -> None:
+        self.service.stop()
+        if self._signpost is not None and self._tenure.seconds_left > 0:
+            try:
+                await self._signpost.take_down()
+            except ClusterUnavailable as error:
+                log.warning("signpost_left_behind", error=str(error))
+        try:
+            async with asyncio.timeout(LAST_BINDS_SECONDS):
+                await self.service.binder.idle()
+        except TimeoutError:
+            log.warning("binds_cut_off")
