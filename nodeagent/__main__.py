@@ -149,7 +149,7 @@ def inventory(
     if output is Output.TABLE:
         typer.echo(table(host))
     else:
-        observed = {gpu.uuid: observe(gpu, (), boot_id=host.boot_id) for gpu in host.gpus}
+        observed = {gpu.uuid: observe(gpu, (), host) for gpu in host.gpus}
         status = msgspec.json.encode(discover.inventory(host, observed, ()))
         typer.echo(msgspec.json.format(status))
 

@@ -16,6 +16,8 @@ class Settings(msgspec.Struct, frozen=True):
     api_timeout_seconds: float = 8.0
     driver_timeout_seconds: float = 60.0
     kubelet_timeout_seconds: float = 10.0
+    drain_seconds: float = 20.0
+    """How long the agent, told to end, waits for tied pods; Kubernetes gives it 30 s by default."""
     first_retry_seconds: float = 1.0
     longest_retry_seconds: float = 60.0
 

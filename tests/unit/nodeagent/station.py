@@ -12,7 +12,7 @@ import msgspec
 
 from nodeagent.agent import Agent
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, GpuNode, Inventory
+from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, PodRef
 from nodeagent.apiserver.memory import Call, InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, NotFound, PatchType
 from nodeagent.apiserver.reflector import Pace
@@ -94,12 +94,20 @@ class Station:
 
     async def bind(self, name: str, devices: Mapping[str, int]) -> None:
         """Create a pod that is bound to the node."""
+        await self.create_pod(name, devices)
+        await self.bind_pod(name)
+
+    async def create_pod(self, name: str, devices: Mapping[str, int]) -> PodRef:
+        """Create a pod that is not bound yet, and tell how a plan names it."""
         limits = {resource: str(count) for resource, count in devices.items()}
         body = {
             "metadata": {"name": name},
             "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]},
         }
-        await self.api.create(PODS, body, namespace="default")
+        made = msgspec.json.decode(await self.api.create(PODS, body, namespace="default"))
+        return PodRef("default", name, made["metadata"]["uid"])
+
+    async def bind_pod(self, name: str) -> None:
         binding = {"metadata": {"name": name}, "target": {"name": NAME}}
         await self.api.create(PODS, binding, namespace="default", name=name, subresource="binding")
 
