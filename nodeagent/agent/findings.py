@@ -16,19 +16,22 @@ READY = "Ready"
 DRIFT = "Drift"
 GPUS_CHOSEN = "GpusChosen"
 RIVALS = "RivalPlugins"
+GPUS_PREPARED = "GpusPrepared"
 
 
 class Findings(msgspec.Struct, frozen=True):
     """What is wrong, each part empty where nothing is.
 
     ``not_ready`` is a reason and a message; ``gpus`` is what is wrong with the annotation that
-    chooses the GPUs; ``rivals`` says of each resource how a rival plugin shows.
+    chooses the GPUs; ``rivals`` says of each resource how a rival plugin shows, and ``needed`` of
+    each GPU (by UUID) what keeps it from being made ready, where that was asked for.
     """
 
     not_ready: tuple[str, str] = ("", "")
     drift: Sequence[str] = ()
     gpus: str = ""
     rivals: Mapping[str, str] = {}
+    needed: Mapping[str, str] = {}
 
     def conditions(self, before: Inventory, *, now: str) -> tuple[Condition, ...]:
         """Return them as conditions; those that *before* had as well keep their time."""
@@ -42,6 +45,9 @@ class Findings(msgspec.Struct, frozen=True):
             told = "; ".join(f"{resource}: {how}" for resource, how in sorted(self.rivals.items()))
             remedy = "remove that plugin, or leave the resource to it (--resource)"
             found.append(Condition(RIVALS, "True", "AdvertisedTwice", f"{told}; {remedy}"))
+        if self.needed:
+            told = "; ".join(f"{gpu}: {what}" for gpu, what in sorted(self.needed.items()))
+            found.append(Condition(GPUS_PREPARED, "False", "NotYet", told))
         return tuple(dated(each, before, now=now) for each in found)
 
 

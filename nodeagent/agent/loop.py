@@ -13,6 +13,7 @@ import structlog
 from nodeagent.actuate import Actuator
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.passes import Passes
+from nodeagent.agent.preparing import Prepare
 from nodeagent.agent.reporter import Reporter
 from nodeagent.api import keys
 from nodeagent.api.gpunode import GpuNode
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 class Agent:
     """The agent of one node; *epoch* names this process, *clock* counts seconds.
 
+    *purview* is what of the node it may use; *prepare* makes GPUs ready, if that was asked for.
+
     :meth:`run` is all a program needs, and :meth:`drain` before it cancels that. Tests may call
     :meth:`heard` and :meth:`converge` instead, one pass at a time.
     """
@@ -46,6 +49,7 @@ class Agent:
         epoch: str,
         settings: Settings | None = None,
         purview: Purview | None = None,
+        prepare: Prepare | None = None,
         pace: Pace = DEFAULT_PACE,
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -74,6 +78,7 @@ class Agent:
             journal,
             settings=settings,
             purview=purview or Purview(),
+            prepare=prepare,
             clock=clock,
         )
         self._due = asyncio.Event()

@@ -20,6 +20,7 @@ from nodeagent.adoption import adoptions
 from nodeagent.agent.endings import GONE, ended
 from nodeagent.agent.findings import Findings
 from nodeagent.agent.handout import Handout
+from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Realized
@@ -44,6 +45,7 @@ class Passes:
         *,
         settings: Settings,
         purview: Purview,
+        prepare: Prepare | None,
         clock: Callable[[], float],
     ) -> None:
         self._actuator = actuator
@@ -53,6 +55,12 @@ class Passes:
         self._settings = settings
         self._purview = purview
         self._clock = clock
+        self._preparing = Preparing(
+            prepare,
+            seconds=settings.rescan_seconds,
+            within=settings.driver_timeout_seconds,
+            clock=clock,
+        )
         self._retries: dict[str, _Retry] = {}
         self._over: Mapping[str, str] = {}
         self._drift: tuple[str, ...] = ()
@@ -91,6 +99,8 @@ class Passes:
             all_gpus=self._purview.all_gpus,
         )
         host = without(host, choice.gpus)
+        if not self._draining and await self._preparing.prepare(host.gpus):
+            host = without(await self._actuator.look(), choice.gpus)
         outcome = await self._actuator.converge(
             host, self._intent(plan, before, host, others=choice.gpus)
         )
@@ -110,6 +120,7 @@ class Passes:
                 drift=self._drifted(plan, outcome),
                 gpus=choice.problem,
                 rivals=self._rivals(),
+                needed=self._preparing.needed,
             ),
             resources=self._purview.resources,
         )
