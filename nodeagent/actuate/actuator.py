@@ -23,7 +23,8 @@ import msgspec
 import structlog
 
 from nodeagent.actuate.calls import Calls
-from nodeagent.actuate.work import Intent, Outcome, Work
+from nodeagent.actuate.intent import Intent, Outcome
+from nodeagent.actuate.work import Work
 from nodeagent.driver import (
     CREATE,
     DESTROY,
@@ -76,6 +77,10 @@ class Actuator:
         """
         await self._adopt(intent.adopted)
         work = Work(host, intent, self._journal.made, busy=self._calls.busy)
+        for each in self._journal.made:
+            if each.boot_id == host.boot_id and each.assignment not in work.known:
+                # Destroyed by somebody, by a GPU reset, or just before we were killed.
+                log.warning("gpu_instance_not_there", gpu=each.gpu, assignment=each.assignment)
         destructions = work.destructions()
         if destructions:
             await self._on_each_gpu(

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, Mode
+from nodeagent.actuate.intent import Intent, Outcome
+from nodeagent.api.gpunode import Mode
 from nodeagent.driver import CREATE, Host, LiveGpu
 from nodeagent.journal import Made
-from nodeagent.kubelet import Holder
 from nodeagent.ownership import Observed, observe, remembered
 from nodeagent.purview import without
 from nodeagent.reconcile import (
@@ -38,42 +38,6 @@ _UNANSWERED = (
 )
 
 
-class Intent(msgspec.Struct, frozen=True):
-    """What a pass shall bring about.
-
-    ``claimed`` assignments keep their GPU instance whatever the plan says; for ``postponed`` ones
-    nothing is created this time; ``lost`` ones are over and get none again. ``adopted`` is for the
-    journal. ``holders`` have devices from elsewhere than our slots; the ``excluded`` GPUs (UUIDs)
-    are not ours to use; ``barred`` says why nothing is created for a resource.
-    """
-
-    plan: Sequence[Assignment]
-    claimed: Collection[str] = ()
-    postponed: Collection[str] = ()
-    lost: Collection[str] = ()
-    adopted: tuple[Made, ...] = ()
-    holders: Sequence[Holder] = ()
-    excluded: Collection[str] = ()
-    barred: Mapping[str, str] = {}
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a pass came to.
-
-    ``impossible`` follows from what is and what is planned; ``failures`` are creations the driver
-    (or the journal) refused, which may succeed later. ``blocked`` counts GPU instances that
-    should go, GPUs on which nothing can be created before something has become of a call, and what
-    was put off.
-    """
-
-    host: Host
-    observed: Mapping[str, tuple[Observed, ...]]
-    live: frozenset[str]
-    impossible: Mapping[str, str]
-    failures: Mapping[str, str]
-    blocked: int
-
-
 class Work:
     """How far one pass has come; on *busy* GPUs nothing may be done."""
 
@@ -97,6 +61,11 @@ class Work:
         self._uncertain: Collection[str] = ()
         self._put_off: set[str] = set()
         self.look_again(host, busy=busy)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The assignments whose GPU instance exists, or may exist unseen."""
+        return frozenset(each.assignment for each in self.made)
 
     def destructions(self) -> dict[str, list[Destroy]]:
         """Return what to destroy on each GPU."""
