@@ -11,6 +11,7 @@ sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
 log = structlog.get_logger()
+
+AT_ONCE = 32  # where Tangram comes to a large cluster, thousands of pods are adopted
 
 
 class Adopter:
@@ -46,23 +49,28 @@ class Adopter:
         self._new_id = new_id
         self._utc_now = utc_now
         self._tried_at: dict[tuple[str, str], float] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def sweep(self) -> None:
         """Adopt every pod that an inventory tells of and no plan does."""
         waiting = dict(self._waiting())
         self._tried_at = {key: at for key, at in self._tried_at.items() if key in waiting}
         again = self._knowledge.settings.unseen_pod_recheck_seconds
-        for (node, uid), pod in waiting.items():
-            now = self._knowledge.clock()
-            if now < self._tried_at.get((node, uid), float("-inf")) + again:
-                continue
-            self._tried_at[node, uid] = now
-            try:
+        now = self._knowledge.clock()
+        async with asyncio.TaskGroup() as tasks:
+            for (node, uid), pod in waiting.items():
+                if now >= self._tried_at.get((node, uid), float("-inf")) + again:
+                    self._tried_at[node, uid] = now
+                    tasks.create_task(self._try(node, pod), name=f"adopt-{uid}")
+
+    async def _try(self, node: str, pod: PodRef) -> None:
+        try:
+            async with self._at_once:
                 await self._adopt(node, pod)
-            except (ClusterUnavailable, PlanConflict) as error:
-                # The next sweep is soon enough; nothing hurries here.
-                del self._tried_at[node, uid]
-                log.warning("adoption_postponed", node=node, pod=pod.name, error=str(error))
+        except (ClusterUnavailable, PlanConflict) as error:
+            # The next sweep is soon enough; nothing hurries here.
+            self._tried_at.pop((node, pod.uid), None)
+            log.warning("adoption_postponed", node=node, pod=pod.name, error=str(error))
 
     def _waiting(self) -> Iterator[tuple[tuple[str, str], PodRef]]:
         for name, view in self._knowledge.views.items():

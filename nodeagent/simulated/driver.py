@@ -19,6 +19,7 @@ class Call(msgspec.Struct, frozen=True):
     gpu: str = ""
     gi_id: int = -1
     done: bool = False
+    profile_id: int = -1
 
 
 class Pretended(Exception):
@@ -83,7 +84,7 @@ class SimulatedDriver:
             return self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
 
         try:
-            return await self._made(Call("create", gpu), effect)
+            return await self._made(Call("create", gpu, profile_id=profile_id), effect)
         except CutShort as cut:
             self._hardware.gpu(gpu, CREATE).create(profile_id, placement, bare=True)
             raise cut.error from None
