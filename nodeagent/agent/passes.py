@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-import msgspec
 import structlog
 
 from nodeagent.actuate import Actuator, Intent, Outcome
@@ -22,6 +21,7 @@ from nodeagent.agent.findings import Findings
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
+from nodeagent.agent.retries import Retries
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Realized
 from nodeagent.drift import drift
@@ -54,14 +54,13 @@ class Passes:
         self._journal = journal
         self._settings = settings
         self._purview = purview
-        self._clock = clock
         self._preparing = Preparing(
             prepare,
             seconds=settings.rescan_seconds,
             within=settings.driver_timeout_seconds,
             clock=clock,
         )
-        self._retries: dict[str, _Retry] = {}
+        self._retries = Retries(settings, clock)
         self._over: Mapping[str, str] = {}
         self._drift: tuple[str, ...] = ()
         self._blocked_passes = 0
@@ -101,10 +100,9 @@ class Passes:
         host = without(host, choice.gpus)
         if not self._draining and await self._preparing.prepare(host.gpus):
             host = without(await self._actuator.look(), choice.gpus)
-        outcome = await self._actuator.converge(
-            host, self._intent(plan, before, host, others=choice.gpus)
-        )
-        self._note_failures(outcome, planned)
+        intent = self._intent(plan, before, host, others=choice.gpus)
+        outcome = await self._actuator.converge(host, intent)
+        self._retries.note(outcome, planned, postponed=intent.postponed)
         await self._handout.hand_out(
             [each for each in plan if each.id not in self._over and each.id not in self._adopted()],
             outcome,
@@ -130,7 +128,7 @@ class Passes:
         self, plan: Sequence[Assignment], before: Inventory, host: Host, *, others: Collection[str]
     ) -> Intent:
         """Return what this pass is for; the *others* among the GPUs (UUIDs) are not ours to use."""
-        now, made, handout = self._clock(), self._journal.made, self._handout
+        made, handout = self._journal.made, self._handout
         over = {
             **self._over,
             **ended(plan, before, host, had=handout.ties.had, adopted=self._adopted()),
@@ -147,12 +145,7 @@ class Passes:
         return Intent(
             plan=plan,
             claimed=handout.claimed(host, (*made, *adopted)),
-            postponed={
-                each.id
-                for each in plan
-                if self._draining
-                or ((retry := self._retries.get(each.id)) is not None and retry.at > now)
-            },
+            postponed={each.id for each in plan} if self._draining else self._retries.postponed(),
             lost=self._over.keys(),
             adopted=adopted,
             holders=handout.holders,
@@ -201,39 +194,16 @@ class Passes:
             self._drift = found
         return found
 
-    def _note_failures(self, outcome: Outcome, planned: Iterable[str]) -> None:
-        """Remember what was refused and when to try again; forget what no longer matters."""
-        now = self._clock()
-        settled = outcome.live | outcome.impossible.keys()
-        self._retries = {
-            id: retry
-            for id, retry in self._retries.items()
-            if id in planned and id not in settled and (retry.at > now or id in outcome.failures)
-        }
-        for id, reason in outcome.failures.items():
-            failures = self._retries[id].failures + 1 if id in self._retries else 1
-            at = now + self._settings.retry_after(failures)
-            self._retries[id] = _Retry(reason, failures, at)
-
     def _failed(self, outcome: Outcome) -> Mapping[str, str]:
         return {
-            **{id: retry.reason for id, retry in self._retries.items()},
+            **self._retries.reasons,
             **outcome.impossible,
             **self._over,
         }
 
     def _next_in(self, outcome: Outcome) -> float:
         self._blocked_passes = self._blocked_passes + 1 if outcome.blocked else 0
-        dues = [self._settings.rescan_seconds, self._reporter.due_in]
-        dues += (max(0.0, retry.at - self._clock()) for retry in self._retries.values())
+        dues = [self._settings.rescan_seconds, self._reporter.due_in, self._retries.due_in]
         if self._blocked_passes:
             dues.append(self._settings.retry_after(self._blocked_passes))
         return min(dues)
-
-
-class _Retry(msgspec.Struct, frozen=True):
-    """An assignment whose creation failed so many times, and when to try again."""
-
-    reason: str
-    failures: int
-    at: float
