@@ -7,14 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Layout, PodRef
-from nodeagent.apiserver.memory import Call
-from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import HALF, ONE, SMALL, THREE, assignment, hardware
-from tests.unit.nodeagent.station import NAME, Station, conditions, owners, reasons
-from tests.unit.nodeagent.test_crashes import Doom, DoomedJournal, Killed
+from tests.unit.nodeagent.station import Station, conditions, owners, reasons
+from tests.unit.nodeagent.test_crashes import live
 
 
 @pytest.fixture
@@ -183,8 +180,8 @@ async def test_an_agent_killed_while_it_adopts_is_made_good_by_the_next(tmp_path
         )
         journal = tmp_path / f"{kill_at}" / "journal.json"
 
-        survived = await life(station, journal, kill_at, passes=1)
-        assert await life(station, journal, 0, passes=2)
+        survived = await live(station, journal, kill_at, 1)
+        assert await live(station, journal, 0, 2)
 
         status = await station.status()
         assert sorted(owners(status)) == ["adopted", "b"]
@@ -194,32 +191,3 @@ async def test_an_agent_killed_while_it_adopts_is_made_good_by_the_next(tmp_path
         }
         assert station.hardware.gpus[0].clients[1] == {pod.uid}
     assert kill_at > 8  # it lived: there were as many places to die in
-
-
-async def life(station: Station, path: Path, kill_at: int, *, passes: int) -> bool:
-    """Let an agent live through so many passes; tell whether it survived."""
-    doom = Doom(kill_at)
-    journal = DoomedJournal(path, doom)
-    await journal.load()
-    agent = Agent(
-        NAME,
-        api=station.api,
-        driver=station.driver,
-        kubelet=SimulatedKubelet(station.api, station.hardware, station.checkpoint),
-        journal=journal,
-        epoch="life",
-    )
-    agent.heard(await station.gpu_node())
-
-    async def strike(call: Call) -> None:
-        await doom.strike_writes(call)
-
-    station.driver.disturbance, station.api.disturbance = doom.strike, strike
-    try:
-        for _ in range(passes):
-            await agent.converge()
-    except (Killed, BaseExceptionGroup):
-        return False
-    finally:
-        station.driver.disturbance = station.api.disturbance = None
-    return True
