@@ -12,7 +12,6 @@ sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -21,10 +20,10 @@ import structlog
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
-from extender.snapshot import Held, NodeView
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.snapshot import NodeView
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
+from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
 
@@ -82,11 +81,14 @@ class Adopter:
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
         if facts is None or facts.ref.uid != pod.uid or facts.over or facts.node != node:
             return  # the inventory is late: the pod has ended
+        if not isinstance(facts.asked, Request):
+            log.warning("pod_not_adopted", node=node, pod=pod.name, reason="it asks for none")
+            return
         if not await self._cluster.mark_managed(pod):
             return
         async with self._plans.turn(node):
             view = self._knowledge.views.get(node)
-            entries = () if view is None else self._entries(view, facts)
+            entries = () if view is None else self._entries(view, facts.asked)
             if view is not None and entries:
                 await self._plans.write(view, add=entries)
                 log.info(
@@ -97,7 +99,7 @@ class Adopter:
                     ids=[each.id for each in entries],
                 )
 
-    def _entries(self, view: NodeView, facts: PodFacts) -> Sequence[Assignment]:
+    def _entries(self, view: NodeView, request: Request) -> Sequence[Assignment]:
         return [
             Assignment(
                 id=self._new_id(),
@@ -107,19 +109,9 @@ class Adopter:
                 size=held.placement.size,
                 resource=held.resource,
                 since=rfc3339.microseconds(self._utc_now()),
-                pod=facts.ref,
-                owner=_owner(facts),
+                pod=request.pod,
+                owner=request.owner,
             )
-            for held in _by_pod(view.adoptable)[facts.ref.uid]
+            for held in view.adoptable
+            if held.pod.uid == request.pod.uid and held.resource in request.wanted
         ]
-
-
-def _by_pod(held: Sequence[Held]) -> dict[str, list[Held]]:
-    found: dict[str, list[Held]] = defaultdict(list)
-    for each in held:
-        found[each.pod.uid].append(each)
-    return found
-
-
-def _owner(facts: PodFacts) -> OwnerRef | None:
-    return facts.asked.owner if isinstance(facts.asked, Request) else None

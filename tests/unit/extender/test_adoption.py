@@ -127,6 +127,15 @@ async def test_a_pod_that_is_not_there_any_more_is_not_adopted(world: World, gon
         assert await label(world, "old") is None
 
 
+async def test_a_pod_that_asked_for_something_else_is_not_adopted(world: World) -> None:
+    pod = await running(world)
+    await tell(world, msgspec.structs.replace(held_by(pod), resource=VGPU + "2-20C"))
+    async with world.extender() as extender:
+        await swept(extender)
+
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
 async def test_a_place_the_plan_has_promised_is_not_promised_twice(world: World) -> None:
     pod, promised = await running(world), await world.add_pod("new", "1-10C")
     entry = assignment("a", 14, 2, pod=promised["metadata"]["uid"])
