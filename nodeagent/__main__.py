@@ -32,6 +32,9 @@ POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 CDI_DIR = Path("/var/run/cdi")
 """Where a kubelet and a container runtime have them, unless told otherwise."""
 
+NOT_YET = "real GPUs can only be listed yet (inventory): use --simulate MODEL"
+"""Said of a real node whose options are right: its vGPUs and its device plugin are to come."""
+
 WRONG_USAGE = 2
 API_SERVER_UNUSABLE = 1
 NO_DRIVER = 1
@@ -154,7 +157,6 @@ def run(
     stops at once.
     """
     purview = Purview(all_gpus=manage is Manage.ALL, resources=frozenset(resource or ()))
-    parts: Parts
     try:
         for name in purview.resources:
             check_resource(name)
@@ -168,8 +170,9 @@ def run(
                 create_seconds=create_latency,
                 preparing=enable_mig or enable_sriov,
             )
+            parts.check()
         else:
-            parts = RealNode(
+            RealNode(
                 nodes=tuple(node),
                 mode=mode,
                 state_dir=state_dir,
@@ -181,8 +184,8 @@ def run(
                 cdi_dir=cdi_dir,
                 enable_mig=enable_mig,
                 enable_sriov=enable_sriov,
-            )
-        parts.check()
+            ).check()
+            raise WrongUsage(NOT_YET)
     except WrongUsage as error:
         _end(WRONG_USAGE, str(error))
     try:

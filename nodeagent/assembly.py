@@ -142,4 +142,3 @@ class RealNode(msgspec.Struct, frozen=True):
             )
         if self.enable_sriov and self.mode is Mode.CONTAINER:
             raise WrongUsage("--enable-sriov: containers use no virtual functions; leave it out")
-        raise WrongUsage("real GPUs can only be listed yet (inventory): use --simulate MODEL")
