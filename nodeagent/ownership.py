@@ -66,7 +66,7 @@ def observe(
             owner,
             held,
             live.device,
-            vacant=live.device is None and not live.in_use and host.mode is not Mode.CONTAINER,
+            vacant=live.device is None and host.mode is not Mode.CONTAINER,
             holder=None if owner else holder_of(live, gpu, host.mode, holders),
         )
 

@@ -57,7 +57,7 @@ class Passes:
         self._preparing = Preparing(
             prepare,
             seconds=settings.rescan_seconds,
-            within=settings.driver_timeout_seconds,
+            within=settings.prepare_timeout_seconds,
             clock=clock,
         )
         self._retries = Retries(settings, clock)

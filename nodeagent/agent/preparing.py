@@ -1,13 +1,14 @@
 """Making GPUs ready for GPU instances, where an administrator has asked for that.
 
-MIG mode changes only with the GPU idle and by an explicit option; never on a GPU that is not ours,
-is not healthy, or has GPU instances. What is still needed, such as a reset, is told as a condition.
+MIG mode and virtual functions change only on an idle GPU and by an explicit option; never on one
+that is not ours, is not healthy, or has GPU instances, which it would lose. What is still needed,
+such as a reset, is told as a condition.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -16,17 +17,20 @@ from nodeagent.driver import DriverError, DriverTimeout, LiveGpu
 
 log = structlog.get_logger()
 
-Prepare = Callable[[str], Awaitable[str]]
-"""Makes the GPU of that UUID ready, and returns what is still needed for it, "" if nothing.
+Prepare = Callable[[LiveGpu], Awaitable[str]]
+"""Makes an idle GPU ready, and returns what is still needed for it, "" if nothing.
 
-It may raise a :class:`DriverError`, such as for a GPU that is in use.
+It may raise a :class:`DriverError`. On a GPU that is ready it does nothing.
 """
 
-CALL = "prepare"
+CALL = "prepare the GPU"
 
 
 class Preparing:
-    """Tries each GPU again every so many *seconds*, by *prepare*, within so many, if at all."""
+    """Has *prepare*, if there is any, make GPUs ready.
+
+    One that is not ready yet is tried again every so many *seconds*; each try has so many *within*.
+    """
 
     def __init__(
         self,
@@ -40,41 +44,49 @@ class Preparing:
         self._seconds = seconds
         self._within = within
         self._clock = clock
+        self._ready: frozenset[str] = frozenset()
         self._tried: dict[str, float] = {}
         self.needed: dict[str, str] = {}
         """What each GPU that is not ready still needs, by UUID."""
 
-    async def prepare(self, gpus: Iterable[LiveGpu]) -> bool:
+    async def prepare(self, gpus: Sequence[LiveGpu]) -> bool:
         """Make ready those of *gpus* whose turn it is; tell whether any may look otherwise now."""
-        waiting = [gpu.uuid for gpu in gpus if _unprepared(gpu)]
-        self.needed = {uuid: self.needed[uuid] for uuid in waiting if uuid in self.needed}
         if self._prepare is None:
             return False
-        now = self._clock()
-        due = [it for it in waiting if now - self._tried.get(it, float("-inf")) >= self._seconds]
-        for uuid in due:
-            self._tried[uuid] = now
-            needed = await self._one(self._prepare, uuid)
+        # One that was reset, or was away, may have lost what it had.
+        self._ready &= {gpu.uuid for gpu in gpus if gpu.mig_enabled and not gpu.unhealthy}
+        waiting = [gpu for gpu in gpus if _idle(gpu) and gpu.uuid not in self._ready]
+        names = {gpu.uuid for gpu in waiting}
+        self.needed = {uuid: what for uuid, what in self.needed.items() if uuid in names}
+        now, never = self._clock(), float("-inf")
+        due = [it for it in waiting if now - self._tried.get(it.uuid, never) >= self._seconds]
+        for gpu in due:
+            self._tried[gpu.uuid] = now
+            needed = await self._one(self._prepare, gpu)
             if needed:
-                self.needed[uuid] = needed
-            log.info("gpu_prepared", gpu=uuid, still_needed=needed)
+                self.needed[gpu.uuid] = needed
+                log.warning("gpu_not_prepared", gpu=gpu.uuid, needed=needed)
+            else:
+                self._ready |= {gpu.uuid}
+                self.needed.pop(gpu.uuid, None)
+                log.info("gpu_prepared", gpu=gpu.uuid)
         return bool(due)
 
-    async def _one(self, prepare: Prepare, uuid: str) -> str:
+    async def _one(self, prepare: Prepare, gpu: LiveGpu) -> str:
         try:
             async with asyncio.timeout(self._within):
-                return await prepare(uuid)
+                return await prepare(gpu)
         except TimeoutError:
             return str(DriverTimeout(CALL))
         except DriverError as error:
             return str(error)
 
 
-def _unprepared(gpu: LiveGpu) -> bool:
+def _idle(gpu: LiveGpu) -> bool:
+    """Tell whether *gpu* is ours, well, knows MIG, and holds nothing."""
     return (
         gpu.layout is Layout.DYNAMIC
-        and not gpu.mig_enabled
         and not gpu.unhealthy
-        and bool(gpu.geometry.profiles)  # it may know no MIG
+        and bool(gpu.geometry.profiles)
         and not gpu.instances
     )

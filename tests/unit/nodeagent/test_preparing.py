@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import InstanceInUse
+from nodeagent.driver import InstanceInUse, LiveGpu
 from nodeagent.settings import Settings
 from tests.unit.nodeagent.builders import ONE, assignment, hardware
 from tests.unit.nodeagent.station import EAGER, Station, conditions, reasons
@@ -20,12 +20,12 @@ class Administrator:
         self.asked: list[str] = []
         self.in_use = False
 
-    async def prepare(self, gpu: str) -> str:
-        self.asked.append(gpu)
+    async def prepare(self, gpu: LiveGpu) -> str:
+        self.asked.append(gpu.uuid)
         if self.in_use:
             raise InstanceInUse("nvmlDeviceSetMigMode")
         if not self.needed:
-            self.station.hardware.gpu(gpu).mig_enabled = True
+            self.station.hardware.gpu(gpu.uuid).mig_enabled = True
         return self.needed
 
 
@@ -56,6 +56,22 @@ async def test_mig_is_turned_on_before_anything_is_made() -> None:
         await station.until_realized("a")
 
     assert administrator.asked == [station.gpu]
+
+
+async def test_a_gpu_that_is_ready_is_not_prepared_again_unless_it_may_have_lost_it() -> None:
+    station = await without_mig()
+    administrator = Administrator(station)
+    async with station.serving(AT_ONCE, prepare=administrator.prepare):
+        await station.until(lambda s: bool(s.gpus) and s.gpus[0].mig_enabled)
+        await station.settle()
+        assert administrator.asked == [station.gpu]
+
+        station.hardware.gpus[0].lost = True
+        await station.until(lambda s: bool(s.gpus[0].unhealthy))
+        station.hardware.gpus[0].lost = False
+        await station.until(lambda s: not s.gpus[0].unhealthy)
+
+    assert administrator.asked == [station.gpu, station.gpu]
 
 
 async def test_a_gpu_that_is_not_ours_or_not_idle_or_not_well_is_let_be() -> None:
