@@ -122,9 +122,6 @@ def run(
     host_root: Annotated[
         Path, typer.Option(help="Where the node's /proc, /sys and /dev are, if not here.")
     ] = Path("/"),
-    sysfs_root: Annotated[
-        Path | None, typer.Option(help="Where the node's /sys is, if not in --host-root.")
-    ] = None,
     kubelet_dir: Annotated[
         Path, typer.Option(help="The kubelet's device-plugins directory.")
     ] = KUBELET_DIR,
@@ -178,7 +175,6 @@ def run(
                 state_dir=state_dir,
                 location=Location(library, root),
                 host_root=host_root,
-                sysfs_root=sysfs_root or host_root / "sys",
                 kubelet_dir=kubelet_dir,
                 pod_resources=pod_resources,
                 cdi_dir=cdi_dir,

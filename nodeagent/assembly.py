@@ -109,7 +109,6 @@ class RealNode(msgspec.Struct, frozen=True):
     state_dir: Path | None
     location: Location
     host_root: Path
-    sysfs_root: Path
     kubelet_dir: Path
     pod_resources: Path
     cdi_dir: Path
