@@ -17,7 +17,7 @@ from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, PodRef
 from nodeagent.api.occupancy import occupied_by
 
 
@@ -34,6 +34,16 @@ class Releasing(msgspec.Struct, frozen=True):
 
     taken: Taken
     generation: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A GPU instance that a pod had for ``resource`` before Tangram came."""
+
+    gpu: str
+    profile_id: int
+    placement: Placement
+    resource: str
+    pod: PodRef
 
 
 class NodeView(msgspec.Struct, frozen=True, dict=True):
@@ -103,19 +113,52 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             held.setdefault(each.gpu, []).append(each)
         return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
 
+    @cached_property
+    def adoptable(self) -> tuple[Held, ...]:
+        """What pods had before Tangram came, where the plan has nothing of the kind yet."""
+        planned = self.node.spec.assignments
+        return tuple(
+            Held(gpu.uuid, each.profile_id, each.placement, each.resource, each.holder)
+            for gpu in self.node.status.gpus
+            for each in gpu.instances
+            if each.holder is not None
+            and not any(
+                a.gpu == gpu.uuid and a.placement.mask & each.placement.mask for a in planned
+            )
+        )
+
     def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
         geometry = self.node.status.geometries[gpu.geometry]
         return Bin(
             gpu.uuid,
             tables(geometry, self.policy),
             occupied_by(geometry, {(each.profile_id, each.placement) for each in held}),
-            self._serves(gpu),
+            self._serves_now(gpu),
         )
 
     def _serves(self, gpu: Gpu) -> Mapping[str, int]:
+        """Map what the GPU can serve, of all that is handed out here, to the profile behind it."""
         status = self.node.status
         types = status.vgpu_types.get(gpu.vgpu_types, ())
-        return resources.served(status.mode, status.geometries[gpu.geometry], types)
+        served = resources.served(status.mode, status.geometries[gpu.geometry], types)
+        if not status.resources:
+            return served
+        return {name: profile for name, profile in served.items() if name in status.resources}
+
+    def _serves_now(self, gpu: Gpu) -> Mapping[str, int]:
+        """Leave out what a rival plugin serves, and what somebody else's GPU instance would take.
+
+        The driver chooses which free GPU instance of its profile backs a new vGPU.
+        """
+        served, rivals = self._serves(gpu), self.node.status.rivals
+        vacant = {each.profile_id for each in gpu.instances if each.vacant}
+        if not vacant and not rivals:
+            return served
+        return {
+            name: profile
+            for name, profile in served.items()
+            if profile not in vacant and name not in rivals
+        }
 
     @cached_property
     def fullness(self) -> int:
@@ -126,6 +169,11 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     def offered(self) -> frozenset[str]:
         """The resources any usable GPU of the node serves, room or no room."""
         return frozenset(name for gpu in self.usable for name in self._serves(gpu))
+
+    @cached_property
+    def obtainable(self) -> frozenset[str]:
+        """The resources of which nothing but a lack of room keeps a pod."""
+        return frozenset(name for gpu in self.usable for name in self._serves_now(gpu))
 
     @cached_property
     def memo(self) -> dict[object, object]:

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import uuid
-from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import msgspec
-import structlog
 import typer
 import uvloop
 
 from nodeagent import discover
-from nodeagent.agent import Agent
+from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import Refused
 from nodeagent.apiserver.rest import RestApi
+from nodeagent.assembly import Parts, RealNode, Simulation, WrongUsage, check_resource
 from nodeagent.driver import DriverError, Host, LibraryNotFound
-from nodeagent.journal_file import FileJournal
 from nodeagent.logs import LEVELS, log_to_stderr
 from nodeagent.nvml import Location, NvmlDriver
 from nodeagent.nvml.table import table
 from nodeagent.ownership import observe
-from nodeagent.simulated.driver import SimulatedDriver
-from nodeagent.simulated.hardware import Hardware
-from nodeagent.simulated.kubelet import SimulatedKubelet
+from nodeagent.purview import Purview
+from nodeagent.serving import serve
 
-log = structlog.get_logger()
+KUBELET_DIR = Path("/var/lib/kubelet/device-plugins")
+POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+CDI_DIR = Path("/var/run/cdi")
+"""Where a kubelet and a container runtime have them, unless told otherwise."""
+
+NOT_YET = "real GPUs can only be listed yet (inventory): use --simulate MODEL"
+"""Said of a real node whose options are right: its vGPUs and its device plugin are to come."""
 
 WRONG_USAGE = 2
 API_SERVER_UNUSABLE = 1
@@ -46,6 +46,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Manage(StrEnum):
+    """Which GPUs are used where nobody has said it of single ones."""
+
+    ALL = "all"
+    NONE = "none"
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,43 +84,108 @@ def configure(
 @app.command()
 def run(
     node: Annotated[
-        list[str], typer.Option(help="The Node to serve; with --simulate it may be repeated.")
+        list[str],
+        typer.Option(
+            help="The Node to serve; with --simulate it may be repeated.", envvar="NODE_NAME"
+        ),
     ],
-    simulate: Annotated[
-        str, typer.Option(metavar="MODEL", help=f"Simulate GPUs: {', '.join(MODELS)}.")
-    ] = "",
-    gpus: Annotated[int, typer.Option(min=0, max=16, help="Simulated GPUs on each node.")] = 8,
-    mode: Annotated[Mode, typer.Option(help="How GPU instances are handed out.")] = Mode.VGPU_VFIO,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="How GPU instances are handed out; to be said for real GPUs."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where to keep each node's journal; may be left out when simulating."),
+    ] = None,
+    manage: Annotated[
+        Manage,
+        typer.Option(
+            help=f"Which GPUs may be used where the GpuNode's annotation {keys.GPUS_ANNOTATION}"
+            " does not say it."
+        ),
+    ] = Manage.ALL,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(help="Hand out this resource; may be repeated. All there are if left out."),
+    ] = None,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(help="Otherwise the pod's service account, or what kubectl would use."),
     ] = None,
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where to keep each node's journal; not kept if left out."),
+    library: Annotated[
+        Path | None, typer.Option(help="The driver's libnvidia-ml.so.1; otherwise searched for.")
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Root of a driver container, such as /run/nvidia/driver, to search in."),
+    ] = None,
+    host_root: Annotated[
+        Path, typer.Option(help="Where the node's /proc, /sys and /dev are, if not here.")
+    ] = Path("/"),
+    kubelet_dir: Annotated[
+        Path, typer.Option(help="The kubelet's device-plugins directory.")
+    ] = KUBELET_DIR,
+    pod_resources: Annotated[
+        Path, typer.Option(help="The socket of the kubelet's pod-resources API.")
+    ] = POD_RESOURCES,
+    cdi_dir: Annotated[
+        Path, typer.Option(help="Where CDI specifications of containers' devices are written.")
+    ] = CDI_DIR,
+    enable_mig: Annotated[
+        bool, typer.Option("--enable-mig", help="Turn MIG mode on on idle GPUs that lack it.")
+    ] = False,
+    enable_sriov: Annotated[
+        bool,
+        typer.Option("--enable-sriov", help="Enable the virtual functions of idle GPUs, for VMs."),
+    ] = False,
+    simulate: Annotated[
+        str, typer.Option(metavar="MODEL", help=f"Simulate GPUs: {', '.join(MODELS)}.")
+    ] = "",
+    gpus: Annotated[int, typer.Option(min=0, max=16, help="Simulated GPUs on each node.")] = 8,
     create_latency: Annotated[
-        float, typer.Option(min=0.0, metavar="SECONDS", help="How long a creation takes.")
+        float, typer.Option(min=0.0, metavar="SECONDS", help="How long a simulated creation takes.")
     ] = 0.0,
 ) -> None:
     """Serve one node, or several simulated ones, until told to stop (SIGTERM or Ctrl-C).
 
     The Nodes must exist. With --simulate the agent plays their kubelets, too: it advertises the
-    devices, runs the pods bound to them, and ends these when they are deleted.
+    devices, runs the pods bound to them, and ends these when they are deleted. Told to stop, it
+    first waits, not for long, until the pods it has made something for have it; told again, it
+    stops at once.
     """
-    if not simulate:
-        _end(WRONG_USAGE, "real GPUs can only be listed yet (inventory): use --simulate MODEL")
-    if simulate not in MODELS:
-        _end(WRONG_USAGE, f"no such GPU model: {simulate}; known are {', '.join(MODELS)}")
-    if mode is Mode.HARVESTER:
-        _end(WRONG_USAGE, "Harvester's own device plugin cannot be simulated yet")
-    if len(set(node)) < len(node):
-        _end(WRONG_USAGE, "a node is named twice")
-    hardware = [
-        Hardware(name, [MODELS[simulate]] * gpus, mode, power_on=str(uuid.uuid4())) for name in node
-    ]
+    purview = Purview(all_gpus=manage is Manage.ALL, resources=frozenset(resource or ()))
     try:
-        uvloop.run(_serve(hardware, kubeconfig, state_dir, create_latency))
+        for name in purview.resources:
+            check_resource(name)
+        if simulate:
+            parts = Simulation(
+                nodes=tuple(node),
+                model=simulate,
+                gpus=gpus,
+                mode=mode or Mode.VGPU_VFIO,
+                state_dir=state_dir,
+                create_seconds=create_latency,
+                preparing=enable_mig or enable_sriov,
+            )
+            parts.check()
+        else:
+            RealNode(
+                nodes=tuple(node),
+                mode=mode,
+                state_dir=state_dir,
+                location=Location(library, root),
+                host_root=host_root,
+                kubelet_dir=kubelet_dir,
+                pod_resources=pod_resources,
+                cdi_dir=cdi_dir,
+                enable_mig=enable_mig,
+                enable_sriov=enable_sriov,
+            ).check()
+            raise WrongUsage(NOT_YET)
+    except WrongUsage as error:
+        _end(WRONG_USAGE, str(error))
+    try:
+        uvloop.run(_serve(parts, purview, kubeconfig))
     except Refused as error:
         _end(API_SERVER_UNUSABLE, f"the API server cannot be used: {error}")
 
@@ -152,7 +224,7 @@ def inventory(
     if output is Output.TABLE:
         typer.echo(table(host))
     else:
-        observed = {gpu.uuid: observe(gpu, (), boot_id=host.boot_id) for gpu in host.gpus}
+        observed = {gpu.uuid: observe(gpu, (), host) for gpu in host.gpus}
         status = msgspec.json.encode(discover.inventory(host, observed, ()))
         typer.echo(msgspec.json.format(status))
 
@@ -167,36 +239,12 @@ async def _looked_at(location: Location, host_root: Path) -> Host:
         return await driver.discover()
 
 
-async def _serve(
-    nodes: Sequence[Hardware],
-    kubeconfig: Path | None,
-    state_dir: Path | None,
-    create_seconds: float,
-) -> None:
-    """Run an agent for each node until SIGTERM or SIGINT."""
-    this = asyncio.current_task()
-    assert this is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
-    # Each node watches its plan and its pods, and makes a request now and then.
-    connections = 4 * len(nodes) + 4
-    with contextlib.suppress(asyncio.CancelledError):
-        async with (
-            RestApi(kubeconfig=kubeconfig, connections=connections) as api,
-            asyncio.TaskGroup() as tasks,
-        ):
-            for hardware in nodes:
-                agent = Agent(
-                    hardware.node,
-                    api=api,
-                    driver=SimulatedDriver(hardware, create_seconds=create_seconds),
-                    kubelet=SimulatedKubelet(api, hardware),
-                    journal=FileJournal(state_dir and state_dir / hardware.node / "journal.json"),
-                    epoch=str(uuid.uuid4()),
-                )
-                tasks.create_task(agent.run(), name=f"agent-{hardware.node}")
-            log.info("agents_started", nodes=[hardware.node for hardware in nodes])
-    log.info("agents_stopped")
+async def _serve(parts: Parts, purview: Purview, kubeconfig: Path | None) -> None:
+    async with (
+        RestApi(kubeconfig=kubeconfig, connections=parts.connections) as api,
+        parts.assembled(api, purview) as agents,
+    ):
+        await serve(agents)
 
 
 def _end(status: int, reason: str) -> NoReturn:

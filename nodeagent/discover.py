@@ -64,4 +64,8 @@ def _instance(observed: Observed) -> Instance:
         start=observed.placement.start,
         size=observed.placement.size,
         assignment=observed.assignment,
+        holder=observed.holder.pod if observed.holder else None,
+        resource=observed.holder.resource if observed.holder else "",
+        # One of ours is destroyed at once, unless something keeps it.
+        vacant=observed.vacant and (not observed.assignment or bool(observed.held)),
     )

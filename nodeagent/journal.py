@@ -19,7 +19,8 @@ class JournalError(Exception):
 class Made(msgspec.Struct, frozen=True):
     """A GPU instance we made or are about to make, in the node's boot of that id.
 
-    ``unanswered`` is whether its creation got no answer, so that it may still come to be.
+    ``unanswered`` is whether its creation got no answer, so that it may still come to be;
+    ``adopted`` whether we did not make it, and its pod has it from elsewhere than our slots.
     """
 
     assignment: str
@@ -28,6 +29,7 @@ class Made(msgspec.Struct, frozen=True):
     placement: Placement
     boot_id: str
     unanswered: bool = False
+    adopted: bool = False
 
 
 class Journal(Protocol):

@@ -5,20 +5,24 @@ GPU instance ids are reused and tell nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from nodeagent.adoption import holder_of
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Mode
 from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance
 from nodeagent.journal import Made
+from nodeagent.kubelet import Holder
 
 
 class Observed(msgspec.Struct, frozen=True):
     """A GPU instance that exists.
 
     ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
-    destroyed now, "" if it can. Without a ``device`` it is of no use to anybody.
+    destroyed now, "" if it can. Without a ``device`` it is of no use to anybody; a ``vacant`` one
+    is where the driver may put the next vGPU of its profile. ``holder`` is who has a foreign one.
     """
 
     gi_id: int
@@ -27,22 +31,26 @@ class Observed(msgspec.Struct, frozen=True):
     assignment: str = ""
     held: str = ""
     device: LiveDevice | None = None
+    vacant: bool = False
+    holder: Holder | None = None
 
 
 def observe(
     gpu: LiveGpu,
     made: Iterable[Made],
+    host: Host,
     *,
-    boot_id: str,
     claimed: Collection[str] = (),
     stuck: Mapping[int, str] | None = None,
+    holders: Sequence[Holder] = (),
 ) -> tuple[Observed, ...]:
-    """Tell our GPU instances on *gpu* from foreign ones, and the held ones from the idle.
+    """Tell our GPU instances on *gpu* of *host* from foreign ones, and the held from the idle.
 
-    *claimed* are the assignments whose device the kubelet has given to a pod that still runs;
-    *stuck* says, by GPU instance id, why the driver has just refused to destroy it.
+    *claimed* are the assignments whose device the kubelet has given to a pod that still runs,
+    *holders* the pods that have one from elsewhere; *stuck* says, by GPU instance id, why the
+    driver has just refused to destroy it.
     """
-    ours = [each for each in made if each.boot_id == boot_id and each.gpu == gpu.uuid]
+    ours = [each for each in made if each.boot_id == host.boot_id and each.gpu == gpu.uuid]
 
     def seen(live: LiveInstance) -> Observed:
         owner = next((each.assignment for each in ours if _is(live, gpu, each)), "")
@@ -51,7 +59,16 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
-        return Observed(live.gi_id, live.profile_id, live.placement, owner, held, live.device)
+        return Observed(
+            live.gi_id,
+            live.profile_id,
+            live.placement,
+            owner,
+            held,
+            live.device,
+            vacant=live.device is None and host.mode is not Mode.CONTAINER,
+            holder=None if owner else holder_of(live, gpu, host.mode, holders),
+        )
 
     return tuple(map(seen, gpu.instances))
 

@@ -6,6 +6,7 @@ Destroy first, then create. At every moment, whatever the steps and wherever the
 * A GPU instance is created only where nothing else is, be it ours or foreign.
 * One that is as the plan wants it is left alone: so a restarted agent takes up its own. One that
   lacks its device is not: its creation was cut short, or the device has been taken away.
+* Nothing is created while the driver might put its vGPU into another GPU instance of the profile.
 
 A GPU instance made for an assignment that has left the plan is destroyed even where a new one wants
 the very same profile and placement. Destroying scrubs its memory; handing it on would show one
@@ -14,22 +15,27 @@ tenant what another left behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Layout
+from nodeagent.api.keys import GPUS_ANNOTATION
 from nodeagent.driver import Host, LiveGpu
 from nodeagent.ownership import Observed
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The GPU instance an assignment asks for, with a device for ``resource``."""
+    """The GPU instance an assignment asks for, with a device for ``resource``.
+
+    ``barred`` is why it may not be created now, "" if it may.
+    """
 
     profile_id: int
     placement: Placement
     resource: str = ""
+    barred: str = ""
 
 
 class Destroy(msgspec.Struct, frozen=True):
@@ -57,7 +63,7 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """The assignment's GPU instance can be created once the blocked one in its place has gone."""
+    """The assignment's GPU instance can be created once the blocked one in its way has gone."""
 
     assignment: str
     gi_id: int
@@ -95,10 +101,11 @@ def steps(
 
 def _creations(
     staying: Iterable[Observed],
-    blocked: Iterable[Observed],
+    blocked: Sequence[Observed],
     desired: Mapping[str, Wanted],
     closed: str,
 ) -> Iterator[Step]:
+    staying = tuple(staying)
     taken = {each.placement: each.assignment for each in staying}
     kept = {assignment for assignment in taken.values() if assignment in desired}
     for assignment, wanted in desired.items():
@@ -106,13 +113,18 @@ def _creations(
             continue
         mask = wanted.placement.mask
         obstacle = next((owner for place, owner in taken.items() if place.mask & mask), None)
-        going = next((each.gi_id for each in blocked if each.placement.mask & mask), None)
+        going = next(
+            (e.gi_id for e in blocked if e.placement.mask & mask or _may_take_its_vgpu(e, wanted)),
+            None,
+        )
         if obstacle is not None:
             yield Impossible(assignment, _occupied_by(obstacle))
         elif going is not None:
             yield Waiting(assignment, going)
-        elif closed:
-            yield Impossible(assignment, closed)
+        elif reason := closed or wanted.barred:
+            yield Impossible(assignment, reason)
+        elif any(_may_take_its_vgpu(each, wanted) for each in staying):
+            yield Impossible(assignment, _VACANT)
         else:
             yield Create(assignment, wanted.profile_id, wanted.placement, wanted.resource)
             taken[wanted.placement] = assignment
@@ -133,6 +145,14 @@ def _unwanted(observed: Observed, desired: Mapping[str, Wanted]) -> bool:
 def is_as_wanted(observed: Observed, wanted: Wanted) -> bool:
     """Tell whether the GPU instance is the one an assignment asks for."""
     return (observed.profile_id, observed.placement) == (wanted.profile_id, wanted.placement)
+
+
+def _may_take_its_vgpu(observed: Observed, wanted: Wanted) -> bool:
+    """Tell whether the driver, which chooses, might put the vGPU *wanted* into another one."""
+    return observed.vacant and observed.profile_id == wanted.profile_id
+
+
+_VACANT = "a free GPU instance of the same profile on this GPU would take the vGPU"
 
 
 def _occupied_by(owner: str) -> str:
@@ -158,10 +178,12 @@ def refusal(assignment: Assignment, host: Host) -> str:
 
 def closed(gpu: LiveGpu) -> str:
     """Return why *gpu* takes no new GPU instances now, "" if it does."""
+    if gpu.layout is Layout.UNMANAGED:
+        return f"the GPU is not Tangram's to use ({GPUS_ANNOTATION})"
     if gpu.unhealthy:
         return gpu.unhealthy
     if not gpu.mig_enabled:
         return "MIG mode is off"
-    if gpu.layout is not Layout.DYNAMIC:
+    if gpu.layout is Layout.STATIC:
         return "the GPU's layout is static"
     return ""

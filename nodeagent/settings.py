@@ -15,7 +15,11 @@ class Settings(msgspec.Struct, frozen=True):
     """So many missed renewals make a node stale; the Lease's duration tells it."""
     api_timeout_seconds: float = 8.0
     driver_timeout_seconds: float = 60.0
+    prepare_timeout_seconds: float = 600.0
+    """Enabling virtual functions unbinds a GPU from its driver, which may take minutes."""
     kubelet_timeout_seconds: float = 10.0
+    drain_seconds: float = 20.0
+    """How long the agent, told to end, waits for tied pods; Kubernetes gives it 30 s by default."""
     first_retry_seconds: float = 1.0
     longest_retry_seconds: float = 60.0
 

@@ -23,7 +23,7 @@ from itertools import groupby
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, Realized
+from nodeagent.api.gpunode import Assignment, Layout, Realized
 from nodeagent.api.keys import RESOURCE_DOMAIN
 from nodeagent.driver import Host
 
@@ -51,6 +51,15 @@ class Ties(msgspec.Struct, frozen=True):
     def realized(self) -> tuple[Realized, ...]:
         """How the inventory tells them."""
         return tuple(Realized(tie.assignment, tie.slot) for tie in self.ties)
+
+    @property
+    def had(self) -> frozenset[str]:
+        """The assignments whose slot a pod has, or has had."""
+        return frozenset(tie.assignment for tie in self.ties if tie.claimed)
+
+    def claimed_by(self, claims: Claims) -> dict[str, str]:
+        """Return the UID of the pod that has the slot of each assignment now."""
+        return {tie.assignment: claims[tie.slot] for tie in self.ties if tie.slot in claims}
 
     def claimed_assignments(self, claims: Claims) -> frozenset[str]:
         """Return the assignments whose slot a pod has now."""
@@ -83,7 +92,7 @@ def capacity(host: Host) -> dict[str, int]:
     """Return how many GPU instances for each resource the node could ever hold at once."""
     total: dict[str, int] = {}
     for gpu in host.gpus:
-        if not gpu.mig_enabled:
+        if not gpu.mig_enabled or gpu.layout is Layout.UNMANAGED:
             continue
         for resource, profile_id in gpu.served(host.mode).items():
             profile = gpu.geometry.by_id[profile_id]

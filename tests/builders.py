@@ -47,9 +47,11 @@ def gpu(index: int = 0, *, model: str = "H100-80GB", **fields: Any) -> Gpu:
     )
 
 
-def instance(profile_id: int, start: int, *, model: str = "H100-80GB", gi_id: int = 1) -> Instance:
+def instance(
+    profile_id: int, start: int, *, model: str = "H100-80GB", gi_id: int = 1, **fields: Any
+) -> Instance:
     size = MODELS[model].geometry.by_id[profile_id].size
-    return Instance(gi_id=gi_id, profile_id=profile_id, start=start, size=size)
+    return Instance(gi_id=gi_id, profile_id=profile_id, start=start, size=size, **fields)
 
 
 def assignment(
@@ -88,6 +90,8 @@ def gpu_node(
     uid: str = "uid-1",
     reported: bool = True,
     vgpu_types: Iterable[VgpuType] | None = None,
+    resources: Iterable[str] = (),
+    rivals: Iterable[str] = (),
 ) -> GpuNode:
     known = MODELS[model]
     listed = tuple(gpu(i, model=model) for i in range(gpus)) if isinstance(gpus, int) else gpus
@@ -99,6 +103,8 @@ def gpu_node(
         geometries={known.geometry.hash: known.geometry},
         vgpu_types={"types": known.vgpu_types if vgpu_types is None else tuple(vgpu_types)},
         gpus=tuple(listed),
+        resources=tuple(resources),
+        rivals=tuple(rivals),
         realized=tuple(realized),
         failed=tuple(failed),
     )

@@ -111,6 +111,22 @@ class KubernetesCluster:
         except NotFound:
             return None
 
+    async def mark_managed(self, pod: PodRef) -> bool:
+        """Label that very pod as ours; the UID is a precondition of the patch."""
+        labels = {keys.MANAGED_LABEL: "true"}
+        try:
+            with _outcome(Conflict, NotFound, Invalid):
+                await self._api.patch(
+                    PODS,
+                    pod.name,
+                    {"metadata": {"uid": pod.uid, "labels": labels}},
+                    patch_type=PatchType.MERGE,
+                    namespace=pod.namespace,
+                )
+        except (Conflict, NotFound, Invalid):
+            return False  # it is gone, or another by that name
+        return True
+
     async def bind(
         self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
     ) -> None:

@@ -2,7 +2,8 @@
 
 ``knowledge`` holds the snapshot and the ledger and takes in what the cluster reports;
 ``freshness`` tells whether that is current. ``hooks`` answers filter, prioritize and preempt from
-memory, ``binding`` carries a bind out, ``reclaim`` takes back what nobody uses, ``plans`` writes.
+memory, ``binding`` carries a bind out, ``reclaim`` takes back what nobody uses, ``adoption`` takes
+in what was there before us, ``plans`` writes.
 ``ports`` says what the service needs of a cluster.
 """
 

@@ -77,6 +77,9 @@ class Cluster(Protocol):
     async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
         """Return a pod as it is now, None if there is none."""
 
+    async def mark_managed(self, pod: PodRef) -> bool:
+        """Label that very pod as ours, so that it is watched; tell whether it is still there."""
+
     async def bind(
         self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
     ) -> None:

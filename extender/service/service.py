@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from extender.policy import PolicyName
+from extender.service.adoption import Adopter
 from extender.service.binding import Binder
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
@@ -54,6 +55,7 @@ class Service:
         self.hooks = Hooks(self.knowledge)
         plans = Plans(self.knowledge, cluster)
         self.binder = Binder(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
+        self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self._cluster = cluster
         self._utc_now = utc_now
@@ -80,6 +82,7 @@ class Service:
         while True:
             if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
+                await self._adopter.sweep()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_interval_seconds):
                     await self.knowledge.arrivals.wait()

@@ -16,6 +16,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice, Infeasible, Unknown, choose
 from extender.request import Request
 from extender.snapshot import NodeView, Taken
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Layout
 
 
@@ -30,6 +31,9 @@ class Code(StrEnum):
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
+    UNMANAGED = "unmanaged"
+    RIVAL = "rival"
+    FOREIGN_INSTANCE = "foreign-instance"
     TOO_COMPLEX = "too-complex"
     RESERVED_ELSEWHERE = "reserved-elsewhere"
 
@@ -76,6 +80,17 @@ def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]
     for resource in wanted:
         if resource not in view.offered:
             return Refused(Code.UNKNOWN_RESOURCE, f"vGPU: no GPU here offers {resource}")
+        if resource in view.node.status.rivals:
+            return Refused(
+                Code.RIVAL,
+                f"vGPU: another device plugin advertises {resource} on the node, remove it there",
+            )
+        if resource not in view.obtainable:
+            return Refused(
+                Code.FOREIGN_INSTANCE,
+                f"vGPU: a free GPU instance that Tangram did not create would take {resource},"
+                " remove it",
+            )
     match choose(view.bins(promised), wanted):
         case Choice() as choice:
             return Fits(choice)
@@ -113,11 +128,19 @@ UNREPORTED = Refused(Code.NO_INVENTORY, "vGPU: the node reports no GPU inventory
 
 
 def _why_unusable(view: NodeView) -> Refused:
-    gpus = [gpu for gpu in view.node.status.gpus if gpu.mig_enabled]
+    listed = view.node.status.gpus
+    managed = [gpu for gpu in listed if gpu.layout is not Layout.UNMANAGED]
+    if listed and not managed:
+        return Refused(
+            Code.UNMANAGED,
+            f"vGPU: the node's GPUs are not Tangram's to use ({keys.GPUS_ANNOTATION} of its"
+            " GpuNode chooses them)",
+        )
+    gpus = [gpu for gpu in managed if gpu.mig_enabled]
     if any(gpu.unhealthy for gpu in gpus):
         return Refused(Code.UNHEALTHY, "vGPU: the node's GPUs are not healthy")
     if any(gpu.layout is Layout.STATIC for gpu in gpus):
         return Refused(Code.STATIC_LAYOUT, "vGPU: the layout of the node's GPUs is static")
-    if view.node.status.gpus and not gpus:
+    if managed and not gpus:
         return Refused(Code.MIG_DISABLED, "vGPU: MIG mode is off on the node's GPUs")
     return UNREPORTED

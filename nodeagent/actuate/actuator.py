@@ -3,7 +3,7 @@
 One pass over a node destroys what must go, looks, creates what is wanted, and looks again. The
 journal learns of a GPU instance before it is made, and forgets it only once it was seen gone::
 
-    look ─▶ destroy ─▶ look ─▶ journal ─▶ create ─▶ look ─▶ journal
+    look ─▶ adopt ─▶ destroy ─▶ look ─▶ journal ─▶ create ─▶ look ─▶ journal
 
 A look follows every change because drivers have reported successes that were none. Only a look that
 finds a placement empty lets a new one be journalled there, so what is found there later is it.
@@ -23,7 +23,8 @@ import msgspec
 import structlog
 
 from nodeagent.actuate.calls import Calls
-from nodeagent.actuate.work import Intent, Outcome, Work
+from nodeagent.actuate.intent import Intent, Outcome
+from nodeagent.actuate.work import Work
 from nodeagent.driver import (
     CREATE,
     DESTROY,
@@ -74,7 +75,12 @@ class Actuator:
         Raises:
             DriverError: as :meth:`look` does; what was done so far is safe, and found next time.
         """
+        await self._adopt(intent.adopted)
         work = Work(host, intent, self._journal.made, busy=self._calls.busy)
+        for each in self._journal.made:
+            if each.boot_id == host.boot_id and each.assignment not in work.known:
+                # Destroyed by somebody, by a GPU reset, or just before we were killed.
+                log.warning("gpu_instance_not_there", gpu=each.gpu, assignment=each.assignment)
         destructions = work.destructions()
         if destructions:
             await self._on_each_gpu(
@@ -124,6 +130,19 @@ class Actuator:
             for job in jobs:
                 tasks.create_task(job, name="actuate-gpu")
 
+    async def _adopt(self, adopted: Sequence[Made]) -> None:
+        """Have the journal call *adopted* ours; while it cannot be written, they stay foreign."""
+        if adopted and await self._saved((*self._journal.made, *adopted)):
+            for each in adopted:
+                log.info(
+                    "gpu_instance_adopted",
+                    gpu=each.gpu,
+                    assignment=each.assignment,
+                    profile_id=each.profile_id,
+                    start=each.placement.start,
+                    size=each.placement.size,
+                )
+
     async def _destroy_all(self, work: Work, gpu: str, todo: Sequence[Destroy]) -> None:
         for step in todo:
             told = log.bind(gpu=gpu, assignment=step.assignment, gi_id=step.gi_id)
@@ -140,7 +159,11 @@ class Actuator:
                 told.info("gpu_instance_destroyed")
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:
+        failed: set[int] = set()
         for n, step in enumerate(todo):
+            if step.profile_id in failed:
+                work.put_off(gpu, [step])
+                continue
             told = log.bind(
                 gpu=gpu,
                 assignment=step.assignment,
@@ -168,6 +191,9 @@ class Actuator:
                     work.unanswered(gpu, step)
                     work.leave_out(gpu, todo[n + 1 :], str(error))
                     return
+                else:
+                    # What it may have left behind would take the vGPU of the next of its profile.
+                    failed.add(step.profile_id)
             else:
                 told.info("gpu_instance_created", gi_id=gi_id)
 

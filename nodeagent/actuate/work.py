@@ -7,10 +7,12 @@ from typing import TypeVar
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment
+from nodeagent.actuate.intent import Intent, Outcome
+from nodeagent.api.gpunode import Mode
 from nodeagent.driver import CREATE, Host, LiveGpu
 from nodeagent.journal import Made
 from nodeagent.ownership import Observed, observe, remembered
+from nodeagent.purview import without
 from nodeagent.reconcile import (
     Blocked,
     Create,
@@ -36,35 +38,6 @@ _UNANSWERED = (
 )
 
 
-class Intent(msgspec.Struct, frozen=True):
-    """What a pass shall bring about.
-
-    ``claimed`` assignments keep their GPU instance whatever the plan says; for ``postponed`` ones
-    nothing is created this time; ``lost`` ones are over and get none again.
-    """
-
-    plan: Sequence[Assignment]
-    claimed: Collection[str] = ()
-    postponed: Collection[str] = ()
-    lost: Collection[str] = ()
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a pass came to.
-
-    ``impossible`` follows from what is and what is planned; ``failures`` are creations the driver
-    (or the journal) refused, which may succeed later. ``blocked`` counts GPU instances that
-    should go, and GPUs on which nothing can be created before something has become of a call.
-    """
-
-    host: Host
-    observed: Mapping[str, tuple[Observed, ...]]
-    live: frozenset[str]
-    impossible: Mapping[str, str]
-    failures: Mapping[str, str]
-    blocked: int
-
-
 class Work:
     """How far one pass has come; on *busy* GPUs nothing may be done."""
 
@@ -81,11 +54,18 @@ class Work:
         self._desired: dict[str, dict[str, Wanted]] = {gpu.uuid: {} for gpu in host.gpus}
         for each in wanted:
             if each.id not in self._refused:
-                asked = Wanted(each.profile_id, each.placement, each.resource)
+                barred = intent.barred.get(each.resource, "")
+                asked = Wanted(each.profile_id, each.placement, each.resource, barred)
                 self._desired[each.gpu][each.id] = asked
         self._observed: dict[str, tuple[Observed, ...]] = {}
         self._uncertain: Collection[str] = ()
+        self._put_off: set[str] = set()
         self.look_again(host, busy=busy)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The assignments whose GPU instance exists, or may exist unseen."""
+        return frozenset(each.assignment for each in self.made)
 
     def destructions(self) -> dict[str, list[Destroy]]:
         """Return what to destroy on each GPU."""
@@ -96,8 +76,16 @@ class Work:
         return {
             gpu: now
             for gpu, todo in self._todo(Create).items()
-            if (now := [step for step in todo if step.assignment not in self._intent.postponed])
+            if (now := [step for step in todo if self._may_be_created(step.assignment)])
         }
+
+    def _may_be_created(self, assignment: str) -> bool:
+        """Tell whether to create something for *assignment* in this pass.
+
+        A VM that has lost its GPU instance under it can do nothing with another.
+        """
+        over = self.host.mode is not Mode.CONTAINER and assignment in self._intent.claimed
+        return not over and assignment not in self._intent.postponed
 
     def with_intended(self, creations: Mapping[str, Sequence[Create]]) -> tuple[Made, ...]:
         """Return what the journal must hold before these creations."""
@@ -122,7 +110,7 @@ class Work:
 
         A GPU on which a call may still do something is as good as unhealthy.
         """
-        host = _unhealthy(host, busy, _BUSY)
+        host = _unhealthy(without(host, self._intent.excluded), busy, _BUSY)
         self.made = remembered(self.made, host)
         unanswered = {each.gpu for each in self.made if each.unanswered}
         self.host = _unhealthy(host, unanswered, _UNANSWERED)
@@ -151,13 +139,19 @@ class Work:
         for step in todo:
             self.not_ours(gpu, step)
 
+    def put_off(self, gpu: str, todo: Sequence[Create]) -> None:
+        """Leave creations that were journalled for the next pass."""
+        self._put_off |= {step.assignment for step in todo}
+        for step in todo:
+            self.not_ours(gpu, step)
+
     def verify(self, creations: Mapping[str, Sequence[Create]]) -> None:
         """Judge the creations by what exists, not by what the driver said of them."""
         live = self.live()
         for step in (step for todo in creations.values() for step in todo):
             if step.assignment in live:
                 self.failures.pop(step.assignment, None)
-            else:
+            elif step.assignment not in self._put_off:
                 self.failures.setdefault(step.assignment, _NOT_THERE)
 
     def live(self) -> frozenset[str]:
@@ -181,7 +175,9 @@ class Work:
             live=self.live(),
             impossible=self._refused | impossible,
             failures=self.failures,
-            blocked=sum(isinstance(s, Blocked | Destroy) for s in left) + len(self._uncertain),
+            blocked=sum(isinstance(s, Blocked | Destroy) for s in left)
+            + len(self._uncertain)
+            + len(self._put_off),
         )
 
     def _made(self, gpu: str, step: Create) -> Made:
@@ -192,8 +188,9 @@ class Work:
             gpu.uuid: observe(
                 gpu,
                 self.made,
-                boot_id=self.host.boot_id,
+                self.host,
                 claimed=self._intent.claimed,
+                holders=self._intent.holders,
                 stuck={gi_id: why for (at, gi_id), why in self.stuck.items() if at == gpu.uuid},
             )
             for gpu in self.host.gpus

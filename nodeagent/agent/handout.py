@@ -1,9 +1,12 @@
-"""Handing GPU instances out: ties, the kubelet's claims, and what is offered to it."""
+"""Handing GPU instances out: ties, the kubelet's claims, and what is offered to it.
+
+What another plugin has handed out before us is no slot: those who hold it are only read here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from nodeagent import slots
@@ -11,7 +14,8 @@ from nodeagent.actuate import Outcome
 from nodeagent.api.gpunode import Assignment, Realized
 from nodeagent.driver import Host
 from nodeagent.journal import Made
-from nodeagent.kubelet import Device, Kubelet, KubeletError, Offer
+from nodeagent.kubelet import Device, Holder, Kubelet, KubeletError, Offer
+from nodeagent.purview import Purview
 
 _T = TypeVar("_T")
 
@@ -25,11 +29,28 @@ class Handout:
         self._known: slots.Ties | None = None
         self._claims: slots.Claims = {}
         self._offered: Offer | None = None
+        self._draining = False
+        self.holders: Sequence[Holder] = ()
+        self.rivals: Mapping[str, str] = {}
 
     @property
     def ties(self) -> slots.Ties:
         """The ties as of the last call."""
         return self._known or slots.Ties()
+
+    @property
+    def claimed_by(self) -> Mapping[str, str]:
+        """The UID of the pod that has the slot of each assignment."""
+        return self.ties.claimed_by(self._claims)
+
+    @property
+    def drained(self) -> bool:
+        """Whether no pod is waiting for a slot, and none will be."""
+        return self._draining and not self.ties.waiting()
+
+    def drain(self) -> None:
+        """Tie no more pods."""
+        self._draining = True
 
     async def withdraw(self, realized: Iterable[Realized], plan: Sequence[Assignment]) -> None:
         """Untie what has left the plan and is not claimed, in the kubelet's eyes too.
@@ -39,6 +60,8 @@ class Handout:
         Raises:
             KubeletError: the claims are not known, so nothing may be destroyed.
         """
+        self.rivals = await self._answer(self._kubelet.rivals())
+        self.holders = await self._answer(self._kubelet.holders())
         self._claims = await self._answer(self._kubelet.claims())
         before = self._known or slots.recovered(realized, plan, self._claims)
         left = slots.kept(before, plan, self._claims)
@@ -52,7 +75,8 @@ class Handout:
     def claimed(self, host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments whose GPU instance a pod may have.
 
-        Behind a claimed slot without a tie may be any of ours that serves its resource.
+        Behind a claimed slot without a tie may be any of ours that serves its resource; whose
+        device was handed out by another plugin is known.
         """
         tied = {tie.slot for tie in self.ties.ties}
         unexplained = {slots.resource_of(slot) for slot in self._claims.keys() - tied}
@@ -62,18 +86,39 @@ class Handout:
             for resource, profile_id in gpu.served(host.mode).items()
             if resource in unexplained
         }
+        devices = {each.device for each in self.holders}
+        held = {
+            (gpu.uuid, live.placement)
+            for gpu in host.gpus
+            for live in gpu.instances
+            if live.device is not None and live.device.id in devices
+        }
         return self.ties.claimed_assignments(self._claims) | {
-            each.assignment for each in made if (each.gpu, each.profile_id) in suspect
+            each.assignment
+            for each in made
+            if (each.gpu, each.profile_id) in suspect or (each.gpu, each.placement) in held
         }
 
-    async def hand_out(self, plan: Sequence[Assignment], outcome: Outcome) -> None:
+    async def hand_out(
+        self, plan: Sequence[Assignment], outcome: Outcome, *, purview: Purview
+    ) -> None:
         """Tie those whose turn it is, and offer the kubelet what is behind every tied slot.
 
         Raises:
             KubeletError: it may not know of them.
         """
-        room = slots.capacity(outcome.host)
-        self._known = slots.tied(self.ties, plan, self._claims, live=outcome.live, capacity=room)
+        room = {
+            resource: count
+            for resource, count in slots.capacity(outcome.host).items()
+            if purview.hands_out(resource)
+        }
+        self._known = slots.tied(
+            self.ties,
+            plan,
+            self._claims,
+            live=outcome.live,
+            capacity={} if self._draining else room,
+        )
         devices = {
             each.assignment: Device(
                 each.assignment, gpu, each.gi_id, each.device.id, each.device.nodes
@@ -84,10 +129,7 @@ class Handout:
         }
         await self._offer(
             Offer(
-                slots={
-                    resource: tuple(slots.slot_name(resource, n) for n in range(count))
-                    for resource, count in room.items()
-                },
+                slots=_advertised(room, self._known),
                 waiting=self._known.waiting(),
                 devices={
                     tie.slot: devices[tie.assignment]
@@ -107,6 +149,20 @@ class Handout:
                 return await answer
         except TimeoutError as error:
             raise KubeletError(f"the kubelet did not answer in {self._within:g} s") from error
+
+
+def _advertised(room: Mapping[str, int], ties: slots.Ties) -> dict[str, tuple[str, ...]]:
+    """Return each resource's slots: what there is room for, and what is tied beyond that.
+
+    A GPU may have been handed back, or be lost, while pods still have slots from when it counted.
+    """
+    names = {
+        resource: dict.fromkeys(slots.slot_name(resource, n) for n in range(count))
+        for resource, count in room.items()
+    }
+    for tie in ties.ties:
+        names.setdefault(tie.resource, {})[tie.slot] = None
+    return {resource: tuple(each) for resource, each in names.items()}
 
 
 def _only(offer: Offer, tied: Collection[str]) -> Offer:

@@ -13,7 +13,9 @@ import structlog
 from nodeagent.actuate import Actuator
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.passes import Passes
+from nodeagent.agent.preparing import Prepare
 from nodeagent.agent.reporter import Reporter
+from nodeagent.api import keys
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import ApiError, ApiServer
 from nodeagent.apiserver.reflector import DEFAULT_PACE, Pace
@@ -21,6 +23,7 @@ from nodeagent.driver import Driver, DriverError
 from nodeagent.journal import Journal
 from nodeagent.kubelet import Kubelet, KubeletError
 from nodeagent.publish import Publisher
+from nodeagent.purview import Purview
 from nodeagent.settings import Settings
 
 log = structlog.get_logger()
@@ -29,8 +32,10 @@ log = structlog.get_logger()
 class Agent:
     """The agent of one node; *epoch* names this process, *clock* counts seconds.
 
-    :meth:`run` is all a program needs. Tests may call :meth:`heard` and :meth:`converge` instead,
-    one pass at a time.
+    *purview* is what of the node it may use; *prepare* makes GPUs ready, if that was asked for.
+
+    :meth:`run` is all a program needs, and :meth:`drain` before it cancels that. Tests may call
+    :meth:`heard` and :meth:`converge` instead, one pass at a time.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class Agent:
         journal: Journal,
         epoch: str,
         settings: Settings | None = None,
+        purview: Purview | None = None,
+        prepare: Prepare | None = None,
         pace: Pace = DEFAULT_PACE,
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -70,9 +77,13 @@ class Agent:
             self._reporter,
             journal,
             settings=settings,
+            purview=purview or Purview(),
+            prepare=prepare,
             clock=clock,
         )
         self._due = asyncio.Event()
+        self._draining = False
+        self._drained = asyncio.Event()
         self._gpu_node: GpuNode | None = None
         self._log = log.bind(node=node)
 
@@ -88,6 +99,21 @@ class Agent:
                 tasks.create_task(self._keep_converging(), name=f"converge-{self._node}")
         finally:
             self._actuator.abandon()
+
+    async def drain(self) -> None:
+        """Tie no more pods, and wait until those that are tied have been given their slots.
+
+        A rolling update would else leave a pod without the agent that answers for its slot. It
+        waits no longer than ``Settings.drain_seconds``: a pod that was tied may never come.
+        """
+        self._passes.drain()
+        self._draining = True
+        self._due.set()
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            self._log.warning("drain_unfinished", seconds=self._settings.drain_seconds)
 
     def heard(self, node: GpuNode | None, *, listed: bool = False) -> None:
         """Take note of the GpuNode as the API server has it, None if it has none.
@@ -112,8 +138,12 @@ class Agent:
             ApiError | DriverError | KubeletError: the pass could not be finished; make another.
         """
         if self._gpu_node is None:
-            return self._settings.rescan_seconds
-        return await self._passes.make(self._gpu_node)
+            pause = self._settings.rescan_seconds
+        else:
+            pause = await self._passes.make(self._gpu_node)
+        if self._draining and (self._gpu_node is None or self._passes.drained):
+            self._drained.set()
+        return pause
 
     async def _keep_converging(self) -> None:
         failures = 0
@@ -154,5 +184,9 @@ class Agent:
             await asyncio.sleep(pause)
 
 
-def _plan_of(node: GpuNode | None) -> tuple[str, int] | None:
-    return (node.metadata.uid, node.metadata.generation) if node else None
+def _plan_of(node: GpuNode | None) -> tuple[str, int, str | None] | None:
+    """Return what, when it changes, is a reason to look at once."""
+    if node is None:
+        return None
+    known = node.metadata
+    return known.uid, known.generation, known.annotations.get(keys.GPUS_ANNOTATION)

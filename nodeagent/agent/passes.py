@@ -2,7 +2,7 @@
 
 ::
 
-    GPUs ─▶ claims ─▶ withdraw ties ─▶ destroy, create ─▶ tie ─▶ offer ─▶ publish
+    GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish
 
 What is no longer planned is withdrawn from the kubelet, and the claims are read after that, before
 anything is destroyed. What is published as realized has been offered to the kubelet before.
@@ -10,23 +10,31 @@ anything is destroyed. What is published as realized has been offered to the kub
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-import msgspec
+import structlog
 
 from nodeagent.actuate import Actuator, Intent, Outcome
+from nodeagent.adoption import adoptions
+from nodeagent.agent.endings import GONE, ended
+from nodeagent.agent.findings import Findings
 from nodeagent.agent.handout import Handout
+from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
-from nodeagent.api.gpunode import GpuNode, Inventory, Mode
+from nodeagent.agent.retries import Retries
+from nodeagent.api import keys
+from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Realized
+from nodeagent.drift import drift
 from nodeagent.driver import DriverError, Host
 from nodeagent.journal import Journal
+from nodeagent.purview import Purview, excluded, without
 from nodeagent.settings import Settings
 
-REBOOTED = "the node has rebooted since; its GPU instance is gone"
+log = structlog.get_logger()
 
 
 class Passes:
-    """Makes passes over one node; *clock* counts seconds."""
+    """Makes passes over one node, of which *purview* is ours to use; *clock* counts seconds."""
 
     def __init__(
         self,
@@ -36,6 +44,8 @@ class Passes:
         journal: Journal,
         *,
         settings: Settings,
+        purview: Purview,
+        prepare: Prepare | None,
         clock: Callable[[], float],
     ) -> None:
         self._actuator = actuator
@@ -43,10 +53,28 @@ class Passes:
         self._reporter = reporter
         self._journal = journal
         self._settings = settings
-        self._clock = clock
-        self._retries: dict[str, _Retry] = {}
-        self._lost: frozenset[str] = frozenset()
+        self._purview = purview
+        self._preparing = Preparing(
+            prepare,
+            seconds=settings.rescan_seconds,
+            within=settings.prepare_timeout_seconds,
+            clock=clock,
+        )
+        self._retries = Retries(settings, clock)
+        self._over: Mapping[str, str] = {}
+        self._drift: tuple[str, ...] = ()
         self._blocked_passes = 0
+        self._draining = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether every pod that was tied has its slots, or does not want them any more."""
+        return self._handout.drained
+
+    def drain(self) -> None:
+        """Begin nothing new from now on: create nothing, tie no pod."""
+        self._draining = True
+        self._handout.drain()
 
     async def make(self, node: GpuNode) -> float:
         """Bring about the plan of *node*, and return in how many seconds to look again.
@@ -62,76 +90,120 @@ class Passes:
         except DriverError as error:
             await self._reporter.tell_trouble(node, "DriverUnavailable", str(error))
             raise
-        self._lost = planned & (self._lost | _ended_by_reboot(before, host))
         await self._handout.withdraw(before.realized, plan)
-        now = self._clock()
-        outcome = await self._actuator.converge(
-            host,
-            Intent(
-                plan=plan,
-                claimed=self._handout.claimed(host, self._journal.made),
-                postponed={id for id, retry in self._retries.items() if retry.at > now},
-                lost=self._lost,
-            ),
+        choice = excluded(
+            node.metadata.annotations.get(keys.GPUS_ANNOTATION),
+            host.gpus,
+            before,
+            all_gpus=self._purview.all_gpus,
         )
-        self._note_failures(outcome, planned)
-        wanted = [each for each in plan if each.id not in self._lost]
-        await self._handout.hand_out(wanted, outcome)
+        host = without(host, choice.gpus)
+        if not self._draining and await self._preparing.prepare(host.gpus):
+            host = without(await self._actuator.look(), choice.gpus)
+        intent = self._intent(plan, before, host, others=choice.gpus)
+        outcome = await self._actuator.converge(host, intent)
+        self._retries.note(outcome, planned, postponed=intent.postponed)
+        await self._handout.hand_out(
+            [each for each in plan if each.id not in self._over and each.id not in self._adopted()],
+            outcome,
+            purview=self._purview,
+        )
         await self._reporter.tell(
             node,
             plan,
             outcome,
-            realized=[r for r in self._handout.ties.realized if r.id not in self._lost],
+            realized=self._realized(planned),
             failed=self._failed(outcome),
+            findings=Findings(
+                drift=self._drifted(plan, outcome),
+                gpus=choice.problem,
+                rivals=self._rivals(),
+                needed=self._preparing.needed,
+            ),
+            resources=self._purview.resources,
         )
         return self._next_in(outcome)
 
-    def _note_failures(self, outcome: Outcome, planned: Iterable[str]) -> None:
-        """Remember what was refused and when to try again; forget what no longer matters."""
-        now = self._clock()
-        settled = outcome.live | outcome.impossible.keys()
-        self._retries = {
-            id: retry
-            for id, retry in self._retries.items()
-            if id in planned and id not in settled and (retry.at > now or id in outcome.failures)
+    def _intent(
+        self, plan: Sequence[Assignment], before: Inventory, host: Host, *, others: Collection[str]
+    ) -> Intent:
+        """Return what this pass is for; the *others* among the GPUs (UUIDs) are not ours to use."""
+        made, handout = self._journal.made, self._handout
+        over = {
+            **self._over,
+            **ended(plan, before, host, had=handout.ties.had, adopted=self._adopted()),
         }
-        for id, reason in outcome.failures.items():
-            failures = self._retries[id].failures + 1 if id in self._retries else 1
-            at = now + self._settings.retry_after(failures)
-            self._retries[id] = _Retry(reason, failures, at)
+        self._over = {each.id: over[each.id] for each in plan if each.id in over}
+        adopted = adoptions(
+            [each for each in plan if each.id not in self._over],
+            host,
+            made,
+            handout.holders,
+            told=before,
+            claimed=handout.claimed_by,
+        )
+        return Intent(
+            plan=plan,
+            claimed=handout.claimed(host, (*made, *adopted)),
+            postponed={each.id for each in plan} if self._draining else self._retries.postponed(),
+            lost=self._over.keys(),
+            adopted=adopted,
+            holders=handout.holders,
+            excluded=others,
+            barred=self._barred(plan),
+        )
+
+    def _barred(self, plan: Iterable[Assignment]) -> Mapping[str, str]:
+        """Return why nothing new is made for a resource."""
+        rivals = self._rivals()
+        asked = {each.resource for each in plan}
+        return {
+            **{
+                resource: f"the agent is told not to hand out {resource} (--resource)"
+                for resource in asked
+                if not self._purview.hands_out(resource)
+            },
+            **{
+                resource: f"another device plugin advertises {resource} on this node, too"
+                for resource in asked & rivals.keys()
+            },
+        }
+
+    def _rivals(self) -> Mapping[str, str]:
+        return {
+            resource: how
+            for resource, how in self._handout.rivals.items()
+            if self._purview.hands_out(resource)
+        }
+
+    def _adopted(self) -> frozenset[str]:
+        """Return the assignments whose pod was served before us: it needs no slot."""
+        return frozenset(each.assignment for each in self._journal.made if each.adopted)
+
+    def _realized(self, planned: Collection[str]) -> list[Realized]:
+        adopted = [Realized(id) for id in sorted(self._adopted()) if id in planned]
+        every = (*self._handout.ties.realized, *adopted)
+        return [each for each in every if each.id not in self._over]
+
+    def _drifted(self, plan: Iterable[Assignment], outcome: Outcome) -> tuple[str, ...]:
+        gone = [each for each in plan if self._over.get(each.id) == GONE]
+        claimed = self._handout.claimed(outcome.host, self._journal.made)
+        found = drift(outcome.host, outcome.observed, gone=gone, claimed=claimed)
+        if found != self._drift:
+            log.warning("drift", differences=found)
+            self._drift = found
+        return found
 
     def _failed(self, outcome: Outcome) -> Mapping[str, str]:
         return {
-            **{id: retry.reason for id, retry in self._retries.items()},
+            **self._retries.reasons,
             **outcome.impossible,
-            **dict.fromkeys(self._lost, REBOOTED),
+            **self._over,
         }
 
     def _next_in(self, outcome: Outcome) -> float:
         self._blocked_passes = self._blocked_passes + 1 if outcome.blocked else 0
-        dues = [self._settings.rescan_seconds, self._reporter.due_in]
-        dues += (max(0.0, retry.at - self._clock()) for retry in self._retries.values())
+        dues = [self._settings.rescan_seconds, self._reporter.due_in, self._retries.due_in]
         if self._blocked_passes:
             dues.append(self._settings.retry_after(self._blocked_passes))
         return min(dues)
-
-
-class _Retry(msgspec.Struct, frozen=True):
-    """An assignment whose creation failed so many times, and when to try again."""
-
-    reason: str
-    failures: int
-    at: float
-
-
-def _ended_by_reboot(before: Inventory, host: Host) -> frozenset[str]:
-    """Return the assignments that a reboot has ended: their pods never start again.
-
-    A container is started again by its kubelet, and gets its GPU instance again.
-    """
-    if host.mode is Mode.CONTAINER:
-        return frozenset()
-    ended = {each.id for each in before.failed if each.reason == REBOOTED}
-    if before.boot_id and before.boot_id != host.boot_id:
-        ended |= {each.id for each in before.realized}
-    return frozenset(ended)

@@ -9,9 +9,10 @@ import msgspec
 import structlog
 
 from nodeagent.actuate import Outcome
+from nodeagent.agent.findings import Findings, dated, ready
 from nodeagent.agent.news import Told, news
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import Assignment, Condition, Failed, GpuNode, Inventory, Realized
+from nodeagent.api.gpunode import Assignment, Failed, GpuNode, Inventory, Realized
 from nodeagent.discover import inventory
 from nodeagent.journal import Journal
 from nodeagent.publish import Publisher
@@ -72,23 +73,27 @@ class Reporter:
         *,
         realized: Iterable[Realized],
         failed: Mapping[str, str],
+        findings: Findings,
+        resources: Iterable[str] = (),
     ) -> None:
-        """Tell what a pass came to, if that is news.
+        """Tell what a pass came to, if that is news; only *resources* are handed out, if any.
 
         Raises:
             ApiError: it may not have been told.
         """
-        reason, message = "Ready", ""
         if self._journal.damage:
-            reason, message = "JournalUnreadable", self._journal.damage
+            findings = _not_ready(findings, "JournalUnreadable", self._journal.damage)
         elif not outcome.host.gpus:
-            reason, message = "NoGpus", "the driver lists no GPU"
+            findings = _not_ready(findings, "NoGpus", "the driver lists no GPU")
+        before = self.before(node)
         now = msgspec.structs.replace(
             inventory(outcome.host, outcome.observed, plan),
             observed_generation=node.metadata.generation,
+            resources=tuple(sorted(resources)),
+            rivals=tuple(sorted(findings.rivals)),
             realized=tuple(realized),
             failed=tuple(Failed(each.id, failed[each.id]) for each in plan if each.id in failed),
-            conditions=(self._ready(node, reason, message),),
+            conditions=findings.conditions(before, now=self._now()),
         )
         await self._tell(node, now, frozenset(each.id for each in plan))
 
@@ -99,8 +104,10 @@ class Reporter:
             ApiError: it may not have been told.
         """
         told = self._told_of(node)
-        condition = self._ready(node, reason, message)
-        now = msgspec.structs.replace(self.before(node), conditions=(condition,))
+        before = self.before(node)
+        now_ready = dated(ready(reason, message), before, now=self._now())
+        others = tuple(each for each in before.conditions if each.type != now_ready.type)
+        now = msgspec.structs.replace(before, conditions=(now_ready, *others))
         await self._tell(node, now, told.planned if told else ())
 
     async def _tell(self, node: GpuNode, now: Inventory, planned: Collection[str]) -> None:
@@ -129,10 +136,9 @@ class Reporter:
         """Return what was told of this very object; another of the same name knows nothing."""
         return self._told if self._told and self._told.uid == node.metadata.uid else None
 
-    def _ready(self, node: GpuNode, reason: str, message: str) -> Condition:
-        status = "True" if reason == "Ready" else "False"
-        since = next(
-            (c.last_transition_time for c in self.before(node).conditions if c.status == status),
-            rfc3339.seconds(self._utc_now()),
-        )
-        return Condition("Ready", status, reason, message, since)
+    def _now(self) -> str:
+        return rfc3339.seconds(self._utc_now())
+
+
+def _not_ready(findings: Findings, reason: str, message: str) -> Findings:
+    return msgspec.structs.replace(findings, not_ready=(reason, message))

@@ -30,6 +30,8 @@ MOST = {
     "instances": 64,
     "profiles": 64,
     "realized": 256,
+    "resources": 256,
+    "rivals": 256,
     "starts": 16,
     "vgpuTypes": 32,
     "vgpuTypes[]": 256,
@@ -42,6 +44,8 @@ LONGEST = {
     "namespace": 63,
     "reason": 1024,
     "resource": 253 + 1 + 63,  # a qualified name: prefix, slash, name
+    "resources[]": 253 + 1 + 63,
+    "rivals[]": 253 + 1 + 63,
     "unhealthy": 1024,
 }
 """How long a string may be, by its name; any other at most :data:`LONG`."""

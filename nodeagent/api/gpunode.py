@@ -77,10 +77,11 @@ class Mode(StrEnum):
 
 
 class Layout(StrEnum):
-    """Whether the agent creates instances on a GPU, or hands out those it finds."""
+    """Whether the agent creates instances on a GPU, hands out those it finds, or lets it be."""
 
     DYNAMIC = "dynamic"
     STATIC = "static"
+    UNMANAGED = "unmanaged"
 
 
 class VgpuType(_Wire, frozen=True):
@@ -92,13 +93,20 @@ class VgpuType(_Wire, frozen=True):
 
 
 class Instance(_Wire, frozen=True):
-    """A GPU instance that exists; ``assignment`` is what it was made for, "" if not by us."""
+    """A GPU instance that exists; ``assignment`` is what it was made for, "" if not by us.
+
+    Of those not made by us, ``holder`` is the pod that has one for the ``resource`` it asked for,
+    where an assignment may adopt it; a ``vacant`` one would take the next vGPU of its profile.
+    """
 
     gi_id: int
     profile_id: Count
     start: Start
     size: Size
     assignment: str = ""
+    holder: PodRef | None = None
+    resource: str = ""
+    vacant: bool = False
 
     @property
     def placement(self) -> Placement:
@@ -125,10 +133,13 @@ class Gpu(_Wire, frozen=True):
 
 
 class Realized(_Wire, frozen=True):
-    """An assignment whose instance exists, and the device slot the kubelet will hand out for it."""
+    """An assignment whose instance exists, and the device slot the kubelet will hand out for it.
+
+    ``slot`` is "" where the pod was given its device before the assignment was written (adopted).
+    """
 
     id: str
-    slot: str
+    slot: str = ""
 
 
 class Failed(_Wire, frozen=True):
@@ -163,6 +174,8 @@ class Inventory(_Wire, frozen=True):
 
     ``boot_id`` changes with the node's boot, ``agent_epoch`` with the agent's process and
     ``sequence`` with each report. ``observed_generation`` is the newest plan taken account of.
+    ``resources`` are the only ones handed out here, none for no such restriction; ``rivals`` those
+    that another device plugin advertises, too.
     """
 
     boot_id: str = ""
@@ -176,6 +189,8 @@ class Inventory(_Wire, frozen=True):
     geometries: dict[str, Geometry] = {}
     vgpu_types: dict[str, tuple[VgpuType, ...]] = {}
     gpus: tuple[Gpu, ...] = ()
+    resources: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
     realized: tuple[Realized, ...] = ()
     failed: tuple[Failed, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -189,6 +204,7 @@ class Metadata(_Wire, frozen=True):
     generation: int = 0
     resource_version: str = ""
     deletion_timestamp: str = ""
+    annotations: dict[str, str] = {}
 
 
 class GpuNode(_Wire, frozen=True):

@@ -31,6 +31,9 @@ AGENT_LABEL: Final = "tangram.dev/agent"
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 
+GPUS_ANNOTATION: Final = "tangram.dev/gpus"
+"""On a GpuNode: which of the node's GPUs Tangram may use (see ``nodeagent.purview``)."""
+
 WAKE_ANNOTATION: Final = "tangram.dev/room-appeared"
 """On the extender's own pod: changed whenever room appears for a pod that was refused.
 

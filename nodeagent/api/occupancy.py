@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from nodeagent.api.geometry import Geometry, Occupancy, Placement
-from nodeagent.api.gpunode import Assignment, Gpu, Summary
+from nodeagent.api.gpunode import Assignment, Gpu, Layout, Summary
 
 
 def occupancy(geometry: Geometry, gpu: Gpu, assignments: Iterable[Assignment] = ()) -> Occupancy:
@@ -35,7 +35,7 @@ def summary(
         now = occupancy(geometry, gpu, planned)
         count += 1
         total += geometry.memory_slices if geometry.profiles else 0  # it may know no MIG
-        if gpu.unhealthy or not gpu.mig_enabled:
+        if gpu.unhealthy or not gpu.mig_enabled or gpu.layout is Layout.UNMANAGED:
             continue
         free += (geometry.full_mask & ~now.mask).bit_count()
         for profile in geometry.profiles:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from nodeagent.driver import DriverError
-from nodeagent.kubelet import Offer
+from nodeagent.kubelet import Holder, Offer
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.pods import Pod
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """What the kubelet remembers of a pod it has let in."""
+    """What the kubelet remembers of a pod it has let in.
+
+    ``elsewhere`` is what another plugin gave the pod, before us.
+    """
 
     slots: tuple[str, ...]
     boot_id: str
+    elsewhere: tuple[Holder, ...] = ()
 
 
 class Checkpoint:
@@ -22,11 +26,18 @@ class Checkpoint:
 
     def __init__(self) -> None:
         self.admitted: dict[str, Admitted] = {}
+        self.rivals: dict[str, str] = {}
+        """How other plugins show that advertise the same resources."""
 
     @property
     def claims(self) -> dict[str, str]:
         """Which pod has which slot."""
         return {slot: uid for uid, pod in self.admitted.items() for slot in pod.slots}
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Which pod has which device that is no slot."""
+        return tuple(each for pod in self.admitted.values() for each in pod.elsewhere)
 
 
 class Rejected(Exception):
@@ -69,7 +80,7 @@ class Admission:
         """End what the pod runs, then its claims; tell whether it had any."""
         self._hardware.close(uid)
         admitted = self._checkpoint.admitted.pop(uid, None)
-        return bool(admitted and admitted.slots)
+        return bool(admitted and (admitted.slots or admitted.elsewhere))
 
     def _choose(self, offer: Offer, resource: str, count: int) -> tuple[str, ...]:
         claimed = self._checkpoint.claims

@@ -19,10 +19,19 @@ class Call(msgspec.Struct, frozen=True):
     gpu: str = ""
     gi_id: int = -1
     done: bool = False
+    profile_id: int = -1
 
 
 class Pretended(Exception):
     """Raised before a call takes effect: it then does nothing and reports success."""
+
+
+class CutShort(Exception):
+    """Raised before a creation: it ends with *error* between the GPU instance and its device."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Delayed(Exception):
@@ -57,6 +66,8 @@ class SimulatedDriver:
         self._destroy_seconds = destroy_seconds
         self._sleep = sleep
         self._delayed: set[asyncio.Task[int]] = set()
+        self.changed: Callable[[], None] = lambda: None
+        """Whom :meth:`watch` tells; for tests, which alone change simulated GPUs."""
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
@@ -72,7 +83,11 @@ class SimulatedDriver:
         def effect() -> int:
             return self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
 
-        return await self._made(Call("create", gpu), effect)
+        try:
+            return await self._made(Call("create", gpu, profile_id=profile_id), effect)
+        except CutShort as cut:
+            self._hardware.gpu(gpu, CREATE).create(profile_id, placement, bare=True)
+            raise cut.error from None
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
         """Destroy a GPU instance that nobody uses."""
@@ -86,6 +101,7 @@ class SimulatedDriver:
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Wait until cancelled: of simulated GPUs nobody but a test changes anything."""
+        self.changed = changed
         await asyncio.Event().wait()
 
     async def _made(self, call: Call, effect: Callable[[], int]) -> int:

@@ -46,14 +46,19 @@ class SimulatedGpu:
         self.lost = False
         self.instances: dict[int, LiveInstance] = {}
         self.clients: dict[int, set[str]] = {}
+        self.bare: set[int] = set()
+        """The ids of GPU instances without a device."""
 
     @property
     def geometry(self) -> Geometry:
         """What may be created on it."""
         return self.model.geometry
 
-    def create(self, profile_id: int, placement: Placement) -> int:
-        """Create a GPU instance; its id is the lowest free one, so ids come again."""
+    def create(self, profile_id: int, placement: Placement, *, bare: bool = False) -> int:
+        """Create a GPU instance, with its device unless *bare*.
+
+        Its id is the lowest free one, so ids come again.
+        """
         self._answer(CREATE)
         profile = self.geometry.by_id.get(profile_id)
         if profile is None or placement not in profile.placements:
@@ -66,6 +71,8 @@ class SimulatedGpu:
             raise PlacementUnavailable(CREATE)
         gi_id = next(n for n in count(1) if n not in self.instances)
         self.instances[gi_id] = LiveInstance(gi_id, profile_id, placement)
+        if bare:
+            self.bare.add(gi_id)
         return gi_id
 
     def destroy(self, gi_id: int) -> None:
@@ -76,6 +83,17 @@ class SimulatedGpu:
         if self.clients.get(gi_id):
             raise InstanceInUse(DESTROY)
         del self.instances[gi_id]
+        self.bare.discard(gi_id)
+
+    def reset(self) -> None:
+        """Reset the GPU: GPU instances and clients are gone, MIG mode stays."""
+        self.instances.clear()
+        self.clients.clear()
+        self.bare.clear()
+
+    def device(self, gi_id: int) -> LiveDevice:
+        """Return what whoever uses the GPU instance is handed of it."""
+        return LiveDevice(f"{self.pci_address}/{gi_id}")
 
     def seen(self, mode: Mode) -> LiveGpu:
         """Return the GPU as its driver lists it; of a lost one only what does not change."""
@@ -98,7 +116,7 @@ class SimulatedGpu:
                 each.profile_id,
                 each.placement,
                 bool(self.clients.get(gi_id)),
-                LiveDevice(f"{self.pci_address}/{gi_id}"),
+                None if gi_id in self.bare else self.device(gi_id),
             )
             for gi_id, each in sorted(self.instances.items())
         ]
@@ -162,5 +180,4 @@ class Hardware:
         """Reboot the node: GPU instances and clients are gone, MIG mode stays."""
         self._boots += 1
         for gpu in self.gpus:
-            gpu.instances.clear()
-            gpu.clients.clear()
+            gpu.reset()

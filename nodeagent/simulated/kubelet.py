@@ -92,12 +92,12 @@ class SimulatedKubelet:
         return self._checkpoint.claims
 
     async def holders(self) -> Sequence[Holder]:
-        """Return nobody: this kubelet has never had another plugin."""
-        return ()
+        """Return the pods that were served before this kubelet had our agent."""
+        return self._checkpoint.holders
 
     async def rivals(self) -> Mapping[str, str]:
-        """Return none."""
-        return {}
+        """Return how other plugins show that advertise our resources."""
+        return dict(self._checkpoint.rivals)
 
     async def _advertise(self, counts: Mapping[str, int]) -> None:
         amounts = {resource: str(count) for resource, count in counts.items()}

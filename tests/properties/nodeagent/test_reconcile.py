@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +46,17 @@ def situations(draw: st.DrawFn) -> tuple[Sequence[Observed], Desired]:
             held = draw(st.sampled_from(["", "", "in use"]))
             gi_id = len(observed)
             device = draw(st.sampled_from([DEVICE, DEVICE, None]))
-            observed.append(Observed(gi_id, place.profile_id, place.placement, owner, held, device))
+            observed.append(
+                Observed(
+                    gi_id,
+                    place.profile_id,
+                    place.placement,
+                    owner,
+                    held,
+                    device,
+                    vacant=device is None and draw(st.booleans()),
+                )
+            )
     desired = draw(st.dictionaries(st.sampled_from(IDS), wanted(geometry)))
     for each in observed:
         if each.assignment and draw(st.booleans()):
@@ -100,6 +111,32 @@ def test_nothing_is_created_upon_anything(
         if isinstance(step, Create):
             assert not any(step.placement.mask & each.placement.mask for each in observed)
         observed = after(observed, step)
+
+
+@given(situations())
+def test_at_every_creation_no_other_instance_of_the_profile_is_free_to_take_its_vgpu(
+    situation: tuple[Sequence[Observed], Desired],
+) -> None:
+    observed, desired = situation
+    for step in list(steps(observed, desired)):
+        if isinstance(step, Create):
+            assert not any(it.vacant and it.profile_id == step.profile_id for it in observed)
+        observed = after(observed, step)
+
+
+@given(situations(), st.sampled_from(IDS))
+def test_what_is_barred_is_never_created_and_what_exists_stays(
+    situation: tuple[Sequence[Observed], Desired], barred: str
+) -> None:
+    observed, desired = situation
+    other = {
+        id: msgspec.structs.replace(want, barred="a rival") if id == barred else want
+        for id, want in desired.items()
+    }
+    for step in steps(observed, other):
+        assert not isinstance(step, Create) or step.assignment != barred
+    destroyed = {s.gi_id for s in steps(observed, desired) if isinstance(s, Destroy)}
+    assert destroyed == {s.gi_id for s in steps(observed, other) if isinstance(s, Destroy)}
 
 
 @given(situations())

@@ -103,6 +103,32 @@ def test_a_full_node_of_eight_gpus_stays_within_its_budget() -> None:
     assert weight(full) <= 40_000
 
 
+def test_a_full_node_of_which_every_pod_is_to_be_adopted_stays_within_its_budget() -> None:
+    full = node(gpus=8, instances=7)
+    pods = {each.id: each.pod for each in full.spec.assignments}
+    gpus = tuple(
+        msgspec.structs.replace(
+            gpu,
+            instances=tuple(
+                msgspec.structs.replace(
+                    each,
+                    assignment="",
+                    holder=pods[each.assignment],
+                    resource="nvidia.com/NVIDIA_H100XM-1-10C",
+                )
+                for each in gpu.instances
+            ),
+        )
+        for gpu in full.status.gpus
+    )
+    status = msgspec.structs.replace(full.status, gpus=gpus, realized=())
+    told = msgspec.structs.replace(full, spec=Plan(), status=status)
+    assert weight(told) <= 40_000
+    # From the plan's entries to the agent's answer, both halves tell of every pod.
+    planned = msgspec.structs.replace(full, status=status)
+    assert weight(planned) <= 41_000
+
+
 def test_an_empty_node_stays_within_its_budget() -> None:
     assert weight(node(gpus=8, instances=0)) <= 4_000
     assert weight(node(gpus=0, instances=0)) <= 4_000

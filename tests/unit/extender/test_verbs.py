@@ -53,6 +53,25 @@ def test_every_candidate_is_answered_for_and_nothing_else() -> None:
         pytest.param(node("n", gpu(mig_enabled=False)), Code.MIG_DISABLED, id="MIG off"),
         pytest.param(node("n", gpu(unhealthy="lost")), Code.UNHEALTHY, id="unhealthy"),
         pytest.param(node("n", gpu(layout=Layout.STATIC)), Code.STATIC_LAYOUT, id="static"),
+        pytest.param(node("n", gpu(layout=Layout.UNMANAGED)), Code.UNMANAGED, id="not ours"),
+        pytest.param(
+            node("n", gpu(layout=Layout.UNMANAGED, mig_enabled=False)),
+            Code.UNMANAGED,
+            id="not ours, whatever else",
+        ),
+        pytest.param(
+            view(gpu_node("n", rivals=[VGPU + "7-80C"])), Code.RIVAL, id="a rival advertises it"
+        ),
+        pytest.param(
+            node("n", gpu(instances=(instance(0, 0, vacant=True),))),
+            Code.FOREIGN_INSTANCE,
+            id="a free instance would take it",
+        ),
+        pytest.param(
+            view(gpu_node("n", resources=[VGPU + "1-10C"])),
+            Code.UNKNOWN_RESOURCE,
+            id="not handed out there",
+        ),
         pytest.param(view(gpu_node("n", gpus=0)), Code.NO_INVENTORY, id="no GPUs"),
         pytest.param(
             view(gpu_node("n", mode=Mode.CONTAINER)), Code.UNKNOWN_RESOURCE, id="containers only"
@@ -65,6 +84,26 @@ def test_each_refusal_has_its_own_code_and_a_stable_text(candidate: NodeView, co
     assert answer.refused["n"].code is code
     assert answer.refused["n"].reason.startswith("vGPU: ")
     assert "n" not in answer.refused["n"].reason.split()
+
+
+def test_a_free_instance_of_somebody_else_excludes_only_its_profile_on_its_gpu() -> None:
+    gpus = [gpu(0, instances=(instance(19, 6, vacant=True),)), gpu(1)]
+    one = view(gpu_node("a", gpus=gpus))
+    both = view(gpu_node("a", gpus=[gpus[0], gpu(1, instances=(instance(19, 0, vacant=True),))]))
+
+    placed = place(one, Ledger(), request("1-10C"))
+    assert isinstance(placed, Choice)
+    assert placed.placed[0].uuid == "GPU-1"
+    assert isinstance(place(both, Ledger(), request("2-20C")), Choice)
+    refused = place(both, Ledger(), request("1-10C"))
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.FOREIGN_INSTANCE
+
+
+def test_where_a_rival_serves_one_resource_the_others_are_still_served() -> None:
+    contested = view(gpu_node("a", rivals=[VGPU + "7-80C"]))
+
+    assert isinstance(place(contested, Ledger(), request("1-10C")), Choice)
 
 
 def test_a_type_of_another_board_is_unknown_here() -> None:

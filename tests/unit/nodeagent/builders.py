@@ -35,8 +35,12 @@ def assignment(
     pod: str | None = "",
     since: str = "2026-01-01T00:00:00Z",
     resource: str = "",
+    of: PodRef | None = None,
 ) -> Assignment:
-    """Return an assignment of a pod named like it, of *pod*, or (None) of none."""
+    """Return an assignment of a pod named like it, of *pod*, or (None) of none; or *of* a real one.
+
+    A pod that is only named has another UID than one of that name in an API server.
+    """
     name = id if pod == "" else pod
     return Assignment(
         id=id,
@@ -46,5 +50,5 @@ def assignment(
         size=H100.geometry.by_id[profile].size if profile in H100.geometry.by_id else 1,
         resource=resource or BY_PROFILE.get(profile, BY_PROFILE[ONE]),
         since=since,
-        pod=None if name is None else PodRef("default", name, f"uid-{name}"),
+        pod=of or (None if name is None else PodRef("default", name, f"uid-{name}")),
     )

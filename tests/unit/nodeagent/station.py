@@ -12,13 +12,14 @@ import msgspec
 
 from nodeagent.agent import Agent
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, GpuNode, Inventory
+from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, PodRef
 from nodeagent.apiserver.memory import Call, InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, NotFound, PatchType
 from nodeagent.apiserver.reflector import Pace
 from nodeagent.journal_file import FileJournal
+from nodeagent.kubelet import Holder
 from nodeagent.settings import Settings
-from nodeagent.simulated.admission import Checkpoint
+from nodeagent.simulated.admission import Admitted, Checkpoint
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
@@ -65,6 +66,7 @@ class Station:
             pace=SOON,
             **agent,
         )
+        self.agent = running
         task = asyncio.create_task(running.run(), name="agent")
         try:
             yield
@@ -94,14 +96,41 @@ class Station:
 
     async def bind(self, name: str, devices: Mapping[str, int]) -> None:
         """Create a pod that is bound to the node."""
+        await self.create_pod(name, devices)
+        await self.bind_pod(name)
+
+    async def create_pod(self, name: str, devices: Mapping[str, int]) -> PodRef:
+        """Create a pod that is not bound yet, and tell how a plan names it."""
         limits = {resource: str(count) for resource, count in devices.items()}
         body = {
             "metadata": {"name": name},
             "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]},
         }
-        await self.api.create(PODS, body, namespace="default")
+        made = msgspec.json.decode(await self.api.create(PODS, body, namespace="default"))
+        return PodRef("default", name, made["metadata"]["uid"])
+
+    async def bind_pod(self, name: str) -> None:
         binding = {"metadata": {"name": name}, "target": {"name": NAME}}
         await self.api.create(PODS, binding, namespace="default", name=name, subresource="binding")
+
+    async def serve_elsewhere(self, name: str, gi_id: int, resource: str) -> PodRef:
+        """Have a pod run on the first GPU with what another plugin gave it."""
+        pod = await self.create_pod(name, {resource: 1})
+        gpu = self.hardware.gpus[0]
+        holder = Holder(resource, gpu.device(gi_id).id, pod)
+        self.checkpoint.admitted[pod.uid] = Admitted((), self.hardware.boot_id, (holder,))
+        self.hardware.open(gpu.uuid, gi_id, pod.uid)
+        await self.bind_pod(name)
+        return pod
+
+    async def choose_gpus(self, which: str | None) -> None:
+        """Say by the GpuNode's annotation which GPUs are Tangram's, or (None) nothing."""
+        await self.api.patch(
+            GPU_NODES,
+            NAME,
+            {"metadata": {"annotations": {keys.GPUS_ANNOTATION: which}}},
+            patch_type=PatchType.MERGE,
+        )
 
     async def delete_pod(self, name: str) -> None:
         await self.api.delete(PODS, name, namespace="default")
@@ -163,3 +192,8 @@ def owners(status: Inventory) -> list[str]:
 def reasons(status: Inventory) -> dict[str, str]:
     """Return why each assignment has failed."""
     return {each.id: each.reason for each in status.failed}
+
+
+def conditions(status: Inventory) -> dict[str, str]:
+    """Return what each condition says."""
+    return {each.type: each.message for each in status.conditions}

@@ -12,6 +12,7 @@ from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES
 from nodeagent.journal import Made
 from nodeagent.journal_file import FileJournal
+from nodeagent.simulated import driver as simulated
 from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import SEVEN, THREE, assignment
 from tests.unit.nodeagent.station import NAME, Station
@@ -48,13 +49,10 @@ class DoomedJournal(FileJournal):
         await self._doom.strike("after")
 
 
-async def live(station: Station, path: Path, kill_at: int, passes: int) -> bool:
-    """Let an agent live through so many passes; tell whether it survived."""
-    doom = Doom(kill_at)
-    station.driver.disturbance = doom.strike
-    journal = DoomedJournal(path, doom)
+async def agent(station: Station, journal: FileJournal) -> Agent:
+    """Return a new agent that has read its journal and its plan."""
     await journal.load()
-    agent = Agent(
+    started = Agent(
         NAME,
         api=station.api,
         driver=station.driver,
@@ -62,11 +60,19 @@ async def live(station: Station, path: Path, kill_at: int, passes: int) -> bool:
         journal=journal,
         epoch="life",
     )
-    agent.heard(await station.gpu_node())
+    started.heard(await station.gpu_node())
+    return started
+
+
+async def live(station: Station, path: Path, kill_at: int, passes: int) -> bool:
+    """Let an agent live through so many passes; tell whether it survived."""
+    doom = Doom(kill_at)
+    station.driver.disturbance = doom.strike
+    living = await agent(station, DoomedJournal(path, doom))
     station.api.disturbance = doom.strike_writes
     try:
         for _ in range(passes):
-            await agent.converge()
+            await living.converge()
     except (Killed, BaseExceptionGroup):
         return False
     finally:
@@ -107,3 +113,33 @@ async def test_an_agent_killed_anywhere_is_made_good_by_the_next(
         assert [each.id for each in status.failed] == ["impossible"]
         assert len(station.hardware.gpus[0].instances) == 2
     assert kill_at == 12  # it lived: there were eleven places to die in
+
+
+@pytest.mark.parametrize("planned", [True, False])
+async def test_what_an_agent_killed_in_a_creation_left_behind_is_made_anew_or_removed(
+    tmp_path: Path, planned: bool
+) -> None:
+    """Between a GPU instance and its device there is no call of ours to be killed at."""
+    station = Station()
+    await station.install()
+    await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
+
+    async def die(call: simulated.Call) -> None:
+        if call.verb == "create":
+            raise simulated.CutShort(Killed())
+
+    station.driver.disturbance = die
+    journal = FileJournal(tmp_path / "journal.json")
+    with pytest.raises(BaseExceptionGroup):
+        await (await agent(station, journal)).converge()
+    assert list(station.hardware.gpus[0].bare) == [1]
+
+    station.driver.disturbance = None
+    if not planned:
+        await station.plan()
+    successor = await agent(station, FileJournal(tmp_path / "journal.json"))
+    await successor.converge()
+
+    status = await station.status()
+    assert [each.assignment for each in status.gpus[0].instances] == ["a", "b"] * planned
+    assert not station.hardware.gpus[0].bare

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
 from nodeagent.driver import DriverError, GpuLost, InstanceInUse, PlacementUnavailable
-from nodeagent.simulated.driver import Call, Pretended
+from nodeagent.simulated.driver import Call, CutShort, Pretended
+from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import ONE, assignment, hardware
-from tests.unit.nodeagent.station import Station, owners, reasons
+from tests.unit.nodeagent.station import NAME, Station, owners, reasons
 
 
 def failing(
@@ -34,6 +36,37 @@ async def test_a_refused_creation_is_reported_at_once_and_tried_again(station: S
         status = await station.until_realized("a")
 
     assert reasons(status) == {}
+
+
+async def test_a_retry_that_falls_due_while_a_pass_is_at_work_is_not_forgotten(
+    station: Station,
+) -> None:
+    now = 0.0
+
+    async def disturb(call: Call) -> None:
+        nonlocal now
+        if call.verb == "create" and not now:
+            raise CutShort(DriverError("create"))
+        if call.verb == "destroy":
+            now = 1.5  # the time of the retry passes while what was left behind is cleared away
+
+    station.driver.disturbance = disturb
+    agent = Agent(
+        NAME,
+        api=station.api,
+        driver=station.driver,
+        kubelet=SimulatedKubelet(station.api, station.hardware),
+        journal=station.journal,
+        epoch="life",
+        clock=lambda: now,
+    )
+    await station.plan(assignment("a", station.gpu))
+    agent.heard(await station.gpu_node())
+    assert await agent.converge() == 1.0
+    assert await agent.converge() == 0.0
+    await agent.converge()
+
+    assert [each.id for each in (await station.status()).realized] == ["a"]
 
 
 async def test_a_success_that_was_none_is_a_failure(station: Station) -> None:

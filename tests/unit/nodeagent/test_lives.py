@@ -11,6 +11,8 @@ import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment
+from nodeagent.driver import DriverError
+from nodeagent.simulated.driver import Call, CutShort
 from tests.unit.nodeagent.builders import H100, assignment, hardware
 from tests.unit.nodeagent.station import Station
 
@@ -86,6 +88,23 @@ class Scheduler:
         await self.station.plan(*(each for entries in self.plan.values() for each in entries))
 
 
+class CarelessDriver:
+    """Cuts every third creation short, and sees to it that none is begun beside a free one."""
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self.begun = 0
+
+    async def disturb(self, call: Call) -> None:
+        if call.verb == "create" and not call.done:
+            gpu = self.station.hardware.gpu(call.gpu)
+            free = {gpu.instances[gi_id].profile_id for gi_id in gpu.bare}
+            assert call.profile_id not in free, "its vGPU might be put into another one"
+            self.begun += 1
+            if self.begun % 3 == 1:
+                raise CutShort(DriverError("create"))
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_each_pod_gets_exactly_the_instances_planned_for_it(
     tmp_path: Path, seed: int
@@ -94,6 +113,7 @@ async def test_each_pod_gets_exactly_the_instances_planned_for_it(
     station = Station(hardware(2), journal=tmp_path / "journal.json")
     await station.install()
     scheduler = Scheduler(station, chance)
+    station.driver.disturbance = CarelessDriver(station).disturb
     async with AsyncExitStack() as life:
         await life.enter_async_context(station.serving())
         for _ in range(MOVES):

@@ -23,7 +23,7 @@ MADE = Made("a", GPU.uuid, ONE, Placement(3, 1), HOST.boot_id)
 
 
 def test_an_instance_is_ours_if_the_journal_has_it_of_this_boot() -> None:
-    (seen,) = observe(GPU, [MADE], boot_id=HOST.boot_id)
+    (seen,) = observe(GPU, [MADE], HOST)
 
     assert (seen.assignment, seen.held) == ("a", "")
 
@@ -38,13 +38,13 @@ def test_an_instance_is_ours_if_the_journal_has_it_of_this_boot() -> None:
     ],
 )
 def test_an_instance_the_journal_does_not_describe_exactly_is_foreign(other: Made) -> None:
-    (seen,) = observe(GPU, [other], boot_id=HOST.boot_id)
+    (seen,) = observe(GPU, [other], HOST)
 
     assert seen.assignment == ""
 
 
 def test_a_claimed_instance_is_held_though_nobody_has_opened_it_yet() -> None:
-    (seen,) = observe(GPU, [MADE], boot_id=HOST.boot_id, claimed={"a"})
+    (seen,) = observe(GPU, [MADE], HOST, claimed={"a"})
 
     assert seen.held
 

@@ -6,37 +6,42 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.agent.passes import REBOOTED
+from nodeagent.agent.endings import REBOOTED
 from nodeagent.api.gpunode import Mode
 from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
 from tests.unit.nodeagent.station import Station, owners, reasons
 
 
 @pytest.mark.parametrize("journal", [True, False])
-async def test_a_restarted_agent_knows_its_own_only_by_its_journal(
-    tmp_path: Path, journal: bool
+@pytest.mark.parametrize("running", [True, False])
+async def test_without_its_journal_an_agent_knows_only_what_a_pod_has_as_its_own(
+    tmp_path: Path, journal: bool, running: bool
 ) -> None:
     station = Station(journal=tmp_path / "state" / "journal.json")
     await station.install()
-    planned = assignment("a", station.gpu)
+    planned = assignment("a", station.gpu, of=await station.create_pod("a", {SMALL: 1}))
     async with station.serving():
         await station.plan(planned)
         await station.until_realized("a")
-        await station.bind("a", {SMALL: 1})
-        await station.until_pod("a", "Running")
+        if running:
+            await station.bind_pod("a")
+            await station.until_pod("a", "Running")
     if not journal:
         (tmp_path / "state" / "journal.json").unlink()
 
     async with station.serving():
         status = await station.until(lambda s: s.agent_epoch == "life-2")
-        await station.delete_pod("a")
+        if running:
+            await station.delete_pod("a")
         await station.plan()
         await station.until(lambda s: s.observed_generation == 3)
         await station.settle()
 
-    assert owners(status) == (["a"] if journal else [""])
-    assert [each.slot for each in status.realized] == [f"{SMALL.partition('/')[2]}-0"]
-    assert len(station.hardware.gpus[0].instances) == (0 if journal else 1)
+    known = journal or running
+    assert owners(status) == (["a"] if known else [""])
+    slot = f"{SMALL.partition('/')[2]}-0"
+    assert [each.slot for each in status.realized] == ([slot] if known else [])
+    assert len(station.hardware.gpus[0].instances) == (0 if known else 1)
 
 
 async def test_a_torn_journal_is_reported_and_nothing_is_destroyed(tmp_path: Path) -> None:
