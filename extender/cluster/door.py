@@ -115,7 +115,7 @@ class KubernetesCluster:
         """Label that very pod as ours; the UID is a precondition of the patch."""
         labels = {keys.MANAGED_LABEL: "true"}
         try:
-            with _outcome(Conflict, NotFound, Invalid):
+            with outcome(Conflict, NotFound, Invalid):
                 await self._api.patch(
                     PODS,
                     pod.name,
