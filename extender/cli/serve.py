@@ -13,8 +13,9 @@ import structlog
 import typer
 import uvloop
 
+from extender.cli import policies
 from extender.cluster import KubernetesCluster, OwnPod, feed
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
 from extender.server import serving
 from extender.service import Service
 from extender.settings import Settings
@@ -39,8 +40,8 @@ def serve(
         str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
     ] = "",
     policy: Annotated[
-        PolicyName, typer.Option(help="What a placement costs.")
-    ] = PolicyName.DEFAULT,
+        str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
+    ] = PolicyName.DEFAULT.value,
     http_timeout: Annotated[
         float,
         typer.Option(min=4.0, help="httpTimeout of the scheduler's extender entry, in seconds."),
@@ -69,7 +70,9 @@ def serve(
             param_hint="--host",
         )
     settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
-    work = _serve(kubeconfig, host, port, prefix, policy, settings, _own_pod(own_pod), tls)
+    work = _serve(
+        kubeconfig, host, port, prefix, policies.policy(policy), settings, _own_pod(own_pod), tls
+    )
     try:
         uvloop.run(work)
     except OSError as error:
@@ -85,7 +88,7 @@ async def _serve(
     host: str,
     port: int,
     prefix: str,
-    policy: PolicyName,
+    policy: Policy,
     settings: Settings,
     own_pod: OwnPod | None,
     tls: ssl.SSLContext | None,
@@ -104,7 +107,7 @@ async def _serve(
                 tasks.create_task(feed(api, service.knowledge), name="feed"),
                 tasks.create_task(service.run(), name="service"),
             ]
-            log.info("serving", url=url, policy=policy.value)
+            log.info("serving", url=url, policy=policy.effective.value)
             await stop.wait()
             log.info("stopping")
             for task in work:
