@@ -7,6 +7,7 @@ from importlib.metadata import version
 import typer
 
 from extender.cli.demo import demo
+from extender.cli.policy import policy
 from extender.cli.serve import serve
 from nodeagent.logs import LEVELS, log_to_stderr
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.add_typer(policy)
 
 
 def _print_version(wanted: bool) -> None:

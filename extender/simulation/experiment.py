@@ -22,18 +22,24 @@ WARMUP = 3_000
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """What contenders are tried on; ``demand`` makes that of a seed, warm-up included."""
+    """What contenders are tried on.
+
+    ``shares`` is how much of the demand each kind is, as an observer before the counting begins
+    would know it. ``demand`` makes the demand of a seed, ``warmup`` requests included.
+    """
 
     fleet: Fleet
     kinds: tuple[Kind, ...]
+    shares: tuple[float, ...]
     demand: Callable[[int], Demand]
     warmup: int = WARMUP
     queueing: bool = False
 
-    def shares(self, of: Sequence[float]) -> Shares:
-        """Return the share of each kind by the name of its profile in the first group with it."""
+    @property
+    def observed(self) -> Shares:
+        """The share of each kind, by the name of its profile in the first group that has it."""
         names = (next(p.name for p in kind.profiles if p is not None) for kind in self.kinds)
-        return tuple(zip(names, of, strict=True))
+        return tuple(zip(names, self.shares, strict=True))
 
 
 def play(

@@ -40,6 +40,7 @@ def guarded(
     stage = Stage(
         fleet,
         tuple(kinds),
+        tuple(shares),
         lambda seed: poisson(
             kinds,
             [Mixed(tuple(shares))],

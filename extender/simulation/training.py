@@ -104,6 +104,7 @@ class _Trial:
         self._stage = Stage(
             fleet,
             tuple(kinds),
+            tuple(shares),
             lambda seed: poisson(
                 kinds,
                 [Mixed(tuple(shares))],
