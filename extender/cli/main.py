@@ -9,6 +9,7 @@ import typer
 from extender.cli.demo import demo
 from extender.cli.policy import policy
 from extender.cli.serve import serve
+from extender.cli.simulate import simulate
 from nodeagent.logs import LEVELS, log_to_stderr
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(simulate)
 app.add_typer(policy)
 
 

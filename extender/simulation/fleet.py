@@ -78,9 +78,10 @@ def kinds(of: Sequence[Mapping[str, int]], fleet: Fleet) -> tuple[Kind, ...]:
         )
         for name in names
     ]
-    return tuple(sorted(found, key=lambda kind: _largest_first(kind.profiles)))
+    return tuple(sorted(found, key=largest_first))
 
 
-def _largest_first(profiles: Iterable[Profile | None]) -> tuple[int, int]:
-    first = next(profile for profile in profiles if profile is not None)
+def largest_first(kind: Kind) -> tuple[int, int]:
+    """Return what sorts kinds by memory slices, then by compute slices, the largest first."""
+    first = next(profile for profile in kind.profiles if profile is not None)
     return (-first.size, -first.compute_slices)

@@ -65,8 +65,8 @@ class Measures(msgspec.Struct, frozen=True):
 
     kinds: Mapping[str, Tally]
     sizes: tuple[int, ...]
-    capacity: float
-    fragmentation: float
+    capacity: float | None = None
+    fragmentation: float | None = None
     averages: Averages | None = None
     over_time: tuple[Averages, ...] = ()
     waiting: Waiting | None = None
@@ -94,7 +94,7 @@ def accepted_only(
     kinds: Sequence[Kind], demand: Demand, accepted: NDArray[np.bool_], warmup: int
 ) -> Measures:
     """Return the measures of a reference of which only the *accepted* requests are known."""
-    return Measures(*_tallied(kinds, demand, accepted, warmup), 0.0, 0.0)
+    return Measures(*_tallied(kinds, demand, accepted, warmup))
 
 
 def measures(board: Board, demand: Demand, history: History, fits: Fits, warmup: int) -> Measures:
