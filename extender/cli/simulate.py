@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -112,12 +113,16 @@ def simulate(
     )
     recorded = bool(trace) and not resample
     numbers = range(first_seed, first_seed + (1 if recorded else seeds))
+    if queue and REPACK in compare.split(","):
+        raise typer.BadParameter(f"{REPACK} knows no queue", param_hint="--compare")
     others = [name.strip() for name in compare.split(",") if name.strip()]
     found = _simulated(scenario, policy, others, numbers)
     if output is Output.JSON:
         typer.echo(msgspec.json.encode(found))
     else:
-        show(Console(highlight=False, soft_wrap=True), found)
+        # Without a terminal there is no width to keep to, and the tables are some 110 wide.
+        width = None if sys.stdout.isatty() else 120
+        show(Console(highlight=False, width=width), found)
 
 
 def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range) -> Outcome:

@@ -23,9 +23,6 @@ from extender.simulation.replay import NOWHERE, History
 PERIODS = 20
 """Equal stretches of the counted time, for what changes over it."""
 
-MOST_LABELLED = 2_000
-"""Refusals whose cause is determined; where there are more, evenly spread ones stand for all."""
-
 
 class Tally(msgspec.Struct, frozen=True):
     """Requests of one kind that were counted."""
@@ -135,13 +132,16 @@ def _tallied(
 def _causes(
     kinds: Sequence[Kind], demand: Demand, history: History, fits: Fits, warmup: int
 ) -> tuple[float, float]:
-    """Return how many refusals are for want of capacity, and how many for fragmentation."""
+    """Return how many refusals are for want of capacity, and how many for fragmentation.
+
+    Where there are more than the test can afford, evenly spread ones stand for all.
+    """
     asked, times = np.array(demand.kinds), np.array(demand.times)
     accepted = history.gpu != NOWHERE
     (refused,) = np.nonzero(~accepted[warmup:])
     if not len(refused):
         return 0.0, 0.0
-    looked_at = refused[:: -(-len(refused) // MOST_LABELLED)] + warmup
+    looked_at = refused[:: -(-len(refused) // fits.affordable)] + warmup
     live = np.empty((len(looked_at), len(kinds)), np.int64)
     leaves_at = history.placed_at + np.array(demand.lifetimes)
     for kind in range(len(kinds)):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from extender.packing.states import Key, Shape, shape
 from extender.packing.states import reachable as reachable_states
@@ -18,8 +19,19 @@ from extender.simulation.fleet import Fleet, Kind
 from extender.simulation.solver import covers
 from nodeagent.api.geometry import Geometry, Occupancy
 
-Fits = Callable[[Sequence[int]], bool]
-"""Tells whether so many instances of each kind can be held at once."""
+
+class Fits(Protocol):
+    """Tells whether so many instances of each kind can be held at once.
+
+    ``affordable``: how many questions about one replay it answers in reasonable time.
+    """
+
+    affordable: int
+
+    def __call__(self, counts: Sequence[int]) -> bool:
+        """Answer for so many instances of each kind."""
+        ...
+
 
 EIGHT_SLICES = (
     Shape(8, (0,)),
@@ -47,6 +59,8 @@ def repack_test(fleet: Fleet, kinds: Sequence[Kind]) -> Fits:
 
 class _ByShape:
     """The closed form, for kinds given by their place in :data:`EIGHT_SLICES`."""
+
+    affordable = 100_000
 
     def __init__(self, columns: Sequence[int], gpus: int) -> None:
         self._columns = columns
@@ -82,6 +96,8 @@ def eight_slices_hold(gpus: int, n7: int, n4: int, n3: int, n2: int, n20: int, n
 
 class _Search:
     """Count slices; pack greedily, largest first; where these disagree, solve the covering."""
+
+    affordable = 200
 
     def __init__(self, fleet: Fleet, kinds: tuple[Kind, ...]) -> None:
         self._fleet = fleet
