@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from extender.policy import Policy, PolicyName
+from extender.policy import Policy, PolicyName, Weights
 from extender.policy.file import (
     MalformedPolicy,
     PolicyFile,
@@ -42,6 +42,12 @@ def train(
     generations: Annotated[
         int, typer.Option(min=1, max=1000, help="Rounds of tuning; some 7 s each at 100 GPUs.")
     ] = 35,
+    start: Annotated[
+        Path | None, typer.Option(help="A policy file whose weights the search begins at.")
+    ] = None,
+    spread: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="How far from there it looks at first.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 900_000,
 ) -> None:
     """Tune the learned value for a mix, and write it with what it gained on other seeds.
@@ -51,7 +57,8 @@ def train(
     on = _stage(Scenario(model=model, gpus=gpus, mix=mix, load=load))
     if len(on.fleet.groups) != 1:
         raise typer.BadParameter("weights are for one model", param_hint="--model")
-    effort = Effort(generations=generations, seed=seed)
+    effort = Effort(generations=generations, seed=seed, spread=spread)
+    begin = None if start is None else _weights(start)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -68,6 +75,7 @@ def train(
             on.shares,
             effort,
             lambda done, best: progress.update(task, completed=done, best=best),
+            start=begin,
         )
     judged = guarded(Policy(PolicyName.LEARNED, weights=tuned), on.fleet, on.kinds, on.shares, load)
     assert judged.gain.ci95 is not None  # the guard has several seeds
@@ -110,6 +118,14 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
         raise typer.Exit(1) from error
     asked, effective = found.value.value, found.policy.effective.value
     typer.echo(f"{file}: {effective}" + ("" if asked == effective else f" (asked for: {asked})"))
+
+
+def _weights(path: Path) -> Weights | None:
+    try:
+        found = read(path).weights
+    except MalformedPolicy as error:
+        raise typer.BadParameter(str(error), param_hint="--start") from error
+    return None if found is None else found.weights
 
 
 def _stage(scenario: Scenario) -> Stage:

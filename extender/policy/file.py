@@ -37,6 +37,18 @@ class WrittenWeights(
     upper_leave: float
     occupied: float
 
+    @property
+    def weights(self) -> Weights:
+        """The same as a value that policies are made with."""
+        return Weights(
+            tuple(self.fits.items()),
+            tuple(self.together.items()),
+            self.all_leave,
+            self.lower_leave,
+            self.upper_leave,
+            self.occupied,
+        )
+
 
 class Trained(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
@@ -84,19 +96,7 @@ class PolicyFile(
         demand = tuple((name, share / total) for name, share in self.demand.items() if share)
         if self.weights is None or (self.trained is not None and not self.trained.better):
             return Policy(self.value, demand)
-        written = self.weights
-        return Policy(
-            self.value,
-            demand,
-            Weights(
-                tuple(written.fits.items()),
-                tuple(written.together.items()),
-                written.all_leave,
-                written.lower_leave,
-                written.upper_leave,
-                written.occupied,
-            ),
-        )
+        return Policy(self.value, demand, self.weights.weights)
 
 
 def read(path: Path) -> PolicyFile:

@@ -14,8 +14,8 @@ from extender.simulation.fleet import Fleet, Kind
 from extender.simulation.lifetimes import lifetime
 from extender.simulation.paired import Estimate, difference
 
-SEEDS = range(700_000, 700_012)
-ARRIVALS = 12_000
+SEEDS = range(700_000, 700_020)
+ARRIVALS = 20_000
 
 
 class Guarded(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.packing.arrays import NEVER, ranks
-from extender.packing.learned import features, weights
+from extender.packing.learned import coefficients, features, weights
 from extender.packing.states import Layout, shape, shapes
 from extender.packing.value import MILLIONTHS
 from extender.policy import Policy, PolicyName, Weights
@@ -30,7 +30,10 @@ from extender.simulation.replay import NOWHERE, replay
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is tried. Each vector's fitness is a mean over ``seeds`` demands at ``load``."""
+    """How much is tried. Each vector's fitness is a mean over ``seeds`` demands at ``load``.
+
+    ``spread`` scales how far from the first mean the search begins.
+    """
 
     generations: int = 35
     vectors: int = 50
@@ -40,6 +43,7 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     warmup: int = 2_000
     load: float = 0.95
     seed: int = 900_000
+    spread: float = 1.0
 
 
 _KEPT = 0.3  # of the old mean and deviation, in each generation
@@ -52,11 +56,19 @@ def train(
     shares: Sequence[float],
     effort: Effort,
     progress: Callable[[int, float], None],
+    *,
+    start: Weights | None = None,
 ) -> Weights:
-    """Return weights for a fleet of one model; *progress* hears each generation's best fitness."""
+    """Return weights for a fleet of one model; *progress* hears each generation's best fitness.
+
+    The search begins at *start*, or else at a guess from the demanded slices.
+    """
     (group,) = fleet.groups
     trial = _Trial(fleet, kinds, shares, effort)
     mean, deviation = _first_guess(fleet, kinds, shares)
+    deviation *= effort.spread
+    if start is not None:
+        mean = np.array(coefficients(group.geometry, start))
     chance = Chance(effort.seed)
     for generation in range(effort.generations):
         vectors = [mean] + [
