@@ -42,6 +42,9 @@ def train(
     generations: Annotated[
         int, typer.Option(min=1, max=1000, help="Rounds of tuning; some 7 s each at 100 GPUs.")
     ] = 35,
+    arrivals: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Requests in each demand tuned on.")
+    ] = Effort().arrivals,
     start: Annotated[
         Path | None, typer.Option(help="A policy file whose weights the search begins at.")
     ] = None,
@@ -57,7 +60,7 @@ def train(
     on = _stage(Scenario(model=model, gpus=gpus, mix=mix, load=load))
     if len(on.fleet.groups) != 1:
         raise typer.BadParameter("weights are for one model", param_hint="--model")
-    effort = Effort(generations=generations, seed=seed, spread=spread)
+    effort = Effort(generations=generations, arrivals=arrivals, seed=seed, spread=spread)
     begin = None if start is None else _weights(start)
     columns = (
         TextColumn("{task.description}"),

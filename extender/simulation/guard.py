@@ -14,8 +14,16 @@ from extender.simulation.fleet import Fleet, Kind
 from extender.simulation.lifetimes import lifetime
 from extender.simulation.paired import Estimate, difference
 
-SEEDS = range(700_000, 700_020)
-ARRIVALS = 20_000
+
+class Trials(msgspec.Struct, frozen=True):
+    """How carefully the guard looks: so many demands of its own, of so many counted requests."""
+
+    seeds: int = 20
+    arrivals: int = 20_000
+    first_seed: int = 700_000
+
+
+TRIALS = Trials()
 
 
 class Guarded(msgspec.Struct, frozen=True):
@@ -34,7 +42,12 @@ class Guarded(msgspec.Struct, frozen=True):
 
 
 def guarded(
-    candidate: Policy, fleet: Fleet, kinds: Sequence[Kind], shares: Sequence[float], load: float
+    candidate: Policy,
+    fleet: Fleet,
+    kinds: Sequence[Kind],
+    shares: Sequence[float],
+    load: float,
+    trials: Trials = TRIALS,
 ) -> Guarded:
     """Try *candidate* on the observed mix, *shares* by kind, on demands of the guard's own."""
     stage = Stage(
@@ -45,7 +58,7 @@ def guarded(
             kinds,
             [Mixed(tuple(shares))],
             lifetime("exponential"),
-            arrivals=WARMUP + ARRIVALS,
+            arrivals=WARMUP + trials.arrivals,
             slices=fleet.memory_slices,
             load=load,
             seed=seed,
@@ -55,8 +68,9 @@ def guarded(
         "candidate": of_policy(candidate),
         "default": of_policy(Policy(PolicyName.DEFAULT)),
     }
+    seeds = range(trials.first_seed, trials.first_seed + trials.seeds)
     accepted: dict[str, list[float]] = {name: [] for name in contenders}
-    for _, name, measured in play(stage, contenders, SEEDS):
+    for _, name, measured in play(stage, contenders, seeds):
         accepted[name].append(50 * (measured.requests + measured.slices))
     gain = difference(accepted["candidate"], accepted["default"])
     return Guarded(candidate if gain.above_zero else Policy(PolicyName.DEFAULT), gain)

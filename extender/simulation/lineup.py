@@ -9,7 +9,7 @@ import msgspec
 from extender.policy import Policy, PolicyName
 from extender.simulation.contenders import REPACK, Contender, contender, of_policy
 from extender.simulation.experiment import Stage
-from extender.simulation.guard import guarded
+from extender.simulation.guard import TRIALS, Trials, guarded
 from extender.simulation.paired import Estimate
 from extender.simulation.trained import nearest
 
@@ -27,7 +27,11 @@ class Lineup(msgspec.Struct, frozen=True):
 
 
 def lineup(
-    names: Iterable[str], policies: Mapping[str, Policy], stage: Stage, load: float
+    names: Iterable[str],
+    policies: Mapping[str, Policy],
+    stage: Stage,
+    load: float,
+    trials: Trials = TRIALS,
 ) -> Lineup:
     """Return the contenders for a stage; *policies* are those that have a name of their own.
 
@@ -42,7 +46,7 @@ def lineup(
         if policy is None and name == PolicyName.LEARNED and len(stage.fleet.groups) == 1:
             policy = nearest(stage.fleet.groups[0].geometry, stage.observed)
             if policy is not None:
-                judged = guarded(policy, stage.fleet, stage.kinds, stage.shares, load)
+                judged = guarded(policy, stage.fleet, stage.kinds, stage.shares, load, trials)
                 policy, gains[name] = judged.policy, judged.gain
         if policy is not None:
             observed = msgspec.structs.replace(policy, demand=policy.demand or stage.observed)

@@ -40,13 +40,15 @@ class Cheapest:
 
 
 class Bigger:
-    """The cheapest place; where there is none, that of the next bigger kind, silently."""
+    """The cheapest place; where there is none, silently that of another kind, as big or bigger."""
 
     def __init__(self, board: Board) -> None:
         self._cheapest = Cheapest(board)
+        sizes = [kind.size for kind in board.kinds]
+        enough = [[o for o, size in enumerate(sizes) if size >= least] for least in sizes]
         self._instead = [
-            [kind, *(k for k in reversed(range(kind)) if board.kinds[k].size > asked.size)]
-            for kind, asked in enumerate(board.kinds)
+            [kind, *sorted((o for o in others if o != kind), key=sizes.__getitem__)]
+            for kind, others in enumerate(enough)
         ]
 
     def pick(self, kind: int, states: NDArray[np.intp]) -> Pick | None:
