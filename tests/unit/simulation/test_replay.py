@@ -66,11 +66,9 @@ def _again(bin: Bin, held: set[tuple[int, Placement]]) -> Bin:
     return Bin(bin.uuid, bin.tables, bin.tables.holding(held), bin.serves)
 
 
-def decided(
-    on: Stage, history: History, slots: tuple[tuple[int, int, object], ...]
-) -> list[object]:
+def decided(board: Board, history: History) -> list[tuple[int, int]]:
     return [
-        (int(gpu), NOWHERE if gpu == NOWHERE else slots[slot][2].start)
+        (int(gpu), NOWHERE if gpu == NOWHERE else board.slots[slot][2].start)
         for gpu, slot in zip(history.gpu, history.slot, strict=True)
     ]
 
