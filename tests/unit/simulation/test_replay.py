@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.tables import Tables
 from extender.policy import Policy, PolicyName
+from extender.simulation.board import Board
 from extender.simulation.contenders import IMITATIONS, contender, of_policy
 from extender.simulation.demand import Demand
 from extender.simulation.experiment import Stage
