@@ -31,9 +31,9 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             f"On other models, sizes, lifetimes and changing mixes default's mean is below a"
             f" rival's in {len(behind)} comparisons; the lowest are in the third table. The A30 and"
             " the RTX PRO 6000 halve and halve again, so their figures are the same.",
-            "learned is judged by its guard on the mix before the counting begins. Where the mix then"
-            " changes its weights may be the wrong ones until the guard is asked again: the last"
-            " table lists where learned is below default, the whole 95 % interval below 0.",
+            "learned is judged by its guard on the mix before the counting begins. Where the mix"
+            " then changes, its weights may be the wrong ones until the guard is asked again: the"
+            " last table lists where learned is below default, the whole 95 % interval below 0.",
         ),
         tables=(
             _ahead(cells),
