@@ -33,6 +33,7 @@ class Board:
         self.seats: list[Seat] = []
         self._condensed = condensed
         self._nodes_looked_at = nodes_looked_at
+        self.problem = condensed.problem
         self._fleet = condensed.problem.fleet
         self._states = list(self._fleet.states)
         self._index = {state: index for index, state in enumerate(self._states)}
@@ -41,19 +42,22 @@ class Board:
         self._queues: dict[_Place, _Queue] = {}
         self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], _Ranking] = {}
         self._choices: dict[tuple[tuple[str, ...], int], Choice | None] = {}
-        self._type_of = {
+        self.type_of = {
             request: at
             for at, each in enumerate(condensed.demand.types)
             for request in each.requests
         }
 
-    def place(self, request: int) -> bool:
-        """Place a request as well as can be; return whether there is room."""
-        at = self._type_of[request]
+    def place(self, requests: Sequence[int]) -> int:
+        """Place requests of one type, each as well as can be; return how many found room."""
+        at = self.type_of[requests[0]]
         kind, groups = self._condensed.demand.types[at], self._condensed.eligible[at]
         if kind.on_one_gpu:
-            return self._on_one_gpu(request, kind, groups)
-        return self._on_one_node(request, kind, groups)
+            return self._on_one_gpu(requests, kind, groups)
+        placed = 0
+        while placed < len(requests) and self._on_one_node(requests[placed], kind, groups):
+            placed += 1
+        return placed
 
     def occupy(self, seat: Seat) -> None:
         """Put a vGPU where it is said to go."""
@@ -63,27 +67,61 @@ class Board:
         after = geometry.occupied(state.occupancy, seat.profile_id, seat.placement)
         self.seats.append(seat)
         self._before.append(before)
-        self._enter(seat.gpu, self._known(GpuState(state.model, after)))
+        self._set(seat.gpu, self._known(GpuState(state.model, after)))
 
     def undo(self, mark: int) -> None:
         """Take back all seats but the first *mark*."""
         while len(self.seats) > mark:
-            self._enter(self.seats.pop().gpu, self._before.pop())
+            self._set(self.seats.pop().gpu, self._before.pop())
 
-    def _on_one_gpu(self, request: int, kind: RequestType, groups: tuple[int, ...]) -> bool:
+    def _on_one_gpu(
+        self, requests: Sequence[int], kind: RequestType, groups: tuple[int, ...]
+    ) -> int:
         ranking = self._ranking(kind, groups)
-        while ranking.heap:
-            place = ranking.heap[0][2]
-            gpu = self._queue(place).first(self._state)
-            if gpu is None:
+        placed = 0
+        while placed < len(requests) and ranking.heap:
+            cost, tie, place = ranking.heap[0]
+            if self._queue(place).first(self._state) is None:
                 heapq.heappop(ranking.heap)
                 ranking.known.discard(place)
                 continue
             choice = self._choice(kind.wanted, place[1])
             assert choice is not None  # else it would not be ranked
-            self._take(request, choice, [gpu])
-            return True
-        return False
+            after = self._after(choice, place[1])[-1]
+            next_choice = self._choice(kind.wanted, after)
+            # The next one goes the same way, unless this makes a better place for it.
+            alike = next_choice is None or (next_choice.cost, next_choice.tie) >= (cost, tie)
+            many = len(requests) - placed if alike else 1
+            placed += self._repeat(requests[placed : placed + many], choice, place)
+        return placed
+
+    def _repeat(self, requests: Sequence[int], choice: Choice, place: _Place) -> int:
+        """Give each request the same choice on a GPU of a place while there are any."""
+        *before, after = place[1], *self._after(choice, place[1])
+        queue = self._queue(place)
+        gpus: list[int] = []
+        for request in requests:
+            gpu = queue.first(self._state)
+            if gpu is None:
+                break
+            for each, state in zip(choice.placed, before, strict=True):
+                self.seats.append(Seat(request, each.wanted, gpu, each.profile_id, each.placement))
+                self._before.append(state)
+            self._state[gpu] = after
+            gpus.append(gpu)
+        self._enter(gpus, (place[0], after))
+        return len(gpus)
+
+    def _after(self, choice: Choice, state: int) -> list[int]:
+        """Return the states a GPU goes through as the choice's instances are created."""
+        states = []
+        for each in choice.placed:
+            model, occupancy = self._states[state].model, self._states[state].occupancy
+            geometry = model.tables.geometry
+            after = geometry.occupied(occupancy, each.profile_id, each.placement)
+            state = self._known(GpuState(model, after))
+            states.append(state)
+        return states
 
     def _on_one_node(self, request: int, kind: RequestType, groups: tuple[int, ...]) -> bool:
         best: tuple[int, int, int] | None = None
@@ -139,11 +177,13 @@ class Board:
             ranking.known.add(place)
             heapq.heappush(ranking.heap, (choice.cost, choice.tie, place))
 
-    def _enter(self, gpu: int, state: int) -> None:
-        """Let a GPU be in a state: it is the next of its kind to be used."""
+    def _set(self, gpu: int, state: int) -> None:
         self._state[gpu] = state
-        place = int(self._condensed.group[self._fleet.node_of[gpu]]), state
-        self._queue(place).push(gpu)
+        self._enter([gpu], (int(self._condensed.group[self._fleet.node_of[gpu]]), state))
+
+    def _enter(self, gpus: Sequence[int], place: _Place) -> None:
+        """Note that GPUs have come into a state: they are the next of their kind to be used."""
+        self._queue(place).extend(gpus)
         for (wanted, groups), ranking in self._rankings.items():
             if place[0] in groups:
                 self._rank(ranking, wanted, place)
@@ -185,8 +225,9 @@ class _Queue:
         self._next = next(self._untouched, None)
         self._entered: list[int] = []
 
-    def push(self, gpu: int) -> None:
-        self._entered.append(gpu)
+    def extend(self, gpus: Sequence[int]) -> None:
+        """Add GPUs; the last is used first."""
+        self._entered.extend(gpus)
 
     def first(self, states: NDArray[np.int32]) -> int | None:
         """Return the first GPU that still is in the state."""

@@ -7,6 +7,7 @@ the nodes looked at, the fullest first.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from extender.packing.board import Board
@@ -15,25 +16,20 @@ from extender.packing.problem import Problem
 from extender.packing.seats import Seat
 
 
-def arrival_order(problem: Problem) -> list[int]:
+def arrival_order(condensed: Condensed) -> list[int]:
     """Return the requests as kube-scheduler's queue has them: by priority, then by arrival."""
-    requests = problem.requests
+    requests = condensed.problem.requests
     return sorted(
         range(len(requests)), key=lambda at: (not requests[at].required, -requests[at].priority)
     )
 
 
-def largest_first(problem: Problem) -> list[int]:
-    """Return the requests by priority, then by memory slices, the largest first."""
-    requests = problem.requests
-    return sorted(
-        range(len(requests)),
-        key=lambda at: (
-            not requests[at].required,
-            -requests[at].priority,
-            -problem.slices(requests[at]),
-        ),
+def largest_first(condensed: Condensed) -> list[int]:
+    """Return the requests by priority, then by memory slices, then type by type."""
+    types = sorted(
+        condensed.demand.types, key=lambda each: (not each.required, -each.priority, -each.slices)
     )
+    return [request for each in types for request in each.requests]
 
 
 def one_by_one(
@@ -60,20 +56,38 @@ def one_by_one(
     for index, request in enumerate(problem.requests):
         if request.gang is not None:
             gangs.setdefault(request.gang, []).append(index)
-    for index in order:
-        if index in done:
+    left = (index for index in order if index not in done)
+    for (alone, _), run in itertools.groupby(left, key=lambda at: _like(board, at)):
+        if alone:
+            board.place(list(run))
             continue
-        gang = problem.requests[index].gang
-        together = [index] if gang is None else gangs[gang]
-        done.update(together)
-        before = dict(caps)
-        mark = len(board.seats)
-        for member in together:
-            if not _charge(problem, caps, member) or not board.place(member):
-                board.undo(mark)
-                caps = before
-                break
+        for index in run:
+            gang = problem.requests[index].gang
+            together = [index] if gang is None else gangs[gang]
+            if index not in done:
+                done.update(together)
+                _place_all(board, problem, caps, together)
     return board.seats
+
+
+def _like(board: Board, index: int) -> tuple[bool, int]:
+    """Return what runs of requests that can be placed at once have in common."""
+    request = board.problem.requests[index]
+    alone = request.gang is None and request.tenant not in board.problem.caps
+    return alone, board.type_of[index]
+
+
+def _place_all(
+    board: Board, problem: Problem, caps: dict[str, int], together: Sequence[int]
+) -> None:
+    """Place requests all or none, within their tenants' caps."""
+    before = dict(caps)
+    mark = len(board.seats)
+    for member in together:
+        if not _charge(problem, caps, member) or not board.place([member]):
+            board.undo(mark)
+            caps.update(before)
+            return
 
 
 def _charge(problem: Problem, caps: dict[str, int], index: int) -> bool:

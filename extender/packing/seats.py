@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,25 +57,32 @@ def named(problem: Problem, seats: Iterable[Seat]) -> Solution:
 
 def tally(condensed: Condensed, seats: Iterable[Seat]) -> Tally:
     """Count what seats amount to; each request among them has all of its seats."""
-    types = condensed.demand.types
-    type_of = {request: at for at, each in enumerate(types) for request in each.requests}
-    item_of = [dict(zip(each.wanted, each.items, strict=False)) for each in types]
-    fleet = condensed.problem.fleet
-    admitted: dict[int, int] = {}
-    on: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for seat in seats:
-        at = type_of[seat.request]
-        if types[at].on_one_gpu and seat.request in admitted:
-            continue  # all of it is one item, which is counted
-        admitted[seat.request] = seat.gpu
-        item = types[at].items[0] if types[at].on_one_gpu else item_of[at][seat.wanted]
-        on[seat.gpu][item] += 1
-    receive: dict[tuple[int, Counts], int] = defaultdict(int)
-    for gpu, held in on.items():
-        items = tuple(held.get(item, 0) for item in range(len(condensed.demand.items)))
-        group = int(condensed.group[fleet.node_of[gpu]])
-        receive[condensed.class_of[group, int(fleet.state[gpu])], items] += 1
+    seats = list(seats)
+    demand, fleet = condensed.demand, condensed.problem.fleet
+    type_of = [0] * len(condensed.problem.requests)
+    for at, each in enumerate(demand.types):
+        for request in each.requests:
+            type_of[request] = at
+    # What is on one GPU is one item, whatever the number of vGPUs.
+    item_of = [dict(zip(each.wanted, each.items, strict=False)) for each in demand.types]
+    alone = [each.items[0] if each.on_one_gpu else None for each in demand.types]
+    gpus = [seat.gpu for seat in seats]
+    groups = condensed.group[fleet.node_of[gpus]].tolist() if gpus else []
     admit: dict[tuple[int, int], int] = defaultdict(int)
-    for request, gpu in admitted.items():
-        admit[type_of[request], int(condensed.group[fleet.node_of[gpu]])] += 1
+    on: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0] * len(demand.items))
+    seen: set[int] = set()
+    for (request, wanted, gpu, _, _), group in zip(seats, groups, strict=True):
+        at = type_of[request]
+        item = alone[at]
+        if request not in seen:
+            seen.add(request)
+            admit[at, group] += 1
+        elif item is not None:
+            continue
+        on[gpu, group][item_of[at][wanted] if item is None else item] += 1
+    states = fleet.state[[gpu for gpu, _ in on]].tolist() if on else []
+    receive = Counter(
+        (condensed.class_of[group, state], tuple(held))
+        for ((_, group), held), state in zip(on.items(), states, strict=True)
+    )
     return Tally(receive, admit)

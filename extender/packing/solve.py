@@ -95,7 +95,7 @@ class _Search:
         self.pooled = condense(problem)
         self._problem, self._left, self._seed = problem, left, seed
         self._required = {at for at, each in enumerate(problem.requests) if each.required}
-        self._order = largest_first(problem)
+        self._order = largest_first(self.pooled)
         self._best = self._beside(())
         self._bounds: Sequence[int | None] = [None] * len(level_names(problem))
         self._infeasible = self._attained = False

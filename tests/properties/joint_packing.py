@@ -42,16 +42,13 @@ def problems(
     names = [f"node-{index}" for index in range(draw(st.integers(1, 3)))]
     nodes = {
         name: [
-            draw(gpus(f"{name}-gpu-{index}", 3))
-            for index in range(draw(st.integers(1, gpus_each)))
+            draw(gpus(f"{name}-gpu-{index}", 3)) for index in range(draw(st.integers(1, gpus_each)))
         ]
         for name in names
     }
     requests = []
     for index in range(draw(st.integers(1, most))):
-        wanted = draw(
-            st.lists(st.sampled_from(sorted(NAMES["H100-80GB"])), min_size=1, max_size=2)
-        )
+        wanted = draw(st.lists(st.sampled_from(sorted(NAMES["H100-80GB"])), min_size=1, max_size=2))
         requests.append(
             Request(
                 id=f"vm-{index}",
@@ -156,9 +153,8 @@ def _levels(
     ]
     states = [problem.fleet.states[state] for state in problem.fleet.state]
     value = sum(
-        unusable_slices(state.model.tables.geometry, now) - unusable_slices(
-            state.model.tables.geometry, then
-        )
+        unusable_slices(state.model.tables.geometry, now)
+        - unusable_slices(state.model.tables.geometry, then)
         for state, then, now in zip(states, before, after, strict=True)
     )
     used = sum(then != now and then.mask == 0 for then, now in zip(before, after, strict=True))
