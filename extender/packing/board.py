@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.classes import Condensed
-from extender.packing.demand import RequestType
+from extender.packing.demand import Footprint
 from extender.packing.problem import GpuState, Spread
 from extender.packing.seats import Seat
 
@@ -19,7 +19,7 @@ _Place = tuple[int, int]
 
 
 class _Ranking:
-    """Where the requests of a type could go, the best place first; some may be used up."""
+    """Where the requests of a kind could go, the best place first; some may be used up."""
 
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, _Place]] = []
@@ -33,7 +33,7 @@ class Board:
         self.seats: list[Seat] = []
         self._condensed = condensed
         self._nodes_looked_at = nodes_looked_at
-        self.problem = condensed.problem
+        self.problem, self.demand = condensed.problem, condensed.demand
         self._fleet = condensed.problem.fleet
         self._states = list(self._fleet.states)
         self._index = {state: index for index, state in enumerate(self._states)}
@@ -42,16 +42,11 @@ class Board:
         self._queues: dict[_Place, _Queue] = {}
         self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], _Ranking] = {}
         self._choices: dict[tuple[tuple[str, ...], int], Choice | None] = {}
-        self.type_of = {
-            request: at
-            for at, each in enumerate(condensed.demand.types)
-            for request in each.requests
-        }
 
     def place(self, requests: Sequence[int]) -> int:
-        """Place requests of one type, each as well as can be; return how many found room."""
-        at = self.type_of[requests[0]]
-        kind, groups = self._condensed.demand.types[at], self._condensed.eligible[at]
+        """Place requests with one footprint, each as well as can be; return how many found room."""
+        at = self.demand.footprint_of[requests[0]]
+        kind, groups = self.demand.footprints[at], self._condensed.eligible[at]
         if kind.on_one_gpu:
             return self._on_one_gpu(requests, kind, groups)
         placed = 0
@@ -74,9 +69,7 @@ class Board:
         while len(self.seats) > mark:
             self._set(self.seats.pop().gpu, self._before.pop())
 
-    def _on_one_gpu(
-        self, requests: Sequence[int], kind: RequestType, groups: tuple[int, ...]
-    ) -> int:
+    def _on_one_gpu(self, requests: Sequence[int], kind: Footprint, groups: tuple[int, ...]) -> int:
         ranking = self._ranking(kind, groups)
         placed = 0
         while placed < len(requests) and ranking.heap:
@@ -123,7 +116,7 @@ class Board:
             states.append(state)
         return states
 
-    def _on_one_node(self, request: int, kind: RequestType, groups: tuple[int, ...]) -> bool:
+    def _on_one_node(self, request: int, kind: Footprint, groups: tuple[int, ...]) -> bool:
         best: tuple[int, int, int] | None = None
         found: tuple[Choice, list[int]] | None = None
         for node in self._nodes(kind, groups):
@@ -145,7 +138,7 @@ class Board:
             gpu = gpus[each.bin]
             self.occupy(Seat(request, each.wanted, gpu, each.profile_id, each.placement))
 
-    def _nodes(self, kind: RequestType, groups: tuple[int, ...]) -> list[int]:
+    def _nodes(self, kind: Footprint, groups: tuple[int, ...]) -> list[int]:
         """Return the nodes to look at for a VM, the fullest first."""
         fleet = self._fleet
         free = np.array(
@@ -157,13 +150,14 @@ class Board:
                 fits[row, state] = self._choice((wanted,), state) is not None
         sums = np.concatenate(([0], np.cumsum((free * fits.any(axis=0))[self._state])))
         room = sums[fleet.first[1:]] - sums[fleet.first[:-1]]
-        possible = np.isin(self._condensed.group, groups) & (room >= kind.slices)
+        least = sum(self.problem.smallest(wanted) for wanted in kind.wanted)
+        possible = np.isin(self._condensed.group, groups) & (room >= least)
         nodes = np.flatnonzero(possible)
         fullest = nodes[np.argsort(room[nodes], kind="stable")][: self._nodes_looked_at]
         chosen: list[int] = fullest.tolist()
         return chosen
 
-    def _ranking(self, kind: RequestType, groups: tuple[int, ...]) -> _Ranking:
+    def _ranking(self, kind: Footprint, groups: tuple[int, ...]) -> _Ranking:
         ranking = self._rankings.get((kind.wanted, groups))
         if ranking is None:
             ranking = self._rankings[kind.wanted, groups] = _Ranking()

@@ -36,8 +36,8 @@ class GpuClass:
 class Condensed:
     """Types of requests, groups of nodes, and classes of GPUs.
 
-    ``group`` has the group of each node, (nodes,); ``eligible[t]`` the groups that requests of type
-    ``t`` may go to. GPUs that can take nothing of what is asked for are in no class.
+    ``group`` has the group of each node, (nodes,); ``eligible[f]`` the groups that requests with
+    footprint ``f`` may go to. GPUs that can take nothing of what is asked for are in no class.
     """
 
     problem: Problem
@@ -45,6 +45,7 @@ class Condensed:
     group: NDArray[np.int64]
     eligible: Sequence[tuple[int, ...]]
     classes: Sequence[GpuClass]
+    by_node: bool
 
     @cached_property
     def class_of(self) -> Mapping[tuple[int, int], int]:
@@ -113,15 +114,15 @@ def condense(problem: Problem, *, by_node: bool = False) -> Condensed:
         )
         for (at, unused, offers), members in found.items()
     ]
-    return Condensed(problem, asked, group, eligible, classes)
+    return Condensed(problem, asked, group, eligible, classes, by_node)
 
 
 def _groups(
     problem: Problem, asked: Demand, *, by_node: bool
 ) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
-    """Return the group of each node, and for each type the groups it may go to.
+    """Return the group of each node, and for each footprint the groups it may go to.
 
-    Nodes that the same types may go to are a group.
+    Nodes that the same requests may go to are a group.
     """
     fleet = problem.fleet
     allowed = np.zeros((len(asked.node_sets), len(fleet.nodes)), dtype=np.bool_)
@@ -130,7 +131,7 @@ def _groups(
     marks = np.packbits(allowed, axis=0).T
     if by_node:
         apart = np.zeros(len(fleet.nodes), dtype=np.bool_)
-        for each in asked.types:
+        for each in asked.footprints:
             if not each.on_one_gpu:
                 apart |= True if each.nodes is None else allowed[each.nodes]
         own = np.where(apart, np.arange(1, len(fleet.nodes) + 1), 0)
@@ -146,7 +147,7 @@ def _groups(
         everywhere
         if each.nodes is None
         else tuple(int(at) for at in np.flatnonzero(allowed[each.nodes][first]))
-        for each in asked.types
+        for each in asked.footprints
     ]
     return group, eligible
 
@@ -154,9 +155,10 @@ def _groups(
 def _limits(asked: Demand, eligible: Sequence[tuple[int, ...]], groups: int) -> list[Counts]:
     """Return how many of each item could go to each group at most."""
     limits = np.zeros((groups, len(asked.items)), dtype=np.int64)
-    for each, here in zip(asked.types, eligible, strict=True):
+    for each, types, here in zip(asked.footprints, asked.types_of, eligible, strict=True):
+        many = sum(len(asked.types[at].requests) for at in types)
         for item, count in each.needs.items():
-            limits[list(here), item] += count * len(each.requests)
+            limits[list(here), item] += count * many
     # No GPU takes more than one for each of its slices: beyond that, groups are the same.
     return [tuple(row) for row in np.minimum(limits, 64).tolist()]
 

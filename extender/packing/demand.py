@@ -12,23 +12,17 @@ from extender.packing.problem import GpuModel, Problem, Request, Spread
 
 
 @dataclass(frozen=True)
-class RequestType:
-    """Requests that differ in nothing a plan looks at.
+class Footprint:
+    """What of a request decides where it may go and what it takes there.
 
     ``wanted`` ascends; ``items`` has the item of each, or the one item that all are together.
-    ``nodes`` is the set they may go to, as an index into ``Demand.node_sets``. ``requests`` are
-    indices into the problem's in arrival order, those of gangs gang by gang.
+    ``nodes`` is the set it may go to, as an index into ``Demand.node_sets``.
     """
 
     wanted: tuple[str, ...]
-    priority: int
     spread: Spread
     nodes: int | None
-    tenant: str | None
-    required: bool
-    slices: int
     items: tuple[int, ...]
-    requests: tuple[int, ...]
 
     @property
     def on_one_gpu(self) -> bool:
@@ -39,6 +33,22 @@ class RequestType:
     def needs(self) -> Mapping[int, int]:
         """How many of each item one request needs."""
         return Counter(self.items)
+
+
+@dataclass(frozen=True)
+class RequestType:
+    """Requests that differ in nothing a plan looks at.
+
+    ``footprint`` is an index into ``Demand.footprints``; ``tenant`` is None where none is capped;
+    ``requests`` are indices into the problem's in arrival order, those of gangs gang by gang.
+    """
+
+    footprint: int
+    priority: int
+    tenant: str | None
+    required: bool
+    slices: int
+    requests: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -56,13 +66,28 @@ class Demand:
     ``items[i][m]`` are the profiles that item ``i`` puts on a GPU of the fleet's model ``m``.
     """
 
+    footprints: Sequence[Footprint]
     types: Sequence[RequestType]
     shapes: Sequence[GangShape]
     items: Sequence[tuple[Item, ...]]
     node_sets: Sequence[frozenset[str]]
 
+    @cached_property
+    def types_of(self) -> Sequence[Sequence[int]]:
+        """The types with each footprint."""
+        found: list[list[int]] = [[] for _ in self.footprints]
+        for at, each in enumerate(self.types):
+            found[each.footprint].append(at)
+        return found
 
-_Kind = tuple[tuple[str, ...], int, Spread, int | None, str | None, bool]
+    @cached_property
+    def footprint_of(self) -> Mapping[int, int]:
+        """The footprint of each request."""
+        return {request: each.footprint for each in self.types for request in each.requests}
+
+
+_Outline = tuple[tuple[str, ...], Spread, int | None]
+_Kind = tuple[_Outline, int, str | None, bool]
 _Shape = frozenset[tuple[_Kind, int]]
 
 
@@ -72,7 +97,7 @@ def demand(problem: Problem) -> Demand:
     alone: dict[_Kind, list[int]] = defaultdict(list)
     gangs: dict[str, dict[_Kind, list[int]]] = {}
     for index, request in enumerate(problem.requests):
-        kind = _kind(request, node_sets)
+        kind = _kind(problem, request, node_sets)
         if request.gang is None:
             alone[kind].append(index)
         else:
@@ -81,50 +106,56 @@ def demand(problem: Problem) -> Demand:
     for members in gangs.values():
         alike[frozenset((kind, len(each)) for kind, each in members.items())].append(members)
 
-    items: dict[tuple[Item, ...], int] = {}
-    types = [_type(problem, kind, requests, items) for kind, requests in alone.items()]
+    outlines: dict[_Outline, int] = {}
+    types = [_type(problem, kind, requests, outlines) for kind, requests in alone.items()]
     shapes = []
     for same in alike.values():
         of_one: dict[int, int] = {}
         for kind, each in same[0].items():
             of_one[len(types)] = len(each)
             requests = [index for gang in same for index in gang[kind]]
-            types.append(_type(problem, kind, requests, items))
+            types.append(_type(problem, kind, requests, outlines))
         shapes.append(GangShape(len(same), of_one))
-    return Demand(types, shapes, tuple(items), tuple(node_sets))
+    items: dict[tuple[Item, ...], int] = {}
+    footprints = [_footprint(problem, outline, items) for outline in outlines]
+    return Demand(footprints, types, shapes, tuple(items), tuple(node_sets))
 
 
-def _kind(request: Request, node_sets: dict[frozenset[str], int]) -> _Kind:
-    nodes = request.nodes
-    return (
-        request.wanted if len(request.wanted) == 1 else tuple(sorted(request.wanted)),
-        request.priority,
+def _kind(problem: Problem, request: Request, node_sets: dict[frozenset[str], int]) -> _Kind:
+    wanted, nodes = request.wanted, request.nodes
+    outline = (
+        wanted if len(wanted) == 1 else tuple(sorted(wanted)),
         # One vGPU can neither share a GPU with the others nor avoid it.
-        Spread.ANY if len(request.wanted) == 1 else request.spread,
+        Spread.ANY if len(wanted) == 1 else request.spread,
         None if nodes is None else node_sets.setdefault(nodes, len(node_sets)),
-        request.tenant,
-        request.required,
     )
+    tenant = request.tenant if request.tenant in problem.caps else None
+    return outline, request.priority, tenant, request.required
 
 
 def _type(
-    problem: Problem, kind: _Kind, requests: Sequence[int], items: dict[tuple[Item, ...], int]
+    problem: Problem, kind: _Kind, requests: Sequence[int], outlines: dict[_Outline, int]
 ) -> RequestType:
-    wanted, priority, spread, nodes, tenant, required = kind
-    together = [wanted] if spread is Spread.SAME else [(name,) for name in wanted]
-    # Names that stand for the same profiles on every model are the same item.
-    columns = [tuple(_profiles(model, each) for model in problem.fleet.models) for each in together]
+    outline, priority, tenant, required = kind
     return RequestType(
-        wanted=wanted,
+        footprint=outlines.setdefault(outline, len(outlines)),
         priority=priority,
-        spread=spread,
-        nodes=nodes,
         tenant=tenant,
         required=required,
         slices=problem.slices(problem.requests[requests[0]]),
-        items=tuple(items.setdefault(column, len(items)) for column in columns),
         requests=tuple(requests),
     )
+
+
+def _footprint(
+    problem: Problem, outline: _Outline, items: dict[tuple[Item, ...], int]
+) -> Footprint:
+    wanted, spread, nodes = outline
+    together = [wanted] if spread is Spread.SAME else [(name,) for name in wanted]
+    # Names that stand for the same profiles on every model are the same item.
+    columns = [tuple(_profiles(model, each) for model in problem.fleet.models) for each in together]
+    indices = tuple(items.setdefault(column, len(items)) for column in columns)
+    return Footprint(wanted, spread, nodes, indices)
 
 
 def _profiles(model: GpuModel, names: Sequence[str]) -> Item:

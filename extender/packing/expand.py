@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from extender.packing.bundles import Counts
 from extender.packing.classes import Condensed
-from extender.packing.demand import RequestType
+from extender.packing.demand import Footprint
 from extender.packing.seats import Seat, Tally
 from extender.packing.tickets import Piece, Tickets
 
@@ -32,14 +32,17 @@ def expand(condensed: Condensed, counted: Tally) -> Expansion:
     is left out, and its gang with it.
     """
     demand = condensed.demand
-    turn = [iter(each.requests) for each in demand.types]
+    turn = [
+        iter([r for at in types for r in demand.types[at].requests[: counted.admit.get(at, 0)]])
+        for types in demand.types_of
+    ]
     seats: list[Seat] = []
     unplaced: set[int] = set()
     for group, receive in sorted(_by_group(condensed, counted).items()):
         tickets = Tickets(condensed, group, receive)
         here = [
-            (each, tuple(itertools.islice(turn[at], counted.admit.get((at, group), 0))))
-            for at, each in enumerate(demand.types)
+            (each, tuple(itertools.islice(turn[at], counted.send.get((at, group), 0))))
+            for at, each in enumerate(demand.footprints)
         ]
         # The most demanding first: what finds no node is found out while there is most choice.
         for each, requests in sorted(here, key=lambda pair: -len(pair[0].items)):
@@ -71,7 +74,7 @@ def _seats(request: int, names: Sequence[str], piece: Piece) -> Iterator[Seat]:
         yield Seat(request, name, piece.gpu, profile_id, placement)
 
 
-def _together(request: int, each: RequestType, pieces: Sequence[Piece]) -> Iterator[Seat]:
+def _together(request: int, each: Footprint, pieces: Sequence[Piece]) -> Iterator[Seat]:
     """Yield the seats of a VM on several GPUs: a piece for each name, of the name's item."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, item in zip(each.wanted, each.items, strict=True):

@@ -25,7 +25,7 @@ def arrival_order(condensed: Condensed) -> list[int]:
 
 
 def largest_first(condensed: Condensed) -> list[int]:
-    """Return the requests by priority, then by memory slices, then type by type."""
+    """Return the requests by priority, then by memory slices, then kind by kind."""
     types = sorted(
         condensed.demand.types, key=lambda each: (not each.required, -each.priority, -each.slices)
     )
@@ -74,7 +74,7 @@ def _like(board: Board, index: int) -> tuple[bool, int]:
     """Return what runs of requests that can be placed at once have in common."""
     request = board.problem.requests[index]
     alone = request.gang is None and request.tenant not in board.problem.caps
-    return alone, board.type_of[index]
+    return alone, board.demand.footprint_of[index]
 
 
 def _place_all(

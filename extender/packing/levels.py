@@ -90,9 +90,10 @@ def _aim(model: PackingModel, level: Level, best: Sequence[int] | None) -> None:
 def _variables(model: PackingModel) -> Iterator[IntVar]:
     for receive in model.counts.receive:
         yield from receive
-    for admit in model.counts.admit:
-        yield from admit.values()
+    yield from model.counts.admit
     yield from model.counts.gangs
+    for send in model.counts.send:
+        yield from send.values()
 
 
 def _sum(level: Level, values: Sequence[int]) -> int:
@@ -106,13 +107,14 @@ def _values(condensed: Condensed, model: PackingModel, counted: Tally) -> list[i
     for at, (each, receive) in enumerate(zip(condensed.classes, model.counts.receive, strict=True)):
         for (items, _), variable in zip(each.offers, receive, strict=True):
             values[variable.index] = counted.receive.get((at, items), 0)
-    for at, admit in enumerate(model.counts.admit):
-        for group, variable in admit.items():
-            values[variable.index] = counted.admit.get((at, group), 0)
-    for shape, gangs in zip(condensed.demand.shapes, model.counts.gangs, strict=True):
+    for at, variable in enumerate(model.counts.admit):
+        values[variable.index] = counted.admit.get(at, 0)
+    for shape, variable in zip(condensed.demand.shapes, model.counts.gangs, strict=True):
         member, members = next(iter(shape.members.items()))
-        admitted = sum(values[variable.index] for variable in model.counts.admit[member].values())
-        values[gangs.index] = admitted // members
+        values[variable.index] = counted.admit.get(member, 0) // members
+    for at, send in enumerate(model.counts.send):
+        for group, variable in send.items():
+            values[variable.index] = counted.send.get((at, group), 0)
     return values
 
 
@@ -124,9 +126,10 @@ def _tally(condensed: Condensed, model: PackingModel, values: Sequence[int]) -> 
         )
         for (items, _), variable in zip(each.offers, receive, strict=True)
     }
-    admit = {
+    admit = {at: values[variable.index] for at, variable in enumerate(model.counts.admit)}
+    send = {
         (at, group): values[variable.index]
-        for at, admit in enumerate(model.counts.admit)
-        for group, variable in admit.items()
+        for at, send in enumerate(model.counts.send)
+        for group, variable in send.items()
     }
-    return Tally(receive, admit)
+    return Tally(receive, admit, send)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ortools.sat.python.cp_model import CpModel, IntVar, LinearExpr
 
-from extender.packing.classes import Condensed
+from extender.packing.classes import Condensed, GpuClass
 from extender.packing.problem import Spread
 
 
@@ -23,13 +23,15 @@ from extender.packing.problem import Spread
 class Counts:
     """What is counted, as variables of the model or as their values.
 
-    ``receive[c][o]``: GPUs of class ``c`` that receive its offer ``o``; ``admit[t][g]``: requests
-    of type ``t`` admitted to group ``g``; ``gangs[s]``: gangs of shape ``s`` admitted.
+    ``receive[c][o]``: GPUs of class ``c`` that receive its offer ``o``; ``admit[t]``: requests of
+    type ``t`` admitted; ``gangs[s]``: gangs of shape ``s`` admitted; ``send[f][g]``: requests with
+    footprint ``f`` sent to group ``g``.
     """
 
     receive: Sequence[Sequence[IntVar]]
-    admit: Sequence[Mapping[int, IntVar]]
+    admit: Sequence[IntVar]
     gangs: Sequence[IntVar]
+    send: Sequence[Mapping[int, IntVar]]
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def build(condensed: Condensed) -> PackingModel:
     cp = CpModel()
     counts = _variables(cp, condensed)
     give_each_gpu_at_most_one_bundle(cp, condensed, counts)
-    make_in_each_group_what_is_admitted_there(cp, condensed, counts)
-    admit_each_request_at_most_once(cp, condensed, counts)
+    make_in_each_group_what_is_sent_there(cp, condensed, counts)
+    send_each_admitted_request_to_one_group(cp, condensed, counts)
     admit_what_is_required(cp, condensed, counts)
     admit_gangs_whole_or_not_at_all(cp, condensed, counts)
     keep_tenants_within_their_caps(cp, condensed, counts)
-    spread_over_distinct_gpus(cp, condensed, counts)
+    if condensed.by_node:  # says little of a group with many nodes, at the price of many terms
+        spread_over_distinct_gpus(cp, condensed, counts)
     levels = (
         *admitted(condensed, counts),
         remaining_value(condensed, counts),
@@ -80,11 +83,15 @@ def _variables(cp: CpModel, condensed: Condensed) -> Counts:
         receive=[
             [cp.new_int_var(0, each.count, "") for _ in each.offers] for each in condensed.classes
         ],
-        admit=[
-            {group: cp.new_int_var(0, len(each.requests), "") for group in groups}
-            for each, groups in zip(demand.types, condensed.eligible, strict=True)
-        ],
+        admit=[cp.new_int_var(0, len(each.requests), "") for each in demand.types],
         gangs=[cp.new_int_var(0, shape.gangs, "") for shape in demand.shapes],
+        send=[
+            {
+                group: cp.new_int_var(0, sum(len(demand.types[at].requests) for at in types), "")
+                for group in groups
+            }
+            for types, groups in zip(demand.types_of, condensed.eligible, strict=True)
+        ],
     )
 
 
@@ -94,10 +101,10 @@ def give_each_gpu_at_most_one_bundle(cp: CpModel, condensed: Condensed, counts: 
         cp.add(LinearExpr.sum(receive) <= each.count)
 
 
-def make_in_each_group_what_is_admitted_there(
+def make_in_each_group_what_is_sent_there(
     cp: CpModel, condensed: Condensed, counts: Counts
 ) -> None:
-    """The bundles a group's GPUs receive consist of what the requests admitted there need."""
+    """The bundles a group's GPUs receive consist of what the requests sent there need."""
     made: dict[tuple[int, int], tuple[list[IntVar], list[int]]] = defaultdict(lambda: ([], []))
     for each, receive in zip(condensed.classes, counts.receive, strict=True):
         for (items, _), variable in zip(each.offers, receive, strict=True):
@@ -106,9 +113,9 @@ def make_in_each_group_what_is_admitted_there(
                     variables, weights = made[each.group, item]
                     variables.append(variable)
                     weights.append(count)
-    for each_type, admit in zip(condensed.demand.types, counts.admit, strict=True):
-        for group, variable in admit.items():
-            for item, count in each_type.needs.items():
+    for footprint, send in zip(condensed.demand.footprints, counts.send, strict=True):
+        for group, variable in send.items():
+            for item, count in footprint.needs.items():
                 variables, weights = made[group, item]
                 variables.append(variable)
                 weights.append(-count)
@@ -116,38 +123,39 @@ def make_in_each_group_what_is_admitted_there(
         cp.add(LinearExpr.weighted_sum(variables, weights) == 0)
 
 
-def admit_each_request_at_most_once(cp: CpModel, condensed: Condensed, counts: Counts) -> None:
-    """No more requests of a type are admitted, in all groups, than there are."""
-    for each, admit in zip(condensed.demand.types, counts.admit, strict=True):
-        if len(admit) > 1:
-            cp.add(LinearExpr.sum(list(admit.values())) <= len(each.requests))
+def send_each_admitted_request_to_one_group(
+    cp: CpModel, condensed: Condensed, counts: Counts
+) -> None:
+    """As many requests of a footprint are sent to groups as are admitted."""
+    for types, send in zip(condensed.demand.types_of, counts.send, strict=True):
+        admitted = LinearExpr.sum([counts.admit[at] for at in types])
+        cp.add(LinearExpr.sum(list(send.values())) == admitted)
 
 
 def admit_what_is_required(cp: CpModel, condensed: Condensed, counts: Counts) -> None:
     """All requests that must be placed are admitted."""
     for each, admit in zip(condensed.demand.types, counts.admit, strict=True):
         if each.required:
-            cp.add(LinearExpr.sum(list(admit.values())) == len(each.requests))
+            cp.add(admit == len(each.requests))
 
 
 def admit_gangs_whole_or_not_at_all(cp: CpModel, condensed: Condensed, counts: Counts) -> None:
     """Of each type, as many members are admitted as the admitted gangs have."""
     for shape, gangs in zip(condensed.demand.shapes, counts.gangs, strict=True):
         for member, count in shape.members.items():
-            cp.add(LinearExpr.sum(list(counts.admit[member].values())) == count * gangs)
+            cp.add(counts.admit[member] == count * gangs)
 
 
 def keep_tenants_within_their_caps(cp: CpModel, condensed: Condensed, counts: Counts) -> None:
     """No tenant is given more memory slices than it may still take."""
+    types = condensed.demand.types
     for tenant, cap in condensed.problem.caps.items():
-        variables: list[IntVar] = []
-        weights: list[int] = []
-        for each, admit in zip(condensed.demand.types, counts.admit, strict=True):
-            if each.tenant == tenant:
-                variables += admit.values()
-                weights += [each.slices] * len(admit)
-        if variables:
-            cp.add(LinearExpr.weighted_sum(variables, weights) <= cap)
+        theirs = [at for at, each in enumerate(types) if each.tenant == tenant]
+        if theirs:
+            slices = LinearExpr.weighted_sum(
+                [counts.admit[at] for at in theirs], [types[at].slices for at in theirs]
+            )
+            cp.add(slices <= cap)
 
 
 def spread_over_distinct_gpus(cp: CpModel, condensed: Condensed, counts: Counts) -> None:
@@ -155,16 +163,19 @@ def spread_over_distinct_gpus(cp: CpModel, condensed: Condensed, counts: Counts)
 
     Necessary; sufficient for a single VM of a node that shares its profiles with no other such VM.
     """
-    for each, admit in zip(condensed.demand.types, counts.admit, strict=True):
-        if each.spread is not Spread.DISTINCT:
+    of_group: dict[int, list[tuple[GpuClass, Sequence[IntVar]]]] = defaultdict(list)
+    for gpus, receive in zip(condensed.classes, counts.receive, strict=True):
+        of_group[gpus.group].append((gpus, receive))
+    demand = condensed.demand
+    for footprint, types, send in zip(demand.footprints, demand.types_of, counts.send, strict=True):
+        if footprint.spread is not Spread.DISTINCT:
             continue
-        for group, admitted in admit.items():
-            variables, weights = [admitted], [-len(each.wanted)]
-            for gpus, receive in zip(condensed.classes, counts.receive, strict=True):
-                if gpus.group != group:
-                    continue
+        many = sum(len(demand.types[at].requests) for at in types)
+        for group, sent in send.items():
+            variables, weights = [sent], [-len(footprint.wanted)]
+            for gpus, receive in of_group[group]:
                 for (items, _), variable in zip(gpus.offers, receive, strict=True):
-                    usable = min(sum(items[item] for item in each.needs), len(each.requests))
+                    usable = min(sum(items[item] for item in footprint.needs), many)
                     if usable:
                         variables.append(variable)
                         weights.append(usable)
@@ -173,17 +184,17 @@ def spread_over_distinct_gpus(cp: CpModel, condensed: Condensed, counts: Counts)
 
 def admitted(condensed: Condensed, counts: Counts) -> list[Level]:
     """Memory slices admitted, a level for each priority, highest first."""
+    types = condensed.demand.types
     levels = []
     for priority in condensed.problem.priorities:
-        variables: list[IntVar] = []
-        weights: list[int] = []
-        most = 0
-        for each, admit in zip(condensed.demand.types, counts.admit, strict=True):
-            if each.priority == priority:
-                variables += admit.values()
-                weights += [each.slices] * len(admit)
-                most += each.slices * len(each.requests)
-        levels.append(Level(variables, weights, most))
+        those = [at for at, each in enumerate(types) if each.priority == priority]
+        levels.append(
+            Level(
+                [counts.admit[at] for at in those],
+                [types[at].slices for at in those],
+                sum(types[at].slices * len(types[at].requests) for at in those),
+            )
+        )
     return levels
 
 

@@ -151,7 +151,7 @@ class Problem:
         The same wherever it ends up, so that a tenant is charged for what was asked, and so that a
         GPU with coarser slices does not count as more demand served. 0 if nothing serves it.
         """
-        return sum(self._smallest(wanted) for wanted in request.wanted)
+        return sum(self.smallest(wanted) for wanted in request.wanted)
 
     @cached_property
     def priorities(self) -> tuple[int, ...]:
@@ -162,7 +162,8 @@ class Problem:
     def _sizes(self) -> dict[str, int]:
         return {}
 
-    def _smallest(self, wanted: str) -> int:
+    def smallest(self, wanted: str) -> int:
+        """Return the memory slices of the smallest profile that serves a resource, or 0."""
         size = self._sizes.get(wanted)
         if size is None:
             profiles = (model.profile(wanted) for model in self.fleet.models)

@@ -28,11 +28,12 @@ class Tally:
     """A plan in counts; what is not mentioned is 0.
 
     ``receive``: how many GPUs of a class receive a bundle, by (class, items); ``admit``: how many
-    requests are admitted, by (type, group).
+    requests are admitted, by type; ``send``: how many go where, by (footprint, group).
     """
 
     receive: Mapping[tuple[int, Counts], int]
-    admit: Mapping[tuple[int, int], int]
+    admit: Mapping[int, int]
+    send: Mapping[tuple[int, int], int]
 
 
 def named(problem: Problem, seats: Iterable[Seat]) -> Solution:
@@ -59,24 +60,21 @@ def tally(condensed: Condensed, seats: Iterable[Seat]) -> Tally:
     """Count what seats amount to; each request among them has all of its seats."""
     seats = list(seats)
     demand, fleet = condensed.demand, condensed.problem.fleet
-    type_of = [0] * len(condensed.problem.requests)
-    for at, each in enumerate(demand.types):
-        for request in each.requests:
-            type_of[request] = at
+    kinds = demand.footprints
     # What is on one GPU is one item, whatever the number of vGPUs.
-    item_of = [dict(zip(each.wanted, each.items, strict=False)) for each in demand.types]
-    alone = [each.items[0] if each.on_one_gpu else None for each in demand.types]
+    alone = [each.items[0] if each.on_one_gpu else None for each in kinds]
+    item_of = [dict(zip(each.wanted, each.items, strict=False)) for each in kinds]
     gpus = [seat.gpu for seat in seats]
     groups = condensed.group[fleet.node_of[gpus]].tolist() if gpus else []
-    admit: dict[tuple[int, int], int] = defaultdict(int)
+    send: dict[tuple[int, int], int] = defaultdict(int)
     on: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0] * len(demand.items))
     seen: set[int] = set()
     for (request, wanted, gpu, _, _), group in zip(seats, groups, strict=True):
-        at = type_of[request]
+        at = demand.footprint_of[request]
         item = alone[at]
         if request not in seen:
             seen.add(request)
-            admit[at, group] += 1
+            send[at, group] += 1
         elif item is not None:
             continue
         on[gpu, group][item_of[at][wanted] if item is None else item] += 1
@@ -85,4 +83,5 @@ def tally(condensed: Condensed, seats: Iterable[Seat]) -> Tally:
         (condensed.class_of[group, state], tuple(held))
         for ((_, group), held), state in zip(on.items(), states, strict=True)
     )
-    return Tally(receive, admit)
+    admit = {at: len(seen.intersection(each.requests)) for at, each in enumerate(demand.types)}
+    return Tally(receive, admit, send)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from extender.packing.bundles import Counts, Part
 from extender.packing.classes import Condensed
-from extender.packing.demand import RequestType
+from extender.packing.demand import Footprint
 from extender.packing.problem import Spread
 
 
@@ -65,8 +65,8 @@ class Tickets:
                 self._left[state][items] += taken
                 room, count = room - taken, count - taken
 
-    def host(self, kind: RequestType, many: int) -> list[list[Piece]]:
-        """Find nodes for so many VMs of a type; return the pieces of each that found one."""
+    def host(self, kind: Footprint, many: int) -> list[list[Piece]]:
+        """Find nodes for so many VMs of a kind; return the pieces of each that found one."""
         hosted: list[list[Piece]] = []
         progress = True
         while progress and len(hosted) < many:
@@ -95,7 +95,7 @@ class Tickets:
                         pieces[item].append(Piece(item, gpu, parts))
         return {item: iter(each) for item, each in pieces.items()}
 
-    def _candidates(self, kind: RequestType) -> list[int]:
+    def _candidates(self, kind: Footprint) -> list[int]:
         """Return the nodes that may have room for the VM, the fullest first."""
         room: NDArray[np.int64] = np.zeros(len(self._fleet.nodes), dtype=np.int64)
         for node, loose in self._loose.items():
@@ -110,7 +110,7 @@ class Tickets:
         chosen: list[int] = nodes[fullest].tolist()
         return chosen
 
-    def _on_node(self, kind: RequestType, node: int) -> list[Piece] | None:
+    def _on_node(self, kind: Footprint, node: int) -> list[Piece] | None:
         """Gather the VM's pieces on a node, or return None and leave everything as it is."""
         need = Counter(kind.items)
         distinct = kind.spread is Spread.DISTINCT
@@ -158,8 +158,8 @@ class Tickets:
         return mine
 
 
-def _useful(kind: RequestType, items: Counts) -> int:
-    """Return how many of the items of a bundle a VM of the type could use."""
+def _useful(kind: Footprint, items: Counts) -> int:
+    """Return how many of the items of a bundle a VM of the kind could use."""
     return _covered(kind.needs, items, distinct=kind.spread is Spread.DISTINCT)
 
 
