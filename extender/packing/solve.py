@@ -14,12 +14,11 @@ import msgspec
 
 from extender.packing.check import level_names, score
 from extender.packing.classes import Condensed, condense
-from extender.packing.expand import expand
+from extender.packing.expand import Expansion, expand
 from extender.packing.greedy import largest_first, one_by_one
 from extender.packing.levels import solve_levels
-from extender.packing.model import build
 from extender.packing.problem import Problem, Solution
-from extender.packing.seats import Seat, named, tally
+from extender.packing.seats import Seat, named, occupied, tally
 
 MOST_NODES_APART = 500
 MOST_VARIABLES_APART = 20_000
@@ -105,11 +104,10 @@ class _Search:
         """Solve the model of a condensed problem; return whether a counted VM found no node."""
         if self._infeasible or self._left() <= 0:
             return False
-        model = build(condensed)
-        self._classes = max(self._classes, len(condensed.classes))
-        self._variables = max(self._variables, len(model.cp.proto.variables))
         hint = tally(condensed, self._best) if self._complete(self._best) else None
-        solved = solve_levels(condensed, model, hint, left=self._left, seed=self._seed)
+        solved = solve_levels(condensed, hint, left=self._left, seed=self._seed)
+        self._classes = max(self._classes, len(condensed.classes))
+        self._variables = max(self._variables, solved.columns)
         self._infeasible = solved.infeasible
         # Both models' bounds hold; the lower one at the first difference says more.
         self._bounds = min(self._bounds, solved.bounds, key=_tightness)
@@ -120,8 +118,41 @@ class _Search:
             self._attained = True
             self._best = expansion.seats
             return False
-        self._best = max(self._best, self._beside(expansion.seats), key=self._worth)
+        for seats in (expansion.seats, self._around_hosts(expansion)):
+            self._best = max(self._best, self._beside(seats), key=self._worth)
         return bool(expansion.unplaced)
+
+    def _around_hosts(self, expansion: Expansion) -> Sequence[Seat]:
+        """Find nodes for the VMs that found none, and plan everything else anew around them."""
+        problem, requests = self._problem, self._problem.requests
+        bound = {at for at, each in enumerate(requests) if not each.on_one_gpu}
+        gangs = {requests[at].gang for at in bound} - {None}
+        first = bound | {at for at, each in enumerate(requests) if each.gang in gangs}
+        hosted = one_by_one(
+            self.pooled,
+            [at for at in self._order if at in expansion.unplaced],
+            seats=[seat for seat in expansion.seats if seat.request in first],
+            nodes_looked_at=NODES_LOOKED_AT,
+        )
+        others = [at for at in range(len(requests)) if at not in first]
+        caps = dict(problem.caps)
+        for at in {seat.request for seat in hosted}:
+            tenant = requests[at].tenant
+            if tenant in caps:
+                caps[tenant] -= problem.slices(requests[at])
+        rest = condense(
+            Problem(occupied(problem.fleet, hosted), [requests[at] for at in others], caps)
+        )
+        solved = solve_levels(rest, None, left=self._left, seed=self._seed)
+        if solved.counted is None:
+            return hosted
+        return [
+            *hosted,
+            *(
+                seat._replace(request=others[seat.request])
+                for seat in expand(rest, solved.counted).seats
+            ),
+        ]
 
     def outcome(self) -> Outcome:
         """Return the best plan, and how good it is known to be."""
