@@ -24,8 +24,11 @@ MOST_NODES_APART = 500
 MOST_VARIABLES_APART = 20_000
 """Beyond either, a model that tells the nodes apart is not tried: it takes longer than a second."""
 
-NODES_LOOKED_AT = 4
-"""By the greedy answer, for a VM on several GPUs: it is a hint, and what a repair begins with."""
+NODES_LOOKED_AT = 2
+"""Of the most promising, for a VM on several GPUs, by the greedy answer and by repairs."""
+
+MOST_HINTED = 500
+"""Requests; for more, the greedy answer takes as long as the proof, and is made if that fails."""
 
 
 class Status(enum.Enum):
@@ -74,8 +77,8 @@ def solve(
 ) -> Outcome:
     """Plan all requests jointly.
 
-    ``seconds`` bound the solver, by ``clock`` (monotonic, in seconds); the greedy answer is always
-    computed. The same problem and seed give the same outcome unless time runs out.
+    ``seconds`` bound the solver, by ``clock`` (monotonic, in seconds); the greedy answer comes on
+    top. The same problem and seed give the same outcome unless time runs out.
     """
     started = clock()
     search = _Search(problem, lambda: seconds - (clock() - started), seed)
@@ -95,7 +98,9 @@ class _Search:
         self._problem, self._left, self._seed = problem, left, seed
         self._required = {at for at, each in enumerate(problem.requests) if each.required}
         self._order = largest_first(self.pooled)
-        self._best = self._beside(())
+        self._best: Sequence[Seat] | None = None
+        if len(problem.requests) <= MOST_HINTED:
+            self._best = self._beside(())
         self._bounds: Sequence[int | None] = [None] * len(level_names(problem))
         self._infeasible = self._attained = False
         self._classes = self._variables = 0
@@ -104,7 +109,8 @@ class _Search:
         """Solve the model of a condensed problem; return whether a counted VM found no node."""
         if self._infeasible or self._left() <= 0:
             return False
-        hint = tally(condensed, self._best) if self._complete(self._best) else None
+        best = self._best
+        hint = tally(condensed, best) if best is not None and self._complete(best) else None
         solved = solve_levels(condensed, hint, left=self._left, seed=self._seed)
         self._classes = max(self._classes, len(condensed.classes))
         self._variables = max(self._variables, solved.columns)
@@ -118,8 +124,10 @@ class _Search:
             self._attained = True
             self._best = expansion.seats
             return False
-        for seats in (expansion.seats, self._around_hosts(expansion)):
-            self._best = max(self._best, self._beside(seats), key=self._worth)
+        seats = self._around_hosts(expansion) if expansion.unplaced else expansion.seats
+        if not solved.proven:
+            seats = self._beside(seats)
+        self._best = seats if self._best is None else max(self._best, seats, key=self._worth)
         return bool(expansion.unplaced)
 
     def _around_hosts(self, expansion: Expansion) -> Sequence[Seat]:
@@ -144,20 +152,17 @@ class _Search:
             Problem(occupied(problem.fleet, hosted), [requests[at] for at in others], caps)
         )
         solved = solve_levels(rest, None, left=self._left, seed=self._seed)
-        if solved.counted is None:
-            return hosted
-        return [
-            *hosted,
-            *(
-                seat._replace(request=others[seat.request])
-                for seat in expand(rest, solved.counted).seats
-            ),
-        ]
+        planned = () if solved.counted is None else expand(rest, solved.counted).seats
+        seats = [*hosted, *(seat._replace(request=others[seat.request]) for seat in planned)]
+        missing = expansion.unplaced - {seat.request for seat in hosted}
+        return self._beside(seats) if missing or not solved.proven else seats
 
     def outcome(self) -> Outcome:
         """Return the best plan, and how good it is known to be."""
         if self._infeasible:
             return Outcome(Status.INFEASIBLE, classes=self._classes, variables=self._variables)
+        if self._best is None:
+            self._best = self._beside(())
         if not self._complete(self._best):
             return Outcome(Status.UNKNOWN, classes=self._classes, variables=self._variables)
         solution = named(self._problem, self._best)
