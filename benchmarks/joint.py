@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import json
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleets import SERVES, grown
+from benchmarks.demands import DEMANDS, plain, pooled
+from benchmarks.fleets import grown
 from extender.packing.check import Score, score, violations
 from extender.packing.classes import condense
 from extender.packing.greedy import arrival_order, largest_first, one_by_one
@@ -38,47 +38,6 @@ SIZES = ((400, 200), (4_000, 1_000), (40_000, 2_000), (40_000, 20_000), (400_000
 """(GPUs, requests)."""
 
 Row = dict[str, Any]
-
-
-def plain(count: int, chance: random.Random) -> Iterator[Request]:
-    """Yield pods that want one vGPU of a uniform mix."""
-    for index in range(count):
-        yield Request(f"vm-{index:05}", (chance.choice(sorted(SERVES)),))
-
-
-def prioritised(count: int, chance: random.Random) -> Iterator[Request]:
-    """Yield the same with one of three priorities."""
-    for index in range(count):
-        wanted = chance.choice(sorted(SERVES))
-        yield Request(f"vm-{index:05}", (wanted,), priority=chance.choice((0, 100, 1000)))
-
-
-def ganged(count: int, chance: random.Random) -> Iterator[Request]:
-    """Yield pods of which half are in gangs of 2 to 8 that want the same."""
-    index = 0
-    while index < count:
-        size = chance.choice((2, 4, 8)) if chance.random() < 0.2 else 1
-        wanted = chance.choice(sorted(SERVES))
-        gang = f"gang-{index:05}" if size > 1 else None
-        for _ in range(min(size, count - index)):
-            yield Request(f"vm-{index:05}", (wanted,), gang=gang)
-            index += 1
-
-
-def several(count: int, chance: random.Random) -> Iterator[Request]:
-    """Yield VMs of which a quarter want two or four vGPUs on one node, however spread."""
-    for index in range(count):
-        many = chance.choice((1, 1, 1, 1, 1, 1, 2, 4))
-        wanted = chance.choice(sorted(SERVES))
-        yield Request(f"vm-{index:05}", (wanted,) * (1 if wanted == "7g.80gb" else many))
-
-
-DEMANDS: Mapping[str, Callable[[int, random.Random], Iterator[Request]]] = {
-    "plain": plain,
-    "priorities": prioritised,
-    "gangs": ganged,
-    "several vGPUs": several,
-}
 
 
 def burst(demand: str, fill: float, count: int, seed: int) -> Row:
@@ -133,35 +92,10 @@ def restricted(
 ) -> Row:
     """Return the same with node restrictions, gangs and several vGPUs per VM.
 
-    8 pools of nodes; a request may go to all, to one pool or to two. A tenth of the draws is a gang
-    of 2, 4 or 8; a fifth of the VMs has two vGPUs or four, spread in one of the given ways.
+    The requests are those of ``demands.pooled``.
     """
     fleet = grown(gpus, fill=0.7, gpus_per_node=8, seed=seed)
-    chance = random.Random(seed)
-    pools = [frozenset(fleet.nodes[index::8]) for index in range(8)]
-    sets = [None, *pools, *(a | b for a, b in itertools.pairwise(pools))]
-    wanted: list[Request] = []
-    while len(wanted) < requests:
-        spread = chance.choice(spreads)
-        many = chance.choice((1, 1, 1, 1, 1, 1, 1, 1, 2, 4))
-        fitting = [n for n in sorted(SERVES) if many == 1 or n not in ("7g.80gb", "4g.40gb")]
-        name = chance.choice(fitting)
-        if spread is Spread.SAME and many * SERVES_SLICES[name] > 6:
-            many = 2
-        members = chance.choice((2, 4, 8)) if chance.random() < 0.1 else 1
-        nodes, priority = chance.choice(sets), chance.choice((0, 0, 100))
-        gang = f"gang-{len(wanted)}" if members > 1 else None
-        for _ in range(members):
-            wanted.append(
-                Request(
-                    f"vm-{len(wanted):05}",
-                    (name,) * many,
-                    priority=priority,
-                    gang=gang,
-                    spread=spread,
-                    nodes=nodes,
-                )
-            )
+    wanted = pooled(fleet.nodes, requests, spreads, random.Random(seed))
     row: Row = {
         "gpus": gpus,
         "requests": len(wanted),
@@ -170,16 +104,6 @@ def restricted(
         "spreads": [spread.value for spread in spreads],
     }
     return {**row, **timed(fleet, wanted, repetitions)}
-
-
-SERVES_SLICES = {
-    "1g.10gb": 1,
-    "1g.20gb": 2,
-    "2g.20gb": 2,
-    "3g.40gb": 4,
-    "4g.40gb": 4,
-    "7g.80gb": 8,
-}
 
 
 def timed(fleet: Fleet, requests: Sequence[Request], repetitions: int) -> Row:

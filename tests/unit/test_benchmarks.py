@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import decisions, joint
+from benchmarks.demands import DEMANDS
 from extender.packing.problem import Spread
 
 
@@ -16,11 +17,11 @@ def test_decisions_are_measured_beside_their_floor() -> None:
     assert all(value > 0 for value in row.values())
 
 
-@pytest.mark.parametrize("demand", joint.DEMANDS)
+@pytest.mark.parametrize("demand", DEMANDS)
 def test_a_joint_plan_admits_no_less_than_one_by_one_and_no_more_than_its_bound(
     demand: str,
 ) -> None:
-    row = joint.burst(demand, fill=0.7, count=40, seed=3)
+    row = joint.burst(demand, fill=0.7, count=10, seed=3)
 
     assert row["joint"]["admitted"] >= row["arrival"]["admitted"]
     assert row["joint"]["admitted"] >= row["largest"]["admitted"]
@@ -44,8 +45,8 @@ def test_restricted_requests_with_several_vgpus_on_a_gpu_are_planned_to_proven_o
 
 
 def test_the_report_has_a_table_for_each_kind_of_burst() -> None:
-    bursts = [joint.burst(demand, fill=0.5, count=5, seed=1) for demand in joint.DEMANDS]
+    bursts = [joint.burst(demand, fill=0.5, count=5, seed=1) for demand in DEMANDS]
 
     text = joint.report(bursts, [joint.size(400, 5, repetitions=1, seed=1)], [])
 
-    assert all(f"## Bursts: {demand}" in text for demand in joint.DEMANDS)
+    assert all(f"## Bursts: {demand}" in text for demand in DEMANDS)
