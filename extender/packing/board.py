@@ -51,12 +51,10 @@ class Board:
     def occupy(self, seat: Seat) -> None:
         """Put a vGPU where it is said to go."""
         before = int(self._state[seat.gpu])
-        state = self._states[before]
-        geometry = state.model.tables.geometry
-        after = geometry.occupied(state.occupancy, seat.profile_id, seat.placement)
+        after = self._states[before].after(seat.profile_id, seat.placement)
         self.seats.append(seat)
         self._before.append(before)
-        self._set(seat.gpu, self._known(GpuState(state.model, after)))
+        self._set(seat.gpu, self._known(after))
 
     def undo(self, mark: int) -> None:
         """Take back all seats but the first *mark*."""
@@ -103,10 +101,7 @@ class Board:
         """Return the states a GPU goes through as the choice's instances are created."""
         states = []
         for each in choice.placed:
-            model, occupancy = self._states[state].model, self._states[state].occupancy
-            geometry = model.tables.geometry
-            after = geometry.occupied(occupancy, each.profile_id, each.placement)
-            state = self._known(GpuState(model, after))
+            state = self._known(self._states[state].after(each.profile_id, each.placement))
             states.append(state)
         return states
 
