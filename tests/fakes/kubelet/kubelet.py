@@ -1,0 +1,316 @@
+"""The fake kubelet's process side: its sockets, its connections to plugins, its files and pods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from nodeagent.api.gpunode import PodRef
+from nodeagent.deviceplugin import rpc
+from nodeagent.deviceplugin.places import Places
+from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
+from nodeagent.deviceplugin.proto import podresources_pb2 as v1
+from tests.fakes.kubelet import checkpoint
+from tests.fakes.kubelet.manager import Manager, NotAdmitted
+from tests.fakes.kubelet.pods import Pod
+
+if TYPE_CHECKING:
+    from grpc.aio import Channel, Server, ServicerContext
+
+    _Context = ServicerContext[Any, Any]
+
+DIAL_SECONDS = 10.0
+_EXTENDED = re.compile(
+    r"(?!requests\.)(?!.*kubernetes\.io/)[a-z0-9.-]{1,244}/[A-Za-z0-9]"
+    r"([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+)
+
+
+class FakeKubelet:
+    """The kubelet of *places*; chance is seeded.
+
+    ``gate`` may be set to hold up an admission after the plugin has answered Allocate and before
+    the kubelet takes note of it.
+    """
+
+    def __init__(self, places: Places, *, seed: int = 0) -> None:
+        self.places = places
+        self.pods: dict[str, Pod] = {}
+        self.ended: set[str] = set()
+        self.registrations: list[str] = []
+        self.gate: asyncio.Event | None = None
+        self._chance = Random(seed)
+        self._admitting = asyncio.Lock()
+        self._servers: list[Server] = []
+        self._endpoints: list[_Endpoint] = []
+        self._manager = self._new_manager()
+
+    # -- its life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Forget all but the checkpoint, remove every socket of plugins, and listen."""
+        directory = self.places.device_plugins
+        directory.mkdir(parents=True, exist_ok=True)
+        self.places.pod_resources.parent.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.is_socket():
+                path.unlink()
+        self._manager = self._new_manager()
+        with contextlib.suppress(checkpoint.Corrupt):  # then it begins with nothing
+            entries, registered = checkpoint.read(self.places.checkpoint)
+            self._manager.recall(entries, registered)
+        self._servers = [
+            await _serving(self.places.kubelet, self._registration()),
+            await _serving(self.places.pod_resources, self._pod_resources()),
+        ]
+
+    async def stop(self) -> None:
+        """End, leaving the checkpoint."""
+        for server in self._servers:
+            await server.stop(grace=None)
+        self._servers = []
+        for endpoint in self._endpoints:
+            await endpoint.close()
+        self._endpoints = []
+        self.places.kubelet.unlink(missing_ok=True)
+        self.places.pod_resources.unlink(missing_ok=True)
+
+    async def restart(self) -> None:
+        """Stop, and start."""
+        await self.stop()
+        await self.start()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[FakeKubelet]:
+        """Start, and stop in the end."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    # -- its pods ----------------------------------------------------------------------------------
+
+    @property
+    def allocatable(self) -> Mapping[str, int]:
+        """How many devices of each resource the Node shows."""
+        return {resource: len(ids) for resource, ids in self._manager.healthy.items()}
+
+    def active_pods(self) -> Collection[PodRef]:
+        """Return the pods that have not ended, as an API server would have them."""
+        return [pod.ref for uid, pod in self.pods.items() if uid not in self.ended]
+
+    async def admit(
+        self, pod: Pod, *, rejected: bool = False
+    ) -> Mapping[str, Sequence[v1beta1.ContainerAllocateResponse]]:
+        """Admit *pod*, and return what each of its containers is given.
+
+        Where it is *rejected*, it is so after its devices have been allocated: by a check that
+        comes later, such as of its memory.
+
+        Raises:
+            NotAdmitted: it has failed.
+        """
+        async with self._admitting:
+            self.pods[pod.ref.uid] = pod
+            try:
+                given = await self._manager.admit(pod)
+                if rejected:
+                    raise NotAdmitted("OutOfmemory")
+            except NotAdmitted:
+                self.end(pod)
+                raise
+            return given
+
+    def end(self, pod: Pod) -> None:
+        """Have *pod* end; what it had is taken back when that is looked at."""
+        self.ended.add(pod.ref.uid)
+
+    def devices(self, pod: Pod) -> Mapping[str, frozenset[str]]:
+        """Return what the containers of *pod* have of each resource, together."""
+        found: dict[str, frozenset[str]] = {}
+        for container, _ in pod.ordered:
+            for resource, ids in self._manager.devices(pod, container).items():
+                found[resource] = found.get(resource, frozenset()) | ids
+        return found
+
+    # -- what it serves and keeps ------------------------------------------------------------------
+
+    def _new_manager(self) -> Manager:
+        return Manager(self._chance, active=self._active, written=self._write)
+
+    def _active(self) -> set[str]:
+        return self.pods.keys() - self.ended
+
+    def _write(self) -> None:
+        registered = {name: sorted(ids) for name, ids in self._manager.healthy.items()}
+        checkpoint.write(self.places.checkpoint, self._manager.entries, registered)
+
+    def _registration(self) -> grpc.GenericRpcHandler:
+        return _service(rpc.REGISTRATION, Register=(self._register, v1beta1.RegisterRequest))
+
+    def _pod_resources(self) -> grpc.GenericRpcHandler:
+        return _service(
+            rpc.POD_RESOURCES,
+            List=(self._list, v1.ListPodResourcesRequest),
+            GetAllocatableResources=(self._allocatable, v1.AllocatableResourcesRequest),
+        )
+
+    async def _register(self, request: v1beta1.RegisterRequest, context: _Context) -> v1beta1.Empty:
+        resource = request.resource_name
+        if request.version != rpc.VERSION:
+            await context.abort(grpc.StatusCode.UNKNOWN, f"API version {request.version!r}")
+        if not _EXTENDED.fullmatch(resource):
+            await context.abort(grpc.StatusCode.UNKNOWN, f"invalid resource name {resource!r}")
+        endpoint = _Endpoint(self, resource, self.places.device_plugins / request.endpoint)
+        try:
+            await endpoint.connect()
+        except grpc.aio.AioRpcError as error:
+            await endpoint.close()
+            await context.abort(grpc.StatusCode.UNKNOWN, f"cannot be dialled: {error.details()}")
+        self.registrations.append(resource)
+        self._endpoints.append(endpoint)
+        self._manager.connected(resource, endpoint)
+        endpoint.follow()
+        return v1beta1.Empty()
+
+    async def _list(
+        self, request: v1.ListPodResourcesRequest, context: _Context
+    ) -> v1.ListPodResourcesResponse:
+        self._manager.forget_ended()
+        answer = v1.ListPodResourcesResponse()
+        for uid in self._active():
+            pod = self.pods[uid]
+            told = answer.pod_resources.add(name=pod.name, namespace=pod.namespace)
+            for container, ends in pod.ordered:
+                if not ends:
+                    each = told.containers.add(name=container.name)
+                    for resource, ids in self._manager.devices(pod, container).items():
+                        each.devices.add(resource_name=resource, device_ids=ids)
+        return answer
+
+    async def _allocatable(
+        self, request: v1.AllocatableResourcesRequest, context: _Context
+    ) -> v1.AllocatableResourcesResponse:
+        answer = v1.AllocatableResourcesResponse()
+        for resource, ids in self._manager.healthy.items():
+            for device in ids:  # one entry for each, as the kubelet has it
+                answer.devices.add(resource_name=resource, device_ids=[device])
+        return answer
+
+    def listed(self, resource: str, devices: Sequence[v1beta1.Device]) -> None:
+        """Take the list that an endpoint has sent."""
+        self._manager.listed(resource, devices)
+
+    def lost(self, endpoint: _Endpoint) -> None:
+        """Give up a resource whose endpoint's stream has ended."""
+        if endpoint in self._endpoints:
+            self._endpoints.remove(endpoint)
+            self._manager.disconnected(endpoint.resource)
+
+
+class _Endpoint:
+    """A connection to a plugin's socket: what the manager calls a plugin."""
+
+    def __init__(self, kubelet: FakeKubelet, resource: str, socket: Path) -> None:
+        self.resource = resource
+        self._kubelet = kubelet
+        self._channel: Channel = grpc.aio.insecure_channel(f"unix:{socket}", options=rpc.OPTIONS)
+        self._options = v1beta1.DevicePluginOptions()
+        self._task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        self._options = await self._call(
+            "GetDevicePluginOptions", v1beta1.Empty(), v1beta1.DevicePluginOptions, DIAL_SECONDS
+        )
+
+    def follow(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name=f"follow-{self.resource}")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._channel.close()
+
+    async def preferred(
+        self, available: Sequence[str], must_include: Sequence[str], size: int
+    ) -> Collection[str]:
+        if not self._options.get_preferred_allocation_available:
+            return ()
+        request = v1beta1.PreferredAllocationRequest()
+        request.container_requests.add(
+            available_deviceIDs=available,
+            must_include_deviceIDs=must_include,
+            allocation_size=size,
+        )
+        answer = await self._asked(
+            "GetPreferredAllocation", request, v1beta1.PreferredAllocationResponse
+        )
+        return answer.container_responses[0].deviceIDs if answer.container_responses else ()
+
+    async def allocate(self, devices: Sequence[str]) -> v1beta1.ContainerAllocateResponse:
+        request = v1beta1.AllocateRequest()
+        request.container_requests.add(devices_ids=devices)
+        answer = await self._asked("Allocate", request, v1beta1.AllocateResponse)
+        if self._kubelet.gate is not None:
+            await self._kubelet.gate.wait()
+        if not answer.container_responses:
+            raise NotAdmitted(f"no containers return in allocation response of {self.resource}")
+        return answer.container_responses[0]
+
+    async def _asked(self, method: str, request: Any, answer: Any) -> Any:
+        try:
+            return await self._call(method, request, answer, None)
+        except grpc.aio.AioRpcError as error:
+            text = f"rpc error: code = {error.code().name} desc = {error.details()}"
+            raise NotAdmitted(text) from error
+
+    async def _call(self, method: str, request: Any, answer: Any, timeout: float | None) -> Any:
+        call = self._channel.unary_unary(
+            f"/{rpc.DEVICE_PLUGIN}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        return await call(request, timeout=timeout)
+
+    async def _follow(self) -> None:
+        stream = self._channel.unary_stream(
+            f"/{rpc.DEVICE_PLUGIN}/ListAndWatch",
+            request_serializer=v1beta1.Empty.SerializeToString,
+            response_deserializer=v1beta1.ListAndWatchResponse.FromString,
+        )(v1beta1.Empty())
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for answer in stream:
+                self._kubelet.listed(self.resource, answer.devices)
+        self._kubelet.lost(self)
+        await self._channel.close()
+
+
+def _service(name: str, **methods: Any) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        name,
+        {
+            method: grpc.unary_unary_rpc_method_handler(
+                behaviour,
+                request_deserializer=request.FromString,
+                response_serializer=lambda answer: answer.SerializeToString(),
+            )
+            for method, (behaviour, request) in methods.items()
+        },
+    )
+
+
+async def _serving(socket: Path, service: grpc.GenericRpcHandler) -> Server:
+    server = grpc.aio.server(options=rpc.OPTIONS)
+    server.add_generic_rpc_handlers((service,))
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    return server
