@@ -8,7 +8,7 @@ it is tied for a pod that has had it and ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from nodeagent.api.gpunode import Mode
@@ -57,7 +57,6 @@ class Desk:
             Refusal: the kubelet asks for what it cannot mean.
         """
         offer = self._offer or Offer()
-        self._check_count(resource, available)
         if not 0 <= len(must_include) <= size:
             raise Refusal(f"{len(must_include)} devices must be among {size} of {resource}")
         if not set(must_include) <= set(available):
@@ -75,10 +74,11 @@ class Desk:
             Refusal: one of them is not to be given out, so none is.
         """
         offer = self._offer or Offer()
-        self._check_count(resource, ids)
+        slots = self.slots(resource)
+        if len(ids) > len(slots):
+            raise Refusal(f"{len(ids)} devices of {resource}, of which there are {len(slots)}")
         if not ids or len(set(ids)) < len(ids):
             raise Refusal(f"{len(ids)} devices of {resource} of which some are the same, or none")
-        slots = self.slots(resource)
         waiting = offer.waiting.get(resource, ())
         for each in ids:
             if each not in slots:
@@ -105,8 +105,3 @@ class Desk:
             slot: when for slot, when in self._given.items() if when > oldest and slot not in claims
         }
         return frozenset(self._given)
-
-    def _check_count(self, resource: str, ids: Iterable[str]) -> None:
-        asked, all_there_are = sum(1 for _ in ids), len(self.slots(resource))
-        if asked > all_there_are:
-            raise Refusal(f"{asked} devices of {resource}, of which there are {all_there_are}")

@@ -55,14 +55,13 @@ class Endpoint:
             KubeletError: it cannot be served at this socket.
         """
         rpc.check_length(self.socket)
-        server = grpc.aio.server(options=rpc.OPTIONS)
+        self._server = server = grpc.aio.server(options=rpc.OPTIONS)
         server.add_generic_rpc_handlers((self._handlers(),))
         try:
             server.add_insecure_port(f"unix:{self.socket}")
             await server.start()
-        except (RuntimeError, OSError) as error:  # RuntimeError is how grpc fails to bind
+        except RuntimeError as error:  # how grpc says that it cannot bind
             raise KubeletError(f"{self.socket} cannot be served: {error}") from error
-        self._server = server
 
     async def stop(self) -> None:
         """Serve no more, at once."""

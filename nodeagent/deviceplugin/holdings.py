@@ -64,7 +64,7 @@ def holders(
 def rivals(allocatable: Mapping[str, Collection[str]]) -> dict[str, str]:
     """Say of which of our resources the kubelet lists healthy devices that are no slots."""
     return {
-        resource: f"another device plugin serves it: the kubelet lists {foreign[0][:SHOWN]!r};"
+        resource: f"another device plugin serves it (the kubelet lists {foreign[0][:SHOWN]!r}):"
         " switch that plugin off on this node"
         for resource, devices in sorted(allocatable.items())
         if resources.ours(resource)

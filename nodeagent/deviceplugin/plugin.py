@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import structlog
 
-from nodeagent.api.gpunode import Mode, PodRef
-from nodeagent.deviceplugin import cdi, checkpoint, holdings, rpc, sockets
-from nodeagent.deviceplugin.checkpoint import Entry
+from nodeagent.api.gpunode import Mode
+from nodeagent.deviceplugin import cdi
+from nodeagent.deviceplugin.accounts import Accounts, GpuPods
 from nodeagent.deviceplugin.desk import Desk
-from nodeagent.deviceplugin.holdings import Listed
 from nodeagent.deviceplugin.places import Places, Timing
 from nodeagent.deviceplugin.registry import Registry
 from nodeagent.kubelet import Device, Holder, KubeletError, Offer
 
 log = structlog.get_logger()
-
-GpuPods = Callable[[], Awaitable[Collection[PodRef]]]
-"""The pods of this node that ask for GPU instances and have not ended, from the API server.
-
-May raise :class:`~nodeagent.kubelet.KubeletError`.
-"""
 
 SOON_SECONDS = 0.02
 """How soon to look again for a claim that must show at any moment."""
@@ -33,7 +26,8 @@ SOON_SECONDS = 0.02
 class DevicePlugins:
     """A :class:`~nodeagent.kubelet.Kubelet`: the one whose directories *places* names.
 
-    *pods* tells which pods are there at all. Nothing is served before the first offer.
+    *pods* tells which pods are there at all. Nothing is served before the first offer, nor after
+    :meth:`run` has been cancelled.
     """
 
     def __init__(
@@ -48,36 +42,35 @@ class DevicePlugins:
         if mode is Mode.HARVESTER:
             raise ValueError("Harvester serves its devices itself")
         self._mode = mode
-        self._pods = pods
         self._places = places or Places()
         self._timing = timing or Timing()
         self._clock = clock
         self._given = asyncio.Event()
         self._desk = Desk(mode, clock=clock)
+        self._accounts = Accounts(self._places, self._timing, pods)
         self._registry = Registry(
-            self._desk, self._places, self._timing, allocated=self._given.set, clock=clock
+            self._desk,
+            self._places,
+            self._timing,
+            rivals=self._accounts.rivals,
+            allocated=self._given.set,
+            clock=clock,
         )
+        self._complaint = ""
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Stay registered until cancelled; call *changed* whenever the kubelet's account has."""
-        watch = _Watch(self._places)
-        audit = self._clock()
-        complaint = ""
+        audit = self._clock() + self._timing.audit_seconds
         try:
             while True:
                 lost: Collection[str] = ()
-                try:
+                with self._complaining():
+                    if await self._accounts.moved():
+                        changed()
                     if self._clock() >= audit:
                         audit = self._clock() + self._timing.audit_seconds
                         lost = await self._lost()
                     await self._registry.keep(lost)
-                    complaint = ""
-                except KubeletError as error:
-                    if str(error) != complaint:
-                        log.warning("resources_not_registered", error=str(error))
-                    complaint = str(error)
-                if await watch.moved():
-                    changed()
                 await self._pause()
         finally:
             await self._registry.close()
@@ -86,17 +79,16 @@ class DevicePlugins:
         """Put *offer* in place of the one before.
 
         Raises:
-            KubeletError: the one before may still be served, or this one is not known to the
-                kubelet.
+            KubeletError: the one before may still be served, or the kubelet does not know this one.
         """
         if self._mode is Mode.CONTAINER:
             before = self._desk.offer.devices if self._desk.offer else {}
             await self._describe({**before, **offer.devices})
         self._desk.offer = offer
         self._registry.offered()
-        await self._registry.keep()
         if self._mode is Mode.CONTAINER:
             await self._describe(offer.devices)
+        await self._registry.keep()
 
     async def claims(self) -> Mapping[str, str]:
         """Return the UID of the pod to which each slot has been given.
@@ -107,12 +99,13 @@ class DevicePlugins:
         Raises:
             KubeletError: it is not known who has what.
         """
+        pause = SOON_SECONDS
         while True:
-            entries, listed, pods = await self._held()
-            found = holdings.claims(entries, listed, pods)
+            found = await self._accounts.claims()
             if not self._desk.open(found, within=self._timing.settle_seconds):
                 return found
-            await asyncio.sleep(SOON_SECONDS)
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def holders(self) -> Sequence[Holder]:
         """Return the running pods that have devices for our resources which are no slots.
@@ -120,7 +113,7 @@ class DevicePlugins:
         Raises:
             KubeletError: it is not known who has what.
         """
-        return holdings.holders(*await self._held())
+        return await self._accounts.holders()
 
     async def rivals(self) -> Mapping[str, str]:
         """Say, for each of our resources that somebody else advertises too, how that shows.
@@ -128,40 +121,7 @@ class DevicePlugins:
         Raises:
             KubeletError: the kubelet does not tell.
         """
-        return holdings.rivals(await self._listed_devices())
-
-    async def _held(self) -> tuple[Sequence[Entry], Sequence[Listed], Collection[PodRef]]:
-        """Return both of the kubelet's accounts, and then the pods that have not ended."""
-        entries = await asyncio.to_thread(checkpoint.read, self._places.checkpoint)
-        answer = await rpc.pod_resources(
-            self._places.pod_resources, timeout=self._timing.call_seconds
-        )
-        listed = [
-            Listed(pod.namespace, pod.name, devices.resource_name, tuple(devices.device_ids))
-            for pod in answer.pod_resources
-            for container in pod.containers
-            for devices in container.devices
-        ]
-        pods = await self._pods()
-        if entries is None:
-            # A kubelet writes its checkpoint as soon as any plugin has registered.
-            if pods:
-                named = ", ".join(sorted(f"{each.namespace}/{each.name}" for each in pods)[:3])
-                raise KubeletError(
-                    f"there is no {self._places.checkpoint}, so it is not known what the pods"
-                    f" that ask for GPU instances have been given: end them first ({named}, …)"
-                )
-            entries = []
-        return entries, listed, pods
-
-    async def _listed_devices(self) -> Mapping[str, Collection[str]]:
-        answer = await rpc.allocatable(
-            self._places.pod_resources, timeout=self._timing.call_seconds
-        )
-        devices: dict[str, set[str]] = {}
-        for each in answer.devices:
-            devices.setdefault(each.resource_name, set()).update(each.device_ids)
-        return devices
+        return await self._accounts.rivals()
 
     async def _lost(self) -> Collection[str]:
         """Return the resources whose endpoint the kubelet has dropped, though it follows its list.
@@ -171,11 +131,23 @@ class DevicePlugins:
         settled = self._registry.settled
         if not settled:
             return ()
-        listed = await self._listed_devices()
-        return [each for each in settled if not listed.get(each)]
+        devices = await self._accounts.devices()
+        return [each for each in settled if not devices.get(each)]
 
     async def _describe(self, devices: Mapping[str, Device]) -> None:
         await asyncio.to_thread(cdi.publish, self._places.cdi, devices)
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """Log what is wrong with the kubelet, once for as long as it stays the same."""
+        complaint = ""
+        try:
+            yield
+        except KubeletError as error:
+            complaint = str(error)
+            if complaint != self._complaint:
+                log.warning("kubelet_unusable", error=complaint)
+        self._complaint = complaint
 
     async def _pause(self) -> None:
         """Wait for the next look: a short time while a claim is about to show."""
@@ -184,27 +156,3 @@ class DevicePlugins:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOON_SECONDS if soon else self._timing.poll_seconds):
                 await self._given.wait()
-
-
-class _Watch:
-    """Notices when what the checkpoint says of our resources has changed."""
-
-    def __init__(self, places: Places) -> None:
-        self._path = places.checkpoint
-        self._seen: sockets.Identity | None = None
-        self._said: object = None
-
-    async def moved(self) -> bool:
-        """Tell whether there may be other claims than at the last call."""
-        seen = sockets.identity(self._path)
-        if seen == self._seen:
-            return False
-        self._seen = seen
-        try:
-            entries = await asyncio.to_thread(checkpoint.read, self._path)
-            said: object = frozenset(entries or ())
-        except KubeletError as error:
-            said = str(error)
-        moved = said != self._said
-        self._said = said
-        return moved

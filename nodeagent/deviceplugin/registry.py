@@ -4,14 +4,15 @@ A kubelet that starts removes all sockets in its directory and waits for plugins
 also loses an endpoint whose stream has broken, and lets the plugin that registers last have a
 resource. None of that is told to us; all of it shows at the sockets, the streams, and in what the
 kubelet lists. An endpoint is never registered twice: another takes its place, at a socket of
-another name.
+another name. What another plugin serves is left to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Container
 
 import structlog
 
@@ -26,7 +27,11 @@ log = structlog.get_logger()
 
 
 class Registry:
-    """The endpoints of what *desk* offers; *clock* counts seconds, *token* names sockets."""
+    """The endpoints of what *desk* offers.
+
+    *rivals* tells which resources somebody else serves, and may raise
+    :class:`~nodeagent.kubelet.KubeletError`; *clock* counts seconds, *token* names sockets.
+    """
 
     def __init__(
         self,
@@ -34,6 +39,7 @@ class Registry:
         places: Places,
         timing: Timing,
         *,
+        rivals: Callable[[], Awaitable[Container[str]]],
         allocated: Callable[[], None],
         clock: Callable[[], float],
         token: Callable[[], str] = lambda: secrets.token_hex(4),
@@ -41,6 +47,7 @@ class Registry:
         self._desk = desk
         self._places = places
         self._timing = timing
+        self._rivals = rivals
         self._allocated = allocated
         self._clock = clock
         self._token = token
@@ -49,6 +56,7 @@ class Registry:
         self._registered: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._cleaned = False
+        self._closed = False
         self._lock = asyncio.Lock()
 
     @property
@@ -80,10 +88,13 @@ class Registry:
     async def close(self) -> None:
         """Serve nothing any more."""
         async with self._lock:
+            self._closed = True
             await self._end(list(self._endpoints))
 
     async def _keep(self, lost: Collection[str]) -> None:
         offer = self._desk.offer
+        if self._closed:
+            raise KubeletError("the device plugin has ended")
         if offer is None:
             return
         if not self._cleaned:
@@ -102,13 +113,15 @@ class Registry:
                 f"there is no {self._places.kubelet}: the kubelet is down, or its directory is"
                 " not mounted here"
             )
-        missing = sorted(wanted - self._registered.keys())
-        outcomes = await asyncio.gather(
-            *(self._register(resource) for resource in missing), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        if missing := wanted - self._registered.keys():
+            rivals = await self._rivals()
+            outcomes = await asyncio.gather(
+                *(self._register(each) for each in sorted(missing) if each not in rivals),
+                return_exceptions=True,
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
     def _abandoned(self, resource: str) -> bool:
         """Tell whether no kubelet will come to the endpoint any more."""
@@ -127,7 +140,8 @@ class Registry:
             await endpoint.stop()
             self._registered.pop(resource, None)
             del self._endpoints[resource]
-            endpoint.socket.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # as when the kubelet has; the next agent clears up
+                endpoint.socket.unlink()
 
     async def _register(self, resource: str) -> None:
         quiet = self._ended.get(resource, -self._timing.quiet_seconds) + self._timing.quiet_seconds

@@ -21,11 +21,11 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Tells a file from another of the same name, and from itself after a change."""
+    """Tells a file from another of the same name; who owns or labels it makes no difference."""
 
     device: int
     inode: int
-    changed_ns: int
+    modified_ns: int
 
 
 def name(resource: str, token: str) -> str:
@@ -50,7 +50,7 @@ def identity(path: Path) -> Identity | None:
         return None
     except OSError as error:
         raise KubeletError(f"{path} cannot be looked at: {error}") from error
-    return Identity(found.st_dev, found.st_ino, found.st_ctime_ns)
+    return Identity(found.st_dev, found.st_ino, found.st_mtime_ns)
 
 
 def clean(directory: Path) -> None:
