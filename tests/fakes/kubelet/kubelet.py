@@ -18,15 +18,15 @@ from nodeagent.deviceplugin.places import Places
 from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
 from nodeagent.deviceplugin.proto import podresources_pb2 as v1
 from tests.fakes.kubelet import checkpoint
+from tests.fakes.kubelet.endpoint import Endpoint
 from tests.fakes.kubelet.manager import Manager, NotAdmitted
 from tests.fakes.kubelet.pods import Pod
 
 if TYPE_CHECKING:
-    from grpc.aio import Channel, Server, ServicerContext
+    from grpc.aio import Server, ServicerContext
 
     _Context = ServicerContext[Any, Any]
 
-DIAL_SECONDS = 10.0
 _EXTENDED = re.compile(
     r"(?!requests\.)(?!.*kubernetes\.io/)[a-z0-9.-]{1,244}/[A-Za-z0-9]"
     r"([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -46,10 +46,11 @@ class FakeKubelet:
         self.ended: set[str] = set()
         self.registrations: list[str] = []
         self.gate: asyncio.Event | None = None
+        self.waiting_at_gate = False
         self._chance = Random(seed)
         self._admitting = asyncio.Lock()
         self._servers: list[Server] = []
-        self._endpoints: list[_Endpoint] = []
+        self._endpoints: list[Endpoint] = []
         self._manager = self._new_manager()
 
     # -- its life ----------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ class FakeKubelet:
             await context.abort(grpc.StatusCode.UNKNOWN, f"API version {request.version!r}")
         if not _EXTENDED.fullmatch(resource):
             await context.abort(grpc.StatusCode.UNKNOWN, f"invalid resource name {resource!r}")
-        endpoint = _Endpoint(self, resource, self.places.device_plugins / request.endpoint)
+        endpoint = Endpoint(self, resource, self.places.device_plugins / request.endpoint)
         try:
             await endpoint.connect()
         except grpc.aio.AioRpcError as error:
@@ -209,89 +210,17 @@ class FakeKubelet:
         """Take the list that an endpoint has sent."""
         self._manager.listed(resource, devices)
 
-    def lost(self, endpoint: _Endpoint) -> None:
+    async def answered(self, endpoint: Endpoint) -> None:
+        """Hold an admission up whose devices have been allocated, if there is a gate."""
+        if self.gate is not None:
+            self.waiting_at_gate = True
+            await self.gate.wait()
+
+    def lost(self, endpoint: Endpoint) -> None:
         """Give up a resource whose endpoint's stream has ended."""
         if endpoint in self._endpoints:
             self._endpoints.remove(endpoint)
             self._manager.disconnected(endpoint.resource)
-
-
-class _Endpoint:
-    """A connection to a plugin's socket: what the manager calls a plugin."""
-
-    def __init__(self, kubelet: FakeKubelet, resource: str, socket: Path) -> None:
-        self.resource = resource
-        self._kubelet = kubelet
-        self._channel: Channel = grpc.aio.insecure_channel(f"unix:{socket}", options=rpc.OPTIONS)
-        self._options = v1beta1.DevicePluginOptions()
-        self._task: asyncio.Task[None] | None = None
-
-    async def connect(self) -> None:
-        self._options = await self._call(
-            "GetDevicePluginOptions", v1beta1.Empty(), v1beta1.DevicePluginOptions, DIAL_SECONDS
-        )
-
-    def follow(self) -> None:
-        self._task = asyncio.create_task(self._follow(), name=f"follow-{self.resource}")
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        await self._channel.close()
-
-    async def preferred(
-        self, available: Sequence[str], must_include: Sequence[str], size: int
-    ) -> Collection[str]:
-        if not self._options.get_preferred_allocation_available:
-            return ()
-        request = v1beta1.PreferredAllocationRequest()
-        request.container_requests.add(
-            available_deviceIDs=available,
-            must_include_deviceIDs=must_include,
-            allocation_size=size,
-        )
-        answer = await self._asked(
-            "GetPreferredAllocation", request, v1beta1.PreferredAllocationResponse
-        )
-        return answer.container_responses[0].deviceIDs if answer.container_responses else ()
-
-    async def allocate(self, devices: Sequence[str]) -> v1beta1.ContainerAllocateResponse:
-        request = v1beta1.AllocateRequest()
-        request.container_requests.add(devices_ids=devices)
-        answer = await self._asked("Allocate", request, v1beta1.AllocateResponse)
-        if self._kubelet.gate is not None:
-            await self._kubelet.gate.wait()
-        if not answer.container_responses:
-            raise NotAdmitted(f"no containers return in allocation response of {self.resource}")
-        return answer.container_responses[0]
-
-    async def _asked(self, method: str, request: Any, answer: Any) -> Any:
-        try:
-            return await self._call(method, request, answer, None)
-        except grpc.aio.AioRpcError as error:
-            text = f"rpc error: code = {error.code().name} desc = {error.details()}"
-            raise NotAdmitted(text) from error
-
-    async def _call(self, method: str, request: Any, answer: Any, timeout: float | None) -> Any:
-        call = self._channel.unary_unary(
-            f"/{rpc.DEVICE_PLUGIN}/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
-        )
-        return await call(request, timeout=timeout)
-
-    async def _follow(self) -> None:
-        stream = self._channel.unary_stream(
-            f"/{rpc.DEVICE_PLUGIN}/ListAndWatch",
-            request_serializer=v1beta1.Empty.SerializeToString,
-            response_deserializer=v1beta1.ListAndWatchResponse.FromString,
-        )(v1beta1.Empty())
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            async for answer in stream:
-                self._kubelet.listed(self.resource, answer.devices)
-        self._kubelet.lost(self)
-        await self._channel.close()
 
 
 def _service(name: str, **methods: Any) -> grpc.GenericRpcHandler:
