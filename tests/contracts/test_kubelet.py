@@ -256,6 +256,14 @@ async def _says_rival(node: Node) -> bool:
     return "another device plugin" in (await node.plugins.rivals()).get(SMALL, "")
 
 
+async def test_a_resource_that_is_offered_again_at_once_is_served(node: Node) -> None:
+    for n in range(5):
+        await node.plugins.offer(Offer())
+        await node.offer(n)
+
+        assert await node.given(pod(f"p{n}", 1)) == [f"0000:41:00.{n}"]
+
+
 async def test_claims_change_when_a_pod_has_been_admitted(node: Node) -> None:
     await node.offer(4)
     await asyncio.sleep(0.1)

@@ -36,17 +36,19 @@ _EXTENDED = re.compile(
 class FakeKubelet:
     """The kubelet of *places*; chance is seeded.
 
+    One that may not remove the sockets of others does not *wipe* its directory when it starts.
     ``gate`` may be set to hold up an admission after the plugin has answered Allocate and before
     the kubelet takes note of it.
     """
 
-    def __init__(self, places: Places, *, seed: int = 0) -> None:
+    def __init__(self, places: Places, *, seed: int = 0, wipes: bool = True) -> None:
         self.places = places
         self.pods: dict[str, Pod] = {}
         self.ended: set[str] = set()
         self.registrations: list[str] = []
         self.gate: asyncio.Event | None = None
         self.waiting_at_gate = False
+        self._wipes = wipes
         self._chance = Random(seed)
         self._admitting = asyncio.Lock()
         self._servers: list[Server] = []
@@ -61,7 +63,7 @@ class FakeKubelet:
         directory.mkdir(parents=True, exist_ok=True)
         self.places.pod_resources.parent.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
-            if path.is_socket():
+            if self._wipes and path.is_socket():
                 path.unlink()
         self._manager = self._new_manager()
         with contextlib.suppress(checkpoint.Corrupt):  # then it begins with nothing

@@ -22,12 +22,17 @@ class Node:
     """Its plugins are in *mode*, and watch it with *timing*."""
 
     def __init__(
-        self, places: Places, *, mode: Mode = Mode.VGPU_VFIO, timing: Timing = SOON
+        self,
+        places: Places,
+        *,
+        mode: Mode = Mode.VGPU_VFIO,
+        timing: Timing = SOON,
+        wipes: bool = True,
     ) -> None:
         self.places = places
         self.mode = mode
         self.timing = timing
-        self.kubelet = FakeKubelet(places)
+        self.kubelet = FakeKubelet(places, wipes=wipes)
         self.changes = 0
         self.plugins = self.new()
         self._task: asyncio.Task[None] | None = None

@@ -125,6 +125,7 @@ async def test_a_device_that_cannot_be_described_is_not_offered(places: Places) 
         node.run()
         with pytest.raises(KubeletError, match="cannot be written"):
             await node.plugins.offer(offer(4, resource=MIG))
+        await asyncio.sleep(5 * SOON.poll_seconds)
 
         assert node.kubelet.allocatable == {}
         await node.end()

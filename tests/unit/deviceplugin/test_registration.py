@@ -7,12 +7,14 @@ import socket
 
 import pytest
 
+from nodeagent.deviceplugin import Places
 from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
 from nodeagent.kubelet import KubeletError, Offer
 from tests.fakes.kubelet import Container, NotAdmitted, Pod
 from tests.unit.deviceplugin.node import (
     HALF,
     SMALL,
+    SOON,
     Node,
     offer,
     pod,
@@ -104,6 +106,16 @@ async def test_after_each_restart_of_the_kubelet_everything_is_registered_again(
 
         assert await node.plugins.claims() == {slot(4): "uid-a"}
         assert len(node.sockets) == 2
+
+
+async def test_a_kubelet_that_leaves_our_sockets_is_registered_with_as_soon(places: Places) -> None:
+    node = Node(places, wipes=False)
+    async with node.kubelet.serving():
+        node.run()
+        await node.offer(offer())
+        await node.kubelet.restart()
+        await until(lambda: node.kubelet.allocatable == {SMALL: 7}, within=SOON.call_seconds / 2)
+        await node.end()
 
 
 async def test_a_socket_that_somebody_has_removed_is_made_anew(node: Node) -> None:
