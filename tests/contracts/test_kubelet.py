@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 
 from nodeagent.api.gpunode import Mode, PodRef
-from nodeagent.deviceplugin import DevicePlugins, Places, Timing, checkpoint
+from nodeagent.deviceplugin import DevicePlugins, Places, checkpoint
 from nodeagent.kubelet import Device, Holder, KubeletError, Offer
 from tests.contracts.devicemanager import RealDeviceManager, built_for_tests
-from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
+from tests.fakes.kubelet import FakeKubelet, NotAdmitted, Pod, temporary_places
+from tests.unit.deviceplugin.node import SMALL, SOON, offer, pod, slot
 from tests.waiting import until
 
-SMALL, HALF = "nvidia.com/NVIDIA_H100XM-1-10C", "nvidia.com/NVIDIA_H100XM-3-40C"
 VARIABLE = "PCI_RESOURCE_NVIDIA_COM_NVIDIA_H100XM-1-10C"
-SOON = Timing(poll_seconds=0.02, audit_seconds=0.1, settle_seconds=0.3, quiet_seconds=0.2)
 
 
 class Fake:
@@ -100,32 +96,10 @@ class Node:
         self.changes += 1
 
 
-def slot(number: int, resource: str = SMALL) -> str:
-    return f"{resource.partition('/')[2]}-{number}"
-
-
-def offer(*tied: int, waiting: Sequence[int] | None = None) -> Offer:
-    return Offer(
-        slots={SMALL: tuple(slot(n) for n in range(7))},
-        waiting={SMALL: tuple(slot(n) for n in (tied if waiting is None else waiting))},
-        devices={slot(n): Device(f"a{n}", "GPU-0", n, f"0000:41:00.{n}") for n in tied},
-    )
-
-
-def pod(name: str, *counts: int, init: Sequence[int] = ()) -> Pod:
-    return Pod(
-        name,
-        tuple(Container(f"c{n}", {SMALL: count}) for n, count in enumerate(counts)),
-        tuple(Container(f"i{n}", {SMALL: count}) for n, count in enumerate(init)),
-    )
-
-
 @pytest.fixture
 def places() -> Iterator[Places]:
-    """Directories whose names are short enough for sockets."""
-    root = Path(tempfile.mkdtemp(prefix="kubelet-"))
-    yield Places(root / "device-plugins", root / "pod-resources.sock", root / "cdi")
-    shutil.rmtree(root)
+    with temporary_places() as places:
+        yield places
 
 
 @pytest.fixture(params=["fake", "real"])

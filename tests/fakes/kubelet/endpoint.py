@@ -29,7 +29,7 @@ class Owner(Protocol):
     async def answered(self, endpoint: Endpoint) -> None:
         """Hear that Allocate was answered; the kubelet takes note when this returns."""
 
-    def lost(self, endpoint: Endpoint) -> None:
+    async def lost(self, endpoint: Endpoint) -> None:
         """Hear that the stream of lists has ended."""
 
 
@@ -114,5 +114,5 @@ class Endpoint:
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for answer in stream:
                 self._owner.listed(self.resource, answer.devices)
-        self._owner.lost(self)
+        await self._owner.lost(self)
         await self._channel.close()

@@ -38,7 +38,7 @@ class FakeKubelet:
 
     One that may not remove the sockets of others does not *wipe* its directory when it starts.
     ``gate`` may be set to hold up an admission after the plugin has answered Allocate and before
-    the kubelet takes note of it.
+    the kubelet takes note of it; a busy kubelet notices an endpoint's end ``notices_seconds`` late.
     """
 
     def __init__(self, places: Places, *, seed: int = 0, wipes: bool = True) -> None:
@@ -48,6 +48,7 @@ class FakeKubelet:
         self.registrations: list[str] = []
         self.gate: asyncio.Event | None = None
         self.waiting_at_gate = False
+        self.notices_seconds = 0.0
         self._wipes = wipes
         self._chance = Random(seed)
         self._admitting = asyncio.Lock()
@@ -218,8 +219,9 @@ class FakeKubelet:
             self.waiting_at_gate = True
             await self.gate.wait()
 
-    def lost(self, endpoint: Endpoint) -> None:
+    async def lost(self, endpoint: Endpoint) -> None:
         """Give up a resource whose endpoint's stream has ended."""
+        await asyncio.sleep(self.notices_seconds)
         if endpoint in self._endpoints:
             self._endpoints.remove(endpoint)
             self._manager.disconnected(endpoint.resource)

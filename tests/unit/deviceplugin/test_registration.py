@@ -64,6 +64,19 @@ async def test_a_resource_that_is_no_longer_offered_is_served_no_more(node: Node
     assert len(node.sockets) == 2
 
 
+async def test_a_busy_kubelet_does_not_take_a_new_endpoint_for_the_one_that_has_ended(
+    node: Node,
+) -> None:
+    node.kubelet.notices_seconds = SOON.quiet_seconds / 2
+    await node.offer(offer())
+    await node.plugins.offer(Offer())
+    await node.plugins.offer(offer())
+    await asyncio.sleep(2 * SOON.quiet_seconds)
+
+    assert node.kubelet.allocatable == {SMALL: 7}
+    assert node.kubelet.registrations == [SMALL, SMALL]
+
+
 async def test_an_offer_made_anew_ends_the_one_before(node: Node) -> None:
     await node.offer(offer(4))
     await node.plugins.offer(offer())
