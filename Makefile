@@ -7,13 +7,14 @@
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
-#   make crd, make lock      write the CustomResourceDefinition, the locked dependencies anew
+#   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
+#                            dependencies anew
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e ci-tools bench bench-quality crd lock clean
+.PHONY: venv demo test lint format e2e ci-tools bench bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -113,6 +114,9 @@ ci-tools: $(READY)
 
 crd: $(READY)
 	$(BIN)/python -m tests.manifests.generate
+
+proto: $(READY)
+	$(BIN)/python -m tests.fakes.kubelet.generate
 
 # Keeps what is locked as far as it can; LOCK_ARGS=--upgrade takes the newest of everything.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
