@@ -18,11 +18,15 @@ Errors carry the call and NVML's code, so a report reads the same whichever driv
     ├── VersionMismatch        library and kernel driver differ (…_LIB_RM_VERSION_MISMATCH, 18)
     ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
     ├── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
-    └── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
+    ├── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
+    └── VgpuError              the kernel refused a step of a vGPU's life (its errno)
+        └── RivalCandidate     the driver might back the vGPU with another GPU instance
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -161,6 +165,28 @@ class DriverBusy(DriverError):
 
     code = 27
     meaning = "not begun"
+
+
+class VgpuError(DriverError):
+    """The kernel, or the vGPU driver behind its files, refused a step of a vGPU's life.
+
+    *code* is an ``errno``, 0 where there is none.
+    """
+
+    def __init__(self, call: str, *, code: int = 0, meaning: str = "", detail: str = "") -> None:
+        name = errno.errorcode.get(code, str(code))
+        words = f"{os.strerror(code)} ({name})" if code else self.meaning
+        super().__init__(call, code=code, meaning=meaning or words, detail=detail)
+
+    def told(self, meaning: str) -> str:
+        """Return the text; an errno is told in words, and none is NVML's."""
+        return f"{self.call}: {meaning}"
+
+
+class RivalCandidate(VgpuError):
+    """Another GPU instance of the profile is free on the GPU, and the driver might take that."""
+
+    meaning = "another free GPU instance of the profile is on this GPU, and the driver chooses"
 
 
 class LiveDevice(msgspec.Struct, frozen=True):
