@@ -81,13 +81,9 @@ class Look:
         try:
             mig_enabled, _ = gpus.mig_mode(self._nvml, device)
         except NotSupported:
-            return self._described(device, uuid, mig_capable=False)
-        known = self.seen.get(uuid)
-        if known is None or known.mig_enabled != mig_enabled:
-            known = self._described(device, uuid, mig_capable=True)
-            # Names are certain only while MIG mode is on.
-            known = msgspec.structs.replace(known, mig_enabled=mig_enabled)
-            self.seen[uuid] = known
+            self.seen[uuid] = self._described(device, uuid)
+            return self.seen[uuid]
+        known = self.seen[uuid] = self._mig_capable(device, uuid, mig_enabled)
         instances: tuple[LiveInstance, ...] = ()
         if mig_enabled:
             try:
@@ -139,10 +135,27 @@ class Look:
 
         return device_of
 
-    def _described(self, device: Device, uuid: str, *, mig_capable: bool) -> LiveGpu:
-        """Return what does not change about a GPU."""
+    def _mig_capable(self, device: Device, uuid: str, mig_enabled: bool) -> LiveGpu:
+        """Return what does not change about a GPU as long as its MIG mode does not."""
+        known = self.seen.get(uuid)
+        if known is None or known.mig_enabled != mig_enabled:
+            # Names are certain only while MIG mode is on.
+            known = msgspec.structs.replace(
+                self._described(device, uuid),
+                geometry=profiles.geometry(self._nvml, device),
+                mig_enabled=mig_enabled,
+                unhealthy="",
+            )
+            if mig_enabled and not known.geometry.profiles:
+                raise NotSupported("nvmlDeviceGetGpuInstanceProfileInfo")
+        if known.vgpu_types:
+            return known
+        return msgspec.structs.replace(known, vgpu_types=vgpus.types(self._nvml, device))
+
+    def _described(self, device: Device, uuid: str) -> LiveGpu:
+        """Return what any GPU is."""
         address = host.pci_address(gpus.bus_id(self._nvml, device))
-        described = LiveGpu(
+        return LiveGpu(
             uuid=uuid,
             pci_address=address,
             model=gpus.model(self._nvml, device),
@@ -151,12 +164,3 @@ class Look:
             mig_enabled=False,
             unhealthy=NOT_MIG_CAPABLE,
         )
-        if mig_capable:
-            described = msgspec.structs.replace(
-                described,
-                geometry=profiles.geometry(self._nvml, device),
-                vgpu_types=vgpus.types(self._nvml, device),
-                unhealthy="",
-            )
-        self.seen[uuid] = described
-        return described

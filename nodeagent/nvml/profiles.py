@@ -40,7 +40,7 @@ def geometry(nvml: Nvml, device: Device) -> Geometry:
 
     NVML does not tell how many slices a GPU has: the largest placement and the largest profile do.
     """
-    found = [profile for enum in _ENUMS for profile in _profile(nvml, device, enum)]
+    found = list(_profiles(nvml, device))
     if not found:
         return NOT_MIG_CAPABLE
     return Geometry(
@@ -50,19 +50,30 @@ def geometry(nvml: Nvml, device: Device) -> Geometry:
     )
 
 
-def _profile(nvml: Nvml, device: Device, enum: int) -> Iterator[Profile]:
-    """Yield the profile that NVML's *enum* stands for, if the GPU has it."""
-    try:
-        info, name = _described(nvml, device, enum)
-        placements = _placements(nvml, device, info.id)
-    except NotSupported:
-        return
-    except DriverError as error:
-        if error.code == INVALID_ARGUMENT:
-            return
-        raise
-    if not placements:
-        return
+def _profiles(nvml: Nvml, device: Device) -> Iterator[Profile]:
+    """Yield the profiles that the GPU has and its driver knows.
+
+    Only what says so is taken as a profile's absence: GPU instances of a profile that is overlooked
+    would be overlooked, too.
+    """
+    for enum in _ENUMS:
+        try:
+            info, name = _described(nvml, device, enum)
+        except NotSupported:
+            continue
+        except DriverError as error:
+            if error.code == INVALID_ARGUMENT:
+                return  # a driver that is older than this enum, and so than all after it
+            raise
+        try:
+            placements = _placements(nvml, device, info.id)
+        except NotSupported:
+            continue
+        if placements:
+            yield _profile(info, name, placements)
+
+
+def _profile(info: Any, name: str, placements: tuple[Placement, ...]) -> Profile:
     profile = Profile(
         id=info.id,
         name=name.removeprefix("MIG "),
@@ -76,7 +87,7 @@ def _profile(nvml: Nvml, device: Device, enum: int) -> Iterator[Profile]:
     # more than the placements allow, nor none at all.
     most = profile.fits_at_once
     count = min(info.instanceCount, most) or most
-    yield msgspec.structs.replace(profile, max_instances=count)
+    return msgspec.structs.replace(profile, max_instances=count)
 
 
 def _described(nvml: Nvml, device: Device, enum: int) -> tuple[Any, str]:

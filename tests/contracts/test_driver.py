@@ -83,13 +83,22 @@ class Simulated:
         pass
 
 
-SUBJECTS: dict[str, Callable[[Path], Subject]] = {
-    f"simulated {name}": lambda _, name=name: Simulated(name)  # type: ignore[misc]
-    for name in MODELS
-} | {
-    f"NVML {name}": lambda directory, name=name: NvmlSubject(name, GPUS, directory)  # type: ignore[misc]
-    for name in EXAMINED
-}
+SUBJECTS: dict[str, Callable[[Path], Subject]] = (
+    {
+        f"simulated {name}": lambda _, name=name: Simulated(name)  # type: ignore[misc]
+        for name in MODELS
+    }
+    | {
+        f"NVML {name}": lambda directory, name=name: NvmlSubject(name, GPUS, directory)  # type: ignore[misc]
+        for name in EXAMINED
+    }
+    | {
+        f"NVML for containers {name}": lambda directory, name=name: NvmlSubject(  # type: ignore[misc]
+            name, GPUS, directory, Mode.CONTAINER
+        )
+        for name in ("A30-24GB", "H100-80GB")
+    }
+)
 
 
 @pytest.fixture(params=SUBJECTS)

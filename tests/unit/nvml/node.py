@@ -48,9 +48,17 @@ class Node:
         write_mig_minors(directory)
         self.root = directory
         os.environ[STATE_VARIABLE] = str(directory / "state")
-        self.driver = NvmlDriver(
-            Location(self.library), mode, root=directory, within=within, **options
-        )
+        self._options: dict[str, Any] = {"root": directory, "within": within, **options}
+        self._mode = mode
+        self.driver = self._new_driver()
+
+    def _new_driver(self) -> NvmlDriver:
+        return NvmlDriver(Location(self.library), self._mode, **self._options)
+
+    async def restart(self) -> None:
+        """Let the driver begin anew, as it does in a restarted agent."""
+        await self.driver.close()
+        self.driver = self._new_driver()
 
     async def gpu(self, index: int = 0) -> LiveGpu:
         return (await self.driver.discover()).gpus[index]

@@ -55,7 +55,8 @@ class Agent:
         self.node = node
         self.machine = node.machine
         self.gpu = node.machine.uuids[0]
-        self.actuator = Actuator(node.driver, FileJournal(None), within=10.0)
+        self.journal = FileJournal(None)
+        self.actuator = Actuator(node.driver, self.journal, within=10.0)
         self.plan: tuple[Assignment, ...] = ()
 
     def want(self, wanted: bool) -> None:
@@ -116,6 +117,13 @@ async def destroy(agent: Agent) -> None:
     await agent.make_pass()
 
 
+async def start(agent: Agent) -> None:
+    """Begin anew, with no more than the journal and what is there."""
+    await agent.node.restart()
+    agent.actuator = Actuator(agent.node.driver, agent.journal, within=10.0)
+    await agent.make_pass()
+
+
 async def reopen(agent: Agent) -> None:
     async with agent.node.driver.closed():
         pass
@@ -149,6 +157,7 @@ async def listen(agent: Agent) -> None:
 SITUATIONS: dict[str, tuple[bool, Act]] = {
     "create": (False, create),
     "destroy": (True, destroy),
+    "start": (True, start),
     "reopen": (True, reopen),
     "listen": (True, listen),
 }
@@ -156,7 +165,7 @@ SITUATIONS: dict[str, tuple[bool, Act]] = {
 
 
 class Table:
-    """The cases of one situation: *case* lets one C function fail, and returns its fault."""
+    """The cases of one situation, in each of which one C function fails."""
 
     def __init__(self, agent: Agent, situation: str) -> None:
         self.agent = agent
@@ -194,7 +203,7 @@ async def agent(node_of: Callable[..., Node]) -> AsyncIterator[Agent]:
     agent.machine.logging(True)
 
 
-@pytest.mark.parametrize("situation", ["create", "destroy", "reopen"])
+@pytest.mark.parametrize("situation", ["create", "destroy", "start", "reopen"])
 @pytest.mark.parametrize("code", CODES)
 async def test_an_error_is_translated_and_passed_over(
     agent: Agent, situation: str, code: int

@@ -94,10 +94,12 @@ async def test_a_shutdown_that_only_said_it_failed_is_recovered_from(node_of: No
     node = node_of()
     await node.driver.discover()
     node.machine.fail(SHUTDOWN, 999, kind=Kind.DONE_BUT_ERROR)
-    with pytest.raises(DriverError):
+    with pytest.raises(DriverError, match=SHUTDOWN):
         async with node.driver.closed():
             pytest.fail("the context was entered")
 
+    with pytest.raises(DriverError, match="NVML is not initialised"):
+        await node.driver.discover()
     assert len((await node.driver.discover()).gpus) == 1
 
 

@@ -331,6 +331,62 @@ def test_events_reach_whoever_registered_before_them(machine: Machine, nvml: Mod
     nvml.nvmlEventSetFree(events)
 
 
+def test_a_reset_ends_a_registration_after_its_own_event(
+    machine: Machine, nvml: ModuleType
+) -> None:
+    events = nvml.nvmlEventSetCreate()
+    for index in range(2):
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        nvml.nvmlDeviceRegisterEvents(device, nvml.nvmlEventMigConfigChange, events)
+
+    machine.reset(0)
+    machine.create_gpu_instance(0, 19, Placement(0, 1))
+    machine.create_gpu_instance(1, 19, Placement(0, 1))
+    told = [nvml.nvmlEventSetWait(events, 1000) for _ in range(2)]
+
+    assert [nvml.nvmlDeviceGetIndex(each.device) for each in told] == [0, 1]
+    with Refusal(nvml, nvml.NVML_ERROR_TIMEOUT):
+        nvml.nvmlEventSetWait(events, 0)
+
+
+def test_remapped_rows_are_not_told_beside_gpu_instances(
+    machine: Machine, nvml: ModuleType
+) -> None:
+    device = nvml.nvmlDeviceGetHandleByIndex(0)
+    gi_id = machine.create_gpu_instance(0, 19, Placement(0, 1))
+
+    with Refusal(nvml, nvml.NVML_ERROR_NOT_SUPPORTED):
+        nvml.nvmlDeviceGetRemappedRows(device)
+    machine.destroy_gpu_instance(0, gi_id)
+    assert nvml.nvmlDeviceGetRemappedRows(device) == (0, 0, 0, 0)
+
+
+def test_only_listed_clients_are_processes(machine: Machine, nvml: ModuleType) -> None:
+    device = nvml.nvmlDeviceGetHandleByIndex(0)
+    gi_id = machine.create_gpu_instance(0, 19, Placement(0, 1))
+    machine.open_client(0, gi_id, "DCGM")
+    assert nvml.nvmlDeviceGetComputeRunningProcesses(device) == []
+    machine.open_client(0, gi_id, "training", listed=True)
+    machine.open_client(0, 0, "profiler", listed=True)
+    machine.open_client(1, 0, "elsewhere", listed=True)
+
+    seen = nvml.nvmlDeviceGetComputeRunningProcesses(device)
+
+    assert [each.gpuInstanceId for each in seen] == [gi_id, 0xFFFFFFFF]
+    assert len({each.pid for each in seen}) == 2
+    assert nvml.nvmlDeviceGetGraphicsRunningProcesses(device) == []
+
+
+def test_a_mig_devices_uuid_is_what_the_machine_says(machine: Machine, nvml: ModuleType) -> None:
+    gi_id = machine.create_gpu_instance(0, 9, Placement(4, 4))
+    ci_id = machine.create_compute_instance(0, gi_id, 2)
+    device = nvml.nvmlDeviceGetHandleByIndex(0)
+
+    mig = nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, 0)
+
+    assert nvml.nvmlDeviceGetUUID(mig) == machine.mig_uuid(0, gi_id, ci_id)
+
+
 def test_a_vgpu_host_says_which_types_it_has_and_which_run(make: Callable[..., Machine]) -> None:
     machine = make("A30-24GB", vgpu_host=True)
     with machine.in_this_process() as nvml:
