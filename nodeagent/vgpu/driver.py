@@ -50,7 +50,10 @@ T = TypeVar("T")
 LIST = "list the vGPUs"
 MAKE = "make a vGPU"
 REMOVE = "remove a vGPU"
-INTERFACES: Mapping[Mode, Callable[[Sysfs], Interface]] = {Mode.VGPU_MDEV: Mdev, Mode.VGPU_VFIO: VendorVfio}
+INTERFACES: Mapping[Mode, Callable[[Sysfs], Interface]] = {
+    Mode.VGPU_MDEV: Mdev,
+    Mode.VGPU_VFIO: VendorVfio,
+}
 
 
 class Worker(Protocol):
