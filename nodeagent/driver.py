@@ -41,6 +41,9 @@ DESTROY = "nvmlGpuInstanceDestroy"
 DISCOVER = "nvmlDeviceGetGpuInstances"
 """How errors name the calls below: by the NVML call at the heart of each."""
 
+SRIOV_DISABLED = "SR-IOV is not enabled: the GPU has no virtual functions (see --enable-sriov)"
+"""Why a GPU that is well otherwise can take no vGPU: what :attr:`LiveGpu.unhealthy` then says."""
+
 
 class DriverError(Exception):
     """The driver refused a call, or failed in it.

@@ -12,35 +12,45 @@ class Vgpu(msgspec.Struct, frozen=True):
     """A vGPU that exists on virtual function ``function`` (a PCI address).
 
     ``id`` is what a VM is handed: its UUID (mdev) or its function's address (vendor VFIO).
-    ``gi_id`` is the GPU instance the driver has put it into, None where it does not say.
-    ``group`` is its IOMMU group.
+    ``type_id`` is the driver's number of its type. ``gi_id`` is the GPU instance the driver has put
+    it into, None where it does not say. ``group`` is its IOMMU group, ``cdev`` its file in
+    ``/dev/vfio/devices``, "" on kernels that have none.
     """
 
     id: str
     function: str
+    type_id: int
     gi_id: int | None
     group: int
+    cdev: str = ""
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The device files that a VM opens."""
         return ("/dev/vfio/vfio", f"/dev/vfio/{self.group}")
 
+    def is_open(self, opened: frozenset[str]) -> bool:
+        """Tell whether one of the *opened* files is its own: every VM opens /dev/vfio/vfio."""
+        own = {f"/dev/vfio/{self.group}"}
+        if self.cdev:
+            own.add(f"/dev/vfio/devices/{self.cdev}")
+        return not opened.isdisjoint(own)
+
 
 class Order(msgspec.Struct, frozen=True):
-    """What has to be written where, for the vGPU ``id`` to come to be.
-
-    ``unmistakable`` is whether nobody but us would give a vGPU that id.
-    """
+    """What has to be written where, for the vGPU ``id`` of type ``type_id`` to come to be."""
 
     id: str
+    type_id: int
     path: PurePosixPath
     text: str
-    unmistakable: bool
 
 
 class Interface(Protocol):
     """One of the kernel's ways to make vGPUs. Calls block and may raise ``VgpuError``."""
+
+    def name(self, assignment: str) -> str:
+        """Return the id that nobody but us gives a vGPU, "" where ids are not ours to give."""
 
     def existing(self, gpu_address: str) -> tuple[Vgpu, ...]:
         """Return the vGPUs of a GPU, whoever made them."""

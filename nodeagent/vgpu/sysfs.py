@@ -7,17 +7,33 @@ this package has checked; nothing that came from outside is joined to one unchec
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from nodeagent.driver import VgpuError
+from nodeagent.driver import NoPermission, VgpuError
 
 PCI_DEVICES = PurePosixPath("sys/bus/pci/devices")
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+MDEV_BUS = PurePosixPath("sys/class/mdev_bus")
+MDEV_DEVICES = PurePosixPath("sys/bus/mdev/devices")
+
+GONE = frozenset({errno.ENOENT, errno.ENODEV})
 LONGEST_BYTES = 1 << 20
 """What is read of one file at most; the longest, a list of types, is a few kilobytes."""
+
+_PROC = PurePosixPath("proc")
+_ADDRESS = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+# All that is ever written. Beside each of these directories lies a `remove` that would tear a
+# function, or the whole GPU, off the bus.
+_WRITTEN = re.compile(
+    rf"{MDEV_BUS}/{_ADDRESS}/mdev_supported_types/nvidia-[0-9]+/create"
+    rf"|{MDEV_DEVICES}/{_UUID}/remove"
+    rf"|{PCI_DEVICES}/{_ADDRESS}/nvidia/current_vgpu_type"
+)
 
 
 class Sysfs:
@@ -32,13 +48,14 @@ class Sysfs:
             return file.read(LONGEST_BYTES).decode(errors="replace").strip()
 
     def write(self, path: PurePosixPath, text: str) -> None:
-        """Write *text* in one go, as the kernel wants it; the file must exist."""
+        """Write *text* in one go, as the kernel wants it; the file must exist.
+
+        Only the three files that make or remove a vGPU can be written.
+        """
+        if not _WRITTEN.fullmatch(str(path)):
+            raise VgpuError(f"write /{path}", meaning="no file that makes or removes a vGPU")
         with self._translated("write", path):
-            file = os.open(self.root / path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(file, text.encode())
-            finally:
-                os.close(file)
+            self._deliver(path, text)
 
     def names(self, path: PurePosixPath) -> tuple[str, ...]:
         """Return the sorted names in a directory, none where it does not exist."""
@@ -61,18 +78,36 @@ class Sysfs:
     def opened(self) -> frozenset[str]:
         """Return every file that some process has open, by the paths the kernel tells.
 
-        Processes that end meanwhile, and those that may not be looked into, do not count: an agent
-        that shares the node's PIDs as root sees them all.
+        Raises:
+            NoPermission: not every process may be looked into, so nothing is known to be closed.
+            VgpuError: there is no process to be seen, or anything else.
         """
+        processes = [name for name in self.names(_PROC) if name.isdecimal()]
+        if not processes:
+            raise VgpuError("list /proc", meaning="no process is to be seen")
         found: set[str] = set()
-        for process in self.names(PurePosixPath("proc")):
-            if process.isdecimal():
-                directory = self.root / "proc" / process / "fd"
-                with contextlib.suppress(OSError):
-                    for each in os.listdir(directory):
-                        with contextlib.suppress(OSError):
-                            found.add(os.readlink(directory / each))
+        for process in processes:
+            with _vanished_is_no_error():
+                directory = _PROC / process / "fd"
+                for each in self._descriptors(directory):
+                    with _vanished_is_no_error():
+                        found.add(str(self._looked_into(directory / each)))
         return frozenset(found)
+
+    def _descriptors(self, directory: PurePosixPath) -> list[str]:
+        with _forbidden_is_told(directory), self._translated("list", directory):
+            return os.listdir(self.root / directory)
+
+    def _looked_into(self, path: PurePosixPath) -> str:
+        with _forbidden_is_told(path), self._translated("follow", path):
+            return os.readlink(self.root / path)
+
+    def _deliver(self, path: PurePosixPath, text: str) -> None:
+        file = os.open(self.root / path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
 
     @contextlib.contextmanager
     def _translated(self, verb: str, path: PurePosixPath) -> Iterator[None]:
@@ -82,28 +117,43 @@ class Sysfs:
             raise VgpuError(f"{verb} /{path}", code=error.errno or 0) from error
 
 
+@contextlib.contextmanager
+def _forbidden_is_told(path: PurePosixPath) -> Iterator[None]:
+    try:
+        yield
+    except VgpuError as error:
+        if error.code in (errno.EACCES, errno.EPERM):
+            detail = "to know which vGPUs are open the agent must see all processes of the node"
+            raise NoPermission(f"look into /{path}", detail=detail) from error
+        raise
+
+
+@contextlib.contextmanager
+def _vanished_is_no_error() -> Iterator[None]:
+    try:
+        yield
+    except VgpuError as error:
+        if error.code not in (errno.ENOENT, errno.ESRCH):
+            raise
+
+
 def device(address: str) -> PurePosixPath:
     """Return a PCI device's directory.
 
     Raises:
         VgpuError: *address* is none.
     """
-    if not _PCI_ADDRESS.fullmatch(address):
+    if not re.fullmatch(_ADDRESS, address):
         raise VgpuError(f"find {address!r}", meaning="no PCI address")
     return PCI_DEVICES / address
 
 
-def functions(sysfs: Sysfs, gpu_address: str) -> tuple[str, ...]:
-    """Return the addresses of a GPU's virtual functions, in the kernel's order."""
-    there = device(gpu_address)
-    links = [name for name in sysfs.names(there) if re.fullmatch(r"virtfn[0-9]+", name)]
-    links.sort(key=lambda name: int(name.removeprefix("virtfn")))
-    return tuple(device(sysfs.target(there / name).name).name for name in links)
+def mdev(uuid: str) -> PurePosixPath:
+    """Return a mediated device's directory.
 
-
-def iommu_group(sysfs: Sysfs, directory: PurePosixPath) -> int:
-    """Return the number of a device's IOMMU group, which is the name of its file for a VM."""
-    group = sysfs.target(directory / "iommu_group").name
-    if not group.isdecimal():
-        raise VgpuError(f"follow /{directory}/iommu_group", meaning=f"no group: {group!r}")
-    return int(group)
+    Raises:
+        VgpuError: *uuid* is none, or not spelled as the kernel does.
+    """
+    if not re.fullmatch(_UUID, uuid):
+        raise VgpuError(f"find {uuid[:40]!r}", meaning="no UUID of a mediated device")
+    return MDEV_DEVICES / uuid
