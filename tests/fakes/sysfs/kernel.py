@@ -46,6 +46,7 @@ class Kernel:
     def __init__(self, machine: Machine, arbitrary: int = 0) -> None:
         self.machine = machine
         self.arbitrary = arbitrary
+        self._types: dict[str, dict[str, int]] = {}
 
     def enable_functions(self, gpu: int, count: int) -> None:
         """Give a GPU its virtual functions; whatever it holds is gone."""
@@ -58,13 +59,23 @@ class Kernel:
     def types(self, gpu: int) -> dict[str, int]:
         """Return the number of each MIG-backed vGPU type of a GPU, by name."""
         name = self.machine.models[gpu]
-        model = self.machine._control.fake_model(name.encode())
-        find = self.machine._control.fake_vgpu_type
-        return {t.name: int(find(model, t.name.encode())) for t in MODELS[name].vgpu_types}
+        if name not in self._types:
+            model = self.machine._control.fake_model(name.encode())
+            find = self.machine._control.fake_vgpu_type
+            self._types[name] = {
+                each.name: int(find(model, each.name.encode())) for each in MODELS[name].vgpu_types
+            }
+        return self._types[name]
 
-    def creatable(self, gpu: int, type_id: int) -> bool:
-        """Tell whether a free GPU instance would back a vGPU of the type."""
-        return bool(self._call("fake_vgpu_creatable", gpu, type_id))
+    def creatable(self, gpu: int) -> tuple[int, ...]:
+        """Return the types for which there is a free GPU instance on the GPU."""
+        types = self.types(gpu).values() if self.functions(gpu) else ()
+        return tuple(each for each in types if self._call("fake_vgpu_creatable", gpu, each))
+
+    def moment(self) -> object:
+        """Return all that the files can tell now."""
+        gpus = range(len(self.machine.uuids))
+        return self.vgpus(), [(self.functions(gpu), self.creatable(gpu)) for gpu in gpus]
 
     def vgpus(self) -> list[KernelVgpu]:
         """Return every vGPU on a virtual function."""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.driver import VgpuError
 from nodeagent.vgpu import Sysfs
+from nodeagent.vgpu.sysfs import MDEV_BUS, MDEV_DEVICES, PCI_DEVICES
 from tests.fakes.sysfs.kernel import Kernel, KernelVgpu
 
-PCI = PurePosixPath("sys/bus/pci/devices")
-MDEV_BUS = PurePosixPath("sys/class/mdev_bus")
-MDEV_DEVICES = PurePosixPath("sys/bus/mdev/devices")
 FIRST_PID = 4000
 
 CREATE, REMOVE = "vgpu_create", "vgpu_remove"
 """How faults and the call log name the writes."""
 
 Entry = tuple[str, str]
-"""("file", its text) or ("link", its target)."""
+"""("file", its text), ("link", its target), or ("no device", ""): reading it is ENXIO."""
 
 _serial = itertools.count()
 
@@ -47,53 +46,43 @@ def group_of(gpu: int, function: int) -> int:
 class FakeSysfs(Sysfs):
     """A tree in a new folder of *directory*, one for each process that looks at it.
 
-    ``torn_off`` counts writes to a function's own ``remove``, which would have taken it off the bus.
+    ``refused`` are paths that cannot be accessed, and the errno of that; ``texts`` what files say
+    in place of the truth. ``at_write`` is called "before" and "after" each write's effect; what it
+    raises cuts the writer off. *iommufd* is whether VMs open vGPUs in that way.
     """
 
-    def __init__(self, directory: Path, kernel: Kernel, mode: Mode) -> None:
+    def __init__(
+        self, directory: Path, kernel: Kernel, mode: Mode, *, iommufd: bool = False
+    ) -> None:
         root = directory / f"tree-{os.getpid()}-{next(_serial)}"
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         super().__init__(root)
-        self.torn_off = 0
+        self.refused: dict[PurePosixPath, int] = {}
+        self.texts: dict[PurePosixPath, str] = {}
+        self.at_write: Callable[[str], None] = lambda when: None
         self._kernel = kernel
         self._mdev = mode is Mode.VGPU_MDEV
+        self._iommufd = iommufd
         self._shown: dict[PurePosixPath, Entry] = {}
+        self._rendered: object = None
 
-    def read(self, path: PurePosixPath) -> str:
-        """Return a file's text; some files have an error in place of one."""
+    @contextlib.contextmanager
+    def _translated(self, verb: str, path: PurePosixPath) -> Iterator[None]:
+        """Enclose an access of any kind: the tree is brought up to date before it."""
         self.render()
-        if self._shown.get(path) == ("file", "ENXIO"):
-            raise VgpuError(f"read /{path}", code=errno.ENXIO)
-        return super().read(path)
+        with super()._translated(verb, path):
+            if path in self.refused:
+                raise OSError(self.refused[path], os.strerror(self.refused[path]))
+            yield
 
-    def names(self, path: PurePosixPath) -> tuple[str, ...]:
-        """Return the names in a directory."""
-        self.render()
-        return super().names(path)
-
-    def exists(self, path: PurePosixPath) -> bool:
-        """Tell whether there is such a file."""
-        self.render()
-        return super().exists(path)
-
-    def target(self, path: PurePosixPath) -> PurePosixPath:
-        """Return where a link points."""
-        self.render()
-        return super().target(path)
-
-    def opened(self) -> frozenset[str]:
-        """Return what the VMs have open."""
-        self.render()
-        return super().opened()
-
-    def write(self, path: PurePosixPath, text: str) -> None:
+    def _deliver(self, path: PurePosixPath, text: str) -> None:
         """Do what the kernel does upon a write."""
-        self.render()
-        with self._translated("write", path):
-            if path not in self._shown:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            self._written(path, text)
+        if not (self.root / path).exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        self.at_write("before")
+        self._written(path, text)
+        self.at_write("after")
 
     def _written(self, path: PurePosixPath, text: str) -> None:
         if path.name == "create":
@@ -109,15 +98,11 @@ class FakeSysfs(Sysfs):
                     self._kernel.create(gpu, function, int(text))
                 elif effective:
                     self._kernel.remove(gpu, function)
-        elif path.name == "remove" and path.parts[:4] == MDEV_DEVICES.parts:
+        else:
             vgpu = next(v for v in self._kernel.vgpus() if v.uuid == path.parent.name)
             with self._kernel.written(REMOVE, vgpu.gpu, text) as effective:
                 if effective:
                     self._kernel.remove(vgpu.gpu, vgpu.function)
-        elif path.name == "remove":
-            self.torn_off += 1
-        else:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _where(self, address: str) -> tuple[int, int]:
         return next(
@@ -131,23 +116,35 @@ class FakeSysfs(Sysfs):
 
     def render(self) -> None:
         """Bring the tree up to date."""
-        now = dict(self._entries())
+        true = (self._kernel.moment(), dict(self.texts))
+        if true == self._rendered:
+            return
+        now = dict(self._true_entries())
+        for path, text in self.texts.items():
+            now[self._resolved(path)] = ("file", text)
         for path in self._shown.keys() - now.keys():
             self._remove(path)
         for path, entry in now.items():
             if self._shown.get(path) != entry:
                 self._put(path, entry)
         self._shown = now
+        self._rendered = true
+
+    def _resolved(self, path: PurePosixPath) -> PurePosixPath:
+        """Return where a file is that is found through a link."""
+        real = os.path.realpath(self.root / path)
+        return PurePosixPath(os.path.relpath(real, os.path.realpath(self.root)))
 
     def _put(self, path: PurePosixPath, entry: Entry) -> None:
         at = self.root / path
         kind, content = entry
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.unlink(missing_ok=True)
         if kind == "link":
-            at.parent.mkdir(parents=True, exist_ok=True)
-            at.unlink(missing_ok=True)
             at.symlink_to(content)
+        elif kind == "no device":
+            os.mknod(at, stat.S_IFSOCK | 0o444)  # whoever opens a socket is told ENXIO
         else:
-            at.parent.mkdir(parents=True, exist_ok=True)
             at.write_text(content + "\n")
 
     def _remove(self, path: PurePosixPath) -> None:
@@ -158,32 +155,59 @@ class FakeSysfs(Sysfs):
             at = at.parent
             at.rmdir()
 
-    def _entries(self) -> Iterator[tuple[PurePosixPath, Entry]]:
+    def _true_entries(self) -> Iterator[tuple[PurePosixPath, Entry]]:
+        yield PurePosixPath("proc/1/fd/0"), ("link", "/dev/null")
         vgpus = {(vgpu.gpu, vgpu.function): vgpu for vgpu in self._kernel.vgpus()}
         for gpu in range(len(self._kernel.machine.uuids)):
-            yield PCI / gpu_address(gpu) / "remove", ("file", "")
+            yield PCI_DEVICES / gpu_address(gpu) / "remove", ("file", "")
             count = self._kernel.functions(gpu)
-            types = self._kernel.types(gpu) if count else {}
-            creatable = {n: i for n, i in types.items() if self._kernel.creatable(gpu, i)}
+            types = self._kernel.types(gpu)
+            creatable = {n: i for n, i in types.items() if i in self._kernel.creatable(gpu)}
             for function in range(1, count + 1):
-                address = function_address(gpu, function)
-                link = PCI / gpu_address(gpu) / f"virtfn{function - 1}"
-                yield link, ("link", f"../{address}")
-                yield PCI / address / "remove", ("file", "")
+                directory = PCI_DEVICES / function_address(gpu, function)
+                link = PCI_DEVICES / gpu_address(gpu) / f"virtfn{function - 1}"
+                yield link, ("link", f"../{directory.name}")
+                yield directory / "remove", ("file", "")
                 vgpu = vgpus.get((gpu, function))
+                offered = {} if vgpu else creatable
                 if self._mdev:
-                    yield from _mdev_files(address, types, {} if vgpu else creatable)
+                    yield from _mdev_files(directory.name, types, offered)
                 else:
-                    group = f"../../../../kernel/iommu_groups/{group_of(gpu, function)}"
-                    yield PCI / address / "iommu_group", ("link", group)
-                    yield from _vfio_files(address, creatable, vgpu)
+                    yield from _vfio_files(directory, offered, vgpu)
+                    yield from self._vfio_device(directory, gpu, function)
         for number, vgpu in enumerate(vgpus.values()):
             if self._mdev:
-                yield from _mdev_device(vgpu)
+                yield from self._mdev_device(vgpu)
             if vgpu.opened:
-                node = f"/dev/vfio/{group_of(vgpu.gpu, vgpu.function)}"
-                at = PurePosixPath(f"proc/{FIRST_PID + number}/fd/31")
-                yield at, ("link", node)
+                node = self.node(vgpu.gpu, vgpu.function)
+                yield PurePosixPath(f"proc/{FIRST_PID + number}/fd/31"), ("link", node)
+
+    def node(self, gpu: int, function: int) -> str:
+        """Return the file that a VM opens of the vGPU on a function."""
+        number = group_of(gpu, function)
+        return f"/dev/vfio/devices/vfio{number}" if self._iommufd else f"/dev/vfio/{number}"
+
+    def _vfio_device(
+        self, directory: PurePosixPath, gpu: int, function: int
+    ) -> Iterator[tuple[PurePosixPath, Entry]]:
+        number = group_of(gpu, function)
+        yield directory / "iommu_group", ("link", f"../../../../kernel/iommu_groups/{number}")
+        if self._iommufd:
+            yield directory / f"vfio-dev/vfio{number}/dev", ("file", f"511:{number}")
+
+    def _mdev_device(self, vgpu: KernelVgpu) -> Iterator[tuple[PurePosixPath, Entry]]:
+        address = function_address(vgpu.gpu, vgpu.function)
+        home = PurePosixPath("sys/devices/pci0000:00") / address / vgpu.uuid
+        target = f"../../../devices/pci0000:00/{address}/{vgpu.uuid}"
+        yield MDEV_DEVICES / vgpu.uuid, ("link", target)
+        files = {
+            "remove": ("file", ""),
+            "mdev_type": ("link", f"../mdev_supported_types/nvidia-{vgpu.type_id}"),
+            "nvidia/gpu_instance_id": ("file", str(vgpu.gi_id)),
+        }
+        for name, entry in files.items():
+            yield home / name, entry
+        yield from self._vfio_device(home, vgpu.gpu, vgpu.function)
 
 
 def _mdev_files(
@@ -196,25 +220,12 @@ def _mdev_files(
         yield directory / "create", ("file", "")
 
 
-def _mdev_device(vgpu: KernelVgpu) -> Iterator[tuple[PurePosixPath, Entry]]:
-    address = function_address(vgpu.gpu, vgpu.function)
-    directory = PurePosixPath("sys/devices/pci0000:00") / address / vgpu.uuid
-    target = f"../../../devices/pci0000:00/{address}/{vgpu.uuid}"
-    yield MDEV_DEVICES / vgpu.uuid, ("link", target)
-    group = f"../../../../kernel/iommu_groups/{group_of(vgpu.gpu, vgpu.function)}"
-    for base in (directory, MDEV_DEVICES / vgpu.uuid):  # the same files, by both their names
-        yield base / "remove", ("file", "")
-        yield base / "iommu_group", ("link", group)
-        yield base / "nvidia/gpu_instance_id", ("file", str(vgpu.gi_id))
-
-
 def _vfio_files(
-    address: str, creatable: dict[str, int], vgpu: KernelVgpu | None
+    directory: PurePosixPath, creatable: dict[str, int], vgpu: KernelVgpu | None
 ) -> Iterator[tuple[PurePosixPath, Entry]]:
-    directory = PCI / address / "nvidia"
-    offered = {} if vgpu else creatable
-    lines = [f"{type_id:<6}: {name}" for name, type_id in offered.items()]
+    lines = [f"{type_id:<6}: {name}" for name, type_id in creatable.items()]
+    backing = ("file", str(vgpu.gi_id)) if vgpu else ("no device", "")
     text = "\n".join(["ID    : vGPU Name", *lines])
-    yield directory / "creatable_vgpu_types", ("file", text)
-    yield directory / "current_vgpu_type", ("file", str(vgpu.type_id if vgpu else 0))
-    yield directory / "gpu_instance_id", ("file", str(vgpu.gi_id) if vgpu else "ENXIO")
+    yield directory / "nvidia/creatable_vgpu_types", ("file", text)
+    yield directory / "nvidia/current_vgpu_type", ("file", str(vgpu.type_id if vgpu else 0))
+    yield directory / "nvidia/gpu_instance_id", backing
