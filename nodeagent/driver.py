@@ -61,8 +61,10 @@ class DriverError(Exception):
         self.detail = detail
         self.code = type(self).code if code is None else code
         self.meaning = meaning or type(self).meaning
-        told = f"{call}: {self.meaning} (NVML error {self.code})"
-        super().__init__(f"{told}: {detail}" if detail else told)
+        super().__init__(f"{self._told()}: {detail}" if detail else self._told())
+
+    def _told(self) -> str:
+        return f"{self.call}: {self.meaning} (NVML error {self.code})"
 
 
 class InvalidPlacement(DriverError):
@@ -181,9 +183,8 @@ class VgpuError(DriverError):
         words = f"{os.strerror(code)} ({name})" if code else self.meaning
         super().__init__(call, code=code, meaning=meaning or words, detail=detail)
 
-    def told(self, meaning: str) -> str:
-        """Return the text; an errno is told in words, and none is NVML's."""
-        return f"{self.call}: {meaning}"
+    def _told(self) -> str:
+        return f"{self.call}: {self.meaning}"  # which tells the errno, and that is none of NVML's
 
 
 class RivalCandidate(VgpuError):

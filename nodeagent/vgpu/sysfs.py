@@ -61,7 +61,7 @@ class Sysfs:
         """Return the sorted names in a directory, none where it does not exist."""
         with self._translated("list", path):
             try:
-                return tuple(sorted(os.listdir(self.root / path)))
+                return tuple(sorted(self._list(path)))
             except FileNotFoundError:
                 return ()
 
@@ -73,7 +73,7 @@ class Sysfs:
     def target(self, path: PurePosixPath) -> PurePosixPath:
         """Return where a link points, as it is written in it."""
         with self._translated("follow", path):
-            return PurePosixPath(os.readlink(self.root / path))
+            return PurePosixPath(self._follow(path))
 
     def opened(self) -> frozenset[str]:
         """Return every file that some process has open, by the paths the kernel tells.
@@ -96,11 +96,19 @@ class Sysfs:
 
     def _descriptors(self, directory: PurePosixPath) -> list[str]:
         with _forbidden_is_told(directory), self._translated("list", directory):
-            return os.listdir(self.root / directory)
+            return self._list(directory)
 
     def _looked_into(self, path: PurePosixPath) -> str:
         with _forbidden_is_told(path), self._translated("follow", path):
-            return os.readlink(self.root / path)
+            return self._follow(path)
+
+    # -- the system's own calls --------------------------------------------------------------------
+
+    def _list(self, path: PurePosixPath) -> list[str]:
+        return os.listdir(self.root / path)
+
+    def _follow(self, path: PurePosixPath) -> str:
+        return os.readlink(self.root / path)
 
     def _deliver(self, path: PurePosixPath, text: str) -> None:
         file = os.open(self.root / path, os.O_WRONLY | os.O_CLOEXEC)
