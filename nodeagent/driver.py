@@ -18,11 +18,15 @@ Errors carry the call and NVML's code, so a report reads the same whichever driv
     ├── VersionMismatch        library and kernel driver differ (…_LIB_RM_VERSION_MISMATCH, 18)
     ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
     ├── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
-    └── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
+    ├── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
+    └── VgpuError              the kernel refused a step of a vGPU's life (its errno)
+        └── RivalCandidate     the driver might back the vGPU with another GPU instance
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -36,6 +40,9 @@ CREATE = "nvmlDeviceCreateGpuInstanceWithPlacement"
 DESTROY = "nvmlGpuInstanceDestroy"
 DISCOVER = "nvmlDeviceGetGpuInstances"
 """How errors name the calls below: by the NVML call at the heart of each."""
+
+SRIOV_DISABLED = "SR-IOV is not enabled: the GPU has no virtual functions (see --enable-sriov)"
+"""Why a GPU that is well otherwise can take no vGPU: what :attr:`LiveGpu.unhealthy` then says."""
 
 
 class DriverError(Exception):
@@ -54,8 +61,10 @@ class DriverError(Exception):
         self.detail = detail
         self.code = type(self).code if code is None else code
         self.meaning = meaning or type(self).meaning
-        told = f"{call}: {self.meaning} (NVML error {self.code})"
-        super().__init__(f"{told}: {detail}" if detail else told)
+        super().__init__(f"{self._told()}: {detail}" if detail else self._told())
+
+    def _told(self) -> str:
+        return f"{self.call}: {self.meaning} (NVML error {self.code})"
 
 
 class InvalidPlacement(DriverError):
@@ -161,6 +170,27 @@ class DriverBusy(DriverError):
 
     code = 27
     meaning = "not begun"
+
+
+class VgpuError(DriverError):
+    """The kernel, or the vGPU driver behind its files, refused a step of a vGPU's life.
+
+    *code* is an ``errno``, 0 where there is none.
+    """
+
+    def __init__(self, call: str, *, code: int = 0, meaning: str = "", detail: str = "") -> None:
+        name = errno.errorcode.get(code, str(code))
+        words = f"{os.strerror(code)} ({name})" if code else self.meaning
+        super().__init__(call, code=code, meaning=meaning or words, detail=detail)
+
+    def _told(self) -> str:
+        return f"{self.call}: {self.meaning}"  # which tells the errno, and that is none of NVML's
+
+
+class RivalCandidate(VgpuError):
+    """Another GPU instance of the profile is free on the GPU, and the driver might take that."""
+
+    meaning = "another free GPU instance of the profile is on this GPU, and the driver chooses"
 
 
 class LiveDevice(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from nodeagent import durable
 from nodeagent.journal import JournalError, Made
 
 log = structlog.get_logger()
@@ -84,18 +85,7 @@ def _read(path: Path) -> tuple[Made, ...]:
 
 
 def _replace(path: Path, made: tuple[Made, ...]) -> None:
-    fresh = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
-            file.write(msgspec.json.encode(_File(VERSION, made)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.replace(path, msgspec.json.encode(_File(VERSION, made)))
     except OSError as error:
         raise JournalError(f"{path} cannot be written: {error}") from error

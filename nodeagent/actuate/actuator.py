@@ -38,13 +38,14 @@ from nodeagent.driver import (
     NoSuchInstance,
     PlacementUnavailable,
     Purpose,
+    RivalCandidate,
 )
 from nodeagent.journal import Journal, JournalError, Made
 from nodeagent.reconcile import Create, Destroy
 
 log = structlog.get_logger()
 
-_CERTAINLY_NOT_MADE = (InvalidPlacement, MigDisabled, PlacementUnavailable)
+_CERTAINLY_NOT_MADE = (InvalidPlacement, MigDisabled, PlacementUnavailable, RivalCandidate)
 
 
 class Actuator:

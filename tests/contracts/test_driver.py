@@ -25,10 +25,12 @@ from nodeagent.driver import (
     MigDisabled,
     NoSuchInstance,
     PlacementUnavailable,
+    Purpose,
 )
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from tests.unit.nvml.subject import EXAMINED, NvmlSubject
+from tests.unit.vgpu import subject as vgpu
 
 GPUS = 2
 
@@ -97,6 +99,13 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = (
             name, GPUS, directory, Mode.CONTAINER
         )
         for name in ("A30-24GB", "H100-80GB")
+    }
+    | {
+        f"{mode} {name}": lambda directory, name=name, mode=mode: vgpu.VgpuSubject(  # type: ignore[misc]
+            name, GPUS, directory, mode
+        )
+        for mode in (Mode.VGPU_MDEV, Mode.VGPU_VFIO)
+        for name in vgpu.EXAMINED
     }
 )
 
@@ -190,6 +199,29 @@ async def test_a_profile_or_start_the_gpu_does_not_have_is_refused(subject: Subj
         await subject.driver.create(
             first.uuid, profile.id, Placement(first.geometry.memory_slices, profile.size)
         )
+
+
+async def test_with_a_purpose_comes_a_device_of_its_own_and_goes_with_it(subject: Subject) -> None:
+    first, mode = await gpu(subject), (await subject.driver.discover()).mode
+    if isinstance(subject, NvmlSubject) and mode is not Mode.CONTAINER:
+        pytest.skip("vGPUs are not NVML's to make")
+    if not first.served(mode):
+        pytest.skip("no vGPU type of this model is known")
+    resource, profile_id = next(iter(first.served(mode).items()))
+    places = first.geometry.by_id[profile_id].placements[:2]
+
+    made = [
+        await subject.driver.create(first.uuid, profile_id, place, Purpose(f"a{n}", resource))
+        for n, place in enumerate(places)
+    ]
+
+    found = (await gpu(subject)).instances
+    assert [each.gi_id for each in found] == made
+    devices = {each.device.id for each in found if each.device}
+    assert len(devices) == len(places)
+    for gi_id in made:
+        await subject.driver.destroy(first.uuid, gi_id)
+    assert (await gpu(subject)).instances == ()
 
 
 async def test_an_instance_in_use_is_seen_so_and_cannot_be_destroyed(subject: Subject) -> None:

@@ -66,7 +66,7 @@ def build(directory: Path) -> Path:
             _run([gcc, *_FLAGS, f"-I{_SOURCES}", "-c", *map(str, written)], home)
             objects = {path.with_suffix(".o").name for path in written}
             _link(gcc, objects, home / CONTROL)
-            _link(gcc, objects - {"control.o"}, home / SONAME)
+            _link(gcc, objects - {"control.o", "kernel.o"}, home / SONAME)
     return home / SONAME
 
 

@@ -1,5 +1,5 @@
 /* What the tests do to a machine, called through ctypes by machine.py. Not part of NVML. */
-#include "fake.h"
+#include "control.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,18 +7,6 @@
 #include <unistd.h>
 
 enum { MAGIC = 0x74616e67 };
-
-/* Every function works on a machine that fake_open gave, under its lock. */
-#define WITH(of)                                                          \
-    __attribute__((cleanup(unlock_at_end))) struct machine *held = (of);  \
-    machine = held;                                                       \
-    machine_lock()
-
-static void unlock_at_end(struct machine **held)
-{
-    machine = *held;
-    machine_unlock();
-}
 
 EXPORT int fake_model(const char *name)
 {
@@ -211,7 +199,7 @@ EXPORT uint32_t fake_start_vgpu(struct machine *of, uint32_t gpu, uint32_t gi, u
     if (taken >= wanted->max_per_instance || unused == MAX_VGPUS)
         return 0;
     struct vgpu *vgpu = &WORLD->vgpus[unused];
-    *vgpu = (struct vgpu){0, gpu, gi, type, ""};
+    *vgpu = (struct vgpu){.gpu = gpu, .gi = gi, .type = type, .opened = 1};
     snprintf(vgpu->uuid, sizeof vgpu->uuid, "%s", uuid);
     vgpu->live = 1;
     return unused + 1;
@@ -297,8 +285,10 @@ EXPORT void fake_reset(struct machine *of, uint32_t gpu)
 EXPORT void fake_reboot(struct machine *of)
 {
     WITH(of);
-    for (uint32_t gpu = 0; gpu < WORLD->gpu_count; gpu++)
+    for (uint32_t gpu = 0; gpu < WORLD->gpu_count; gpu++) {
         reset(gpu);
+        WORLD->gpus[gpu].functions = 0;
+    }
 }
 
 EXPORT int fake_fault(struct machine *of, const char *symbol, uint32_t kind, int32_t gpu,

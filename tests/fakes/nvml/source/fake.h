@@ -78,6 +78,7 @@ struct gpu {
     uint32_t model, epoch, numa_node, domain, bus;
     uint32_t mig_capable, mig_current, mig_pending;
     uint32_t lost, recovery_action, retired_pending, virtualization;
+    uint32_t functions; /* virtual functions, numbered from 1 */
     uint32_t remapped[4]; /* corrected, uncorrected, pending, failed */
     uint64_t ecc[2];      /* corrected, uncorrected */
     char uuid[NAME_SIZE];
@@ -89,6 +90,8 @@ struct client {
 };
 struct vgpu {
     uint32_t live, gpu, gi, type;
+    uint32_t function; /* the virtual function it is on, 0 if the test does not care */
+    uint32_t opened;   /* a VM has it open; NVML tells of no other */
     char uuid[64];
 };
 struct event {
@@ -152,6 +155,7 @@ struct call {
     uint64_t number;
     uint32_t kind, code;
 };
+void take_fault(struct call *call, int gpu, uint32_t *milliseconds);
 int enter(struct call *call, const char *symbol, int gpu, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 int leave(struct call *call, int code);
@@ -218,6 +222,7 @@ int gi_destroy(uint32_t gpu, uint32_t gi);
 int ci_create(uint32_t gpu, uint32_t gi, uint32_t profile, int start, uint32_t *ci);
 int ci_destroy(uint32_t gpu, uint32_t gi, uint32_t ci);
 bool gi_in_use(uint32_t gpu, uint32_t gi);
+bool vgpu_fits(uint32_t gpu, uint32_t gi, const struct vgpu_type *type);
 uint32_t gi_remaining(const struct gpu *gpu, const struct profile *profile);
 uint32_t slices_of(const struct gpu *gpu, const struct gpu_instance *gi);
 bool ci_overlaps(const struct gpu_instance *gi, uint32_t start, uint32_t size);

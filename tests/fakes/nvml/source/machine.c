@@ -114,7 +114,7 @@ static void log_line(const char *line, size_t length)
         return; /* a full disk must not change what the machine does */
 }
 
-static void take_fault(struct call *call, int gpu, uint32_t *milliseconds)
+void take_fault(struct call *call, int gpu, uint32_t *milliseconds)
 {
     for (uint32_t n = 0; n < MAX_FAULTS; n++) {
         struct fault *fault = &machine->faults[n];

@@ -47,6 +47,11 @@ static bool creatable_in(const struct gpu *gpu, uint32_t gi, const struct vgpu_t
            seats_taken(gpu_index(gpu), gi) < type->max_per_instance;
 }
 
+bool vgpu_fits(uint32_t gpu, uint32_t gi, const struct vgpu_type *type)
+{
+    return creatable_in(&WORLD->gpus[gpu], gi, type);
+}
+
 EXPORT int nvmlDeviceGetVirtualizationMode(handle_t device, uint32_t *mode)
 {
     CALL(GPU_OF(device), "gpu=%u", GPU_OF(device));
@@ -102,7 +107,8 @@ EXPORT int nvmlDeviceGetActiveVgpus(handle_t device, uint32_t *count, uint32_t *
     REQUIRE_HOST();
     uint32_t all[MAX_VGPUS], number = 0;
     for (uint32_t n = 0; n < MAX_VGPUS; n++)
-        if (WORLD->vgpus[n].live && WORLD->vgpus[n].gpu == gpu_index(gpu))
+        if (WORLD->vgpus[n].live && WORLD->vgpus[n].opened &&
+            WORLD->vgpus[n].gpu == gpu_index(gpu))
             all[number++] = n + 1;
     RETURN(fill(all, number, count, ids));
 }
@@ -245,7 +251,8 @@ EXPORT int nvmlGpuInstanceGetActiveVgpus(handle_t instance, struct id_list *list
     uint32_t all[MAX_VGPUS], number = 0;
     for (uint32_t n = 0; n < MAX_VGPUS; n++) {
         const struct vgpu *vgpu = &WORLD->vgpus[n];
-        if (vgpu->live && vgpu->gpu == GPU_OF(instance) && vgpu->gi == GI_OF(instance))
+        if (vgpu->live && vgpu->opened && vgpu->gpu == GPU_OF(instance) &&
+            vgpu->gi == GI_OF(instance))
             all[number++] = n + 1;
     }
     RETURN(fill(all, number, &list->count, list->ids));
