@@ -18,22 +18,19 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import Refused
 from nodeagent.apiserver.rest import RestApi
-from nodeagent.assembly import Parts, RealNode, Simulation, WrongUsage, check_resource
+from nodeagent.assembly import Parts, Simulation, WrongUsage, check_resource
+from nodeagent.deviceplugin import Places
 from nodeagent.driver import DriverError, Host, LibraryNotFound
 from nodeagent.logs import LEVELS, log_to_stderr
 from nodeagent.nvml import Location, NvmlDriver
 from nodeagent.nvml.table import table
 from nodeagent.ownership import observe
 from nodeagent.purview import Purview
+from nodeagent.real_node import RealNode
 from nodeagent.serving import serve
 
-KUBELET_DIR = Path("/var/lib/kubelet/device-plugins")
-POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
-CDI_DIR = Path("/var/run/cdi")
-"""Where a kubelet and a container runtime have them, unless told otherwise."""
-
-NOT_YET = "real GPUs can only be listed yet (inventory): use --simulate MODEL"
-"""Said of a real node whose options are right: its vGPUs and its device plugin are to come."""
+PLACES = Places()
+"""Where a kubelet and a container runtime have their directories, unless told otherwise."""
 
 WRONG_USAGE = 2
 API_SERVER_UNUSABLE = 1
@@ -124,13 +121,13 @@ def run(
     ] = Path("/"),
     kubelet_dir: Annotated[
         Path, typer.Option(help="The kubelet's device-plugins directory.")
-    ] = KUBELET_DIR,
+    ] = PLACES.device_plugins,
     pod_resources: Annotated[
         Path, typer.Option(help="The socket of the kubelet's pod-resources API.")
-    ] = POD_RESOURCES,
+    ] = PLACES.pod_resources,
     cdi_dir: Annotated[
         Path, typer.Option(help="Where CDI specifications of containers' devices are written.")
-    ] = CDI_DIR,
+    ] = PLACES.cdi,
     enable_mig: Annotated[
         bool, typer.Option("--enable-mig", help="Turn MIG mode on on idle GPUs that lack it.")
     ] = False,
@@ -154,6 +151,7 @@ def run(
     stops at once.
     """
     purview = Purview(all_gpus=manage is Manage.ALL, resources=frozenset(resource or ()))
+    parts: Parts
     try:
         for name in purview.resources:
             check_resource(name)
@@ -167,21 +165,18 @@ def run(
                 create_seconds=create_latency,
                 preparing=enable_mig or enable_sriov,
             )
-            parts.check()
         else:
-            RealNode(
+            parts = RealNode(
                 nodes=tuple(node),
                 mode=mode,
                 state_dir=state_dir,
                 location=Location(library, root),
                 host_root=host_root,
-                kubelet_dir=kubelet_dir,
-                pod_resources=pod_resources,
-                cdi_dir=cdi_dir,
+                places=Places(kubelet_dir, pod_resources, cdi_dir),
                 enable_mig=enable_mig,
                 enable_sriov=enable_sriov,
-            ).check()
-            raise WrongUsage(NOT_YET)
+            )
+        parts.check()
     except WrongUsage as error:
         _end(WRONG_USAGE, str(error))
     try:

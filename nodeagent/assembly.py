@@ -1,4 +1,4 @@
-"""Putting an agent's parts together: those of a real node, and those of simulated ones."""
+"""Putting agents together from parts; those of simulated nodes. ``real_node`` has the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import ApiServer
 from nodeagent.journal_file import FileJournal
-from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
@@ -99,45 +98,3 @@ class Simulation(msgspec.Struct, frozen=True):
             epoch=str(uuid.uuid4()),
             purview=purview,
         )
-
-
-class RealNode(msgspec.Struct, frozen=True):
-    """The node that this process is on, with its real GPUs and its kubelet."""
-
-    nodes: tuple[str, ...]
-    mode: Mode | None
-    state_dir: Path | None
-    location: Location
-    host_root: Path
-    kubelet_dir: Path
-    pod_resources: Path
-    cdi_dir: Path
-    enable_mig: bool = False
-    enable_sriov: bool = False
-
-    @property
-    def connections(self) -> int:
-        """The plan's watch, and a request now and then."""
-        return 8
-
-    def check(self) -> None:
-        """Raise :class:`WrongUsage` if the options do not say all, or contradict each other."""
-        if len(self.nodes) != 1:
-            raise WrongUsage("the real GPUs here are those of one node: give --node once")
-        if self.mode is None:
-            raise WrongUsage(
-                "--mode: say how this node hands out GPU instances:"
-                " container, vgpu-mdev or vgpu-vfio"
-            )
-        if self.mode is Mode.HARVESTER:
-            raise WrongUsage(
-                "--mode harvester: Harvester's own device plugin is not supported yet;"
-                " switch it off and use vgpu-mdev or vgpu-vfio"
-            )
-        if self.state_dir is None:
-            raise WrongUsage(
-                "--state-dir: say where to keep the journal, on the node's own disk;"
-                " without it a restarted agent does not know which GPU instances it made"
-            )
-        if self.enable_sriov and self.mode is Mode.CONTAINER:
-            raise WrongUsage("--enable-sriov: containers use no virtual functions; leave it out")

@@ -1,18 +1,23 @@
-"""Which pods are on a node and have not ended, as the API server has it.
+"""Which pods on a node ask for GPU instances and have not ended, as the API server has it.
 
 A kubelet forgets a pod's devices only when it next needs some: who has ended is asked for here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from nodeagent.apiserver.protocol import PODS, ApiServer
+from nodeagent.api import resources
+from nodeagent.api.gpunode import PodRef
+from nodeagent.apiserver.protocol import PODS, ApiError, ApiServer
+from nodeagent.kubelet import KubeletError
 
 
 class _Metadata(msgspec.Struct, frozen=True):
+    namespace: str = ""
+    name: str = ""
     uid: str = ""
 
 
@@ -20,8 +25,28 @@ class _Status(msgspec.Struct, frozen=True):
     phase: str = ""
 
 
+class _Resources(msgspec.Struct, frozen=True):
+    limits: dict[str, object] | None = None
+
+
+class _Container(msgspec.Struct, frozen=True):
+    resources: _Resources | None = None
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    containers: tuple[_Container, ...] | None = None
+    init_containers: tuple[_Container, ...] | None = None
+
+    @property
+    def asks_for_gpu_instances(self) -> bool:
+        every = (*(self.containers or ()), *(self.init_containers or ()))
+        limits = (each.resources.limits or {} for each in every if each.resources)
+        return any(resources.ours(name) for each in limits for name in each)
+
+
 class _Pod(msgspec.Struct, frozen=True):
     metadata: _Metadata = _Metadata()
+    spec: _Spec = _Spec()
     status: _Status = _Status()
 
 
@@ -29,28 +54,33 @@ _POD = msgspec.json.Decoder(_Pod)
 _OVER = ("Succeeded", "Failed")
 
 
-async def active_pods(api: ApiServer, node: str, *, timeout: float) -> frozenset[str]:
-    """Return the UIDs of the pods on *node* that have not ended; *timeout* in seconds a page.
+async def gpu_pods(api: ApiServer, node: str, *, timeout: float) -> frozenset[PodRef]:
+    """Return the pods on *node* that ask for GPU instances and have not ended.
+
+    *timeout* is for each page, in seconds.
 
     Raises:
-        ApiError: it could not be learned.
-        msgspec.ValidationError: the API server's answer does not decode.
+        KubeletError: it could not be learned, so nothing can be said of the kubelet's account.
     """
-    found: set[str] = set()
+    found: set[PodRef] = set()
     token = ""
-    while True:
-        page = await api.list(
-            PODS,
-            field_selector=f"spec.nodeName={node}",
-            continue_token=token,
-            timeout=timeout,
-        )
-        found |= _active(page.items)
-        token = page.continue_token
-        if not token:
-            return frozenset(found)
+    try:
+        while True:
+            page = await api.list(
+                PODS,
+                field_selector=f"spec.nodeName={node}",
+                continue_token=token,
+                timeout=timeout,
+            )
+            found.update(_asking(page.items))
+            token = page.continue_token
+            if not token:
+                return frozenset(found)
+    except (ApiError, msgspec.MsgspecError) as error:
+        raise KubeletError(f"the node's pods are not known: {error}") from error
 
 
-def _active(pods: Iterable[bytes]) -> set[str]:
-    read = (_POD.decode(raw) for raw in pods)
-    return {pod.metadata.uid for pod in read if pod.status.phase not in _OVER}
+def _asking(pods: Iterable[bytes]) -> Iterator[PodRef]:
+    for pod in map(_POD.decode, pods):
+        if pod.status.phase not in _OVER and pod.spec.asks_for_gpu_instances:
+            yield PodRef(pod.metadata.namespace, pod.metadata.name, pod.metadata.uid)

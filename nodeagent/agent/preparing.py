@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from nodeagent.api.gpunode import Layout
-from nodeagent.driver import DriverError, DriverTimeout, LiveGpu
+from nodeagent.driver import SRIOV_DISABLED, DriverError, DriverTimeout, LiveGpu
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Preparing:
         if self._prepare is None:
             return False
         # One that was reset, or was away, may have lost what it had.
-        self._ready &= {gpu.uuid for gpu in gpus if gpu.mig_enabled and not gpu.unhealthy}
+        self._ready &= {gpu.uuid for gpu in gpus if gpu.mig_enabled and _well(gpu)}
         waiting = [gpu for gpu in gpus if _idle(gpu) and gpu.uuid not in self._ready]
         names = {gpu.uuid for gpu in waiting}
         self.needed = {uuid: what for uuid, what in self.needed.items() if uuid in names}
@@ -86,7 +86,12 @@ def _idle(gpu: LiveGpu) -> bool:
     """Tell whether *gpu* is ours, well, knows MIG, and holds nothing."""
     return (
         gpu.layout is Layout.DYNAMIC
-        and not gpu.unhealthy
+        and _well(gpu)
         and bool(gpu.geometry.profiles)
         and not gpu.instances
     )
+
+
+def _well(gpu: LiveGpu) -> bool:
+    """Tell whether nothing is wrong with *gpu* but what is to be prepared."""
+    return gpu.unhealthy in ("", SRIOV_DISABLED)

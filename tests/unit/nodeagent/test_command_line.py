@@ -26,10 +26,6 @@ def logging_as_before() -> Iterator[None]:
             ["--node", "a", "--mode", "container", "--state-dir", "s", "--enable-sriov"],
             "--enable-sriov: containers use no virtual functions",
         ),
-        (
-            ["--node", "a", "--mode", "container", "--state-dir", "s"],
-            "real GPUs can only be listed yet",
-        ),
         (["--node", "a", "--resource", "nvidia.com/gpu"], "--resource nvidia.com/gpu: GPU"),
         (["--node", "a", "--simulate", "A30-24GB", "--enable-mig"], "are for real GPUs"),
         (["--node", "a", "--simulate", "H1000"], "no such GPU model: H1000; known are A100-40GB"),

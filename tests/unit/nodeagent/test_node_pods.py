@@ -4,15 +4,19 @@ import pytest
 
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import PODS, ApiError, PatchType
-from nodeagent.node_pods import active_pods
+from nodeagent.kubelet import KubeletError
+from nodeagent.node_pods import gpu_pods
+from tests.unit.nodeagent.builders import SMALL
 from tests.unit.nodeagent.station import NAME, Station
 
 
-async def test_the_active_pods_are_those_of_the_node_that_have_not_ended(
+async def test_pods_that_ask_for_gpu_instances_are_those_of_the_node_that_have_not_ended(
     station: Station,
 ) -> None:
-    pods = {name: await station.create_pod(name, {}) for name in ("here", "over", "elsewhere")}
-    for name in ("here", "over"):
+    names = ("here", "over", "elsewhere")
+    pods = {name: await station.create_pod(name, {SMALL: 1}) for name in names}
+    await station.create_pod("asks for nothing", {"cpu": 1})
+    for name in ("here", "over", "asks for nothing"):
         await station.bind_pod(name)
     binding = {"metadata": {"name": "elsewhere"}, "target": {"name": "n2"}}
     await station.api.create(
@@ -27,7 +31,7 @@ async def test_the_active_pods_are_those_of_the_node_that_have_not_ended(
         subresource="status",
     )
 
-    assert await active_pods(station.api, NAME, timeout=1.0) == {pods["here"].uid}
+    assert await gpu_pods(station.api, NAME, timeout=1.0) == {pods["here"]}
 
 
 async def test_an_api_server_that_does_not_answer_is_not_a_node_without_pods() -> None:
@@ -37,5 +41,5 @@ async def test_an_api_server_that_does_not_answer_is_not_a_node_without_pods() -
         raise ApiError(500, "no")
 
     api.disturbance = fail
-    with pytest.raises(ApiError):
-        await active_pods(api, NAME, timeout=1.0)
+    with pytest.raises(KubeletError):
+        await gpu_pods(api, NAME, timeout=1.0)
