@@ -14,7 +14,7 @@ from nodeagent.agent.preparing import Prepare
 from nodeagent.api.gpunode import Mode, PodRef
 from nodeagent.apiserver.protocol import ApiServer
 from nodeagent.assembly import JOURNAL, WrongUsage
-from nodeagent.deviceplugin import DevicePlugins, Places
+from nodeagent.deviceplugin import DevicePlugins, Places, Timing
 from nodeagent.driver import Driver, LiveGpu
 from nodeagent.journal_file import FileJournal
 from nodeagent.node_pods import gpu_pods
@@ -44,6 +44,7 @@ class RealNode(msgspec.Struct, frozen=True):
     places: Places
     enable_mig: bool = False
     enable_sriov: bool = False
+    timing: Timing = Timing()
     sysfs: Callable[[Path], Sysfs] = Sysfs
 
     @property
@@ -90,7 +91,9 @@ class RealNode(msgspec.Struct, frozen=True):
                     node,
                     api=api,
                     driver=driver,
-                    kubelet=DevicePlugins(self.mode, pods=pods, places=self.places),
+                    kubelet=DevicePlugins(
+                        self.mode, pods=pods, places=self.places, timing=self.timing
+                    ),
                     journal=FileJournal(self.state_dir / node / JOURNAL),
                     epoch=str(uuid.uuid4()),
                     settings=settings,
