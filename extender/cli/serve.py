@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ import uvloop
 
 from extender.cluster import KubernetesCluster, OwnPod, feed
 from extender.policy import PolicyName
-from extender.server import serving
+from extender.server import Certificates, CertificatesUnusable, serving
 from extender.service import Service
 from extender.settings import Settings
 from nodeagent.apiserver.protocol import ApiError
@@ -58,6 +57,14 @@ def serve(
     client_ca: Annotated[
         Path | None, typer.Option(help="CA that client certificates must come from (PEM).")
     ] = None,
+    client_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who may call the hooks: a common or alternative name in the client's certificate"
+            " (repeatable).",
+            show_default="whoever has a certificate",
+        ),
+    ] = None,
 ) -> None:
     """Answer kube-scheduler's hooks from live inventory."""
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -68,8 +75,22 @@ def serve(
             " call bind may bind any pod",
             param_hint="--host",
         )
+    if tls is None and client_name:
+        raise typer.BadParameter(
+            "without certificates nobody has a name", param_hint="--client-name"
+        )
     settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
-    work = _serve(kubeconfig, host, port, prefix, policy, settings, _own_pod(own_pod), tls)
+    work = _serve(
+        kubeconfig,
+        host,
+        port,
+        prefix,
+        policy,
+        settings,
+        _own_pod(own_pod),
+        tls,
+        frozenset(client_name or ()),
+    )
     try:
         uvloop.run(work)
     except OSError as error:
@@ -88,7 +109,8 @@ async def _serve(
     policy: PolicyName,
     settings: Settings,
     own_pod: OwnPod | None,
-    tls: ssl.SSLContext | None,
+    tls: Certificates | None,
+    clients: frozenset[str],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,7 +119,7 @@ async def _serve(
         cluster = KubernetesCluster(api, own_pod=own_pod, devices_per_pod=settings.devices_per_pod)
         service = Service(cluster, settings, policy)
         async with (
-            serving(service, host=host, port=port, prefix=prefix, tls=tls) as url,
+            serving(service, host=host, port=port, prefix=prefix, tls=tls, clients=clients) as url,
             asyncio.TaskGroup() as tasks,
         ):
             work = [
@@ -111,19 +133,16 @@ async def _serve(
                 task.cancel()
 
 
-def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext | None:
-    """Return a context that demands a client certificate; None without any certificate."""
+def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
+    """Return the certificates, client ones demanded; None without any."""
     if cert is None and key is None and ca is None:
         return None
     if cert is None or key is None or ca is None:
         raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise typer.BadParameter(f"cannot read the certificates: {error}") from error
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        return Certificates(cert, key, ca)
+    except CertificatesUnusable as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _loopback(host: str) -> bool:
