@@ -33,7 +33,7 @@ class Certificates:
         self._digest = _digest(self._files)
         self.context = _context(*self._files)
         """What the next connection is to be made with: it demands a client certificate."""
-        self._refused = ""
+        self._refused: tuple[str, str] | None = None
 
     async def watch(self, every: float) -> None:
         """Look at the files *every* so many seconds, until cancelled."""
@@ -47,16 +47,17 @@ class Certificates:
         try:
             digest = await asyncio.to_thread(_digest, self._files)
             if digest == self._digest:
+                self._refused = None
                 return
             context = await asyncio.to_thread(_context, *self._files)
             if await asyncio.to_thread(_digest, self._files) != digest:
                 return  # they are being written: the next look will see
         except CertificatesUnusable as error:
-            if digest != self._refused or not digest:
+            if (refused := (digest, str(error))) != self._refused:
                 log.warning("certificates_refused", error=str(error), kept="the last good ones")
-            self._refused = digest
+            self._refused = refused
             return
-        self.context, self._digest, self._refused = context, digest, ""
+        self.context, self._digest, self._refused = context, digest, None
         log.info("certificates_reloaded", files=[str(file) for file in self._files])
 
 

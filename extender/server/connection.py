@@ -36,19 +36,20 @@ class Stage(Enum):
 class Connection(web.RequestHandler):
     """aiohttp's side of a connection, with deadlines.
 
-    ``since`` is when its stage began, on the loop's clock; ``served`` whether it has had an answer.
-    ``opening`` is the task that makes it, while there is no transport to speak of.
+    ``since`` is when its stage began, on the loop's clock; ``served`` whether it has had an answer,
+    ``sparse`` logs what clients can cause, ``opening`` is the task that makes it, while there is no
+    transport to speak of.
     """
 
     __slots__ = (
         "_head_timer",
         "_limits",
         "_lost",
-        "_sparse",
         "_wire",
         "opening",
         "served",
         "since",
+        "sparse",
         "stage",
     )
 
@@ -73,7 +74,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,  # Go sends bodies as they are; whoever does not is told so
         )
         self._limits = limits
-        self._sparse = sparse
+        self.sparse = sparse
         self._lost = lost
         self._wire: asyncio.Transport | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -146,7 +147,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is not HTTP, or what we failed at, and close the connection."""
         if status < 500:
-            self._sparse.warning("malformed_http", peer=self.peer, error=str(exc)[:300])
+            self.sparse.warning("malformed_http", peer=self.peer, error=str(exc)[:300])
             answer = web.Response(text="not HTTP as this server speaks it\n", status=status)
         else:
             log.error("request_failed", path=request.path, status=status, exc_info=exc)
@@ -156,7 +157,7 @@ class Connection(web.RequestHandler):
 
     def cut(self, waiting_for: str) -> None:
         """Cut off a client that kept us *waiting_for* something too long."""
-        self._sparse.warning("slow_client_cut", peer=self.peer, waiting_for=waiting_for)
+        self.sparse.warning("slow_client_cut", peer=self.peer, waiting_for=waiting_for)
         self.abort()
 
     def abort(self) -> None:

@@ -79,16 +79,25 @@ async def _read(request: web.Request, shape: type[_T]) -> _T:
         raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
     limit = request.app[SERVICE].settings.body_limit_bytes
     if (request.content_length or 0) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit, text=f"the body is above {limit} bytes\n")
+        raise _closing(web.HTTPRequestEntityTooLarge(limit, text=f"above {limit} bytes\n"))
     patience = request.app[LIMITS].body_seconds
     try:
         async with asyncio.timeout(patience):
             body = await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise wire.MalformedRequest(f"not a whole body: {error}") from error
     except TimeoutError:
-        log.warning("slow_body_refused", verb=request.path, peer=request.remote)
-        raise web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n") from None
+        _connection(request).sparse.warning("slow_body_refused", verb=request.path)
+        late = web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n")
+        raise _closing(late) from None
     _connection(request).body_received()
     return wire.decode(body, shape)
+
+
+def _closing(refusal: web.HTTPException) -> web.HTTPException:
+    """Close the connection after *refusal*: the rest of the body is not waited for."""
+    refusal.force_close()
+    return refusal
 
 
 def _admit(request: web.Request) -> None:
@@ -99,7 +108,7 @@ def _admit(request: web.Request) -> None:
     names = _connection(request).client_names
     if names.isdisjoint(allowed):
         shown = ", ".join(sorted(names))[:MOST_TEXT] or "none"
-        log.warning("client_refused", verb=request.path, peer=request.remote, names=shown)
+        _connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
         raise web.HTTPForbidden(text=f"no --client-name allows this certificate ({shown})\n")
 
 
@@ -126,7 +135,7 @@ async def _refuse_malformed(
         return await handler(request)
     except wire.MalformedRequest as error:
         text = str(error)[:MOST_TEXT]
-        log.warning("malformed_request", verb=request.path, error=text)
+        _connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
         return web.Response(text=f"{text}\n", status=400)
 
 
