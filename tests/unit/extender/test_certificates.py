@@ -18,7 +18,7 @@ from extender.server import Certificates, CertificatesUnusable, Limits, serving
 from extender.server.certificates import client_names
 from extender.service import Service
 from tests.e2e.controlplane.certificates import Authority, KeyPair
-from tests.unit.extender.raw_http import FILTER
+from tests.fakes.raw_http import FILTER
 from tests.waiting import until
 
 

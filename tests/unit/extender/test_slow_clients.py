@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from extender.server import Limits, serving
 from extender.service import Service
 from extender.settings import Settings
-from tests.unit.extender.raw_http import FILTER, RawClient, connected, request
+from tests.fakes.raw_http import FILTER, RawClient, connected, request
 from tests.waiting import until
 
 HASTY = Limits(
