@@ -27,7 +27,7 @@ class RawClient:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (x.partition(": ") for x in lines)}
-        body = await self.reader.readexactly(int(headers["content-length"]))
+        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(first.split()[1]), headers, body
 
     async def cut_off(self) -> None:
@@ -37,14 +37,19 @@ class RawClient:
                 pass
 
 
+async def dial(url: str) -> RawClient:
+    """Connect to the server of *url*."""
+    at = urlsplit(url)
+    return RawClient(*await asyncio.open_connection(at.hostname, at.port))
+
+
 @contextlib.asynccontextmanager
 async def connected(url: str, *, count: int = 1) -> AsyncIterator[list[RawClient]]:
     """Open *count* connections and drop them, whatever state they are in, when the block ends."""
-    at = urlsplit(url)
     clients: list[RawClient] = []
     try:
         for _ in range(count):
-            clients.append(RawClient(*await asyncio.open_connection(at.hostname, at.port)))
+            clients.append(await dial(url))
         yield clients
     finally:
         for client in clients:
