@@ -100,8 +100,24 @@ class Pod(_Kube, frozen=True):
     status: PodStatus = PodStatus()
 
 
-RawNode = msgspec.Raw
-"""A whole node, as it came."""
+RawNode = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        description="A whole node, as it came.",
+        extra_json_schema={
+            "type": "object",
+            "required": ["metadata"],
+            "properties": {
+                "metadata": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string", "maxLength": 253, "pattern": _NAME}},
+                }
+            },
+        },
+    ),
+]
+"""A whole node, as it came; :func:`node_name` reads the one thing it must have."""
 
 
 class NodeList(_Kube, frozen=True):
@@ -186,8 +202,12 @@ class PreemptionResult(_Go, frozen=True):
     node_name_to_meta_victims: Mapping[str, MetaVictims]
 
 
+class _NodeMetadata(_Kube, frozen=True):
+    name: Name
+
+
 class _NodeName(_Kube, frozen=True):
-    metadata: PodMetadata
+    metadata: _NodeMetadata
 
 
 _T = TypeVar("_T")
@@ -216,10 +236,10 @@ def node_name(raw: RawNode) -> str:
     Raises:
         MalformedRequest: if it has none.
     """
-    name = decode(bytes(raw), _NodeName).metadata.name
-    if not name:
-        raise MalformedRequest("not an ExtenderArgs: a node in $.Nodes.items has no name")
-    return name
+    try:
+        return decode(bytes(raw), _NodeName).metadata.name
+    except MalformedRequest as error:
+        raise MalformedRequest(f"not an ExtenderArgs: in $.Nodes.items, {error}") from error
 
 
 def _an(name: str) -> str:

@@ -27,6 +27,8 @@ class RawClient:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (x.partition(": ") for x in lines)}
+        if first.startswith("HTTP/1.0"):
+            headers.setdefault("connection", "close")
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(first.split()[1]), headers, body
 

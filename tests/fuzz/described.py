@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Ok
 
 from tests.fuzz.verdict import Verdict
 
@@ -18,6 +21,7 @@ def described(url: str, verdict: Verdict, *, examples: int) -> None:
     """
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok), found.err()
         operation = found.ok()
         modes = list(GenerationMode) if operation.method == "post" else [GenerationMode.POSITIVE]
         for mode in modes:
@@ -31,7 +35,7 @@ def described(url: str, verdict: Verdict, *, examples: int) -> None:
                 suppress_health_check=list(HealthCheck),
             )
             @given(case=operation.as_strategy(generation_mode=mode))
-            def asked(case: Case) -> None:
+            def asked(case: Case[Any]) -> None:
                 answer = case.call()
                 verdict.sent += 1
                 verdict.described += 1

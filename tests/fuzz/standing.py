@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from extender.service.knowledge import Knowledge
+from nodeagent.api import gpunode
+from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS
 from tests.fakes.world import World
 
@@ -17,10 +19,12 @@ async def standing(world: World, knowledge: Knowledge) -> dict[str, Any]:
     Left out is what counts writes: a bind of a pod that then turns out not to exist writes a plan
     and takes it back, as it must.
     """
-    objects = {}
-    for kind in (NODES, PODS, GPU_NODES, LEASES):
+    objects: dict[str, list[Any]] = {}
+    for kind in (NODES, PODS, LEASES):
         page = await world.api.list(kind, limit=0)
-        objects[kind.plural] = [_without_counts(msgspec.json.decode(raw)) for raw in page.items]
+        objects[kind.plural] = [_without_version(msgspec.json.decode(raw)) for raw in page.items]
+    page = await world.api.list(GPU_NODES, limit=0)
+    objects[GPU_NODES.plural] = [_without_generation(gpunode.decode(raw)) for raw in page.items]
     return {
         "objects": objects,
         "plans": {name: view.node.spec for name, view in knowledge.views.items()},
@@ -34,11 +38,13 @@ async def standing(world: World, knowledge: Knowledge) -> dict[str, Any]:
     }
 
 
-def _without_counts(found: dict[str, Any]) -> dict[str, Any]:
-    meta = {k: v for k, v in found["metadata"].items() if k not in _COUNTS}
-    rest = {k: v for k, v in found.items() if k not in ("metadata", "status")}
-    status = {k: v for k, v in found.get("status", {}).items() if k not in _COUNTS}
-    return rest | {"metadata": meta, "status": status}
+def _without_version(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "metadata": {**found["metadata"], "resourceVersion": ""}}
 
 
-_COUNTS = ("resourceVersion", "generation", "observedGeneration")
+def _without_generation(node: GpuNode) -> GpuNode:
+    return msgspec.structs.replace(
+        node,
+        metadata=msgspec.structs.replace(node.metadata, generation=0, resource_version=""),
+        status=msgspec.structs.replace(node.status, observed_generation=0),
+    )

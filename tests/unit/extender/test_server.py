@@ -224,7 +224,8 @@ async def test_a_whole_node_without_a_name_is_malformed(url: str, verb: str) -> 
     status, text = await post(url, verb, body)
 
     assert status == 400
-    assert "has no name" in text
+    assert "$.Nodes.items" in text
+    assert "missing required field `name`" in text
 
 
 async def test_a_pod_without_metadata_is_refused_not_an_error(url: str) -> None:
