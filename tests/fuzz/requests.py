@@ -68,7 +68,7 @@ def _pod(chance: random.Random) -> dict[str, Any]:
 
 
 def _containers(chance: random.Random) -> list[dict[str, Any]]:
-    many = chance.choice((0, 1, 3, 40, 3000))
+    many = 3000 if chance.random() < 0.03 else chance.choice((0, 1, 3, 40))
     policies = chance.choice((["Always"], [None], ["Always", None]))
     return [
         {
@@ -88,7 +88,7 @@ def _amounts(chance: random.Random, n: int) -> dict[str, Any]:
 
 def _nodes(chance: random.Random) -> dict[str, Any]:
     names = chance.choices(NODES, k=chance.choice((0, 1, 3, 50)))
-    if chance.random() < 0.02:
+    if chance.random() < 0.005:
         names = [f"n{n}" for n in range(20_000)]
     if chance.random() < 0.7:
         return {"Nodes": None, "NodeNames": names}
