@@ -21,7 +21,7 @@ from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.fuzz.described import described
 from tests.fuzz.requests import Hostile, hostile
 from tests.fuzz.standing import standing
-from tests.fuzz.verdict import ALLOWED_GROWTH_BYTES, Verdict
+from tests.fuzz.verdict import GROWTH_BYTES, GROWTH_BYTES_PER_REQUEST, Verdict
 from tests.waiting import until
 
 AGENTS = ("node-1", "node-2")
@@ -53,12 +53,13 @@ async def campaign(*, requests: int, seed: int, described_share: float = 0.1) ->
                 await _half(url, verdict, chance, per_half // 10)  # what tracing itself needs
                 await _settled(world, service, before, verdict)
                 start = _in_use()
-                await _half(url, verdict, chance, requests - verdict.sent)
+                rest = requests - verdict.sent
+                await _half(url, verdict, chance, rest)
                 await _settled(world, service, before, verdict)
                 verdict.growth_bytes = _in_use() - start
             finally:
                 tracemalloc.stop()
-    if verdict.growth_bytes > ALLOWED_GROWTH_BYTES:
+    if verdict.growth_bytes > GROWTH_BYTES + rest * GROWTH_BYTES_PER_REQUEST:
         verdict.complain(f"memory grew by {verdict.growth_bytes} bytes")
     return verdict
 

@@ -31,8 +31,8 @@ def hostile(chance: random.Random) -> Hostile:
     """Draw one request: in one of five the JSON is right and only what it says is hostile."""
     verb = chance.choice(VERBS)
     whole = _REQUESTS[verb](chance)
-    for _ in range(chance.choice((0, 1, 1, 2, 4))):
-        whole = _anywhere(chance, whole)
+    for change in chance.sample(_CHANGES, chance.choice((0, 1, 1, 2, 4))):
+        whole = _anywhere(chance, whole, change)
     body = _written(chance, whole)
     if chance.random() < 0.3:
         body = chance.choice(_BYTES)(chance, body)
@@ -148,7 +148,10 @@ _NUMBERS = (0, -1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**400, 1e308, 1.5, -0.0)
 _JUNK: tuple[Any, ...] = (None, True, [], {}, [[]], [None], {"": None}, *_STRINGS, *_NUMBERS)
 
 
-def _anywhere(chance: random.Random, value: Any) -> Any:
+Change = Callable[[random.Random, Any], Any]
+
+
+def _anywhere(chance: random.Random, value: Any, change: Change) -> Any:
     """Change something somewhere in *value*: at each level, go on down or change what is there."""
     if isinstance(value, dict) and value and chance.random() < 0.85:
         key = chance.choice(tuple(value))
@@ -158,12 +161,12 @@ def _anywhere(chance: random.Random, value: Any) -> Any:
         elif chance.random() < 0.1:
             changed[_other_key(chance, key)] = changed.pop(key)
         else:
-            changed[key] = _anywhere(chance, value[key])
+            changed[key] = _anywhere(chance, value[key], change)
         return changed
     if isinstance(value, list) and value and chance.random() < 0.8:
         at = chance.randrange(len(value))
-        return [*value[:at], _anywhere(chance, value[at]), *value[at + 1 :]]
-    return chance.choice((_junk, _deep, _longer))(chance, value)
+        return [*value[:at], _anywhere(chance, value[at], change), *value[at + 1 :]]
+    return change(chance, value)
 
 
 def _other_key(chance: random.Random, key: str) -> str:
@@ -185,11 +188,15 @@ def _longer(chance: random.Random, value: Any) -> Any:
         case str():
             return value * chance.choice((2, 100))
         case list():
-            return value * chance.choice((2, 100))
+            return value * min(chance.choice((2, 100)), 1 + 5_000 // (len(value) + 1))
         case dict():
             return value | {f"k{n}": n for n in range(chance.choice((1, 1000)))}
         case _:
             return [value] * chance.choice((2, 1000))
+
+
+# Drawn without putting back: twice longer would be gigabytes.
+_CHANGES: Sequence[Change] = (_junk, _junk, _junk, _deep, _longer)
 
 
 def _written(chance: random.Random, value: Any) -> bytes:
