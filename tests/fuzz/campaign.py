@@ -31,6 +31,7 @@ SETTINGS = msgspec.structs.replace(
     presumption_seconds=0.05,
     presumption_with_volumes_seconds=0.05,
     unseen_pod_recheck_seconds=0.05,
+    lease_missed_seconds=3600.0,  # no agent renews its Lease here, and all silent is not ready
 )
 ANSWER_SECONDS = 30.0  # an answer that takes longer has not come
 
@@ -81,6 +82,7 @@ async def _cluster() -> AsyncIterator[tuple[World, Service, str]]:
         uid = pod["metadata"]["uid"]
         await until(lambda: uid in service.knowledge.pods and service.knowledge.pods[uid].node)
         yield world, service, url
+        assert not service.knowledge.freshness.not_ready(), "decisions were to be tried, not errors"
 
 
 async def _half(url: str, verdict: Verdict, chance: random.Random, count: int) -> None:
