@@ -24,6 +24,8 @@ from extender.server.sparse import SparseLog
 
 log = structlog.get_logger()
 
+TURNS = 4  # of the loop: to read what has come, wake aiohttp, make its task, and start that
+
 
 class Stage(Enum):
     """What a connection is at."""
@@ -77,7 +79,7 @@ class Connection(web.RequestHandler):
         self.sparse = sparse
         self._lost = lost
         self._wire: asyncio.Transport | None = None
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.Handle | None = None
         self.opening: asyncio.Task[None] | None = None
         self.stage = Stage.IDLE
         self.since = loop.time()
@@ -111,7 +113,7 @@ class Connection(web.RequestHandler):
         if data and self.stage is Stage.IDLE:
             self._enter(Stage.RECEIVING)
             self._head_timer = self._loop.call_later(
-                self._limits.head_seconds, self.cut, "the request's head"
+                self._limits.head_seconds, self._head_is_late, TURNS
             )
         super().data_received(data)
 
@@ -166,6 +168,13 @@ class Connection(web.RequestHandler):
             self._wire.abort()
         elif self.opening is not None:
             self.opening.cancel()
+
+    def _head_is_late(self, turns: int) -> None:
+        """Cut the client off, unless it is the loop that is late: what has come is taken first."""
+        if turns:
+            self._head_timer = self._loop.call_soon(self._head_is_late, turns - 1)
+        else:
+            self.cut("the request's head")
 
     def _enter(self, stage: Stage) -> None:
         self.stage = stage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -69,6 +70,17 @@ async def test_dripping_the_head_does_not_help(service: Service) -> None:
             client.send("X-A: b\r\n")
             await asyncio.sleep(0.005)
         await cut
+
+
+async def test_a_client_is_not_cut_off_because_we_are_late_ourselves(service: Service) -> None:
+    async with hooks(service) as (_, [client]), asyncio.timeout(5):
+        whole = request()
+        client.send(whole[:20])
+        await asyncio.sleep(0.01)
+        client.send(whole[20:])
+        time.sleep(2 * HASTY.head_seconds)  # noqa: ASYNC251 - the loop does nothing meanwhile
+
+        assert (await client.answer())[0] == 200
 
 
 async def test_a_body_that_does_not_come_is_answered_408(service: Service) -> None:
