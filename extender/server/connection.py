@@ -11,6 +11,7 @@ client may take to accept its answer. A client that is too slow is cut off.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import cast
@@ -44,9 +45,12 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_head_timer",
+        "_due",
         "_limits",
         "_lost",
+        "_timer",
+        "_timer_at",
+        "_waiting_for",
         "_wire",
         "opening",
         "served",
@@ -79,7 +83,11 @@ class Connection(web.RequestHandler):
         self.sparse = sparse
         self._lost = lost
         self._wire: asyncio.Transport | None = None
-        self._head_timer: asyncio.Handle | None = None
+        # One timer for all of a connection's requests, set anew only when it rings too early.
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
+        self._due = math.inf
+        self._waiting_for = ""
         self.opening: asyncio.Task[None] | None = None
         self.stage = Stage.IDLE
         self.since = loop.time()
@@ -104,7 +112,8 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         self._lost(self)
         super().connection_lost(exc)
 
@@ -112,14 +121,12 @@ class Connection(web.RequestHandler):
         """Take what came; the first byte of a request starts the clock for its head."""
         if data and self.stage is Stage.IDLE:
             self._enter(Stage.RECEIVING)
-            self._head_timer = self._loop.call_later(
-                self._limits.head_seconds, self._head_is_late, TURNS
-            )
+            self._wait_for("the request's head", self._limits.head_seconds)
         super().data_received(data)
 
     def head_received(self) -> None:
         """Note that the head is complete."""
-        self._stop_timer()
+        self._due = math.inf
 
     def body_received(self) -> None:
         """Note that the request is complete: until it is answered the connection is in use."""
@@ -129,14 +136,11 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer, for as long as the client may take to accept it."""
-        self._stop_timer()
+        self._wait_for("its answer to be taken", self._limits.write_seconds)
         try:
-            async with asyncio.timeout(self._limits.write_seconds):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            self.cut("its answer to be taken")
-            return resp, True
+            return await super().finish_response(request, resp, start_time)
         finally:
+            self._due = math.inf
             self.served = True
             self._enter(Stage.IDLE)
 
@@ -157,11 +161,6 @@ class Connection(web.RequestHandler):
         answer.force_close()
         return answer
 
-    def cut(self, waiting_for: str) -> None:
-        """Cut off a client that kept us *waiting_for* something too long."""
-        self.sparse.warning("slow_client_cut", peer=self.peer, waiting_for=waiting_for)
-        self.abort()
-
     def abort(self) -> None:
         """Close at once: what a client that does not read has not taken is dropped."""
         if self._wire is not None:
@@ -169,18 +168,32 @@ class Connection(web.RequestHandler):
         elif self.opening is not None:
             self.opening.cancel()
 
-    def _head_is_late(self, turns: int) -> None:
-        """Cut the client off, unless it is the loop that is late: what has come is taken first."""
-        if turns:
-            self._head_timer = self._loop.call_soon(self._head_is_late, turns - 1)
-        else:
-            self.cut("the request's head")
-
     def _enter(self, stage: Stage) -> None:
         self.stage = stage
         self.since = self._loop.time()
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _wait_for(self, what: str, seconds: float) -> None:
+        self._waiting_for = what
+        self._due = self._loop.time() + seconds
+        if self._timer is None or self._timer_at > self._due:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._due
+        self._timer = self._loop.call_at(self._due, self._rings, TURNS)
+
+    def _rings(self, turns: int) -> None:
+        """Cut a late client off, unless it is the loop that is late: what came is taken first."""
+        self._timer = None
+        if self._due == math.inf:
+            return
+        if self._loop.time() < self._due:
+            self._set_timer()
+        elif turns:
+            self._timer_at = self._due
+            self._timer = self._loop.call_soon(self._rings, turns - 1)
+        else:
+            self.sparse.warning("slow_client_cut", peer=self.peer, waiting_for=self._waiting_for)
+            self.abort()

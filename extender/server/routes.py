@@ -7,7 +7,8 @@ the verb takes is a 4xx, and changes nothing.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from asyncio import timeout
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -82,7 +83,8 @@ async def _read(request: web.Request, shape: type[_T]) -> _T:
         raise _closing(web.HTTPRequestEntityTooLarge(limit, text=f"above {limit} bytes\n"))
     patience = request.app[LIMITS].body_seconds
     try:
-        async with asyncio.timeout(patience):
+        # A timeout has its price, and most bodies have come with their head.
+        async with contextlib.nullcontext() if request.content.is_eof() else timeout(patience):
             body = await request.read()
     except (web.RequestPayloadError, ConnectionError) as error:
         raise wire.MalformedRequest(f"not a whole body: {error}") from error
