@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 
 import msgspec
 
@@ -59,15 +58,13 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
     meta = pod.metadata
     ref = PodRef(meta.namespace, meta.name, meta.uid)
     try:
-        amounts = _amounts(pod.spec)
+        amounts = _amounts(pod.spec, devices_per_pod)
     except ValueError as error:
         return Unanswerable(ref, str(error))
     if not amounts:
         return NotOurs(ref)
     if not meta.uid or not meta.name or not meta.namespace:
         return Unanswerable(ref, "vGPU: the pod has no name, namespace or UID")
-    if sum(amounts.values()) > devices_per_pod:
-        return Unanswerable(ref, f"vGPU: a pod may ask for at most {devices_per_pod} GPU instances")
     return Request(
         pod=ref,
         wanted=tuple(sorted(amounts.elements())),
@@ -79,8 +76,12 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
     )
 
 
-def _amounts(spec: wire.PodSpec) -> Counter[str]:
-    """Count what the pod holds at its most demanding moment."""
+def _amounts(spec: wire.PodSpec, limit: int) -> Counter[str]:
+    """Count what the pod holds at its most demanding moment.
+
+    Stops at the first container with which it is more than *limit*: thousands of them, each with
+    resources of its own, are not added up.
+    """
     lasting: Counter[str] = Counter()
     most: Counter[str] = Counter()
     for container in spec.init_containers or ():
@@ -90,7 +91,17 @@ def _amounts(spec: wire.PodSpec) -> Counter[str]:
             most |= lasting
         else:
             most |= lasting + asked
-    return most | _total((lasting, *map(_container, spec.containers or ())))
+        _bound(most, limit)
+    for container in spec.containers or ():
+        lasting += _container(container)
+        _bound(lasting, limit)
+    return _bound(most | lasting, limit)
+
+
+def _bound(amounts: Counter[str], limit: int) -> Counter[str]:
+    if amounts.total() > limit:
+        raise ValueError(f"vGPU: a pod may ask for at most {limit} GPU instances")
+    return amounts
 
 
 def _container(container: wire.Container) -> Counter[str]:
@@ -122,10 +133,3 @@ def _owner(meta: wire.PodMetadata) -> OwnerRef | None:
         if reference.controller and fits:
             return OwnerRef(reference.kind, meta.namespace, reference.name)
     return None
-
-
-def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for counter in counters:
-        total += counter
-    return total

@@ -2,14 +2,28 @@
 
 Field names are Go's, the pod and the nodes inside are ordinary lowerCamel objects. Read once, here:
 a body that does not decode raises :class:`MalformedRequest` with the path of the offending field.
+Names are no longer, and no wilder, than the API server lets them be: they become parts of its
+paths, and are remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_MOST_NODES = msgspec.Meta(max_length=100_000)  # Kubernetes is made for 5,000, and seen with 65,000
+
+Name = Annotated[str, msgspec.Meta(max_length=253, pattern=_NAME)]
+"""An object's name."""
+
+Namespace = Annotated[str, msgspec.Meta(max_length=63, pattern=_NAME)]
+"""A namespace's name."""
+
+Uid = Annotated[str, msgspec.Meta(max_length=128)]
+"""An object's UID; the API server's are 36 characters, a GpuNode's schema takes 128."""
 
 
 class MalformedRequest(Exception):
@@ -35,9 +49,9 @@ class OwnerReference(_Kube, frozen=True):
 class PodMetadata(_Kube, frozen=True):
     """As much of a pod's metadata as a decision reads."""
 
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
+    name: Name = ""
+    namespace: Namespace = ""
+    uid: Uid = ""
     owner_references: tuple[OwnerReference, ...] | None = None
     deletion_timestamp: str | None = None
 
@@ -86,14 +100,30 @@ class Pod(_Kube, frozen=True):
     status: PodStatus = PodStatus()
 
 
-RawNode = msgspec.Raw
-"""A whole node, as it came."""
+RawNode = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        description="A whole node, as it came.",
+        extra_json_schema={
+            "type": "object",
+            "required": ["metadata"],
+            "properties": {
+                "metadata": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"type": "string", "maxLength": 253, "pattern": _NAME}},
+                }
+            },
+        },
+    ),
+]
+"""A whole node, as it came; :func:`node_name` reads the one thing it must have."""
 
 
 class NodeList(_Kube, frozen=True):
     """Whole nodes, kept as they came: an answer in kind returns them unchanged."""
 
-    items: tuple[RawNode, ...] | None = None
+    items: Annotated[tuple[RawNode, ...], _MOST_NODES] | None = None
 
 
 class ExtenderArgs(_Go, frozen=True):
@@ -101,7 +131,7 @@ class ExtenderArgs(_Go, frozen=True):
 
     pod: Pod
     nodes: NodeList | None = None
-    node_names: tuple[str, ...] | None = None
+    node_names: Annotated[tuple[str, ...], _MOST_NODES] | None = None
 
 
 class MetaPod(_Go, frozen=True):
@@ -128,17 +158,19 @@ class PreemptionArgs(_Go, frozen=True):
     """What preempt is asked; of the two maps one is null."""
 
     pod: Pod
-    node_name_to_victims: dict[str, Victims] | None = None
-    node_name_to_meta_victims: dict[str, MetaVictims] | None = None
+    node_name_to_victims: Annotated[dict[str, Victims], _MOST_NODES] | None = None
+    node_name_to_meta_victims: Annotated[dict[str, MetaVictims], _MOST_NODES] | None = None
 
 
 class BindingArgs(_Go, frozen=True):
     """What bind is asked: names only, no pod."""
 
-    pod_name: str
-    pod_namespace: str
-    pod_uid: str = msgspec.field(name="PodUID")
-    node: str = ""
+    pod_name: Name
+    pod_namespace: Namespace
+    pod_uid: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = msgspec.field(
+        name="PodUID"
+    )
+    node: Annotated[str, msgspec.Meta(max_length=253)] = ""
 
 
 class FilterResult(_Go, frozen=True):
@@ -170,8 +202,12 @@ class PreemptionResult(_Go, frozen=True):
     node_name_to_meta_victims: Mapping[str, MetaVictims]
 
 
+class _NodeMetadata(_Kube, frozen=True):
+    name: Name
+
+
 class _NodeName(_Kube, frozen=True):
-    metadata: PodMetadata
+    metadata: _NodeMetadata
 
 
 _T = TypeVar("_T")
@@ -200,10 +236,10 @@ def node_name(raw: RawNode) -> str:
     Raises:
         MalformedRequest: if it has none.
     """
-    name = decode(bytes(raw), _NodeName).metadata.name
-    if not name:
-        raise MalformedRequest("not an ExtenderArgs: a node in $.Nodes.items has no name")
-    return name
+    try:
+        return decode(bytes(raw), _NodeName).metadata.name
+    except MalformedRequest as error:
+        raise MalformedRequest(f"not an ExtenderArgs: in $.Nodes.items, {error}") from error
 
 
 def _an(name: str) -> str:

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ import uvloop
 from extender.cli import policies
 from extender.cluster import Election, OwnPod, Replica
 from extender.policy import Policy, PolicyName
-from extender.server import serving
+from extender.server import Certificates, CertificatesUnusable, serving
 from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
@@ -88,6 +87,14 @@ def serve(
     client_ca: Annotated[
         Path | None, typer.Option(help="CA that client certificates must come from (PEM).")
     ] = None,
+    client_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who may call the hooks: a common or alternative name in the client's certificate"
+            " (repeatable).",
+            show_default="whoever has a certificate",
+        ),
+    ] = None,
 ) -> None:
     """Answer kube-scheduler's hooks from live inventory."""
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
@@ -98,6 +105,10 @@ def serve(
             " call bind may bind any pod",
             param_hint="--host",
         )
+    if tls is None and client_name:
+        raise typer.BadParameter(
+            "without certificates nobody has a name", param_hint="--client-name"
+        )
     settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
     pod = _own_pod(own_pod)
     timing = _timing(lease_duration, renew_deadline, retry_period)
@@ -106,7 +117,8 @@ def serve(
     name = identity or (pod.name if pod else socket.gethostname())
     election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
     chosen = policies.policy(policy)
-    work = _serve(kubeconfig, host, port, prefix, chosen, settings, pod, election, tls)
+    clients = frozenset(client_name or ())
+    work = _serve(kubeconfig, host, port, prefix, chosen, settings, pod, election, tls, clients)
     try:
         uvloop.run(work)
     except OSError as error:
@@ -126,32 +138,32 @@ async def _serve(
     settings: Settings,
     own_pod: OwnPod | None,
     election: Election | None,
-    tls: ssl.SSLContext | None,
+    tls: Certificates | None,
+    clients: frozenset[str],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
-        async with serving(replica.service, host=host, port=port, prefix=prefix, tls=tls) as url:
+        async with serving(
+            replica.service, host=host, port=port, prefix=prefix, tls=tls, clients=clients
+        ) as url:
             identity = election.identity if election else ""
             log.info("serving", url=url, policy=policy.effective.value, identity=identity)
             await replica.run(stop)
 
 
-def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext | None:
-    """Return a context that demands a client certificate; None without any certificate."""
+def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
+    """Return the certificates, client ones demanded; None without any."""
     if cert is None and key is None and ca is None:
         return None
     if cert is None or key is None or ca is None:
         raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise typer.BadParameter(f"cannot read the certificates: {error}") from error
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        return Certificates(cert, key, ca)
+    except CertificatesUnusable as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _timing(lease_duration: int, renew_deadline: float, retry_period: float) -> LeaseTiming:

@@ -8,6 +8,7 @@ import pytest
 
 from extender import wire
 from extender.request import Asked, NotOurs, Request, Unanswerable, of_pod
+from nodeagent.api.gpunode import PodRef
 from tests.builders import VGPU, as_json, raw_pod
 
 
@@ -124,3 +125,17 @@ def test_a_claim_of_a_volume_is_noticed() -> None:
 
     assert isinstance(request, Request)
     assert request.waits_for_volumes
+
+
+@pytest.mark.parametrize("kind", ["containers", "initContainers"])
+@pytest.mark.parametrize("always", [False, True])
+def test_a_pod_of_very_many_containers_is_refused_without_adding_them_up(
+    kind: str, always: bool
+) -> None:
+    """Adding up 50,000 resources container by container would take hours."""
+    pod = raw_pod()
+    pod["spec"] = {kind: [container(always=always, **{f"_{n}_1_{n}C": "1"}) for n in range(50_000)]}
+
+    assert asked(pod) == Unanswerable(
+        PodRef("default", "vm-1", "pod-1"), "vGPU: a pod may ask for at most 16 GPU instances"
+    )

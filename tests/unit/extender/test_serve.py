@@ -59,6 +59,21 @@ def test_certificates_belong_together(kubeconfig: Path, tmp_path: Path) -> None:
     assert "belong together" in text
 
 
+def test_client_names_need_certificates(kubeconfig: Path) -> None:
+    text = refused("--kubeconfig", str(kubeconfig), "--client-name", "system:kube-scheduler")
+
+    assert "--client-name" in text
+    assert "without certificates nobody has a name" in text
+
+
+def test_certificates_that_cannot_be_used_are_refused(kubeconfig: Path, tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("tls.crt", "tls.key", "ca.crt")]
+    options = ("--tls-cert", "--tls-key", "--client-ca")
+    arguments = [text for pair in zip(options, files, strict=True) for text in pair]
+
+    assert "cannot read the certificates" in refused("--kubeconfig", str(kubeconfig), *arguments)
+
+
 def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
     text = refused("--kubeconfig", str(tmp_path / "nowhere"))
 
@@ -107,9 +122,11 @@ async def test_only_a_client_with_our_certificate_is_let_in(
 ) -> None:
     authority = Authority(tmp_path)
     server, client = authority.issue("server"), authority.issue("client")
+    another = authority.issue("another")
     arguments = (
         *("--kubeconfig", str(kubeconfig), "--client-ca", str(authority.file)),
         *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+        *("--client-name", "client", "--client-name", "system:kube-scheduler"),
     )
     known = ssl.create_default_context(cafile=authority.file)
     known.load_cert_chain(client.public, client.key)
@@ -120,6 +137,11 @@ async def test_only_a_client_with_our_certificate_is_let_in(
         with pytest.raises(aiohttp.ClientError):
             async with http.get(f"{url}/healthz", ssl=stranger):
                 pass
+        for pair, status in ((client, 400), (another, 403)):
+            known = ssl.create_default_context(cafile=authority.file)
+            known.load_cert_chain(pair.public, pair.key)
+            async with http.post(f"{url}/bind", data=b"{}", ssl=known) as answer:
+                assert answer.status == status
 
 
 async def test_without_an_api_server_it_is_alive_not_ready_and_says_why(

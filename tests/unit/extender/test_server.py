@@ -206,6 +206,51 @@ async def test_a_malformed_body_is_a_400_that_names_the_field(
     assert (service.knowledge.ledger, dict(service.knowledge.requests)) == before
 
 
+BINDING = {"PodName": "a", "PodNamespace": "b", "PodUID": "c", "Node": "node-1"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("PodName", "../nodes"),
+        ("PodName", "a/../../nodes"),
+        ("PodName", ""),
+        ("PodName", "a" * 254),
+        ("PodNamespace", ".."),
+        ("PodNamespace", "a" * 64),
+        ("PodUID", ""),
+        ("PodUID", "a" * 129),
+        ("Node", "a" * 254),
+    ],
+)
+async def test_a_name_no_object_can_have_is_malformed(url: str, field: str, value: str) -> None:
+    status, text = await post(url, "bind", BINDING | {field: value})
+
+    assert status == 400
+    assert f"$.{field}" in text
+
+
+@pytest.mark.parametrize("field", ["name", "namespace", "uid"])
+async def test_so_it_is_in_a_pod(url: str, field: str) -> None:
+    pod = raw_pod("1-10C")
+    pod["metadata"][field] = "/" * 1000
+
+    status, text = await post(url, "filter", by_name(pod, "node-1"))
+
+    assert status == 400
+    assert f"$.Pod.metadata.{field}" in text
+
+
+@pytest.mark.parametrize("verb", ["filter", "prioritize"])
+async def test_more_nodes_than_any_cluster_has_are_malformed(url: str, verb: str) -> None:
+    names = [str(n) for n in range(100_001)]
+
+    status, text = await post(url, verb, by_name(raw_pod("1-10C"), *names))
+
+    assert status == 400
+    assert "$.NodeNames" in text
+
+
 @pytest.mark.parametrize("verb", ["filter", "prioritize"])
 async def test_a_null_among_the_names_is_malformed(url: str, verb: str) -> None:
     status, text = await post(url, verb, b'{"Pod":{},"NodeNames":["a",null]}')
@@ -221,7 +266,8 @@ async def test_a_whole_node_without_a_name_is_malformed(url: str, verb: str) -> 
     status, text = await post(url, verb, body)
 
     assert status == 400
-    assert "has no name" in text
+    assert "$.Nodes.items" in text
+    assert "missing required field `name`" in text
 
 
 async def test_a_pod_without_metadata_is_refused_not_an_error(url: str) -> None:

@@ -1,4 +1,4 @@
-"""The hooks' HTTP door: kube-scheduler asks here.
+"""What is answered under which path.
 
 Answers are JSON with a Content-Length, so Go's client keeps its connection. What cannot be decided
 yet is an ``Error`` in a 200 answer, which the scheduler retries by time; a body that is not what
@@ -7,24 +7,28 @@ the verb takes is a 4xx, and changes nothing.
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import contextlib
+from asyncio import timeout
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
 from aiohttp import web
 
 from extender import wire
+from extender.server.connection import Connection
+from extender.server.description import describe
+from extender.server.limits import Limits
 from extender.service import Service
 
 log = structlog.get_logger()
 
-# Above the 90 s for which Go keeps an idle connection: it does not repeat a POST on a closed one.
-KEEPALIVE_SECONDS = 150.0
-SHUTDOWN_SECONDS = 5.0
-
 SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
+LIMITS: web.AppKey[Limits] = web.AppKey("limits", Limits)
+CLIENTS: web.AppKey[frozenset[str]] = web.AppKey("clients", frozenset)
+DESCRIPTION: web.AppKey[bytes] = web.AppKey("description", bytes)
+
+MOST_TEXT = 300  # of what a client sent, in an answer or a log event
 
 _T = TypeVar("_T")
 
@@ -77,10 +81,54 @@ async def _readyz(request: web.Request) -> web.Response:
     return web.Response(text=f"{why_not or 'ok'}{who}\n", status=503 if why_not else 200)
 
 
+async def _description(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
+
+
 async def _read(request: web.Request, shape: type[_T]) -> _T:
+    _admit(request)
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
-    return wire.decode(await request.read(), shape)
+    limit = request.app[SERVICE].settings.body_limit_bytes
+    if (request.content_length or 0) > limit:
+        raise _closing(web.HTTPRequestEntityTooLarge(limit, text=f"above {limit} bytes\n"))
+    patience = request.app[LIMITS].body_seconds
+    try:
+        # A timeout has its price, and most bodies have come with their head.
+        async with contextlib.nullcontext() if request.content.is_eof() else timeout(patience):
+            body = await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise wire.MalformedRequest(f"not a whole body: {error}") from error
+    except TimeoutError:
+        _connection(request).sparse.warning("slow_body_refused", verb=request.path)
+        late = web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n")
+        raise _closing(late) from None
+    _connection(request).body_received()
+    return wire.decode(body, shape)
+
+
+def _closing(refusal: web.HTTPException) -> web.HTTPException:
+    """Close the connection after *refusal*: the rest of the body is not waited for."""
+    refusal.force_close()
+    return refusal
+
+
+def _admit(request: web.Request) -> None:
+    """Refuse a client whose certificate has none of the names that may call."""
+    allowed = request.app[CLIENTS]
+    if not allowed:
+        return
+    names = _connection(request).client_names
+    if names.isdisjoint(allowed):
+        shown = ", ".join(sorted(names))[:MOST_TEXT] or "none"
+        _connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
+        raise web.HTTPForbidden(text=f"no --client-name allows this certificate ({shown})\n")
+
+
+def _connection(request: web.Request) -> Connection:
+    connection = request.protocol
+    assert isinstance(connection, Connection)  # the listener makes no others
+    return connection
 
 
 def _answer(request: web.Request, answer: object) -> web.Response:
@@ -95,62 +143,34 @@ def _answer(request: web.Request, answer: object) -> web.Response:
 async def _refuse_malformed(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    _connection(request).head_received()
     try:
         return await handler(request)
     except wire.MalformedRequest as error:
-        log.warning("malformed_request", verb=request.path, error=str(error)[:300])
-        return web.Response(text=f"{error}\n", status=400)
+        text = str(error)[:MOST_TEXT]
+        _connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
+        return web.Response(text=f"{text}\n", status=400)
 
 
-def application(service: Service, *, prefix: str = "") -> web.Application:
-    """Return the application; *prefix* is the path of ``urlPrefix`` in the scheduler's file."""
+def application(
+    service: Service, *, prefix: str, clients: frozenset[str], limits: Limits
+) -> web.Application:
+    """Return the application; *prefix* is the path of ``urlPrefix`` in the scheduler's file.
+
+    Only *clients* may call the hooks, by a name in their certificates; everybody if none is given.
+    """
     app = web.Application(
         middlewares=[_refuse_malformed], client_max_size=service.settings.body_limit_bytes
     )
     app[SERVICE] = service
+    app[LIMITS] = limits
+    app[CLIENTS] = clients
+    app[DESCRIPTION] = wire.encode(describe(prefix))
     app.router.add_post(f"{prefix}/filter", _filter)
     app.router.add_post(f"{prefix}/prioritize", _prioritize)
     app.router.add_post(f"{prefix}/preempt", _preempt)
     app.router.add_post(f"{prefix}/bind", _bind)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/openapi.json", _description)
     return app
-
-
-@asynccontextmanager
-async def serving(
-    service: Service,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    prefix: str = "",
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[str]:
-    """Serve the hooks and yield their URL; port 0 takes a free one.
-
-    When the block ends, the binds that wait are answered before the connections are closed.
-
-    Raises:
-        OSError: the address cannot be had.
-    """
-    runner = web.AppRunner(
-        application(service, prefix=prefix),
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-        auto_decompress=False,  # Go sends bodies as they are; whoever does not is told so
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024)
-        await site.start()
-        yield f"{'https' if tls else 'http'}://{host}:{_port(runner)}{prefix}"
-    finally:
-        service.stop()
-        await runner.cleanup()
-
-
-def _port(runner: web.AppRunner) -> int:
-    address = runner.addresses[0]
-    assert isinstance(address, tuple)  # a TCP site's is
-    return int(address[1])

@@ -1,0 +1,12 @@
+"""The hooks' HTTP door: kube-scheduler asks here.
+
+``routes`` answers requests, ``description`` describes them, ``connection`` and ``listener`` see to
+it that no client, slow, silent or numerous, keeps others from being answered; ``certificates``
+keeps TLS current.
+"""
+
+from extender.server.certificates import Certificates, CertificatesUnusable
+from extender.server.limits import Limits
+from extender.server.serving import serving
+
+__all__ = ["Certificates", "CertificatesUnusable", "Limits", "serving"]

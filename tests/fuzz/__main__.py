@@ -1,0 +1,28 @@
+"""``python -m tests.fuzz``: many hostile requests against the hooks; exits 1 if any did harm."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import uvloop
+
+from tests.fuzz.campaign import campaign
+
+
+def main() -> int:
+    """Run a campaign and print its verdict."""
+    arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    arguments.add_argument("--requests", type=int, default=20_000, help="how many to send")
+    arguments.add_argument("--seed", type=int, default=1, help="which")
+    asked = arguments.parse_args()
+    begun = time.monotonic()
+    verdict = uvloop.run(campaign(requests=asked.requests, seed=asked.seed))
+    print(verdict)
+    print(f"took {time.monotonic() - begun:.0f} s")
+    return 1 if verdict.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
