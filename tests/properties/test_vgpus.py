@@ -122,6 +122,11 @@ class World:
         for each in (await self.look())[which : which + 1]:
             await self.node.driver.destroy(self.node.uuid, each.gi_id)
 
+    async def destroy_all(self) -> None:
+        for each in await self.look():
+            if not each.in_use:  # by a vGPU of somebody else
+                await self.node.driver.destroy(self.node.uuid, each.gi_id)
+
     async def do(self, act: str, which: int) -> None:
         try:
             if act == "create":
@@ -180,14 +185,11 @@ class World:
         """All VMs end, the plan is empty: whatever is ours goes."""
         for vgpu in self.node.vgpus():
             self.node.kernel.open(0, vgpu.function, opened=False)
-        for _ in range(2):
-            for each in await self.look():
-                if not each.in_use:
-                    await self.node.driver.destroy(self.node.uuid, each.gi_id)
+        await self.destroy_all()
         # Strays whose GPU instance has gone go with the next change on the GPU.
         for which in range(PLACES):
             await self.do("create", which)
-            await self.do("destroy", 0)
+        await self.destroy_all()
         left = {vgpu.function for vgpu in self.node.vgpus()}
         assert left == self.foreign_functions, "a vGPU of ours is left"
         theirs = {v.gi_id for v in self.node.vgpus()}
