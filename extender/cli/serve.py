@@ -145,11 +145,22 @@ def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> ssl.SSLContext
         return None
     if cert is None or key is None or ca is None:
         raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
+    for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--client-ca", ca)):
+        try:
+            path.open("rb").close()
+        except OSError as error:  # OpenSSL says what is wrong, but not with which file
+            text = f"{path}: cannot be read: {error.strerror}"
+            raise typer.BadParameter(text, param_hint=option) from error
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
+    except ssl.SSLError as error:
+        text = f"{ca}: holds no certificate (PEM): {error}"
+        raise typer.BadParameter(text, param_hint="--client-ca") from error
+    try:
         context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise typer.BadParameter(f"cannot read the certificates: {error}") from error
+    except ssl.SSLError as error:
+        text = f"{cert} and {key}: not a certificate and its key (PEM): {error}"
+        raise typer.BadParameter(text, param_hint="--tls-cert, --tls-key") from error
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -162,7 +173,9 @@ def _timing(lease_duration: int, renew_deadline: float, retry_period: float) -> 
             retry_period_seconds=retry_period,
         )
     except InvalidTiming as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(
+            str(error), param_hint="--lease-duration, --renew-deadline, --retry-period"
+        ) from error
 
 
 def _loopback(host: str) -> bool:

@@ -59,6 +59,20 @@ def test_certificates_belong_together(kubeconfig: Path, tmp_path: Path) -> None:
     assert "belong together" in text
 
 
+def test_a_certificate_that_cannot_be_used_is_named(kubeconfig: Path, tmp_path: Path) -> None:
+    absent, text = tmp_path / "absent.crt", tmp_path / "text.crt"
+    text.write_text("no certificate")
+    key = ("--kubeconfig", str(kubeconfig), "--tls-key", str(text))
+
+    missing = refused(*key, "--tls-cert", str(absent), "--client-ca", str(text))
+    useless = refused(*key, "--tls-cert", str(text), "--client-ca", str(text))
+
+    assert "--tls-cert" in missing
+    assert "No such file" in missing
+    assert "--client-ca" in useless
+    assert "holds no certificate" in useless
+
+
 def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
     text = refused("--kubeconfig", str(tmp_path / "nowhere"))
 
@@ -72,7 +86,8 @@ def test_an_own_pod_without_namespace_is_refused(kubeconfig: Path) -> None:
 def test_times_of_the_election_that_do_not_fit_together_are_refused(kubeconfig: Path) -> None:
     text = refused("--kubeconfig", str(kubeconfig), "--lease-duration", "5")
 
-    assert "lease_duration_seconds is 5" in text
+    assert "--lease-duration" in text
+    assert "the lease duration is 5 s" in text
     assert "raise it to 11" in text
 
 
