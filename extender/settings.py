@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     presumption_with_volumes_seconds: float = 600.0
     """The same for pods with volume claims: VolumeBinding's default wait before bind."""
 
+    avoidance_seconds: float = 60.0
+    """A GPU on which an instance could not be created is chosen last for this long."""
+
     lease_missed_seconds: float = 40.0
     """A node whose agent has not renewed for this long (4 renewals of 10 s) is stale."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -169,6 +169,15 @@ class Knowledge:
             else limits.presumption_seconds
         )
         self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
+
+    def avoid(self, view: NodeView, ids: Collection[str]) -> None:
+        """Avoid the GPUs that could not realize these assignments, where there is another choice.
+
+        Their drivers may go on refusing, and by its cost the same place would be chosen again.
+        """
+        until = self.clock() + self.settings.avoidance_seconds
+        for gpu, whole in view.failing(ids).items():
+            self.ledger = self.ledger.presume(gpu, Promise(view.name, (whole,)), until=until)
 
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
