@@ -9,6 +9,7 @@ from nothing. A pod's promise moves through::
 
 A *presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
 another choice. An *assumption* is a bind writing the plan: nobody else may have those slices.
+A GPU that has just failed is presumed as a whole, for nobody.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Presumption(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, dict=True):
-    """All promises, by pod UID."""
+    """All promises, by the UID of the pod; a presumption for nobody, by that of the GPU."""
 
     assumed: Mapping[str, Promise] = {}
     presumed: Mapping[str, Presumption] = {}

@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     presumption_with_volumes_seconds: float = 600.0
     """The same for pods with volume claims: VolumeBinding's default wait before bind."""
 
+    avoidance_seconds: float = 60.0
+    """A GPU on which an instance could not be created is chosen last for this long."""
+
     lease_missed_seconds: float = 40.0
     """A node whose agent has not renewed for this long (4 renewals of 10 s) is stale."""
 
@@ -89,19 +92,19 @@ class LeaseTiming(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.retry_period_seconds <= 0:
-            raise InvalidTiming("retry_period_seconds must be above 0: the default is 2")
+            raise InvalidTiming("the retry period must be above 0: the default is 2")
         if self.renew_deadline_seconds < LEAST_TRIES * self.longest_pause_seconds:
             least = LEAST_TRIES * self.longest_pause_seconds
             raise InvalidTiming(
-                f"renew_deadline_seconds is {self.renew_deadline_seconds:g}, too short for"
-                f" {LEAST_TRIES} tries: raise it to {least:g}, or lower retry_period_seconds"
+                f"the renew deadline is {self.renew_deadline_seconds:g} s, too short for"
+                f" {LEAST_TRIES} tries: raise it to {least:g}, or lower the retry period"
             )
         if self.lease_duration_seconds < self.renew_deadline_seconds + LEAST_GAP_SECONDS:
             least = math.ceil(self.renew_deadline_seconds + LEAST_GAP_SECONDS)
             raise InvalidTiming(
-                f"lease_duration_seconds is {self.lease_duration_seconds}, which leaves no time"
-                f" between one leader and the next: raise it to {least}, or lower"
-                " renew_deadline_seconds"
+                f"the lease duration is {self.lease_duration_seconds} s, which leaves no time"
+                f" between one leader and the next: raise it to {least}, or lower the renew"
+                " deadline"
             )
 
     @property

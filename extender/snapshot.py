@@ -202,6 +202,21 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         wanted = set(ids)
         return next((f.reason for f in self.node.status.failed if f.id in wanted), "")
 
+    def failing(self, ids: Iterable[str]) -> Mapping[str, Taken]:
+        """Return each usable GPU that cannot realize one of these assignments, taken as a whole."""
+        failed = set(ids) & {each.id for each in self.node.status.failed}
+        profiles = {a.gpu: a.profile_id for a in self.node.spec.assignments if a.id in failed}
+        geometries = self.node.status.geometries
+        return {
+            gpu.uuid: Taken(
+                gpu.uuid,
+                profiles[gpu.uuid],
+                Placement(0, geometries[gpu.geometry].memory_slices),
+            )
+            for gpu in self.usable
+            if gpu.uuid in profiles
+        }
+
 
 def taken_by(assignment: Assignment) -> Taken:
     """Return the slices an assignment promises."""

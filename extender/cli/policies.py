@@ -12,8 +12,8 @@ from extender.policy.file import MalformedPolicy, read
 HELP = f"{', '.join(PolicyName)}; or a policy file (YAML)."
 
 
-def policy(text: str) -> Policy:
-    """Return the policy that *text* names; whatever is no name is a path.
+def policy(text: str, *, option: str = "--policy") -> Policy:
+    """Return the policy that *text* names; whatever is no name is a path. *option* is where from.
 
     Raises:
         typer.BadParameter: saying what is wrong with the name or the file.
@@ -24,9 +24,9 @@ def policy(text: str) -> Policy:
     if not path.suffix and not path.exists():
         raise typer.BadParameter(
             f"{text!r} is neither a policy ({', '.join(PolicyName)}) nor a file",
-            param_hint="--policy",
+            param_hint=option,
         )
     try:
         return read(path).policy
     except MalformedPolicy as error:
-        raise typer.BadParameter(str(error), param_hint="--policy") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,7 @@ def train(
 
     The file is used as `--policy FILE`; where the gain is not certain, it decides as default does.
     """
+    _check_writable(output)
     on = _stage(Scenario(model=model, gpus=gpus, mix=mix, load=load))
     if len(on.fleet.groups) != 1:
         raise typer.BadParameter("weights are for one model", param_hint="--model")
@@ -80,7 +82,9 @@ def train(
             lambda done, best: progress.update(task, completed=done, best=best),
             start=begin,
         )
-    judged = guarded(Policy(PolicyName.LEARNED, weights=tuned), on.fleet, on.kinds, on.shares, load)
+        progress.update(task, description="judging on other seeds")
+        candidate = Policy(PolicyName.LEARNED, weights=tuned)
+        judged = guarded(candidate, on.fleet, on.kinds, on.shares, load)
     assert judged.gain.ci95 is not None  # the guard has several seeds
     file = PolicyFile(
         api_version="tangram.dev/v1alpha1",
@@ -119,16 +123,35 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
     except MalformedPolicy as error:
         typer.echo(f"tangram policy check: {error}", err=True)
         raise typer.Exit(1) from error
-    asked, effective = found.value.value, found.policy.effective.value
-    typer.echo(f"{file}: {effective}" + ("" if asked == effective else f" (asked for: {asked})"))
+    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}")
 
 
-def _weights(path: Path) -> Weights | None:
+def _why(file: PolicyFile) -> str:
+    """Say of weights whether they decide, and on what grounds."""
+    if file.weights is None:
+        return ""
+    if file.trained is None:
+        return " (by weights that no simulation has judged)"
+    gained = f"{file.trained.gain:+.3f} ± {file.trained.gain_ci95:.3f} percentage points"
+    if file.trained.better:
+        return f" (its weights gained {gained})"
+    return f" (not {file.value.value}: its weights gained {gained}, which is not certain)"
+
+
+def _check_writable(output: Path) -> None:
+    """Find out before minutes of tuning whether there is a place for what comes of them."""
+    if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise typer.BadParameter(f"{output} cannot be written", param_hint="OUTPUT")
+
+
+def _weights(path: Path) -> Weights:
     try:
         found = read(path).weights
     except MalformedPolicy as error:
         raise typer.BadParameter(str(error), param_hint="--start") from error
-    return None if found is None else found.weights
+    if found is None:
+        raise typer.BadParameter(f"{path} has no weights", param_hint="--start")
+    return found.weights
 
 
 def _stage(scenario: Scenario) -> Stage:

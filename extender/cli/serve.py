@@ -160,6 +160,12 @@ def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Certificates |
         return None
     if cert is None or key is None or ca is None:
         raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
+    for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--client-ca", ca)):
+        try:
+            path.open("rb").close()
+        except OSError as error:  # OpenSSL says what is wrong, but not with which file
+            text = f"{path}: cannot be read: {error.strerror}"
+            raise typer.BadParameter(text, param_hint=option) from error
     try:
         return Certificates(cert, key, ca)
     except CertificatesUnusable as error:
@@ -174,7 +180,9 @@ def _timing(lease_duration: int, renew_deadline: float, retry_period: float) -> 
             retry_period_seconds=retry_period,
         )
     except InvalidTiming as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(
+            str(error), param_hint="--lease-duration, --renew-deadline, --retry-period"
+        ) from error
 
 
 def _loopback(host: str) -> bool:

@@ -127,8 +127,9 @@ def simulate(
 
 def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range) -> Outcome:
     started = time.perf_counter()
+    options = dict.fromkeys(others, "--compare") | {policy: "--policy"}
     names = list(dict.fromkeys((policy, *others)))
-    own = {name: found for name in names if (found := _from_file(name)) is not None}
+    own = {name: found for name in names if (found := _from_file(name, options[name])) is not None}
     if policy == REPACK:
         raise typer.BadParameter(f"{REPACK} is a reference, not a policy", param_hint="--policy")
     try:
@@ -137,8 +138,7 @@ def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range)
     except (UnknownModel, UnknownMix, UnknownLifetime, MalformedTrace) as error:
         raise typer.BadParameter(str(error), param_hint=_OPTION[type(error)]) from error
     except UnknownContender as error:
-        hint = "--policy" if policy in str(error).split(" is none")[0] else "--compare"
-        raise typer.BadParameter(str(error), param_hint=hint) from error
+        raise typer.BadParameter(str(error), param_hint=options[error.name]) from error
     measured: dict[str, list[Measures]] = {name: [] for name in names}
     columns = (
         TextColumn("{task.description}"),
@@ -181,7 +181,9 @@ _OPTION = {
 }
 
 
-def _from_file(name: str) -> Policy | None:
+def _from_file(name: str, option: str) -> Policy | None:
     """Return the policy of a file; None for what is no path."""
     path = Path(name)
-    return policies.policy(name) if path.suffix and name not in IMITATIONS else None
+    if not path.suffix and not path.is_file():
+        return None
+    return policies.policy(name, option=option)

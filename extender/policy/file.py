@@ -17,7 +17,9 @@ import msgspec
 from extender.policy.names import PolicyName
 from extender.policy.values import Policy, Weights
 
-Share = Annotated[float, msgspec.Meta(ge=0.0)]
+# YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
+Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=60.0)]
 
 
@@ -30,12 +32,12 @@ class WrittenWeights(
 ):
     """The weights of ``learned`` by profile name; see :class:`extender.policy.Weights`."""
 
-    fits: dict[str, float]
-    together: dict[str, float]
-    all_leave: float
-    lower_leave: float
-    upper_leave: float
-    occupied: float
+    fits: dict[str, Weight]
+    together: dict[str, Weight]
+    all_leave: Weight
+    lower_leave: Weight
+    upper_leave: Weight
+    occupied: Weight
 
     @property
     def weights(self) -> Weights:

@@ -209,6 +209,7 @@ class Binder:
                 raise BindFailed("vGPU: another extender leads by now, the place stays reserved")
             failure = view.failure(ids)
             if failure:
+                knowledge.avoid(view, ids)
                 await self._give_back(request.pod, node)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from extender.ledger import Ledger, Promise
 from extender.policy import Policy, PolicyName
 from extender.request import Request
+from extender.service.assigned import Assigned
 from extender.service.freshness import Freshness
 from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals
@@ -37,7 +38,7 @@ class Knowledge:
 
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
-    for the pod; ``assigned_since``, when we first saw it there. ``nodes`` tells which are cordoned.
+    for the pod. ``nodes`` tells which are cordoned.
 
     Three events say what there is to do: ``room`` has appeared for a refused pod, a pod has made
     its ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``.
@@ -62,8 +63,7 @@ class Knowledge:
         self.pods: dict[str, PodFacts] = {}
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
-        self.assigned: dict[str, str] = {}
-        self.assigned_since: dict[str, float] = {}
+        self.assigned = Assigned(lambda: self.clock())
         self.room = asyncio.Event()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
@@ -136,7 +136,7 @@ class Knowledge:
         self.pods[uid] = pod
         if pod.node or pod.over or pod.deleting:
             self.refused.drop(uid)
-        if pod.over or (pod.node and pod.node != self.assigned.get(uid, pod.node)):
+        if pod.over or (pod.node and {*self.assigned.nodes_of(uid)} - {pod.node}):
             self._suspect(uid)
 
     def pod_gone(self, uid: str) -> None:
@@ -170,6 +170,15 @@ class Knowledge:
         )
         self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
 
+    def avoid(self, view: NodeView, ids: Collection[str]) -> None:
+        """Avoid the GPUs that could not realize these assignments, where there is another choice.
+
+        Their drivers may go on refusing, and by its cost the same place would be chosen again.
+        """
+        until = self.clock() + self.settings.avoidance_seconds
+        for gpu, whole in view.failing(ids).items():
+            self.ledger = self.ledger.presume(gpu, Promise(view.name, (whole,)), until=until)
+
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
         self.ledger = self.ledger.forget(uid)
@@ -190,16 +199,15 @@ class Knowledge:
         One that a silent agent has not realized is not: it would keep the pod from every other
         node until the reservation ends.
         """
-        view = self.views.get(self.assigned.get(uid, ""))
-        if view is None:
-            return ""
-        ids = [each.id for each in view.assignments_of(uid)]
-        return "" if view.stale and not view.realized(ids) else view.name
+        for node in self.assigned.nodes_of(uid):
+            view = self.views[node]
+            if not view.stale or view.realized(each.id for each in view.assignments_of(uid)):
+                return node
+        return ""
 
     def reservation_over(self, uid: str) -> bool:
         """Tell whether a pod has had its place for longer than it may without being bound."""
-        now = self.clock()
-        return now - self.assigned_since.get(uid, now) > self.settings.reservation_seconds
+        return self.assigned.seconds(uid) > self.settings.reservation_seconds
 
     async def change_of(self, node: str, *, within: float) -> None:
         """Wait until something about *node* changes, or raise TimeoutError (in seconds)."""
@@ -260,17 +268,11 @@ class Knowledge:
         before = self.views.get(name)
         if view is before:
             return
-        gone = set(() if before is None else before.pods) - set(() if view is None else view.pods)
-        for uid in gone:
-            if self.assigned.get(uid) == name:
-                del self.assigned[uid], self.assigned_since[uid]
+        self.assigned.planned(name, () if view is None else view.pods)
         if view is None:
             del self.views[name]
         else:
             self.views[name] = view
-            for uid in view.pods:
-                self.assigned[uid] = name
-                self.assigned_since.setdefault(uid, self.clock())
             self._look_for_room(before, view)
         changed = self._changes.pop(name, None)
         if changed is not None:

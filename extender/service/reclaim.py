@@ -52,10 +52,10 @@ class Reclaimer:
         planned = {}
         for uid in uids:
             self._read_at.pop(uid, None)
-            view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
-            for entry in () if view is None else view.assignments_of(uid):
-                if view is not None and entry.pod is not None:
-                    planned[view.name, uid] = entry.pod
+            for node in self._knowledge.assigned.nodes_of(uid):
+                for entry in self._knowledge.views[node].assignments_of(uid):
+                    if entry.pod is not None:
+                        planned[node, uid] = entry.pod
         await self._check(planned)
 
     async def _check(self, planned: Mapping[tuple[str, str], PodRef]) -> None:

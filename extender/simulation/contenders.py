@@ -37,7 +37,11 @@ _OWN_STREAM = 5  # added to the seed of those who throw dice, that the demand st
 
 
 class UnknownContender(Exception):
-    """No policy and no imitation has this name."""
+    """No policy and no imitation has this ``name``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is none of {', '.join((*PolicyName, *IMITATIONS, REPACK))}")
+        self.name = name
 
 
 class Contender(msgspec.Struct, frozen=True):
@@ -144,8 +148,7 @@ def contender(name: str, demand: Shares) -> Contender:
     try:
         policy = Policy(PolicyName(name), demand)
     except ValueError as error:
-        known = (*PolicyName, *IMITATIONS, REPACK)
-        raise UnknownContender(f"{name!r} is none of {', '.join(known)}") from error
+        raise UnknownContender(name) from error
     return of_policy(policy)
 
 

@@ -52,8 +52,10 @@ def recorded(path: Path, *, shared_only: bool = False) -> list[Recorded]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             found = list(_parsed(path, csv.DictReader(file)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MalformedTrace(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise MalformedTrace(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MalformedTrace(f"{path}: is not CSV: {error}") from error
     found = [each for each in found if not shared_only or each.share < 1]
     if not found:
         raise MalformedTrace(f"{path}: no pod in it asks for one GPU or a part of one")

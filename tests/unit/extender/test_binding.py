@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -111,6 +112,45 @@ async def test_an_instance_that_cannot_be_created_gives_its_place_back(world: Wo
     assert "GPU is lost" in answer.error
     assert (await world.gpu_node("node-1")).spec.assignments == ()
     assert await world.bound("vm") == ""
+
+
+async def test_a_gpu_that_failed_is_chosen_last_for_a_while(world: World) -> None:
+    await world.add_node("node-2", gpus=2)
+    first, second = [await world.add_pod(name, "1-10C") for name in ("a", "b")]
+    async with world.extender() as extender:
+        bind = asyncio.create_task(extender.binder.bind(bind_args(first, "node-2")))
+        await world.plan_holds(1, "node-2")
+        (tried,) = (await world.gpu_node("node-2")).spec.assignments
+        await world.fail("node-2", "nvmlDeviceCreateGpuInstance: insufficient resources")
+        assert (await bind).error
+        async with world.obedient("node-2"):
+            for pod in (first, second):
+                assert (await extender.binder.bind(bind_args(pod, "node-2"))).error == ""
+        others = {each.gpu for each in (await world.gpu_node("node-2")).spec.assignments}
+        extender.knowledge.clock = lambda: time.monotonic() + QUICK.avoidance_seconds
+        extender.knowledge.tick()
+        later = extender.knowledge.ledger.presumed_on("node-2")
+
+    assert tried.gpu not in others
+    assert later == ()
+
+
+async def test_a_node_whose_only_gpu_failed_comes_after_the_others(world: World) -> None:
+    await world.add_node("node-2")
+    pod = await world.add_pod("vm", "7-80C")
+    async with world.extender() as extender:
+        bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
+        await world.plan_holds(1)
+        await world.fail("node-1", "nvmlDeviceCreateGpuInstance: insufficient resources")
+        assert (await bind).error
+        await world.obey("node-1")
+        await until(lambda: not extender.knowledge.views["node-1"].releasing)
+        args = filter_args(pod, "node-1", "node-2")
+        passed = extender.hooks.filter(args).node_names
+        ranked = {each.host: each.score for each in extender.hooks.prioritize(args)}
+
+    assert passed == ("node-1", "node-2")
+    assert ranked["node-2"] == 10 > ranked["node-1"]
 
 
 async def test_a_pod_that_goes_elsewhere_gives_its_first_place_back(world: World) -> None:

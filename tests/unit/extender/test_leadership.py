@@ -101,14 +101,14 @@ def test_only_what_is_ours_is_released() -> None:
 @pytest.mark.parametrize(
     ("times", "named", "remedy"),
     [
-        ({"lease_duration_seconds": 10}, "lease_duration_seconds is 10", "raise it to 11"),
-        ({"renew_deadline_seconds": 14.5}, "lease_duration_seconds is 15", "raise it to 16"),
-        ({"renew_deadline_seconds": 4.0}, "renew_deadline_seconds is 4", "raise it to 4.8"),
-        ({"retry_period_seconds": 5.0}, "renew_deadline_seconds is 10", "or lower retry_period"),
-        ({"retry_period_seconds": 0.0}, "retry_period_seconds must be above 0", "default is 2"),
+        ({"lease_duration_seconds": 10}, "lease duration is 10 s", "raise it to 11"),
+        ({"renew_deadline_seconds": 14.5}, "lease duration is 15 s", "raise it to 16"),
+        ({"renew_deadline_seconds": 4.0}, "renew deadline is 4 s", "raise it to 4.8"),
+        ({"retry_period_seconds": 5.0}, "renew deadline is 10 s", "or lower the retry period"),
+        ({"retry_period_seconds": 0.0}, "retry period must be above 0", "default is 2"),
     ],
 )
-def test_times_that_do_not_fit_together_name_the_field_and_the_remedy(
+def test_times_that_do_not_fit_together_name_the_time_and_the_remedy(
     times: dict[str, float], named: str, remedy: str
 ) -> None:
     with pytest.raises(InvalidTiming) as refused:

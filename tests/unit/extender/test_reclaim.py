@@ -202,11 +202,9 @@ async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) ->
 async def test_a_pod_with_places_on_two_nodes_ends_with_one(world: World) -> None:
     await world.add_node("node-2")
     pod = await world.add_pod("vm", "1-10C")
-    uid = pod["metadata"]["uid"]
     async with world.extender(HASTY) as extender:
         await extender.binder.bind(bind_args(pod, "node-1"))
-        extender.knowledge.assigned.pop(uid)  # as if that write's outcome had not been seen yet
-        extender.knowledge.assigned_since.pop(uid)
+        extender.knowledge.assigned.planned("node-1", ())  # as if that write had not been seen yet
         async with world.obedient("node-2"):
             answer = await extender.binder.bind(bind_args(pod, "node-2"))
         assert answer.error == ""

@@ -71,7 +71,7 @@ def test_certificates_that_cannot_be_used_are_refused(kubeconfig: Path, tmp_path
     options = ("--tls-cert", "--tls-key", "--client-ca")
     arguments = [text for pair in zip(options, files, strict=True) for text in pair]
 
-    assert "cannot read the certificates" in refused("--kubeconfig", str(kubeconfig), *arguments)
+    assert "cannot be read" in refused("--kubeconfig", str(kubeconfig), *arguments)
 
 
 def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
@@ -87,7 +87,8 @@ def test_an_own_pod_without_namespace_is_refused(kubeconfig: Path) -> None:
 def test_times_of_the_election_that_do_not_fit_together_are_refused(kubeconfig: Path) -> None:
     text = refused("--kubeconfig", str(kubeconfig), "--lease-duration", "5")
 
-    assert "lease_duration_seconds is 5" in text
+    assert "--lease-duration" in text
+    assert "the lease duration is 5 s" in text
     assert "raise it to 11" in text
 
 

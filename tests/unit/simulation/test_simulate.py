@@ -79,8 +79,10 @@ def test_people_get_tables() -> None:
         (("--compare", "best"), "--compare"),
         (("--policy", "best"), "--policy"),
         (("--policy", "repack"), "--policy"),
-        (("--policy", "absent.yaml"), "cannot be read"),
-        (("--trace", "absent.csv"), "--trace"),
+        (("--policy", "mfi", "--compare", "mfi-v3"), "--compare"),
+        (("--policy", "absent.yaml"), "--policy: absent.yaml: cannot be read"),
+        (("--compare", "absent.yaml"), "--compare: absent.yaml: cannot be read"),
+        (("--trace", "absent.csv"), "--trace: absent.csv: cannot be read: No such file"),
         (("--queue", "--compare", "repack"), "repack knows no queue"),
     ],
 )
@@ -102,8 +104,37 @@ def test_a_trained_file_is_a_policy_that_can_be_simulated(tmp_path: Path) -> Non
 
     assert checked.exit_code == 0, checked.output
     decides = found["policies"][str(path)]["decides"]
-    assert decides in checked.stdout
+    assert checked.stdout.startswith(f"{path}: {decides} (")
     assert decides in ("default", "learned")
+
+
+def test_training_does_not_begin_where_its_result_could_not_be_kept(tmp_path: Path) -> None:
+    result = ran("policy", "train", str(tmp_path / "nowhere" / "policy.yaml"))
+
+    assert result.exit_code == 2
+    assert "cannot be written" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_training_begins_only_at_a_file_that_has_weights(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\nvalue: mfi\n")
+
+    result = ran("policy", "train", str(tmp_path / "trained.yaml"), "--start", str(path))
+
+    assert result.exit_code == 2
+    assert "has no weights" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_check_says_on_what_grounds_weights_decide(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\nvalue: learned\n"
+        "weights: {fits: {}, together: {}, allLeave: -1, lowerLeave: 0, upperLeave: 0, occupied: 0}"
+    )
+
+    result = ran("policy", "check", str(path))
+
+    assert result.output == f"{path}: learned (by weights that no simulation has judged)\n"
 
 
 def test_a_bad_policy_file_fails_the_check_with_its_error(tmp_path: Path) -> None:
