@@ -14,7 +14,7 @@ GROWTH_BYTES_PER_REQUEST = 64
 
 Counted by tracemalloc, after the extender was told that the pods it was asked about are gone, and
 the garbage is collected: what then remains is kept for ever. The requests before have filled every
-cache. Without a leak the growth was about 110 KiB whatever their number (measured), most of it the
+cache. Without a leak the growth was 7 to 110 KiB whatever their number (measured), most of it the
 interpreter's; a leak keeps a text or a dictionary of each request, 100 bytes or more.
 """
 

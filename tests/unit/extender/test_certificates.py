@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import shutil
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -95,6 +96,10 @@ def serial_in(file: Path) -> int:
     return x509.load_pem_x509_certificate(file.read_bytes()).serial_number
 
 
+def certificate_events(logs: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [each["event"] for each in logs if each["event"].startswith("certificates_")]
+
+
 async def test_a_renewed_certificate_is_shown_to_the_next_client_and_nobody_is_dropped(
     service: Service, files: Mounted
 ) -> None:
@@ -114,7 +119,7 @@ async def test_a_renewed_certificate_is_shown_to_the_next_client_and_nobody_is_d
         with capture_logs() as logs:
             await certificates.refresh()
 
-        assert [each["event"] for each in logs] == ["certificates_reloaded"]
+        assert certificate_events(logs) == ["certificates_reloaded"]
         assert await serial(url, new) == serial_in(files.cert) != before
         with pytest.raises(ssl.SSLError):
             await serial(url, old)  # the client does not know the new authority
@@ -176,7 +181,7 @@ async def test_files_that_cannot_be_used_keep_the_old_ones_and_say_so_once(
         with capture_logs() as logs:
             await certificates.refresh()
             await certificates.refresh()
-        assert [each["event"] for each in logs] == ["certificates_refused"]
+        assert certificate_events(logs) == ["certificates_refused"]
         assert await serial(url, client) == before
 
         files.put(files.old)
