@@ -66,6 +66,15 @@ REFUSALS = {
 """What a hook may answer besides 200, each with a text for people."""
 
 
+STANDBY: dict[str, Any] = {
+    "name": "standby",
+    "in": "query",
+    "required": False,
+    "description": "With ok, a replica that only waits for its turn to lead counts as ready.",
+    "schema": {"type": "string", "enum": ["ok"]},
+}
+
+
 def describe(prefix: str) -> dict[str, Any]:
     """Return the description; *prefix* is the path before the verbs."""
     answers = [hook.answers for hook in HOOKS]
@@ -91,6 +100,7 @@ def describe(prefix: str) -> dict[str, Any]:
                     "Tell whether the hooks can decide",
                     {200: "They can.", 503: "They cannot yet, or not any more: the text says why."},
                 )
+                | {"parameters": [STANDBY]}
             },
             "/openapi.json": {
                 "get": {
