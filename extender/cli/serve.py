@@ -151,6 +151,8 @@ async def _serve(
         ) as url:
             identity = election.identity if election else ""
             log.info("serving", url=url, policy=policy.effective.value, identity=identity)
+            if election and own_pod is None:
+                log.warning("leader_not_labelled", remedy="--own-pod, or no Service finds it")
             await replica.run(stop)
 
 

@@ -9,6 +9,8 @@ from rich.table import Table
 from extender.simulation.outcome import Outcome, PolicyOutcome
 from extender.simulation.paired import Estimate
 
+NEARLY_ALL = 0.9995  # a bound from here on reads as 100.0 %, and says nothing
+
 
 def show(console: Console, found: Outcome) -> None:
     """Print what a comparison came to."""
@@ -25,7 +27,7 @@ def show(console: Console, found: Outcome) -> None:
             "Differences in percentage points, seed by seed, with 95 % t intervals; p for requests,"
             " adjusted for the number of comparisons (Holm)."
         )
-    if found.bound is not None:
+    if found.bound is not None and min(found.bound.requests, found.bound.slices) < NEARLY_ALL:
         console.print(
             f"Without migration no policy accepts more than {found.bound.requests:.1%} of requests"
             f" or {found.bound.slices:.1%} of slices, on however many GPUs."

@@ -7,18 +7,24 @@ when all agents fall silent at once, for then it is the API server that does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from extender.service.ports import Feed
 from extender.settings import Settings
 
 
 class Freshness:
-    """When each feed and each agent was last heard; ``clock`` is monotonic, in seconds."""
+    """When each feed and each agent was last heard; ``clock`` is monotonic, in seconds.
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    *nodes* are those that exist: a Lease outlives its node, and that one's silence tells nothing.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], nodes: Container[str]
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._nodes = nodes
         self._leases: dict[str, tuple[str, float]] = {}
         self._silent_since: dict[Feed, float | None] = {}
 
@@ -69,6 +75,7 @@ class Freshness:
         silences = [since for since in self._silent_since.values() if since is not None]
         if silences and self._clock() - min(silences) > self._settings.snapshot_age_seconds:
             return "vGPU: the inventory is out of date, the API server does not answer"
-        if len(self._leases) > 1 and all(map(self.stale, self._leases)):
+        expected = [node for node in self._leases if node in self._nodes]
+        if len(expected) > 1 and all(map(self.stale, expected)):
             return "vGPU: no agent is heard any more, the API server may not answer"
         return ""

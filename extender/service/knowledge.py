@@ -56,9 +56,9 @@ class Knowledge:
         self.policy = policy
         self.clock = clock
         self.tenure = tenure
-        self.freshness = Freshness(settings, lambda: self.clock())
         self.views: dict[str, NodeView] = {}
         self.nodes: dict[str, bool] = {}
+        self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
         self.pods: dict[str, PodFacts] = {}
         self.requests: OrderedDict[str, Request] = OrderedDict()

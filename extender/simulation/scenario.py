@@ -12,7 +12,7 @@ from extender.simulation.experiment import WARMUP, Stage
 from extender.simulation.fleet import Fleet, Kind, fleet, kinds, largest_first
 from extender.simulation.lifetimes import lifetime
 from extender.simulation.mixes import KINDS, NAMED, UnknownMix, by_kind, terms
-from extender.simulation.traces import Rule, in_order, kind_for, recorded
+from extender.simulation.traces import MalformedTrace, Rule, in_order, kind_for, recorded
 from nodeagent.api.catalog import MODELS
 
 
@@ -97,6 +97,11 @@ def _traced(scenario: Scenario, on: Fleet) -> Stage:
         return Stage(on, asked, shares, lambda _: in_order(pods, wanted), 0, scenario.queueing)
     pairs = [(kind, pod.lifetime) for kind, pod in zip(wanted, pods, strict=True)]
     ended = [(kind, lifetime) for kind, lifetime in pairs if math.isfinite(lifetime)]
+    if not any(lifetime for _, lifetime in ended):
+        raise MalformedTrace(
+            f"{scenario.trace}: no pod in it was there for a time and then deleted:"
+            " there are no lifetimes to draw from"
+        )
 
     def demand(seed: int) -> Demand:
         return resampled(

@@ -72,10 +72,10 @@ def _parsed(path: Path, rows: csv.DictReader[str]) -> Iterator[Recorded]:
         at = _number(path, rows.line_num, row, "creation_time")
         until = _number(path, rows.line_num, row, "deletion_time", otherwise=math.inf)
         share = _number(path, rows.line_num, row, "gpu_milli") / 1000
-        if not 0 < share <= 1 or until < at:
+        if not 0 < share <= 1 or not math.isfinite(at) or not until >= at:
             raise MalformedTrace(
                 f"{path}: line {rows.line_num}: gpu_milli is not in 1..1000, or the pod was"
-                " deleted before it was created"
+                " never created, or deleted before that"
             )
         yield Recorded(share, at, until - at)
 

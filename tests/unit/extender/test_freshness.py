@@ -24,7 +24,7 @@ def clock() -> Clock:
 @pytest.fixture
 def fresh(clock: Clock) -> Freshness:
     """All feeds are heard, and so are two agents."""
-    made = Freshness(Settings(), clock)
+    made = Freshness(Settings(), clock, {"a", "b"})
     for feed in Feed:
         made.synced(feed)
     for node in ("a", "b"):
@@ -33,7 +33,7 @@ def fresh(clock: Clock) -> Freshness:
 
 
 def test_before_every_feed_is_complete_nothing_is_ready(clock: Clock) -> None:
-    half = Freshness(Settings(), clock)
+    half = Freshness(Settings(), clock, {"a"})
     half.synced(Feed.NODES)
 
     assert "not loaded yet" in half.not_ready()
@@ -74,6 +74,17 @@ def test_when_all_agents_fall_silent_at_once_it_is_we_who_hear_nothing(
     clock.now = 41.0
 
     assert "no agent is heard" in fresh.not_ready()
+
+
+def test_agents_whose_nodes_are_no_more_are_not_waited_for(clock: Clock) -> None:
+    scaled_down = Freshness(Settings(), clock, {"cpu-node"})
+    for feed in Feed:
+        scaled_down.synced(feed)
+    for node in ("a", "b"):
+        scaled_down.renewed(node, "1")
+    clock.now = 41.0
+
+    assert scaled_down.not_ready() == ""
 
 
 def test_after_an_outage_the_agents_get_time_to_renew(fresh: Freshness, clock: Clock) -> None:

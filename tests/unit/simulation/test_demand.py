@@ -157,6 +157,9 @@ def test_a_resampled_trace_draws_its_pairs_at_the_load_asked_for(tmp_path: Path)
         ("name,num_gpu\nx,1\n", "line 1: no column gpu_milli, creation_time, deletion_time"),
         (HEADER + "a,1,much,0,1\n", "line 2: gpu_milli 'much' is no number"),
         (HEADER + "a,1,1000,0,1\nb,1,0,0,1\n", "line 3: gpu_milli is not in 1..1000"),
+        (HEADER + "a,1,1000,5,1\n", "line 2: .* or deleted before that"),
+        (HEADER + "a,1,1000,inf,\n", "line 2: .* the pod was never created"),
+        (HEADER + "a,1,1000,0,nan\n", "line 2: .* or deleted before that"),
         (HEADER + "a,0,0,0,1\n", "no pod in it asks for one GPU"),
     ],
 )
@@ -166,6 +169,17 @@ def test_a_bad_trace_is_refused_with_the_line(tmp_path: Path, text: str, says: s
 
     with pytest.raises(MalformedTrace, match=says):
         recorded(path)
+
+
+@pytest.mark.parametrize("pods", ["a,1,1000,0,\n", "a,1,1000,3,3\nb,1,500,4,\n"])
+def test_nothing_is_drawn_from_a_trace_in_which_nobody_was_there_for_a_time(
+    tmp_path: Path, pods: str
+) -> None:
+    path = tmp_path / "pods.csv"
+    path.write_text(HEADER + pods)
+
+    with pytest.raises(MalformedTrace, match="no lifetimes to draw from"):
+        stage(Scenario(trace=str(path), resampled=True))
 
 
 def test_a_trace_that_is_not_there_is_said_to_be_unreadable(tmp_path: Path) -> None:
