@@ -1,0 +1,255 @@
+"""The fleet while requests are placed on it one after the other."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.packing.choose import Bin, Choice, choose
+from extender.packing.classes import Condensed
+from extender.packing.demand import Footprint
+from extender.packing.problem import GpuState, Spread
+from extender.packing.seats import Seat
+
+_Place = tuple[int, int]
+"""A group of nodes, and a state of its GPUs."""
+
+
+class _Ranking:
+    """Where the requests of a kind could go, the best place first; some may be used up."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, _Place]] = []
+        self.known: set[_Place] = set()
+
+
+class Board:
+    """GPUs by what is on them now; ``seats`` in the order in which they were given."""
+
+    def __init__(self, condensed: Condensed, nodes_looked_at: int | None) -> None:
+        self.seats: list[Seat] = []
+        self._condensed = condensed
+        self._nodes_looked_at = nodes_looked_at
+        self.problem, self.demand = condensed.problem, condensed.demand
+        self._fleet = condensed.problem.fleet
+        self._states = list(self._fleet.states)
+        self._index = {state: index for index, state in enumerate(self._states)}
+        self._state: NDArray[np.int32] = self._fleet.state.copy()
+        self._before: list[int] = []  # the state of each seat's GPU before it was given
+        self._queues: dict[_Place, _Queue] = {}
+        self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], _Ranking] = {}
+        self._choices: dict[tuple[tuple[str, ...], int], Choice | None] = {}
+
+    def place(self, requests: Sequence[int]) -> int:
+        """Place requests with one footprint, each as well as can be; return how many found room."""
+        at = self.demand.footprint_of[requests[0]]
+        kind, groups = self.demand.footprints[at], self._condensed.eligible[at]
+        if kind.on_one_gpu:
+            return self._on_one_gpu(requests, kind, groups)
+        placed = 0
+        while placed < len(requests) and self._on_one_node(requests[placed], kind, groups):
+            placed += 1
+        return placed
+
+    def occupy(self, seat: Seat) -> None:
+        """Put a vGPU where it is said to go."""
+        before = int(self._state[seat.gpu])
+        state = self._states[before]
+        geometry = state.model.tables.geometry
+        after = geometry.occupied(state.occupancy, seat.profile_id, seat.placement)
+        self.seats.append(seat)
+        self._before.append(before)
+        self._set(seat.gpu, self._known(GpuState(state.model, after)))
+
+    def undo(self, mark: int) -> None:
+        """Take back all seats but the first *mark*."""
+        while len(self.seats) > mark:
+            self._set(self.seats.pop().gpu, self._before.pop())
+
+    def _on_one_gpu(self, requests: Sequence[int], kind: Footprint, groups: tuple[int, ...]) -> int:
+        ranking = self._ranking(kind, groups)
+        placed = 0
+        while placed < len(requests) and ranking.heap:
+            cost, tie, place = ranking.heap[0]
+            if self._queue(place).first(self._state) is None:
+                heapq.heappop(ranking.heap)
+                ranking.known.discard(place)
+                continue
+            choice = self._choice(kind.wanted, place[1])
+            assert choice is not None  # else it would not be ranked
+            after = self._after(choice, place[1])[-1]
+            next_choice = self._choice(kind.wanted, after)
+            # The next one goes the same way, unless this makes a better place for it.
+            alike = next_choice is None or (next_choice.cost, next_choice.tie) >= (cost, tie)
+            many = len(requests) - placed if alike else 1
+            placed += self._repeat(requests[placed : placed + many], choice, place)
+        return placed
+
+    def _repeat(self, requests: Sequence[int], choice: Choice, place: _Place) -> int:
+        """Give each request the same choice on a GPU of a place while there are any."""
+        *before, after = place[1], *self._after(choice, place[1])
+        queue = self._queue(place)
+        gpus: list[int] = []
+        for request in requests:
+            gpu = queue.first(self._state)
+            if gpu is None:
+                break
+            for each, state in zip(choice.placed, before, strict=True):
+                self.seats.append(Seat(request, each.wanted, gpu, each.profile_id, each.placement))
+                self._before.append(state)
+            self._state[gpu] = after
+            gpus.append(gpu)
+        self._enter(gpus, (place[0], after))
+        return len(gpus)
+
+    def _after(self, choice: Choice, state: int) -> list[int]:
+        """Return the states a GPU goes through as the choice's instances are created."""
+        states = []
+        for each in choice.placed:
+            model, occupancy = self._states[state].model, self._states[state].occupancy
+            geometry = model.tables.geometry
+            after = geometry.occupied(occupancy, each.profile_id, each.placement)
+            state = self._known(GpuState(model, after))
+            states.append(state)
+        return states
+
+    def _on_one_node(self, request: int, kind: Footprint, groups: tuple[int, ...]) -> bool:
+        best: tuple[int, int, int] | None = None
+        found: tuple[Choice, list[int]] | None = None
+        for node in self._nodes(kind, groups):
+            gpus = list(range(int(self._fleet.first[node]), int(self._fleet.first[node + 1])))
+            bins = [self._bin(int(self._state[gpu]), str(gpu)) for gpu in gpus]
+            spread = kind.spread is Spread.DISTINCT
+            choice = _apart(bins, kind.wanted) if spread else choose(bins, kind.wanted)
+            if isinstance(choice, Choice) and (
+                best is None or (choice.cost, choice.tie, node) < best
+            ):
+                best, found = (choice.cost, choice.tie, node), (choice, gpus)
+        if found is None:
+            return False
+        self._take(request, *found)
+        return True
+
+    def _take(self, request: int, choice: Choice, gpus: Sequence[int]) -> None:
+        for each in choice.placed:
+            gpu = gpus[each.bin]
+            self.occupy(Seat(request, each.wanted, gpu, each.profile_id, each.placement))
+
+    def _nodes(self, kind: Footprint, groups: tuple[int, ...]) -> list[int]:
+        """Return the nodes to look at for a VM, the fullest first."""
+        fleet = self._fleet
+        free = np.array(
+            [s.model.tables.geometry.memory_slices - s.taken_slices for s in self._states]
+        )
+        fits = np.zeros((len(set(kind.wanted)), len(self._states)), dtype=np.bool_)
+        for row, wanted in enumerate(sorted(set(kind.wanted))):
+            for state in range(len(self._states)):
+                fits[row, state] = self._choice((wanted,), state) is not None
+        sums = np.concatenate(([0], np.cumsum((free * fits.any(axis=0))[self._state])))
+        room = sums[fleet.first[1:]] - sums[fleet.first[:-1]]
+        least = sum(self.problem.smallest(wanted) for wanted in kind.wanted)
+        possible = np.isin(self._condensed.group, groups) & (room >= least)
+        nodes = np.flatnonzero(possible)
+        fullest = nodes[np.argsort(room[nodes], kind="stable")][: self._nodes_looked_at]
+        chosen: list[int] = fullest.tolist()
+        return chosen
+
+    def _ranking(self, kind: Footprint, groups: tuple[int, ...]) -> _Ranking:
+        ranking = self._rankings.get((kind.wanted, groups))
+        if ranking is None:
+            ranking = self._rankings[kind.wanted, groups] = _Ranking()
+            for place in {*self._condensed.class_of, *self._queues}:
+                if place[0] in groups:
+                    self._rank(ranking, kind.wanted, place)
+        return ranking
+
+    def _rank(self, ranking: _Ranking, wanted: tuple[str, ...], place: _Place) -> None:
+        if place not in ranking.known and (choice := self._choice(wanted, place[1])):
+            ranking.known.add(place)
+            heapq.heappush(ranking.heap, (choice.cost, choice.tie, place))
+
+    def _set(self, gpu: int, state: int) -> None:
+        self._state[gpu] = state
+        self._enter([gpu], (int(self._condensed.group[self._fleet.node_of[gpu]]), state))
+
+    def _enter(self, gpus: Sequence[int], place: _Place) -> None:
+        """Note that GPUs have come into a state: they are the next of their kind to be used."""
+        self._queue(place).extend(gpus)
+        for (wanted, groups), ranking in self._rankings.items():
+            if place[0] in groups:
+                self._rank(ranking, wanted, place)
+
+    def _queue(self, place: _Place) -> _Queue:
+        queue = self._queues.get(place)
+        if queue is None:
+            group, state = place
+            known = state < len(self._fleet.states)
+            gpus = self._condensed.gpus(group, state).tolist() if known else ()
+            queue = self._queues[place] = _Queue(state, gpus)
+        return queue
+
+    def _choice(self, wanted: tuple[str, ...], state: int) -> Choice | None:
+        """Return where *wanted* goes on one GPU in a state, if it fits."""
+        key = (wanted, state)
+        if key not in self._choices:
+            choice = choose([self._bin(state, "")], wanted)
+            self._choices[key] = choice if isinstance(choice, Choice) else None
+        return self._choices[key]
+
+    def _bin(self, state: int, uuid: str) -> Bin:
+        model, occupancy = self._states[state].model, self._states[state].occupancy
+        return Bin(uuid, model.tables, occupancy, model.serves)
+
+    def _known(self, state: GpuState) -> int:
+        index = self._index.setdefault(state, len(self._states))
+        if index == len(self._states):
+            self._states.append(state)
+        return index
+
+
+class _Queue:
+    """GPUs that are in a state, or were: those used last come first."""
+
+    def __init__(self, state: int, gpus: Sequence[int]) -> None:
+        self._of = state
+        self._untouched: Iterator[int] = iter(gpus)
+        self._next = next(self._untouched, None)
+        self._entered: list[int] = []
+
+    def extend(self, gpus: Sequence[int]) -> None:
+        """Add GPUs; the last is used first."""
+        self._entered.extend(gpus)
+
+    def first(self, states: NDArray[np.int32]) -> int | None:
+        """Return the first GPU that still is in the state."""
+        while self._entered:
+            if states[self._entered[-1]] == self._of:
+                return self._entered[-1]
+            self._entered.pop()
+        while self._next is not None and states[self._next] != self._of:
+            self._next = next(self._untouched, None)
+        return self._next
+
+
+def _apart(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | None:
+    """Place each vGPU on a GPU of its own, the largest first, each as well as can be."""
+    left = list(range(len(bins)))
+    placed, cost, tie = [], 0, 0
+    size = {
+        name: max((p.size for bin in bins if (p := bin.profile(name)) is not None), default=0)
+        for name in wanted
+    }
+    for name in sorted(wanted, key=lambda name: (-size[name], name)):
+        choice = choose([bins[index] for index in left], (name,))
+        if not isinstance(choice, Choice):
+            return None
+        only = choice.placed[0]
+        placed.append(
+            type(only)(only.wanted, left[only.bin], only.uuid, only.profile_id, only.placement)
+        )
+        left.pop(only.bin)
+        cost, tie = cost + choice.cost, tie + choice.tie
+    return Choice(cost, tie, tuple(placed))

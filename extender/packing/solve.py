@@ -1,0 +1,164 @@
+"""The joint plan: solved level by level, bounded in time, carried out on nodes and GPUs.
+
+OPTIMAL is said only of assignments that attain, on every level, a bound proven for the problem
+itself; how they were found does not matter.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from extender.packing.check import level_names, score
+from extender.packing.classes import Condensed, condense
+from extender.packing.expand import expand
+from extender.packing.greedy import largest_first, one_by_one
+from extender.packing.levels import solve_levels
+from extender.packing.model import build
+from extender.packing.problem import Problem, Solution
+from extender.packing.seats import Seat, named, tally
+
+MOST_NODES_APART = 500
+MOST_VARIABLES_APART = 20_000
+"""Beyond either, a model that tells the nodes apart is not tried: it takes longer than a second."""
+
+NODES_LOOKED_AT = 4
+"""By the greedy answer, for a VM on several GPUs: it is a hint, and what a repair begins with."""
+
+
+class Status(enum.Enum):
+    """What is known of an outcome."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+class LevelResult(msgspec.Struct, frozen=True):
+    """One level of the objective; more is better.
+
+    ``bound`` is what no solution exceeds that is as good on all levels before; None where those
+    were not solved to their bound.
+    """
+
+    name: str
+    attained: int
+    bound: int | None
+
+    @property
+    def gap(self) -> int | None:
+        """How far from the bound; 0 is proven optimal."""
+        return None if self.bound is None else self.bound - self.attained
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A plan and what is known of it.
+
+    OPTIMAL: none is better. FEASIBLE: it may be carried out, a better one may exist. INFEASIBLE:
+    what is required cannot be placed. UNKNOWN: no plan was found that places it. The last two have
+    neither assignments nor levels. ``classes`` and ``variables`` are the size of the largest model.
+    """
+
+    status: Status
+    solution: Solution = Solution()
+    levels: tuple[LevelResult, ...] = ()
+    classes: int = 0
+    variables: int = 0
+
+
+def solve(
+    problem: Problem, *, seconds: float, clock: Callable[[], float], seed: int = 1
+) -> Outcome:
+    """Plan all requests jointly.
+
+    ``seconds`` bound the solver, by ``clock`` (monotonic, in seconds); the greedy answer is always
+    computed. The same problem and seed give the same outcome unless time runs out.
+    """
+    started = clock()
+    search = _Search(problem, lambda: seconds - (clock() - started), seed)
+    hosts_missing = search.plan(search.pooled)
+    if hosts_missing and len(problem.fleet.nodes) <= MOST_NODES_APART:
+        apart = condense(problem, by_node=True)
+        if sum(len(each.offers) for each in apart.classes) <= MOST_VARIABLES_APART:
+            search.plan(apart)
+    return search.outcome()
+
+
+class _Search:
+    """The plans found so far, the best last, and what is proven of all plans."""
+
+    def __init__(self, problem: Problem, left: Callable[[], float], seed: int) -> None:
+        self.pooled = condense(problem)
+        self._problem, self._left, self._seed = problem, left, seed
+        self._required = {at for at, each in enumerate(problem.requests) if each.required}
+        self._order = largest_first(self.pooled)
+        self._best = self._beside(())
+        self._bounds: Sequence[int | None] = [None] * len(level_names(problem))
+        self._infeasible = self._attained = False
+        self._classes = self._variables = 0
+
+    def plan(self, condensed: Condensed) -> bool:
+        """Solve the model of a condensed problem; return whether a counted VM found no node."""
+        if self._infeasible or self._left() <= 0:
+            return False
+        model = build(condensed)
+        self._classes = max(self._classes, len(condensed.classes))
+        self._variables = max(self._variables, len(model.cp.proto.variables))
+        hint = tally(condensed, self._best) if self._complete(self._best) else None
+        solved = solve_levels(condensed, model, hint, left=self._left, seed=self._seed)
+        self._infeasible = solved.infeasible
+        # Both models' bounds hold; the lower one at the first difference says more.
+        self._bounds = min(self._bounds, solved.bounds, key=_tightness)
+        if solved.counted is None:
+            return False
+        expansion = expand(condensed, solved.counted)
+        if solved.proven and not expansion.unplaced:
+            self._attained = True
+            self._best = expansion.seats
+            return False
+        self._best = max(self._best, self._beside(expansion.seats), key=self._worth)
+        return bool(expansion.unplaced)
+
+    def outcome(self) -> Outcome:
+        """Return the best plan, and how good it is known to be."""
+        if self._infeasible:
+            return Outcome(Status.INFEASIBLE, classes=self._classes, variables=self._variables)
+        if not self._complete(self._best):
+            return Outcome(Status.UNKNOWN, classes=self._classes, variables=self._variables)
+        solution = named(self._problem, self._best)
+        if self._attained:
+            attained = tuple(bound for bound in self._bounds if bound is not None)
+        else:
+            attained = score(self._problem, solution).levels
+        results = []
+        attains = True  # the bound of each level so far
+        for name, value, bound in zip(
+            level_names(self._problem), attained, self._bounds, strict=True
+        ):
+            results.append(LevelResult(name, value, bound if attains else None))
+            attains &= value == bound
+        return Outcome(
+            Status.OPTIMAL if attains else Status.FEASIBLE,
+            solution,
+            tuple(results),
+            self._classes,
+            self._variables,
+        )
+
+    def _beside(self, seats: Sequence[Seat]) -> Sequence[Seat]:
+        """Return seats with what the greedy rule adds to them."""
+        return one_by_one(self.pooled, self._order, seats=seats, nodes_looked_at=NODES_LOOKED_AT)
+
+    def _complete(self, seats: Sequence[Seat]) -> bool:
+        return self._required <= {seat.request for seat in seats}
+
+    def _worth(self, seats: Sequence[Seat]) -> tuple[bool, tuple[int, ...]]:
+        return self._complete(seats), score(self._problem, named(self._problem, seats)).levels
+
+
+def _tightness(bounds: Sequence[int | None]) -> list[float]:
+    return [math.inf if bound is None else bound for bound in bounds]

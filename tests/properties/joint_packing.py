@@ -1,0 +1,161 @@
+"""Small random packing problems, and their best answer by brute force."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from hypothesis import strategies as st
+
+from extender.packing.choose import Bin
+from extender.packing.problem import Fleet, Problem, Request, Spread
+from extender.packing.tables import tables
+from extender.packing.value import unusable_slices
+from extender.policy import PolicyName
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Occupancy
+
+MODEL_NAMES = ("A30-24GB", "H100-80GB", "RTX-PRO-6000-Blackwell-96GB")
+NAMES = {
+    "A30-24GB": {"small": 14, "media": 21, "middle": 5, "whole": 0},
+    "H100-80GB": {"small": 19, "media": 20, "middle": 9, "odd": 5, "whole": 0, "pair": 14},
+    "RTX-PRO-6000-Blackwell-96GB": {"small": 14, "media": 21, "middle": 5, "whole": 0},
+}
+"""Resource names that mean different profiles on different models, as vGPU names do not."""
+
+
+@st.composite
+def gpus(draw: st.DrawFn, uuid: str, most_held: int) -> Bin:
+    name = draw(st.sampled_from(MODEL_NAMES))
+    geometry = MODELS[name].geometry
+    occupancy = geometry.empty
+    for profile in draw(st.lists(st.sampled_from(geometry.profiles), max_size=most_held)):
+        if options := list(geometry.legal(occupancy, profile)):
+            occupancy = geometry.occupied(occupancy, profile.id, draw(st.sampled_from(options)))
+    return Bin(uuid, tables(geometry, PolicyName.DEFAULT), occupancy, NAMES[name])
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn, *, spreads: Sequence[Spread] = tuple(Spread), most: int = 4, gpus_each: int = 2
+) -> Problem:
+    names = [f"node-{index}" for index in range(draw(st.integers(1, 3)))]
+    nodes = {
+        name: [
+            draw(gpus(f"{name}-gpu-{index}", 3)) for index in range(draw(st.integers(1, gpus_each)))
+        ]
+        for name in names
+    }
+    requests = []
+    for index in range(draw(st.integers(1, most))):
+        wanted = draw(st.lists(st.sampled_from(sorted(NAMES["H100-80GB"])), min_size=1, max_size=2))
+        requests.append(
+            Request(
+                id=f"vm-{index}",
+                wanted=tuple(wanted),
+                priority=draw(st.sampled_from((0, 0, 10))),
+                gang=draw(st.sampled_from((None, None, "gang"))),
+                spread=draw(st.sampled_from(spreads)),
+                nodes=draw(
+                    st.one_of(st.none(), st.frozensets(st.sampled_from([*names, "elsewhere"])))
+                ),
+                tenant=draw(st.sampled_from((None, "team"))),
+                required=draw(st.integers(0, 7)) == 0,
+            )
+        )
+    caps = draw(st.sampled_from(({}, {"team": 3}, {"team": 6})))
+    return Problem(Fleet.of(nodes), requests, caps)
+
+
+def best(problem: Problem) -> tuple[int, ...] | None:
+    """Return the levels of the best solution, or None if what is required cannot be placed.
+
+    All partial plans are carried along, as (occupancies, admitted or not, slices of each tenant).
+    """
+    fleet = problem.fleet
+    start = tuple(fleet.states[state].occupancy for state in fleet.state)
+    plans: set[tuple[tuple[Occupancy, ...], tuple[bool, ...]]] = {(start, ())}
+    for request in problem.requests:
+        plans = {
+            (after, (*admitted, placed))
+            for occupancies, admitted in plans
+            for placed, after in [
+                *([] if request.required else [(False, occupancies)]),
+                *((True, after) for after in arrangements(problem, occupancies, request)),
+            ]
+            if _gang_holds(problem, (*admitted, placed))
+        }
+    values = [_levels(problem, start, *plan) for plan in plans if _caps_hold(problem, plan[1])]
+    return max(values, default=None)
+
+
+def arrangements(
+    problem: Problem, occupancies: tuple[Occupancy, ...], request: Request
+) -> Iterator[tuple[Occupancy, ...]]:
+    """Yield what all ways to place a request lead to."""
+    fleet = problem.fleet
+    for node, name in enumerate(fleet.nodes):
+        if request.nodes is not None and name not in request.nodes:
+            continue
+        here = range(int(fleet.first[node]), int(fleet.first[node + 1]))
+        for chosen in itertools.product(here, repeat=len(request.wanted)):
+            if request.spread is Spread.SAME and len(set(chosen)) > 1:
+                continue
+            if request.spread is Spread.DISTINCT and len(set(chosen)) < len(chosen):
+                continue
+            states = {occupancies}
+            for gpu, wanted in zip(chosen, request.wanted, strict=True):
+                model = fleet.states[fleet.state[gpu]].model
+                geometry = model.tables.geometry
+                profile = geometry.by_id.get(model.serves.get(wanted, -1))
+                states = {
+                    (*s[:gpu], geometry.occupied(s[gpu], profile.id, placement), *s[gpu + 1 :])
+                    for s in states
+                    if profile is not None
+                    for placement in geometry.legal(s[gpu], profile)
+                }
+            yield from states
+
+
+def _gang_holds(problem: Problem, admitted: Sequence[bool]) -> bool:
+    fates: dict[str, bool] = {}
+    for request, placed in zip(problem.requests, admitted, strict=False):
+        if request.gang is not None and fates.setdefault(request.gang, placed) != placed:
+            return False
+    return True
+
+
+def _caps_hold(problem: Problem, admitted: Sequence[bool]) -> bool:
+    return all(
+        sum(
+            problem.slices(request)
+            for request, placed in zip(problem.requests, admitted, strict=True)
+            if placed and request.tenant == tenant
+        )
+        <= cap
+        for tenant, cap in problem.caps.items()
+    )
+
+
+def _levels(
+    problem: Problem,
+    before: Sequence[Occupancy],
+    after: Sequence[Occupancy],
+    admitted: Sequence[bool],
+) -> tuple[int, ...]:
+    slices = [
+        sum(
+            problem.slices(request)
+            for request, placed in zip(problem.requests, admitted, strict=True)
+            if placed and request.priority == priority
+        )
+        for priority in problem.priorities
+    ]
+    states = [problem.fleet.states[state] for state in problem.fleet.state]
+    value = sum(
+        unusable_slices(state.model.tables.geometry, now)
+        - unusable_slices(state.model.tables.geometry, then)
+        for state, then, now in zip(states, before, after, strict=True)
+    )
+    used = sum(then != now and then.mask == 0 for then, now in zip(before, after, strict=True))
+    return (*slices, value, -used)
