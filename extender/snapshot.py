@@ -14,11 +14,10 @@ import msgspec
 
 from extender.packing.choose import Bin
 from extender.packing.tables import tables
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout
-from nodeagent.api.occupancy import occupied_by
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time."""
 
     node: GpuNode
-    policy: PolicyName
+    policy: Policy | PolicyName
     releasing: tuple[Releasing, ...] = ()
     stale: bool = True
     cordoned: bool = False
@@ -105,12 +104,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
         geometry = self.node.status.geometries[gpu.geometry]
-        return Bin(
-            gpu.uuid,
-            tables(geometry, self.policy),
-            occupied_by(geometry, {(each.profile_id, each.placement) for each in held}),
-            self._serves(gpu),
-        )
+        scores = tables(geometry, self.policy)
+        state = scores.holding({(each.profile_id, each.placement) for each in held})
+        return Bin(gpu.uuid, scores, state, self._serves(gpu))
 
     def _serves(self, gpu: Gpu) -> Mapping[str, int]:
         status = self.node.status

@@ -13,13 +13,14 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from extender.demo.mixes import NAMED, UnknownMix
-from extender.demo.mixes import mix as read_mix
+from extender.cli import policies
 from extender.demo.outcome import Outcome
 from extender.demo.run import Options, run
 from extender.demo.view import show
 from extender.demo.world import requestable
 from extender.policy import PolicyName
+from extender.simulation.mixes import NAMED, UnknownMix
+from extender.simulation.mixes import mix as read_mix
 from nodeagent.api.catalog import MODELS
 
 ModelName = StrEnum("ModelName", {name: name for name in MODELS})  # type: ignore[misc]
@@ -47,8 +48,8 @@ def demo(
     ] = 0.85,
     seed: Annotated[int, typer.Option(help="The same seed brings the same VMs.")] = 1,
     policy: Annotated[
-        PolicyName, typer.Option(help="What a placement costs.")
-    ] = PolicyName.DEFAULT,
+        str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
+    ] = PolicyName.DEFAULT.value,
     serve: Annotated[
         bool,
         typer.Option("--serve", help="At the last arrival, keep the hooks up until Ctrl-C."),
@@ -66,7 +67,7 @@ def demo(
         mix=mix,
         load=load,
         seed=seed,
-        policy=policy,
+        policy=policies.policy(policy),
     )
     try:
         read_mix(mix, options.model.geometry, frozenset(requestable(options.model)))

@@ -7,7 +7,9 @@ from importlib.metadata import version
 import typer
 
 from extender.cli.demo import demo
+from extender.cli.policy import policy
 from extender.cli.serve import serve
+from extender.cli.simulate import simulate
 from nodeagent.logs import LEVELS, log_to_stderr
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(simulate)
+app.add_typer(policy)
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,8 +16,9 @@ import structlog
 import typer
 import uvloop
 
+from extender.cli import policies
 from extender.cluster import Election, OwnPod, Replica
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
 from extender.server import serving
 from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
@@ -42,8 +43,8 @@ def serve(
         str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
     ] = "",
     policy: Annotated[
-        PolicyName, typer.Option(help="What a placement costs.")
-    ] = PolicyName.DEFAULT,
+        str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
+    ] = PolicyName.DEFAULT.value,
     http_timeout: Annotated[
         float,
         typer.Option(min=4.0, help="httpTimeout of the scheduler's extender entry, in seconds."),
@@ -104,7 +105,8 @@ def serve(
         leader_elect = kubeconfig is None and IN_CLUSTER in os.environ
     name = identity or (pod.name if pod else socket.gethostname())
     election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
-    work = _serve(kubeconfig, host, port, prefix, policy, settings, pod, election, tls)
+    chosen = policies.policy(policy)
+    work = _serve(kubeconfig, host, port, prefix, chosen, settings, pod, election, tls)
     try:
         uvloop.run(work)
     except OSError as error:
@@ -120,7 +122,7 @@ async def _serve(
     host: str,
     port: int,
     prefix: str,
-    policy: PolicyName,
+    policy: Policy,
     settings: Settings,
     own_pod: OwnPod | None,
     election: Election | None,
@@ -133,7 +135,7 @@ async def _serve(
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
         async with serving(replica.service, host=host, port=port, prefix=prefix, tls=tls) as url:
             identity = election.identity if election else ""
-            log.info("serving", url=url, policy=policy.value, identity=identity)
+            log.info("serving", url=url, policy=policy.effective.value, identity=identity)
             await replica.run(stop)
 
 

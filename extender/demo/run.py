@@ -12,12 +12,12 @@ import msgspec
 
 from extender.demo.arrivals import Arrival, Departures, arrivals
 from extender.demo.audit import audit, instances
-from extender.demo.mixes import mix
 from extender.demo.outcome import GpuMap, Latency, Outcome, ProfileCount
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Attempt, Scheduler
 from extender.demo.world import NAMESPACE, World, requestable, world
-from extender.policy import PolicyName
+from extender.policy import Policy
+from extender.simulation.mixes import mix
 from extender.verbs.verdicts import Code
 from nodeagent.api.catalog import Model
 
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mix: str
     load: float
     seed: int
-    policy: PolicyName
+    policy: Policy
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ async def run(
         model=options.model.name,
         nodes=options.nodes,
         gpus_per_node=options.gpus,
-        policy=options.policy.value,
+        policy=options.policy.name.value,
         mix=options.mix,
         load=options.load,
         seed=options.seed,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from extender.cluster import KubernetesCluster, feed
-from extender.policy import PolicyName
+from extender.policy import Policy
 from extender.server import serving
 from extender.service import Service
 from nodeagent.agent import Agent
@@ -123,7 +123,7 @@ def requestable(model: Model) -> dict[int, str]:
 
 @contextlib.asynccontextmanager
 async def world(
-    model: Model, *, nodes: int, gpus: int, policy: PolicyName
+    model: Model, *, nodes: int, gpus: int, policy: Policy
 ) -> AsyncIterator[tuple[World, str]]:
     """Run the cluster until the block ends; yield it with the URL of the hooks."""
     api = InMemoryApi()

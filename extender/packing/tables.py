@@ -1,22 +1,25 @@
-"""Scores as tables: for each occupancy and profile, the legal placements and what each costs.
+"""Scores as tables: for each state and profile, the legal placements and what each costs.
 
-A MIG GPU has a few hundred distinguishable occupancies, so every score is looked up. Entries are
+A MIG GPU has a few hundred distinguishable states, so every score is looked up. Entries are
 computed when first asked for; tables are shared by all GPUs of the same geometry.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import msgspec
 
-from extender.packing.value import VALUES
-from extender.policy import PolicyName
+from extender.packing.arrays import Arrays, arrays
+from extender.packing.rules import Rule, rule
+from extender.packing.states import added, holding
+from extender.policy import Policy, PolicyName
 from nodeagent.api.geometry import Geometry, Occupancy, Placement, Profile
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One legal placement, what it costs, and what the GPU's occupancy would be after it."""
+    """One legal placement, what it costs, and what the GPU's state would be after it."""
 
     cost: int
     placement: Placement
@@ -24,21 +27,24 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Tables:
-    """All placements on GPUs of one geometry under one policy."""
+    """All placements on GPUs of one geometry under one rule."""
 
-    def __init__(self, geometry: Geometry, policy: PolicyName) -> None:
+    def __init__(self, geometry: Geometry, rule: Rule) -> None:
         self.geometry = geometry
-        self.policy = policy
-        self._value = VALUES[policy]
+        self.rule = rule
         self._options: dict[tuple[Occupancy, int], tuple[Option, ...]] = {}
 
     @property
     def prefers_fuller(self) -> bool:
-        """Whether equal costs go to the fuller GPU; first fit simply takes the first."""
-        return self.policy is not PolicyName.FIRST_FIT
+        """Whether equal costs go to the fuller GPU; otherwise the first is simply taken."""
+        return self.rule.prefers_fuller
+
+    def holding(self, taken: Iterable[tuple[int, Placement]]) -> Occupancy:
+        """Return the state, as the rule sees it, of a GPU with these (profile id, placement)."""
+        return holding(self.geometry, self.rule.key, taken)
 
     def options(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
-        """Return the legal placements of *profile*, cheapest first, then in the driver's order."""
+        """Return the legal placements of *profile*, cheapest first, then in the rule's order."""
         key = (occupancy, profile.id)
         known = self._options.get(key)
         if known is None:
@@ -46,15 +52,24 @@ class Tables:
         return known
 
     def _computed(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
-        before = self._value(self.geometry, occupancy)
-        options = []
-        for placement in self.geometry.legal(occupancy, profile):
-            after = self.geometry.occupied(occupancy, profile.id, placement)
-            options.append(Option(before - self._value(self.geometry, after), placement, after))
+        legal = tuple(self.geometry.legal(occupancy, profile))
+        options = (
+            Option(cost, placement, added(self.geometry, occupancy, profile.id, placement))
+            for cost, placement in self.rule.ranked(self.geometry, occupancy, profile, legal)
+        )
         return tuple(sorted(options, key=lambda option: option.cost))
+
+    @functools.cached_property
+    def arrays(self) -> Arrays:
+        """Every state's best option as arrays, for decisions over many GPUs at once."""
+        return arrays(self.geometry, self.rule.key, self.options, fuller=self.prefers_fuller)
+
+
+def tables(geometry: Geometry, policy: PolicyName | Policy) -> Tables:
+    """Return the tables of a geometry, the same object for equal ones."""
+    return _tables(geometry, Policy(policy) if isinstance(policy, PolicyName) else policy)
 
 
 @functools.lru_cache(maxsize=256)
-def tables(geometry: Geometry, policy: PolicyName) -> Tables:
-    """Return the tables of a geometry, the same object for equal ones."""
-    return Tables(geometry, policy)
+def _tables(geometry: Geometry, policy: Policy) -> Tables:
+    return Tables(geometry, rule(policy))

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from extender.ledger import Ledger, Promise
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.freshness import Freshness
 from extender.service.ports import Feed, PodFacts
@@ -46,7 +46,7 @@ class Knowledge:
     def __init__(
         self,
         settings: Settings,
-        policy: PolicyName,
+        policy: Policy | PolicyName,
         *,
         clock: Callable[[], float],
         tenure: Tenure,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
 from extender.service.binding import Binder
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
@@ -40,7 +40,7 @@ class Service:
         self,
         cluster: Cluster,
         settings: Settings | None = None,
-        policy: PolicyName = PolicyName.DEFAULT,
+        policy: Policy | PolicyName = PolicyName.DEFAULT,
         *,
         tenure: Tenure | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from extender.demo.mixes import mix
+from extender.simulation.mixes import mix
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import PODS
 from tests.e2e.judge import missed, violations

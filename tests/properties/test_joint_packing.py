@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from extender.packing.check import score, violations
 from extender.packing.problem import Problem, Spread

@@ -14,11 +14,11 @@ import pytest
 from extender.demo import world
 from extender.demo.arrivals import Arrival, Departures, arrivals
 from extender.demo.audit import audit, instances
-from extender.demo.mixes import NAMED, UnknownMix, mix
 from extender.demo.outcome import Outcome
 from extender.demo.run import Options, run
 from extender.demo.world import requestable
-from extender.policy import PolicyName
+from extender.policy import Policy, PolicyName
+from extender.simulation.mixes import NAMED, UnknownMix, mix
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
@@ -164,7 +164,7 @@ async def play(**changes: Any) -> Outcome:
             "mix": "uniform",
             "load": 1.5,
             "seed": 3,
-            "policy": PolicyName.DEFAULT,
+            "policy": Policy(PolicyName.DEFAULT),
             **changes,
         }
     )
@@ -217,7 +217,7 @@ async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> N
         mix="1g.10gb=1",
         load=0.1,
         seed=1,
-        policy=PolicyName.DEFAULT,
+        policy=Policy(PolicyName.DEFAULT),
     )
     outcome = await run(options, progress=lambda placed, refused: None, linger=bind)
 

@@ -7,13 +7,14 @@ import itertools
 import pytest
 
 from extender.packing.choose import INFEASIBLE, UNKNOWN, Bin, Choice, choose
+from extender.packing.states import reachable
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.api.occupancy import occupied_by
-from tests.builders import H100, reachable
+from tests.builders import H100
 
 GEOMETRY = H100.geometry
 SERVES = {"7g": 0, "4g": 5, "3g": 9, "2g": 14, "1g.20": 15, "1g": 19, "1g+me": 20}
@@ -75,21 +76,17 @@ def test_a_single_choice_is_the_cheapest_legal_placement_in_every_state(
 ) -> None:
     geometry = MODELS[model].geometry
     table = tables(geometry, policy)
-    for occupancy, profile in itertools.product(reachable(geometry), geometry.profiles):
-        alone = Bin("a", table, occupancy, {"x": profile.id})
-        choice = choose([alone], ["x"])
-        legal = list(geometry.legal(occupancy, profile))
+    for state, profile in itertools.product(reachable(geometry, table.rule.key), geometry.profiles):
+        choice = choose([Bin("a", table, state, {"x": profile.id})], ["x"])
+        legal = tuple(geometry.legal(state, profile))
         if not legal:
             assert choice == INFEASIBLE
             continue
         assert isinstance(choice, Choice)
-        value = unusable_slices if policy is PolicyName.DEFAULT else lambda *_: 0
-        before = value(geometry, occupancy)
-        costs = [
-            before - value(geometry, geometry.occupied(occupancy, profile.id, p)) for p in legal
-        ]
-        assert choice.cost == min(costs)
-        assert choice.placed[0].placement in legal
+        ranked = table.rule.ranked(geometry, state, profile, legal)
+        costs = {placement: cost for cost, placement in ranked}
+        assert choice.cost == min(costs.values()) == costs[choice.placed[0].placement]
+        assert set(costs) == set(legal)
 
 
 def test_a_request_that_counting_refutes_is_refuted_without_a_search() -> None:

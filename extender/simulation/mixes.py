@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 
 from nodeagent.api.geometry import Geometry, Profile
 
-# Weights of: the whole GPU, 4g, 3g, 2g, 1g with double memory, 1g.
-_KINDS = ("whole", "4g", "3g", "2g", "1g-double", "1g")
-NAMED: Mapping[str, tuple[float, ...]] = {
+KINDS = ("whole", "4g", "3g", "2g", "1g-double", "1g")
+"""Kinds of profile that any model may have: the whole GPU, and parts by compute slices."""
+
+NAMED: Mapping[str, tuple[float, ...]] = {  # weights by kind
     "uniform": (1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6),
     "skew-small": (0.05, 0.10, 0.10, 0.20, 0.25, 0.30),
     "skew-big": (0.30, 0.25, 0.20, 0.10, 0.10, 0.05),
@@ -42,21 +43,29 @@ def mix(text: str, geometry: Geometry, servable: frozenset[int]) -> dict[int, fl
         UnknownMix: saying which names there are.
     """
     if text in NAMED:
-        weights = dict(zip(_KINDS, NAMED[text], strict=True))
-        shares = {p.id: weights[kind] for p, kind in _kinds(geometry, servable)}
+        weights = dict(zip(KINDS, NAMED[text], strict=True))
+        shares = {p.id: weights[kind] for p, kind in by_kind(geometry, servable)}
     else:
         shares = {}
-        for profile_id, weight in _terms(text, geometry, servable):
-            shares[profile_id] = shares.get(profile_id, 0.0) + weight
+        by_name = {p.name: p.id for p in geometry.profiles if p.id in servable}
+        for name, weight in terms(text, tuple(by_name)):
+            shares[by_name[name]] = shares.get(by_name[name], 0.0) + weight
     total = sum(shares.values())
     if total <= 0:
         raise UnknownMix(f"mix {text!r} asks for nothing that this model can serve")
     return {profile: share / total for profile, share in shares.items() if share > 0}
 
 
-def _kinds(geometry: Geometry, servable: frozenset[int]) -> Iterator[tuple[Profile, str]]:
-    """Yield the profile standing for each kind; a kind the model lacks is left out."""
-    plain = [p for p in geometry.profiles if p.id in servable and not p.limited]
+def by_kind(
+    geometry: Geometry, servable: frozenset[int] | None = None
+) -> Iterator[tuple[Profile, str]]:
+    """Yield the profile standing for each kind; a kind the model lacks is left out.
+
+    Only *servable* profile ids count, if they are given.
+    """
+    plain = [
+        p for p in geometry.profiles if (servable is None or p.id in servable) and not p.limited
+    ]
     smallest = min((p.size for p in plain), default=0)
     taken: set[str] = set()
     for profile in plain:
@@ -66,21 +75,25 @@ def _kinds(geometry: Geometry, servable: frozenset[int]) -> Iterator[tuple[Profi
             kind = "1g" if profile.size == smallest else "1g-double"
         else:
             kind = f"{profile.compute_slices}g"
-        if kind in _KINDS and kind not in taken:
+        if kind in KINDS and kind not in taken:
             taken.add(kind)
             yield profile, kind
 
 
-def _terms(text: str, geometry: Geometry, servable: frozenset[int]) -> Iterator[tuple[int, float]]:
-    by_name = {p.name: p.id for p in geometry.profiles if p.id in servable}
+def terms(text: str, known: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Yield profile names and weights from such as ``7g.80gb=.3,1g.10gb=.7``.
+
+    Raises:
+        UnknownMix: if *text* reads differently, or names none of the *known* profiles.
+    """
     for term in text.split(","):
         match = _TERM.fullmatch(term.strip())
         if match is None:
             raise UnknownMix(
                 f"mix {text!r} is neither one of {', '.join(NAMED)} nor like 7g.80gb=.3,1g.10gb=.7"
             )
-        if match["profile"] not in by_name:
+        if match["profile"] not in known:
             raise UnknownMix(
-                f"mix {text!r}: no profile {match['profile']}; this model has {', '.join(by_name)}"
+                f"mix {text!r}: no profile {match['profile']}; this model has {', '.join(known)}"
             )
-        yield by_name[match["profile"]], float(match["weight"])
+        yield match["profile"], float(match["weight"])

@@ -1,0 +1,402 @@
+"""What the report says, from the stored results: sections that both renderings share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.quality import plots
+from benchmarks.quality.cells import LOADS, RIVALS
+from benchmarks.quality.claims import (
+    Below,
+    claims,
+    comparisons,
+    main_results,
+    reference,
+    reproduced,
+)
+from benchmarks.quality.store import Result
+from extender.simulation.outcome import compared
+from extender.simulation.paired import Estimate, estimate
+
+Cells = Mapping[tuple[str, float], Result]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of text under a header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A heading, paragraphs, then tables, then plots (file names)."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    plots: tuple[str, ...] = ()
+
+
+def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
+    """Yield the report's sections; plots are drawn into *folder*."""
+    cells = main_results(results)
+    yield _introduction(cells)
+    yield Section(
+        title="What was to be shown",
+        tables=(
+            Table(
+                ("holds", "claim", "evidence"),
+                tuple(
+                    ("yes" if c.holds else "NO", c.sentence, c.evidence) for c in claims(results)
+                ),
+            ),
+        ),
+    )
+    yield _against_mfi(cells, folder)
+    yield _acceptance(cells)
+    yield _profiles(cells, folder)
+    yield _fragmentation(cells)
+    yield _not_winning(results, cells)
+    yield from _elsewhere(results, folder)
+    yield _reproduction(results)
+    yield _policies()
+
+
+def _introduction(cells: Cells) -> Section:
+    result = next(iter(cells.values()))
+    s = result.scenario
+    seeds = f"{result.seeds[0]} to {result.seeds[-1]}"
+    return Section(
+        title="What this is about",
+        text=(
+            "An NVIDIA GPU with MIG can be cut into hardware-isolated instances. Not anywhere: an"
+            " H100 has eight memory slices, and each instance size (profile) may begin only at"
+            " certain slices. Where small instances are put decides whether a big one still fits"
+            " later. A policy chooses, for each request, the GPU and the slices. A request that"
+            " fits nowhere is rejected, even where enough slices are free in total: that is"
+            " fragmentation.",
+            f"Here policies are tried on simulated requests: {s.gpus} {s.model} GPUs, Poisson"
+            " arrivals, exponential lifetimes, no queue, no migration. The load is the demand as a"
+            f" share of all slices. Each policy sees the very same requests: {len(result.seeds)}"
+            f" seeds ({seeds}), {s.warmup:,} requests to fill the cluster and then {s.arrivals:,}"
+            " that are counted, for each seed. Decisions are made by the code that decides in a"
+            " cluster. A mix says how often each profile is asked for: uniform, skew-small,"
+            " skew-big and bimodal are those of Zambianco et al. (arXiv 2511.18906), the others"
+            " were made up beforehand.",
+            "Acceptance is near 100 %, so look at rejections. Counting requests alone would reward"
+            " a policy for starving the biggest profile; so slices and single profiles are shown"
+            " too. Intervals are 95 % t intervals of differences on the same seeds.",
+        ),
+    )
+
+
+def _against_mfi(cells: Cells, folder: Path) -> Section:
+    rows = []
+    for (mix, load), result in cells.items():
+        row = [mix, f"{load:g}"]
+        for policy in ("default", "learned"):
+            if policy not in result.series:
+                row += ["", "", ""]
+                continue
+            measured = {name: result.measures(name) for name in (policy, "mfi")}
+            found = compared(policy, measured)["mfi"]
+            avoided = found.rejections_avoided_pct
+            row += [
+                _points(found.requests_pp),
+                _points(found.slices_pp),
+                "" if avoided is None else f"{avoided:.0f} %",
+            ]
+        row.append(result.series["learned"].decides if "learned" in result.series else "")
+        rows.append(tuple(row))
+    drawn = []
+    for load in LOADS:
+        name = f"plots/avoided-{load:g}.svg"
+        policies = ("default", "learned", "fgd", "best-fit", "repack")
+        plots.avoided(cells, load, policies, folder / name)
+        drawn.append(name)
+    return Section(
+        title="Against MFI",
+        text=(
+            "MFI (minimum fragmentation increment) is the best published policy of its kind."
+            " Differences are in percentage points of requests and of slices; avoided is the share"
+            " of MFI's rejections. The learned policy's weights are used only where a simulation"
+            " on other seeds says that they beat default; the last column tells which decided."
+            " repack may move every instance at any time for nothing: a reference, not a policy.",
+        ),
+        tables=(
+            Table(
+                (
+                    "mix",
+                    "load",
+                    "default: requests",
+                    "slices",
+                    "avoided",
+                    "learned: requests",
+                    "slices",
+                    "avoided",
+                    "decides",
+                ),
+                tuple(rows),
+            ),
+        ),
+        plots=tuple(drawn),
+    )
+
+
+def _acceptance(cells: Cells) -> Section:
+    return Section(
+        title="Every policy",
+        text=("Accepted requests, and in brackets slices, in per cent.",),
+        tables=tuple(_acceptance_table(cells, load) for load in LOADS),
+    )
+
+
+def _acceptance_table(cells: Cells, load: float) -> Table:
+    columns = {mix: result for (mix, at), result in cells.items() if at == load}
+    policies = dict.fromkeys(name for result in columns.values() for name in result.series)
+    rows = []
+    for policy in policies:
+        row = [policy]
+        for result in columns.values():
+            if policy not in result.series:
+                row.append("")
+                continue
+            measures = result.measures(policy)
+            requests = estimate([100 * each.requests for each in measures]).mean
+            slices = estimate([100 * each.slices for each in measures]).mean
+            row.append(f"{requests:.2f} ({slices:.1f})")
+        rows.append(tuple(row))
+    return Table((f"load {load:g}", *columns), tuple(rows))
+
+
+SHOWN = ("default", "learned", "mfi", "best-fit", "first-fit", "repack")
+
+
+def _profiles(cells: Cells, folder: Path) -> Section:
+    tables = []
+    for load in LOADS:
+        rows = []
+        profiles: tuple[str, ...] = ()
+        for (mix, at), result in cells.items():
+            if at != load:
+                continue
+            profiles = tuple(result.asked)
+            for policy in (name for name in SHOWN if name in result.series):
+                accepted = result.series[policy].accepted
+                rows.append(
+                    (mix, policy, *(_share(accepted[p], result.asked[p]) for p in profiles))
+                )
+        tables.append(Table((f"load {load:g}", "policy", *profiles), tuple(rows)))
+    drawn = []
+    for load in LOADS:
+        name = f"plots/largest-{load:g}.svg"
+        shown = [policy for policy in SHOWN if all(policy in r.series for r in cells.values())]
+        plots.largest_profile(cells, load, shown, folder / name)
+        drawn.append(name)
+    return Section(
+        title="Who is rejected: every profile",
+        text=("Accepted requests for each profile, in per cent, all seeds together.",),
+        tables=tuple(tables),
+        plots=tuple(drawn),
+    )
+
+
+def _fragmentation(cells: Cells) -> Section:
+    rows = []
+    for (mix, load), result in cells.items():
+        for policy in (name for name in SHOWN if name in result.series):
+            each = result.series[policy]
+            if not each.active:
+                continue
+            refused = sum(each.capacity) + sum(each.fragmentation)
+            rows.append(
+                (
+                    mix,
+                    f"{load:g}",
+                    policy,
+                    f"{refused:.0f}",
+                    f"{100 * sum(each.fragmentation) / refused:.0f} %" if refused else "",
+                    f"{_mean(each.active):.1f}",
+                    f"{100 * _mean(each.used):.1f} %",
+                    f"{_mean(each.unusable):.2f}",
+                    f"{_mean(each.blocked):.2f}",
+                )
+            )
+    return Section(
+        title="Why, and how full GPUs were",
+        text=(
+            "A rejection is due to fragmentation if the request and everything running could be"
+            " held by moving instances about (an exact test); nearly all are, as long as the load"
+            " is not above what the cluster holds. The other columns are means over time: GPUs in"
+            " use, slices in use, free slices of used GPUs that a profile cannot use (per GPU,"
+            " summed over profiles), and MFI's own measure per GPU.",
+        ),
+        tables=(
+            Table(
+                (
+                    "mix",
+                    "load",
+                    "policy",
+                    "rejected",
+                    "fragmentation",
+                    "GPUs in use",
+                    "slices in use",
+                    "unusable",
+                    "MFI's measure",
+                ),
+                tuple(rows),
+            ),
+        ),
+    )
+
+
+def _not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
+    rows = []
+    for (mix, load), result in cells.items():
+        others = [n for n in result.series if n not in ("default", "learned")]
+        measured = {name: result.measures(name) for name in ("default", *others)}
+        for name, found in compared("default", measured).items():
+            for metric, gain in (("requests", found.requests_pp), ("slices", found.slices_pp)):
+                if gain.below_zero:
+                    rows.append((mix, f"{load:g}", name, metric, _points(gain)))
+    behind = [each for each in comparisons(results, "default", RIVALS) if each.mean < 0]
+    return Section(
+        title="Where Tangram does not win",
+        text=(
+            "Where another policy, or the repacking reference, accepts more than default, with the"
+            " whole 95 % interval on its side (not adjusted for the number of comparisons: a list"
+            " of suspicions, not of proofs). What is ahead in requests alone may owe it to"
+            " rejecting whole GPUs.",
+            f"On other models, sizes, lifetimes and changing mixes default's mean is below a"
+            f" rival's in {len(behind)} comparisons; the lowest are in the second table.",
+        ),
+        tables=(
+            Table(("mix", "load", "ahead of default", "in", "default's difference"), tuple(rows)),
+            _lowest(behind),
+        ),
+    )
+
+
+def _lowest(behind: Sequence[Below]) -> Table:
+    lowest = sorted(behind, key=lambda each: each.mean)[:15]
+    return Table(
+        ("cell", "rival", "in", "difference", "p (Holm)"),
+        tuple(
+            (
+                each.cell,
+                each.rival,
+                each.metric,
+                f"{each.mean:+.3f} ± {each.ci95:.3f}",
+                f"{each.p_holm:.2g}",
+            )
+            for each in lowest
+        ),
+    )
+
+
+GROUPS = {
+    "model": "Other GPU models",
+    "size": "Other cluster sizes",
+    "lifetime": "Other lifetimes",
+    "drift": "A mix that changes half way",
+}
+
+
+def _elsewhere(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
+    for group, title in GROUPS.items():
+        ours = {name: each for name, each in results.items() if each.group == group}
+        if not ours:
+            continue
+        rows = []
+        for name, result in ours.items():
+            measured = {policy: result.measures(policy) for policy in result.series}
+            found = compared("default", measured)
+            row = [name.removeprefix(f"{group}-")]
+            for rival in RIVALS:
+                row += [_points(found[rival].requests_pp), _points(found[rival].slices_pp)]
+            row.append(_points(found["learned"].requests_pp) if "learned" in found else "")
+            rows.append(tuple(row))
+        name = f"plots/{group}.svg"
+        requests = [e for e in comparisons(ours, "default", RIVALS) if e.metric == "requests"]
+        plots.differences(requests, f"default minus {' and '.join(RIVALS)}", folder / name)
+        yield Section(
+            title=title,
+            text=(
+                "default minus the rival, percentage points with 95 % intervals. A cell is named"
+                " by model, GPUs, mix, load and law of lifetimes.",
+            ),
+            tables=(
+                Table(
+                    (
+                        "cell",
+                        *(f"{rival}: {m}" for rival in RIVALS for m in ("requests", "slices")),
+                        "learned: requests",
+                    ),
+                    tuple(rows),
+                ),
+            ),
+            plots=(name,),
+        )
+
+
+def _reproduction(results: Mapping[str, Result]) -> Section:
+    worst: dict[str, tuple[int, int, float]] = {}
+    for each in reproduced(results):
+        count, within, furthest = worst.get(each.policy, (0, 0, 0.0))
+        off = abs(each.published - each.ours) if each.metric == "requests" else 0.0
+        worst[each.policy] = (count + 1, within + each.within, max(furthest, off))
+    return Section(
+        title="Reproduction of the reference",
+        text=(reference().about,),
+        tables=(
+            Table(
+                ("policy", "figures", "within our interval", "furthest off, points of requests"),
+                tuple(
+                    (policy, f"{count}", f"{within}", f"{furthest:.3f}")
+                    for policy, (count, within, furthest) in worst.items()
+                ),
+            ),
+        ),
+    )
+
+
+def _policies() -> Section:
+    rows = (
+        ("default", "fewest slices that some profile can no longer use; ties to the fuller GPU"),
+        ("learned", "a trained value of each GPU's layout, where a simulation says it is better"),
+        ("demand-weighted", "least loss of legal placements, weighed by demanded slices"),
+        ("mfi, mfi-v2", "least growth of blocked windows (two readings of the paper)"),
+        ("fgd", "as default, profiles weighed by how often they are asked for"),
+        ("capability", "most legal placements left (an absolute count: it spreads)"),
+        ("capability-loss, expected-…", "fewest legal placements lost (weighed by demand)"),
+        ("best-fit, worst-fit", "fullest or emptiest GPU, then the profile's best slice index"),
+        ("first-fit, round-robin, random", "the first place; the first after the last; any"),
+        (
+            "hami-…",
+            "HAMi 2.10's order of GPUs and slot rule; -bigger: a bigger profile if need"
+            " be; 2855: the rule of its pull request 2855",
+        ),
+        ("instaslice", "the emptiest node, its first GPU and start with room"),
+        ("kubernetes-default", "kube-scheduler's spreading, the driver's own placement"),
+        (
+            "repack",
+            "reference: everything may be moved, at once and for nothing; greedy, so no"
+            " upper bound",
+        ),
+    )
+    return Section(title="The policies", tables=(Table(("name", "chooses"), rows),))
+
+
+def _points(each: Estimate) -> str:
+    return f"{each.mean:+.2f} ± {each.ci95 or 0:.2f}"
+
+
+def _share(accepted: Sequence[int], asked: Sequence[int]) -> str:
+    return f"{100 * sum(accepted) / sum(asked):.2f}" if sum(asked) else ""
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

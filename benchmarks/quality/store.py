@@ -1,0 +1,102 @@
+"""Results as they are kept: a compact JSON file for each cell, numbers as lists over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.quality.cells import Cell
+from extender.simulation.measures import Measures, Tally
+from extender.simulation.paired import Estimate
+from extender.simulation.scenario import Scenario
+
+RESULTS = Path(__file__).parent.parent / "results" / "quality"
+
+
+class Series(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One contender's results, a value for each seed; the lists of a reference may be empty.
+
+    ``accepted`` by profile. ``active``, ``used``, ``unusable``, ``blocked``: means over time, see
+    :class:`extender.simulation.measures.Averages`. ``decides``: the policy that really decided.
+    ``gain``: what learned weights gained on the guard's demands.
+    """
+
+    accepted: dict[str, list[int]]
+    capacity: list[float] = []
+    fragmentation: list[float] = []
+    active: list[float] = []
+    used: list[float] = []
+    unusable: list[float] = []
+    blocked: list[float] = []
+    decides: str = ""
+    gain: Estimate | None = None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """All results of a cell; ``sizes`` and ``asked`` by profile."""
+
+    group: str
+    scenario: Scenario
+    seeds: tuple[int, ...]
+    sizes: dict[str, int]
+    asked: dict[str, list[int]]
+    series: dict[str, Series]
+
+    def measures(self, contender: str) -> list[Measures]:
+        """Return what can be computed with again, seed by seed."""
+        accepted = self.series[contender].accepted
+        return [
+            Measures(
+                {p: Tally(self.asked[p][at], accepted[p][at]) for p in self.asked},
+                tuple(self.sizes.values()),
+            )
+            for at in range(len(self.seeds))
+        ]
+
+
+def series(measured: list[Measures], decides: str, gain: Estimate | None) -> Series:
+    """Return the measures of one contender as they are kept."""
+    profiles = measured[0].kinds
+    averages = [each.averages for each in measured if each.averages is not None]
+    return Series(
+        accepted={name: [each.kinds[name].accepted for each in measured] for name in profiles},
+        capacity=[round(each.capacity, 1) for each in measured if each.capacity is not None],
+        fragmentation=[
+            round(each.fragmentation, 1) for each in measured if each.fragmentation is not None
+        ],
+        active=[round(each.active_gpus, 3) for each in averages],
+        used=[round(each.used, 5) for each in averages],
+        unusable=[round(each.unusable, 4) for each in averages],
+        blocked=[round(each.blocked, 4) for each in averages],
+        decides=decides,
+        gain=gain,
+    )
+
+
+def load(cell: Cell, folder: Path) -> Result | None:
+    """Return what is stored for a cell; None if nothing is, or it was another scenario or seeds."""
+    path = folder / f"{cell.name}.json"
+    if not path.exists():
+        return None
+    result = msgspec.json.decode(path.read_bytes(), type=Result)
+    same = result.scenario == cell.scenario and result.seeds == cell.seeds
+    return result if same else None
+
+
+def save(cell: Cell, folder: Path, result: Result) -> None:
+    """Store a cell's results, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{cell.name}.json"
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(msgspec.json.encode(result) + b"\n")
+    unfinished.replace(path)
+
+
+def load_all(folder: Path) -> Mapping[str, Result]:
+    """Return all stored results by the name of their cell."""
+    return {
+        path.stem: msgspec.json.decode(path.read_bytes(), type=Result)
+        for path in sorted(folder.glob("*.json"))
+    }

@@ -1,0 +1,187 @@
+"""``tangram simulate``: policies side by side on the same simulated demand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from extender.cli import policies
+from extender.cli.simulated import show
+from extender.policy import Policy, PolicyName
+from extender.simulation.bound import Bound, bound
+from extender.simulation.contenders import IMITATIONS, REPACK, UnknownContender
+from extender.simulation.experiment import WARMUP, Stage, play
+from extender.simulation.lifetimes import UnknownLifetime
+from extender.simulation.lineup import lineup
+from extender.simulation.measures import Measures
+from extender.simulation.mixes import NAMED, UnknownMix
+from extender.simulation.outcome import Outcome, outcome
+from extender.simulation.scenario import Scenario, UnknownModel, stage
+from extender.simulation.traces import MalformedTrace, Rule
+
+FIRST_SEED = 31_000
+
+
+class Output(StrEnum):
+    """How the outcome is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def simulate(
+    policy: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
+    ] = PolicyName.DEFAULT.value,
+    compare: Annotated[
+        str,
+        typer.Option(
+            help="Others on the same demand, separated by commas: policies, policy files,"
+            f" imitations ({', '.join(IMITATIONS)}), or {REPACK}: free migration."
+        ),
+    ] = "mfi,first-fit",
+    model: Annotated[
+        str, typer.Option(help="GPU model, or several: H100-80GB=60,A30-24GB=40.")
+    ] = "H100-80GB",
+    gpus: Annotated[int, typer.Option(min=1, max=100_000, help="GPUs of the model.")] = 100,
+    gpus_per_node: Annotated[
+        int, typer.Option(min=1, max=16, help="For imitations that look at nodes.")
+    ] = 8,
+    mix: Annotated[
+        str, typer.Option(help=f"{', '.join(NAMED)}, or profiles: 7g.80gb=.3,1g.10gb=.7.")
+    ] = "uniform",
+    then: Annotated[
+        str, typer.Option(help="Another mix, from half of the counted arrivals on.")
+    ] = "",
+    load: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="Demand as a share of all memory slices.")
+    ] = 0.85,
+    lifetime: Annotated[
+        str, typer.Option(help="exponential, uniform, lognormal:SIGMA; all of mean 1.")
+    ] = "exponential",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Paired repetitions.")] = 20,
+    first_seed: Annotated[int, typer.Option(help="The seeds count up from here.")] = FIRST_SEED,
+    arrivals: Annotated[
+        int, typer.Option(min=100, max=10_000_000, help="Requests counted for each seed.")
+    ] = 20_000,
+    warmup: Annotated[
+        int, typer.Option(min=0, max=10_000_000, help="Requests before these, not counted.")
+    ] = WARMUP,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Who finds no room waits, instead of being lost.")
+    ] = False,
+    trace: Annotated[
+        str, typer.Option(metavar="FILE", help="A CSV of pods (openb's columns), not a mix.")
+    ] = "",
+    rule: Annotated[
+        Rule, typer.Option(help="Share of a GPU to profile: A covers it, B and C are nearest.")
+    ] = Rule.CEIL,
+    shared_only: Annotated[
+        bool, typer.Option("--shared-only", help="Of the trace, only who shares a GPU.")
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Draw from the trace at --load, not in its order.")
+    ] = False,
+    output: Annotated[
+        Output, typer.Option(help="text or json; json goes to stdout.")
+    ] = Output.TEXT,
+) -> None:
+    """Try policies on simulated GPUs before they are used: same seeds, same requests."""
+    scenario = Scenario(
+        model=model,
+        gpus=gpus,
+        gpus_per_node=gpus_per_node,
+        mix=mix,
+        then=then,
+        load=load,
+        lifetime=lifetime,
+        arrivals=arrivals,
+        warmup=warmup,
+        queueing=queue,
+        trace=trace,
+        rule=rule,
+        shared_only=shared_only,
+        resampled=resample,
+    )
+    recorded = bool(trace) and not resample
+    numbers = range(first_seed, first_seed + (1 if recorded else seeds))
+    if queue and REPACK in compare.split(","):
+        raise typer.BadParameter(f"{REPACK} knows no queue", param_hint="--compare")
+    others = [name.strip() for name in compare.split(",") if name.strip()]
+    found = _simulated(scenario, policy, others, numbers)
+    if output is Output.JSON:
+        typer.echo(msgspec.json.encode(found))
+    else:
+        # Without a terminal there is no width to keep to, and the tables are some 110 wide.
+        width = None if sys.stdout.isatty() else 120
+        show(Console(highlight=False, width=width), found)
+
+
+def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range) -> Outcome:
+    started = time.perf_counter()
+    names = list(dict.fromkeys((policy, *others)))
+    own = {name: found for name in names if (found := _from_file(name)) is not None}
+    if policy == REPACK:
+        raise typer.BadParameter(f"{REPACK} is a reference, not a policy", param_hint="--policy")
+    try:
+        on = stage(scenario)
+        entered = lineup(names, own, on, scenario.load)
+    except (UnknownModel, UnknownMix, UnknownLifetime, MalformedTrace) as error:
+        raise typer.BadParameter(str(error), param_hint=_OPTION[type(error)]) from error
+    except UnknownContender as error:
+        hint = "--policy" if policy in str(error).split(" is none")[0] else "--compare"
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+    measured: dict[str, list[Measures]] = {name: [] for name in names}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("replays", total=len(seeds) * len(names))
+        for _, name, each in play(on, entered.contenders, seeds, clock_ns=time.perf_counter_ns):
+            measured[name].append(each)
+            progress.advance(task)
+    return outcome(
+        scenario,
+        seeds,
+        policy,
+        entered,
+        measured,
+        bound=_bound(scenario, on),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _bound(scenario: Scenario, on: Stage) -> Bound | None:
+    """Return what cannot be exceeded, where that is known: one model, one mix, memoryless VMs."""
+    if len(on.fleet.groups) > 1 or scenario.lifetime != "exponential":
+        return None
+    if scenario.then or scenario.trace:
+        return None
+    pairs = zip(on.kinds, on.shares, strict=True)
+    shares = {p.id: share for kind, share in pairs if (p := kind.profiles[0]) is not None}
+    return bound(on.fleet.groups[0].geometry, shares, scenario.load)
+
+
+_OPTION = {
+    UnknownModel: "--model",
+    UnknownMix: "--mix",
+    UnknownLifetime: "--lifetime",
+    MalformedTrace: "--trace",
+}
+
+
+def _from_file(name: str) -> Policy | None:
+    """Return the policy of a file; None for what is no path."""
+    path = Path(name)
+    return policies.policy(name) if path.suffix and name not in IMITATIONS else None

@@ -1,0 +1,9 @@
+"""How placements are to be ranked: policies by name and from the file that SREs write.
+
+Values only: nothing here decides or knows a GPU.
+"""
+
+from extender.policy.names import PolicyName
+from extender.policy.values import Policy, Shares, Weights
+
+__all__ = ["Policy", "PolicyName", "Shares", "Weights"]

@@ -1,0 +1,45 @@
+"""A policy with all it needs: its name, the demand it expects, the weights it learned."""
+
+from __future__ import annotations
+
+import msgspec
+
+from extender.policy.names import PolicyName
+
+Shares = tuple[tuple[str, float], ...]
+"""A number for each MIG profile, by the profile's name; a tuple, so that policies can be keys."""
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """What a learned value function adds up; profiles are named as the model's driver names them.
+
+    ``fits``: that one instance of a profile fits; ``together``: how many of it fit at once.
+    ``all_leave``, ``lower_leave`` and ``upper_leave``: the expected time, in mean lifetimes, until
+    the GPU (its lower, its upper half) is empty. ``occupied``: that the GPU holds anything.
+    """
+
+    fits: Shares
+    together: Shares
+    all_leave: float
+    lower_leave: float
+    upper_leave: float
+    occupied: float
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How placements are ranked.
+
+    ``demand`` is the share of requests for each profile, where the policy asks for it; without it
+    all profiles count alike. ``learned`` without weights is ``default``.
+    """
+
+    name: PolicyName
+    demand: Shares = ()
+    weights: Weights | None = None
+
+    @property
+    def effective(self) -> PolicyName:
+        """The name of the policy that really decides."""
+        if self.name is PolicyName.LEARNED and self.weights is None:
+            return PolicyName.DEFAULT
+        return self.name

@@ -1,0 +1,109 @@
+"""``tangram simulate`` and ``tangram policy`` from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from extender.cli.main import app
+
+SMALL = ("--gpus", "8", "--seeds", "3", "--arrivals", "200", "--warmup", "50")
+
+
+def ran(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def simulated(*arguments: str) -> dict[str, Any]:
+    result = ran("simulate", *SMALL, "--output", "json", *arguments)
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_json_has_what_programs_look_for() -> None:
+    found = simulated("--policy", "default", "--compare", "mfi,first-fit,repack", "--load", "1.0")
+
+    assert found["policies"].keys() == {"default", "mfi", "first-fit", "repack"}
+    ours = found["policies"]["default"]
+    assert 0 < ours["requests"]["mean"] < 1
+    assert ours["profiles"]["7g.80gb"]["asked"] > 0
+    refused = ours["rejections"]
+    assert refused["total"] == refused["capacity"] + refused["fragmentation"] > 0
+    assert ours["averages"].keys() == {"active_gpus", "used", "unusable", "blocked"}
+    assert len(ours["over_time"]) == 20
+    assert ours["decision_us"].keys() == {"p50", "p99"}
+    assert found["policies"]["repack"]["averages"] is None
+    assert found["compare"].keys() == {"mfi", "first-fit", "repack"}
+    difference = found["compare"]["mfi"]["requests_pp"]
+    theirs = found["policies"]["mfi"]["requests"]["mean"]
+    assert difference["mean"] == pytest.approx(100 * (ours["requests"]["mean"] - theirs))
+    assert difference["ci95"] > 0
+    assert found["compare"]["mfi"].keys() >= {"slices_pp", "rejections_avoided_pct", "p_holm"}
+    assert found["bound"]["requests"] <= 1.0 + 1e-6
+
+
+def test_the_same_seeds_give_the_same_figures() -> None:
+    def figures() -> object:
+        found = simulated("--compare", "random")
+        return found["compare"], found["policies"]["random"]["requests"]
+
+    assert figures() == figures()
+
+
+def test_people_get_tables() -> None:
+    result = ran("simulate", *SMALL, "--compare", "mfi", "--then", "skew-big", "--queue")
+
+    assert result.exit_code == 0, result.output
+    assert "8 H100-80GB: mix uniform, then skew-big, load 0.85" in result.stdout
+    assert "who finds no room waits" in " ".join(result.stdout.split())
+    assert "default against" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "H1"), "--model"),
+        (("--mix", "most"), "--mix"),
+        (("--lifetime", "long"), "--lifetime"),
+        (("--compare", "best"), "--compare"),
+        (("--policy", "best"), "--policy"),
+        (("--policy", "repack"), "--policy"),
+        (("--policy", "absent.yaml"), "cannot be read"),
+        (("--trace", "absent.csv"), "--trace"),
+        (("--queue", "--compare", "repack"), "repack knows no queue"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: tuple[str, ...], says: str) -> None:
+    result = ran("simulate", *SMALL, *arguments)
+
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_a_trained_file_is_a_policy_that_can_be_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "trained.yaml"
+    few = ("--gpus", "2", "--generations", "1", "--arrivals", "100")
+    trained = ran("policy", "train", str(path), *few)
+    assert trained.exit_code == 0, trained.output
+
+    checked = ran("policy", "check", str(path))
+    found = simulated("--policy", str(path), "--compare", "default", "--gpus", "2")
+
+    assert checked.exit_code == 0, checked.output
+    decides = found["policies"][str(path)]["decides"]
+    assert decides in checked.stdout
+    assert decides in ("default", "learned")
+
+
+def test_a_bad_policy_file_fails_the_check_with_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\nvalue: best\n")
+
+    result = ran("policy", "check", str(path))
+
+    assert result.exit_code == 1
+    assert "use one of default" in result.output
