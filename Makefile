@@ -5,14 +5,15 @@
 #                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
 #   make lint, make format   what `make test` checks first; put the code into shape
-#   make bench               the benchmarks
+#   make bench               how long decisions take
+#   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, make lock      write the CustomResourceDefinition, the locked dependencies anew
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e ci-tools bench crd lock clean
+.PHONY: venv demo test lint format e2e ci-tools bench bench-quality crd lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -57,6 +58,10 @@ demo: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.decisions $(BENCH_ARGS)
+
+bench-quality: $(READY)
+	@$(BIN)/python -m benchmarks.quality run $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.quality report
 
 # -- tests -----------------------------------------------------------------------------------------
 

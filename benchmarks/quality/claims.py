@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.quality.cells import LOADS, RIVALS
+from benchmarks.quality.cells import LOADS, RIVALS, full
 from benchmarks.quality.store import Result
 from extender.simulation.mixes import NAMED
 from extender.simulation.outcome import Comparison, compared
@@ -58,12 +58,14 @@ def reference() -> Reference:
 
 
 def main_results(results: Mapping[str, Result]) -> dict[tuple[str, float], Result]:
-    """Return the comparison's results by mix and load."""
-    return {
+    """Return the comparison's results by mix and load, in the order of these."""
+    found = {
         (each.scenario.mix, each.scenario.load): each
         for each in results.values()
         if each.group == "main"
     }
+    order = list(NAMED)
+    return {key: found[key] for key in sorted(found, key=lambda key: (order.index(key[0]), key[1]))}
 
 
 def reproduced(results: Mapping[str, Result]) -> Iterator[Reproduced]:
@@ -82,10 +84,26 @@ def reproduced(results: Mapping[str, Result]) -> Iterator[Reproduced]:
 
 def claims(results: Mapping[str, Result]) -> Iterator[Claim]:
     """Yield what must hold, and whether it does."""
+    yield _complete(results)
     yield _reproduces(results)
     yield from _beats_mfi(results)
     yield _never_below(results)
     yield from _learned(results)
+
+
+def _complete(results: Mapping[str, Result]) -> Claim:
+    wanted = {cell.name: cell for cell in full()}
+    stored = [name for name in wanted if name in results]
+    lacking = {
+        name: [c for c in wanted[name].contenders if c not in results[name].series]
+        for name in stored
+    }
+    partly = [f"{name} lacks {', '.join(names)}" for name, names in lacking.items() if names]
+    return Claim(
+        "Everything that was to be run has been run.",
+        len(stored) == len(wanted) and not partly,
+        f"{len(stored)} of {len(wanted)} cells; incomplete: {'; '.join(partly) or 'none'}.",
+    )
 
 
 def _reproduces(results: Mapping[str, Result]) -> Claim:

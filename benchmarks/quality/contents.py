@@ -1,43 +1,20 @@
-"""What the report says, from the stored results: sections that both renderings share."""
+"""The report's sections, from the stored results; all renderings share them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from benchmarks.quality import plots
-from benchmarks.quality.cells import LOADS, RIVALS
-from benchmarks.quality.claims import (
-    Below,
-    claims,
-    comparisons,
-    main_results,
-    reference,
-    reproduced,
-)
+from benchmarks.quality.cells import LOADS
+from benchmarks.quality.claims import claims, main_results
+from benchmarks.quality.page import Section, Table, points
+from benchmarks.quality.scrutiny import elsewhere, not_winning, reproduction
 from benchmarks.quality.store import Result
 from extender.simulation.outcome import compared
-from extender.simulation.paired import Estimate, estimate
+from extender.simulation.paired import estimate
 
 Cells = Mapping[tuple[str, float], Result]
-
-
-class Table(msgspec.Struct, frozen=True):
-    """Rows of text under a header."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A heading, paragraphs, then tables, then plots (file names)."""
-
-    title: str
-    text: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    plots: tuple[str, ...] = ()
 
 
 def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
@@ -59,9 +36,9 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield _acceptance(cells)
     yield _profiles(cells, folder)
     yield _fragmentation(cells)
-    yield _not_winning(results, cells)
-    yield from _elsewhere(results, folder)
-    yield _reproduction(results)
+    yield not_winning(results, cells)
+    yield from elsewhere(results, folder)
+    yield reproduction(results)
     yield _policies()
 
 
@@ -105,8 +82,8 @@ def _against_mfi(cells: Cells, folder: Path) -> Section:
             found = compared(policy, measured)["mfi"]
             avoided = found.rejections_avoided_pct
             row += [
-                _points(found.requests_pp),
-                _points(found.slices_pp),
+                points(found.requests_pp),
+                points(found.slices_pp),
                 "" if avoided is None else f"{avoided:.0f} %",
             ]
         row.append(result.series["learned"].decides if "learned" in result.series else "")
@@ -253,116 +230,6 @@ def _fragmentation(cells: Cells) -> Section:
     )
 
 
-def _not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
-    rows = []
-    for (mix, load), result in cells.items():
-        others = [n for n in result.series if n not in ("default", "learned")]
-        measured = {name: result.measures(name) for name in ("default", *others)}
-        for name, found in compared("default", measured).items():
-            for metric, gain in (("requests", found.requests_pp), ("slices", found.slices_pp)):
-                if gain.below_zero:
-                    rows.append((mix, f"{load:g}", name, metric, _points(gain)))
-    behind = [each for each in comparisons(results, "default", RIVALS) if each.mean < 0]
-    return Section(
-        title="Where Tangram does not win",
-        text=(
-            "Where another policy, or the repacking reference, accepts more than default, with the"
-            " whole 95 % interval on its side (not adjusted for the number of comparisons: a list"
-            " of suspicions, not of proofs). What is ahead in requests alone may owe it to"
-            " rejecting whole GPUs.",
-            f"On other models, sizes, lifetimes and changing mixes default's mean is below a"
-            f" rival's in {len(behind)} comparisons; the lowest are in the second table.",
-        ),
-        tables=(
-            Table(("mix", "load", "ahead of default", "in", "default's difference"), tuple(rows)),
-            _lowest(behind),
-        ),
-    )
-
-
-def _lowest(behind: Sequence[Below]) -> Table:
-    lowest = sorted(behind, key=lambda each: each.mean)[:15]
-    return Table(
-        ("cell", "rival", "in", "difference", "p (Holm)"),
-        tuple(
-            (
-                each.cell,
-                each.rival,
-                each.metric,
-                f"{each.mean:+.3f} ± {each.ci95:.3f}",
-                f"{each.p_holm:.2g}",
-            )
-            for each in lowest
-        ),
-    )
-
-
-GROUPS = {
-    "model": "Other GPU models",
-    "size": "Other cluster sizes",
-    "lifetime": "Other lifetimes",
-    "drift": "A mix that changes half way",
-}
-
-
-def _elsewhere(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
-    for group, title in GROUPS.items():
-        ours = {name: each for name, each in results.items() if each.group == group}
-        if not ours:
-            continue
-        rows = []
-        for name, result in ours.items():
-            measured = {policy: result.measures(policy) for policy in result.series}
-            found = compared("default", measured)
-            row = [name.removeprefix(f"{group}-")]
-            for rival in RIVALS:
-                row += [_points(found[rival].requests_pp), _points(found[rival].slices_pp)]
-            row.append(_points(found["learned"].requests_pp) if "learned" in found else "")
-            rows.append(tuple(row))
-        name = f"plots/{group}.svg"
-        requests = [e for e in comparisons(ours, "default", RIVALS) if e.metric == "requests"]
-        plots.differences(requests, f"default minus {' and '.join(RIVALS)}", folder / name)
-        yield Section(
-            title=title,
-            text=(
-                "default minus the rival, percentage points with 95 % intervals. A cell is named"
-                " by model, GPUs, mix, load and law of lifetimes.",
-            ),
-            tables=(
-                Table(
-                    (
-                        "cell",
-                        *(f"{rival}: {m}" for rival in RIVALS for m in ("requests", "slices")),
-                        "learned: requests",
-                    ),
-                    tuple(rows),
-                ),
-            ),
-            plots=(name,),
-        )
-
-
-def _reproduction(results: Mapping[str, Result]) -> Section:
-    worst: dict[str, tuple[int, int, float]] = {}
-    for each in reproduced(results):
-        count, within, furthest = worst.get(each.policy, (0, 0, 0.0))
-        off = abs(each.published - each.ours) if each.metric == "requests" else 0.0
-        worst[each.policy] = (count + 1, within + each.within, max(furthest, off))
-    return Section(
-        title="Reproduction of the reference",
-        text=(reference().about,),
-        tables=(
-            Table(
-                ("policy", "figures", "within our interval", "furthest off, points of requests"),
-                tuple(
-                    (policy, f"{count}", f"{within}", f"{furthest:.3f}")
-                    for policy, (count, within, furthest) in worst.items()
-                ),
-            ),
-        ),
-    )
-
-
 def _policies() -> Section:
     rows = (
         ("default", "fewest slices that some profile can no longer use; ties to the fuller GPU"),
@@ -376,8 +243,8 @@ def _policies() -> Section:
         ("first-fit, round-robin, random", "the first place; the first after the last; any"),
         (
             "hami-…",
-            "HAMi 2.10's order of GPUs and slot rule; -bigger: a bigger profile if need"
-            " be; 2855: the rule of its pull request 2855",
+            "HAMi 2.10's order of GPUs and slot rule; -bigger: another profile with enough memory"
+            " if need be (it counts as what was asked for); 2855: the rule of that pull request",
         ),
         ("instaslice", "the emptiest node, its first GPU and start with room"),
         ("kubernetes-default", "kube-scheduler's spreading, the driver's own placement"),
@@ -388,10 +255,6 @@ def _policies() -> Section:
         ),
     )
     return Section(title="The policies", tables=(Table(("name", "chooses"), rows),))
-
-
-def _points(each: Estimate) -> str:
-    return f"{each.mean:+.2f} ± {each.ci95 or 0:.2f}"
 
 
 def _share(accepted: Sequence[int], asked: Sequence[int]) -> str:

@@ -50,7 +50,7 @@ def avoided(cells: Cells, load: float, policies: Sequence[str], path: Path) -> N
     axes.set_ylabel("MFI's rejections avoided, %")
     axes.set_ylim(bottom=max(axes.get_ylim()[0], -100.0))
     axes.set_title(f"load {load:g}", loc="left")
-    axes.legend(ncols=len(policies), frameon=False, fontsize="small", loc="lower left")
+    figure.legend(ncols=len(policies), frameon=False, fontsize="small", loc="outside upper right")
     _save(figure, path)
 
 
@@ -71,7 +71,7 @@ def largest_profile(cells: Cells, load: float, policies: Sequence[str], path: Pa
     axes.set_ylabel("whole-GPU requests accepted, %")
     axes.set_title(f"load {load:g}", loc="left")
     axes.grid(axis="y", linewidth=0.3)
-    axes.legend(ncols=len(policies), frameon=False, fontsize="small")
+    figure.legend(ncols=len(policies), frameon=False, fontsize="small", loc="outside upper right")
     _save(figure, path)
 
 

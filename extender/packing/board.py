@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -41,6 +42,8 @@ class Board:
         self._before: list[int] = []  # the state of each seat's GPU before it was given
         self._queues: dict[_Place, _Queue] = {}
         self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], _Ranking] = {}
+        self._candidates: dict[tuple[tuple[str, ...], Spread, tuple[int, ...]], list[int]] = {}
+        self._costs: dict[tuple[str, int, int], tuple[float, ...]] = {}
         self._choices: dict[tuple[tuple[str, ...], int], Choice | None] = {}
 
     def place(self, requests: Sequence[int]) -> int:
@@ -117,45 +120,79 @@ class Board:
         return states
 
     def _on_one_node(self, request: int, kind: Footprint, groups: tuple[int, ...]) -> bool:
-        best: tuple[int, int, int] | None = None
-        found: tuple[Choice, list[int]] | None = None
-        for node in self._nodes(kind, groups):
-            gpus = list(range(int(self._fleet.first[node]), int(self._fleet.first[node + 1])))
-            bins = [self._bin(int(self._state[gpu]), str(gpu)) for gpu in gpus]
-            spread = kind.spread is Spread.DISTINCT
-            choice = _apart(bins, kind.wanted) if spread else choose(bins, kind.wanted)
-            if isinstance(choice, Choice) and (
-                best is None or (choice.cost, choice.tie, node) < best
-            ):
-                best, found = (choice.cost, choice.tie, node), (choice, gpus)
+        key = (kind.wanted, kind.spread, groups)
+        nodes = self._candidates.pop(key, [])
+        found = self._cheapest(kind, nodes)
+        if found is None:  # what was best once is used up, or nothing was known
+            nodes = self._promising(kind, groups)
+            found = self._cheapest(kind, nodes)
         if found is None:
             return False
+        if self._nodes_looked_at is not None:
+            self._candidates[key] = nodes
         self._take(request, *found)
         return True
+
+    def _cheapest(self, kind: Footprint, nodes: list[int]) -> tuple[Choice, list[int]] | None:
+        """Return the best choice of the first nodes with room; take out those without."""
+        looked_at: list[tuple[tuple[int, int, int], Choice, list[int]]] = []
+        at = 0
+        while at < len(nodes) and len(looked_at) != self._nodes_looked_at:
+            first, end = self._fleet.first[nodes[at] : nodes[at] + 2].tolist()
+            gpus = list(range(first, end))
+            bins = [self._bin(int(self._state[gpu])) for gpu in gpus]
+            distinct = kind.spread is Spread.DISTINCT
+            choice = _apart(bins, kind.wanted) if distinct else choose(bins, kind.wanted)
+            if isinstance(choice, Choice):
+                looked_at.append(((choice.cost, choice.tie, nodes[at]), choice, gpus))
+                at += 1
+            else:
+                del nodes[at]
+        best = min(looked_at, key=lambda each: each[0], default=None)
+        return None if best is None else (best[1], best[2])
 
     def _take(self, request: int, choice: Choice, gpus: Sequence[int]) -> None:
         for each in choice.placed:
             gpu = gpus[each.bin]
             self.occupy(Seat(request, each.wanted, gpu, each.profile_id, each.placement))
 
-    def _nodes(self, kind: Footprint, groups: tuple[int, ...]) -> list[int]:
-        """Return the nodes to look at for a VM, the fullest first."""
+    def _promising(self, kind: Footprint, groups: tuple[int, ...]) -> list[int]:
+        """Return the nodes that may have room for a VM, those first that may do it cheapest.
+
+        What it costs at least is taken for each name by itself: the cheapest steps of all GPUs.
+        """
         fleet = self._fleet
-        free = np.array(
-            [s.model.tables.geometry.memory_slices - s.taken_slices for s in self._states]
-        )
-        fits = np.zeros((len(set(kind.wanted)), len(self._states)), dtype=np.bool_)
-        for row, wanted in enumerate(sorted(set(kind.wanted))):
-            for state in range(len(self._states)):
-                fits[row, state] = self._choice((wanted,), state) is not None
-        sums = np.concatenate(([0], np.cumsum((free * fits.any(axis=0))[self._state])))
-        room = sums[fleet.first[1:]] - sums[fleet.first[:-1]]
-        least = sum(self.problem.smallest(wanted) for wanted in kind.wanted)
-        possible = np.isin(self._condensed.group, groups) & (room >= least)
-        nodes = np.flatnonzero(possible)
-        fullest = nodes[np.argsort(room[nodes], kind="stable")][: self._nodes_looked_at]
-        chosen: list[int] = fullest.tolist()
+        nodes = np.flatnonzero(np.isin(self._condensed.group, groups))
+        if not nodes.size:
+            return []
+        many = 1 if kind.spread is Spread.DISTINCT else len(kind.wanted)
+        across = np.arange(int(np.diff(fleet.first)[nodes].max()))
+        gpus = fleet.first[nodes, None] + across
+        beyond = gpus >= fleet.first[nodes + 1, None]
+        state = self._state[np.where(beyond, 0, gpus)]
+        least = np.zeros(len(nodes))
+        for wanted, needed in Counter(kind.wanted).items():
+            each = np.array([self._steps(wanted, s, many) for s in range(len(self._states))])
+            costs = np.where(beyond[:, :, None], np.inf, each[state]).reshape(len(nodes), -1)
+            if costs.shape[1] < needed:
+                return []
+            least += np.partition(costs, needed - 1, axis=1)[:, :needed].sum(axis=1)
+        possible = np.flatnonzero(np.isfinite(least))
+        best = possible[np.argsort(least[possible], kind="stable")]
+        chosen: list[int] = nodes[best].tolist()
         return chosen
+
+    def _steps(self, wanted: str, state: int, many: int) -> tuple[float, ...]:
+        """Return what one after the other costs on a GPU; infinite where there is no room."""
+        key = (wanted, state, many)
+        known = self._costs.get(key)
+        if known is None:
+            costs: list[float] = []
+            while len(costs) < many and (choice := self._choice((wanted,), state)) is not None:
+                costs.append(choice.cost)
+                state = self._after(choice, state)[-1]
+            known = self._costs[key] = (*costs, *[np.inf] * (many - len(costs)))
+        return known
 
     def _ranking(self, kind: Footprint, groups: tuple[int, ...]) -> _Ranking:
         ranking = self._rankings.get((kind.wanted, groups))
@@ -195,13 +232,13 @@ class Board:
         """Return where *wanted* goes on one GPU in a state, if it fits."""
         key = (wanted, state)
         if key not in self._choices:
-            choice = choose([self._bin(state, "")], wanted)
+            choice = choose([self._bin(state)], wanted)
             self._choices[key] = choice if isinstance(choice, Choice) else None
         return self._choices[key]
 
-    def _bin(self, state: int, uuid: str) -> Bin:
+    def _bin(self, state: int) -> Bin:
         model, occupancy = self._states[state].model, self._states[state].occupancy
-        return Bin(uuid, model.tables, occupancy, model.serves)
+        return Bin("", model.tables, occupancy, model.serves)
 
     def _known(self, state: GpuState) -> int:
         index = self._index.setdefault(state, len(self._states))

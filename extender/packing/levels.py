@@ -1,21 +1,29 @@
-"""The model's levels, solved one after the other with those before held.
+"""The model's levels, solved one after the other by CP-SAT, those before held.
 
 Solved as one weighted sum, one burst in twelve took over 10 s; level by level, each takes
-milliseconds. A level whose certain bound the hint attains is not solved at all.
+milliseconds. A level whose bound the best values known attain is not solved at all. Otherwise the
+columns that the linear relaxation shows to be useless for attaining its bound are left out at
+first: that is most of them, and what then attains the bound is optimal in the whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from ortools.sat.python import cp_model
-from ortools.sat.python.cp_model import IntVar
 
 from extender.packing.classes import Condensed
-from extender.packing.model import Level, PackingModel
+from extender.packing.model import Counts, build
+from extender.packing.program import Level, Program, Row
+from extender.packing.relaxation import Relaxation
 from extender.packing.seats import Tally
+
+_SHARE_OF_NARROWED = 0.5
+"""Of the time left, what the search among the useful columns may take: then all are tried."""
 
 
 @dataclass(frozen=True)
@@ -24,112 +32,162 @@ class Solved:
 
     ``bounds`` has for each level what no counts exceed that attain the bounds before it, or None if
     it was not reached. ``counted`` are the best counts known, if any are; ``proven`` if they attain
-    every bound.
+    every bound. ``columns`` is the size of the model.
     """
 
     bounds: Sequence[int | None]
+    columns: int
     counted: Tally | None = None
     proven: bool = False
     infeasible: bool = False
 
 
 def solve_levels(
-    condensed: Condensed,
-    model: PackingModel,
-    hint: Tally | None,
+    condensed: Condensed, hint: Tally | None, *, left: Callable[[], float], seed: int
+) -> Solved:
+    """Maximise level by level until all are proven, or ``left()``, in seconds, is 0."""
+    program, counts = build(condensed)
+    relaxation = Relaxation(program)
+    best: Sequence[int] | None = None
+    if hint is not None:
+        best = _values(condensed, counts, hint, len(program.upper))
+    bounds: list[int | None] = [None] * len(program.levels)
+    proven = True
+    for at, level in enumerate(program.levels):
+        found = _solved(program, relaxation, level, best, left=left, seed=seed)
+        if found.infeasible:
+            return Solved(bounds, len(program.upper), infeasible=True)
+        best, bounds[at] = found.values, found.bound
+        if best is None or level.sum(best) != found.bound:
+            proven = False
+            break
+        held = Row(level.columns, level.weights, least=level.sum(best))
+        program.rows.append(held)
+        relaxation.add(held)
+    counted = None if best is None else _tally(condensed, counts, best)
+    return Solved(bounds, len(program.upper), counted, proven)
+
+
+@dataclass(frozen=True)
+class _Found:
+    values: Sequence[int] | None
+    bound: int | None
+    infeasible: bool = False
+
+
+def _solved(
+    program: Program,
+    relaxation: Relaxation,
+    level: Level,
+    best: Sequence[int] | None,
     *,
     left: Callable[[], float],
     seed: int,
-) -> Solved:
-    """Maximise level by level until all are proven, or ``left()``, in seconds, is 0."""
-    best = None if hint is None else _values(condensed, model, hint)
-    bounds: list[int | None] = [None] * len(model.levels)
-    proven = True
-    for at, level in enumerate(model.levels):
-        if best is not None and _sum(level, best) == level.most:
-            bounds[at] = level.most
-        else:
-            solver = _solver(max(left(), 0.0), seed)
-            _aim(model, level, best)
-            status = solver.solve(model.cp)
-            if status == cp_model.MODEL_INVALID:
-                raise ValueError(f"the packing model is invalid: {model.cp.validate()}")
-            if status == cp_model.INFEASIBLE:
-                return Solved(bounds, infeasible=True)
-            if status != cp_model.UNKNOWN:
-                found = list(solver.response_proto.solution)
-                if best is None or _sum(level, found) > _sum(level, best):
-                    best = found
-                bounds[at] = math.floor(solver.best_objective_bound + 0.5)
-            if best is None or status != cp_model.OPTIMAL:
-                proven = False
-                break
-        model.cp.add(level.sum >= _sum(level, best))
-    counted = None if best is None else _tally(condensed, model, best)
-    return Solved(bounds, counted, proven)
+) -> _Found:
+    """Maximise one level, beginning with the best values known."""
+    if best is not None and level.sum(best) == level.most:
+        return _Found(best, level.most)
+    if left() <= 0:
+        return _Found(best, level.most)
+    bound = relaxation.bound(level, seconds=left())
+    if bound is not None:
+        if best is not None and level.sum(best) == bound.most:
+            return _Found(best, bound.most)
+        narrowed = _search(
+            program, level, best, bound.useful, seconds=left() * _SHARE_OF_NARROWED, seed=seed
+        )
+        if narrowed.values is not None:
+            if level.sum(narrowed.values) == bound.most:
+                return _Found(narrowed.values, bound.most)
+            if best is None or level.sum(narrowed.values) > level.sum(best):
+                best = narrowed.values
+    if left() <= 0:
+        return _Found(best, level.most if bound is None else bound.most)
+    every = np.ones(len(program.upper), dtype=np.bool_)
+    whole = _search(program, level, best, every, seconds=left(), seed=seed)
+    known = [whole.bound, level.most, None if bound is None else bound.most]
+    least = min((each for each in known if each is not None), default=None)
+    return _Found(whole.values, least, whole.infeasible)
 
 
-def _solver(seconds: float, seed: int) -> cp_model.CpSolver:
+def _search(
+    program: Program,
+    level: Level,
+    best: Sequence[int] | None,
+    useful: NDArray[np.bool_],
+    *,
+    seconds: float,
+    seed: int,
+) -> _Found:
+    """Maximise a level by CP-SAT with only the useful columns above 0."""
+    cp = cp_model.CpModel()
+    kept = useful.tolist()
+    variables = [
+        cp.new_int_var(0, upper, "") if keep else None
+        for upper, keep in zip(program.upper, kept, strict=True)
+    ]
+
+    def weighted(columns: Sequence[int], weights: Sequence[int]) -> cp_model.LinearExprT:
+        terms = [
+            (variable, weight)
+            for column, weight in zip(columns, weights, strict=True)
+            if (variable := variables[column]) is not None
+        ]
+        return cp_model.LinearExpr.weighted_sum([v for v, _ in terms], [w for _, w in terms])
+
+    for row in program.rows:
+        least = cp_model.INT_MIN if row.least is None else row.least
+        most = cp_model.INT_MAX if row.most is None else row.most
+        cp.add_linear_constraint(weighted(row.columns, row.weights), least, most)
+    cp.maximize(weighted(level.columns, level.weights))
+    if best is not None:
+        for variable, value in zip(variables, best, strict=True):
+            if variable is not None:
+                cp.add_hint(variable, value)
     solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
+    solver.parameters.max_time_in_seconds = max(seconds, 0.0)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = 1
     solver.parameters.linearization_level = 2
-    return solver
+    status = solver.solve(cp)
+    if status == cp_model.MODEL_INVALID:
+        raise ValueError(f"the packing model is invalid: {cp.validate()}")
+    if status == cp_model.INFEASIBLE:
+        return _Found(None, None, infeasible=True)
+    if status == cp_model.UNKNOWN:
+        return _Found(best, None)
+    solution = iter(solver.response_proto.solution)
+    values = [0 if variable is None else next(solution) for variable in variables]
+    return _Found(values, math.floor(solver.best_objective_bound + 0.5))
 
 
-def _aim(model: PackingModel, level: Level, best: Sequence[int] | None) -> None:
-    """Let the model maximise a level, beginning with the best values known."""
-    model.cp.maximize(level.sum)
-    model.cp.proto.clear_solution_hint()
-    if best is not None:
-        for variable in _variables(model):
-            model.cp.add_hint(variable, best[variable.index])
-
-
-def _variables(model: PackingModel) -> Iterator[IntVar]:
-    for receive in model.counts.receive:
-        yield from receive
-    yield from model.counts.admit
-    yield from model.counts.gangs
-    for send in model.counts.send:
-        yield from send.values()
-
-
-def _sum(level: Level, values: Sequence[int]) -> int:
-    weighted = zip(level.variables, level.weights, strict=True)
-    return sum(weight * values[variable.index] for variable, weight in weighted)
-
-
-def _values(condensed: Condensed, model: PackingModel, counted: Tally) -> list[int]:
-    """Return the value of each variable, by its index."""
-    values = [0] * len(model.cp.proto.variables)
-    for at, (each, receive) in enumerate(zip(condensed.classes, model.counts.receive, strict=True)):
-        for (items, _), variable in zip(each.offers, receive, strict=True):
-            values[variable.index] = counted.receive.get((at, items), 0)
-    for at, variable in enumerate(model.counts.admit):
-        values[variable.index] = counted.admit.get(at, 0)
-    for shape, variable in zip(condensed.demand.shapes, model.counts.gangs, strict=True):
+def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) -> list[int]:
+    """Return the value of each column."""
+    values = [0] * columns
+    for at, (each, receive) in enumerate(zip(condensed.classes, counts.receive, strict=True)):
+        for (items, _), column in zip(each.offers, receive, strict=True):
+            values[column] = counted.receive.get((at, items), 0)
+    for at, column in enumerate(counts.admit):
+        values[column] = counted.admit.get(at, 0)
+    for shape, column in zip(condensed.demand.shapes, counts.gangs, strict=True):
         member, members = next(iter(shape.members.items()))
-        values[variable.index] = counted.admit.get(member, 0) // members
-    for at, send in enumerate(model.counts.send):
-        for group, variable in send.items():
-            values[variable.index] = counted.send.get((at, group), 0)
+        values[column] = counted.admit.get(member, 0) // members
+    for at, send in enumerate(counts.send):
+        for group, column in send.items():
+            values[column] = counted.send.get((at, group), 0)
     return values
 
 
-def _tally(condensed: Condensed, model: PackingModel, values: Sequence[int]) -> Tally:
+def _tally(condensed: Condensed, counts: Counts, values: Sequence[int]) -> Tally:
     receive = {
-        (at, items): values[variable.index]
-        for at, (each, receive) in enumerate(
-            zip(condensed.classes, model.counts.receive, strict=True)
-        )
-        for (items, _), variable in zip(each.offers, receive, strict=True)
+        (at, items): values[column]
+        for at, (each, columns) in enumerate(zip(condensed.classes, counts.receive, strict=True))
+        for (items, _), column in zip(each.offers, columns, strict=True)
     }
-    admit = {at: values[variable.index] for at, variable in enumerate(model.counts.admit)}
+    admit = {at: values[column] for at, column in enumerate(counts.admit)}
     send = {
-        (at, group): values[variable.index]
-        for at, send in enumerate(model.counts.send)
-        for group, variable in send.items()
+        (at, group): values[column]
+        for at, each in enumerate(counts.send)
+        for group, column in each.items()
     }
     return Tally(receive, admit, send)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from extender.packing.bundles import Counts
 from extender.packing.classes import Condensed
-from extender.packing.problem import Assignment, Problem, Solution
+from extender.packing.problem import Assignment, Fleet, GpuState, Problem, Solution
 from nodeagent.api.geometry import Placement
 
 
@@ -54,6 +54,22 @@ def named(problem: Problem, seats: Iterable[Seat]) -> Solution:
             for seat, node in zip(seats, nodes, strict=True)
         )
     )
+
+
+def occupied(fleet: Fleet, seats: Iterable[Seat]) -> Fleet:
+    """Return the fleet with the seats taken."""
+    states = list(fleet.states)
+    known = {each: index for index, each in enumerate(states)}
+    state = fleet.state.copy()
+    for seat in seats:
+        now = states[state[seat.gpu]]
+        geometry = now.model.tables.geometry
+        after = geometry.occupied(now.occupancy, seat.profile_id, seat.placement)
+        then = GpuState(now.model, after)
+        state[seat.gpu] = known.setdefault(then, len(known))
+        if len(known) > len(states):
+            states.append(then)
+    return Fleet(fleet.nodes, fleet.first, fleet.uuids, states, state)
 
 
 def tally(condensed: Condensed, seats: Iterable[Seat]) -> Tally:

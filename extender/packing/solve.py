@@ -14,19 +14,21 @@ import msgspec
 
 from extender.packing.check import level_names, score
 from extender.packing.classes import Condensed, condense
-from extender.packing.expand import expand
+from extender.packing.expand import Expansion, expand
 from extender.packing.greedy import largest_first, one_by_one
 from extender.packing.levels import solve_levels
-from extender.packing.model import build
 from extender.packing.problem import Problem, Solution
-from extender.packing.seats import Seat, named, tally
+from extender.packing.seats import Seat, named, occupied, tally
 
 MOST_NODES_APART = 500
 MOST_VARIABLES_APART = 20_000
 """Beyond either, a model that tells the nodes apart is not tried: it takes longer than a second."""
 
-NODES_LOOKED_AT = 4
-"""By the greedy answer, for a VM on several GPUs: it is a hint, and what a repair begins with."""
+NODES_LOOKED_AT = 2
+"""Of the most promising, for a VM on several GPUs, by the greedy answer and by repairs."""
+
+MOST_HINTED = 500
+"""Requests; for more, the greedy answer takes as long as the proof, and is made if that fails."""
 
 
 class Status(enum.Enum):
@@ -75,8 +77,8 @@ def solve(
 ) -> Outcome:
     """Plan all requests jointly.
 
-    ``seconds`` bound the solver, by ``clock`` (monotonic, in seconds); the greedy answer is always
-    computed. The same problem and seed give the same outcome unless time runs out.
+    ``seconds`` bound the solver, by ``clock`` (monotonic, in seconds); the greedy answer comes on
+    top. The same problem and seed give the same outcome unless time runs out.
     """
     started = clock()
     search = _Search(problem, lambda: seconds - (clock() - started), seed)
@@ -96,7 +98,9 @@ class _Search:
         self._problem, self._left, self._seed = problem, left, seed
         self._required = {at for at, each in enumerate(problem.requests) if each.required}
         self._order = largest_first(self.pooled)
-        self._best = self._beside(())
+        self._best: Sequence[Seat] | None = None
+        if len(problem.requests) <= MOST_HINTED:
+            self._best = self._beside(())
         self._bounds: Sequence[int | None] = [None] * len(level_names(problem))
         self._infeasible = self._attained = False
         self._classes = self._variables = 0
@@ -105,11 +109,11 @@ class _Search:
         """Solve the model of a condensed problem; return whether a counted VM found no node."""
         if self._infeasible or self._left() <= 0:
             return False
-        model = build(condensed)
+        best = self._best
+        hint = tally(condensed, best) if best is not None and self._complete(best) else None
+        solved = solve_levels(condensed, hint, left=self._left, seed=self._seed)
         self._classes = max(self._classes, len(condensed.classes))
-        self._variables = max(self._variables, len(model.cp.proto.variables))
-        hint = tally(condensed, self._best) if self._complete(self._best) else None
-        solved = solve_levels(condensed, model, hint, left=self._left, seed=self._seed)
+        self._variables = max(self._variables, solved.columns)
         self._infeasible = solved.infeasible
         # Both models' bounds hold; the lower one at the first difference says more.
         self._bounds = min(self._bounds, solved.bounds, key=_tightness)
@@ -120,13 +124,45 @@ class _Search:
             self._attained = True
             self._best = expansion.seats
             return False
-        self._best = max(self._best, self._beside(expansion.seats), key=self._worth)
+        seats = self._around_hosts(expansion) if expansion.unplaced else expansion.seats
+        if not solved.proven:
+            seats = self._beside(seats)
+        self._best = seats if self._best is None else max(self._best, seats, key=self._worth)
         return bool(expansion.unplaced)
+
+    def _around_hosts(self, expansion: Expansion) -> Sequence[Seat]:
+        """Find nodes for the VMs that found none, and plan everything else anew around them."""
+        problem, requests = self._problem, self._problem.requests
+        bound = {at for at, each in enumerate(requests) if not each.on_one_gpu}
+        gangs = {requests[at].gang for at in bound} - {None}
+        first = bound | {at for at, each in enumerate(requests) if each.gang in gangs}
+        hosted = one_by_one(
+            self.pooled,
+            [at for at in self._order if at in expansion.unplaced],
+            seats=[seat for seat in expansion.seats if seat.request in first],
+            nodes_looked_at=NODES_LOOKED_AT,
+        )
+        others = [at for at in range(len(requests)) if at not in first]
+        caps = dict(problem.caps)
+        for at in {seat.request for seat in hosted}:
+            tenant = requests[at].tenant
+            if tenant in caps:
+                caps[tenant] -= problem.slices(requests[at])
+        rest = condense(
+            Problem(occupied(problem.fleet, hosted), [requests[at] for at in others], caps)
+        )
+        solved = solve_levels(rest, None, left=self._left, seed=self._seed)
+        planned = () if solved.counted is None else expand(rest, solved.counted).seats
+        seats = [*hosted, *(seat._replace(request=others[seat.request]) for seat in planned)]
+        missing = expansion.unplaced - {seat.request for seat in hosted}
+        return self._beside(seats) if missing or not solved.proven else seats
 
     def outcome(self) -> Outcome:
         """Return the best plan, and how good it is known to be."""
         if self._infeasible:
             return Outcome(Status.INFEASIBLE, classes=self._classes, variables=self._variables)
+        if self._best is None:
+            self._best = self._beside(())
         if not self._complete(self._best):
             return Outcome(Status.UNKNOWN, classes=self._classes, variables=self._variables)
         solution = named(self._problem, self._best)

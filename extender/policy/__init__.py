@@ -1,6 +1,6 @@
 """How placements are to be ranked: policies by name and from the file that SREs write.
 
-Values only: nothing here decides or knows a GPU.
+Nothing here decides, or knows a GPU.
 """
 
 from extender.policy.names import PolicyName

@@ -18,7 +18,7 @@ from nodeagent.api.geometry import Occupancy
 MODEL_NAMES = ("A30-24GB", "H100-80GB", "RTX-PRO-6000-Blackwell-96GB")
 NAMES = {
     "A30-24GB": {"small": 14, "media": 21, "middle": 5, "whole": 0},
-    "H100-80GB": {"small": 19, "media": 20, "middle": 9, "odd": 5, "whole": 0, "pair": 14},
+    "H100-80GB": {"small": 19, "media": 20, "middle": 9, "half": 5, "whole": 0, "pair": 14},
     "RTX-PRO-6000-Blackwell-96GB": {"small": 14, "media": 21, "middle": 5, "whole": 0},
 }
 """Resource names that mean different profiles on different models, as vGPU names do not."""
@@ -42,10 +42,11 @@ def problems(
     names = [f"node-{index}" for index in range(draw(st.integers(1, 3)))]
     nodes = {
         name: [
-            draw(gpus(f"{name}-gpu-{index}", 3)) for index in range(draw(st.integers(1, gpus_each)))
+            draw(gpus(f"{name}-gpu-{index}", 2)) for index in range(draw(st.integers(1, gpus_each)))
         ]
         for name in names
     }
+    some = draw(st.lists(st.frozensets(st.sampled_from([*names, "gone"]), min_size=1), max_size=2))
     requests = []
     for index in range(draw(st.integers(1, most))):
         wanted = draw(st.lists(st.sampled_from(sorted(NAMES["H100-80GB"])), min_size=1, max_size=2))
@@ -54,13 +55,11 @@ def problems(
                 id=f"vm-{index}",
                 wanted=tuple(wanted),
                 priority=draw(st.sampled_from((0, 0, 10))),
-                gang=draw(st.sampled_from((None, None, "gang"))),
+                gang=draw(st.sampled_from((None, None, None, "gang"))),
                 spread=draw(st.sampled_from(spreads)),
-                nodes=draw(
-                    st.one_of(st.none(), st.frozensets(st.sampled_from([*names, "elsewhere"])))
-                ),
+                nodes=draw(st.sampled_from((None, None, *some))),
                 tenant=draw(st.sampled_from((None, "team"))),
-                required=draw(st.integers(0, 7)) == 0,
+                required=draw(st.integers(0, 15)) == 15,
             )
         )
     caps = draw(st.sampled_from(({}, {"team": 3}, {"team": 6})))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.tables import Tables
 from extender.policy import Policy, PolicyName
+from extender.simulation.board import Board
 from extender.simulation.contenders import IMITATIONS, contender, of_policy
 from extender.simulation.demand import Demand
 from extender.simulation.experiment import Stage
@@ -66,11 +67,9 @@ def _again(bin: Bin, held: set[tuple[int, Placement]]) -> Bin:
     return Bin(bin.uuid, bin.tables, bin.tables.holding(held), bin.serves)
 
 
-def decided(
-    on: Stage, history: History, slots: tuple[tuple[int, int, object], ...]
-) -> list[object]:
+def decided(board: Board, history: History) -> list[tuple[int, int]]:
     return [
-        (int(gpu), NOWHERE if gpu == NOWHERE else slots[slot][2].start)
+        (int(gpu), NOWHERE if gpu == NOWHERE else board.slots[slot][2].start)
         for gpu, slot in zip(history.gpu, history.slot, strict=True)
     ]
 

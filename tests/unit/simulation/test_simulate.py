@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from extender.cli.main import app
+from extender.cli.policy import policy
+from extender.cli.simulate import simulate
+
+# Not the whole program: that would send every later test's log events to a closed stream.
+app = typer.Typer()
+app.command()(simulate)
+app.add_typer(policy)
 
 SMALL = ("--gpus", "8", "--seeds", "3", "--arrivals", "200", "--warmup", "50")
 

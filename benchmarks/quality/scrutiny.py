@@ -1,0 +1,150 @@
+"""The report's second half: where the default policy does not win, and whether others agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.quality import plots
+from benchmarks.quality.cells import RIVALS
+from benchmarks.quality.claims import Below, comparisons, reference, reproduced
+from benchmarks.quality.page import Section, Table, points
+from benchmarks.quality.store import Result
+from extender.simulation.outcome import compared
+from extender.simulation.paired import estimate
+
+Cells = Mapping[tuple[str, float], Result]
+
+
+def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
+    """Return where others are ahead: of default in all, and in single profiles."""
+    behind = [each for each in comparisons(results, "default", RIVALS) if each.mean < 0]
+    return Section(
+        title="Where Tangram does not win",
+        text=(
+            "Where another policy, or the repacking reference, accepts more than default, with the"
+            " whole 95 % interval on its side (not adjusted for the number of comparisons: a list"
+            " of suspicions, not of proofs). What is ahead in requests alone may owe it to"
+            " rejecting whole GPUs.",
+            "The second table lists the single profiles of which default accepts less than MFI.",
+            f"On other models, sizes, lifetimes and changing mixes default's mean is below a"
+            f" rival's in {len(behind)} comparisons; the lowest are in the third table. The A30 and"
+            " the RTX PRO 6000 halve and halve again, so their figures are the same.",
+        ),
+        tables=(
+            _ahead(cells),
+            _starved(cells),
+            _lowest(behind),
+        ),
+    )
+
+
+def _ahead(cells: Cells) -> Table:
+    """Return who accepts more than default, and where."""
+    rows = []
+    for (mix, load), result in cells.items():
+        others = [n for n in result.series if n not in ("default", "learned")]
+        measured = {name: result.measures(name) for name in ("default", *others)}
+        for name, found in compared("default", measured).items():
+            for metric, gain in (("requests", found.requests_pp), ("slices", found.slices_pp)):
+                if gain.below_zero:
+                    rows.append((mix, f"{load:g}", name, metric, points(gain)))
+    return Table(("mix", "load", "ahead of default", "in", "default's difference"), tuple(rows))
+
+
+def _starved(cells: Cells) -> Table:
+    """Return the single profiles of which default accepts less than MFI."""
+    rows = []
+    for (mix, load), result in cells.items():
+        ours, theirs = (result.series[name].accepted for name in ("default", "mfi"))
+        for profile, asked in result.asked.items():
+            pairs = zip(ours[profile], theirs[profile], asked, strict=True)
+            gain = estimate([100 * (a - b) / of if of else 0.0 for a, b, of in pairs])
+            if gain.below_zero:
+                rows.append((mix, f"{load:g}", profile, points(gain)))
+    return Table(("mix", "load", "profile", "default minus MFI"), tuple(rows))
+
+
+def _lowest(behind: Sequence[Below]) -> Table:
+    lowest = sorted(behind, key=lambda each: each.mean)[:15]
+    return Table(
+        ("cell", "rival", "in", "difference", "p (Holm)"),
+        tuple(
+            (
+                each.cell,
+                each.rival,
+                each.metric,
+                f"{each.mean:+.3f} ± {each.ci95:.3f}",
+                f"{each.p_holm:.2g}",
+            )
+            for each in lowest
+        ),
+    )
+
+
+GROUPS = {
+    "model": "Other GPU models",
+    "size": "Other cluster sizes",
+    "lifetime": "Other lifetimes",
+    "drift": "A mix that changes half way",
+}
+
+
+def elsewhere(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
+    """Yield how default does on other models, sizes, lifetimes and changing mixes."""
+    for group, title in GROUPS.items():
+        ours = {name: each for name, each in results.items() if each.group == group}
+        if not ours:
+            continue
+        rows = []
+        for name, result in ours.items():
+            measured = {policy: result.measures(policy) for policy in result.series}
+            found = compared("default", measured)
+            row = [name.removeprefix(f"{group}-")]
+            for rival in RIVALS:
+                row += [points(found[rival].requests_pp), points(found[rival].slices_pp)]
+            row.append(points(found["learned"].requests_pp) if "learned" in found else "")
+            rows.append(tuple(row))
+        name = f"plots/{group}.svg"
+        requests = [e for e in comparisons(ours, "default", RIVALS) if e.metric == "requests"]
+        plots.differences(requests, f"default minus {' and '.join(RIVALS)}", folder / name)
+        yield Section(
+            title=title,
+            text=(
+                "default minus the rival, percentage points with 95 % intervals. A cell is named"
+                " by model, GPUs, mix, load and law of lifetimes.",
+            ),
+            tables=(
+                Table(
+                    (
+                        "cell",
+                        *(f"{rival}: {m}" for rival in RIVALS for m in ("requests", "slices")),
+                        "learned: requests",
+                    ),
+                    tuple(rows),
+                ),
+            ),
+            plots=(name,),
+        )
+
+
+def reproduction(results: Mapping[str, Result]) -> Section:
+    """Return how near the published figures ours are."""
+    worst: dict[str, tuple[int, int, float]] = {}
+    for each in reproduced(results):
+        count, within, furthest = worst.get(each.policy, (0, 0, 0.0))
+        off = abs(each.published - each.ours) if each.metric == "requests" else 0.0
+        worst[each.policy] = (count + 1, within + each.within, max(furthest, off))
+    return Section(
+        title="Reproduction of the reference",
+        text=(reference().about,),
+        tables=(
+            Table(
+                ("policy", "figures", "within our interval", "furthest off, points of requests"),
+                tuple(
+                    (policy, f"{count}", f"{within}", f"{furthest:.3f}")
+                    for policy, (count, within, furthest) in worst.items()
+                ),
+            ),
+        ),
+    )
