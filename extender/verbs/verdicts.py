@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice, Infeasible, Unknown, choose
+from extender.packing.choose import Choice, Infeasible, choose
 from extender.request import Request
 from extender.snapshot import NodeView, Taken
 from nodeagent.api.gpunode import Layout
@@ -30,7 +30,6 @@ class Code(StrEnum):
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
-    TOO_COMPLEX = "too-complex"
     RESERVED_ELSEWHERE = "reserved-elsewhere"
 
 
@@ -81,8 +80,6 @@ def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]
             return Fits(choice)
         case Infeasible():
             return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
-        case Unknown():
-            return Refused(Code.TOO_COMPLEX, f"vGPU: too hard to arrange: {_together(wanted)}")
 
 
 def _together(wanted: Sequence[str]) -> str:
