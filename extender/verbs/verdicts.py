@@ -31,6 +31,10 @@ class Code(StrEnum):
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
     RESERVED_ELSEWHERE = "reserved-elsewhere"
+    PLANNING = "planning"
+    GANG_INCOMPLETE = "gang-incomplete"
+    GANG_NO_ROOM = "gang-no-room"
+    GANG_MALFORMED = "gang-malformed"
 
 
 class Fits(msgspec.Struct, frozen=True):
