@@ -110,6 +110,13 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     return Best(verdict(view, request, assumed), contested=True)
 
 
+PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")
+GANG_INCOMPLETE = Refused(Code.GANG_INCOMPLETE, "vGPU: waiting for the rest of the gang")
+GANG_NO_ROOM = Refused(Code.GANG_NO_ROOM, "vGPU: no free placement for the whole gang")
+GANG_MALFORMED = Refused(
+    Code.GANG_MALFORMED, "vGPU: tangram.dev/gang-size differs among the pods of the gang"
+)
+
 UNREPORTED = Refused(Code.NO_INVENTORY, "vGPU: the node reports no GPU inventory")
 
 
