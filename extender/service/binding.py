@@ -36,14 +36,13 @@ from extender.service.ports import (
     PlanConflict,
     PodFacts,
 )
+from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.verbs import bind as decide
-from extender.verbs.verdicts import GANG_INCOMPLETE, UNREPORTED, Refused
+from extender.verbs.verdicts import UNREPORTED, Refused
 from nodeagent.api import keys, rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
-
-GANG_BROKEN = "vGPU: the gang lost a place, all of it is given back"
 
 LONGEST_TEXT = 500  # of what an event of the pod shows; Kubernetes cuts it at 1,024
 
@@ -70,6 +69,7 @@ class Binder:
     ) -> None:
         self._knowledge = knowledge
         self._gangs = gangs
+        self._rendezvous = Rendezvous(knowledge, gangs)
         self._plans = plans
         self._cluster = cluster
         self._new_id = new_id
@@ -142,7 +142,9 @@ class Binder:
     async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
         pod = request.pod
         if request.gang is not None:
-            await self._with_its_gang(request, node, answer_by)
+            why_not = await self._rendezvous.wait(request, node, answer_by)
+            if why_not:
+                raise BindFailed(why_not)
         elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
             await self._give_back(pod, elsewhere)
@@ -152,41 +154,6 @@ class Binder:
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
         await self._post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
-
-    async def _with_its_gang(self, request: Request, node: str, answer_by: float) -> None:
-        """Wait until every member has come to bind; from then on each goes its own way.
-
-        They cannot wait for each other's instances as well: the agent makes the next pod's of a
-        resource when the last one's is in use.
-        """
-        assert request.gang is not None
-        knowledge, gangs, of = self._knowledge, self._gangs, key(request.gang)
-        knowledge.remember(request)
-        standing = gangs.standing(of)
-        if standing is Standing.BEGUN:
-            return
-        reserved = knowledge.assigned.get(request.pod.uid)
-        if standing is not Standing.RESERVED or gangs.lost(of):
-            raise BindFailed(GANG_INCOMPLETE.reason)
-        if reserved is None:
-            return  # one more than the gang needs: an ordinary pod
-        if reserved != node:
-            gangs.lose(of)
-            raise BindFailed("vGPU: the place of the gang's pod is on another node")
-        gangs.come(request)
-        until = answer_by - knowledge.settings.binding_start_margin_seconds
-        while not gangs.all_come(of):
-            if gangs.lost(of) or gangs.standing(of) is Standing.HALF:
-                raise BindFailed(GANG_BROKEN)
-            if knowledge.stopping:
-                raise BindFailed(f"{GOING_AWAY}, the place stays reserved")
-            try:
-                await gangs.change(of, within=until - knowledge.clock())
-            except TimeoutError:
-                if knowledge.reservation_over(request.pod.uid):
-                    gangs.lose(of)
-                    raise BindFailed("vGPU: the gang did not come together in time") from None
-                raise BindFailed(f"{GANG_INCOMPLETE.reason}, its place stays reserved") from None
 
     async def _lost(self, request: Request, node: str) -> None:
         """Give back the places of a pod that cannot have them; its gang's too, if none is bound."""

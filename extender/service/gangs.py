@@ -5,7 +5,6 @@ Where a gang stands is decided in ``planning.gangs``; here is what that is decid
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from extender.planning.gangs import Member, Standing, standing
@@ -19,7 +18,6 @@ class Gangs:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
-        self._pulses: dict[Key, asyncio.Event] = {}
         self.at_work: set[Key] = set()
 
     def members(self, of: Key) -> Iterator[tuple[str, Member]]:
@@ -57,8 +55,6 @@ class Gangs:
         """Yield where every gang stands."""
         for of in tuple(self._knowledge.enlisted.members):
             yield of, self.standing(of)
-        for of in self._pulses.keys() - self._knowledge.enlisted.members.keys():
-            self.pulse(of)
 
     def lost(self, of: Key) -> bool:
         """Tell whether a gang's places are being given back."""
@@ -112,12 +108,13 @@ class Gangs:
 
     def pulse(self, of: Key) -> None:
         """Let the binds of a gang look again."""
-        event = self._pulses.pop(of, None)
-        if event is not None:
-            event.set()
+        self._knowledge.changed(_name(of))
 
     async def change(self, of: Key, *, within: float) -> None:
         """Wait until something about a gang changes, or raise TimeoutError (in seconds)."""
-        event = self._pulses.setdefault(of, asyncio.Event())
-        async with asyncio.timeout(within):
-            await event.wait()
+        await self._knowledge.change_of(_name(of), within=within)
+
+
+def _name(of: Key) -> str:
+    """Return what no node is called."""
+    return "gang/" + "/".join(of)

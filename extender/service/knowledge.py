@@ -223,11 +223,20 @@ class Knowledge:
         now = self.clock()
         return now - self.assigned_since.get(uid, now) > self.settings.reservation_seconds
 
-    async def change_of(self, node: str, *, within: float) -> None:
-        """Wait until something about *node* changes, or raise TimeoutError (in seconds)."""
-        event = self._changes.setdefault(node, asyncio.Event())
+    async def change_of(self, what: str, *, within: float) -> None:
+        """Wait until something about a node or a gang changes, or raise TimeoutError (in seconds).
+
+        It may also be that nothing is decided here any more: look before waiting again.
+        """
+        event = self._changes.setdefault(what, asyncio.Event())
         async with asyncio.timeout(within):
             await event.wait()
+
+    def changed(self, what: str) -> None:
+        """Let whoever waits for a change of a node or a gang look again."""
+        event = self._changes.pop(what, None)
+        if event is not None:
+            event.set()
 
     # Who decides.
 
@@ -297,9 +306,7 @@ class Knowledge:
                 self.pending.placed(uid)
                 self.assigned_since.setdefault(uid, self.clock())
             self._look_for_room(before, view)
-        changed = self._changes.pop(name, None)
-        if changed is not None:
-            changed.set()
+        self.changed(name)
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""

@@ -20,6 +20,7 @@ from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
+from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from nodeagent.api import rfc3339
@@ -58,9 +59,10 @@ class Service:
         gangs = Gangs(self.knowledge)
         plans = Plans(self.knowledge, cluster)
         self.hooks = Hooks(self.knowledge, gangs)
-        self.planner = Planner(
-            *(self.knowledge, gangs, plans, cluster), new_id=new_id, utc_now=utc_now, solve=solve
+        self._reservations = Reservations(
+            self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now
         )
+        self.planner = Planner(self.knowledge, gangs, self._reservations, solve=solve)
         self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self._cluster = cluster
@@ -90,7 +92,7 @@ class Service:
         while True:
             if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
-                await self.planner.sweep()
+                await self._reservations.sweep()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_interval_seconds):
                     await self.knowledge.arrivals.wait()

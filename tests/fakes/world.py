@@ -156,7 +156,8 @@ class World:
     ) -> dict[str, Any]:
         """Create a pod and return it."""
         pod = raw_pod(*wanted, name=name, **fields)
-        pod["metadata"]["annotations"] = dict(annotations or {})
+        if annotations:
+            pod["metadata"]["annotations"] = dict(annotations)
         del pod["metadata"]["uid"]
         pod["spec"]["terminationGracePeriodSeconds"] = 0
         namespace = pod["metadata"]["namespace"]

@@ -297,6 +297,47 @@ async def test_after_the_first_is_bound_a_new_member_is_an_ordinary_pod(world: W
         await scheduler.until_bound(world, [replacement])
 
 
+async def test_a_bind_that_waits_for_its_gang_is_answered_when_the_extender_goes(
+    world: World,
+) -> None:
+    pods = await gang(world, "1-10C", "2-20C")
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once(pods)
+        await world_plans(world, 2)
+        waits = asyncio.create_task(scheduler.bind(pods[0], scheduler.place(pods[0])))
+        await asyncio.sleep(0.02)
+        extender.stop()
+        answer = await waits
+
+    assert answer == "vGPU: the extender is going away, the place stays reserved"
+
+
+async def test_a_successor_completes_a_gang_its_predecessor_reserved(world: World) -> None:
+    pods = await gang(world, "4-40C", "3-40C", "4-40C", "3-40C")
+    async with world.obedient(*NODES):
+        async with world.extender(SOON) as extender:
+            await Scheduler(extender, NODES).once(pods)
+            await world_plans(world, 4)
+        before = [(await world.gpu_node(name)).spec for name in NODES]
+        async with world.extender(SOON) as successor:
+            await Scheduler(successor, NODES).until_bound(world, pods)
+
+    assert [(await world.gpu_node(name)).spec for name in NODES] == before
+
+
+async def test_a_gang_whose_node_is_no_candidate_any_more_is_placed_anew(world: World) -> None:
+    pods = await gang(world, "3-40C", "3-40C")
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        await Scheduler(extender, NODES).once(pods)
+        await world_plans(world, 2)
+        (taken,) = {extender.knowledge.assigned[pod["metadata"]["uid"]] for pod in pods}
+        (other,) = set(NODES) - {taken}
+        await Scheduler(extender, [other]).until_bound(world, pods)
+
+    assert [await world.bound(pod["metadata"]["name"]) for pod in pods] == [other, other]
+
+
 async def world_plans(world: World, count: int) -> None:
     async def holds() -> bool:
         return await entries(world) == count
