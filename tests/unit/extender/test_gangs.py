@@ -388,6 +388,60 @@ async def test_a_reservation_interrupted_anywhere_is_undone_or_completed(
     assert await entries(world) == 4
 
 
+async def test_nobody_takes_what_of_a_gang_is_still_to_be_written(world: World) -> None:
+    pods = await gang(world, "7-80C", "4-40C")
+    intruders = [await world.add_pod(f"intruder-{at}", "7-80C") for at in range(2)]
+    answers: list[str] = []
+
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+
+        async def intrude(call: Call) -> None:
+            plan = (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "")
+            if plan and not call.done and not answers:
+                answers.append("")
+                (still,) = set(NODES) - {call.name}
+                for intruder in intruders:
+                    answers.append(await scheduler.bind(intruder, still))
+
+        world.api.disturbance = intrude
+        await scheduler.once(pods)
+        await scheduler.until_bound(world, pods)
+
+    assert all("no free placement" in answer for answer in answers[1:])
+    assert len(answers) == 3
+
+
+async def test_a_place_lost_to_another_writer_costs_the_gang_the_rest_and_no_slice_twice(
+    world: World,
+) -> None:
+    pods = await gang(world, "7-80C", "7-80C")
+    rival = await world.add_pod("rival", "7-80C")
+    done = False
+
+    async with world.extender(SOON) as extender, world.extender() as other:
+
+        async def overtake(call: Call) -> None:
+            nonlocal done
+            plan = (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "")
+            if plan and call.done and not done:
+                done = True  # the gang's first write: the rival takes the place of the second
+                (still,) = set(NODES) - {call.name}
+                async with world.obedient(*NODES):
+                    assert (await Scheduler(other, NODES).bind(rival, still)) == ""
+
+        world.api.disturbance = overtake
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once(pods)
+        await until(lambda: extender.knowledge.enlisted.no_room or done)
+        await world_plans(world, 1)
+        await scheduler.once(pods)
+        await until(lambda: extender.knowledge.enlisted.no_room)
+
+    assert await bound(world, pods) == []
+    assert await bound(world, [rival]) == ["rival"]
+
+
 async def test_a_half_written_gang_is_withdrawn_by_whoever_finds_it(world: World) -> None:
     pods = await gang(world, "4-40C", "3-40C", "4-40C", "3-40C")
     writes = 0
