@@ -40,14 +40,14 @@ class Presumption(msgspec.Struct, frozen=True):
     until: float
 
 
-class Planned(msgspec.Struct, frozen=True):
+class Planned(msgspec.Struct, frozen=True, dict=True):
     """Where the joint plan puts a pod; ``until`` is on the caller's monotonic clock."""
 
     node: str
     placed: tuple[Placed, ...]
     until: float
 
-    @property
+    @cached_property
     def promise(self) -> Promise:
         """The slices it is about."""
         return promise(self.node, self.placed)

@@ -131,5 +131,6 @@ class Planner:
         due = knowledge.pending.expired(since=before)
         if self._open and not knowledge.ledger.planned:
             self._open = False
-            due |= knowledge.pending.carried_out()
+            # Who yielded to it, and the gangs that others were preferred to, are asked about anew.
+            due |= knowledge.pending.carried_out() | knowledge.gangs_wait_for_room
         return due
