@@ -83,7 +83,14 @@ class Planner:
         views, ledger, clock = dict(knowledge.views), knowledge.ledger, knowledge.clock
         limits = Limits(settings.plan_pods, settings.plan_solve_seconds)
         started = clock()
-        found = await self._solve(lambda: joint_plan(views, ledger, waiting, limits, clock=clock))
+        try:
+            found = await self._solve(
+                lambda: joint_plan(views, ledger, waiting, limits, clock=clock)
+            )
+        except Exception:  # a plan is an improvement: the hooks must outlive a fault in it
+            log.exception("planning_failed", pods=len(waiting))
+            knowledge.pending.planned([each.uid for each in waiting], ())
+            return
         alone = {each.uid for each in waiting if each.request.gang is None}
         alone.intersection_update(knowledge.pending.waiting)
         places = found.planned(until=clock() + settings.plan_lasts_seconds)

@@ -473,3 +473,37 @@ def test_filter_of_a_gang_touches_no_plan(service: Service) -> None:
 
     assert answer.failed_and_unresolvable_nodes == {"node-1": WAITING}
     assert not service.knowledge.ledger.presumed
+
+
+def test_a_new_term_remembers_nobodys_coming_and_no_refusal(service: Service) -> None:
+    knowledge = service.knowledge
+    first, second = (
+        said(raw_pod("1-10C", name=name, uid=name), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+        for name in "ab"
+    )
+    for pod in (first, second):
+        service.hooks.filter(filter_args(pod, "node-1"))
+    of = ("default", "g")
+    knowledge.enlisted.come[of] = {"a"}
+    knowledge.enlisted.no_room.add(of)
+    assert len(knowledge.pending.waiting) == 2
+
+    knowledge.begin_term()
+
+    assert not knowledge.pending.waiting
+    assert not knowledge.enlisted.come
+    assert not knowledge.enlisted.no_room
+    # Who is in the gang is no memory of a term; where its members may go has to be asked anew.
+    answer = service.hooks.filter(filter_args(first, "node-1"))
+    assert answer.failed_and_unresolvable_nodes == {"node-1": WAITING}
+
+
+def test_a_gang_is_forgotten_with_its_last_member(service: Service) -> None:
+    pod = said(raw_pod("1-10C"), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+    service.hooks.filter(filter_args(pod, "node-1"))
+    service.knowledge.enlisted.lost.add(("default", "g"))
+
+    service.knowledge.pod_gone(pod["metadata"]["uid"])
+
+    assert not service.knowledge.enlisted.members
+    assert not service.knowledge.enlisted.lost

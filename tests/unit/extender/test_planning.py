@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.cluster import KubernetesCluster, OwnPod
 from extender.ledger import Ledger, Planned, promise
 from extender.packing.choose import Choice, Placed
 from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan
 from extender.request import Gang
+from extender.service import Service
 from extender.service.pending import Pending
+from extender.service.ports import Feed
 from extender.settings import Settings
 from extender.snapshot import NodeView, successor
 from extender.verbs.bind import place
@@ -22,9 +26,10 @@ from extender.verbs.filter import filter
 from extender.verbs.planned import planned
 from extender.verbs.prioritize import prioritize
 from nodeagent.api.geometry import Placement
-from tests.builders import VGPU, assignment, gpu_node, request, view
+from nodeagent.apiserver.memory import InMemoryApi
+from tests.builders import VGPU, assignment, gpu_node, raw_pod, request, view
 from tests.fakes.scheduling import Scheduler
-from tests.fakes.world import QUICK, World
+from tests.fakes.world import QUICK, World, filter_args
 from tests.waiting import until
 
 LIMITS = Limits(pods=100, seconds=5.0)
@@ -373,3 +378,22 @@ async def test_a_plan_nobody_comes_for_keeps_nobody_out_for_long() -> None:
         await world.delete_pod(large)
         await until(lambda: not extender.knowledge.ledger.planned)
         await scheduler.until_bound(world, [small])
+
+
+async def test_a_fault_in_the_planning_leaves_pods_to_be_placed_one_by_one() -> None:
+    async def broken(work: Callable[[], JointPlan]) -> JointPlan:
+        raise ValueError("the packing model is invalid")
+
+    cluster = KubernetesCluster(InMemoryApi(), own_pod=OwnPod("tangram-system", "extender-0"))
+    service = Service(cluster, solve=broken)
+    for feed in Feed:
+        service.knowledge.feed_synced(feed)
+    service.knowledge.lease("node-1", "1")
+    service.knowledge.gpu_node(gpu_node("node-1"))
+    pods = [raw_pod("1-10C", name=f"vm-{at}", uid=f"uid-{at}") for at in range(9)]
+    answers = [service.hooks.filter(filter_args(pod, "node-1")) for pod in pods]
+    assert answers[-1].node_names == ()
+
+    await service.planner.plan()
+
+    assert service.hooks.filter(filter_args(pods[-1], "node-1")).node_names == ("node-1",)
