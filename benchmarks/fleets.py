@@ -24,7 +24,8 @@ SERVES = {
 }
 """The six profiles of the mix, as resources."""
 
-_FULLEST = 0.98  # as full as a fleet gets before most arrivals are refused
+_FULLEST = 0.98
+_REFUSALS = 100  # in a row: the fleet is as full as it gets
 
 
 def grown(gpus: int, *, fill: float, gpus_per_node: int, seed: int) -> Fleet:
@@ -56,8 +57,9 @@ def _filled(
     chance.shuffle(by_occupancy[GEOMETRY.empty])
     wanted = min(_FULLEST, fill + 0.25) * gpus * GEOMETRY.memory_slices
     placed = []
-    taken = 0
-    while taken < wanted:
+    taken = refused = 0
+    while taken < wanted and refused < _REFUSALS:
+        refused += 1
         profile = chance.choice(profiles)
         for occupancy, placement, after in best[profile.id]:
             if by_occupancy[occupancy]:
@@ -65,6 +67,7 @@ def _filled(
                 by_occupancy[after].append(gpu)
                 placed.append((gpu, placement))
                 taken += placement.size
+                refused = 0
                 break
     return placed
 

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.packing.apart import choose_apart
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.classes import Condensed
 from extender.packing.demand import Footprint
 from extender.packing.problem import GpuState, Spread
+from extender.packing.queues import Place, Queue, Ranking
 from extender.packing.seats import Seat
-
-_Place = tuple[int, int]
-"""A group of nodes, and a state of its GPUs."""
-
-
-class _Ranking:
-    """Where the requests of a kind could go, the best place first; some may be used up."""
-
-    def __init__(self) -> None:
-        self.heap: list[tuple[int, int, _Place]] = []
-        self.known: set[_Place] = set()
 
 
 class Board:
@@ -40,8 +31,8 @@ class Board:
         self._index = {state: index for index, state in enumerate(self._states)}
         self._state: NDArray[np.int32] = self._fleet.state.copy()
         self._before: list[int] = []  # the state of each seat's GPU before it was given
-        self._queues: dict[_Place, _Queue] = {}
-        self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], _Ranking] = {}
+        self._queues: dict[Place, Queue] = {}
+        self._rankings: dict[tuple[tuple[str, ...], tuple[int, ...]], Ranking] = {}
         self._candidates: dict[tuple[tuple[str, ...], Spread, tuple[int, ...]], list[int]] = {}
         self._costs: dict[tuple[str, int, int], tuple[float, ...]] = {}
         self._choices: dict[tuple[tuple[str, ...], int], Choice | None] = {}
@@ -60,12 +51,10 @@ class Board:
     def occupy(self, seat: Seat) -> None:
         """Put a vGPU where it is said to go."""
         before = int(self._state[seat.gpu])
-        state = self._states[before]
-        geometry = state.model.tables.geometry
-        after = geometry.occupied(state.occupancy, seat.profile_id, seat.placement)
+        after = self._states[before].after(seat.profile_id, seat.placement)
         self.seats.append(seat)
         self._before.append(before)
-        self._set(seat.gpu, self._known(GpuState(state.model, after)))
+        self._set(seat.gpu, self._known(after))
 
     def undo(self, mark: int) -> None:
         """Take back all seats but the first *mark*."""
@@ -91,7 +80,7 @@ class Board:
             placed += self._repeat(requests[placed : placed + many], choice, place)
         return placed
 
-    def _repeat(self, requests: Sequence[int], choice: Choice, place: _Place) -> int:
+    def _repeat(self, requests: Sequence[int], choice: Choice, place: Place) -> int:
         """Give each request the same choice on a GPU of a place while there are any."""
         *before, after = place[1], *self._after(choice, place[1])
         queue = self._queue(place)
@@ -112,10 +101,7 @@ class Board:
         """Return the states a GPU goes through as the choice's instances are created."""
         states = []
         for each in choice.placed:
-            model, occupancy = self._states[state].model, self._states[state].occupancy
-            geometry = model.tables.geometry
-            after = geometry.occupied(occupancy, each.profile_id, each.placement)
-            state = self._known(GpuState(model, after))
+            state = self._known(self._states[state].after(each.profile_id, each.placement))
             states.append(state)
         return states
 
@@ -142,7 +128,7 @@ class Board:
             gpus = list(range(first, end))
             bins = [self._bin(int(self._state[gpu])) for gpu in gpus]
             distinct = kind.spread is Spread.DISTINCT
-            choice = _apart(bins, kind.wanted) if distinct else choose(bins, kind.wanted)
+            choice = choose_apart(bins, kind.wanted) if distinct else choose(bins, kind.wanted)
             if isinstance(choice, Choice):
                 looked_at.append(((choice.cost, choice.tie, nodes[at]), choice, gpus))
                 at += 1
@@ -194,16 +180,16 @@ class Board:
             known = self._costs[key] = (*costs, *[np.inf] * (many - len(costs)))
         return known
 
-    def _ranking(self, kind: Footprint, groups: tuple[int, ...]) -> _Ranking:
+    def _ranking(self, kind: Footprint, groups: tuple[int, ...]) -> Ranking:
         ranking = self._rankings.get((kind.wanted, groups))
         if ranking is None:
-            ranking = self._rankings[kind.wanted, groups] = _Ranking()
+            ranking = self._rankings[kind.wanted, groups] = Ranking()
             for place in {*self._condensed.class_of, *self._queues}:
                 if place[0] in groups:
                     self._rank(ranking, kind.wanted, place)
         return ranking
 
-    def _rank(self, ranking: _Ranking, wanted: tuple[str, ...], place: _Place) -> None:
+    def _rank(self, ranking: Ranking, wanted: tuple[str, ...], place: Place) -> None:
         if place not in ranking.known and (choice := self._choice(wanted, place[1])):
             ranking.known.add(place)
             heapq.heappush(ranking.heap, (choice.cost, choice.tie, place))
@@ -212,20 +198,20 @@ class Board:
         self._state[gpu] = state
         self._enter([gpu], (int(self._condensed.group[self._fleet.node_of[gpu]]), state))
 
-    def _enter(self, gpus: Sequence[int], place: _Place) -> None:
+    def _enter(self, gpus: Sequence[int], place: Place) -> None:
         """Note that GPUs have come into a state: they are the next of their kind to be used."""
         self._queue(place).extend(gpus)
         for (wanted, groups), ranking in self._rankings.items():
             if place[0] in groups:
                 self._rank(ranking, wanted, place)
 
-    def _queue(self, place: _Place) -> _Queue:
+    def _queue(self, place: Place) -> Queue:
         queue = self._queues.get(place)
         if queue is None:
             group, state = place
             known = state < len(self._fleet.states)
             gpus = self._condensed.gpus(group, state).tolist() if known else ()
-            queue = self._queues[place] = _Queue(state, gpus)
+            queue = self._queues[place] = Queue(state, gpus)
         return queue
 
     def _choice(self, wanted: tuple[str, ...], state: int) -> Choice | None:
@@ -245,48 +231,3 @@ class Board:
         if index == len(self._states):
             self._states.append(state)
         return index
-
-
-class _Queue:
-    """GPUs that are in a state, or were: those used last come first."""
-
-    def __init__(self, state: int, gpus: Sequence[int]) -> None:
-        self._of = state
-        self._untouched: Iterator[int] = iter(gpus)
-        self._next = next(self._untouched, None)
-        self._entered: list[int] = []
-
-    def extend(self, gpus: Sequence[int]) -> None:
-        """Add GPUs; the last is used first."""
-        self._entered.extend(gpus)
-
-    def first(self, states: NDArray[np.int32]) -> int | None:
-        """Return the first GPU that still is in the state."""
-        while self._entered:
-            if states[self._entered[-1]] == self._of:
-                return self._entered[-1]
-            self._entered.pop()
-        while self._next is not None and states[self._next] != self._of:
-            self._next = next(self._untouched, None)
-        return self._next
-
-
-def _apart(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | None:
-    """Place each vGPU on a GPU of its own, the largest first, each as well as can be."""
-    left = list(range(len(bins)))
-    placed, cost, tie = [], 0, 0
-    size = {
-        name: max((p.size for bin in bins if (p := bin.profile(name)) is not None), default=0)
-        for name in wanted
-    }
-    for name in sorted(wanted, key=lambda name: (-size[name], name)):
-        choice = choose([bins[index] for index in left], (name,))
-        if not isinstance(choice, Choice):
-            return None
-        only = choice.placed[0]
-        placed.append(
-            type(only)(only.wanted, left[only.bin], only.uuid, only.profile_id, only.placement)
-        )
-        left.pop(only.bin)
-        cost, tie = cost + choice.cost, tie + choice.tie
-    return Choice(cost, tie, tuple(placed))

@@ -93,19 +93,12 @@ def score(problem: Problem, solution: Solution) -> Score:
         if request.id in placed:
             admitted[request.priority] += problem.slices(request)
     before = _states(problem, solution)
-    now = {gpu: state.occupancy for gpu, state in before.items()}
+    now = dict(before)
     value = 0
     for each in solution.assignments:
         gpu = (each.node, each.gpu)
-        tables = before[gpu].model.tables
-        profile = tables.geometry.by_id[each.profile_id]
-        option = next(
-            option
-            for option in tables.options(now[gpu], profile)
-            if option.placement == each.placement
-        )
-        value -= option.cost
-        now[gpu] = option.after
+        value -= now[gpu].option(each.profile_id, each.placement).cost
+        now[gpu] = now[gpu].after(each.profile_id, each.placement)
     newly_used = sum(state.occupancy.mask == 0 for state in before.values())
     return Score(tuple(admitted.items()), value, newly_used)
 

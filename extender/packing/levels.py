@@ -12,8 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from extender.packing.classes import Condensed
@@ -103,7 +101,7 @@ def _solved(
                 best = narrowed.values
     if left() <= 0:
         return _Found(best, level.most if bound is None else bound.most)
-    every = np.ones(len(program.upper), dtype=np.bool_)
+    every = [True] * len(program.upper)
     whole = _search(program, level, best, every, seconds=left(), seed=seed)
     known = [whole.bound, level.most, None if bound is None else bound.most]
     least = min((each for each in known if each is not None), default=None)
@@ -114,17 +112,16 @@ def _search(
     program: Program,
     level: Level,
     best: Sequence[int] | None,
-    useful: NDArray[np.bool_],
+    useful: Sequence[bool],
     *,
     seconds: float,
     seed: int,
 ) -> _Found:
     """Maximise a level by CP-SAT with only the useful columns above 0."""
     cp = cp_model.CpModel()
-    kept = useful.tolist()
     variables = [
         cp.new_int_var(0, upper, "") if keep else None
-        for upper, keep in zip(program.upper, kept, strict=True)
+        for upper, keep in zip(program.upper, useful, strict=True)
     ]
 
     def weighted(columns: Sequence[int], weights: Sequence[int]) -> cp_model.LinearExprT:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.packing.choose import Bin
-from extender.packing.tables import Tables
+from extender.packing.tables import Option, Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
@@ -76,6 +76,16 @@ class GpuState:
     def taken_slices(self) -> int:
         """How many memory slices are taken."""
         return self.occupancy.mask.bit_count()
+
+    def option(self, profile_id: int, placement: Placement) -> Option:
+        """Return the legal placement of a profile: what it costs, and what it leads to."""
+        profile = self.model.tables.geometry.by_id[profile_id]
+        options = self.model.tables.options(self.occupancy, profile)
+        return next(option for option in options if option.placement == placement)
+
+    def after(self, profile_id: int, placement: Placement) -> GpuState:
+        """Return the state with one more instance, legally placed."""
+        return GpuState(self.model, self.option(profile_id, placement).after)
 
 
 @dataclass(frozen=True, eq=False)

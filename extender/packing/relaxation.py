@@ -7,10 +7,10 @@ a bound that holds whatever they are.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from ortools.linear_solver.python.model_builder_helper import (
     ModelBuilderHelper,
     ModelSolverHelper,
@@ -19,30 +19,25 @@ from ortools.linear_solver.python.model_builder_helper import (
 
 from extender.packing.program import Level, Program, Row
 
-_UNIT = 1 << 36
-"""Dual values are rounded to multiples of 1 / _UNIT; with counts to 10^6 that loses under 0.01."""
+_UNIT = 1 << 40
+"""Dual values are rounded to multiples of 1 / _UNIT; with counts to 10^6 that loses under 0.001."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a level cannot exceed; ``useful`` are the columns that may be above 0 where it does.
-
-    ``useful`` is a boolean for each column.
-    """
+    """What a level cannot exceed; ``useful`` are the columns that may be above 0 where it does."""
 
     most: int
-    useful: NDArray[np.bool_]
+    useful: Sequence[bool]
 
 
 class Relaxation:
     """A program without its integrality."""
 
     def __init__(self, program: Program) -> None:
-        self._upper = np.array(program.upper, dtype=np.int64)
+        self._upper = program.upper
         self._model = ModelBuilderHelper()
-        self._columns: list[NDArray[np.int64]] = []
-        self._weights: list[NDArray[np.int64]] = []
-        self._limits: list[Row] = []
+        self._rows: list[Row] = []
         for upper in program.upper:
             column = self._model.add_var()
             self._model.set_var_lower_bound(column, 0)
@@ -59,9 +54,7 @@ class Relaxation:
         self._model.set_constraint_upper_bound(index, most)
         for column, weight in zip(row.columns, row.weights, strict=True):
             self._model.add_term_to_constraint(index, column, weight)
-        self._columns.append(np.array(row.columns, dtype=np.int64))
-        self._weights.append(np.array(row.weights, dtype=np.int64))
-        self._limits.append(row)
+        self._rows.append(row)
 
     def bound(self, level: Level, *, seconds: float) -> Bound | None:
         """Return a bound of a level, or None if the relaxation was not solved in time."""
@@ -77,26 +70,26 @@ class Relaxation:
         if solver.status() != SolveStatus.OPTIMAL:
             return None
         duals = np.asarray(solver.dual_values(), dtype=np.float64)
-        return self._exact(gains, np.rint(duals * _UNIT).astype(np.int64))
+        return self._exact(gains.tolist(), [round(dual * _UNIT) for dual in duals.tolist()])
 
-    def _exact(self, gains: NDArray[np.int64], prices: NDArray[np.int64]) -> Bound:
+    def _exact(self, gains: Sequence[int], prices: Sequence[int]) -> Bound:
         """Return the bound that follows from a price, in units, for each row.
 
         For any prices of the right sign, no solution exceeds what the rows' limits cost plus, for
         each column, what is left of its gain after its share of the rows is paid.
         """
         total = 0
-        for at, row in enumerate(self._limits):
-            limit = row.most if prices[at] > 0 else row.least
-            if limit is None:  # a price of the wrong sign is rounding
-                prices[at] = 0
-            else:
-                total += int(prices[at]) * limit
-        left = gains * _UNIT
-        for columns, weights, price in zip(self._columns, self._weights, prices, strict=True):
-            left[columns] -= weights * price  # a row names a column once
-        surplus = np.maximum(left, 0)
-        total += sum(a * b for a, b in zip(surplus.tolist(), self._upper.tolist(), strict=True))
+        left = [gain * _UNIT for gain in gains]
+        for row, price in zip(self._rows, prices, strict=True):
+            limit = row.most if price > 0 else row.least
+            if limit is None or not price:  # a price of the wrong sign is rounding
+                continue
+            total += price * limit
+            for column, weight in zip(row.columns, row.weights, strict=True):
+                left[column] -= price * weight
+        pairs = zip(left, self._upper, strict=True)
+        total += sum(surplus * upper for surplus, upper in pairs if surplus > 0)
         most = total // _UNIT
-        # One unit of a column with so little left would take the sum below the bound.
-        return Bound(most, left >= most * _UNIT - total)
+        # One unit of a column with less left would take the sum below the bound.
+        least = most * _UNIT - total
+        return Bound(most, [surplus >= least for surplus in left])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from extender.packing.bundles import Counts
 from extender.packing.classes import Condensed
-from extender.packing.problem import Assignment, Fleet, GpuState, Problem, Solution
+from extender.packing.problem import Assignment, Fleet, Problem, Solution
 from nodeagent.api.geometry import Placement
 
 
@@ -63,9 +63,7 @@ def occupied(fleet: Fleet, seats: Iterable[Seat]) -> Fleet:
     state = fleet.state.copy()
     for seat in seats:
         now = states[state[seat.gpu]]
-        geometry = now.model.tables.geometry
-        after = geometry.occupied(now.occupancy, seat.profile_id, seat.placement)
-        then = GpuState(now.model, after)
+        then = now.after(seat.profile_id, seat.placement)
         state[seat.gpu] = known.setdefault(then, len(known))
         if len(known) > len(states):
             states.append(then)
