@@ -7,7 +7,7 @@ immutable, and a plan from an older state is checked wherever it is followed (``
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from extender.packing.problem import Request as Packed
 from extender.packing.solve import Status, solve
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.verdicts import Code, unsuitable
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -71,19 +72,18 @@ def joint_plan(
     fleet = _nodes(views, ledger.plan({}), {name for each in considered for name in each.nodes})
     if not considered or not fleet:
         return JointPlan(considered=tuple(each.uid for each in considered))
-    everywhere = frozenset(fleet)
-    known: dict[tuple[str, ...], frozenset[str] | None] = {}
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = {}
     for each in considered:
-        if each.nodes not in known:
-            allowed = everywhere.intersection(each.nodes)
-            known[each.nodes] = None if allowed == everywhere else allowed
+        key = (each.nodes, each.request.wanted)
+        if key not in known:
+            known[key] = _allowed(views, fleet.keys(), *key)
     requests = [
         Packed(
             id=each.uid,
             wanted=each.request.wanted,
             priority=each.request.priority,
             gang=_gang(each.request),
-            nodes=known[each.nodes],
+            nodes=known[each.nodes, each.request.wanted],
         )
         for each in considered
     ]
@@ -137,6 +137,25 @@ def _nodes(
         if bins:
             found[name] = bins
     return found
+
+
+def _allowed(
+    views: Mapping[str, NodeView],
+    fleet: Collection[str],
+    nodes: Sequence[str],
+    wanted: tuple[str, ...],
+) -> frozenset[str] | None:
+    """Return the nodes of the fleet that may serve *wanted*, None if all may.
+
+    One that merely has no such GPUs counts as allowed: the fewer sets, the smaller the problem.
+    """
+    found = set()
+    for name in nodes:
+        if name in fleet:
+            why_not = unsuitable(views[name], wanted)
+            if why_not is None or why_not.code is Code.UNKNOWN_RESOURCE:
+                found.add(name)
+    return None if len(found) == len(fleet) else frozenset(found)
 
 
 def _gang(request: Request) -> str | None:

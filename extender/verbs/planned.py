@@ -6,6 +6,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.verdicts import unsuitable
 
 
 def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
@@ -19,7 +20,7 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     if tuple(sorted(each.wanted for each in plan.placed)) != request.wanted:
         return None
-    if not view.reported or view.stale or view.cordoned:
+    if unsuitable(view, request.wanted) is not None:
         return None
     bins = {b.uuid: b for b in view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))}
     states = {uuid: bin.occupancy for uuid, bin in bins.items()}

@@ -67,7 +67,8 @@ def verdict(view: NodeView, request: Request, promised: tuple[Taken, ...] = ()) 
     return known
 
 
-def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+def unsuitable(view: NodeView, wanted: tuple[str, ...]) -> Refused | None:
+    """Return why a node cannot serve *wanted* whatever room it has, None if it can."""
     if not view.reported:
         return UNREPORTED
     if view.stale:
@@ -79,6 +80,13 @@ def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]
     for resource in wanted:
         if resource not in view.offered:
             return Refused(Code.UNKNOWN_RESOURCE, f"vGPU: no GPU here offers {resource}")
+    return None
+
+
+def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+    why_not = unsuitable(view, wanted)
+    if why_not is not None:
+        return why_not
     match choose(view.bins(promised), wanted):
         case Choice() as choice:
             return Fits(choice)
