@@ -7,7 +7,9 @@ from nothing. A pod's promise moves through::
        │           └─────▶ forget           the plan refused it
        └──▶ expire                          bind never came
 
-A *presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
+A *planned* place is what the joint plan of the pending queue gives a pod (``planning``): others
+avoid it as they avoid a presumption, and it ends with the pod's assumption, or after seconds. A
+*presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
 another choice. An *assumption* is a bind writing the plan: nobody else may have those slices.
 A GPU that has just failed is presumed as a whole, for nobody.
 """
@@ -19,6 +21,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from extender.packing.choose import Placed
 from extender.snapshot import Taken
@@ -38,38 +41,65 @@ class Presumption(msgspec.Struct, frozen=True):
     until: float
 
 
+class Planned(msgspec.Struct, frozen=True, dict=True):
+    """Where the joint plan puts a pod; ``until`` is on the caller's monotonic clock."""
+
+    node: str
+    placed: tuple[Placed, ...]
+    until: float
+
+    @cached_property
+    def promise(self) -> Promise:
+        """The slices it is about."""
+        return promise(self.node, self.placed)
+
+
 class Ledger(msgspec.Struct, frozen=True, dict=True):
     """All promises, by the UID of the pod; a presumption for nobody, by that of the GPU."""
 
     assumed: Mapping[str, Promise] = {}
     presumed: Mapping[str, Presumption] = {}
+    planned: Mapping[str, Planned] = {}
 
     def presume(self, pod: str, promise: Promise, *, until: float) -> Ledger:
         """Keep *promise* from others, while they have another choice, until then."""
-        return Ledger(self.assumed, {**self.presumed, pod: Presumption(promise, until)})
+        presumed = {**self.presumed, pod: Presumption(promise, until)}
+        return replace(self, presumed=presumed)
+
+    def plan(self, planned: Mapping[str, Planned]) -> Ledger:
+        """Replace the joint plan."""
+        return replace(self, planned=planned)
 
     def assume(self, pod: str, promise: Promise) -> Ledger:
         """Keep *promise* from everybody while it is being written; ends the presumption."""
-        return Ledger({**self.assumed, pod: promise}, _without(self.presumed, pod))
+        return replace(self._cleared(pod), assumed={**self.assumed, pod: promise})
 
     def confirm(self, pod: str) -> Ledger:
         """The plan holds the pod's promise now."""
-        return Ledger(_without(self.assumed, pod), _without(self.presumed, pod))
+        return self._cleared(pod)
 
     def forget(self, pod: str) -> Ledger:
         """The pod's promise was not written, or is not wanted any more."""
-        return Ledger(_without(self.assumed, pod), _without(self.presumed, pod))
+        return self._cleared(pod)
+
+    def _cleared(self, pod: str) -> Ledger:
+        return Ledger(
+            _without(self.assumed, pod), _without(self.presumed, pod), _without(self.planned, pod)
+        )
 
     def release(self, pod: str) -> Ledger:
         """End the pod's presumption, if it has one."""
         if pod not in self.presumed:
             return self
-        return Ledger(self.assumed, _without(self.presumed, pod))
+        return replace(self, presumed=_without(self.presumed, pod))
 
     def expire(self, *, now: float) -> Ledger:
-        """Drop every presumption whose time is up."""
-        kept = {pod: p for pod, p in self.presumed.items() if p.until > now}
-        return self if len(kept) == len(self.presumed) else Ledger(self.assumed, kept)
+        """Drop every presumption and every planned place whose time is up."""
+        presumed = {pod: p for pod, p in self.presumed.items() if p.until > now}
+        planned = {pod: p for pod, p in self.planned.items() if p.until > now}
+        if len(presumed) == len(self.presumed) and len(planned) == len(self.planned):
+            return self
+        return Ledger(self.assumed, presumed, planned)
 
     def assumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices of a node that pods other than *besides* are certain to get."""
@@ -87,7 +117,9 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _presumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
-        return _by_node((pod, each.promise) for pod, each in self.presumed.items())
+        expected = {pod: each.promise for pod, each in self.planned.items()}
+        expected |= {pod: each.promise for pod, each in self.presumed.items()}
+        return _by_node(expected.items())
 
 
 _Entry = TypeVar("_Entry")
@@ -107,6 +139,8 @@ def _slices(promises: Iterable[tuple[str, Promise]], besides: str) -> tuple[Take
 
 
 def _without(mapping: Mapping[str, _Entry], pod: str) -> Mapping[str, _Entry]:
+    if pod not in mapping:
+        return mapping
     return {each: entry for each, entry in mapping.items() if each != pod}
 
 

@@ -14,8 +14,16 @@ from collections import Counter
 import msgspec
 
 from extender import wire
-from nodeagent.api import resources
+from nodeagent.api import keys, resources
 from nodeagent.api.gpunode import OwnerRef, PodRef
+
+
+class Gang(msgspec.Struct, frozen=True):
+    """Pods of a namespace that are placed together or not at all; ``size`` is the fewest."""
+
+    namespace: str
+    name: str
+    size: int
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -25,6 +33,8 @@ class Request(msgspec.Struct, frozen=True):
     wanted: tuple[str, ...]
     owner: OwnerRef | None = None
     waits_for_volumes: bool = False
+    gang: Gang | None = None
+    priority: int = 0
 
 
 class NotOurs(msgspec.Struct, frozen=True):
@@ -42,6 +52,10 @@ class Unanswerable(msgspec.Struct, frozen=True):
 
 Asked = Request | NotOurs | Unanswerable
 
+LARGEST_GANG = 256
+"""Pods in one gang at most; all of them are held in memory, and their binds at once."""
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 # Kubernetes canonicalises 1000 to "1k"; extended resources are whole numbers.
 _QUANTITY = re.compile(r"([0-9]{1,18})(k|M|G|T|Ki|Mi|Gi|Ti|e[0-9]{1,2})?")
 # What a GpuNode's schema takes; Kubernetes itself bounds neither in an owner reference.
@@ -65,6 +79,10 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
         return NotOurs(ref)
     if not meta.uid or not meta.name or not meta.namespace:
         return Unanswerable(ref, "vGPU: the pod has no name, namespace or UID")
+    try:
+        gang = _gang(pod)
+    except ValueError as error:
+        return Unanswerable(ref, str(error))
     return Request(
         pod=ref,
         wanted=tuple(sorted(amounts.elements())),
@@ -73,7 +91,29 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
             volume.persistent_volume_claim is not None or volume.ephemeral is not None
             for volume in pod.spec.volumes or ()
         ),
+        gang=gang,
+        priority=pod.spec.priority or 0,
     )
+
+
+def _gang(pod: wire.Pod) -> Gang | None:
+    """Return the gang a pod names, or its scheduling group where it gives that a size.
+
+    Raises:
+        ValueError: one of the two fields is missing or malformed; the message names it.
+    """
+    meta, group = pod.metadata, pod.spec.scheduling_group
+    said = {**(meta.labels or {}), **(meta.annotations or {})}
+    name, size = said.get(keys.GANG), said.get(keys.GANG_SIZE)
+    if name is None and size is None:
+        return None
+    if name is None and group is not None:
+        name = group.pod_group_name
+    if name is None or not _NAME.fullmatch(name):
+        raise ValueError(f"vGPU: {keys.GANG} is not a name")
+    if size is None or not re.fullmatch(r"[0-9]{1,4}", size) or not 0 < int(size) <= LARGEST_GANG:
+        raise ValueError(f"vGPU: {keys.GANG_SIZE} is not a whole number from 1 to {LARGEST_GANG}")
+    return Gang(meta.namespace, name, int(size)) if int(size) > 1 else None
 
 
 def _amounts(spec: wire.PodSpec, limit: int) -> Counter[str]:

@@ -57,7 +57,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The largest request body. Whole-node requests of 1,000 nodes are about 30 MB (measured)."""
 
     devices_per_pod: int = 16
-    """The most GPU instances one pod may ask for; it bounds the search for their places."""
+    """The most GPU instances one pod may ask for; it bounds the work of placing them."""
+
+    plan_burst_pods: int = 8
+    """So many pods within ``plan_burst_seconds`` are a burst, whose pods wait to be planned
+    together; 0: no pod ever waits. Refused pods are planned together all the same."""
+
+    plan_burst_seconds: float = 1.0
+    """How close together the pods of a burst come."""
+
+    plan_settle_seconds: float = 0.05
+    """A burst is over when no pod has come for this long, and all that came were filtered."""
+
+    plan_settle_limit_seconds: float = 0.5
+    """A burst that does not end is planned as far as it goes after this long."""
+
+    plan_solve_seconds: float = 0.3
+    """How long a joint plan is improved; the greedy answer is the least it is."""
+
+    plan_wait_seconds: float = 3.0
+    """How long a pod of a burst waits for its plan at most, once: settling, solving, waking."""
+
+    plan_lasts_seconds: float = 5.0
+    """How long planned places are kept from others that have another choice."""
+
+    plan_pods: int = 1000
+    """The most pods in one plan; the others are planned when their turn comes."""
 
     @property
     def bind_answer_seconds(self) -> float:

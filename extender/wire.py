@@ -52,6 +52,8 @@ class PodMetadata(_Kube, frozen=True):
     name: Name = ""
     namespace: Namespace = ""
     uid: Uid = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
     deletion_timestamp: str | None = None
 
@@ -77,6 +79,12 @@ class Volume(_Kube, frozen=True):
     ephemeral: dict[str, Any] | None = None
 
 
+class SchedulingGroup(_Kube, frozen=True):
+    """Kubernetes' own grouping of pods (1.36, alpha); how large the group is, it does not say."""
+
+    pod_group_name: str = ""
+
+
 class PodSpec(_Kube, frozen=True):
     """As much of a pod's spec as a decision reads."""
 
@@ -84,6 +92,8 @@ class PodSpec(_Kube, frozen=True):
     init_containers: tuple[Container, ...] | None = None
     volumes: tuple[Volume, ...] | None = None
     node_name: str = ""
+    priority: int | None = None
+    scheduling_group: SchedulingGroup | None = None
 
 
 class PodStatus(_Kube, frozen=True):

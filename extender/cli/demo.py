@@ -46,6 +46,9 @@ def demo(
     load: Annotated[
         float, typer.Option(min=0.01, max=10.0, help="Demand as a share of all memory slices.")
     ] = 0.85,
+    burst: Annotated[
+        int, typer.Option(min=0, help="So many of the VMs, the last, come at once.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="The same seed brings the same VMs.")] = 1,
     policy: Annotated[
         str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
@@ -68,6 +71,7 @@ def demo(
         load=load,
         seed=seed,
         policy=policies.policy(policy),
+        burst=min(burst, vms),
     )
     try:
         read_mix(mix, options.model.geometry, frozenset(requestable(options.model)))

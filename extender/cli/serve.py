@@ -52,6 +52,13 @@ def serve(
         float,
         typer.Option(min=0.0, help="Seconds a place is kept for a pod that does not come to bind."),
     ] = 120.0,
+    plan_bursts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many pods in a second wait to be placed as one problem; 0: none ever waits.",
+        ),
+    ] = Settings().plan_burst_pods,
     own_pod: Annotated[
         str,
         typer.Option(
@@ -109,7 +116,11 @@ def serve(
         raise typer.BadParameter(
             "without certificates nobody has a name", param_hint="--client-name"
         )
-    settings = Settings(http_timeout_seconds=http_timeout, reservation_seconds=reservation)
+    settings = Settings(
+        http_timeout_seconds=http_timeout,
+        reservation_seconds=reservation,
+        plan_burst_pods=plan_bursts,
+    )
     pod = _own_pod(own_pod)
     timing = _timing(lease_duration, renew_deadline, retry_period)
     if leader_elect is None:

@@ -155,6 +155,11 @@ class KubernetesCluster:
         except (Conflict, NotFound, Invalid, Refused) as error:
             raise BindingRefused(error.message) from error
 
+    @property
+    def can_wake(self) -> bool:
+        """Whether there is a pod of our own to wake others by."""
+        return self._own_pod is not None
+
     async def wake(self, stamp: str) -> None:
         """Change an annotation of the extender's own pod, upon which rejected pods retry."""
         if self._own_pod is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import itertools
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import msgspec
 
@@ -21,9 +24,14 @@ from extender.simulation.mixes import mix
 from extender.verbs.verdicts import Code
 from nodeagent.api.catalog import Model
 
+WAKES_LOOKED_AT_SECONDS = 0.01
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the demo simulates; *load* is the share of all slices that would be asked for."""
+    """What the demo simulates; *load* is the share of all slices that would be asked for.
+
+    The last *burst* VMs come at once, when the first of them would.
+    """
 
     model: Model
     nodes: int
@@ -33,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     load: float
     seed: int
     policy: Policy
+    burst: int = 0
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -74,9 +83,13 @@ async def run(
         )
         scheduler = await stack.enter_async_context(Scheduler.of(url))
         story = _Story(cluster, scheduler, wanted, progress)
-        for vm in coming:
+        for vm in itertools.islice(coming, options.vms - options.burst):
             await story.leave_until(vm.at)
             await story.arrive(vm)
+        together = list(coming)
+        if together:
+            await story.leave_until(together[0].at)
+            await story.arrive_together(together)
         await cluster.admitted()
         judged = audit(cluster.hardware, await cluster.pods())
         drawn = _map(cluster)
@@ -141,13 +154,35 @@ class _Story:
 
     async def arrive(self, vm: Arrival) -> None:
         """Try once to place a VM; a refusal is final."""
+        await self._attempt(vm, await self._created(vm))
+
+    async def arrive_together(self, vms: Sequence[Arrival]) -> None:
+        """Place VMs that come at once; a refusal is final unless it says to wait for the others."""
+        service = self._cluster.service
+        pending = service.knowledge.pending
+        pending.can_wake = True  # this scheduler hears of it without a patch
+        waiting = [(vm, await self._created(vm)) for vm in vms]
+        wakes = -1
+        while waiting:
+            if service.wakes != wakes:
+                wakes = service.wakes
+                waiting = [each for each in waiting if not await self._attempt(*each, patient=True)]
+            await asyncio.sleep(WAKES_LOOKED_AT_SECONDS)
+        pending.can_wake = False
+
+    async def _created(self, vm: Arrival) -> dict[str, Any]:
         self.requested_of[vm.profile_id] += 1
-        pod = await self._cluster.create(
+        return await self._cluster.create(
             launcher(f"vm-{vm.index}", NAMESPACE, self._resources[vm.profile_id])
         )
+
+    async def _attempt(self, vm: Arrival, pod: dict[str, Any], *, patient: bool = False) -> bool:
+        """Give a VM one scheduling cycle; return whether that was its last."""
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         attempt = await self._scheduler.schedule(pod, list(self._cluster.hardware))
         self.filter_ms.append(attempt.filter_ms)
+        if patient and not attempt.node and self._to_come_again(uid):
+            return False
         if attempt.node:
             self.bind_ms.append(attempt.bind_ms)
             self.placed += 1
@@ -159,6 +194,14 @@ class _Story:
             self.refusals[self._code(uid, attempt)] += 1
             await self._cluster.delete(name)
         self._progress(self.placed, self.refused)
+        return True
+
+    def _to_come_again(self, uid: str) -> bool:
+        """Tell whether a VM waits for the plan of its burst, or yields to those in it."""
+        knowledge = self._cluster.service.knowledge
+        refused = knowledge.refused.get(uid)
+        waits = refused is not None and Code.PLANNING in refused.codes
+        return waits or knowledge.pending.yields(uid)
 
     async def leave_until(self, moment: float) -> None:
         """Let the VMs whose time is over leave, and wait until their slices are free."""

@@ -1,17 +1,18 @@
 """The argmin: where the GPU instances of one request go among the GPUs of one node.
 
 The one function behind filter, prioritize, bind and preempt. A single instance takes the cheapest
-legal placement; ties go to the fuller GPU, then to the lowest index. Several are placed scarcest
-first, by a search that is exact unless it has to give up.
+legal placement; ties go to the fuller GPU, then to the lowest index. Several are arranged at the
+least cost in all, exactly; ties go to fuller GPUs, and among GPUs that are the same to the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from extender.packing.tables import Option, Tables
+from extender.packing.arrange import Kind, arrangement
+from extender.packing.tables import Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
@@ -51,102 +52,84 @@ class Infeasible(msgspec.Struct, frozen=True):
     """No arrangement places the whole request."""
 
 
-class Unknown(msgspec.Struct, frozen=True):
-    """No arrangement was found among those looked at; there may be one."""
-
-
 INFEASIBLE = Infeasible()
-UNKNOWN = Unknown()
-
-MOST_STEPS = 500
-"""Dead ends looked at before giving up: some 50 ms for 16 instances on 8 GPUs, at the worst of
-3,000 random tries. A request that fits rarely meets one; unbounded, one pod took over 20 s."""
 
 
-class _Move(msgspec.Struct, frozen=True):
-    bin: int
-    profile: Profile
-    option: Option
+def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
+    """Place every one of *wanted* on the *bins*, if any arrangement does, at the least cost."""
+    if len(wanted) == 1:
+        return _one(bins, wanted[0])
+    room = {each: sum(_most(bin, each) for bin in bins) for each in set(wanted)}
+    smallest = sum(_smallest(bins, each) for each in wanted)
+    if smallest > _free_slices(bins) or any(wanted.count(w) > n for w, n in room.items()):
+        return INFEASIBLE
+    return _several(bins, wanted)
 
 
-def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible | Unknown:
-    """Place every one of *wanted* on the *bins*, if any arrangement does."""
-    items: Sequence[str] = wanted
-    if len(wanted) > 1:
-        room = {each: sum(_most(bin, each) for bin in bins) for each in set(wanted)}
-        smallest = sum(_smallest(bins, each) for each in wanted)
-        if smallest > _free_slices(bins) or any(wanted.count(w) > n for w, n in room.items()):
-            return INFEASIBLE
-        # The scarcest first: what is going to be impossible is found out soonest.
-        items = sorted(wanted, key=lambda each: (room[each], -_smallest(bins, each), each))
-    search = _Search(bins, items)
-    moves = search.arrange(tuple(bin.occupancy for bin in bins), 0)
-    if moves is None:
-        return UNKNOWN if search.given_up else INFEASIBLE
-    return Choice(
-        cost=sum(move.option.cost for move in moves),
-        tie=-sum(_fullness(bins[move.bin], bins[move.bin].occupancy) for move in moves),
-        placed=tuple(
-            Placed(item, move.bin, bins[move.bin].uuid, move.profile.id, move.option.placement)
-            for item, move in zip(items, moves, strict=True)
-        ),
-    )
-
-
-class _Search:
-    """Depth first, cheapest move first, never twice into the same dead end."""
-
-    def __init__(self, bins: Sequence[Bin], items: Sequence[str]) -> None:
-        self._bins = bins
-        self._items = items
-        self._dead_ends: set[tuple[int, tuple[tuple[int, Occupancy], ...]]] = set()
-
-    @property
-    def given_up(self) -> bool:
-        """Whether there were too many dead ends."""
-        return len(self._dead_ends) >= MOST_STEPS
-
-    def arrange(self, occupancies: tuple[Occupancy, ...], at: int) -> tuple[_Move, ...] | None:
-        """Place items[at:] where *occupancies* leave room, or return None."""
-        if at == len(self._items):
-            return ()
-        # GPUs of equal tables and occupancy are interchangeable: a dead end is a multiset of them.
-        key = (
-            at,
-            tuple(sorted((id(b.tables), o) for b, o in zip(self._bins, occupancies, strict=True))),
-        )
-        if key in self._dead_ends:
-            return None
-        for move in _moves(self._bins, occupancies, self._items[at]):
-            after = (*occupancies[: move.bin], move.option.after, *occupancies[move.bin + 1 :])
-            rest = self.arrange(after, at + 1)
-            if rest is not None:
-                return (move, *rest)
-            if self.given_up:
-                return None
-        self._dead_ends.add(key)
-        return None
-
-
-def _moves(bins: Sequence[Bin], occupancies: Sequence[Occupancy], wanted: str) -> Iterator[_Move]:
-    """Yield the ways to place *wanted*, best first, one GPU standing for all that are the same."""
+def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
+    """Return the cheapest placement; ties go to the fuller GPU, then to the first."""
+    best: tuple[int, int, int] | None = None
+    chosen: tuple[Profile, Placement] | None = None
     seen: set[tuple[int, Occupancy, int]] = set()
-    found: list[tuple[int, int, int, int, _Move]] = []
-    for index, (bin, occupancy) in enumerate(zip(bins, occupancies, strict=True)):
+    for index, bin in enumerate(bins):
         profile = bin.profile(wanted)
-        if profile is None or (same := (id(bin.tables), occupancy, profile.id)) in seen:
+        if profile is None or (same := (id(bin.tables), bin.occupancy, profile.id)) in seen:
             continue
         seen.add(same)
-        fullness = _fullness(bin, occupancy)
-        for order, option in enumerate(bin.tables.options(occupancy, profile)):
-            move = _Move(index, profile, option)
-            found.append((option.cost, -fullness, index, order, move))
-    found.sort(key=lambda each: each[:4])
-    return (each[4] for each in found)
+        for option in bin.tables.options(bin.occupancy, profile)[:1]:
+            rank = (option.cost, -_fullness(bin), index)
+            if best is None or rank < best:
+                best, chosen = rank, (profile, option.placement)
+    if best is None or chosen is None:
+        return INFEASIBLE
+    cost, tie, index = best
+    profile, placement = chosen
+    return Choice(cost, tie, (Placed(wanted, index, bins[index].uuid, profile.id, placement),))
 
 
-def _fullness(bin: Bin, occupancy: Occupancy) -> int:
-    return occupancy.mask.bit_count() if bin.tables.prefers_fuller else 0
+def _several(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
+    """Return the cheapest arrangement, worked out once for all nodes with the same GPUs."""
+    # Names that stand for the same profiles here are one: the fewer, the less there is to count.
+    columns = {name: tuple(_profile_id(bin, name) for bin in bins) for name in set(wanted)}
+    names: dict[tuple[int | None, ...], list[str]] = {}
+    for name in sorted(wanted):
+        names.setdefault(columns[name], []).append(name)
+    # The scarcest first, for policies whose costs depend on the order.
+    order = sorted(names, key=lambda column: (len(names[column]), names[column][0]))
+    kinds = [
+        Kind(bin.tables, bin.occupancy, tuple(column[at] for column in order))
+        for at, bin in enumerate(bins)
+    ]
+    by_kind = sorted(range(len(bins)), key=lambda at: (*_sorting(kinds[at]), at))
+    found = arrangement(
+        tuple(kinds[at] for at in by_kind), tuple(len(names[column]) for column in order)
+    )
+    if found is None:
+        return INFEASIBLE
+    left = [list(reversed(names[column])) for column in order]
+    placed = []
+    for at, load in zip(by_kind, found.loads, strict=True):
+        for index, placement in load:
+            profile_id = kinds[at].profiles[index]
+            assert profile_id is not None  # or nothing would be placed there
+            name = left[index].pop()
+            placed.append(Placed(name, at, bins[at].uuid, profile_id, placement))
+    return Choice(found.cost, found.tie, tuple(placed))
+
+
+def _profile_id(bin: Bin, wanted: str) -> int | None:
+    profile = bin.profile(wanted)
+    return None if profile is None else profile.id
+
+
+def _sorting(kind: Kind) -> tuple[str, Occupancy, tuple[int, ...]]:
+    """Order kinds by what they are, so that the same GPUs in another order are the same."""
+    profiles = tuple(-1 if each is None else each for each in kind.profiles)
+    return kind.tables.geometry.hash, kind.occupancy, profiles
+
+
+def _fullness(bin: Bin) -> int:
+    return bin.occupancy.mask.bit_count() if bin.tables.prefers_fuller else 0
 
 
 def _free_slices(bins: Sequence[Bin]) -> int:

@@ -2,8 +2,10 @@
 
 ``knowledge`` holds the snapshot and the ledger and takes in what the cluster reports;
 ``freshness`` tells whether that is current. ``hooks`` answers filter, prioritize and preempt from
-memory, ``binding`` carries a bind out, ``reclaim`` takes back what nobody uses, ``adoption`` takes
-in what was there before us, ``plans`` writes.
+memory. ``pending`` has who waits, ``planner`` plans them; ``gangs`` knows where gangs stand,
+``enlisted`` who is in them, ``reservation`` writes their places. ``binding`` carries a bind out,
+``rendezvous`` holds it for its gang. ``reclaim`` takes back what nobody uses, ``adoption`` takes in
+what was there before us, ``plans`` writes.
 ``ports`` says what the service needs of a cluster.
 """
 

@@ -23,7 +23,10 @@ import structlog
 
 from extender import wire
 from extender.ledger import promise
+from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable
+from extender.service.enlisted import key
+from extender.service.gangs import Gangs
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import (
@@ -33,6 +36,7 @@ from extender.service.ports import (
     PlanConflict,
     PodFacts,
 )
+from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.verbs import bind as decide
 from extender.verbs.verdicts import UNREPORTED, Refused
 from nodeagent.api import keys, rfc3339
@@ -56,6 +60,7 @@ class Binder:
     def __init__(
         self,
         knowledge: Knowledge,
+        gangs: Gangs,
         plans: Plans,
         cluster: Cluster,
         *,
@@ -63,6 +68,8 @@ class Binder:
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._knowledge = knowledge
+        self._gangs = gangs
+        self._rendezvous = Rendezvous(knowledge, gangs)
         self._plans = plans
         self._cluster = cluster
         self._new_id = new_id
@@ -134,13 +141,27 @@ class Binder:
 
     async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
         pod = request.pod
+        if request.gang is not None:
+            why_not = await self._rendezvous.wait(request, node, answer_by)
+            if why_not:
+                raise BindFailed(why_not)
         elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
             await self._give_back(pod, elsewhere)
         entries = await self._reserve(request, node)
         await self._realized(request, node, entries, answer_by)
+        if request.gang is not None and not self._gangs.post(key(request.gang)):
+            raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
         await self._post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
+
+    async def _lost(self, request: Request, node: str) -> None:
+        """Give back the places of a pod that cannot have them; its gang's too, if none is bound."""
+        gang = request.gang
+        if gang is None or self._gangs.standing(key(gang)) is Standing.BEGUN:
+            await self._give_back(request.pod, node)
+        else:
+            self._gangs.lose(key(gang))
 
     async def _facts(self, pod: PodRef) -> PodFacts:
         """Return what is known of a pod; read it unless this very process has just filtered it."""
@@ -210,7 +231,7 @@ class Binder:
             failure = view.failure(ids)
             if failure:
                 knowledge.avoid(view, ids)
-                await self._give_back(request.pod, node)
+                await self._lost(request, node)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:
                 await knowledge.change_of(node, within=until - knowledge.clock())
@@ -220,7 +241,7 @@ class Binder:
                     raise BindFailed(text) from None
                 # Here and not in the reclaim alone, which lets a pod be while a bind is under way:
                 # one that is tried again and again would keep its place for ever.
-                await self._give_back(request.pod, node)
+                await self._lost(request, node)
                 text = "vGPU: the GPU instance did not become ready, its place was given back"
                 raise BindFailed(text) from None
 

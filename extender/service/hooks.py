@@ -7,18 +7,29 @@ from typing import assert_never
 
 from extender import wire
 from extender.ledger import promise
+from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable, of_pod
+from extender.service.enlisted import key
+from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
 from extender.verbs.filter import filter
 from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
+from extender.verbs.verdicts import (
+    GANG_INCOMPLETE,
+    GANG_MALFORMED,
+    GANG_NO_ROOM,
+    PLANNING,
+    Refused,
+)
 
 
 class Hooks:
     """The hooks that only decide."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
+    def __init__(self, knowledge: Knowledge, gangs: Gangs) -> None:
         self._knowledge = knowledge
+        self._gangs = gangs
 
     def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
         """Answer which candidates fit the pod."""
@@ -43,12 +54,20 @@ class Hooks:
         uid = request.pod.uid
         knowledge.ledger = knowledge.ledger.release(uid)
         knowledge.remember(request)
+        assigned = knowledge.place_of(uid)
+        if uid not in knowledge.assigned:
+            knowledge.pending.filtered(request, names)
+        held = self._held(request, names, assigned)
+        if held is not None:
+            knowledge.refused.add(request, {held.code})
+            return _filtered((), dict.fromkeys(names, held.reason), whole)
         answer = filter(
             knowledge.views,
             knowledge.ledger,
             request,
             names,
-            assigned=knowledge.place_of(uid),
+            assigned=assigned,
+            yields=knowledge.pending.yields(uid),
         )
         if answer.passed:
             knowledge.refused.drop(uid)
@@ -58,6 +77,38 @@ class Hooks:
             knowledge.refused.add(request, {why.code for why in answer.refused.values()})
         reasons = {name: why.reason for name, why in answer.refused.items()}
         return _filtered(answer.passed, reasons, whole)
+
+    def _held(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
+        """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
+        if request.gang is not None:
+            return self._held_by_gang(request, names, assigned)
+        if assigned or not self._knowledge.pending.waits_for_plan(request.pod.uid):
+            return None
+        self._knowledge.room.set()  # have it planned, and woken
+        return PLANNING
+
+    def _held_by_gang(
+        self, request: Request, names: Sequence[str], assigned: str
+    ) -> Refused | None:
+        assert request.gang is not None
+        gangs, of = self._gangs, key(request.gang)
+        match gangs.standing(of):
+            case Standing.BEGUN:
+                return None
+            case Standing.RESERVED if not gangs.lost(of):
+                if request.pod.uid not in self._knowledge.assigned or assigned in names:
+                    return None
+                gangs.lose(of)  # a place that kube-scheduler cannot use any more
+                return GANG_INCOMPLETE
+            case Standing.MALFORMED:
+                return GANG_MALFORMED
+            case Standing.COMPLETE if of in self._knowledge.enlisted.no_room:
+                return GANG_NO_ROOM
+            case Standing.COMPLETE:
+                self._knowledge.room.set()
+                return GANG_INCOMPLETE
+            case _:
+                return GANG_INCOMPLETE
 
     def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
         """Answer how good each candidate is for the pod; without an opinion, 0 for all."""

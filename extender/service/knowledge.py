@@ -17,7 +17,9 @@ from extender.ledger import Ledger, Promise
 from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.assigned import Assigned
+from extender.service.enlisted import Enlisted
 from extender.service.freshness import Freshness
+from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals
 from extender.service.tenure import Tenure
@@ -39,6 +41,8 @@ class Knowledge:
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned.
+
+    ``pending`` are the pods without a place; ``enlisted`` those in gangs.
 
     Three events say what there is to do: ``room`` has appeared for a refused pod, a pod has made
     its ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``.
@@ -64,6 +68,9 @@ class Knowledge:
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
+        self.pending = Pending(settings, lambda: self.clock())
+        self.enlisted = Enlisted()
+        self.gangs_wait_for_room = False
         self.room = asyncio.Event()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
@@ -136,6 +143,11 @@ class Knowledge:
         self.pods[uid] = pod
         if pod.node or pod.over or pod.deleting:
             self.refused.drop(uid)
+            self._needs_no_plan(uid)
+        elif isinstance(pod.asked, Request) and uid not in self.assigned:
+            self.pending.seen(uid)
+        if isinstance(pod.asked, Request):
+            self.enlisted.enlist(pod.asked)
         if pod.over or (pod.node and {*self.assigned.nodes_of(uid)} - {pod.node}):
             self._suspect(uid)
 
@@ -145,7 +157,16 @@ class Knowledge:
         self.refused.drop(uid)
         self.requests.pop(uid, None)
         self.ledger = self.ledger.release(uid)
+        self._needs_no_plan(uid)
+        self.pending.gone(uid)
+        self.enlisted.leave(uid)
         self._suspect(uid)
+
+    def _needs_no_plan(self, uid: str) -> None:
+        self.pending.placed(uid)
+        if uid in self.ledger.planned:
+            kept = {pod: place for pod, place in self.ledger.planned.items() if pod != uid}
+            self.ledger = self.ledger.plan(kept)
 
     def _suspect(self, uid: str) -> None:
         self.suspects.add(uid)
@@ -156,6 +177,7 @@ class Knowledge:
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind."""
         self.requests[request.pod.uid] = request
+        self.enlisted.enlist(request)
         self.requests.move_to_end(request.pod.uid)
         while len(self.requests) > REMEMBERED:
             self.requests.popitem(last=False)
@@ -209,11 +231,20 @@ class Knowledge:
         """Tell whether a pod has had its place for longer than it may without being bound."""
         return self.assigned.seconds(uid) > self.settings.reservation_seconds
 
-    async def change_of(self, node: str, *, within: float) -> None:
-        """Wait until something about *node* changes, or raise TimeoutError (in seconds)."""
-        event = self._changes.setdefault(node, asyncio.Event())
+    async def change_of(self, what: str, *, within: float) -> None:
+        """Wait until something about a node or a gang changes, or raise TimeoutError (in seconds).
+
+        It may also be that nothing is decided here any more: look before waiting again.
+        """
+        event = self._changes.setdefault(what, asyncio.Event())
         async with asyncio.timeout(within):
             await event.wait()
+
+    def changed(self, what: str) -> None:
+        """Let whoever waits for a change of a node or a gang look again."""
+        event = self._changes.pop(what, None)
+        if event is not None:
+            event.set()
 
     # Who decides.
 
@@ -231,6 +262,8 @@ class Knowledge:
         """Decide from here on: on what was just listed anew, and on nothing promised before."""
         self.ledger = Ledger(self.ledger.assumed)  # of binds that go on from an earlier term
         self.requests.clear()
+        self.pending.begin_term()
+        self.enlisted.begin_term()
         self.room.set()  # whom the predecessor refused, nobody here knows
         self.arrivals.set()
 
@@ -273,14 +306,17 @@ class Knowledge:
             del self.views[name]
         else:
             self.views[name] = view
+            for uid in view.pods:
+                self.pending.placed(uid)
             self._look_for_room(before, view)
-        changed = self._changes.pop(name, None)
-        if changed is not None:
-            changed.set()
+        self.changed(name)
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""
         if self.room.is_set():
+            return
+        if self.gangs_wait_for_room and (before is None or _better(before, view)):
+            self.room.set()
             return
         promised = self.ledger.assumed_on(view.name)
         for request in self.refused.shapes():
@@ -289,3 +325,13 @@ class Knowledge:
             ):
                 self.room.set()
                 return
+
+
+def _better(before: NodeView, view: NodeView) -> bool:
+    """Tell whether a node may have room it had not: something left, or the node came back."""
+    return (
+        not view.taken >= before.taken
+        or (before.stale and not view.stale)
+        or (before.cordoned and not view.cordoned)
+        or len(view.usable) > len(before.usable)
+    )

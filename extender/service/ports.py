@@ -56,6 +56,10 @@ class Feed(StrEnum):
 class Cluster(Protocol):
     """The cluster as the service acts on it. Every call may raise :class:`ClusterUnavailable`."""
 
+    @property
+    def can_wake(self) -> bool:
+        """Whether :meth:`wake` reaches anybody."""
+
     async def write_plan(
         self, node: GpuNode, *, add: Collection[Assignment] = (), remove: Collection[str] = ()
     ) -> GpuNode:

@@ -14,11 +14,14 @@ import structlog
 from extender.policy import Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
+from extender.service.gangs import Gangs
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
+from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
+from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from nodeagent.api import rfc3339
@@ -47,14 +50,21 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], str] = new_assignment_id,
+        solve: Solve = in_thread,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
             self.settings, policy, clock=clock, tenure=tenure or Tenure(clock)
         )
-        self.hooks = Hooks(self.knowledge)
+        self.knowledge.pending.can_wake = cluster.can_wake
+        gangs = Gangs(self.knowledge)
         plans = Plans(self.knowledge, cluster)
-        self.binder = Binder(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
+        self.hooks = Hooks(self.knowledge, gangs)
+        self._reservations = Reservations(
+            self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now
+        )
+        self.planner = Planner(self.knowledge, gangs, self._reservations, solve=solve)
+        self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self._cluster = cluster
@@ -76,6 +86,8 @@ class Service:
     async def _keep_time(self) -> None:
         while True:
             self.knowledge.tick()
+            if self.planner.tick():
+                self.knowledge.room.set()
             await asyncio.sleep(self.settings.sweep_interval_seconds)
 
     async def _sweep(self) -> None:
@@ -83,6 +95,7 @@ class Service:
             if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
                 await self._adopter.sweep()
+                await self._reservations.sweep()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.sweep_interval_seconds):
                     await self.knowledge.arrivals.wait()
@@ -100,13 +113,18 @@ class Service:
                 await self._reclaimer.suspect(uids)
 
     async def _wake(self) -> None:
-        """Wake rejected pods when room appears, and once at the start: who was rejected is lost."""
+        """Wake rejected pods when room appears, and once at the start: who was rejected is lost.
+
+        Those that wait are planned together first, so that each finds the place meant for it.
+        """
         self.knowledge.room.set()
         while True:
             await self.knowledge.room.wait()
             if not self.knowledge.not_ready():
-                # Cleared before the patch: room that appears meanwhile asks for another one.
+                await self.planner.settle()
+                # Cleared before the plan: room that appears meanwhile asks for another one.
                 self.knowledge.room.clear()
+                await self.planner.plan()
                 try:
                     await self._cluster.wake(rfc3339.microseconds(self._utc_now()))
                     self.wakes += 1

@@ -11,6 +11,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.planned import planned
 from extender.verbs.verdicts import UNREPORTED, Code, Fits, Refused, verdict
 
 
@@ -33,12 +34,14 @@ def filter(
     names: Sequence[str],
     *,
     assigned: str = "",
+    yields: bool = False,
 ) -> Filtered:
     """Judge the candidate *names*; *assigned* is the node where the pod already has its place.
 
     A pod with a place passes there alone. If that node is not among the candidates, the pod is
     judged as if it had none, and its bind gives the old place back. Presumptions of others do not
-    refuse: they may come to nothing, and prioritize avoids them.
+    refuse: they may come to nothing, and prioritize avoids them. To a pod that *yields* they do: it
+    was left out of a plan that was made for it and others together.
     """
     if assigned and assigned in names:
         return Filtered((assigned,), dict.fromkeys(set(names) - {assigned}, ELSEWHERE))
@@ -50,12 +53,17 @@ def filter(
         if view is None:
             refused[name] = UNREPORTED
             continue
-        match verdict(view, request, ledger.assumed_on(name, besides=request.pod.uid)):
+        taken = ledger.assumed_on(name, besides=request.pod.uid)
+        if yields:
+            taken += ledger.presumed_on(name, besides=request.pod.uid)
+        match verdict(view, request, taken):
             case Fits(choice=found):
                 passed.append(name)
-                choice = found
+                choice = found if len(passed) == 1 else None
             case Refused() as why:
                 refused[name] = why
             case unexpected:
                 assert_never(unexpected)
-    return Filtered(tuple(passed), refused, choice if len(passed) == 1 else None)
+    if choice is not None:
+        choice = planned(views[passed[0]], ledger, request) or choice
+    return Filtered(tuple(passed), refused, choice)

@@ -10,6 +10,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.planned import planned
 from extender.verbs.verdicts import Best, Fits, best
 
 WINNER_SCORE = 10
@@ -37,18 +38,24 @@ def prioritize(
 ) -> Ranked:
     """Rank *names*: least cost first, then the fuller GPU, the fuller node, the lowest name.
 
-    Nodes whose only room is presumed for another pod come after all others.
+    Nodes whose only room is presumed for another pod come after all others. The node where the
+    joint plan puts the pod comes before all, as long as the plan is right about it.
     """
     if assigned and assigned in names:
         return Ranked({name: WINNER_SCORE * (name == assigned) for name in names})
-    ranked: list[tuple[tuple[bool, int, int, int, str], Choice]] = []
+    ranked: list[tuple[tuple[bool, bool, int, int, int, str], Choice]] = []
     for name in dict.fromkeys(names):
         view = views.get(name)
         if view is None:
             continue
+        as_planned = planned(view, ledger, request)
+        if as_planned is not None:
+            rank = (False, False, as_planned.cost, as_planned.tie, -view.fullness, name)
+            ranked.append((rank, as_planned))
+            continue
         match best(view, ledger, request):
             case Best(verdict=Fits(choice=choice), contested=contested):
-                rank = (contested, choice.cost, choice.tie, -view.fullness, name)
+                rank = (True, contested, choice.cost, choice.tie, -view.fullness, name)
                 ranked.append((rank, choice))
     ranked.sort(key=lambda each: each[0])
     scores = dict.fromkeys(names, 0)

@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice, Infeasible, Unknown, choose
+from extender.packing.choose import Choice, Infeasible, choose
 from extender.request import Request
 from extender.snapshot import NodeView, Taken
 from nodeagent.api import keys
@@ -34,8 +34,11 @@ class Code(StrEnum):
     UNMANAGED = "unmanaged"
     RIVAL = "rival"
     FOREIGN_INSTANCE = "foreign-instance"
-    TOO_COMPLEX = "too-complex"
     RESERVED_ELSEWHERE = "reserved-elsewhere"
+    PLANNING = "planning"
+    GANG_INCOMPLETE = "gang-incomplete"
+    GANG_NO_ROOM = "gang-no-room"
+    GANG_MALFORMED = "gang-malformed"
 
 
 class Fits(msgspec.Struct, frozen=True):
@@ -68,7 +71,8 @@ def verdict(view: NodeView, request: Request, promised: tuple[Taken, ...] = ()) 
     return known
 
 
-def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+def unsuitable(view: NodeView, wanted: tuple[str, ...]) -> Refused | None:
+    """Return why a node cannot serve *wanted* whatever room it has, None if it can."""
     if not view.reported:
         return UNREPORTED
     if view.stale:
@@ -91,13 +95,18 @@ def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]
                 f"vGPU: a free GPU instance that Tangram did not create would take {resource},"
                 " remove it",
             )
+    return None
+
+
+def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+    why_not = unsuitable(view, wanted)
+    if why_not is not None:
+        return why_not
     match choose(view.bins(promised), wanted):
         case Choice() as choice:
             return Fits(choice)
         case Infeasible():
             return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
-        case Unknown():
-            return Refused(Code.TOO_COMPLEX, f"vGPU: too hard to arrange: {_together(wanted)}")
 
 
 def _together(wanted: Sequence[str]) -> str:
@@ -123,6 +132,13 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
         return Best(undisturbed)
     return Best(verdict(view, request, assumed), contested=True)
 
+
+PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")
+GANG_INCOMPLETE = Refused(Code.GANG_INCOMPLETE, "vGPU: waiting for the rest of the gang")
+GANG_NO_ROOM = Refused(Code.GANG_NO_ROOM, "vGPU: no free placement for the whole gang")
+GANG_MALFORMED = Refused(
+    Code.GANG_MALFORMED, "vGPU: tangram.dev/gang-size differs among the pods of the gang"
+)
 
 UNREPORTED = Refused(Code.NO_INVENTORY, "vGPU: the node reports no GPU inventory")
 

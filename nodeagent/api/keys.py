@@ -28,6 +28,12 @@ MANAGED_LABEL: Final = "tangram.dev/managed"
 AGENT_LABEL: Final = "tangram.dev/agent"
 """Label on every agent's Lease; the extender's Lease watch selects it."""
 
+GANG: Final = "tangram.dev/gang"
+"""Annotation or label on a pod: the gang it belongs to, within its namespace."""
+
+GANG_SIZE: Final = "tangram.dev/gang-size"
+"""Annotation or label on each pod of a gang: how many pods must be placed together."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -147,9 +147,17 @@ class World:
                 for task in work:
                     task.cancel()
 
-    async def add_pod(self, name: str, *wanted: str, **fields: Any) -> dict[str, Any]:
+    async def add_pod(
+        self,
+        name: str,
+        *wanted: str,
+        annotations: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> dict[str, Any]:
         """Create a pod and return it."""
         pod = raw_pod(*wanted, name=name, **fields)
+        if annotations:
+            pod["metadata"]["annotations"] = dict(annotations)
         del pod["metadata"]["uid"]
         pod["spec"]["terminationGracePeriodSeconds"] = 0
         namespace = pod["metadata"]["namespace"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.packing.choose import Bin, Choice, choose
+from extender.packing.rules import ByValue
 from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
@@ -27,7 +29,7 @@ def occupancies(draw: st.DrawFn, geometry: Geometry) -> Occupancy:
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[list[Bin], list[str]]:
+def problems(draw: st.DrawFn, *, max_wanted: int = 5) -> tuple[list[Bin], list[str]]:
     geometry = MODELS[draw(st.sampled_from(MODEL_NAMES))].geometry
     serves = {profile.name: profile.id for profile in geometry.profiles}
     policy = draw(st.sampled_from(list(PolicyName)))
@@ -35,7 +37,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Bin], list[str]]:
         Bin(str(index), tables(geometry, policy), draw(occupancies(geometry)), serves)
         for index in range(draw(st.integers(1, 3)))
     ]
-    return bins, draw(st.lists(st.sampled_from(sorted(serves)), min_size=1, max_size=5))
+    return bins, draw(st.lists(st.sampled_from(sorted(serves)), min_size=1, max_size=max_wanted))
 
 
 def fits(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[str]) -> bool:
@@ -63,6 +65,45 @@ def test_a_request_is_placed_exactly_when_some_arrangement_exists(
     choice = choose(bins, wanted)
 
     assert isinstance(choice, Choice) == fits(bins, tuple(b.occupancy for b in bins), wanted)
+
+
+def costs(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[str]) -> list[int]:
+    """Return what every arrangement costs, in this order of arrival."""
+    if not wanted:
+        return [0]
+    profile = bins[0].tables.geometry.by_id[bins[0].serves[wanted[0]]]
+    return [
+        option.cost + rest
+        for i, bin in enumerate(bins)
+        for option in bin.tables.options(state[i], profile)
+        for rest in costs(bins, (*state[:i], option.after, *state[i + 1 :]), wanted[1:])
+    ]
+
+
+@given(problems(max_wanted=4))
+def test_several_are_placed_at_the_least_cost(problem: tuple[list[Bin], list[str]]) -> None:
+    bins, wanted = problem
+    if not isinstance(bins[0].tables.rule, ByValue):
+        return  # what is lost then depends on the order of arrival
+
+    choice = choose(bins, wanted)
+
+    all_costs = costs(bins, tuple(b.occupancy for b in bins), wanted)
+    assert (choice.cost if isinstance(choice, Choice) else None) == min(all_costs, default=None)
+
+
+@given(problems(), st.randoms(use_true_random=False))
+def test_nodes_with_the_same_gpus_in_another_order_cost_the_same(
+    problem: tuple[list[Bin], list[str]], chance: random.Random
+) -> None:
+    bins, wanted = problem
+    shuffled = chance.sample(bins, len(bins))
+
+    one, other = choose(bins, wanted), choose(shuffled, wanted)
+
+    assert isinstance(one, Choice) == isinstance(other, Choice)
+    if isinstance(one, Choice) and isinstance(other, Choice):
+        assert (one.cost, one.tie) == (other.cost, other.tie)
 
 
 @given(problems())

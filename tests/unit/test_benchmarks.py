@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decisions, joint
+from benchmarks import bursts, decisions, joint
 from benchmarks.demands import DEMANDS
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
@@ -19,6 +19,13 @@ def test_decisions_are_measured_beside_their_floor() -> None:
     assert row["nodes"] == 4
     assert row.keys() >= {"floor_ms", "filter_ms", "filter_to_floor", "prioritize_ms"}
     assert all(value > 0 for value in row.values())
+
+
+def test_a_burst_is_placed_with_and_without_planning() -> None:
+    row = bursts.measure(nodes=1, pods=20, fill=0.5, seeds=2)
+
+    assert 0 < row["admitted_one_by_one"] <= row["free_slices"] + 8
+    assert row["admitted_planned"] >= row["admitted_one_by_one"]
 
 
 def test_placement_quality_is_run_once_checked_and_reported(tmp_path: Path) -> None:

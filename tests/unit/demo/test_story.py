@@ -198,6 +198,15 @@ async def test_an_instance_that_will_not_go_is_counted_as_leaked(
     assert not outcome.sound
 
 
+async def test_vms_that_come_at_once_are_placed_as_one_problem() -> None:
+    outcome = await play(burst=40)
+
+    assert outcome.sound
+    assert outcome.placed + outcome.refused == outcome.requested == 40
+    # More is asked for than there is, and the plan leaves no more than the odd slice.
+    assert outcome.slices_used >= outcome.slices_total - 1
+
+
 async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> None:
     """The hooks take a pod's word for it that it exists; its place is soon taken back."""
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from extender.packing.choose import INFEASIBLE, UNKNOWN, Bin, Choice, choose
+from extender.packing.choose import INFEASIBLE, Bin, Choice, choose
 from extender.packing.states import reachable
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
@@ -100,5 +100,8 @@ HARD_BINS = [bin(str(index), ("1g", start)) for index, start in enumerate((4, 4,
 HARD = ["1g+me"] * 3 + ["1g.20"] + ["2g"] * 5 + ["3g"] * 3
 
 
-def test_a_search_that_takes_too_long_says_that_it_does_not_know() -> None:
-    assert choose(HARD_BINS, HARD) == UNKNOWN
+def test_what_has_thousands_of_dead_ends_is_decided_all_the_same() -> None:
+    assert choose(HARD_BINS, HARD) == INFEASIBLE
+    one_less = choose(HARD_BINS, [*HARD[:-1]])
+    assert isinstance(one_less, Choice)
+    assert len(one_less.placed) == len(HARD) - 1

@@ -1,0 +1,55 @@
+"""Who is in which gang, and what the leader remembers of gangs that the cluster does not show."""
+
+from __future__ import annotations
+
+from extender.request import Gang, Request
+
+Key = tuple[str, str]
+"""Namespace and name of a gang."""
+
+
+def key(gang: Gang) -> Key:
+    """Return what tells a gang from others."""
+    return gang.namespace, gang.name
+
+
+class Enlisted:
+    """The gangs of living pods: ``members`` has what each pod says of its gang, by UID.
+
+    For a term: who has ``come`` to bind; the gangs for which a Binding was ``posting``; those
+    ``lost``, whose places are to be given back; and those for which there was ``no_room``.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[Key, dict[str, Gang]] = {}
+        self._key_of: dict[str, Key] = {}
+        self.come: dict[Key, set[str]] = {}
+        self.posting: set[Key] = set()
+        self.lost: set[Key] = set()
+        self.no_room: set[Key] = set()
+
+    def enlist(self, request: Request) -> None:
+        """Note the gang of a pod, if it is in one."""
+        if request.gang is not None:
+            of = self._key_of[request.pod.uid] = key(request.gang)
+            self.members.setdefault(of, {})[request.pod.uid] = request.gang
+
+    def leave(self, uid: str) -> None:
+        """Forget a pod that is no more, and its gang with the last."""
+        of = self._key_of.pop(uid, None)
+        if of is not None:
+            del self.members[of][uid]
+            if not self.members[of]:
+                del self.members[of]
+                self.over(of)
+
+    def over(self, of: Key) -> None:
+        """Forget what is remembered of a gang that holds nothing."""
+        self.come.pop(of, None)
+        for marks in (self.posting, self.lost, self.no_room):
+            marks.discard(of)
+
+    def begin_term(self) -> None:
+        """Forget what an earlier term remembered."""
+        for of in tuple(self.members):
+            self.over(of)

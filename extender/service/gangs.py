@@ -1,0 +1,120 @@
+"""The gangs this process knows: where they stand, and how their binds wait for each other.
+
+Where a gang stands is decided in ``planning.gangs``; here is what that is decided from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extender.planning.gangs import Member, Standing, standing
+from extender.request import Request
+from extender.service.enlisted import Key, key
+from extender.service.knowledge import Knowledge
+
+
+class Gangs:
+    """Gangs by key; ``at_work`` are those being written or withdrawn right now."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self.at_work: set[Key] = set()
+
+    def members(self, of: Key) -> Iterator[tuple[str, Member]]:
+        """Yield the living members known, by UID."""
+        knowledge = self._knowledge
+        for uid, gang in knowledge.enlisted.members.get(of, {}).items():
+            facts = knowledge.pods.get(uid)
+            if facts is not None and (facts.over or facts.deleting):
+                continue
+            member = Member(
+                gang.size,
+                filtered=uid in knowledge.pending.waiting,
+                reserved=uid in knowledge.assigned,
+                bound=facts is not None and bool(facts.node),
+            )
+            yield uid, member
+
+    def standing(self, of: Key) -> Standing:
+        """Return where a gang stands; one of which nobody is known gathers.
+
+        One whose Bindings are being posted has begun: the watch will tell.
+        """
+        members = [member for _, member in self.members(of)]
+        stands = standing(members) if members else Standing.GATHERING
+        enlisted = self._knowledge.enlisted
+        if stands in (Standing.GATHERING, Standing.MALFORMED):
+            enlisted.over(of)
+        elif stands is Standing.COMPLETE:
+            enlisted.posting.discard(of)
+        elif of in enlisted.posting:
+            return Standing.BEGUN
+        return stands
+
+    def stand(self) -> Iterator[tuple[Key, Standing]]:
+        """Yield where every gang stands."""
+        for of in tuple(self._knowledge.enlisted.members):
+            yield of, self.standing(of)
+
+    def lost(self, of: Key) -> bool:
+        """Tell whether a gang's places are being given back."""
+        return of in self._knowledge.enlisted.lost
+
+    # bind.
+
+    def come(self, request: Request) -> None:
+        """Note that kube-scheduler has called bind for a member: once is enough."""
+        assert request.gang is not None
+        of = key(request.gang)
+        self._knowledge.enlisted.come.setdefault(of, set()).add(request.pod.uid)
+        self.pulse(of)
+
+    def all_come(self, of: Key) -> bool:
+        """Tell whether every member with a place has come to bind, or some are bound already."""
+        if self.lost(of):
+            return False
+        match self.standing(of):
+            case Standing.BEGUN:
+                return True
+            case Standing.RESERVED:
+                reserved = {uid for uid, member in self.members(of) if member.reserved}
+                return reserved <= self._knowledge.enlisted.come.get(of, set())
+            case _:
+                return False
+
+    def post(self, of: Key) -> bool:
+        """Note that a member's Binding is about to be posted; return whether it may be."""
+        if self.lost(of):
+            return False
+        self._knowledge.enlisted.posting.add(of)
+        return True
+
+    def lose(self, of: Key) -> None:
+        """Have a gang's places given back, all of them: no member is bound any more."""
+        self._knowledge.enlisted.lost.add(of)
+        self._knowledge.arrivals.set()
+        self.pulse(of)
+
+    def given_back(self, of: Key) -> None:
+        """Note that they are: the gang may be planned anew, and its members come anew."""
+        self._knowledge.enlisted.over(of)
+        self.pulse(of)
+
+    def keep(self, of: Key) -> None:
+        """Note that a gang thought lost has a bound member."""
+        self._knowledge.enlisted.lost.discard(of)
+        self._knowledge.enlisted.posting.add(of)
+        self.pulse(of)
+
+    def pulse(self, of: Key) -> None:
+        """Let the binds of a gang look again."""
+        self._knowledge.changed(_name(of))
+
+    async def change(self, of: Key, *, within: float) -> None:
+        """Wait until something about a gang changes, or raise TimeoutError (in seconds)."""
+        await self._knowledge.change_of(_name(of), within=within)
+
+
+def _name(of: Key) -> str:
+    """Return what no node is called."""
+    return "gang/" + "/".join(of)

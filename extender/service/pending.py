@@ -1,0 +1,141 @@
+"""The pods that wait for a place, and which of them wait for a joint plan.
+
+A burst is told by its pods coming close together. Its pods are refused at their first filter, once
+and for a moment: kube-scheduler filters them all within that moment, the plan is made for all, and
+they are woken. Single pods are answered at once. Nobody waits where nobody could be woken.
+
+A pod the plan leaves out yields to those in it, once and for seconds: it would take the room of a
+better answer before that is carried out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Sequence
+
+from extender.planning.joint import Waiting
+from extender.request import Request
+from extender.settings import Settings
+
+_NEVER = float("-inf")
+REMEMBERED = 20_000  # pods; the oldest are forgotten first
+
+
+class Pending:
+    """By pod UID, what the planner has to know; ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.can_wake = False
+        self.waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self._arrivals: deque[float] = deque(maxlen=max(1, settings.plan_burst_pods))
+        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._unfiltered: set[str] = set()
+        self._deferred: dict[str, float] = {}
+        self._yielding: dict[str, float] = {}
+        self.last_arrival = float("-inf")
+
+    def seen(self, uid: str) -> None:
+        """Note a pod that has no place: from the watch, or from its first filter."""
+        if uid not in self._seen:
+            self.last_arrival = self._seen[uid] = self._clock()
+            self._arrivals.append(self.last_arrival)
+            self._unfiltered.add(uid)
+            while len(self._seen) > REMEMBERED:
+                self._unfiltered.discard(self._seen.popitem(last=False)[0])
+
+    def filtered(self, request: Request, nodes: Sequence[str]) -> None:
+        """Note a pod's filter, and the nodes it may go to."""
+        uid, now = request.pod.uid, self._clock()
+        self.seen(uid)
+        self._unfiltered.discard(uid)
+        known = self.waiting.get(uid)
+        self.waiting[uid] = Waiting(request, tuple(nodes), now if known is None else known.since)
+        while len(self.waiting) > REMEMBERED:
+            self._drop(next(iter(self.waiting)))
+
+    def placed(self, uid: str) -> None:
+        """Forget a pod that has its place, or that needs none any more."""
+        self._drop(uid)
+        self._unfiltered.discard(uid)
+
+    def gone(self, uid: str) -> None:
+        """Forget a pod that is no more."""
+        self.placed(uid)
+        self._seen.pop(uid, None)
+
+    def _drop(self, uid: str) -> None:
+        self.waiting.pop(uid, None)
+        self._deferred.pop(uid, None)
+        self._yielding.pop(uid, None)
+
+    def begin_term(self) -> None:
+        """Forget who waits: kube-scheduler will be back with every pod."""
+        self.waiting.clear()
+        self._deferred.clear()
+        self._yielding.clear()
+
+    def waits_for_plan(self, uid: str) -> bool:
+        """Tell whether a pod just filtered is to wait for the plan of the burst it belongs to."""
+        now = self._clock()
+        until = self._deferred.get(uid)
+        if until is not None:
+            return now < until
+        if not self.can_wake or not self._burst(now):
+            self._deferred[uid] = _NEVER  # it was answered once, and waits no more
+            return False
+        self._deferred[uid] = now + self._settings.plan_wait_seconds
+        return True
+
+    def _burst(self, now: float) -> bool:
+        arrivals, settings = self._arrivals, self._settings
+        return (
+            0 < settings.plan_burst_pods <= len(arrivals)
+            and now - arrivals[0] <= settings.plan_burst_seconds
+        )
+
+    def yields(self, uid: str) -> bool:
+        """Tell whether a pod was left out of a plan that is being carried out."""
+        return self._clock() < self._yielding.get(uid, float("-inf"))
+
+    def settled(self) -> bool:
+        """Tell whether no more pods of a burst are to be expected at once."""
+        if not any(until > self._clock() for until in self._deferred.values()):
+            return True
+        quiet = self._clock() - self.last_arrival >= self._settings.plan_settle_seconds
+        return quiet and not self._unfiltered.intersection(self._recent())
+
+    def _recent(self) -> set[str]:
+        since = self._clock() - self._settings.plan_burst_seconds
+        recent = set()
+        for uid in reversed(self._seen):
+            if self._seen[uid] < since:
+                break
+            recent.add(uid)
+        return recent
+
+    def planned(self, considered: Collection[str], left_out: Collection[str]) -> None:
+        """Note a plan: nobody considered waits for it any more."""
+        for uid in considered:
+            if uid in self.waiting:
+                self._deferred[uid] = _NEVER
+        for uid in left_out:
+            self._yielding.setdefault(uid, self._clock() + self._settings.plan_lasts_seconds)
+
+    def carried_out(self) -> bool:
+        """Note that nothing of the plan is open; return whether somebody yielded to it."""
+        now = self._clock()
+        yielding = [uid for uid, until in self._yielding.items() if until > now]
+        for uid in yielding:
+            self._yielding[uid] = _NEVER
+        return bool(yielding)
+
+    def expired(self, *, since: float) -> bool:
+        """Tell whether somebody's waiting or yielding has come to its end after *since*."""
+        now = self._clock()
+        return any(
+            since < until <= now
+            for ends in (self._deferred, self._yielding)
+            for until in ends.values()
+        )

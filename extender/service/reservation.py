@@ -1,0 +1,186 @@
+"""Gangs carried out: the places of all members written to the plans, or of none.
+
+All members are assumed before the first write, so that nobody else takes what is still to be
+written. Each node's part is one patch; if one is lost, all of them are taken back. What a killed
+writer leaves half written is found by ``sweep``, its own or a successor's. Before that gives places
+back, it reads the pods: a Binding that a predecessor posted counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from extender.ledger import Planned
+from extender.packing.choose import Choice
+from extender.planning.gangs import Standing
+from extender.planning.joint import Waiting
+from extender.request import Request
+from extender.service.enlisted import Key, key
+from extender.service.gangs import Gangs
+from extender.service.knowledge import Knowledge
+from extender.service.plans import Plans
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.verbs import bind as decide
+from extender.verbs.planned import planned
+from nodeagent.api import rfc3339
+from nodeagent.api.gpunode import Assignment
+
+log = structlog.get_logger()
+
+
+class Reservations:
+    """Reserves gangs. ``new_id`` gives assignments their ids, ``utc_now`` their time."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        gangs: Gangs,
+        plans: Plans,
+        cluster: Cluster,
+        *,
+        new_id: Callable[[], str],
+        utc_now: Callable[[], datetime],
+    ) -> None:
+        self._knowledge = knowledge
+        self._gangs = gangs
+        self._plans = plans
+        self._cluster = cluster
+        self._new_id = new_id
+        self._utc_now = utc_now
+
+    async def decide(
+        self, of: Key, waiting: Sequence[Waiting], places: Mapping[str, Planned]
+    ) -> None:
+        """Reserve a gang whole, or note that there is no room for it."""
+        members = [w for w in waiting if w.request.gang is not None and key(w.request.gang) == of]
+        if not members or not all(each.uid in places for each in members):
+            self._knowledge.enlisted.no_room.add(of)
+            log.info("gang_refused", namespace=of[0], gang=of[1], members=len(members))
+            return
+        self._knowledge.enlisted.no_room.discard(of)
+        if self._gangs.standing(of) is not Standing.COMPLETE:
+            return  # a member has gone meanwhile
+        requests = [each.request for each in members]
+        try:
+            reserved = await self._reserve(of, requests, places)
+        except ClusterUnavailable as error:
+            log.warning("gang_postponed", namespace=of[0], gang=of[1], error=str(error))
+            self._knowledge.room.set()
+            return
+        if not reserved:
+            self._knowledge.room.set()  # plan it again, with what is there now
+
+    async def _reserve(
+        self, of: Key, requests: Sequence[Request], places: Mapping[str, Planned]
+    ) -> bool:
+        """Write the places of all members to the plans, or of none; return which.
+
+        Raises:
+            ClusterUnavailable: what was written could not all be taken back; the sweep will.
+        """
+        knowledge, ledger = self._knowledge, self._knowledge.ledger
+        for request in requests:
+            place = places[request.pod.uid]
+            view = knowledge.views.get(place.node)
+            if view is None or self._right(request, place) is None:
+                return False
+        for request in requests:
+            ledger = ledger.assume(request.pod.uid, places[request.pod.uid].promise)
+        knowledge.ledger = ledger
+        by_node: dict[str, list[Request]] = defaultdict(list)
+        for request in requests:
+            by_node[places[request.pod.uid].node].append(request)
+        self._gangs.at_work.add(of)
+        try:
+            for node, here in sorted(by_node.items()):
+                if not await self._write(of, node, here, places):
+                    await self._take_back(of, by_node)
+                    return False
+        except ClusterUnavailable:
+            await self._take_back(of, by_node)
+            raise
+        finally:
+            self._gangs.at_work.discard(of)
+            for request in requests:
+                knowledge.forget(request.pod.uid)
+        log.info("gang_reserved", namespace=of[0], gang=of[1], members=len(requests))
+        return True
+
+    def _right(self, request: Request, place: Planned) -> Choice | None:
+        """Return a member's places, if its node's view still allows them."""
+        view = self._knowledge.views[place.node]
+        own = self._knowledge.ledger.forget(request.pod.uid)
+        return planned(view, own.plan({request.pod.uid: place}), request)
+
+    async def _write(
+        self, of: Key, node: str, requests: Sequence[Request], places: Mapping[str, Planned]
+    ) -> bool:
+        """Write the places of the members on one node in one patch; return whether they are."""
+        since = rfc3339.microseconds(self._utc_now())
+        async with self._plans.turn(node):
+            while (view := self._knowledge.views.get(node)) is not None:
+                if self._gangs.lost(of):
+                    return False
+                entries: list[Assignment] = []
+                for request in requests:
+                    choice = self._right(request, places[request.pod.uid])
+                    gone = request.pod.uid not in self._knowledge.pending.waiting
+                    if choice is None or gone:
+                        return False
+                    ids = iter(self._new_id, None)
+                    entries += decide.assignments(request, choice, ids=ids, since=since)
+                try:
+                    await self._plans.write(view, add=entries)
+                except PlanConflict:
+                    continue
+                return True
+        return False
+
+    async def _take_back(self, of: Key, nodes: Mapping[str, Sequence[Request]]) -> None:
+        """Withdraw what was written of a gang: no member can have been bound yet."""
+        for node, requests in nodes.items():
+            for request in requests:
+                await self._plans.withdraw_pod(node, request.pod.uid)
+        log.info("gang_withdrawn", namespace=of[0], gang=of[1])
+
+    async def sweep(self) -> None:
+        """Withdraw the gangs that are lost, and those a killed writer left half written."""
+        for of, standing in self._gangs.stand():
+            if (
+                standing is Standing.HALF or self._gangs.lost(of)
+            ) and of not in self._gangs.at_work:
+                self._gangs.lose(of)
+                try:
+                    await self.withdraw(of)
+                except ClusterUnavailable as error:
+                    log.warning("gang_postponed", namespace=of[0], gang=of[1], error=str(error))
+
+    async def withdraw(self, of: Key) -> None:
+        """Take back all places of a lost gang, unless one of its members turns out to be bound."""
+        self._gangs.at_work.add(of)
+        try:
+            reserved = [uid for uid, member in self._gangs.members(of) if member.reserved]
+            if await self._any_bound(reserved):
+                self._gangs.keep(of)
+                return
+            for uid in reserved:
+                await self._plans.withdraw_pod(self._knowledge.assigned.get(uid, ""), uid)
+            self._gangs.given_back(of)
+            log.info("gang_withdrawn", namespace=of[0], gang=of[1])
+        finally:
+            self._gangs.at_work.discard(of)
+        self._knowledge.room.set()
+
+    async def _any_bound(self, uids: Collection[str]) -> bool:
+        for uid in uids:
+            view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
+            entries = () if view is None else view.assignments_of(uid)
+            for pod in {entry.pod for entry in entries if entry.pod is not None}:
+                facts = await self._cluster.read_pod(pod.namespace, pod.name)
+                if facts is not None and facts.ref.uid == uid and facts.node:
+                    return True
+        return False

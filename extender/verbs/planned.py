@@ -1,0 +1,40 @@
+"""The place the joint plan gives a pod, as long as it is still right."""
+
+from __future__ import annotations
+
+from extender.ledger import Ledger
+from extender.packing.choose import Choice
+from extender.request import Request
+from extender.snapshot import NodeView
+from extender.verbs.verdicts import unsuitable
+
+
+def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
+    """Return the planned places of a pod on a node; None if the plan has none there, or not now.
+
+    Made from an older state of the node, the plan holds while its GPUs are usable, serve what is
+    asked for by the same profile, and have the very slices free.
+    """
+    plan = ledger.planned.get(request.pod.uid)
+    if plan is None or plan.node != view.name:
+        return None
+    if tuple(sorted(each.wanted for each in plan.placed)) != request.wanted:
+        return None
+    if unsuitable(view, request.wanted) is not None:
+        return None
+    bins = {b.uuid: b for b in view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))}
+    states = {uuid: bin.occupancy for uuid, bin in bins.items()}
+    cost = 0
+    for each in plan.placed:
+        bin = bins.get(each.uuid)
+        profile = None if bin is None else bin.profile(each.wanted)
+        if bin is None or profile is None or profile.id != each.profile_id:
+            return None
+        for option in bin.tables.options(states[each.uuid], profile):
+            if option.placement == each.placement:
+                cost += option.cost
+                states[each.uuid] = option.after
+                break
+        else:
+            return None
+    return Choice(cost, 0, plan.placed)
