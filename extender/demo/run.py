@@ -89,7 +89,7 @@ async def run(
         model=options.model.name,
         nodes=options.nodes,
         gpus_per_node=options.gpus,
-        policy=options.policy.name.value,
+        policy=options.policy.effective.value,
         mix=options.mix,
         load=options.load,
         seed=options.seed,

@@ -254,6 +254,14 @@ def test_json_is_one_document_on_stdout_and_all_else_is_on_stderr() -> None:
     assert "Tangram demo" in ended.stderr
 
 
+def test_the_policy_told_is_the_one_that_decides() -> None:
+    small = ("--nodes", "1", "--gpus", "1", "--vms", "1", "--output", "json")
+    ended = tangram("demo", *small, "--policy", "learned")
+
+    assert json.loads(ended.stdout)["policy"] == "default"  # learned has no weights by name
+    assert "Policy: default." in " ".join(ended.stderr.split())
+
+
 def test_text_shows_every_gpu_and_says_what_happened() -> None:
     ended = tangram("demo", "--nodes", "2", "--gpus", "3", "--vms", "12")
 
