@@ -198,6 +198,31 @@ async def test_an_instance_that_will_not_go_is_counted_as_leaked(
     assert not outcome.sound
 
 
+async def test_what_two_users_had_at_once_for_a_time_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, closed = Hardware.open, Hardware.close
+    first: list[str] = []
+
+    def open_to_an_intruder(node: Hardware, gpu: str, gi_id: int, client: str) -> None:
+        opened(node, gpu, gi_id, client)
+        if not first:
+            first.append(client)
+            opened(node, gpu, gi_id, "intruder")
+
+    def close_with_the_intruder(node: Hardware, client: str) -> None:
+        closed(node, client)
+        if client in first:
+            closed(node, "intruder")
+
+    monkeypatch.setattr(Hardware, "open", open_to_an_intruder)
+    monkeypatch.setattr(Hardware, "close", close_with_the_intruder)
+    outcome = await play(vms=60)
+
+    assert outcome.double_promised == 1
+    assert not outcome.sound
+
+
 async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> None:
     """The hooks take a pod's word for it that it exists; its place is soon taken back."""
 
