@@ -80,7 +80,8 @@ def demo(
     errors = Console(stderr=True)
     errors.print(
         f"Tangram demo: simulated {model.value}, {gpus} in each node, nodes: {nodes}."
-        f" VMs: {vms} (mix {mix}, load {load:g}), each tried once.",
+        f" VMs: {vms} (mix {mix}, load {load:g}), each tried once."
+        f" Policy: {options.policy.effective}.",
         highlight=False,
     )
     outcome = _played(options, errors, serve=serve)

@@ -32,7 +32,10 @@ class GpuMap(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened. Slices are memory slices at the last arrival; the invariants must be 0."""
+    """What happened. Slices are memory slices at the last arrival; the invariants must be 0.
+
+    ``double_promised`` is the most that any audit found, at the last arrival or on the way there.
+    """
 
     model: str
     nodes: int

@@ -207,6 +207,31 @@ async def test_vms_that_come_at_once_are_placed_as_one_problem() -> None:
     assert outcome.slices_used >= outcome.slices_total - 1
 
 
+async def test_what_two_users_had_at_once_for_a_time_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, closed = Hardware.open, Hardware.close
+    first: list[str] = []
+
+    def open_to_an_intruder(node: Hardware, gpu: str, gi_id: int, client: str) -> None:
+        opened(node, gpu, gi_id, client)
+        if not first:
+            first.append(client)
+            opened(node, gpu, gi_id, "intruder")
+
+    def close_with_the_intruder(node: Hardware, client: str) -> None:
+        closed(node, client)
+        if client in first:
+            closed(node, "intruder")
+
+    monkeypatch.setattr(Hardware, "open", open_to_an_intruder)
+    monkeypatch.setattr(Hardware, "close", close_with_the_intruder)
+    outcome = await play(vms=60)
+
+    assert outcome.double_promised == 1
+    assert not outcome.sound
+
+
 async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> None:
     """The hooks take a pod's word for it that it exists; its place is soon taken back."""
 
@@ -261,6 +286,14 @@ def test_json_is_one_document_on_stdout_and_all_else_is_on_stderr() -> None:
         assert document[key] == 0
     assert document["filter_ms"].keys() == document["bind_ms"].keys() == {"p50", "p99"}
     assert "Tangram demo" in ended.stderr
+
+
+def test_the_policy_told_is_the_one_that_decides() -> None:
+    small = ("--nodes", "1", "--gpus", "1", "--vms", "1", "--output", "json")
+    ended = tangram("demo", *small, "--policy", "learned")
+
+    assert json.loads(ended.stdout)["policy"] == "default"  # learned has no weights by name
+    assert "Policy: default." in " ".join(ended.stderr.split())
 
 
 def test_text_shows_every_gpu_and_says_what_happened() -> None:
