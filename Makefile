@@ -7,6 +7,7 @@
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
+#   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
 #                            dependencies anew
@@ -15,7 +16,7 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz ci-tools bench bench-quality crd proto lock clean
+.PHONY: venv demo test lint format e2e fuzz ci-tools bench bench-joint bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -60,6 +61,9 @@ demo: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.decisions $(BENCH_ARGS)
+
+bench-joint: $(READY)
+	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)
 
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality run $(BENCH_ARGS)
