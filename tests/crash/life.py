@@ -121,10 +121,11 @@ def _die_after(passes: int) -> None:
 
     async def counted(self: Passes, *args: Any) -> float:
         try:
-            return await make(self, *args)
+            await make(self, *args)
         finally:
             left[0] -= 1
             if not left[0]:
                 os._exit(LIVED)
+        return 0.0  # the next one follows at once
 
     Passes.make = counted

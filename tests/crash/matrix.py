@@ -9,8 +9,8 @@ from nodeagent.api.gpunode import Mode
 from tests.crash.case import Case
 from tests.crash.points import AFTER, ANY, API, BEFORE, NVML, Point
 
-CHANGING = ("Create", "Destroy", "Set")
-"""What the names of NVML calls that change something have in them; the others only ask."""
+CHANGING = ("InstanceDestroy", "CreateGpuInstance", "CreateComputeInstance", "SetMigMode")
+"""What the names of NVML calls that change a GPU have in them; the others only ask."""
 READS = 3
 """So many of the calls of each kind that changes nothing are died at."""
 LATEST = 40

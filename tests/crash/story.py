@@ -111,6 +111,9 @@ class Story:
         await self._until(self._is_settled)
 
     async def _realized_of(self, tenants: Sequence[Tenant]) -> Tenant | None:
+        """Return whose pod may be bound: kube-scheduler wants the Node to show the resource."""
+        if not self.site.kubelet.allocatable.get(self.site.resource):
+            return None
         realized = {each.id for each in (await self.site.gpu_node()).status.realized}
         return next((each for each in tenants if each.assignment.id in realized), None)
 
