@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nodeagent.api.gpunode import Mode
 from tests.crash.case import Case, Verdict
-from tests.crash.matrix import cases
+from tests.crash.matrix import cases, sample
 from tests.crash.run import run
 from tests.fakes.nvml.library import NoCompiler, build
 
@@ -23,7 +23,7 @@ MODES = (Mode.CONTAINER, Mode.VGPU_MDEV, Mode.VGPU_VFIO)
 def main() -> None:
     options = _options()
     try:
-        library = build(Path(tempfile.gettempdir()) / "tangram-fake-nvml")
+        library = build(options.build)
     except NoCompiler as missing:
         sys.exit(str(missing))
     begun = time.monotonic()
@@ -42,8 +42,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make crash CRASH_ARGS=…", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of the second kills, and of samples")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose names have it")
+    parser.add_argument("--sample", type=int, default=0, metavar="COUNT", help="so many of them")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", default="", metavar="CASE", help="this case alone")
+    parser.add_argument(
+        "--build",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "tangram-fake-nvml",
+        help="where the fake NVML library is compiled to, if it is not there yet",
+    )
     parser.add_argument("--keep", action="store_true", help="the directories of failing cases")
     parser.add_argument("--list", action="store_true", help="print the cases and run none")
     return parser.parse_args()
@@ -51,6 +58,8 @@ def _options() -> argparse.Namespace:
 
 def _chosen(library: Path, options: argparse.Namespace) -> Sequence[Case]:
     every = [each for each in matrix(library, options.seed) if options.only in str(each)]
+    if options.sample:
+        every = list(sample(every, options.sample, seed=options.seed))
     if options.list:
         print(*every, sep="\n")
         sys.exit()

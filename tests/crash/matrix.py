@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -23,6 +24,16 @@ def cases(mode: Mode, crossed: Iterable[Point], *, seed: int) -> Iterator[Case]:
     for point in points(crossed, chance):
         yield Case(mode, point)
         yield Case(mode, point, _second(chance))
+
+
+def sample(every: Sequence[Case], count: int, *, seed: int) -> Sequence[Case]:
+    """Return so many of the cases, of each mode and each kind of point about as many."""
+    chance = random.Random(seed)
+    groups: dict[tuple[Mode, str], list[Case]] = {}
+    for case in chance.sample(every, len(every)):
+        groups.setdefault((case.mode, case.first.kind if case.first else ""), []).append(case)
+    rounds = itertools.zip_longest(*(groups[name] for name in sorted(groups)))
+    return [case for each in rounds for case in each if case is not None][:count]
 
 
 def points(crossed: Iterable[Point], chance: random.Random) -> Sequence[Point]:
