@@ -5,6 +5,7 @@
 #                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
+#   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
@@ -16,7 +17,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz ci-tools bench bench-joint bench-quality crd proto lock clean
+.PHONY: venv demo test lint format e2e fuzz crash ci-tools bench bench-joint bench-quality crd proto \
+	lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -91,6 +93,9 @@ e2e: ci-tools
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+crash: $(READY)
+	@$(BIN)/python -m tests.crash $(CRASH_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

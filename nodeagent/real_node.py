@@ -45,6 +45,7 @@ class RealNode(msgspec.Struct, frozen=True):
     enable_mig: bool = False
     enable_sriov: bool = False
     timing: Timing = Timing()
+    settings: Settings = Settings()
     sysfs: Callable[[Path], Sysfs] = Sysfs
 
     @property
@@ -80,7 +81,7 @@ class RealNode(msgspec.Struct, frozen=True):
         (node,) = self.nodes
         assert self.mode is not None  # as check() has seen to
         assert self.state_dir is not None
-        settings = Settings()
+        settings = self.settings
 
         async def pods() -> frozenset[PodRef]:
             return await gpu_pods(api, node, timeout=settings.api_timeout_seconds)

@@ -26,6 +26,9 @@ class Owner(Protocol):
     def listed(self, resource: str, devices: Sequence[v1beta1.Device]) -> None:
         """Take a list of devices."""
 
+    def step(self, method: str, when: str) -> None:
+        """Hear that a method is about to be called, or has been answered."""
+
     async def answered(self, endpoint: Endpoint) -> None:
         """Hear that Allocate was answered; the kubelet takes note when this returns."""
 
@@ -86,8 +89,11 @@ class Endpoint:
         return answer.container_responses[0]
 
     async def _asked(self, method: str, request: Any, answer: Any) -> Any:
+        self._owner.step(method, "before")
         try:
-            return await self._call(method, request, answer, None)
+            answered = await self._call(method, request, answer, None)
+            self._owner.step(method, "after")
+            return answered
         except grpc.aio.AioRpcError as error:
             text = f"rpc error: code = {error.code().name} desc = {error.details()}"
             raise NotAdmitted(text) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
 from nodeagent.deviceplugin.proto import podresources_pb2 as v1
 from tests.fakes.kubelet import checkpoint
 from tests.fakes.kubelet.endpoint import Endpoint
-from tests.fakes.kubelet.manager import Manager, NotAdmitted
+from tests.fakes.kubelet.manager import Allocation, Manager, NotAdmitted
 from tests.fakes.kubelet.pods import Pod
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class FakeKubelet:
     One that may not remove the sockets of others does not *wipe* its directory when it starts.
     ``gate`` may be set to hold up an admission after the plugin has answered Allocate and before
     the kubelet takes note of it; a busy kubelet notices an endpoint's end ``notices_seconds`` late.
+    ``at_step`` is told of each exchange with a plugin, its name and "before" or "after".
     """
 
     def __init__(self, places: Places, *, seed: int = 0, wipes: bool = True) -> None:
@@ -49,6 +50,7 @@ class FakeKubelet:
         self.gate: asyncio.Event | None = None
         self.waiting_at_gate = False
         self.notices_seconds = 0.0
+        self.at_step: Callable[[str, str], None] = lambda step, when: None
         self._wipes = wipes
         self._chance = Random(seed)
         self._admitting = asyncio.Lock()
@@ -145,6 +147,10 @@ class FakeKubelet:
                 found[resource] = found.get(resource, frozenset()) | ids
         return found
 
+    def entries_of(self, pod: Pod) -> Sequence[Allocation]:
+        """Return what the containers of *pod* have, and what plugins have answered for them."""
+        return [each for each in self._manager.allocations if each.uid == pod.ref.uid]
+
     # -- what it serves and keeps ------------------------------------------------------------------
 
     def _new_manager(self) -> Manager:
@@ -169,6 +175,7 @@ class FakeKubelet:
 
     async def _register(self, request: v1beta1.RegisterRequest, context: _Context) -> v1beta1.Empty:
         resource = request.resource_name
+        self.at_step("Register", "before")
         if request.version != rpc.VERSION:
             await context.abort(grpc.StatusCode.UNKNOWN, f"API version {request.version!r}")
         if not _EXTENDED.fullmatch(resource):
@@ -183,6 +190,7 @@ class FakeKubelet:
         self._endpoints.append(endpoint)
         self._manager.connected(resource, endpoint)
         endpoint.follow()
+        self.at_step("Register", "after")
         return v1beta1.Empty()
 
     async def _list(
@@ -211,7 +219,13 @@ class FakeKubelet:
 
     def listed(self, resource: str, devices: Sequence[v1beta1.Device]) -> None:
         """Take the list that an endpoint has sent."""
+        self.at_step("ListAndWatch", "before")
         self._manager.listed(resource, devices)
+        self.at_step("ListAndWatch", "after")
+
+    def step(self, method: str, when: str) -> None:
+        """Hear of a call of a plugin."""
+        self.at_step(method, when)
 
     async def answered(self, endpoint: Endpoint) -> None:
         """Hold an admission up whose devices have been allocated, if there is a gate."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
 from tests.fakes.kubelet.checkpoint import NO_TOPOLOGY, Entry
@@ -16,6 +16,16 @@ _Reusable = dict[str, frozenset[str]]
 
 class NotAdmitted(Exception):
     """The pod is rejected: UnexpectedAdmissionError."""
+
+
+class Allocation(NamedTuple):
+    """What a container has of a resource, and what the plugin has answered for it."""
+
+    uid: str
+    container: str
+    resource: str
+    devices: frozenset[str]
+    answer: v1beta1.ContainerAllocateResponse
 
 
 class Plugin(Protocol):
@@ -47,6 +57,11 @@ class Manager:
         self.healthy: dict[str, set[str]] = {}
         self._taken: dict[str, set[str]] = {}
         self._held: _Held = {}
+
+    @property
+    def allocations(self) -> Sequence[Allocation]:
+        """What every container has."""
+        return [Allocation(*key, *held) for key, held in self._held.items()]
 
     @property
     def entries(self) -> list[Entry]:
