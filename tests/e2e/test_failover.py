@@ -37,9 +37,10 @@ def gap_seconds(running: Stack, left_at: datetime, successor: str) -> float:
 @pytest.mark.parametrize(
     ("number", "at_least", "at_most"),
     [
-        # The Lease of 8 s in the test was renewed up to 1.2 s before, and is looked at as often.
-        pytest.param(signal.SIGKILL, 6.0, 15.0, id="killed"),
-        pytest.param(signal.SIGTERM, 0.0, 3.0, id="sent away"),
+        # The Lease of 8 s in the test was renewed up to 1.2 s before: that long it is waited out,
+        # unless it has been released. How fast a busy machine then is, is not for a test to say.
+        pytest.param(signal.SIGKILL, 6.0, 60.0, id="killed"),
+        pytest.param(signal.SIGTERM, 0.0, 6.0, id="sent away"),
     ],
 )
 async def test_a_leader_gone_in_mid_wave_is_replaced_and_nothing_is_lost_or_doubled(
