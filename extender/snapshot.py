@@ -166,6 +166,14 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         """The resources any usable GPU of the node serves, room or no room."""
         return frozenset(name for gpu in self.usable for name in self._serves(gpu))
 
+    def profile_of(self, resource: str) -> str:
+        """Return the name of the profile that serves *resource* here, "" if none does."""
+        for gpu in self.usable:
+            profile_id = self._serves(gpu).get(resource)
+            if profile_id is not None:
+                return self.node.status.geometries[gpu.geometry].by_id[profile_id].name
+        return ""
+
     @cached_property
     def obtainable(self) -> frozenset[str]:
         """The resources of which nothing but a lack of room keeps a pod."""

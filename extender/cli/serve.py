@@ -116,10 +116,12 @@ def serve(
         raise typer.BadParameter(
             "without certificates nobody has a name", param_hint="--client-name"
         )
+    chosen = policies.policy(policy)
     settings = Settings(
         http_timeout_seconds=http_timeout,
         reservation_seconds=reservation,
         plan_burst_pods=plan_bursts,
+        plan_solve_seconds=chosen.plan_seconds,
     )
     pod = _own_pod(own_pod)
     timing = _timing(lease_duration, renew_deadline, retry_period)
@@ -127,7 +129,6 @@ def serve(
         leader_elect = kubeconfig is None and IN_CLUSTER in os.environ
     name = identity or (pod.name if pod else socket.gethostname())
     election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
-    chosen = policies.policy(policy)
     clients = frozenset(client_name or ())
     work = _serve(kubeconfig, host, port, prefix, chosen, settings, pod, election, tls, clients)
     try:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from extender.policy.names import PolicyName
-from extender.policy.values import Policy, Weights
+from extender.policy.values import PLAN_SECONDS, Policy, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
@@ -75,7 +75,7 @@ class Deadlines(
 ):
     """How long decisions may take: ``plan_seconds`` for the pending queue planned as one."""
 
-    plan_seconds: Seconds = 0.5
+    plan_seconds: Seconds = PLAN_SECONDS
 
 
 class PolicyFile(
@@ -97,8 +97,10 @@ class PolicyFile(
         total = sum(self.demand.values())
         demand = tuple((name, share / total) for name, share in self.demand.items() if share)
         if self.weights is None or (self.trained is not None and not self.trained.better):
-            return Policy(self.value, demand)
-        return Policy(self.value, demand, self.weights.weights)
+            weights = None
+        else:
+            weights = self.weights.weights
+        return Policy(self.value, demand, weights, self.deadlines.plan_seconds)
 
 
 def read(path: Path) -> PolicyFile:

@@ -53,6 +53,9 @@ class Hooks:
         knowledge = self._knowledge
         uid = request.pod.uid
         knowledge.ledger = knowledge.ledger.release(uid)
+        if uid not in knowledge.requests:
+            now = knowledge.clock()
+            knowledge.demand.asked(request, knowledge.views.values(), now=now)
         knowledge.remember(request)
         assigned = knowledge.place_of(uid)
         if uid not in knowledge.assigned:

@@ -17,6 +17,7 @@ from extender.ledger import Ledger, Promise
 from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.assigned import Assigned
+from extender.service.demand import Demand
 from extender.service.enlisted import Enlisted
 from extender.service.freshness import Freshness
 from extender.service.pending import Pending
@@ -70,6 +71,7 @@ class Knowledge:
         self.assigned = Assigned(lambda: self.clock())
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
+        self.demand = Demand(clock())
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
         self.suspects: set[str] = set()
@@ -286,7 +288,9 @@ class Knowledge:
 
     def tick(self) -> None:
         """Let presumptions expire and silent agents' nodes become stale."""
-        self.ledger = self.ledger.expire(now=self.clock())
+        now = self.clock()
+        self.ledger = self.ledger.expire(now=now)
+        self.demand.tell(now=now)
         if not self.freshness.deaf:
             for name in tuple(self.views):
                 self._refresh_staleness(name)

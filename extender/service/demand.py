@@ -1,0 +1,56 @@
+"""What pods have asked for lately, by profile: what to train a policy on, and simulate it with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from extender.policy.observed import ObservedMix
+from extender.request import Request
+from extender.snapshot import NodeView
+
+log = structlog.get_logger()
+
+HALF_LIFE_SECONDS = 7 * 86_400.0  # a request of last week counts half
+TELL_SECONDS = 600.0
+
+
+class Demand:
+    """Counts each pod once, by the profiles its resources mean on the nodes there are."""
+
+    def __init__(self, now: float) -> None:
+        self.mix = ObservedMix(HALF_LIFE_SECONDS, now)
+        self._profiles: dict[str, str] = {}
+        self._told_at = now
+
+    def asked(self, request: Request, views: Iterable[NodeView], *, now: float) -> None:
+        """Count a pod's request; a resource that no node offers has no profile, and no share."""
+        for resource in request.wanted:
+            name = self._profiles.get(resource) or _profile(resource, views)
+            if name:
+                self._profiles[resource] = name
+                self.mix = self.mix.after(name, now=now)
+
+    def tell(self, *, now: float) -> None:
+        """Log the mix now and then, in the form ``--mix`` takes."""
+        if now - self._told_at < TELL_SECONDS or not self.mix.counts:
+            return
+        self._told_at = now
+        log.info(
+            "mix_observed", mix=written(self.mix.counts), weight=round(self.mix.weight(now=now))
+        )
+
+
+def written(counts: Mapping[str, float]) -> str:
+    """Return the shares of what was asked for.
+
+    >>> written({"1g.10gb": 3.0, "7g.80gb": 1.0})
+    '1g.10gb=0.750,7g.80gb=0.250'
+    """
+    total = sum(counts.values())
+    return ",".join(f"{name}={count / total:.3f}" for name, count in sorted(counts.items()))
+
+
+def _profile(resource: str, views: Iterable[NodeView]) -> str:
+    return next((name for view in views if (name := view.profile_of(resource))), "")
