@@ -238,6 +238,9 @@ class Binder:
                 pod, node, annotations, timeout=settings.binding_timeout_seconds
             )
         except (BindingRefused, ClusterUnavailable) as error:
+            if isinstance(error, ClusterUnavailable):
+                # It may be under way: the scheduler hears nothing of it before it is decided.
+                await asyncio.sleep(now + settings.binding_timeout_seconds - self._knowledge.clock())
             facts = await self._cluster.read_pod(pod.namespace, pod.name)
             if facts is None or facts.ref.uid != pod.uid:
                 raise BindFailed("vGPU: the pod is gone") from error

@@ -173,9 +173,10 @@ class Scheduler:
 
     async def _answered(self, process: Process, work: Any) -> Any:
         """Return what *process* answers, None if it does not in time."""
-        task = self._loop.spawn(process, work)
         if not process.alive:
+            work.close()
             return None
+        task = self._loop.spawn(process, work)
         done, _ = await asyncio.wait([task], timeout=self._timeout)
         return task.result() if done else None
 
