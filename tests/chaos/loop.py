@@ -76,7 +76,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context or copy_context())
+        handle = asyncio.Handle(callback, args, self, copy_context() if context is None else context)
         if not self._closed:
             self._ready.append(handle)
         return handle
@@ -90,7 +90,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context or copy_context())
+        timer = asyncio.TimerHandle(when, callback, args, self, copy_context() if context is None else context)
         if not self._closed:
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
