@@ -1,8 +1,9 @@
 """The judge: locks on intervals of slices, followed through the writes and the driver's calls.
 
 It knows nothing of the extender's ledger or the agent's journal. A plan's entry takes the lock on
-its slices. The lock is given back when the entry has left the plan and no GPU instance that was
-made for it is left. Broken promises are told at the moment they are broken:
+its slices. The lock is given back when the entry has left the plan and the GPU instance made for it
+is gone; whoever took the entry away must wait for that (a successor need not: it cannot know of it,
+and the agent makes nothing where something is left). Broken promises are told at the moment they are broken:
 
 * ``promised twice``: an entry is written for slices that somebody else still has.
 * ``lost``: the GPU instance of a bound pod is destroyed, or the pod runs on another.
@@ -72,6 +73,7 @@ class Judge:
         self._waited_for = waited_for
         self._writer = writer
         self._upheavals: dict[str, float] = {}
+        self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
 
     # What is seen.
@@ -133,12 +135,14 @@ class Judge:
         known = {e.id for e in before.spec.assignments} if before else set()
         fresh = [e for e in node.spec.assignments if e.id not in known]
         writer = self._writer()
+        for id in known - {e.id for e in node.spec.assignments}:
+            self._removed_by[id] = writer
         if writer and writer != self.holder:
             self._broken(f"not the leader: {writer} wrote the plan of {name}, {self.holder} leads")
         for entry in fresh:
-            self._take_lock(node, entry)
+            self._take_lock(node, entry, writer)
 
-    def _take_lock(self, node: GpuNode, entry: Assignment) -> None:
+    def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
         mask = entry.placement.mask
         for other in node.spec.assignments:
             if other.id != entry.id and other.gpu == entry.gpu and other.placement.mask & mask:
@@ -152,11 +156,13 @@ class Judge:
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
-            if owner and owner != entry.id and there.placement.mask & mask:
-                if self._calm(entry.gpu):
-                    self._broken(
-                        f"promised twice: {entry.id} where the instance of {owner} is left"
-                    )
+            if (
+                owner is not None
+                and self._removed_by.get(owner) == writer != ""
+                and there.placement.mask & mask
+                and self._calm(entry.gpu)
+            ):
+                self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
     def _wrote_pod(self, write: Write) -> None:
         if write.after is None:
@@ -219,7 +225,7 @@ class Judge:
                     yield f"starved: {pod.name} would fit and is pending"
             elif not pod.over:
                 yield from self._not_at_rest(pod, planned)
-            elif not self._excused(pod):
+            elif pod.phase == "Failed" and not self._excused(pod):
                 yield f"lost: {pod.name} was bound, and its kubelet could not run it"
         for name, entry in planned.values():
             owner = self.pods.get(entry.pod.uid) if entry.pod else None

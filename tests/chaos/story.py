@@ -242,7 +242,9 @@ def _befall_gpu(cluster: Cluster, event: Event) -> None:
         case "create by hand" if not gpu.lost:
             taken = sum(each.placement.mask for each in gpu.instances.values())
             profile = gpu.geometry.profiles[event.who % len(gpu.geometry.profiles)]
-            free = [place for place in profile.placements if not place.mask & taken]
+            # Nobody could tell an exact double of what ours were from ours.
+            ours = {m.placement for m in cluster.disks[name].made if m.profile_id == profile.id}
+            free = [p for p in profile.placements if not p.mask & taken and p not in ours]
             alike = sum(each.profile_id == profile.id for each in gpu.instances.values())
             if free and alike < profile.max_instances:
                 made = gpu.create(profile.id, free[event.who % len(free)])
@@ -254,10 +256,10 @@ def _befall_gpu(cluster: Cluster, event: Event) -> None:
             chosen = foreign if event.much < 0.8 else idle
             if chosen:
                 gi_id = chosen[event.who % len(chosen)]
-                ours = (gpu.uuid, gi_id) not in judge.foreign
+                made_by_us = (gpu.uuid, gi_id) not in judge.foreign
                 gpu.destroy(gi_id)
                 judge.foreign.discard((gpu.uuid, gi_id))
-                if ours:
+                if made_by_us:
                     judge.upheaval(gpu.uuid)
 
 
