@@ -13,6 +13,7 @@ import gc
 import heapq
 import random
 import sys
+import warnings
 from asyncio import events
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
@@ -238,7 +239,9 @@ def _cleared() -> None:
     """Collect what a history has left behind; how it takes its end does not matter any more."""
     told, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of what was never begun
+            gc.collect()
     finally:
         sys.unraisablehook = told
         gc.enable()

@@ -79,7 +79,7 @@ def drawn(seed: int, events: int = EVENTS) -> tuple[Event, ...]:
             round(chance.expovariate(1 / MEAN_PAUSE_SECONDS), 3),
             chance.choices(kinds, weights)[0],
             chance.randrange(1000),
-            round(chance.random(), 3),
+            chance.randrange(1000) / 1000,
         )
         for _ in range(events)
     )
