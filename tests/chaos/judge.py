@@ -231,9 +231,11 @@ class Judge:
             owner = self.pods.get(entry.pod.uid) if entry.pod else None
             if owner is None or owner.over or owner.node != name:
                 yield f"leaked: {entry.id} on {name} is planned for nobody"
+        # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
+        unexplained = {pod.node for pod in self.pods.values() if self._excused(pod)}
         for gpu in self._gpus.values():
             for gi_id, there in gpu.instances.items():
-                known = (gpu.uuid, gi_id) in self.foreign or gpu.clients.get(gi_id)
+                known = (gpu.uuid, gi_id) in self.foreign or self._node_of(gpu.uuid) in unexplained
                 if not known and not any(
                     _sits_at(entry, gpu.uuid, there) for _, entry in planned.values()
                 ):
@@ -302,6 +304,9 @@ class Judge:
     def _used_up(gpu: Any, profile_id: int) -> bool:
         alike = sum(each.profile_id == profile_id for each in gpu.instances.values())
         return bool(alike >= gpu.geometry.by_id[profile_id].max_instances)
+
+    def _node_of(self, gpu: str) -> str:
+        return next(n for n, h in self._hardware.items() if any(g.uuid == gpu for g in h.gpus))
 
     def _excused(self, pod: Pod) -> bool:
         return any(

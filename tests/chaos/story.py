@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable, Sequence
 
@@ -107,6 +108,9 @@ async def _told(
     left: list[str] = []
     if not cluster.judge.violations:
         left = await _at_rest(cluster)
+    if not cluster.judge.violations and not left:
+        await _all_leave(cluster)
+        left = await _at_rest(cluster)
     return Outcome(
         seed,
         (*cluster.judge.violations, *(f"in the end: {each}" for each in left)),
@@ -130,6 +134,13 @@ async def _at_rest(cluster: Cluster) -> list[str]:
         if not cluster.scheduler.busy and not any(cluster.judge.unsettled()):
             return []
     return list(cluster.judge.unsettled())
+
+
+async def _all_leave(cluster: Cluster) -> None:
+    """Delete every pod: nothing of theirs may be left behind."""
+    for pod in tuple(cluster.judge.pods.values()):
+        with contextlib.suppress(ApiError):
+            await cluster.api.delete(PODS, pod.name, namespace="default", uid=pod.uid)
 
 
 async def _happen(cluster: Cluster, event: Event) -> None:
