@@ -204,8 +204,6 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         self._closed = True
-        self._ready.clear()
-        self._timers.clear()
 
     def get_debug(self) -> bool:
         return False

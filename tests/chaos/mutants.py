@@ -100,15 +100,9 @@ def _forget_on_unknown() -> Any:
 
 
 def _answer_too_soon() -> Any:
-    whole = Binder._post
+    async def outlast(self: Any, posted: float) -> None: ...
 
-    async def post(self: Any, *args: Any) -> None:
-        async def at_once(_: float) -> None: ...
-
-        with patch("extender.service.binding.asyncio.sleep", at_once):
-            await whole(self, *args)
-
-    return patch.object(Binder, "_post", post)
+    return patch.object(Binder, "_outlast", outlast)
 
 
 def _binding_after_the_answer() -> Any:
@@ -126,13 +120,6 @@ def _give_back_at_once() -> Any:
     async def give_back(self: Any, pod: Any, node: str) -> None:
         await self._plans.withdraw_pod(node, pod.uid)
 
-    async def late(self: Any, request: Any, node: str, entries: Any, answer_by: float) -> None:
-        view = self._knowledge.views.get(node)
-        if view is None or not view.realized([each.id for each in entries]):
-            await self._plans.withdraw_pod(node, request.pod.uid)
-            raise BindFailed("not ready")
-
-    del late
     return patch.object(Binder, "_give_back", give_back)
 
 
@@ -267,10 +254,6 @@ def _all_is_ours() -> Any:
 
 
 def _journal_afterwards() -> Any:
-    async def create_all(self: Any, job: Any, gpu: str, todo: Sequence[Any]) -> None:
-        await whole(self, job, gpu, todo)
-
-    whole = Actuator._create_all
     saved = Actuator._saved
 
     async def late(self: Any, made: Any) -> bool:
@@ -283,7 +266,6 @@ def _journal_afterwards() -> Any:
                 return True
         return bool(await saved(self, made))
 
-    del create_all
     return patch.object(Actuator, "_saved", late)
 
 
@@ -342,10 +324,13 @@ def _any_version() -> Any:
 
 def _no_read_after_unknown() -> Any:
     async def write(self: Any, view: Any, *, add: Any = (), remove: Any = ()) -> None:
-        with contextlib.suppress(ClusterUnavailable):
-            self._knowledge.gpu_node(
-                await self._cluster.write_plan(view.node, add=add, remove=remove)
-            )
+        try:
+            node = await self._cluster.write_plan(view.node, add=add, remove=remove)
+        except ClusterUnavailable:
+            if remove:
+                raise
+        else:
+            self._knowledge.gpu_node(node)
 
     return patch.object(Plans, "write", write)
 
