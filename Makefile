@@ -4,6 +4,8 @@
 #   make test                lint, types, import contracts and tests; with a control plane required
 #                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
+#   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
+#   make chaos-mutants       whether planted bugs are caught by them
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
@@ -13,7 +15,7 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e ci-tools bench bench-quality crd lock clean
+.PHONY: venv demo test lint format e2e chaos chaos-mutants ci-tools bench bench-quality crd lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -82,6 +84,12 @@ endif
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
+
+chaos: $(READY)
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+chaos-mutants: $(READY)
+	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

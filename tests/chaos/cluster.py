@@ -160,9 +160,7 @@ class Cluster:
         extender = self.extenders.pop(name, None)
         if extender is not None:
             extender.stop.set()
-            self.loop.call_later(
-                15.0, self._bury, extender.process, context=self.loop.world.copy()
-            )
+            self.loop.call_later(15.0, self._bury, extender.process, context=self.loop.world.copy())
 
     def kill_agent(self, name: str) -> None:
         """SIGKILL."""

@@ -77,7 +77,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, copy_context() if context is None else context)
+        handle = asyncio.Handle(
+            callback, args, self, copy_context() if context is None else context
+        )
         if not self._closed:
             self._ready.append(handle)
         return handle
@@ -91,7 +93,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, copy_context() if context is None else context)
+        timer = asyncio.TimerHandle(
+            when, callback, args, self, copy_context() if context is None else context
+        )
         if not self._closed:
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer

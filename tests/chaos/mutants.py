@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from unittest.mock import patch
@@ -257,13 +257,10 @@ def _journal_afterwards() -> Any:
     saved = Actuator._saved
 
     async def late(self: Any, made: Any) -> bool:
-        known = {each for each in self._journal.made}
-        if [each for each in made if each not in known]:
-            # What is new is written only when the pass is over.
-            self.__dict__["_owed"] = made
-            if not self.__dict__.pop("_second", False):
-                self.__dict__["_second"] = True
-                return True
+        new = set(made) - set(self._journal.made)
+        if new and not self.__dict__.pop("_put_off", False):
+            self.__dict__["_put_off"] = True  # the save after the creation will do
+            return True
         return bool(await saved(self, made))
 
     return patch.object(Actuator, "_saved", late)

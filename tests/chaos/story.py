@@ -192,9 +192,7 @@ async def _arrive(cluster: Cluster, event: Event) -> None:
     free = [name for name in NAMES if name not in there]
     if free:
         grace = 0 if event.much < 0.5 else 2
-        await cluster.create_pod(
-            free[event.who % len(free)], WANTS[event.who % len(WANTS)], grace
-        )
+        await cluster.create_pod(free[event.who % len(free)], WANTS[event.who % len(WANTS)], grace)
 
 
 async def _end_pod(cluster: Cluster, event: Event) -> None:
