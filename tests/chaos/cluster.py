@@ -181,6 +181,8 @@ class Cluster:
     def heal(self) -> None:
         """Let nothing go wrong any more."""
         self.network.rough.clear()
+        for kind in tuple(self.network.stuck):
+            self.network.unstick(kind)
         for name in (*REPLICAS, *NODE_NAMES):
             self.network.rejoin(name)
         for each in (*(e.process for e in self.extenders.values()), *self.agents.values()):

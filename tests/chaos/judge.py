@@ -3,7 +3,9 @@
 It knows nothing of the extender's ledger or the agent's journal. A plan's entry takes the lock on
 its slices. The lock is given back when the entry has left the plan and the GPU instance made for it
 is gone; whoever took the entry away must wait for that (a successor need not: it cannot know of it,
-and the agent makes nothing where something is left). Broken promises are told at the moment they are broken:
+and the agent makes nothing where something is left).
+
+Broken promises are told at the moment they are broken:
 
 * ``promised twice``: an entry is written for slices that somebody else still has.
 * ``lost``: the GPU instance of a bound pod is destroyed, or the pod runs on another.

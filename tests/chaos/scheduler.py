@@ -21,6 +21,8 @@ from tests.fakes.world import bind_args, filter_args
 
 _T = TypeVar("_T")
 AGAIN = 0.04  # how often a bind is called a second time
+ELSEWHERE = 0.3  # how often that is for another node
+LATE_NEWS = 0.1  # how often a pod is tried though it is bound or gone: the watch is late
 ASTRAY = 0.05  # how often somebody is asked who does not lead
 
 
@@ -101,7 +103,8 @@ class Scheduler:
                 continue
             del self._due[uid]
             known = self._judge().pods.get(uid)
-            if known is None or known.node or known.over or known.deleting:
+            there = known is not None and not (known.node or known.over or known.deleting)
+            if not there and self._chance.random() > LATE_NEWS:
                 self._pods.pop(uid, None)
                 continue
             await self._attempt(uid)
@@ -152,6 +155,8 @@ class Scheduler:
         await asyncio.sleep(self._chance.expovariate(0.3))
         there = self._extenders()
         other = self._chance.choice([extender, *there])
+        if self._chance.random() < ELSEWHERE:  # late, from an attempt before this one
+            node = self._chance.choice(self._nodes)
         if other.process.alive:
             await self._bound(other, pod, node)
 

@@ -20,6 +20,7 @@ MEAN_PAUSE_SECONDS = 0.4
 SETTLED_WITHIN_SECONDS = 150.0
 LOOKED_AT_EVERY_SECONDS = 3.0
 NAMES = tuple(f"vm-{n}" for n in range(9))
+WATCHED = ("pods", "pods", "gpunodes", "leases", "nodes")
 WANTS = (["1-10C"], ["1-10C"], ["2-20C"], ["3-40C"], ["4-40C"], ["7-80C"], ["1-10C", "2-20C"])
 
 LIKELIHOOD = {
@@ -44,6 +45,7 @@ LIKELIHOOD = {
     "rough network": 22,
     "rough GPUs": 6,
     "rough disk": 2,
+    "stick watches": 6,
     "drop watches": 5,
     "compact": 3,
 }
@@ -177,6 +179,8 @@ async def _happen(cluster: Cluster, event: Event) -> None:
             later(_rough_gpus(cluster, node, seconds))
         case "rough disk":
             later(_rough_disk(cluster, node, seconds))
+        case "stick watches":
+            later(_stuck_watches(cluster, WATCHED[event.who % len(WATCHED)], 2 * seconds))
         case "drop watches":
             cluster.network.drop_watches(gone=False)
         case "compact":
@@ -298,6 +302,12 @@ async def _rough_network(cluster: Cluster, kind: str, seconds: float) -> None:
     cluster.network.rough[kind] = 0.3
     await asyncio.sleep(seconds)
     cluster.network.rough.pop(kind, None)
+
+
+async def _stuck_watches(cluster: Cluster, kind: str, seconds: float) -> None:
+    cluster.network.stick(kind)
+    await asyncio.sleep(seconds)
+    cluster.network.unstick(kind)
 
 
 async def _rough_gpus(cluster: Cluster, node: str, seconds: float) -> None:

@@ -43,7 +43,8 @@ class Network:
     """The weather between all processes and the API server.
 
     ``rough`` are the kinds of trouble there are now, each with its likelihood for one call; ``cut``
-    are the names of the processes that reach nobody.
+    are the names of the processes that reach nobody; ``stuck`` are the kinds (by plural) of which
+    no watch tells anything.
     """
 
     def __init__(self, loop: SeededLoop, api: InMemoryApi, chance: random.Random) -> None:
@@ -52,6 +53,7 @@ class Network:
         self.chance = chance
         self.rough: dict[str, float] = {}
         self.cut: set[str] = set()
+        self.stuck: dict[str, asyncio.Event] = {}
         self.calls = 0
         self._joined = asyncio.Event()
 
@@ -64,6 +66,15 @@ class Network:
         self.cut.discard(name)
         self._joined.set()
         self._joined = asyncio.Event()
+
+    def stick(self, kind: str) -> None:
+        """Let the watches of a *kind* tell nothing more for now."""
+        self.stuck.setdefault(kind, asyncio.Event())
+
+    def unstick(self, kind: str) -> None:
+        """Let them go on."""
+        if event := self.stuck.pop(kind, None):
+            event.set()
 
     async def reached(self, process: Process) -> None:
         """Wait for as long as *process* reaches nobody."""
@@ -162,6 +173,8 @@ class Wire:
         )
         async with contextlib.aclosing(watch) as events:
             async for event in events:
+                while kind.plural in network.stuck:
+                    await network.stuck[kind.plural].wait()
                 if network.struck("late watch"):
                     await asyncio.sleep(network.chance.expovariate(1.0))
                 if self._process.name in network.cut:
@@ -287,8 +300,8 @@ class Wire:
         if not network.rough:
             return fate
         if network.struck("delay"):
-            if chance.random() < 0.5:
-                fate.going += chance.expovariate(0.7)
+            if chance.random() < 0.6:
+                fate.going += chance.expovariate(chance.choice((2.0, 0.3)))
             else:
                 fate.coming += chance.expovariate(0.7)
         if network.struck("throttled"):
