@@ -6,6 +6,8 @@
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
+#   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
+#   make chaos-mutants       whether planted bugs are caught by them
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
@@ -17,8 +19,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz crash ci-tools bench bench-joint bench-quality crd proto \
-	lock clean
+.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-joint \
+	bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -96,6 +98,12 @@ fuzz: $(READY)
 
 crash: $(READY)
 	@$(BIN)/python -m tests.crash $(CRASH_ARGS)
+
+chaos: $(READY)
+	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+chaos-mutants: $(READY)
+	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

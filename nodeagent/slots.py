@@ -105,12 +105,14 @@ def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: 
     """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed."""
     pods = {each.id: each.pod.uid for each in plan if each.pod}
     ties = tuple(
-        Tie(
-            each.id,
-            pods.get(each.id) or claims[each.slot],
-            resource_of(each.slot),
-            each.slot,
-            claimed=each.slot in claims,
+        _claimed(
+            Tie(
+                each.id,
+                pods.get(each.id) or claims[each.slot],
+                resource_of(each.slot),
+                each.slot,
+            ),
+            claims,
         )
         for each in realized
         if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
@@ -132,12 +134,22 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     planned = {each.id for each in plan if each.pod}
     return Ties(
         tuple(
-            msgspec.structs.replace(tie, claimed=tie.claimed or tie.slot in claims)
+            _claimed(tie, claims)
             for tie in ties.ties
             if tie.slot in claims or tie.assignment in planned
         ),
         ties.last,
     )
+
+
+def _claimed(tie: Tie, claims: Claims) -> Tie:
+    """Note that the pod has its slot, if it does.
+
+    Another pod may have it: one that is gone, of which the kubelet has yet to hear. The slot is
+    still its owner's, who will ask for it next.
+    """
+    has = claims.get(tie.slot) == tie.pod_uid
+    return msgspec.structs.replace(tie, claimed=True) if has and not tie.claimed else tie
 
 
 def tied(

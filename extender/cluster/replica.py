@@ -21,6 +21,7 @@ from extender.policy import Policy, PolicyName
 from extender.service import Service
 from extender.service.campaign import Campaign
 from extender.service.ports import ClusterUnavailable
+from extender.service.service import new_assignment_id
 from extender.service.tenure import Tenure
 from extender.settings import LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiServer
@@ -51,6 +52,7 @@ class Replica:
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
+        new_id: Callable[[], str] = new_assignment_id,
     ) -> None:
         settings = settings or Settings()
         self._tenure = Tenure(clock, until=math.inf if election is None else -math.inf)
@@ -59,7 +61,13 @@ class Replica:
             self._fenced, own_pod=own_pod, devices_per_pod=settings.devices_per_pod
         )
         self.service = Service(
-            cluster, settings, policy, tenure=self._tenure, clock=clock, utc_now=utc_now
+            cluster,
+            settings,
+            policy,
+            tenure=self._tenure,
+            clock=clock,
+            utc_now=utc_now,
+            new_id=new_id,
         )
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None

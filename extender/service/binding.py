@@ -260,6 +260,8 @@ class Binder:
                 pod, node, annotations, timeout=settings.binding_timeout_seconds
             )
         except (BindingRefused, ClusterUnavailable) as error:
+            if isinstance(error, ClusterUnavailable):
+                await self._outlast(now)
             facts = await self._cluster.read_pod(pod.namespace, pod.name)
             if facts is None or facts.ref.uid != pod.uid:
                 raise BindFailed("vGPU: the pod is gone") from error
@@ -270,6 +272,15 @@ class Binder:
                 text = f"vGPU: the pod could not be bound: {error}"
                 raise BindFailed(text[:LONGEST_TEXT]) from error
         self._posted.pop(pod.uid, None)
+
+    async def _outlast(self, posted: float) -> None:
+        """Wait until a Binding *posted* then is either there or will never be.
+
+        The scheduler hears nothing of it before: it would take the pod for unbound, and have it
+        bound a moment later.
+        """
+        until = posted + self._knowledge.settings.binding_timeout_seconds
+        await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
 
     async def _give_back(self, pod: PodRef, node: str) -> None:
         """Withdraw the pod's places on *node*, unless a Binding to it came through after all."""

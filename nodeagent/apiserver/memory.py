@@ -34,7 +34,7 @@ from nodeagent.apiserver.protocol import (
     WatchEvent,
 )
 from nodeagent.apiserver.selectors import Selector
-from nodeagent.apiserver.store import Store
+from nodeagent.apiserver.store import Store, Witness
 
 KEEP_WRITES = 10_000
 BOOKMARK_EVERY_SECONDS = 60.0  # as a kube-apiserver does
@@ -83,6 +83,10 @@ class InMemoryApi:
         """Serve *kind* too, as a CustomResourceDefinition makes a kube-apiserver do."""
         self._rules[kind] = semantics.Rules(status_subresource=status_subresource)
         self._store.serve(kind)
+
+    def witnessed_by(self, witness: Witness) -> None:
+        """Have *witness* see each write at the moment it is made."""
+        self._store.witness = witness
 
     def compact(self) -> None:
         """Forget the past: older watches, and lists between two pages, are Gone."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from nodeagent.apiserver.answers import bookmark
@@ -15,16 +15,20 @@ from nodeagent.apiserver.history import History, Key, Revision, Write
 from nodeagent.apiserver.protocol import ApiError, Kind, NotFound, Refused, WatchEvent
 from nodeagent.apiserver.selectors import Selector
 
+Witness = Callable[[Kind, Write], None]
+"""Who sees each write at the moment it is made."""
+
 
 class Store:
     """The objects of all served kinds; *keep_writes* of each kind's past are kept at least."""
 
     def __init__(self, keep_writes: int, bookmark_every: float) -> None:
         self.version = 1
+        self.witness: Witness | None = None
         self._keep_writes = keep_writes
         self._bookmark_every = bookmark_every
         self._histories: dict[Kind, History] = {}
-        self._watches: set[_Watch] = set()
+        self._watches: dict[_Watch, None] = {}  # in the order they came: histories repeat
 
     def serve(self, kind: Kind) -> None:
         """Keep objects of *kind* too."""
@@ -65,7 +69,7 @@ class Store:
         watch = _Watch(kind, namespace, selector, deadline, self._bookmark_every)
         for write in self.history(kind).since(since):
             watch.tell(write)
-        self._watches.add(watch)
+        self._watches[watch] = None
         try:
             yield bookmark(str(since))
             while not watch.ended:
@@ -80,7 +84,7 @@ class Store:
             if watch.error is not None:
                 raise watch.error
         finally:
-            self._watches.discard(watch)
+            self._watches.pop(watch, None)
 
     def compact(self) -> None:
         """Forget the past of every kind; running watches do not need it."""
@@ -100,6 +104,8 @@ class Store:
     def _record(self, kind: Kind, key: Key, revision: Revision | None) -> None:
         self.version += 1
         write = self.history(kind).record(self.version, key, revision)
+        if self.witness:
+            self.witness(kind, write)
         for watch in self._watches:
             if watch.kind == kind:
                 watch.tell(write)

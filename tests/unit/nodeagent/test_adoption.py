@@ -66,18 +66,18 @@ async def test_a_planned_adoption_disturbs_nothing_and_ends_with_the_vm(station:
 
 async def test_an_adopted_vm_keeps_no_pod_waiting_for_its_slot(station: Station) -> None:
     pod = await running_vm(station)
+    of = await station.create_pod("new", {SMALL: 1})
+    new = assignment("new", station.gpu, start=0, since="2026-02", of=of)
     async with station.serving():
-        await station.plan(
-            adopting(station, pod), assignment("new", station.gpu, start=0, since="2026-02")
-        )
+        await station.plan(adopting(station, pod), new)
         await station.until_realized("adopted", "new")
-        await station.bind("new", {SMALL: 1})
+        await station.bind_pod("new")
         await station.until_pod("new", "Running")
         await station.delete_pod("old")  # its assignment is still planned, and needs no slot
         await station.until_pod_gone("old")
         await station.plan(
             adopting(station, pod),
-            assignment("new", station.gpu, start=0, since="2026-02"),
+            new,
             assignment("next", station.gpu, start=1, since="2026-03"),
         )
         await station.until_realized("adopted", "new", "next")

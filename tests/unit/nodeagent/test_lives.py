@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
@@ -63,7 +65,9 @@ class Scheduler:
                     since=f"{self.made:04}",
                 )
             )
-        self.plan[pod] = entries
+        wanted = Counter(each.resource for each in entries)
+        ref = await self.station.create_pod(pod, wanted)
+        self.plan[pod] = [msgspec.structs.replace(each, pod=ref) for each in entries]
         await self._write()
 
     async def bind(self) -> None:
@@ -71,14 +75,12 @@ class Scheduler:
         for pod, entries in self.plan.items():
             if pod not in self.bound and realized.issuperset(each.id for each in entries):
                 self.bound.add(pod)
-                wanted = [each.resource for each in entries]
-                await self.station.bind(pod, {name: wanted.count(name) for name in wanted})
+                await self.station.bind_pod(pod)
 
     async def leave(self) -> None:
         if self.plan:
             pod = self.chance.choice(sorted(self.plan))
-            if pod in self.bound:
-                await self.station.delete_pod(pod)
+            await self.station.delete_pod(pod)
             self.plan.pop(pod)
             if self.chance.random() < 0.5:
                 await self.station.settle()  # the pod is gone before its places are given back

@@ -92,11 +92,15 @@ async def test_pods_that_queue_for_a_resource_cost_no_more(station: Station) -> 
     async with station.serving():
         await station.until(lambda s: bool(s.gpus))
         before = station.status_writes
-        plan = [assignment(f"{n}", station.gpu, start=n, since=f"{n}") for n in range(3)]
+        pods = [await station.create_pod(f"{n}", {SMALL: 1}) for n in range(3)]
+        plan = [
+            assignment(f"{n}", station.gpu, start=n, since=f"{n}", of=pod)
+            for n, pod in enumerate(pods)
+        ]
         await station.plan(*plan)
         for n in range(3):
             await station.until_realized(*(str(m) for m in range(n + 1)))
-            await station.bind(f"{n}", {SMALL: 1})
+            await station.bind_pod(f"{n}")
             await station.until_pod(f"{n}", "Running")
         await station.settle()
 

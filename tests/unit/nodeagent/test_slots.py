@@ -169,3 +169,14 @@ def test_a_restarted_agent_drops_the_ties_of_what_is_neither_planned_nor_claimed
 
 def test_slots_of_another_making_are_ignored() -> None:
     assert recovered([Realized("a", "whatever")], [assignment("a")], {}) == Ties()
+
+
+def test_a_slot_that_another_pod_took_is_still_its_owners() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    waiting = tie(Ties(), a, b)
+
+    taken = tie(waiting, a, b, claims={FIRST: "uid-of-a-pod-that-is-gone"})
+    free_again = tie(taken, a, b)
+
+    assert ids(taken) == ids(free_again) == ["a"]
+    assert free_again.waiting() == {SMALL: (FIRST,)}

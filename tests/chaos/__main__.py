@@ -1,0 +1,135 @@
+"""``make chaos``: many histories, or one again, or the planted bugs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import structlog
+
+from tests.chaos.mutants import MUTANTS, Mutant
+from tests.chaos.shrink import shrunk
+from tests.chaos.story import EVENTS, Outcome, drawn, tell
+
+AT_ONCE = 10  # histories that a worker is given
+SILENT = 50  # no log of the code under test
+
+
+def main() -> int:
+    """Run what the command line says; return 1 if a promise was broken, or a bug not caught."""
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of names have an order, too
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.chaos", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
+    parser = argparse.ArgumentParser(prog="tests.chaos", description=__doc__)
+    parser.add_argument("--histories", type=int, default=1000, help="how many; 1000 by default")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the first; 0 by default")
+    parser.add_argument("--events", type=int, default=EVENTS, help=f"of each; {EVENTS} by default")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
+    parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
+    parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="one of them")
+    args = parser.parse_args()
+    silence()
+    if args.mutants or args.mutant:
+        chosen = [each for each in MUTANTS if args.mutant in (None, each.name)]
+        return hunt(chosen, args.histories, args.seed, args.events, args.jobs)
+    return survey(args.histories, args.seed, args.events, args.jobs, shrink=not args.no_shrink)
+
+
+def silence() -> None:
+    """Log nothing below critical."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
+    )
+
+
+def survey(histories: int, seed: int, events: int, jobs: int, *, shrink: bool) -> int:
+    """Run histories and show the first that fails, as short as can be."""
+    started = time.monotonic()
+    done = calls = binds = 0
+    failed: list[Outcome] = []
+    for outcome in _outcomes(histories, seed, events, jobs):
+        done += 1
+        calls += outcome.api_calls
+        binds += outcome.binds
+        if outcome.broken:
+            failed.append(outcome)
+            print(f"seed {outcome.seed}: {outcome.broken[0]}", flush=True)
+        if done % 500 == 0:
+            print(f"{done} histories, {time.monotonic() - started:.0f} s", flush=True)
+    took = time.monotonic() - started
+    print(
+        f"{done} histories of {events} events in {took:.0f} s: {calls} API calls, {binds} binds,"
+        f" {len(failed)} histories with broken promises"
+    )
+    if failed:
+        show(min(failed, key=lambda each: each.seed).seed, events, shrink=shrink)
+    return 1 if failed else 0
+
+
+def show(seed: int, events: int, *, shrink: bool) -> None:
+    """Print one failing history and how to have it again."""
+    story = drawn(seed, events)
+    short = shrunk(seed, story) if shrink else story
+    print(f"\nseed {seed}, {len(short)} of {len(story)} events:")
+    for event in short:
+        print(f"  {event}")
+    for broken in tell(seed, short).broken:
+        print(f"  ! {broken}")
+    print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}"')
+
+
+def hunt(mutants: Sequence[Mutant], histories: int, seed: int, events: int, jobs: int) -> int:
+    """Run histories against each planted bug until it is caught; print a table."""
+    escaped = 0
+    print("| planted bug | caught by | histories | seconds |\n| --- | --- | ---: | ---: |")
+    with ProcessPoolExecutor(jobs, initializer=silence) as pool:
+        hunts = [pool.submit(_hunted, each.name, histories, seed, events) for each in mutants]
+        for mutant, found in zip(mutants, hunts, strict=True):
+            outcome, tried, took = found.result()
+            escaped += outcome is None
+            how = outcome.broken[0].split(": ", 1)[1][:90] if outcome else "NOT CAUGHT"
+            print(f"| {mutant.says} | {how} | {tried} | {took:.0f} |", flush=True)
+    print(f"{len(mutants) - escaped} of {len(mutants)} planted bugs caught")
+    return 1 if escaped else 0
+
+
+def _hunted(name: str, histories: int, seed: int, events: int) -> tuple[Outcome | None, int, float]:
+    started = time.monotonic()
+    mutant = next(each for each in MUTANTS if each.name == name)
+    with mutant.planted():
+        for tried in range(histories):
+            outcome = tell(seed + tried, drawn(seed + tried, events))
+            if outcome.broken:
+                return outcome, tried + 1, time.monotonic() - started
+    return None, histories, time.monotonic() - started
+
+
+def _outcomes(histories: int, seed: int, events: int, jobs: int) -> Iterator[Outcome]:
+    seeds = range(seed, seed + histories)
+    if jobs == 1 or histories == 1:
+        for each in seeds:
+            yield tell(each, drawn(each, events))
+        return
+    with ProcessPoolExecutor(jobs, initializer=silence) as pool:
+        batches = [
+            pool.submit(_batch, seeds[n : n + AT_ONCE], events)
+            for n in range(0, histories, AT_ONCE)
+        ]
+        for batch in as_completed(batches):
+            yield from batch.result()
+
+
+def _batch(seeds: range, events: int) -> list[Outcome]:
+    return [tell(seed, drawn(seed, events)) for seed in seeds]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""An event loop with its own clock and a seeded order of events, on which processes can die.
+
+What is ready at the same moment runs in an order drawn by chance; when nothing is, the clock jumps
+to the next timer. Every callback belongs to the process in whose context it was scheduled: those of
+a frozen process wait, as under SIGSTOP, and those of a killed one never run, as after SIGKILL: no
+``finally`` of it, either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import heapq
+import random
+import sys
+import warnings
+from asyncio import events
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from itertools import count
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Process:
+    """What lives, is frozen and dies as one; ``number`` tells it from its predecessors."""
+
+    def __init__(self, name: str, number: int = 0) -> None:
+        self.name = name
+        self.number = number
+        self.alive = True
+        self.frozen = False
+        self.ended_at = float("inf")
+        self.held: list[asyncio.Handle] = []
+        # The dead ones' tasks too: collected as garbage, they would still run their `finally`.
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def __repr__(self) -> str:
+        return f"{self.name}_{self.number}"
+
+
+WORLD = Process("world")
+PROCESS: ContextVar[Process] = ContextVar("process", default=WORLD)
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose hash is its number, so that sets of tasks have the same order every time."""
+
+    def __init__(self, number: int, *args: Any, **named: Any) -> None:
+        self.number = number
+        super().__init__(*args, **named)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SeededLoop(asyncio.AbstractEventLoop):
+    """For code that waits for timers and for other tasks only; its time starts at 0."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._now = 0.0
+        self._ready: list[asyncio.Handle] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = count()
+        self._running = False
+        self._closed = False
+        self.world = Context()
+        self.failures: list[str] = []
+
+    # Time and callbacks.
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(
+            callback, args, self, copy_context() if context is None else context
+        )
+        if not self._closed:
+            self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(
+            when, callback, args, self, copy_context() if context is None else context
+        )
+        if not self._closed:
+            heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Leave it in the heap: it is passed over when its time comes."""
+
+    # Futures and tasks.
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]:
+        task = _Task(next(self._numbers), coro, loop=self, name=name or "", context=context)
+        owner = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
+        if owner is not WORLD:
+            owner.tasks.append(task)
+        return task
+
+    def spawn(
+        self, process: Process, coro: Coroutine[Any, Any, _T], name: str = ""
+    ) -> asyncio.Task[_T]:
+        """Run *coro* as part of *process*."""
+        context = self.world.copy()
+        context.run(PROCESS.set, process)
+        return self.create_task(coro, name=name, context=context)
+
+    def spawn_outside(self, coro: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run *coro* as part of no process; nobody need ever ask how it ended."""
+        task = self.create_task(coro, context=self.world.copy())
+        task.add_done_callback(_looked_at, context=self.world)
+        return task
+
+    # Processes.
+
+    def kill(self, process: Process) -> None:
+        """End *process* on the spot."""
+        process.alive = False
+        process.ended_at = self._now
+        process.held.clear()
+
+    def freeze(self, process: Process) -> None:
+        """Stop *process* until it is thawed; its clock goes on."""
+        process.frozen = True
+
+    def thaw(self, process: Process) -> None:
+        """Let *process* go on."""
+        process.frozen = False
+        self._ready += process.held
+        process.held.clear()
+
+    # Running.
+
+    def run_until_complete(self, future: Any) -> Any:
+        task = asyncio.ensure_future(future, loop=self)
+        self._running = True
+        events._set_running_loop(self)
+        try:
+            while not task.done():
+                self._turn()
+        finally:
+            events._set_running_loop(None)
+            self._running = False
+        return task.result()
+
+    def _turn(self) -> None:
+        timers = self._timers
+        if not self._ready:
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            if not timers:
+                raise RuntimeError("everything waits, and nothing is going to happen")
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            if not timer.cancelled():
+                self._ready.append(timer)
+        batch, self._ready = self._ready, []
+        if len(batch) > 1:
+            self._chance.shuffle(batch)
+        for handle in batch:
+            if handle.cancelled():
+                continue
+            process = handle._context.get(PROCESS, WORLD)  # type: ignore[attr-defined]
+            if process.frozen and process.alive:
+                process.held.append(handle)
+            elif process.alive:
+                handle._run()
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        self._closed = True
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep what nobody awaited; what is lost with the loop does not count."""
+        error = context.get("exception")
+        if not self._closed and error is not None:
+            self.failures.append(f"{context.get('message')}: {error!r}")
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def run(work: Callable[[SeededLoop], Coroutine[Any, Any, _T]], chance: random.Random) -> _T:
+    """Run *work* to its end on a loop of its own; whatever it leaves behind is dropped."""
+    gc.disable()  # garbage runs code, too, and must not do so whenever it likes
+    loop = SeededLoop(chance)
+    try:
+        result: _T = loop.run_until_complete(work(loop))
+        return result
+    finally:
+        loop.close()
+        del loop
+        _cleared()
+
+
+def _cleared() -> None:
+    """Collect what a history has left behind; how it takes its end does not matter any more."""
+    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of what was never begun
+            gc.collect()
+    finally:
+        sys.unraisablehook = told
+        gc.enable()

@@ -1,0 +1,190 @@
+"""kube-scheduler's part: one pod after the other is filtered and ranked, binds run side by side.
+
+It comes back for every pod that is still pending, asks whoever leads (or seems to), gives up a call
+after its timeout though the call goes on, and now and then makes one twice, or late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from extender.cluster import Replica
+from tests.chaos.judge import Judge
+from tests.chaos.loop import Process, SeededLoop
+from tests.chaos.wire import LATENCY_SECONDS
+from tests.fakes.world import bind_args, filter_args
+
+_T = TypeVar("_T")
+AGAIN = 0.04  # how often a bind is called a second time
+ELSEWHERE = 0.3  # how often that is for another node
+LATE_NEWS = 0.1  # how often a pod is tried though it is bound or gone: the watch is late
+ASTRAY = 0.05  # how often somebody is asked who does not lead
+
+
+class Extender(msgspec.Struct):
+    """A running replica."""
+
+    process: Process
+    replica: Replica
+    stop: asyncio.Event
+
+
+class _Call(msgspec.Struct):
+    process: Process
+    answered: bool = False
+
+
+class Scheduler:
+    """Schedules the pods it is told of; *timeout* is of each call, in seconds."""
+
+    def __init__(
+        self,
+        loop: SeededLoop,
+        judge: Callable[[], Judge],
+        chance: random.Random,
+        extenders: Callable[[], Sequence[Extender]],
+        nodes: Sequence[str],
+        *,
+        timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._judge = judge
+        self._chance = chance
+        self._extenders = extenders
+        self._nodes = tuple(nodes)
+        self._timeout = timeout
+        self._pods: dict[str, dict[str, Any]] = {}
+        self._due: dict[str, float] = {}
+        self._calls: dict[str, list[_Call]] = {}
+        self._binds: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self.binds = 0
+
+    def add(self, pod: dict[str, Any]) -> None:
+        """Schedule *pod* from now on."""
+        uid = pod["metadata"]["uid"]
+        self._pods[uid] = pod
+        self._due[uid] = self._loop.time()
+        self._news.set()
+
+    def waited_for(self, uid: str) -> bool:
+        """Tell whether a bind of the pod has not been answered yet.
+
+        Of a process that has died there will be no answer, but what it had sent may arrive.
+        """
+        now = self._loop.time()
+        return any(
+            not call.answered and (call.process.alive or now < call.process.ended_at + 1.1)
+            for call in self._calls.get(uid, ())
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether a bind is under way."""
+        return bool(self._binds)
+
+    async def run(self) -> None:
+        """Schedule for ever."""
+        while True:
+            now = self._loop.time()
+            uid = min(self._due, key=lambda each: (self._due[each], each), default="")
+            if not uid or self._due[uid] > now:
+                self._news.clear()
+                try:
+                    async with asyncio.timeout(self._due[uid] - now if uid else None):
+                        await self._news.wait()
+                except TimeoutError:
+                    pass
+                continue
+            del self._due[uid]
+            known = self._judge().pods.get(uid)
+            there = known is not None and not (known.node or known.over or known.deleting)
+            if not there and self._chance.random() > LATE_NEWS:
+                self._pods.pop(uid, None)
+                continue
+            await self._attempt(uid)
+
+    async def _attempt(self, uid: str) -> None:
+        pod, extender = self._pods[uid], self._asked()
+        node = "" if extender is None else await self._chosen(extender, pod)
+        if extender is None or not node:
+            self._try_again(uid)
+            return
+        task = asyncio.create_task(self._bind(extender, pod, node))
+        self._binds.add(task)
+        task.add_done_callback(self._binds.discard)
+
+    def _asked(self) -> Extender | None:
+        """Return whom the Service points to, now and then somebody else."""
+        there = self._extenders()
+        if there and self._chance.random() < ASTRAY:
+            return self._chance.choice(there)
+        holder = self._judge().holder
+        return next((each for each in there if repr(each.process) == holder), None)
+
+    async def _chosen(self, extender: Extender, pod: dict[str, Any]) -> str:
+        hooks = extender.replica.service.hooks
+
+        async def answer() -> Sequence[str]:
+            found = hooks.filter(filter_args(pod, *self._nodes))
+            names = tuple(found.node_names or ())
+            if found.error or len(names) < 2:
+                return () if found.error else names
+            ranked = hooks.prioritize(filter_args(pod, *names))
+            return (max(ranked, key=lambda each: each.score).host,)
+
+        await asyncio.sleep(LATENCY_SECONDS)
+        names = await self._answered(extender.process, answer())
+        return names[0] if names else ""
+
+    async def _bind(self, extender: Extender, pod: dict[str, Any], node: str) -> None:
+        if self._chance.random() < AGAIN:
+            again = asyncio.create_task(self._again(extender, pod, node))
+            self._binds.add(again)
+            again.add_done_callback(self._binds.discard)
+        error = await self._bound(extender, pod, node)
+        if error != "":
+            self._try_again(pod["metadata"]["uid"])
+
+    async def _again(self, extender: Extender, pod: dict[str, Any], node: str) -> None:
+        await asyncio.sleep(self._chance.expovariate(0.3))
+        there = self._extenders()
+        other = self._chance.choice([extender, *there])
+        if self._chance.random() < ELSEWHERE:  # late, from an attempt before this one
+            node = self._chance.choice(self._nodes)
+        if other.process.alive:
+            await self._bound(other, pod, node)
+
+    async def _bound(self, extender: Extender, pod: dict[str, Any], node: str) -> str | None:
+        call = _Call(extender.process)
+        uid = pod["metadata"]["uid"]
+        left = [each for each in self._calls.get(uid, ()) if not each.answered]
+        self._calls[uid] = [*left, call]
+        self.binds += 1
+
+        async def answer() -> str:
+            try:
+                return (await extender.replica.service.binder.bind(bind_args(pod, node))).error
+            finally:
+                call.answered = True
+
+        await asyncio.sleep(LATENCY_SECONDS)
+        return await self._answered(extender.process, answer())
+
+    async def _answered(self, process: Process, work: Any) -> Any:
+        """Return what *process* answers, None if it does not in time."""
+        if not process.alive:
+            work.close()
+            return None
+        task = self._loop.spawn(process, work)
+        done, _ = await asyncio.wait([task], timeout=self._timeout)
+        return task.result() if done else None
+
+    def _try_again(self, uid: str) -> None:
+        self._due[uid] = self._loop.time() + self._chance.uniform(1.0, 4.0)
+        self._news.set()

@@ -1,0 +1,82 @@
+"""A few histories with every test run; ``make chaos`` runs many, and the planted bugs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+
+from tests.chaos.loop import PROCESS, Process, SeededLoop, run
+from tests.chaos.mutants import MUTANTS
+from tests.chaos.shrink import kinds, shrunk
+from tests.chaos.story import drawn, tell
+
+HISTORIES = 40
+EVENTS = 60  # the whole length is for `make chaos`
+
+
+def test_no_promise_is_broken_whatever_goes_wrong() -> None:
+    # A process of its own: with the same hashes every time, a failing seed fails again.
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.chaos", "-j", "1"),
+            *("--histories", str(HISTORIES), "--events", str(EVENTS)),
+        ],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    first, again = (tell(7, drawn(7, EVENTS)) for _ in range(2))
+
+    assert first == again
+    assert first.binds > 0
+
+
+def test_a_planted_bug_is_caught_and_its_history_made_short() -> None:
+    bug = next(each for each in MUTANTS if each.name == "reclaim-by-name")
+    story = drawn(0)
+
+    with bug.planted():
+        caught = tell(0, story)
+        short = shrunk(0, story, tries=25)
+        still = tell(0, short)
+
+    assert kinds(caught) & kinds(still)
+    assert len(short) < len(story)
+    assert tell(0, short).broken == ()
+
+
+def test_a_frozen_process_goes_on_where_it_was_and_a_killed_one_never_does() -> None:
+    seen: list[str] = []
+
+    async def count(name: str) -> None:
+        try:
+            for n in range(3):
+                seen.append(f"{name}{n}")
+                await asyncio.sleep(1.0)
+        finally:
+            seen.append(f"{name} ended")
+
+    async def story(loop: SeededLoop) -> None:
+        frozen, killed = Process("frozen"), Process("killed")
+        loop.spawn(frozen, count("frozen"))
+        loop.spawn(killed, count("killed"))
+        await asyncio.sleep(0.5)
+        loop.freeze(frozen)
+        loop.kill(killed)
+        await asyncio.sleep(10.0)
+        assert sorted(seen) == ["frozen0", "killed0"]
+        loop.thaw(frozen)
+        await asyncio.sleep(10.0)
+        assert seen[2:] == ["frozen1", "frozen2", "frozen ended"]
+        assert PROCESS.get().name == "world"
+
+    run(story, random.Random(0))

@@ -1,0 +1,318 @@
+"""What lies between a process and the API server: time, loss, and a process that may be gone.
+
+A request that was sent is carried out whether or not whoever sent it still lives, within the time
+it was given; the answer may be lost, or come after its caller has given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import msgspec
+
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import (
+    ApiError,
+    Body,
+    Conflict,
+    Gone,
+    Kind,
+    Page,
+    PatchType,
+    Throttled,
+    Unavailable,
+    WatchEvent,
+)
+from tests.chaos.loop import Process, SeededLoop
+
+_T = TypeVar("_T")
+LATENCY_SECONDS = 0.002  # of a call, as measured
+SENDER: ContextVar[str] = ContextVar("sender", default="")
+"""Which process sent what is being carried out, "" if none did."""
+
+ROUGH = ("delay", "throttled", "error", "conflict", "lost answer", "reset", "late watch")
+READS = ("get", "list", "watch")
+
+
+class Network:
+    """The weather between all processes and the API server.
+
+    ``rough`` are the kinds of trouble there are now, each with its likelihood for one call; ``cut``
+    are the names of the processes that reach nobody; ``stuck`` are the kinds (by plural) of which
+    no watch tells anything.
+    """
+
+    def __init__(self, loop: SeededLoop, api: InMemoryApi, chance: random.Random) -> None:
+        self.loop = loop
+        self.api = api
+        self.chance = chance
+        self.rough: dict[str, float] = {}
+        self.cut: set[str] = set()
+        self.stuck: dict[str, asyncio.Event] = {}
+        self.calls = 0
+        self._joined = asyncio.Event()
+
+    def struck(self, kind: str) -> bool:
+        """Tell whether this call has that kind of trouble."""
+        return kind in self.rough and self.chance.random() < self.rough[kind]
+
+    def rejoin(self, name: str) -> None:
+        """Let a process be reached again."""
+        self.cut.discard(name)
+        self._joined.set()
+        self._joined = asyncio.Event()
+
+    def stick(self, kind: str) -> None:
+        """Let the watches of a *kind* tell nothing more for now."""
+        self.stuck.setdefault(kind, asyncio.Event())
+
+    def unstick(self, kind: str) -> None:
+        """Let them go on."""
+        if event := self.stuck.pop(kind, None):
+            event.set()
+
+    async def reached(self, process: Process) -> None:
+        """Wait for as long as *process* reaches nobody."""
+        while process.name in self.cut:
+            await self._joined.wait()
+
+    def drop_watches(self, *, gone: bool) -> None:
+        """End every watch; with *gone*, none can be taken up where it was."""
+        if gone:
+            self.api.compact()
+            self.api.drop_watches(Gone(410, "too old resource version"))
+        else:
+            self.api.drop_watches(Unavailable(0, "the connection broke"))
+
+
+class Fate(msgspec.Struct):
+    """What becomes of one call; times in seconds."""
+
+    going: float
+    coming: float
+    refusal: ApiError | None = None
+    given_up: float = float("inf")
+    lost: bool = False
+
+
+class Wire:
+    """The API server as *process* reaches it.
+
+    Without *conflicts* it never says 409 where there is none: a kubelet takes that for a pod's end.
+    """
+
+    def __init__(self, network: Network, process: Process, *, conflicts: bool = True) -> None:
+        self._network = network
+        self._process = process
+        self._conflicts = conflicts
+
+    async def get(
+        self, kind: Kind, name: str, *, namespace: str = "", timeout: float = 10.0
+    ) -> bytes:
+        """Return the object's JSON."""
+        return await self._called(
+            "get",
+            timeout,
+            lambda left: self._network.api.get(kind, name, namespace=namespace, timeout=left),
+        )
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        continue_token: str = "",
+        timeout: float = 30.0,
+    ) -> Page:
+        """Return one page, which may be old by the time it arrives."""
+        return await self._called(
+            "list",
+            timeout,
+            lambda left: self._network.api.list(
+                kind,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                limit=limit,
+                continue_token=continue_token,
+                timeout=left,
+            ),
+        )
+
+    async def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout: float = 300.0,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield what changes, each kind in its own order and with its own delay."""
+        network = self._network
+        await asyncio.sleep(LATENCY_SECONDS)
+        await network.reached(self._process)
+        if network.struck("error"):
+            raise Unavailable(500, "the watch was refused")
+        watch = network.api.watch(
+            kind,
+            resource_version=resource_version,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            timeout=timeout,
+        )
+        async with contextlib.aclosing(watch) as events:
+            async for event in events:
+                while kind.plural in network.stuck:
+                    await network.stuck[kind.plural].wait()
+                if network.struck("late watch"):
+                    await asyncio.sleep(network.chance.expovariate(1.0))
+                if self._process.name in network.cut:
+                    await network.reached(self._process)
+                yield event
+
+    async def create(
+        self,
+        kind: Kind,
+        body: Body,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Create an object, or bind a pod."""
+        return await self._called(
+            "create",
+            timeout,
+            lambda left: self._network.api.create(
+                kind,
+                body,
+                namespace=namespace,
+                name=name,
+                subresource=subresource,
+                timeout=left,
+            ),
+        )
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Body | Sequence[Body],
+        *,
+        patch_type: PatchType,
+        namespace: str = "",
+        subresource: str = "",
+        timeout: float = 10.0,
+    ) -> bytes:
+        """Patch an object."""
+        return await self._called(
+            "patch",
+            timeout,
+            lambda left: self._network.api.patch(
+                kind,
+                name,
+                patch,
+                patch_type=patch_type,
+                namespace=namespace,
+                subresource=subresource,
+                timeout=left,
+            ),
+        )
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str = "",
+        uid: str = "",
+        resource_version: str = "",
+        grace_seconds: int | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        """Delete an object."""
+        await self._called(
+            "delete",
+            timeout,
+            lambda left: self._network.api.delete(
+                kind,
+                name,
+                namespace=namespace,
+                uid=uid,
+                resource_version=resource_version,
+                grace_seconds=grace_seconds,
+                timeout=left,
+            ),
+        )
+
+    async def _called(
+        self, verb: str, timeout: float, call: Callable[[float], Coroutine[Any, Any, _T]]
+    ) -> _T:
+        """Send a call, and have its answer, unless it takes too long."""
+        network = self._network
+        network.calls += 1
+        if self._process.name in network.cut:
+            await asyncio.sleep(timeout)
+            raise Unavailable(0, f"no answer within {timeout:g} s")
+        fate = self._drawn(verb)
+        ends = network.loop.time() + timeout
+        # Outside of this process: what was sent is carried out.
+        sent = network.loop.spawn_outside(self._carried_out(fate, ends, call))
+        if min(timeout, fate.given_up) < fate.going + fate.coming:
+            await asyncio.sleep(min(timeout, fate.given_up))
+            raise Unavailable(0, "no answer, or the connection broke")
+        answer = await asyncio.shield(sent)
+        if fate.lost:
+            raise Unavailable(0, "the answer was lost")
+        return answer
+
+    async def _carried_out(
+        self, fate: Fate, ends: float, call: Callable[[float], Coroutine[Any, Any, _T]]
+    ) -> _T:
+        SENDER.set(repr(self._process))
+        await asyncio.sleep(fate.going)
+        left = ends - self._network.loop.time()
+        if left <= 0:
+            raise Unavailable(0, "the time for it was over")
+        if fate.refusal:
+            raise fate.refusal
+        answer = await call(left)
+        if fate.coming:
+            await asyncio.sleep(fate.coming)
+        return answer
+
+    def _drawn(self, verb: str) -> Fate:
+        """Draw what becomes of a call: mostly nothing much."""
+        network, chance = self._network, self._network.chance
+        fate = Fate(LATENCY_SECONDS * chance.random(), 0.0)
+        if not network.rough:
+            return fate
+        if network.struck("delay"):
+            if chance.random() < 0.6:
+                fate.going += chance.expovariate(chance.choice((2.0, 0.3)))
+            else:
+                fate.coming += chance.expovariate(0.7)
+        if network.struck("throttled"):
+            fate.refusal = Throttled(429, "too many requests", retry_after=chance.choice([0, 1]))
+        elif network.struck("error"):
+            fate.refusal = Unavailable(500, "etcdserver: leader changed")
+        elif self._conflicts and verb not in READS and network.struck("conflict"):
+            fate.refusal = Conflict(409, "the object has been modified")
+        elif verb not in READS and network.struck("lost answer"):
+            fate.lost = True
+        elif network.struck("reset"):
+            fate.given_up = chance.random() * 0.1
+            fate.going += chance.expovariate(2.0)
+        return fate
