@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import shutil
@@ -20,6 +21,8 @@ from tests.crash.stem import Lives, grow
 LONGEST_SECONDS = 60.0
 """After so long a case is killed whose own clock has not ended it."""
 LOG_LINES = 40
+_SHARED = Path("/dev/shm")
+"""In memory, where there is such: syncing files takes no time there."""
 
 
 def run(
@@ -30,6 +33,7 @@ def run(
     This process must have no threads, nor have opened gRPC or NVML. With *keep*, a case with
     something wrong leaves its directory, which its verdict then names.
     """
+    gc.freeze()  # what is forked copies the pages that its collector touches
     waiting = iter(cases)
     running: dict[int, tuple[Case, Path, float]] = {}
     more = True
@@ -39,7 +43,7 @@ def run(
             if case is None:
                 more = False
                 break
-            root = Path(tempfile.mkdtemp(prefix="crash-", dir="/tmp"))
+            root = Path(tempfile.mkdtemp(prefix="crash-", dir=_SHARED if _SHARED.is_dir() else None))
             running[_begun(case, root, library)] = case, root, time.monotonic() + LONGEST_SECONDS
         for pid in [pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]]:
             case, root, _ = running.pop(pid)
