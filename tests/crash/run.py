@@ -43,7 +43,9 @@ def run(
             if case is None:
                 more = False
                 break
-            root = Path(tempfile.mkdtemp(prefix="crash-", dir=_SHARED if _SHARED.is_dir() else None))
+            root = Path(
+                tempfile.mkdtemp(prefix="crash-", dir=_SHARED if _SHARED.is_dir() else None)
+            )
             running[_begun(case, root, library)] = case, root, time.monotonic() + LONGEST_SECONDS
         for pid in [pid for pid in running if os.waitpid(pid, os.WNOHANG)[0]]:
             case, root, _ = running.pop(pid)

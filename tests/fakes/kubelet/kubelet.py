@@ -109,6 +109,12 @@ class FakeKubelet:
         """How many devices of each resource the Node shows."""
         return {resource: len(ids) for resource, ids in self._manager.healthy.items()}
 
+    @property
+    def connected(self) -> frozenset[str]:
+        """The resources that a plugin serves now."""
+        plugins = self._manager.plugins.items()
+        return frozenset(resource for resource, plugin in plugins if plugin is not None)
+
     def active_pods(self) -> Collection[PodRef]:
         """Return the pods that have not ended, as an API server would have them."""
         return [pod.ref for uid, pod in self.pods.items() if uid not in self.ended]
