@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -36,15 +37,17 @@ def main() -> int:
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
     parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="one of them")
     args = parser.parse_args()
-    silence()
+    prepare()
     if args.mutants or args.mutant:
         chosen = [each for each in MUTANTS if args.mutant in (None, each.name)]
         return hunt(chosen, args.histories, args.seed, args.events, args.jobs)
     return survey(args.histories, args.seed, args.events, args.jobs, shrink=not args.no_shrink)
 
 
-def silence() -> None:
-    """Log nothing below critical."""
+def prepare() -> None:
+    """Log nothing below critical, and let what is there now never be looked at as garbage."""
+    gc.collect()
+    gc.freeze()  # modules are most of what there is, and each history ends with a collection
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
     )
@@ -90,7 +93,7 @@ def hunt(mutants: Sequence[Mutant], histories: int, seed: int, events: int, jobs
     """Run histories against each planted bug until it is caught; print a table."""
     escaped = 0
     print("| planted bug | caught by | histories | seconds |\n| --- | --- | ---: | ---: |")
-    with ProcessPoolExecutor(jobs, initializer=silence) as pool:
+    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
         hunts = [pool.submit(_hunted, each.name, histories, seed, events) for each in mutants]
         for mutant, found in zip(mutants, hunts, strict=True):
             outcome, tried, took = found.result()
@@ -118,7 +121,7 @@ def _outcomes(histories: int, seed: int, events: int, jobs: int) -> Iterator[Out
         for each in seeds:
             yield tell(each, drawn(each, events))
         return
-    with ProcessPoolExecutor(jobs, initializer=silence) as pool:
+    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
         batches = [
             pool.submit(_batch, seeds[n : n + AT_ONCE], events)
             for n in range(0, histories, AT_ONCE)

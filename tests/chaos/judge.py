@@ -46,11 +46,12 @@ class Pod(msgspec.Struct):
     wants: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     bound_at: float = 0.0
-    ran: bool = False
+    ended: bool = False
 
     @property
     def over(self) -> bool:
-        return self.phase in ("Succeeded", "Failed")
+        """Whether it has ended, even if a kubelet behind its time says afterwards that it runs."""
+        return self.ended or self.phase == "Failed"
 
 
 class Judge:
@@ -184,8 +185,8 @@ class Judge:
         pod.deleting = "deletionTimestamp" in meta
         if newly_bound:
             self._bound(pod, meta)
-        if pod.phase == "Running" != phase:
-            pod.ran = True
+        pod.ended = pod.ended or pod.phase == "Succeeded"
+        if pod.phase == "Running" != phase and not pod.over:
             for fault in self._faults(pod):
                 self._broken(f"lost: {pod.name} runs, but {fault}")
 
