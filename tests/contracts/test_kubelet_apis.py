@@ -30,7 +30,7 @@ def test_whatever_we_describe_is_so_in_kubernetes(tmp_path: Path, ours: str, the
 
 def described(path: Path, directory: Path) -> FileDescriptorProto:
     to = directory / f"{path.stem}.bin"
-    generate.compile("", f"-I{path.parent}", f"--descriptor_set_out={to}", str(path))
+    generate.compile(f"-I{path.parent}", f"--descriptor_set_out={to}", str(path))
     (file,) = FileDescriptorSet.FromString(to.read_bytes()).file
     return file
 

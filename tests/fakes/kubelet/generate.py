@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[3]
 DESCRIPTIONS = sorted(ROOT.glob("nodeagent/**/*.proto"))
@@ -16,17 +15,18 @@ DESCRIPTIONS = sorted(ROOT.glob("nodeagent/**/*.proto"))
 def generated() -> Mapping[Path, str]:
     """Return what each generated module, and its types, should hold."""
     with tempfile.TemporaryDirectory() as directory:
-        arguments = ["", f"-I{ROOT}", f"--python_out={directory}", f"--pyi_out={directory}"]
+        arguments = [f"-I{ROOT}", f"--python_out={directory}", f"--pyi_out={directory}"]
         compile(*arguments, *map(str, DESCRIPTIONS))
         written = sorted(Path(directory).rglob("*_pb2.py*"))
         return {ROOT / path.relative_to(directory): path.read_text() for path in written}
 
 
 def compile(*arguments: str) -> None:
-    """Run protoc, as its command line would."""
-    wellknown = importlib.resources.files("grpc_tools") / "_proto"
-    if protoc.main([*arguments, f"-I{wellknown}"]):
-        raise RuntimeError(f"protoc has refused {arguments}")
+    """Run protoc, in a process of its own: its libraries abort beside those of OR-Tools."""
+    command = [sys.executable, "-m", "grpc_tools.protoc", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"protoc has refused {arguments}: {done.stderr}")
 
 
 def main() -> None:
