@@ -134,7 +134,7 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     planned = {each.id for each in plan if each.pod}
     return Ties(
         tuple(
-            _claimed(tie, claims)
+            _claimed(tie, claims, planned=tie.assignment in planned)
             for tie in ties.ties
             if tie.slot in claims or tie.assignment in planned
         ),
@@ -142,14 +142,17 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     )
 
 
-def _claimed(tie: Tie, claims: Claims) -> Tie:
-    """Note that the pod has its slot, if it does.
+def _claimed(tie: Tie, claims: Claims, *, planned: bool = True) -> Tie:
+    """Note that the pod will not ask (again), if so: it has been served, or is not *planned* for.
 
-    Another pod may have it: one that is gone, of which the kubelet has yet to hear. The slot is
-    still its owner's, who will ask for it next.
+    It may have another slot than its own. And another pod may have its slot: one that is gone, of
+    which the kubelet has yet to hear; the slot is still its owner's, who will ask for it next.
     """
-    has = claims.get(tie.slot) == tie.pod_uid
-    return msgspec.structs.replace(tie, claimed=True) if has and not tie.claimed else tie
+    if tie.claimed:
+        return tie
+    mine = (slot for slot, uid in claims.items() if uid == tie.pod_uid)
+    served = any(resource_of(slot) == tie.resource for slot in mine)
+    return tie if planned and not served else msgspec.structs.replace(tie, claimed=True)
 
 
 def tied(

@@ -180,3 +180,23 @@ def test_a_slot_that_another_pod_took_is_still_its_owners() -> None:
 
     assert ids(taken) == ids(free_again) == ["a"]
     assert free_again.waiting() == {SMALL: (FIRST,)}
+
+
+def test_a_pod_that_was_given_another_slot_keeps_nobody_waiting() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    waiting = tie(Ties(), a, b)
+
+    served = tie(waiting, a, b, claims={FIRST: "uid-of-a-thief", slot_name(SMALL, 5): "uid-a"})
+
+    assert ids(served) == ["a", "b"]
+    assert served.waiting() == {SMALL: (SECOND,)}
+
+
+def test_a_slot_that_another_pod_keeps_is_not_waited_for_once_its_owner_has_left_the_plan() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    taken = tie(tie(Ties(), a, b), a, b, claims={FIRST: "uid-of-a-thief"})
+
+    left = tie(taken, b, claims={FIRST: "uid-of-a-thief"})
+
+    assert ids(left) == ["a", "b"]
+    assert left.waiting() == {SMALL: (SECOND,)}
