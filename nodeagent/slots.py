@@ -104,19 +104,17 @@ def capacity(host: Host) -> dict[str, int]:
 def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: Claims) -> Ties:
     """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed."""
     pods = {each.id: each.pod.uid for each in plan if each.pod}
-    ties = tuple(
-        _claimed(
-            Tie(
-                each.id,
-                pods.get(each.id) or claims[each.slot],
-                resource_of(each.slot),
-                each.slot,
-            ),
-            claims,
+    told = tuple(
+        Tie(
+            each.id,
+            pods.get(each.id) or claims[each.slot],
+            resource_of(each.slot),
+            each.slot,
         )
         for each in realized
         if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
     )
+    ties = tuple(_claimed(tie, told, claims) for tie in told)
     newest = {tie.resource: tie.pod_uid for tie in ties}
     return Ties(
         tuple(
@@ -134,7 +132,7 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     planned = {each.id for each in plan if each.pod}
     return Ties(
         tuple(
-            _claimed(tie, claims, planned=tie.assignment in planned)
+            _claimed(tie, ties.ties, claims, planned=tie.assignment in planned)
             for tie in ties.ties
             if tie.slot in claims or tie.assignment in planned
         ),
@@ -142,17 +140,21 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     )
 
 
-def _claimed(tie: Tie, claims: Claims, *, planned: bool = True) -> Tie:
+def _claimed(tie: Tie, ties: Iterable[Tie], claims: Claims, *, planned: bool = True) -> Tie:
     """Note that the pod will not ask (again), if so: it has been served, or is not *planned* for.
 
-    It may have another slot than its own. And another pod may have its slot: one that is gone, of
-    which the kubelet has yet to hear; the slot is still its owner's, who will ask for it next.
+    It may have another slot than its own: it is served when it has as many of the resource as it
+    has ties, for the kubelet serves one container after the other. And another pod may have its
+    slot: one that is gone, of which the kubelet has yet to hear; the slot is still its owner's, who
+    will ask for it next.
     """
     if tie.claimed:
         return tie
-    mine = (slot for slot, uid in claims.items() if uid == tie.pod_uid)
-    served = any(resource_of(slot) == tie.resource for slot in mine)
-    return tie if planned and not served else msgspec.structs.replace(tie, claimed=True)
+    pod, resource = tie.pod_uid, tie.resource
+    has = sum(uid == pod and resource_of(slot) == resource for slot, uid in claims.items())
+    wants = sum(each.pod_uid == pod and each.resource == resource for each in ties)
+    done = not planned or has >= wants or claims.get(tie.slot) == pod
+    return msgspec.structs.replace(tie, claimed=True) if done else tie
 
 
 def tied(

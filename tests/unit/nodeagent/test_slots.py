@@ -200,3 +200,11 @@ def test_a_slot_that_another_pod_keeps_is_not_waited_for_once_its_owner_has_left
 
     assert ids(left) == ["a", "b"]
     assert left.waiting() == {SMALL: (SECOND,)}
+
+
+def test_the_second_container_of_a_pod_still_waits_when_the_first_has_its_slot() -> None:
+    a, b = assignment("a", pod="two"), assignment("b", start=1, pod="two")
+
+    first = tie(tie(Ties(), a, b), a, b, claims={FIRST: "uid-two"})
+
+    assert first.waiting() == {SMALL: (SECOND,)}
