@@ -20,6 +20,7 @@ from tests.fakes.sysfs.tree import FakeSysfs, function_address
 from tests.unit.deviceplugin.node import SOON
 from tests.unit.nodeagent.station import NAME, Station
 from tests.unit.nvml.node import Node
+from tests.waiting import until
 
 ONE, FOREIGN = 19, 9
 
@@ -81,6 +82,8 @@ class RealStation(Station):
 
     async def admitted(self, pod: Pod) -> str:
         """Have the kubelet admit *pod*, and return the id of the device it was given."""
+        # As a scheduler would: only where the Node shows the resource.
+        await until(lambda: self.kubelet.allocatable.get(self.resource))
         ((answer,),) = (await self.kubelet.admit(pod)).values()
         if self.mode is not Mode.CONTAINER:
             (variable,) = answer.envs.values()

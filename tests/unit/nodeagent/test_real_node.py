@@ -13,7 +13,6 @@ from nodeagent.apiserver.protocol import PODS
 from tests.fakes.kubelet import temporary_places
 from tests.unit.nodeagent.real_station import FOREIGN, RealStation
 from tests.unit.nodeagent.station import owners
-from tests.waiting import until
 
 
 @pytest.fixture(params=[Mode.CONTAINER, Mode.VGPU_MDEV, Mode.VGPU_VFIO])
@@ -43,7 +42,6 @@ async def test_pods_get_the_gpu_instances_planned_for_them_across_a_restart_of_t
 
     async with station.agent():
         await station.bind_pod("second")
-        await until(lambda: station.kubelet.allocatable.get(station.resource))
         assert station.start_of(await station.admitted(second)) == 0
         assert station.start_of(device) == 2
 
