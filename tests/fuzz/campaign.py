@@ -25,7 +25,8 @@ from tests.fuzz.verdict import GROWTH_BYTES, GROWTH_BYTES_PER_REQUEST, Verdict
 from tests.waiting import until
 
 AGENTS = ("node-1", "node-2")
-LIMITS = Limits(head_seconds=0.05, body_seconds=0.05, linger_seconds=0.02)
+HURRIED = Limits(head_seconds=0.05, body_seconds=0.05, linger_seconds=0.02)
+"""Raw requests come in one piece or never whole: what is missing is not waited for long."""
 SETTINGS = msgspec.structs.replace(
     QUICK,
     presumption_seconds=0.05,
@@ -44,44 +45,43 @@ async def campaign(*, requests: int, seed: int, described_share: float = 0.1) ->
     # Two modes for each of four hooks, and the three other paths once.
     examples = max(1, round(requests * described_share / 8))
     with _quiet():
-        async with _cluster() as (world, service, url):
+        async with _cluster() as (world, service):
             before = await standing(world, service.knowledge)
-            await asyncio.to_thread(described, url, verdict, examples=examples)
-            await _half(url, verdict, chance, per_half)
-            await _settled(world, service, before, verdict)
-            tracemalloc.start(1)
-            try:
-                await _half(url, verdict, chance, per_half // 10)  # what tracing itself needs
+            # An ordinary client sends head and body apart, and may be held up between the two.
+            async with serving(service) as url:
+                await asyncio.to_thread(described, url, verdict, examples=examples)
+            async with serving(service, limits=HURRIED) as url:
+                await _half(url, verdict, chance, per_half)
                 await _settled(world, service, before, verdict)
-                start = _in_use()
-                rest = requests - verdict.sent
-                await _half(url, verdict, chance, rest)
-                await _settled(world, service, before, verdict)
-                verdict.growth_bytes = _in_use() - start
-            finally:
-                tracemalloc.stop()
+                tracemalloc.start(1)
+                try:
+                    await _half(url, verdict, chance, per_half // 10)  # what tracing itself needs
+                    await _settled(world, service, before, verdict)
+                    start = _in_use()
+                    rest = requests - verdict.sent
+                    await _half(url, verdict, chance, rest)
+                    await _settled(world, service, before, verdict)
+                    verdict.growth_bytes = _in_use() - start
+                finally:
+                    tracemalloc.stop()
     if verdict.growth_bytes > GROWTH_BYTES + rest * GROWTH_BYTES_PER_REQUEST:
         verdict.complain(f"memory grew by {verdict.growth_bytes} bytes")
     return verdict
 
 
 @contextlib.asynccontextmanager
-async def _cluster() -> AsyncIterator[tuple[World, Service, str]]:
-    """Serve the hooks for two nodes whose agents obey, one of them with a bound VM."""
+async def _cluster() -> AsyncIterator[tuple[World, Service]]:
+    """Run an extender for two nodes whose agents obey, one of them with a bound VM."""
     world = World()
     for name in AGENTS:
         await world.add_node(name, gpus=2)
-    async with (
-        world.extender(SETTINGS) as service,
-        world.obedient(*AGENTS),
-        serving(service, limits=LIMITS) as url,
-    ):
+    async with world.extender(SETTINGS) as service, world.obedient(*AGENTS):
         pod = await world.add_pod("tenant", "2-20C")
         service.hooks.filter(filter_args(pod, *AGENTS))
         assert not (await service.binder.bind(bind_args(pod, "node-1"))).error
         uid = pod["metadata"]["uid"]
         await until(lambda: uid in service.knowledge.pods and service.knowledge.pods[uid].node)
-        yield world, service, url
+        yield world, service
         assert not service.knowledge.freshness.not_ready(), "decisions were to be tried, not errors"
 
 
