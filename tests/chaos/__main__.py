@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import structlog
 
-from tests.chaos.mutants import MUTANTS, Mutant
+from tests.chaos.mutants import MASKED, MUTANTS, Mutant
 from tests.chaos.shrink import shrunk
 from tests.chaos.story import EVENTS, Outcome, drawn, tell
 
@@ -35,11 +35,12 @@ def main() -> int:
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
-    parser.add_argument("--mutant", choices=[each.name for each in MUTANTS], help="one of them")
+    parser.add_argument("--mutant", choices=[each.name for each in (*MUTANTS, *MASKED)])
     args = parser.parse_args()
     prepare()
     if args.mutants or args.mutant:
-        chosen = [each for each in MUTANTS if args.mutant in (None, each.name)]
+        named = [each for each in (*MUTANTS, *MASKED) if each.name == args.mutant]
+        chosen = named or MUTANTS
         return hunt(chosen, args.histories, args.seed, args.events, args.jobs)
     return survey(args.histories, args.seed, args.events, args.jobs, shrink=not args.no_shrink)
 
@@ -106,7 +107,7 @@ def hunt(mutants: Sequence[Mutant], histories: int, seed: int, events: int, jobs
 
 def _hunted(name: str, histories: int, seed: int, events: int) -> tuple[Outcome | None, int, float]:
     started = time.monotonic()
-    mutant = next(each for each in MUTANTS if each.name == name)
+    mutant = next(each for each in (*MUTANTS, *MASKED) if each.name == name)
     with mutant.planted():
         for tried in range(histories):
             outcome = tell(seed + tried, drawn(seed + tried, events))

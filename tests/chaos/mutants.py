@@ -338,19 +338,14 @@ MUTANTS = (
     Mutant("forget-unknown", "an unknown Binding's place is given back", _forget_on_unknown),
     Mutant("answer-early", "an unknown Binding is read before its time is over", _answer_too_soon),
     Mutant("late-binding", "bind goes on after its answer", _binding_after_the_answer),
-    Mutant("give-back", "a place is given back without reading the pod", _give_back_at_once),
     Mutant("no-uid", "the Binding has no UID", _without_uid),
     Mutant("unread-reclaim", "reclaim does not read the pod", _unread_reclaim),
     Mutant("reclaim-by-name", "reclaim goes by the pod's name", _reclaim_by_name),
     Mutant("no-releasing", "slices are free once their entry is gone", _no_releasing),
     Mutant("open-fence", "a write has all the time it wants", _open_fence),
     Mutant("lead-for-ever", "the leader never steps down", _lead_for_ever),
-    Mutant("no-relist", "a new leader lists nothing anew", _no_relist),
     Mutant("node-time", "staleness goes by the agent's own time", _trust_node_time),
-    Mutant("any-version", "an older state replaces a newer one", _any_version),
-    Mutant("assume-written", "an unknown write of the plan counts as done", _no_read_after_unknown),
     Mutant("in-use", "destroyed without asking whether it is in use", _use_unchecked),
-    Mutant("no-claims", "the kubelet's claims are ignored", _claims_ignored),
     Mutant("gi-id", "a GPU instance's id is its identity", _gi_id_as_identity),
     Mutant("all-ours", "what overlaps the journal's is ours", _all_is_ours),
     Mutant("journal-late", "the journal is written after the creation", _journal_afterwards),
@@ -359,3 +354,16 @@ MUTANTS = (
     Mutant("told-early", "realized is told before it is", _told_too_soon),
     Mutant("no-withdrawal", "ties are not withdrawn before destroying", _no_withdrawal),
 )
+
+MASKED = (
+    Mutant("give-back", "a place is given back without reading the pod", _give_back_at_once),
+    Mutant("no-relist", "a new leader lists nothing anew", _no_relist),
+    Mutant("any-version", "an older state replaces a newer one", _any_version),
+    Mutant("assume-written", "an unknown write of the plan counts as done", _no_read_after_unknown),
+    Mutant("no-claims", "the kubelet's claims are ignored", _claims_ignored),
+)
+"""Bugs that no history of 120 has shown: another line of defence stands behind each.
+
+Compare-and-swap behind the plans, the driver's own refusal behind the claims, and a Binding that is
+outlasted before it is answered behind the reading. They can be planted by name.
+"""
