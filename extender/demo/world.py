@@ -78,7 +78,7 @@ class World:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLED_WITHIN_SECONDS):
                 while self._holds(node, uid):
-                    await self.service.knowledge.change_of(node, within=SETTLED_WITHIN_SECONDS)
+                    await self.service.knowledge.changes.of(node, within=SETTLED_WITHIN_SECONDS)
 
     async def emptied(self) -> None:
         """Wait until nothing is held anywhere, for anybody, or for long enough."""
@@ -89,7 +89,7 @@ class World:
                         self._holds(node)
                         or self.service.knowledge.views[node].node.spec.assignments
                     ):
-                        await self.service.knowledge.change_of(node, within=SETTLED_WITHIN_SECONDS)
+                        await self.service.knowledge.changes.of(node, within=SETTLED_WITHIN_SECONDS)
 
     def _holds(self, node: str, uid: str = "") -> bool:
         """Tell whether slices are planned for a pod, or taken though nobody's by now."""
@@ -164,4 +164,4 @@ async def _ready(service: Service, names: dict[str, Hardware]) -> None:
     async with asyncio.timeout(READY_WITHIN_SECONDS):
         for name in names:
             while not ((view := knowledge.views.get(name)) and view.reported and not view.stale):
-                await knowledge.change_of(name, within=READY_WITHIN_SECONDS)
+                await knowledge.changes.of(name, within=READY_WITHIN_SECONDS)

@@ -8,8 +8,7 @@
                                                   Error, place kept    read the pod, then decide
 
 A bind may be repeated, late, or cut off anywhere. It is idempotent by the pod's UID: what an
-earlier one wrote to the plan is found there and continued. Nothing is posted after the answer is
-due, and no place is given back before the pod was read past the end of any Binding under way.
+earlier one wrote to the plan is found there and continued.
 """
 
 from __future__ import annotations
@@ -29,13 +28,8 @@ from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.plans import Plans
-from extender.service.ports import (
-    BindingRefused,
-    Cluster,
-    ClusterUnavailable,
-    PlanConflict,
-    PodFacts,
-)
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
+from extender.service.posting import LONGEST_TEXT, BindFailed, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.verbs import bind as decide
 from extender.verbs.verdicts import UNREPORTED, Refused
@@ -43,12 +37,6 @@ from nodeagent.api import keys, rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
-
-LONGEST_TEXT = 500  # of what an event of the pod shows; Kubernetes cuts it at 1,024
-
-
-class BindFailed(Exception):
-    """The pod is not bound; the message is for the person reading its events."""
 
 
 class Binder:
@@ -71,15 +59,13 @@ class Binder:
         self._gangs = gangs
         self._rendezvous = Rendezvous(knowledge, gangs)
         self._plans = plans
+        self._poster = Poster(knowledge, plans, cluster)
         self._cluster = cluster
         self._new_id = new_id
         self._utc_now = utc_now
         self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        # A predecessor killed just now may have posted a Binding for any pod.
-        self._started = knowledge.clock()
-        self._posted: dict[str, float] = {}
 
     def active(self, uid: str) -> bool:
         """Tell whether a bind of the pod is under way."""
@@ -133,7 +119,7 @@ class Binder:
             case Unanswerable(reason=reason):
                 raise BindFailed(reason)
             case NotOurs():
-                await self._post(pod, node, {}, answer_by)
+                await self._poster.post(pod, node, {}, answer_by)
             case Request() as request:
                 await self._bind_ours(request, node, answer_by)
             case unexpected:
@@ -147,19 +133,19 @@ class Binder:
                 raise BindFailed(why_not)
         elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
-            await self._give_back(pod, elsewhere)
+            await self._poster.give_back(pod, elsewhere)
         entries = await self._reserve(request, node)
         await self._realized(request, node, entries, answer_by)
         if request.gang is not None and not self._gangs.post(key(request.gang)):
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
-        await self._post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
+        await self._poster.post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
 
     async def _lost(self, request: Request, node: str) -> None:
         """Give back the places of a pod that cannot have them; its gang's too, if none is bound."""
         gang = request.gang
         if gang is None or self._gangs.standing(key(gang)) is Standing.BEGUN:
-            await self._give_back(request.pod, node)
+            await self._poster.give_back(request.pod, node)
         else:
             self._gangs.lose(key(gang))
 
@@ -234,7 +220,7 @@ class Binder:
                 await self._lost(request, node)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:
-                await knowledge.change_of(node, within=until - knowledge.clock())
+                await knowledge.changes.of(node, within=until - knowledge.clock())
             except TimeoutError:
                 if not knowledge.reservation_over(uid):
                     text = "vGPU: the GPU instance is not ready yet, its place stays reserved"
@@ -244,51 +230,3 @@ class Binder:
                 await self._lost(request, node)
                 text = "vGPU: the GPU instance did not become ready, its place was given back"
                 raise BindFailed(text) from None
-
-    async def _post(
-        self, pod: PodRef, node: str, annotations: dict[str, str], answer_by: float
-    ) -> None:
-        """Post the Binding, unless it could outlive the answer; resolve an unknown outcome."""
-        settings, now = self._knowledge.settings, self._knowledge.clock()
-        if now > answer_by - settings.binding_start_margin_seconds:
-            raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
-        settled = now - settings.binding_start_margin_seconds
-        self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
-        self._posted[pod.uid] = now
-        try:
-            await self._cluster.bind(
-                pod, node, annotations, timeout=settings.binding_timeout_seconds
-            )
-        except (BindingRefused, ClusterUnavailable) as error:
-            if isinstance(error, ClusterUnavailable):
-                await self._outlast(now)
-            facts = await self._cluster.read_pod(pod.namespace, pod.name)
-            if facts is None or facts.ref.uid != pod.uid:
-                raise BindFailed("vGPU: the pod is gone") from error
-            if facts.node != node:
-                if isinstance(error, BindingRefused) and not facts.node:
-                    # It will be refused again: the place is of more use to somebody else.
-                    await self._plans.withdraw_pod(node, pod.uid)
-                text = f"vGPU: the pod could not be bound: {error}"
-                raise BindFailed(text[:LONGEST_TEXT]) from error
-        self._posted.pop(pod.uid, None)
-
-    async def _outlast(self, posted: float) -> None:
-        """Wait until a Binding *posted* then is either there or will never be.
-
-        The scheduler hears nothing of it before: it would take the pod for unbound, and have it
-        bound a moment later.
-        """
-        until = posted + self._knowledge.settings.binding_timeout_seconds
-        await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
-
-    async def _give_back(self, pod: PodRef, node: str) -> None:
-        """Withdraw the pod's places on *node*, unless a Binding to it came through after all."""
-        posted = self._posted.get(pod.uid, self._started)
-        settled = posted + self._knowledge.settings.binding_start_margin_seconds
-        await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        facts = await self._cluster.read_pod(pod.namespace, pod.name)
-        self._posted.pop(pod.uid, None)
-        if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
-            raise BindFailed("vGPU: the pod is bound to another node")
-        await self._plans.withdraw_pod(node, pod.uid)

@@ -108,11 +108,11 @@ class Gangs:
 
     def pulse(self, of: Key) -> None:
         """Let the binds of a gang look again."""
-        self._knowledge.changed(_name(of))
+        self._knowledge.changes.tell(_name(of))
 
     async def change(self, of: Key, *, within: float) -> None:
         """Wait until something about a gang changes, or raise TimeoutError (in seconds)."""
-        await self._knowledge.change_of(_name(of), within=within)
+        await self._knowledge.changes.of(_name(of), within=within)
 
 
 def _name(of: Key) -> str:

@@ -17,16 +17,16 @@ from extender.ledger import Ledger, Promise
 from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.assigned import Assigned
+from extender.service.changes import Changes
 from extender.service.demand import Demand
 from extender.service.enlisted import Enlisted
 from extender.service.freshness import Freshness
 from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
-from extender.service.refusals import Refusals
+from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView, successor
-from extender.verbs.verdicts import Fits, verdict
 from nodeagent.api.gpunode import Assignment, GpuNode
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ class Knowledge:
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()
         self.stopping = False
-        self._changes: dict[str, asyncio.Event] = {}
+        self.changes = Changes()
 
     # What the cluster reports.
 
@@ -233,21 +233,6 @@ class Knowledge:
         """Tell whether a pod has had its place for longer than it may without being bound."""
         return self.assigned.seconds(uid) > self.settings.reservation_seconds
 
-    async def change_of(self, what: str, *, within: float) -> None:
-        """Wait until something about a node or a gang changes, or raise TimeoutError (in seconds).
-
-        It may also be that nothing is decided here any more: look before waiting again.
-        """
-        event = self._changes.setdefault(what, asyncio.Event())
-        async with asyncio.timeout(within):
-            await event.wait()
-
-    def changed(self, what: str) -> None:
-        """Let whoever waits for a change of a node or a gang look again."""
-        event = self._changes.pop(what, None)
-        if event is not None:
-            event.set()
-
     # Who decides.
 
     def not_ready(self) -> str:
@@ -272,17 +257,12 @@ class Knowledge:
     def end_term(self) -> None:
         """Let whoever waits for a change know that it will not be decided here any more."""
         self.refused = Refusals(REMEMBERED)
-        self._wake_waiting()
+        self.changes.tell_all()
 
     def stop(self) -> None:
         """Let whoever waits for a change know that there is no time left for it."""
         self.stopping = True
-        self._wake_waiting()
-
-    def _wake_waiting(self) -> None:
-        for event in self._changes.values():
-            event.set()
-        self._changes.clear()
+        self.changes.tell_all()
 
     # Time.
 
@@ -313,29 +293,12 @@ class Knowledge:
             for uid in view.pods:
                 self.pending.placed(uid)
             self._look_for_room(before, view)
-        self.changed(name)
+        self.changes.tell(name)
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""
-        if self.room.is_set():
-            return
-        if self.gangs_wait_for_room and (before is None or _better(before, view)):
+        if not self.room.is_set() and (
+            (self.gangs_wait_for_room and (before is None or improved(before, view)))
+            or self.refused.fit_now(before, view, self.ledger.assumed_on(view.name))
+        ):
             self.room.set()
-            return
-        promised = self.ledger.assumed_on(view.name)
-        for request in self.refused.shapes():
-            if isinstance(verdict(view, request, promised), Fits) and (
-                before is None or not isinstance(verdict(before, request, promised), Fits)
-            ):
-                self.room.set()
-                return
-
-
-def _better(before: NodeView, view: NodeView) -> bool:
-    """Tell whether a node may have room it had not: something left, or the node came back."""
-    return (
-        not view.taken >= before.taken
-        or (before.stale and not view.stale)
-        or (before.cordoned and not view.cordoned)
-        or len(view.usable) > len(before.usable)
-    )

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from extender.request import Request
-from extender.verbs.verdicts import Code
+from extender.snapshot import NodeView, Taken
+from extender.verbs.verdicts import Code, Fits, verdict
 
 
 class RefusedPod(msgspec.Struct, frozen=True):
@@ -51,6 +52,24 @@ class Refusals:
             if not alike:
                 del self._by_shape[known.request.wanted]
 
+    def fit_now(self, before: NodeView | None, view: NodeView, promised: tuple[Taken, ...]) -> bool:
+        """Tell whether a refused pod fits a node now, with *promised* taken, and did not before."""
+        return any(
+            isinstance(verdict(view, request, promised), Fits)
+            and (before is None or not isinstance(verdict(before, request, promised), Fits))
+            for request in self.shapes()
+        )
+
     def shapes(self) -> Iterable[Request]:
         """Yield one request for each different thing that is asked for in vain."""
         return (next(iter(alike.values())) for alike in self._by_shape.values())
+
+
+def improved(before: NodeView, view: NodeView) -> bool:
+    """Tell whether a node may have room it had not: something left, or the node came back."""
+    return (
+        not view.taken >= before.taken
+        or (before.stale and not view.stale)
+        or (before.cordoned and not view.cordoned)
+        or len(view.usable) > len(before.usable)
+    )

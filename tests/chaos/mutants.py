@@ -19,10 +19,11 @@ from extender import wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
-from extender.service.binding import Binder, BindFailed
+from extender.service.binding import Binder
 from extender.service.freshness import Freshness
 from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, ClusterUnavailable
+from extender.service.posting import BindFailed, Poster
 from extender.service.reclaim import Reclaimer
 from extender.service.tenure import Tenure
 from extender.snapshot import NodeView
@@ -96,13 +97,13 @@ def _forget_on_unknown() -> Any:
             await self._plans.withdraw_pod(node, pod.uid)
             raise BindFailed("not bound, it seems") from error
 
-    return patch.object(Binder, "_post", post)
+    return patch.object(Poster, "post", post)
 
 
 def _answer_too_soon() -> Any:
     async def outlast(self: Any, posted: float) -> None: ...
 
-    return patch.object(Binder, "_outlast", outlast)
+    return patch.object(Poster, "_outlast", outlast)
 
 
 def _binding_after_the_answer() -> Any:
@@ -120,7 +121,7 @@ def _give_back_at_once() -> Any:
     async def give_back(self: Any, pod: Any, node: str) -> None:
         await self._plans.withdraw_pod(node, pod.uid)
 
-    return patch.object(Binder, "_give_back", give_back)
+    return patch.object(Poster, "give_back", give_back)
 
 
 def _without_uid() -> Any:

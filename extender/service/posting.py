@@ -1,0 +1,93 @@
+"""Posting Bindings, and knowing when one that was posted can no longer be on its way.
+
+Nothing is posted after bind's answer is due, and no place is given back before the pod was read
+past the end of any Binding under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from extender.service.knowledge import Knowledge
+from extender.service.plans import Plans
+from extender.service.ports import BindingRefused, Cluster, ClusterUnavailable
+from nodeagent.api.gpunode import PodRef
+
+LONGEST_TEXT = 500  # of what an event of the pod shows; Kubernetes cuts it at 1,024
+
+
+class BindFailed(Exception):
+    """The pod is not bound; the message is for the person reading its events."""
+
+
+class Poster:
+    """Posts Bindings, and takes back the places of pods that have certainly got none."""
+
+    def __init__(self, knowledge: Knowledge, plans: Plans, cluster: Cluster) -> None:
+        self._knowledge = knowledge
+        self._plans = plans
+        self._cluster = cluster
+        # A predecessor killed just now may have posted a Binding for any pod.
+        self._started = knowledge.clock()
+        self._posted: dict[str, float] = {}
+
+    async def post(
+        self, pod: PodRef, node: str, annotations: Mapping[str, str], answer_by: float
+    ) -> None:
+        """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
+
+        ``answer_by`` is when bind must be answered, on the monotonic clock.
+
+        Raises:
+            BindFailed: the pod is not bound to *node*.
+            ClusterUnavailable: whether it is, could not be read.
+        """
+        settings, now = self._knowledge.settings, self._knowledge.clock()
+        if now > answer_by - settings.binding_start_margin_seconds:
+            raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
+        settled = now - settings.binding_start_margin_seconds
+        self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
+        self._posted[pod.uid] = now
+        try:
+            await self._cluster.bind(
+                pod, node, annotations, timeout=settings.binding_timeout_seconds
+            )
+        except (BindingRefused, ClusterUnavailable) as error:
+            if isinstance(error, ClusterUnavailable):
+                await self._outlast(now)
+            facts = await self._cluster.read_pod(pod.namespace, pod.name)
+            if facts is None or facts.ref.uid != pod.uid:
+                raise BindFailed("vGPU: the pod is gone") from error
+            if facts.node != node:
+                if isinstance(error, BindingRefused) and not facts.node:
+                    # It will be refused again: the place is of more use to somebody else.
+                    await self._plans.withdraw_pod(node, pod.uid)
+                text = f"vGPU: the pod could not be bound: {error}"
+                raise BindFailed(text[:LONGEST_TEXT]) from error
+        self._posted.pop(pod.uid, None)
+
+    async def give_back(self, pod: PodRef, node: str) -> None:
+        """Withdraw the pod's places on *node*, unless a Binding to it came through after all.
+
+        Raises:
+            BindFailed: one did.
+            ClusterUnavailable: that could not be read, or the plan not be changed.
+        """
+        posted = self._posted.get(pod.uid, self._started)
+        settled = posted + self._knowledge.settings.binding_start_margin_seconds
+        await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        self._posted.pop(pod.uid, None)
+        if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
+            raise BindFailed("vGPU: the pod is bound to another node")
+        await self._plans.withdraw_pod(node, pod.uid)
+
+    async def _outlast(self, posted: float) -> None:
+        """Wait until a Binding *posted* then is either there or will never be.
+
+        The scheduler hears nothing of it before: it would take the pod for unbound, and have it
+        bound a moment later.
+        """
+        until = posted + self._knowledge.settings.binding_timeout_seconds
+        await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
