@@ -16,7 +16,7 @@ A GPU that has just failed is presumed as a whole, for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from typing import TypeVar
 
@@ -100,6 +100,11 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         if len(presumed) == len(self.presumed) and len(planned) == len(self.planned):
             return self
         return Ledger(self.assumed, presumed, planned)
+
+    @property
+    def nodes(self) -> Set[str]:
+        """The nodes on which anything is promised."""
+        return self._assumed_by_node.keys() | self._presumed_by_node.keys()
 
     def assumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices of a node that pods other than *besides* are certain to get."""

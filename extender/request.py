@@ -26,11 +26,15 @@ class Gang(msgspec.Struct, frozen=True):
     size: int
 
 
+Wanted = tuple[str, ...]
+"""What is asked for, whoever asks: one resource for each GPU instance, sorted."""
+
+
 class Request(msgspec.Struct, frozen=True):
-    """What a pod asks for; ``wanted`` names one resource for each GPU instance, sorted."""
+    """What a pod asks for."""
 
     pod: PodRef
-    wanted: tuple[str, ...]
+    wanted: Wanted
     owner: OwnerRef | None = None
     waits_for_volumes: bool = False
     gang: Gang | None = None

@@ -238,7 +238,7 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
     which state is the newer one.
     """
     older = view.node
-    if newer.version < older.version and not listed:
+    if newer == older or (newer.version < older.version and not listed):
         return view
     if newer.metadata.uid != older.metadata.uid:
         return msgspec.structs.replace(view, node=newer, releasing=())

@@ -75,7 +75,16 @@ class Freshness:
         silences = [since for since in self._silent_since.values() if since is not None]
         if silences and self._clock() - min(silences) > self._settings.snapshot_age_seconds:
             return "vGPU: the inventory is out of date, the API server does not answer"
-        expected = [node for node in self._leases if node in self._nodes]
-        if len(expected) > 1 and all(map(self.stale, expected)):
+        if self._all_silent():
             return "vGPU: no agent is heard any more, the API server may not answer"
         return ""
+
+    def _all_silent(self) -> bool:
+        """Tell whether none of several agents is heard; the first that is ends the search."""
+        expected = 0
+        for node in self._leases:
+            if node in self._nodes:
+                if not self.stale(node):
+                    return False
+                expected += 1
+        return expected > 1

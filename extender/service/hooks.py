@@ -65,7 +65,7 @@ class Hooks:
             knowledge.refused.add(request, {held.code})
             return _filtered((), dict.fromkeys(names, held.reason), whole)
         answer = filter(
-            knowledge.views,
+            knowledge.fleet,
             knowledge.ledger,
             request,
             names,
@@ -77,9 +77,8 @@ class Hooks:
             if answer.only is not None:
                 knowledge.presume(request, promise(answer.passed[0], answer.only.placed))
         else:
-            knowledge.refused.add(request, {why.code for why in answer.refused.values()})
-        reasons = {name: why.reason for name, why in answer.refused.items()}
-        return _filtered(answer.passed, reasons, whole)
+            knowledge.refused.add(request, answer.codes)
+        return _filtered(answer.passed, answer.refused, whole)
 
     def _held(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
         """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
@@ -121,7 +120,7 @@ class Hooks:
         if not isinstance(asked, Request) or knowledge.not_ready():
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = prioritize(
-            knowledge.views,
+            knowledge.fleet,
             knowledge.ledger,
             asked,
             names,
@@ -129,7 +128,7 @@ class Hooks:
         )
         if ranked.choice is not None:
             knowledge.presume(asked, promise(ranked.winner, ranked.choice.placed))
-        return tuple(wire.HostPriority(name, ranked.scores[name]) for name in names)
+        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""

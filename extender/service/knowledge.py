@@ -27,6 +27,7 @@ from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView, successor
+from extender.verbs.fleet import Fleet
 from nodeagent.api.gpunode import Assignment, GpuNode
 
 log = structlog.get_logger()
@@ -45,8 +46,9 @@ class Knowledge:
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs.
 
-    Three events say what there is to do: ``room`` has appeared for a refused pod, a pod has made
-    its ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``.
+    Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
+    ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
+    ``behind`` the nodes' changes.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Knowledge:
         self.clock = clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
+        self.fleet = Fleet(self.views)
         self.nodes: dict[str, bool] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
@@ -74,6 +77,7 @@ class Knowledge:
         self.demand = Demand(clock())
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
+        self.behind = asyncio.Event()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()
@@ -293,6 +297,8 @@ class Knowledge:
             for uid in view.pods:
                 self.pending.placed(uid)
             self._look_for_room(before, view)
+        self.fleet.changed(name)
+        self.behind.set()
         self.changes.tell(name)
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 
 import msgspec
 
-from extender.request import Request
+from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code, Fits, verdict
 
@@ -25,7 +25,7 @@ class Refusals:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pods: OrderedDict[str, RefusedPod] = OrderedDict()
-        self._by_shape: dict[tuple[str, ...], dict[str, Request]] = {}
+        self._by_shape: dict[Wanted, dict[str, Request]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._pods)
@@ -34,7 +34,7 @@ class Refusals:
         """Return what is kept of a refused pod."""
         return self._pods.get(uid)
 
-    def add(self, request: Request, codes: Collection[Code]) -> None:
+    def add(self, request: Request, codes: Set[Code]) -> None:
         """Keep a refused pod."""
         uid = request.pod.uid
         self.drop(uid)
@@ -55,9 +55,9 @@ class Refusals:
     def fit_now(self, before: NodeView | None, view: NodeView, promised: tuple[Taken, ...]) -> bool:
         """Tell whether a refused pod fits a node now, with *promised* taken, and did not before."""
         return any(
-            isinstance(verdict(view, request, promised), Fits)
-            and (before is None or not isinstance(verdict(before, request, promised), Fits))
-            for request in self.shapes()
+            isinstance(verdict(view, wanted, promised), Fits)
+            and (before is None or not isinstance(verdict(before, wanted, promised), Fits))
+            for wanted in self._by_shape
         )
 
     def shapes(self) -> Iterable[Request]:

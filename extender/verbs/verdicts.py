@@ -14,7 +14,7 @@ import msgspec
 
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, Infeasible, choose
-from extender.request import Request
+from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Layout
@@ -59,19 +59,19 @@ Verdict = Fits | Refused
 _MEMO_LIMIT = 256  # shapes remembered for each state of a node; tenants name few resources
 
 
-def verdict(view: NodeView, request: Request, promised: tuple[Taken, ...] = ()) -> Verdict:
-    """Judge *request* on a node on which *promised* slices are taken besides."""
-    key = (request.wanted, promised)
+def verdict(view: NodeView, wanted: Wanted, promised: tuple[Taken, ...] = ()) -> Verdict:
+    """Judge what is *wanted* on a node on which *promised* slices are taken besides."""
+    key = (wanted, promised)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, request.wanted, promised)
+        known = view.memo[key] = _judged(view, wanted, promised)
     assert isinstance(known, Fits | Refused)
     return known
 
 
-def unsuitable(view: NodeView, wanted: tuple[str, ...]) -> Refused | None:
+def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
     """Return why a node cannot serve *wanted* whatever room it has, None if it can."""
     if not view.reported:
         return UNREPORTED
@@ -98,7 +98,7 @@ def unsuitable(view: NodeView, wanted: tuple[str, ...]) -> Refused | None:
     return None
 
 
-def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+def _judged(view: NodeView, wanted: Wanted, promised: tuple[Taken, ...]) -> Verdict:
     why_not = unsuitable(view, wanted)
     if why_not is not None:
         return why_not
@@ -127,10 +127,10 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     """Judge *request* on a node, avoiding what is presumed for others where that is possible."""
     assumed = ledger.assumed_on(view.name, besides=request.pod.uid)
     presumed = ledger.presumed_on(view.name, besides=request.pod.uid)
-    undisturbed = verdict(view, request, assumed + presumed)
+    undisturbed = verdict(view, request.wanted, assumed + presumed)
     if isinstance(undisturbed, Fits) or not presumed:
         return Best(undisturbed)
-    return Best(verdict(view, request, assumed), contested=True)
+    return Best(verdict(view, request.wanted, assumed), contested=True)
 
 
 PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")

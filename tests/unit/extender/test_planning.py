@@ -23,6 +23,7 @@ from extender.settings import Settings
 from extender.snapshot import NodeView, successor
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
+from extender.verbs.fleet import Fleet
 from extender.verbs.planned import planned
 from extender.verbs.prioritize import prioritize
 from nodeagent.api.geometry import Placement
@@ -170,7 +171,7 @@ def with_plan(node: str = "b", *placed: Placed) -> Ledger:
 def test_prioritize_gives_the_planned_node_the_ten() -> None:
     views = nodes(a=2, b=2)
 
-    ranked = prioritize(views, with_plan(), request("3-40C"), ["a", "b"])
+    ranked = prioritize(Fleet(views), with_plan(), request("3-40C"), ["a", "b"])
 
     assert ranked.winner == "b"
     assert ranked.scores["b"] == 10
@@ -225,8 +226,8 @@ def test_who_was_left_out_yields_to_the_plan() -> None:
     views, ledger = nodes(a=1), with_plan("a", whole)
     small = request("1-10C", pod="other")
 
-    assert filter(views, ledger, small, ["a"]).passed == ("a",)
-    assert filter(views, ledger, small, ["a"], yields=True).passed == ()
+    assert filter(Fleet(views), ledger, small, ["a"]).passed == ("a",)
+    assert filter(Fleet(views), ledger, small, ["a"], yields=True).passed == ()
 
 
 def test_a_planned_place_ends_with_its_time_or_its_pods_bind() -> None:

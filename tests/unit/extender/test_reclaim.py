@@ -64,7 +64,8 @@ async def test_a_bind_that_is_always_under_way_does_not_keep_its_place_for_ever(
         await until(given_back)
 
     assert set(answers[:-1]) <= {
-        "vGPU: the GPU instance is not ready yet, its place stays reserved"
+        "vGPU: the GPU instance is not ready yet, its place stays reserved",
+        "vGPU: the API server did not answer in time",  # a bind has tens of milliseconds here
     }
     assert (await world.gpu_node("node-1")).spec.assignments == ()
 

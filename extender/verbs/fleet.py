@@ -1,0 +1,118 @@
+"""All nodes, and how they stand to each equivalence class of requests.
+
+Requests that want the same are one *equivalence class*, whoever makes them: a cluster of thousands
+of pods has a dozen. Whether and how well they fit a node rests on the node's view alone, so a hook
+looks up each name it was sent, and judges only the nodes that have changed since. What the ledger
+promises besides concerns few nodes; the hooks judge those by themselves.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from extender.packing.choose import Choice
+from extender.request import Wanted
+from extender.snapshot import NodeView
+from extender.verbs.verdicts import UNREPORTED, Code, Fits, verdict
+
+MOST_CLASSES = 64
+"""How many are kept; tenants choose what they ask for, but not how much is remembered of it."""
+
+KEPT_UP = 16
+"""How many of these are judged as nodes change, those asked about last; the others when asked."""
+
+Rank = tuple[int, int, int, str]
+"""Cost, tie, fullness (negative), name: the least is the best node."""
+
+
+class EquivalenceClass:
+    """What is *wanted*, and how every node stands to it.
+
+    ``refusals`` maps each node to the reason why it is refused, "" where the request fits;
+    ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first.
+    """
+
+    def __init__(self, wanted: Wanted, views: Mapping[str, NodeView]) -> None:
+        self.wanted = wanted
+        self.refusals: dict[str, str] = {}
+        self.codes: dict[str, Code] = {UNREPORTED.reason: UNREPORTED.code}
+        self.order: list[Rank] = []
+        self._ranks: dict[str, Rank] = {}
+        self._views = views
+        for name, view in views.items():
+            self._judge(name, view)
+        self.order = sorted(self._ranks.values())
+        self._behind: set[str] = set()
+
+    def changed(self, name: str) -> None:
+        """Note that a node has come, changed or gone."""
+        self._behind.add(name)
+
+    def catch_up(self, *, most: int | None = None) -> bool:
+        """Judge anew the nodes that have changed, at *most* so many; tell whether all are."""
+        count = len(self._behind) if most is None else min(most, len(self._behind))
+        for _ in range(count):
+            name = self._behind.pop()
+            former, view = self._ranks.pop(name, None), self._views.get(name)
+            if view is None:
+                self.refusals.pop(name, None)
+            else:
+                self._judge(name, view)
+            self._move(former, self._ranks.get(name))
+        return not self._behind
+
+    def _move(self, former: Rank | None, latter: Rank | None) -> None:
+        if former == latter:
+            return
+        if former is not None:
+            del self.order[bisect_left(self.order, former)]
+        if latter is not None:
+            insort(self.order, latter)
+
+    def _judge(self, name: str, view: NodeView) -> None:
+        found = verdict(view, self.wanted)
+        if isinstance(found, Fits):
+            self.refusals[name] = ""
+            self._ranks[name] = rank(view, found.choice)
+        else:
+            self.refusals[name] = found.reason
+            self.codes[found.reason] = found.code
+
+
+class Fleet:
+    """The nodes' *views*, which others change, and the classes asked about of late."""
+
+    def __init__(self, views: Mapping[str, NodeView]) -> None:
+        self.views = views
+        self._classes: OrderedDict[Wanted, EquivalenceClass] = OrderedDict()
+
+    def to(self, wanted: Wanted) -> EquivalenceClass:
+        """Return how the nodes stand to what is *wanted*, as of now."""
+        known = self._classes.get(wanted)
+        if known is None:
+            known = self._classes[wanted] = EquivalenceClass(wanted, self.views)
+            if len(self._classes) > MOST_CLASSES:
+                self._classes.popitem(last=False)
+        else:
+            self._classes.move_to_end(wanted)
+            known.catch_up()
+        return known
+
+    def changed(self, name: str) -> None:
+        """Note that a node has come, changed or gone."""
+        for each in self._classes.values():
+            each.changed(name)
+
+    def catching_up(self, *, at_once: int) -> Iterator[None]:
+        """Judge anew the changed nodes for each class in use, pausing after so many *at once*."""
+        for each in tuple(islice(reversed(self._classes.values()), KEPT_UP)):
+            while not each.catch_up(most=at_once):
+                yield
+
+
+def rank(view: NodeView, choice: Choice) -> Rank:
+    """Rank a node where the request fits."""
+    return choice.cost, choice.tie, -view.fullness, view.name

@@ -1,0 +1,93 @@
+"""However nodes change, a class of requests stands to each of them as if it were asked anew."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.ledger import Ledger, Promise
+from extender.snapshot import NodeView, Taken
+from extender.verbs.filter import filter
+from extender.verbs.fleet import EquivalenceClass, Fleet
+from extender.verbs.prioritize import prioritize
+from extender.verbs.verdicts import best
+from nodeagent.api.geometry import Placement
+from tests.builders import gpu, gpu_node, instance, request, view
+
+NAMES = ("a", "b", "c", "d")
+SHAPES = (("1-10C",), ("3-40C",), ("7-80C",), ("3-40C", "3-40C"), ("9-90C",))
+
+gpus = st.lists(
+    st.sampled_from([(), ((0, 0),), ((5, 0),), ((19, 6),), ((5, 0), (19, 4))]), max_size=2
+)
+nodes = st.builds(
+    lambda held, stale, cordoned: (
+        [gpu(i, instances=tuple(instance(*at) for at in each)) for i, each in enumerate(held)],
+        {"stale": stale, "cordoned": cordoned},
+    ),
+    gpus,
+    st.sampled_from([False, False, False, True]),
+    st.sampled_from([False, False, False, True]),
+)
+changes = st.lists(st.tuples(st.sampled_from(NAMES), st.none() | nodes), max_size=12)
+shapes = st.sampled_from(SHAPES)
+
+
+def made(name: str, node: tuple[list[object], dict[str, bool]]) -> NodeView:
+    held, fields = node
+    return view(gpu_node(name, gpus=held), **fields)  # type: ignore[arg-type]
+
+
+@given(changes, st.lists(shapes, min_size=1), st.lists(st.integers(0, 3), max_size=12), shapes)
+def test_what_was_kept_up_is_what_would_be_found_anew(
+    changed: list[tuple[str, tuple[list[object], dict[str, bool]] | None]],
+    asked: list[tuple[str, ...]],
+    turns: list[int],
+    finally_asked: tuple[str, ...],
+) -> None:
+    views: dict[str, NodeView] = {}
+    fleet = Fleet(views)
+    for each in asked:
+        fleet.to(request(*each).wanted)
+    for at, (name, node) in enumerate(changed):
+        views.pop(name, None)
+        if node is not None:
+            views[name] = made(name, node)
+        fleet.changed(name)
+        if at < len(turns):  # the background gets as far as it gets
+            for _ in zip(range(turns[at]), fleet.catching_up(at_once=1), strict=False):
+                pass
+
+    for each in (*asked, finally_asked):
+        wanted = request(*each).wanted
+        kept, anew = fleet.to(wanted), EquivalenceClass(wanted, views)
+        assert kept.refusals == anew.refusals
+        assert kept.order == anew.order
+        assert {kept.codes[why] for why in kept.refusals.values() if why} == {
+            anew.codes[why] for why in anew.refusals.values() if why
+        }
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), nodes, min_size=1), shapes, st.data())
+def test_prioritize_chooses_among_what_filter_lets_pass(
+    there: dict[str, tuple[list[object], dict[str, bool]]],
+    shape: tuple[str, ...],
+    data: st.DataObject,
+) -> None:
+    fleet = Fleet({name: made(name, node) for name, node in there.items()})
+    whole = Taken("GPU-0", 0, Placement(0, 8))
+    ledger = Ledger()
+    for name in data.draw(st.sets(st.sampled_from(sorted(there)))):
+        ledger = ledger.assume(f"pod on {name}", Promise(name, (whole,)))
+    for name in data.draw(st.sets(st.sampled_from(sorted(there)))):
+        ledger = ledger.presume(f"maybe on {name}", Promise(name, (whole,)), until=1.0)
+
+    passed = filter(fleet, ledger, request(*shape), NAMES)
+    ranked = prioritize(fleet, ledger, request(*shape), passed.passed)
+
+    assert set(passed.passed) | set(passed.refused) == set(NAMES)
+    assert bool(passed.passed) == bool(ranked.winner)
+    assert set(ranked.scores) == set(passed.passed)
+    contested = {n: best(fleet.views[n], ledger, request(*shape)).contested for n in passed.passed}
+    if not all(contested.values()):
+        assert not contested[ranked.winner], "what is presumed for others is avoided"
