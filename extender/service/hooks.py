@@ -85,7 +85,9 @@ class Hooks:
         """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
         if request.gang is not None:
             return self._held_by_gang(request, names, assigned)
-        if assigned or not self._knowledge.pending.waits_for_plan(request.pod.uid):
+        if assigned or self._knowledge.holds.nodes_of(request.owner).intersection(names):
+            return None
+        if not self._knowledge.pending.waits_for_plan(request.pod.uid):
             return None
         self._knowledge.room.set()  # have it planned, and woken
         return PLANNING

@@ -11,6 +11,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.inherit import inherited
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import UNREPORTED, Code, Fits, Refused, verdict
 
@@ -41,7 +42,8 @@ def filter(
     A pod with a place passes there alone. If that node is not among the candidates, the pod is
     judged as if it had none, and its bind gives the old place back. Presumptions of others do not
     refuse: they may come to nothing, and prioritize avoids them. To a pod that *yields* they do: it
-    was left out of a plan that was made for it and others together.
+    was left out of a plan that was made for it and others together. A place that is held for the
+    pod's owner is there for it.
     """
     if assigned and assigned in names:
         return Filtered((assigned,), dict.fromkeys(set(names) - {assigned}, ELSEWHERE))
@@ -56,7 +58,8 @@ def filter(
         taken = ledger.assumed_on(name, besides=request.pod.uid)
         if yields:
             taken += ledger.presumed_on(name, besides=request.pod.uid)
-        match verdict(view, request, taken):
+        inheritance = inherited(view, ledger, request)
+        match Fits(inheritance) if inheritance else verdict(view, request, taken):
             case Fits(choice=found):
                 passed.append(name)
                 choice = found if len(passed) == 1 else None
@@ -65,5 +68,6 @@ def filter(
             case unexpected:
                 assert_never(unexpected)
     if choice is not None:
-        choice = planned(views[passed[0]], ledger, request) or choice
+        only = views[passed[0]]
+        choice = inherited(only, ledger, request) or planned(only, ledger, request) or choice
     return Filtered(tuple(passed), refused, choice)

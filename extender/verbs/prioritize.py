@@ -10,6 +10,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.inherit import inherited
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import Best, Fits, best
 
@@ -39,23 +40,26 @@ def prioritize(
     """Rank *names*: least cost first, then the fuller GPU, the fuller node, the lowest name.
 
     Nodes whose only room is presumed for another pod come after all others. The node where the
-    joint plan puts the pod comes before all, as long as the plan is right about it.
+    joint plan puts the pod comes before them, as long as the plan is right about it; before all
+    comes the node where the place of its owner's last pod is held.
     """
     if assigned and assigned in names:
         return Ranked({name: WINNER_SCORE * (name == assigned) for name in names})
-    ranked: list[tuple[tuple[bool, bool, int, int, int, str], Choice]] = []
+    ranked: list[tuple[tuple[int, bool, int, int, int, str], Choice]] = []
     for name in dict.fromkeys(names):
         view = views.get(name)
         if view is None:
             continue
-        as_planned = planned(view, ledger, request)
-        if as_planned is not None:
-            rank = (False, False, as_planned.cost, as_planned.tie, -view.fullness, name)
-            ranked.append((rank, as_planned))
+        inheritance = inherited(view, ledger, request)
+        destined = inheritance or planned(view, ledger, request)
+        if destined is not None:
+            first = 0 if inheritance else 1
+            rank = (first, False, destined.cost, destined.tie, -view.fullness, name)
+            ranked.append((rank, destined))
             continue
         match best(view, ledger, request):
             case Best(verdict=Fits(choice=choice), contested=contested):
-                rank = (True, contested, choice.cost, choice.tie, -view.fullness, name)
+                rank = (2, contested, choice.cost, choice.tie, -view.fullness, name)
                 ranked.append((rank, choice))
     ranked.sort(key=lambda each: each[0])
     scores = dict.fromkeys(names, 0)

@@ -60,13 +60,17 @@ _MEMO_LIMIT = 256  # shapes remembered for each state of a node; tenants name fe
 
 
 def verdict(view: NodeView, request: Request, promised: tuple[Taken, ...] = ()) -> Verdict:
-    """Judge *request* on a node on which *promised* slices are taken besides."""
-    key = (request.wanted, promised)
+    """Judge *request* on a node on which *promised* slices are taken besides.
+
+    What is kept for the pod's owner alone is free to it.
+    """
+    own = view.kept_for(request.owner)
+    key = (request.wanted, promised, own)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, request.wanted, promised)
+        known = view.memo[key] = _judged(view, request.wanted, promised, own)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -98,11 +102,13 @@ def unsuitable(view: NodeView, wanted: tuple[str, ...]) -> Refused | None:
     return None
 
 
-def _judged(view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...]) -> Verdict:
+def _judged(
+    view: NodeView, wanted: tuple[str, ...], promised: tuple[Taken, ...], own: tuple[Taken, ...]
+) -> Verdict:
     why_not = unsuitable(view, wanted)
     if why_not is not None:
         return why_not
-    match choose(view.bins(promised), wanted):
+    match choose(view.bins(promised, leaving=own), wanted):
         case Choice() as choice:
             return Fits(choice)
         case Infeasible():
