@@ -29,6 +29,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reservation_seconds: float = 120.0
     """An assignment whose pod is not bound, and not tried again, is withdrawn after this long."""
 
+    restart_hold_seconds: float = 120.0
+    """The place of a pod that has ended is held for its owner's next pod for this long; 0: never.
+
+    A VM that restarts has its next launcher within seconds; a node that reboots takes minutes."""
+
     presumption_seconds: float = 5.0
     """How long prioritize's winner keeps its slot from others before bind comes (measured: ms)."""
 

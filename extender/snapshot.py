@@ -2,7 +2,8 @@
 
 Immutable: a change makes a new view of that node and leaves the others as they are. A slice is
 taken if an instance sits there, if the plan promises it, or if a promise was taken back and the
-agent has not yet answered for it ("releasing").
+agent has not yet answered for it ("releasing"). An entry of the plan without a pod is a
+reservation: it keeps its place for its owner's next pod, until its time is over ("lapsed").
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from extender.packing.tables import tables
 from extender.policy import Policy, PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, PodRef
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -46,13 +47,18 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, dict=True):
-    """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time."""
+    """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
+
+    ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
+    leave the plan with its next write.
+    """
 
     node: GpuNode
     policy: Policy | PolicyName
     releasing: tuple[Releasing, ...] = ()
     stale: bool = True
     cordoned: bool = False
+    lapsed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -84,13 +90,44 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def taken(self) -> frozenset[Taken]:
         """Everything that holds slices on this node."""
-        planned = (taken_by(a) for a in self.node.spec.assignments)
+        return self._there.union(map(taken_by, self.in_force))
+
+    @property
+    def in_force(self) -> Iterable[Assignment]:
+        """The plan's entries that count: all but the reservations whose time is over."""
+        return (each for each in self.node.spec.assignments if each.id not in self.lapsed)
+
+    @cached_property
+    def _there(self) -> frozenset[Taken]:
+        """What is on the GPUs, or may be for all we know, whatever the plan says."""
         existing = (
             Taken(gpu.uuid, i.profile_id, i.placement)
             for gpu in self.node.status.gpus
             for i in gpu.instances
         )
-        return frozenset((*planned, *existing, *(r.taken for r in self.releasing)))
+        return frozenset((*existing, *(r.taken for r in self.releasing)))
+
+    @cached_property
+    def reservations(self) -> tuple[Assignment, ...]:
+        """The plan's entries without a pod."""
+        return tuple(each for each in self.node.spec.assignments if each.pod is None)
+
+    @cached_property
+    def held(self) -> Mapping[OwnerRef, tuple[Assignment, ...]]:
+        """The reservations in force, by the owner for whose next pod they are."""
+        found: dict[OwnerRef, tuple[Assignment, ...]] = {}
+        for each in self.in_force:
+            if each.owner is not None and each.pod is None:
+                found[each.owner] = (*found.get(each.owner, ()), each)
+        return found
+
+    def held_for(self, owner: OwnerRef | None) -> tuple[Assignment, ...]:
+        """Return the reservations in force for an owner."""
+        return self.held.get(owner, ()) if owner is not None and self.held else ()
+
+    def kept_for(self, owner: OwnerRef | None) -> tuple[Taken, ...]:
+        """Return the slices that nothing takes but a reservation for this owner."""
+        return tuple(t for t in map(taken_by, self.held_for(owner)) if t not in self._there)
 
     def bins(
         self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
@@ -115,7 +152,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def adoptable(self) -> tuple[Held, ...]:
         """What pods had before Tangram came, where the plan has nothing of the kind yet."""
-        planned = self.node.spec.assignments
+        planned = [each for each in self.node.spec.assignments if each.pod is not None]
         return tuple(
             Held(gpu.uuid, each.profile_id, each.placement, each.resource, each.holder)
             for gpu in self.node.status.gpus
@@ -241,14 +278,19 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
     if newer == older or (newer.version < older.version and not listed):
         return view
     if newer.metadata.uid != older.metadata.uid:
-        return msgspec.structs.replace(view, node=newer, releasing=())
-    kept = set(map(taken_by, newer.spec.assignments))
-    given_back = (t for t in map(taken_by, older.spec.assignments) if t not in kept)
+        return msgspec.structs.replace(view, node=newer, releasing=(), lapsed=frozenset())
+    kept = {taken_by(each) for each in newer.spec.assignments if each.pod is not None}
+    # A reservation has no GPU instance; that of the pod it was made from is yet to go.
+    had = (taken_by(each) for each in older.spec.assignments if each.pod is not None)
+    given_back = (taken for taken in had if taken not in kept)
     releasing = (
         *view.releasing,
         *(Releasing(taken, newer.metadata.generation) for taken in given_back),
     )
     seen = newer.status.observed_generation
     return msgspec.structs.replace(
-        view, node=newer, releasing=tuple(r for r in releasing if r.generation > seen)
+        view,
+        node=newer,
+        releasing=tuple(r for r in releasing if r.generation > seen),
+        lapsed=view.lapsed.intersection(e.id for e in newer.spec.assignments if e.pod is None),
     )

@@ -22,6 +22,7 @@ from nodeagent.api.gpunode import (
     Inventory,
     Metadata,
     Mode,
+    OwnerRef,
     Plan,
     PodRef,
     Realized,
@@ -62,6 +63,7 @@ def assignment(
     gpu: str = "GPU-0",
     pod: str | None = "pod-1",
     resource: str = VGPU + "1-10C",
+    owner: OwnerRef | None = None,
 ) -> Assignment:
     return Assignment(
         id=id,
@@ -72,6 +74,7 @@ def assignment(
         resource=resource,
         since="2026-01-01T00:00:00Z",
         pod=None if pod is None else PodRef("default", f"name-{pod}", pod),
+        owner=owner,
     )
 
 
@@ -121,14 +124,21 @@ def view(
     policy: PolicyName = PolicyName.DEFAULT,
     stale: bool = False,
     cordoned: bool = False,
+    lapsed: Iterable[str] = (),
     **fields: Any,
 ) -> NodeView:
-    return NodeView(node or gpu_node(**fields), policy, stale=stale, cordoned=cordoned)
+    return NodeView(
+        node or gpu_node(**fields),
+        policy,
+        stale=stale,
+        cordoned=cordoned,
+        lapsed=frozenset(lapsed),
+    )
 
 
-def request(*wanted: str, pod: str = "pod-1") -> Request:
+def request(*wanted: str, pod: str = "pod-1", owner: OwnerRef | None = None) -> Request:
     names = tuple(sorted(VGPU + each if "/" not in each else each for each in wanted))
-    return Request(PodRef("default", f"name-{pod}", pod), names)
+    return Request(PodRef("default", f"name-{pod}", pod), names, owner)
 
 
 def raw_pod(
@@ -137,9 +147,13 @@ def raw_pod(
     uid: str = "pod-1",
     namespace: str = "default",
     resources: Mapping[str, str] | None = None,
+    owner: tuple[str, str] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A launcher-shaped pod as JSON; *wanted* are vGPU types such as "1-10C"."""
+    """A launcher-shaped pod as JSON; *wanted* are vGPU types such as "1-10C".
+
+    *owner* is the kind and name of its controller.
+    """
     amounts = dict(resources or {})
     for each in wanted:
         amounts[VGPU + each] = str(wanted.count(each))
@@ -151,6 +165,7 @@ def raw_pod(
             "namespace": namespace,
             "uid": uid,
             "labels": {"kubevirt.io": "virt-launcher", keys.MANAGED_LABEL: "true"},
+            **({} if owner is None else {"ownerReferences": [_controller(*owner)]}),
         },
         "spec": {
             "containers": [
@@ -160,6 +175,10 @@ def raw_pod(
         },
         "status": {"phase": "Pending"},
     }
+
+
+def _controller(kind: str, name: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "uid": f"uid-{name}", "controller": True}
 
 
 def as_json(value: object) -> bytes:

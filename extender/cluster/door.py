@@ -6,22 +6,37 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
+import structlog
 
 from extender.cluster import objects
 from extender.cluster.outcome import outcome
 from extender.service.ports import BindingRefused, PlanConflict, PodFacts
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, GpuNode, PodRef
+from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
     PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    VIRTUAL_MACHINES,
     ApiServer,
     Conflict,
     Invalid,
+    Kind,
     NotFound,
     PatchType,
     Refused,
 )
+
+log = structlog.get_logger()
+
+_KEEPS_UP: dict[str, Kind] = {
+    # A launcher belongs to a VirtualMachineInstance, which is made anew under its VM's name.
+    "VirtualMachineInstance": VIRTUAL_MACHINES,
+    "StatefulSet": STATEFUL_SETS,
+    "ReplicaSet": REPLICA_SETS,
+}
+"""What makes an owner's next pod, by the owner's kind."""
 
 PLAN_TIMEOUT_SECONDS = 5.0  # of a plan's write, which takes about 2 ms (measured)
 
@@ -47,7 +62,12 @@ class KubernetesCluster:
         self._devices_per_pod = devices_per_pod
 
     async def write_plan(
-        self, node: GpuNode, *, add: Collection[Assignment] = (), remove: Collection[str] = ()
+        self,
+        node: GpuNode,
+        *,
+        add: Collection[Assignment] = (),
+        remove: Collection[str] = (),
+        hold: Collection[str] = (),
     ) -> GpuNode:
         """Change the plan by a JSON Patch that tests UID and generation.
 
@@ -59,7 +79,7 @@ class KubernetesCluster:
                 raw = await self._api.patch(
                     GPU_NODES,
                     node.name,
-                    plan_patch(node, add=add, remove=remove),
+                    plan_patch(node, add=add, remove=remove, hold=hold),
                     patch_type=PatchType.JSON,
                     timeout=PLAN_TIMEOUT_SECONDS,
                 )
@@ -110,6 +130,21 @@ class KubernetesCluster:
                 return objects.pod(raw, devices_per_pod=self._devices_per_pod)
         except NotFound:
             return None
+
+    async def pods_wanted(self, owner: OwnerRef) -> int:
+        """Return how many pods an owner keeps up; one we may not read is as good as none."""
+        kind = _KEEPS_UP.get(owner.kind)
+        if kind is None:
+            return 0
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(kind, owner.name, namespace=owner.namespace)
+                return objects.replicas(raw)
+        except NotFound:
+            return 0
+        except Refused as error:
+            log.warning("owner_unreadable", kind=owner.kind, name=owner.name, error=str(error))
+            return 0
 
     async def mark_managed(self, pod: PodRef) -> bool:
         """Label that very pod as ours; the UID is a precondition of the patch."""
@@ -176,7 +211,11 @@ class KubernetesCluster:
 
 
 def plan_patch(
-    node: GpuNode, *, add: Collection[Assignment] = (), remove: Collection[str] = ()
+    node: GpuNode,
+    *,
+    add: Collection[Assignment] = (),
+    remove: Collection[str] = (),
+    hold: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the JSON Patch that changes the plan of *node*, if it still is that plan."""
     entries = node.spec.assignments
@@ -188,6 +227,8 @@ def plan_patch(
     for index in reversed(range(len(entries))):
         if entries[index].id in remove:
             patch.append({"op": "remove", "path": f"/spec/assignments/{index}"})
+        elif entries[index].id in hold:
+            patch.append({"op": "remove", "path": f"/spec/assignments/{index}/pod"})
     added = [msgspec.to_builtins(each) for each in add]
     if entries:
         patch += [{"op": "add", "path": "/spec/assignments/-", "value": a} for a in added]

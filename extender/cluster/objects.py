@@ -28,6 +28,20 @@ class _Lease(msgspec.Struct, frozen=True):
     metadata: _Metadata
 
 
+class _ReplicaSpec(msgspec.Struct, frozen=True):
+    replicas: int = 1
+
+
+class _OwnerMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    deletion_timestamp: str | None = None
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    metadata: _OwnerMetadata
+    spec: _ReplicaSpec = _ReplicaSpec()
+
+
+_OWNER = msgspec.json.Decoder(_Owner)
 _POD = msgspec.json.Decoder(wire.Pod)
 _NODE = msgspec.json.Decoder(_Node)
 _LEASE = msgspec.json.Decoder(_Lease)
@@ -59,3 +73,9 @@ def lease(raw: bytes) -> tuple[str, str]:
         decoded.metadata.name.removeprefix(keys.LEASE_PREFIX),
         decoded.metadata.resource_version,
     )
+
+
+def replicas(raw: bytes) -> int:
+    """Read how many pods a VirtualMachine, StatefulSet or ReplicaSet keeps up, 0 as it goes."""
+    owner = _OWNER.decode(raw)
+    return 0 if owner.metadata.deletion_timestamp else owner.spec.replicas

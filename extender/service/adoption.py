@@ -90,7 +90,7 @@ class Adopter:
             view = self._knowledge.views.get(node)
             entries = () if view is None else self._entries(view, facts.asked)
             if view is not None and entries:
-                await self._plans.write(view, add=entries)
+                await self._plans.write(view, add=entries, remove=_in_their_place(view, entries))
                 log.info(
                     "pod_adopted",
                     node=node,
@@ -115,3 +115,15 @@ class Adopter:
             for held in view.adoptable
             if held.pod.uid == request.pod.uid and held.resource in request.wanted
         ]
+
+
+def _in_their_place(view: NodeView, entries: Sequence[Assignment]) -> tuple[str, ...]:
+    """Return the ids of reservations where a pod turns out to be: who runs has the better right."""
+    return tuple(
+        each.id
+        for each in view.reservations
+        if any(
+            each.gpu == entry.gpu and each.placement.mask & entry.placement.mask
+            for entry in entries
+        )
+    )

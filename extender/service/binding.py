@@ -32,6 +32,7 @@ from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, Po
 from extender.service.posting import LONGEST_TEXT, BindFailed, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.verbs import bind as decide
+from extender.verbs.inherit import superseded
 from extender.verbs.verdicts import UNREPORTED, Refused
 from nodeagent.api import keys, rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
@@ -185,8 +186,9 @@ class Binder:
                     ids=iter(self._new_id, None),
                     since=rfc3339.microseconds(self._utc_now()),
                 )
+                before = superseded(view, request, choice)
                 try:
-                    await self._plans.write(view, add=entries)
+                    await self._plans.write(view, add=entries, remove=before)
                 except PlanConflict:
                     knowledge.forget(uid)
                     continue

@@ -70,6 +70,7 @@ class Hooks:
             request,
             names,
             assigned=assigned,
+            held=knowledge.holds.nodes_of(request.owner),
             yields=knowledge.pending.yields(uid),
         )
         if answer.passed:
@@ -84,7 +85,9 @@ class Hooks:
         """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
         if request.gang is not None:
             return self._held_by_gang(request, names, assigned)
-        if assigned or not self._knowledge.pending.waits_for_plan(request.pod.uid):
+        if assigned or self._knowledge.holds.nodes_of(request.owner).intersection(names):
+            return None
+        if not self._knowledge.pending.waits_for_plan(request.pod.uid):
             return None
         self._knowledge.room.set()  # have it planned, and woken
         return PLANNING
@@ -125,6 +128,7 @@ class Hooks:
             asked,
             names,
             assigned=knowledge.place_of(asked.pod.uid),
+            held=knowledge.holds.nodes_of(asked.owner),
         )
         if ranked.choice is not None:
             knowledge.presume(asked, promise(ranked.winner, ranked.choice.placed))

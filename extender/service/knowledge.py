@@ -21,6 +21,7 @@ from extender.service.changes import Changes
 from extender.service.demand import Demand
 from extender.service.enlisted import Enlisted
 from extender.service.freshness import Freshness
+from extender.service.holds import Holds
 from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
@@ -72,6 +73,7 @@ class Knowledge:
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
+        self.holds = Holds(settings.restart_hold_seconds, lambda: self.clock())
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
         self.demand = Demand(clock())
@@ -271,10 +273,15 @@ class Knowledge:
     # Time.
 
     def tick(self) -> None:
-        """Let presumptions expire and silent agents' nodes become stale."""
+        """Let presumptions and reservations expire, and silent agents' nodes become stale."""
         now = self.clock()
         self.ledger = self.ledger.expire(now=now)
         self.demand.tell(now=now)
+        for name, over in tuple(self.holds.over()):
+            view = self.views[name]
+            if view.lapsed != over:
+                log.info("reservations_over", node=name, ids=sorted(over - view.lapsed))
+                self._replace(name, msgspec.structs.replace(view, lapsed=over))
         if not self.freshness.deaf:
             for name in tuple(self.views):
                 self._refresh_staleness(name)
@@ -290,6 +297,7 @@ class Knowledge:
         if view is before:
             return
         self.assigned.planned(name, () if view is None else view.pods)
+        self.holds.planned(name, before, view)
         if view is None:
             del self.views[name]
         else:

@@ -125,7 +125,8 @@ class Planner:
         for each in knowledge.pending.waiting.values():
             gang = each.request.gang
             if gang is None:
-                if each.uid not in knowledge.ledger.presumed:
+                comes_back = knowledge.holds.nodes_of(each.request.owner)
+                if each.uid not in knowledge.ledger.presumed and not comes_back:
                     waiting.append(each)
             elif key(gang) in complete and stands.get(key(gang)) not in placed_alone:
                 waiting.append(each)

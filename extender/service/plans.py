@@ -36,21 +36,23 @@ class Plans:
         *,
         add: Collection[Assignment] = (),
         remove: Collection[str] = (),
+        hold: Collection[str] = (),
     ) -> None:
         """Change the plan *view* shows, and take the reply in at once.
 
-        Whatever goes wrong, the plan is read before anything else is decided.
+        Entries to *hold* stay for their owner without their pod. Reservations whose time is over
+        leave by the way. Whatever goes wrong, the plan is read before anything else is decided.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
             ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
+        gone = {*remove, *view.lapsed}
         try:
-            node = await self._cluster.write_plan(view.node, add=add, remove=remove)
+            node = await self._cluster.write_plan(view.node, add=add, remove=gone, hold=hold)
         except ClusterUnavailable:
             after = await self._read(view.name)
-            ids = set() if after is None else {a.id for a in after.node.spec.assignments}
-            if {a.id for a in add} <= ids and not ids & set(remove):
+            if after is not None and _shows(after, add=add, gone=gone, hold=hold):
                 return
             raise
         except PlanConflict as conflict:
@@ -73,23 +75,49 @@ class Plans:
         else:
             self._knowledge.gpu_node(node)
 
-    async def withdraw(self, name: str, ids: Collection[str]) -> None:
-        """Take entries back, however often the plan changes meanwhile."""
+    async def withdraw(self, name: str, ids: Collection[str], *, hold: bool = False) -> None:
+        """Take entries back, however often the plan changes meanwhile.
+
+        With *hold* their places are kept for their owner.
+        """
         async with self.turn(name):
             while (view := self._knowledge.views.get(name)) is not None:
-                present = [a.id for a in view.node.spec.assignments if a.id in ids]
+                present = [
+                    each.id
+                    for each in view.node.spec.assignments
+                    if each.id in ids and not (hold and each.pod is None)
+                ]
                 if not present:
                     return
                 with contextlib.suppress(PlanConflict):
-                    await self.write(view, remove=present)
-                    log.info("assignments_withdrawn", node=name, ids=present)
+                    if hold:
+                        await self.write(view, hold=present)
+                    else:
+                        await self.write(view, remove=present)
+                    log.info("assignments_withdrawn", node=name, ids=present, held=hold)
 
-    async def withdraw_pod(self, name: str, uid: str) -> None:
-        """Take back all that a node's plan holds for a pod."""
+    async def withdraw_pod(self, name: str, uid: str, *, hold: bool = False) -> None:
+        """Take back all that a node's plan has for a pod; with *hold*, keep it for its owner."""
         view = self._knowledge.views.get(name)
         if view is not None:
-            await self.withdraw(name, [a.id for a in view.assignments_of(uid)])
+            await self.withdraw(name, [a.id for a in view.assignments_of(uid)], hold=hold)
 
 
 def _plan(view: NodeView) -> tuple[str, int]:
     return view.node.metadata.uid, view.node.metadata.generation
+
+
+def _shows(
+    view: NodeView,
+    *,
+    add: Collection[Assignment],
+    gone: Collection[str],
+    hold: Collection[str],
+) -> bool:
+    """Tell whether a plan is as a change was to make it."""
+    entries = {each.id: each for each in view.node.spec.assignments}
+    return (
+        all(each.id in entries for each in add)
+        and not any(id in entries for id in gone)
+        and all(id in entries and entries[id].pod is None for id in hold)
+    )

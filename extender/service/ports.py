@@ -10,7 +10,7 @@ import msgspec
 
 from extender.request import Asked
 from extender.service.leadership import Claim, Record
-from nodeagent.api.gpunode import Assignment, GpuNode, PodRef
+from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 
 
 class PlanConflict(Exception):
@@ -61,9 +61,16 @@ class Cluster(Protocol):
         """Whether :meth:`wake` reaches anybody."""
 
     async def write_plan(
-        self, node: GpuNode, *, add: Collection[Assignment] = (), remove: Collection[str] = ()
+        self,
+        node: GpuNode,
+        *,
+        add: Collection[Assignment] = (),
+        remove: Collection[str] = (),
+        hold: Collection[str] = (),
     ) -> GpuNode:
         """Change the plan of *node*, if it still is the plan given; return the object after it.
+
+        Entries to *hold* (by id) lose their pod and stay for their owner.
 
         Raises:
             PlanConflict: the object has another UID or generation, or is gone.
@@ -80,6 +87,9 @@ class Cluster(Protocol):
 
     async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
         """Return a pod as it is now, None if there is none."""
+
+    async def pods_wanted(self, owner: OwnerRef) -> int:
+        """Return how many pods an owner keeps up, 0 if it makes none again or is not known to."""
 
     async def mark_managed(self, pod: PodRef) -> bool:
         """Label that very pod as ours, so that it is watched; tell whether it is still there."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
+from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
@@ -84,16 +85,32 @@ class Reclaimer:
         try:
             async with self._at_once:
                 facts = await self._cluster.read_pod(pod.namespace, pod.name)
-                unneeded = (
-                    facts is None
-                    or facts.ref.uid != pod.uid
-                    or facts.over
-                    or self._unwanted(node, facts)
-                )
+                if facts is not None and facts.ref.uid != pod.uid:
+                    facts = None
+                ended = facts is None or facts.over
+                hold = ended and await self._comes_back(node, pod, facts)
+                unneeded = ended or (facts is not None and self._unwanted(node, facts))
                 if unneeded and not self._active(pod.uid):
-                    await self._plans.withdraw_pod(node, pod.uid)
+                    await self._plans.withdraw_pod(node, pod.uid, hold=hold)
         except ClusterUnavailable as error:
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))
+
+    async def _comes_back(self, node: str, pod: PodRef, facts: PodFacts | None) -> bool:
+        """Tell whether the owner of a pod that has ended is about to make another in its place.
+
+        It is if it keeps up more pods than have places, or are held one. A node that is cordoned
+        would not take it.
+        """
+        knowledge = self._knowledge
+        view = knowledge.views.get(node)
+        entries = () if view is None else view.assignments_of(pod.uid)
+        owner = next((each.owner for each in entries), None)
+        if knowledge.settings.restart_hold_seconds <= 0 or owner is None:
+            return False
+        if node not in knowledge.nodes or knowledge.nodes[node] or _in_gang(facts):
+            return False
+        wanted = await self._cluster.pods_wanted(owner)
+        return knowledge.holds.entries_of(owner) <= wanted * len(entries)
 
     async def _track_nodes(self) -> None:
         """Give every node whose agent announces itself a GpuNode, and clear away empty ones."""
@@ -126,6 +143,12 @@ class Reclaimer:
 
 
 def _empty(view: NodeView) -> bool:
-    return not view.node.spec.assignments and not any(
+    """Tell whether no pod has anything there; a place may be held for one that never comes."""
+    return len(view.reservations) == len(view.node.spec.assignments) and not any(
         gpu.instances for gpu in view.node.status.gpus
     )
+
+
+def _in_gang(facts: PodFacts | None) -> bool:
+    asked = None if facts is None else facts.asked
+    return isinstance(asked, Request) and asked.gang is not None

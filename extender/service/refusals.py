@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Set
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code, Fits, verdict
+from nodeagent.api.gpunode import OwnerRef
 
 
 class RefusedPod(msgspec.Struct, frozen=True):
@@ -26,6 +27,7 @@ class Refusals:
         self._limit = limit
         self._pods: OrderedDict[str, RefusedPod] = OrderedDict()
         self._by_shape: dict[Wanted, dict[str, Request]] = {}
+        self._owners: Counter[OwnerRef] = Counter()
 
     def __bool__(self) -> bool:
         return bool(self._pods)
@@ -40,6 +42,8 @@ class Refusals:
         self.drop(uid)
         self._pods[uid] = RefusedPod(request, frozenset(codes))
         self._by_shape.setdefault(request.wanted, {})[uid] = request
+        if request.owner is not None:
+            self._owners[request.owner] += 1
         while len(self._pods) > self._limit:
             self.drop(next(iter(self._pods)))
 
@@ -51,9 +55,21 @@ class Refusals:
             del alike[uid]
             if not alike:
                 del self._by_shape[known.request.wanted]
+            owner = known.request.owner
+            if owner is not None:
+                self._owners[owner] -= 1
+                if not self._owners[owner]:
+                    del self._owners[owner]
 
     def fit_now(self, before: NodeView | None, view: NodeView, promised: tuple[Taken, ...]) -> bool:
-        """Tell whether a refused pod fits a node now, with *promised* taken, and did not before."""
+        """Tell whether a refused pod fits a node now, with *promised* taken, and did not before.
+
+        Or is held a place there now.
+        """
+        if before is not None and any(
+            each in self._owners for each in view.held.keys() - before.held
+        ):
+            return True
         return any(
             isinstance(verdict(view, wanted, promised), Fits)
             and (before is None or not isinstance(verdict(before, wanted, promised), Fits))

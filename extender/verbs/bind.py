@@ -10,19 +10,20 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.inherit import inherited
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import Fits, Refused, best
 from nodeagent.api.gpunode import Assignment, Decision
 
 
 def place(view: NodeView, ledger: Ledger, request: Request) -> Choice | Refused:
-    """Choose the places on a node: the planned ones, or else the best that are left.
+    """Choose the places on a node: those held, those planned, or else the best that are left.
 
     What is presumed for others is avoided where that is possible.
     """
-    as_planned = planned(view, ledger, request)
-    if as_planned is not None:
-        return as_planned
+    destined = inherited(view, ledger, request) or planned(view, ledger, request)
+    if destined is not None:
+        return destined
     match best(view, ledger, request).verdict:
         case Fits(choice=choice):
             return choice

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
 from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
+from extender.verbs.bind import place
 from extender.verbs.fleet import Fleet
-from extender.verbs.planned import planned
-from extender.verbs.verdicts import UNREPORTED, Code, Fits, Refused, verdict
+from extender.verbs.inherit import inherited
+from extender.verbs.verdicts import UNREPORTED, Code, Refused, verdict
 
 
 class Filtered(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ def filter(
     names: Sequence[str],
     *,
     assigned: str = "",
+    held: Set[str] = frozenset(),
     yields: bool = False,
 ) -> Filtered:
     """Judge the candidate *names*; *assigned* is the node where the pod already has its place.
@@ -43,14 +45,20 @@ def filter(
     A pod with a place passes there alone. If that node is not among the candidates, the pod is
     judged as if it had none, and its bind gives the old place back. Presumptions of others do not
     refuse: they may come to nothing, and prioritize avoids them. To a pod that *yields* they do: it
-    was left out of a plan that was made for it and others together.
+    was left out of a plan that was made for it and others together. On the nodes *held*, places are
+    kept for the pod's owner, and are there for it.
     """
     if assigned and assigned in names:
         elsewhere = dict.fromkeys(names, ELSEWHERE.reason)
         del elsewhere[assigned]
         return Filtered((assigned,), elsewhere, {ELSEWHERE.code})
     like = fleet.to(request.wanted)
-    reason_of, unknown = like.refusals.get, UNREPORTED.reason
+    reasons, codes = like.refusals, like.codes
+    here = dict(_judged_anew(fleet, ledger, request, ledger.nodes | held, yields=yields))
+    if here:
+        reasons = reasons | {name: why.reason if why else "" for name, why in here.items()}
+        codes = codes | {why.reason: why.code for why in here.values() if why}
+    reason_of, unknown = reasons.get, UNREPORTED.reason
     passed: list[str] = []
     refused: dict[str, str] = {}
     for name in names:  # does as little as it can: there are thousands
@@ -59,36 +67,27 @@ def filter(
             refused[name] = reason
         else:
             passed.append(name)
-    codes = {like.codes[reason] for reason in set(refused.values())}
-    promised = _refused_by_promises(fleet, ledger, request, yields=yields)
-    if promised and not promised.keys().isdisjoint(passed):
-        refused |= {name: promised[name].reason for name in passed if name in promised}
-        codes |= {promised[name].code for name in passed if name in promised}
-        passed = [name for name in passed if name not in promised]
-    only = _on(passed[0], fleet, ledger, request) if len(passed) == 1 else None
-    return Filtered(tuple(passed), refused, codes, only)
+    only = place(fleet.views[passed[0]], ledger, request) if len(passed) == 1 else None
+    return Filtered(
+        tuple(passed),
+        refused,
+        {codes[reason] for reason in set(refused.values())},
+        only if isinstance(only, Choice) else None,
+    )
 
 
-def _refused_by_promises(
-    fleet: Fleet, ledger: Ledger, request: Request, *, yields: bool
-) -> Mapping[str, Refused]:
-    """Return the nodes on which others are promised what the request would have needed."""
-    found = {}
-    for name in ledger.nodes:
-        view = fleet.views.get(name)
+def _judged_anew(
+    fleet: Fleet, ledger: Ledger, request: Request, names: Set[str], *, yields: bool
+) -> Iterator[tuple[str, Refused | None]]:
+    """Yield how the nodes stand to this one pod where promises or holds make a difference."""
+    for name in names & fleet.views.keys():
+        view = fleet.views[name]
         taken = ledger.assumed_on(name, besides=request.pod.uid)
         if yields:
             taken += ledger.presumed_on(name, besides=request.pod.uid)
-        if view is not None and taken:
-            why = verdict(view, request.wanted, taken)
-            if isinstance(why, Refused):
-                found[name] = why
-    return found
-
-
-def _on(name: str, fleet: Fleet, ledger: Ledger, request: Request) -> Choice | None:
-    """Return the choice on the one node that passed."""
-    view = fleet.views[name]
-    found = verdict(view, request.wanted, ledger.assumed_on(name, besides=request.pod.uid))
-    assert isinstance(found, Fits)  # or it would not have passed
-    return planned(view, ledger, request) or found.choice
+        own = view.kept_for(request.owner)
+        if inherited(view, ledger, request):
+            yield name, None
+        elif taken or own:
+            why = verdict(view, request.wanted, taken, own)
+            yield name, why if isinstance(why, Refused) else None

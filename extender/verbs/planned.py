@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from extender.ledger import Ledger
-from extender.packing.choose import Choice
+from extender.packing.choose import Bin, Choice, Placed
 from extender.request import Request
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import unsuitable
@@ -22,11 +24,22 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     if unsuitable(view, request.wanted) is not None:
         return None
-    bins = {b.uuid: b for b in view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))}
-    states = {uuid: bin.occupancy for uuid, bin in bins.items()}
+    bins = view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))
+    cost = cost_at(bins, plan.placed)
+    return None if cost is None else Choice(cost, 0, plan.placed)
+
+
+def cost_at(bins: Sequence[Bin], places: Iterable[Placed]) -> int | None:
+    """Return what it costs to place things at these very *places*, None where one cannot be had.
+
+    One can be if its GPU is among the *bins*, serves what is wanted by the same profile, and has
+    the slices free.
+    """
+    by_uuid = {bin.uuid: bin for bin in bins}
+    states = {uuid: bin.occupancy for uuid, bin in by_uuid.items()}
     cost = 0
-    for each in plan.placed:
-        bin = bins.get(each.uuid)
+    for each in places:
+        bin = by_uuid.get(each.uuid)
         profile = None if bin is None else bin.profile(each.wanted)
         if bin is None or profile is None or profile.id != each.profile_id:
             return None
@@ -37,4 +50,4 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
                 break
         else:
             return None
-    return Choice(cost, 0, plan.placed)
+    return cost

@@ -31,10 +31,10 @@ def sufficient(
 def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[str]) -> bool:
     if not view.reported or view.stale or view.cordoned:
         return False
-    # The pod's own place, if it has one here, is no obstacle to it.
+    # The pod's own place, if it has one here or one is kept for it, is no obstacle to it.
     leaving = {
         taken_by(each) for uid in (*victims, request.pod.uid) for each in view.assignments_of(uid)
-    }
+    }.union(view.kept_for(request.owner))
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
     bins = view.bins(promised, leaving=leaving)
     return isinstance(choose(bins, request.wanted), Choice)

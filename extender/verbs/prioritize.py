@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from enum import IntEnum
 from itertools import islice
 
 import msgspec
@@ -12,6 +13,7 @@ from extender.packing.choose import Choice
 from extender.request import Request
 from extender.verbs.bind import place
 from extender.verbs.fleet import EquivalenceClass, Fleet, Rank, rank
+from extender.verbs.inherit import inherited
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import Best, Fits, best
 
@@ -31,8 +33,17 @@ class Ranked(msgspec.Struct, frozen=True):
     choice: Choice | None = None
 
 
-Standing = tuple[bool, bool, Rank]
-"""Not as planned, contested, and how good the node is: the least is the best."""
+class Claim(IntEnum):
+    """What a pod's place on a node rests on, the strongest first."""
+
+    INHERITED = 0
+    PLANNED = 1
+    FREE = 2
+    CONTESTED = 3
+
+
+Standing = tuple[Claim, Rank]
+"""The least is the best node."""
 
 
 def prioritize(
@@ -42,27 +53,26 @@ def prioritize(
     names: Sequence[str],
     *,
     assigned: str = "",
+    held: Set[str] = frozenset(),
 ) -> Ranked:
     """Rank *names*: least cost first, then the fuller GPU, the fuller node, the lowest name.
 
     Nodes whose only room is presumed for another pod come after all others. The node where the
-    joint plan puts the pod comes before all, as long as the plan is right about it.
+    joint plan puts the pod comes before them, as long as the plan is right about it; before all
+    comes a node, among those *held*, where the place of its owner's last pod is kept.
     """
     scores = dict.fromkeys(names, 0)
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
-    promised = {name for name in ledger.nodes if name in scores and name in fleet.views}
-    others = _undisturbed(fleet.to(request.wanted), scores.keys(), promised)
+    special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
+    others = _free(fleet.to(request.wanted), scores.keys() - special)
     ranked = sorted(
-        [
-            *islice(others, 1 + len(RUNNERS_UP)),
-            *_disturbed(fleet, ledger, request, promised),
-        ]
+        [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]
     )
     if not ranked:
         return Ranked(scores)
-    (*_, (*_, winner)), *behind = ranked
-    for hint, (*_, (*_, name)) in zip(RUNNERS_UP, behind, strict=False):
+    (_, (*_, winner)), *behind = ranked
+    for hint, (_, (*_, name)) in zip(RUNNERS_UP, behind, strict=False):
         scores[name] = hint
     scores[winner] = WINNER_SCORE
     choice = place(fleet.views[winner], ledger, request)
@@ -70,27 +80,20 @@ def prioritize(
     return Ranked(scores, winner, choice)
 
 
-def _undisturbed(
-    like: EquivalenceClass, names: Collection[str], promised: Collection[str]
-) -> Iterator[Standing]:
-    """Yield the nodes where nothing is promised, the best first."""
-    return (
-        (True, False, found)
-        for found in like.order
-        if (name := found[-1]) in names and name not in promised
-    )
+def _free(like: EquivalenceClass, names: Set[str]) -> Iterator[Standing]:
+    """Yield the nodes where nobody is promised anything, the best first."""
+    return ((Claim.FREE, found) for found in like.order if found[-1] in names)
 
 
-def _disturbed(
-    fleet: Fleet, ledger: Ledger, request: Request, promised: Collection[str]
-) -> Iterator[Standing]:
-    """Yield the nodes where something is promised and the request fits nevertheless."""
-    for name in promised:
+def _special(fleet: Fleet, ledger: Ledger, request: Request, names: Set[str]) -> Iterator[Standing]:
+    """Yield the nodes where somebody is promised something, and the request fits."""
+    for name in names:
         view = fleet.views[name]
-        as_planned = planned(view, ledger, request)
+        kept = inherited(view, ledger, request)
+        as_planned = kept or planned(view, ledger, request)
         if as_planned is not None:
-            yield False, False, rank(view, as_planned)
+            yield Claim.INHERITED if kept else Claim.PLANNED, rank(view, as_planned)
             continue
         match best(view, ledger, request):
             case Best(verdict=Fits(choice=choice), contested=contested):
-                yield True, contested, rank(view, choice)
+                yield Claim.CONTESTED if contested else Claim.FREE, rank(view, choice)

@@ -59,14 +59,22 @@ Verdict = Fits | Refused
 _MEMO_LIMIT = 256  # shapes remembered for each state of a node; tenants name few resources
 
 
-def verdict(view: NodeView, wanted: Wanted, promised: tuple[Taken, ...] = ()) -> Verdict:
-    """Judge what is *wanted* on a node on which *promised* slices are taken besides."""
-    key = (wanted, promised)
+def verdict(
+    view: NodeView,
+    wanted: Wanted,
+    promised: tuple[Taken, ...] = (),
+    own: tuple[Taken, ...] = (),
+) -> Verdict:
+    """Judge what is *wanted* on a node on which *promised* slices are taken besides.
+
+    What is the pod's *own*, kept there for its owner alone, is free to it.
+    """
+    key = (wanted, promised, own)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, wanted, promised)
+        known = view.memo[key] = _judged(view, wanted, promised, own)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -98,11 +106,13 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
     return None
 
 
-def _judged(view: NodeView, wanted: Wanted, promised: tuple[Taken, ...]) -> Verdict:
+def _judged(
+    view: NodeView, wanted: Wanted, promised: tuple[Taken, ...], own: tuple[Taken, ...]
+) -> Verdict:
     why_not = unsuitable(view, wanted)
     if why_not is not None:
         return why_not
-    match choose(view.bins(promised), wanted):
+    match choose(view.bins(promised, leaving=own), wanted):
         case Choice() as choice:
             return Fits(choice)
         case Infeasible():
@@ -127,10 +137,11 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     """Judge *request* on a node, avoiding what is presumed for others where that is possible."""
     assumed = ledger.assumed_on(view.name, besides=request.pod.uid)
     presumed = ledger.presumed_on(view.name, besides=request.pod.uid)
-    undisturbed = verdict(view, request.wanted, assumed + presumed)
+    own = view.kept_for(request.owner)
+    undisturbed = verdict(view, request.wanted, assumed + presumed, own)
     if isinstance(undisturbed, Fits) or not presumed:
         return Best(undisturbed)
-    return Best(verdict(view, request.wanted, assumed), contested=True)
+    return Best(verdict(view, request.wanted, assumed, own), contested=True)
 
 
 PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")

@@ -79,10 +79,13 @@ class Passes:
     async def make(self, node: GpuNode) -> float:
         """Bring about the plan of *node*, and return in how many seconds to look again.
 
+        Reservations are nothing to us: until a pod is matched to one, nothing is made for it, and
+        the GPU instance of the pod it was made from goes like any that has left the plan.
+
         Raises:
             ApiError | DriverError | KubeletError: it could not be finished; make another.
         """
-        plan = tuple({each.id: each for each in node.spec.assignments}.values())
+        plan = tuple({e.id: e for e in node.spec.assignments if e.pod is not None}.values())
         planned = frozenset(each.id for each in plan)
         before = self._reporter.before(node)
         try:

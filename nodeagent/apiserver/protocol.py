@@ -78,6 +78,9 @@ class Kind(msgspec.Struct, frozen=True):
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
+STATEFUL_SETS = Kind("apps", "v1", "statefulsets", namespaced=True)
+REPLICA_SETS = Kind("apps", "v1", "replicasets", namespaced=True)
+VIRTUAL_MACHINES = Kind("kubevirt.io", "v1", "virtualmachines", namespaced=True)
 GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 
 

@@ -21,6 +21,7 @@ from nodeagent.apiserver.protocol import (
     LEASES,
     NODES,
     PODS,
+    Kind,
     NotFound,
     PatchType,
 )
@@ -96,18 +97,19 @@ class World:
     async def obey(self, name: str) -> None:
         """Make what exists equal the plan, and report every assignment realized."""
         node = await self.gpu_node(name)
+        assignments = [each for each in node.spec.assignments if each.pod is not None]
         gpus = tuple(
             msgspec.structs.replace(
                 gpu,
                 instances=tuple(
                     Instance(index, a.profile_id, a.start, a.size, a.id)
-                    for index, a in enumerate(node.spec.assignments)
+                    for index, a in enumerate(assignments)
                     if a.gpu == gpu.uuid
                 ),
             )
             for gpu in node.status.gpus
         )
-        realized = tuple(Realized(a.id, f"slot-{a.id}") for a in node.spec.assignments)
+        realized = tuple(Realized(a.id, f"slot-{a.id}") for a in assignments)
         await self.report(
             name,
             msgspec.structs.replace(
@@ -163,6 +165,12 @@ class World:
         namespace = pod["metadata"]["namespace"]
         made = await self.api.create(PODS, pod, namespace=namespace)
         return dict(msgspec.json.decode(made))
+
+    async def add_owner(self, kind: Kind, name: str, *, replicas: int | None = None) -> None:
+        """Create what makes a pod again, such as a VirtualMachine."""
+        self.api.register(kind)
+        spec = {} if replicas is None else {"replicas": replicas}
+        await self.api.create(kind, {"metadata": {"name": name}, "spec": spec}, namespace="default")
 
     async def delete_pod(self, pod: dict[str, Any]) -> None:
         await self.api.delete(PODS, pod["metadata"]["name"], namespace="default")

@@ -122,3 +122,33 @@ async def test_a_watch_that_breaks_off_loses_no_plan(station: Station) -> None:
         station.api.drop_watches(Unavailable(503, "going down"))
         await station.plan(assignment("a", station.gpu))
         await station.until_realized("a")
+
+
+async def test_a_gpu_instance_goes_when_its_entry_becomes_a_reservation(station: Station) -> None:
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+        assert len(station.hardware.gpus[0].instances) == 1
+
+        await station.plan(assignment("a", station.gpu, pod=None))
+        status = await station.until_realized()
+
+    assert not station.hardware.gpus[0].instances
+    assert owners(status) == []
+    assert reasons(status) == {}
+    assert status.observed_generation == 3
+
+
+async def test_what_was_over_before_its_entry_became_a_reservation_is_told_no_more(
+    station: Station,
+) -> None:
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+    station.hardware.reboot()
+    async with station.serving():
+        await station.until(lambda status: "a" in reasons(status))
+        await station.plan(assignment("a", station.gpu, pod=None))
+        await station.until(lambda status: not reasons(status))
+        await station.plan(assignment("b", station.gpu))
+        await station.until_realized("b")

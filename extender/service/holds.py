@@ -1,0 +1,67 @@
+"""The places held for owners whose pods come back, and since when we have seen each held.
+
+A hold's time goes by our own clock, from when this process first saw the entry without a pod. What
+time the entry bears is for people.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from extender.snapshot import NodeView
+from nodeagent.api.gpunode import OwnerRef
+
+
+class Holds:
+    """Reservations by node; each *lasts* so many seconds of *clock*."""
+
+    def __init__(self, lasts: float, clock: Callable[[], float]) -> None:
+        self._lasts = lasts
+        self._clock = clock
+        self._since: dict[str, dict[str, float]] = {}
+        self._owned: dict[str, Mapping[OwnerRef, int]] = {}
+        self._total: Counter[OwnerRef] = Counter()
+        self._nodes: dict[OwnerRef, set[str]] = {}
+
+    def planned(self, node: str, before: NodeView | None, now: NodeView | None) -> None:
+        """Take in that the plan of *node* is another."""
+        for owner in before.held if before else ():
+            self._nodes[owner].discard(node)
+            if not self._nodes[owner]:
+                del self._nodes[owner]
+        for owner in now.held if now else ():
+            self._nodes.setdefault(owner, set()).add(node)
+        self._count(node, now)
+        known, here = self._since.pop(node, {}), now.reservations if now else ()
+        if here:
+            at = self._clock()
+            self._since[node] = {each.id: known.get(each.id, at) for each in here}
+
+    def _count(self, node: str, now: NodeView | None) -> None:
+        for owner, count in self._owned.pop(node, {}).items():
+            self._total[owner] -= count
+            if not self._total[owner]:
+                del self._total[owner]
+        owned = Counter(
+            entry.owner for entry in (now.in_force if now else ()) if entry.owner is not None
+        )
+        if owned:
+            self._owned[node] = owned
+            self._total.update(owned)
+
+    def entries_of(self, owner: OwnerRef) -> int:
+        """Return how many places the owner has in all plans, with a pod or held for one."""
+        return self._total[owner]
+
+    def nodes_of(self, owner: OwnerRef | None) -> frozenset[str]:
+        """Return the nodes on which a place is held for the owner."""
+        return frozenset(self._nodes.get(owner, ())) if owner is not None else frozenset()
+
+    def over(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Yield each node with the ids of its reservations whose time is over."""
+        until = self._clock() - self._lasts
+        for node, since in self._since.items():
+            ids = frozenset(id for id, at in since.items() if at <= until)
+            if ids:
+                yield node, ids

@@ -1,0 +1,71 @@
+"""The place held for a pod that comes back: where its owner's last one was, if it asks the same."""
+
+from __future__ import annotations
+
+from extender.ledger import Ledger
+from extender.packing.choose import Choice, Placed
+from extender.request import Request
+from extender.snapshot import NodeView, taken_by
+from extender.verbs.planned import cost_at
+from extender.verbs.verdicts import unsuitable
+from nodeagent.api.gpunode import Assignment
+
+
+def inherited(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
+    """Return the places held on a node for the pod's owner; None if it cannot have them all.
+
+    The GPU instance of the owner's last pod may still be there: the agent destroys it before it
+    makes the next one. Anything else in the place is in the way. Members of a gang inherit nothing:
+    they are placed together.
+    """
+    holds = _asked_again(view, request)
+    if not holds or unsuitable(view, request.wanted) is not None:
+        return None
+    if any(_obstructed(view, hold) for hold in holds):
+        return None
+    promised = ledger.assumed_on(view.name, besides=request.pod.uid)
+    bins = view.bins(promised, leaving={taken_by(hold) for hold in holds})
+    index = {bin.uuid: at for at, bin in enumerate(bins)}
+    if not all(hold.gpu in index for hold in holds):
+        return None
+    placed = tuple(
+        Placed(hold.resource, index[hold.gpu], hold.gpu, hold.profile_id, hold.placement)
+        for hold in holds
+    )
+    cost = cost_at(bins, placed)
+    return None if cost is None else Choice(cost, 0, placed)
+
+
+def superseded(view: NodeView, request: Request, choice: Choice) -> tuple[str, ...]:
+    """Return the ids of the owner's own reservations that the pod's *choice* takes the place of."""
+    return tuple(
+        hold.id
+        for hold in view.held_for(request.owner)
+        if any(
+            hold.gpu == each.uuid and hold.placement.mask & each.placement.mask
+            for each in choice.placed
+        )
+    )
+
+
+def _asked_again(view: NodeView, request: Request) -> tuple[Assignment, ...]:
+    """Return a reservation of the owner for each thing the pod wants, none if one is missing."""
+    left = list(view.held_for(request.owner)) if request.gang is None else []
+    chosen = []
+    for wanted in request.wanted:
+        hold = next((each for each in left if each.resource == wanted), None)
+        if hold is None:
+            return ()
+        left.remove(hold)
+        chosen.append(hold)
+    return tuple(chosen)
+
+
+def _obstructed(view: NodeView, hold: Assignment) -> bool:
+    """Tell whether a GPU instance other than the last pod's sits in the place."""
+    return any(
+        there.assignment != hold.id and there.placement.mask & hold.placement.mask
+        for gpu in view.node.status.gpus
+        if gpu.uuid == hold.gpu
+        for there in gpu.instances
+    )
