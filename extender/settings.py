@@ -40,6 +40,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     presumption_with_volumes_seconds: float = 600.0
     """The same for pods with volume claims: VolumeBinding's default wait before bind."""
 
+    first_retry_seconds: float = 0.05
+    """The longest pause before what the API server did not do is tried again; it doubles."""
+
+    longest_retry_seconds: float = 2.0
+    """And to this at most. Where the API server asks for more time, it gets that besides."""
+
+    retry_seconds: float = 10.0
+    """Background work is tried again for so long before it is put off; a bind, until its answer."""
+
     avoidance_seconds: float = 60.0
     """A GPU on which an instance could not be created is chosen last for this long."""
 
