@@ -141,7 +141,21 @@ class Binder:
         if request.gang is not None and not self._gangs.post(key(request.gang)):
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
-        await self._poster.post(pod, node, {keys.DECISION_ANNOTATION: note}, patience.until)
+        await self._poster.post(
+            pod,
+            node,
+            {keys.DECISION_ANNOTATION: note},
+            patience.until,
+            ready=lambda: self._ready(request, node, entries),
+        )
+
+    def _ready(self, request: Request, node: str, entries: Sequence[Assignment]) -> bool:
+        view, ids = self._knowledge.views.get(node), {each.id for each in entries}
+        return (
+            view is not None
+            and ids <= {each.id for each in view.assignments_of(request.pod.uid)}
+            and view.realized(ids)
+        )
 
     async def _lost(self, request: Request, node: str, patience: Patience) -> None:
         """Give back the places of a pod that cannot have them; its gang's too, if none is bound."""

@@ -7,7 +7,7 @@ past the end of any Binding under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
@@ -34,11 +34,18 @@ class Poster:
         self._posted: dict[str, float] = {}
 
     async def post(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], answer_by: float
+        self,
+        pod: PodRef,
+        node: str,
+        annotations: Mapping[str, str],
+        answer_by: float,
+        *,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
 
-        ``answer_by`` is when bind must be answered, on the monotonic clock.
+        ``answer_by`` is when bind must be answered, on the monotonic clock. *ready* tells whether
+        the pod's place is still what it was: much may happen from one try to the next.
 
         Raises:
             BindFailed: the pod is not bound to *node*.
@@ -48,6 +55,8 @@ class Poster:
         last_start = answer_by - settings.binding_start_margin_seconds
         patience, failures = Patience(self._knowledge, until=last_start), 0
         while (now := clock()) <= last_start:
+            if not ready():
+                raise BindFailed("vGPU: the place is no longer ready, it stays reserved")
             self._begins(pod, now)
             try:
                 await self._cluster.bind(

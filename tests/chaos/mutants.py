@@ -90,7 +90,9 @@ def _await_before_assume() -> Any:
 
 
 def _forget_on_unknown() -> Any:
-    async def post(self: Any, pod: Any, node: str, notes: Any, answer_by: float) -> None:
+    async def post(
+        self: Any, pod: Any, node: str, notes: Any, answer_by: float, *, ready: Any = None
+    ) -> None:
         limits = self._knowledge.settings
         try:
             await self._cluster.bind(pod, node, notes, timeout=limits.binding_timeout_seconds)
