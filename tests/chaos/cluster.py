@@ -43,6 +43,12 @@ EXTENDER = ExtenderSettings(
     http_timeout_seconds=8.0,
     reservation_seconds=20.0,
     restart_hold_seconds=10.0,
+    avoidance_seconds=5.0,
+    avoidance_longest_seconds=20.0,
+    circuit_failures=3,
+    circuit_window_seconds=60.0,
+    circuit_seconds=4.0,
+    circuit_longest_seconds=16.0,
     lease_missed_seconds=12.0,
     snapshot_age_seconds=12.0,
     unseen_pod_recheck_seconds=5.0,
@@ -198,6 +204,7 @@ class Cluster:
             self.loop.thaw(each)
         for name in NODE_NAMES:
             self.boards[name].rough = self.disks[name].rough = 0.0
+            self.boards[name].broken = False
             for gpu in self.hardware[name].gpus:
                 if gpu.lost:
                     self.revive(gpu)

@@ -19,6 +19,7 @@ from extender import wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
+from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
@@ -196,6 +197,10 @@ def _held_unread() -> Any:
                 await self._plans.withdraw_pod(node, pod.uid, hold=True)
 
     return patch.object(Reclaimer, "_resolve", resolve)
+
+
+def _never_half_open() -> Any:
+    return patch.object(Circuit, "refuses", lambda self, *, now: self.open)
 
 
 def _open_fence() -> Any:
@@ -385,6 +390,7 @@ MUTANTS = (
     Mutant("held-for-ever", "what is held is never let go", _held_for_ever),
     Mutant("held-too-short", "what is held is let go too soon", _held_too_short),
     Mutant("held-unread", "a place is held without reading its pod", _held_unread),
+    Mutant("never-half-open", "a node that failed is never tried again", _never_half_open),
     Mutant("open-fence", "a write has all the time it wants", _open_fence),
     Mutant("lead-for-ever", "the leader never steps down", _lead_for_ever),
     Mutant("no-relist", "a new leader lists nothing anew", _no_relist),

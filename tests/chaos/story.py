@@ -54,6 +54,7 @@ LIKELIHOOD = {
     "rough network": 22,
     "rough GPUs": 6,
     "rough disk": 2,
+    "break GPUs": 4,
     "stick watches": 6,
     "drop watches": 5,
     "compact": 3,
@@ -192,6 +193,8 @@ async def _happen(cluster: Cluster, event: Event) -> None:
             later(_rough_network(cluster, ROUGH[event.who % len(ROUGH)], seconds))
         case "rough GPUs":
             later(_rough_gpus(cluster, node, seconds))
+        case "break GPUs":
+            later(_broken_gpus(cluster, node, 3.0 * seconds))
         case "rough disk":
             later(_rough_disk(cluster, node, seconds))
         case "stick watches":
@@ -349,6 +352,12 @@ async def _rough_gpus(cluster: Cluster, node: str, seconds: float) -> None:
     cluster.boards[node].rough = 0.15
     await asyncio.sleep(seconds)
     cluster.boards[node].rough = 0.0
+
+
+async def _broken_gpus(cluster: Cluster, node: str, seconds: float) -> None:
+    cluster.boards[node].broken = True
+    await asyncio.sleep(seconds)
+    cluster.boards[node].broken = False
 
 
 async def _rough_disk(cluster: Cluster, node: str, seconds: float) -> None:
