@@ -40,8 +40,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     presumption_with_volumes_seconds: float = 600.0
     """The same for pods with volume claims: VolumeBinding's default wait before bind."""
 
+    first_retry_seconds: float = 0.05
+    """The longest pause before what the API server did not do is tried again; it doubles."""
+
+    longest_retry_seconds: float = 2.0
+    """And to this at most. Where the API server asks for more time, it gets that besides."""
+
+    retry_seconds: float = 10.0
+    """Background work is tried again for so long before it is put off; a bind, until its answer."""
+
     avoidance_seconds: float = 60.0
-    """A GPU on which an instance could not be created is chosen last for this long."""
+    """A GPU on which an instance could not be created is chosen last for this long, then twice as
+    long each time it happens again."""
+
+    avoidance_longest_seconds: float = 900.0
+    """And for this long at most; so long without a failure, and one of them is forgotten."""
+
+    circuit_failures: int = 5
+    """So many assignments failed in a row, and their node takes nothing new; 0: it always does."""
+
+    circuit_window_seconds: float = 300.0
+    """Failures that are older than this do not count."""
+
+    circuit_seconds: float = 30.0
+    """For how long; then one assignment is let through, and if that fails, twice as long."""
+
+    circuit_longest_seconds: float = 600.0
+    """And for this long at most; so long without a failure, and one of them is forgotten."""
 
     lease_missed_seconds: float = 40.0
     """A node whose agent has not renewed for this long (4 renewals of 10 s) is stale."""

@@ -49,6 +49,7 @@ class Held(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
+    ``failing``: it could not realize one assignment after the other.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
     leave the plan with its next write.
     """
@@ -58,6 +59,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     releasing: tuple[Releasing, ...] = ()
     stale: bool = True
     cordoned: bool = False
+    failing: bool = False
     lapsed: frozenset[str] = frozenset()
 
     @property
@@ -69,6 +71,11 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     def reported(self) -> bool:
         """Whether an agent has ever reported an inventory."""
         return bool(self.node.status.agent_epoch)
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether anything new may be placed on the node at all."""
+        return self.reported and not (self.stale or self.cordoned or self.failing)
 
     @cached_property
     def usable(self) -> tuple[Gpu, ...]:
@@ -247,7 +254,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         wanted = set(ids)
         return next((f.reason for f in self.node.status.failed if f.id in wanted), "")
 
-    def failing(self, ids: Iterable[str]) -> Mapping[str, Taken]:
+    def failed_on(self, ids: Iterable[str]) -> Mapping[str, Taken]:
         """Return each usable GPU that cannot realize one of these assignments, taken as a whole."""
         failed = set(ids) & {each.id for each in self.node.status.failed}
         profiles = {a.gpu: a.profile_id for a in self.node.spec.assignments if a.id in failed}

@@ -124,6 +124,7 @@ def view(
     policy: PolicyName = PolicyName.DEFAULT,
     stale: bool = False,
     cordoned: bool = False,
+    failing: bool = False,
     lapsed: Iterable[str] = (),
     **fields: Any,
 ) -> NodeView:
@@ -132,6 +133,7 @@ def view(
         policy,
         stale=stale,
         cordoned=cordoned,
+        failing=failing,
         lapsed=frozenset(lapsed),
     )
 

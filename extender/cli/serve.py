@@ -51,7 +51,39 @@ def serve(
     reservation: Annotated[
         float,
         typer.Option(min=0.0, help="Seconds a place is kept for a pod that does not come to bind."),
-    ] = 120.0,
+    ] = Settings().reservation_seconds,
+    restart_hold: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds the place of a pod that has ended is held for the next pod of the same"
+            " VirtualMachine, StatefulSet or ReplicaSet; 0: not at all.",
+        ),
+    ] = Settings().restart_hold_seconds,
+    avoid_gpu: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds a GPU is chosen last on which an instance could not be made; doubles"
+            " each time it happens again.",
+        ),
+    ] = Settings().avoidance_seconds,
+    circuit_failures: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many assignments failed in a row, and their node takes nothing new for a"
+            " while; 0: it always does.",
+        ),
+    ] = Settings().circuit_failures,
+    circuit_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="For so many seconds; then one assignment is let through, and if that fails, it"
+            " is twice as long.",
+        ),
+    ] = Settings().circuit_seconds,
     plan_bursts: Annotated[
         int,
         typer.Option(
@@ -120,6 +152,10 @@ def serve(
     settings = Settings(
         http_timeout_seconds=http_timeout,
         reservation_seconds=reservation,
+        restart_hold_seconds=restart_hold,
+        avoidance_seconds=avoid_gpu,
+        circuit_failures=circuit_failures,
+        circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
         plan_solve_seconds=chosen.plan_seconds,
     )

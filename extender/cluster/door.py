@@ -85,7 +85,7 @@ class KubernetesCluster:
                 )
                 return gpunode.decode(raw)
         except (Conflict, Invalid, NotFound) as error:
-            raise PlanConflict(error.message) from error
+            raise PlanConflict(error.message, refused=isinstance(error, Invalid)) from error
 
     async def read_gpu_node(self, name: str) -> GpuNode | None:
         """Return a GpuNode as it is now."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from extender.service.ports import ClusterUnavailable
-from nodeagent.apiserver.protocol import ApiError
+from nodeagent.apiserver.protocol import ApiError, Throttled, Unavailable
 
 
 @contextmanager
@@ -19,6 +19,12 @@ def outcome(*expected: type[ApiError]) -> Iterator[None]:
     except ApiError as error:
         if isinstance(error, expected):
             raise
-        raise ClusterUnavailable(str(error)) from error
+        raise ClusterUnavailable(
+            str(error),
+            undone=not isinstance(error, Unavailable),
+            passing=isinstance(error, Unavailable | Throttled),
+            retry_after=error.retry_after,
+        ) from error
     except msgspec.MsgspecError as error:
-        raise ClusterUnavailable(f"the API server's answer does not decode: {error}") from error
+        text = f"the API server's answer does not decode: {error}"
+        raise ClusterUnavailable(text, passing=False) from error

@@ -131,7 +131,7 @@ def _nodes(
     found: dict[str, Sequence[Bin]] = {}
     for name in allowed:
         view = views.get(name)
-        if view is None or not view.reported or view.stale or view.cordoned:
+        if view is None or not view.takes_new:
             continue
         bins = view.bins(ledger.assumed_on(name) + ledger.presumed_on(name))
         if bins:

@@ -27,6 +27,7 @@ from extender.request import NotOurs, Request, Unanswerable
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import GOING_AWAY, Knowledge
+from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
 from extender.service.posting import LONGEST_TEXT, BindFailed, Poster
@@ -89,7 +90,7 @@ class Binder:
         self._idle.clear()
         try:
             async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
-                await self._bind(pod, args.node, answer_by)
+                await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
         except BindFailed as error:
             log.info("bind_failed", pod=pod.name, node=args.node, reason=str(error))
             return wire.BindingResult(str(error))
@@ -110,8 +111,8 @@ class Binder:
         log.info("pod_bound", pod=pod.name, namespace=pod.namespace, node=args.node)
         return wire.BindingResult()
 
-    async def _bind(self, pod: PodRef, node: str, answer_by: float) -> None:
-        facts = await self._facts(pod)
+    async def _bind(self, pod: PodRef, node: str, patience: Patience) -> None:
+        facts = await self._facts(pod, patience)
         if facts.node:
             if facts.node == node:
                 return  # bound by an earlier call whose answer did not arrive
@@ -120,52 +121,68 @@ class Binder:
             case Unanswerable(reason=reason):
                 raise BindFailed(reason)
             case NotOurs():
-                await self._poster.post(pod, node, {}, answer_by)
+                await self._poster.post(pod, node, {}, patience.until)
             case Request() as request:
-                await self._bind_ours(request, node, answer_by)
+                await self._bind_ours(request, node, patience)
             case unexpected:
                 assert_never(unexpected)
 
-    async def _bind_ours(self, request: Request, node: str, answer_by: float) -> None:
+    async def _bind_ours(self, request: Request, node: str, patience: Patience) -> None:
         pod = request.pod
         if request.gang is not None:
-            why_not = await self._rendezvous.wait(request, node, answer_by)
+            why_not = await self._rendezvous.wait(request, node, patience.until)
             if why_not:
                 raise BindFailed(why_not)
         elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
-            await self._poster.give_back(pod, elsewhere)
-        entries = await self._reserve(request, node)
-        await self._realized(request, node, entries, answer_by)
+            await self._poster.give_back(pod, elsewhere, patience)
+        entries = await self._reserve(request, node, patience)
+        await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(key(request.gang)):
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
-        await self._poster.post(pod, node, {keys.DECISION_ANNOTATION: note}, answer_by)
+        await self._poster.post(
+            pod,
+            node,
+            {keys.DECISION_ANNOTATION: note},
+            patience.until,
+            ready=lambda: self._ready(request, node, entries),
+        )
 
-    async def _lost(self, request: Request, node: str) -> None:
+    def _ready(self, request: Request, node: str, entries: Sequence[Assignment]) -> bool:
+        view, ids = self._knowledge.views.get(node), {each.id for each in entries}
+        return (
+            view is not None
+            and ids <= {each.id for each in view.assignments_of(request.pod.uid)}
+            and view.realized(ids)
+        )
+
+    async def _lost(self, request: Request, node: str, patience: Patience) -> None:
         """Give back the places of a pod that cannot have them; its gang's too, if none is bound."""
         gang = request.gang
         if gang is None or self._gangs.standing(key(gang)) is Standing.BEGUN:
-            await self._poster.give_back(request.pod, node)
+            await self._poster.give_back(request.pod, node, patience)
         else:
             self._gangs.lose(key(gang))
 
-    async def _facts(self, pod: PodRef) -> PodFacts:
+    async def _facts(self, pod: PodRef, patience: Patience) -> PodFacts:
         """Return what is known of a pod; read it unless this very process has just filtered it."""
         request = self._knowledge.requests.get(pod.uid)
         facts = self._knowledge.pods.get(pod.uid)
         if request is not None and (facts is None or not facts.node):
             return PodFacts(pod, request)
-        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:
             raise BindFailed("vGPU: the pod is gone")
         return facts
 
-    async def _reserve(self, request: Request, node: str) -> Sequence[Assignment]:
+    async def _reserve(
+        self, request: Request, node: str, patience: Patience
+    ) -> Sequence[Assignment]:
         """Write the pod's places on *node* to the plan, or find them there."""
         if node not in self._knowledge.views:
             raise BindFailed(UNREPORTED.reason)
-        knowledge, uid = self._knowledge, request.pod.uid
+        knowledge, uid, conflicts = self._knowledge, request.pod.uid, 0
         async with self._plans.turn(node):
             while True:
                 view = knowledge.views.get(node)
@@ -180,6 +197,7 @@ class Binder:
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
                 knowledge.ledger = knowledge.ledger.assume(uid, promise(node, choice.placed))
+                knowledge.begin_probe(node)
                 entries = decide.assignments(
                     request,
                     choice,
@@ -188,29 +206,34 @@ class Binder:
                 )
                 before = superseded(view, request, choice)
                 try:
-                    await self._plans.write(view, add=entries, remove=before)
-                except PlanConflict:
+                    await self._plans.write(view, add=entries, remove=before, patience=patience)
+                except PlanConflict as conflict:
                     knowledge.forget(uid)
+                    knowledge.end_probe(node)
+                    conflicts += 1
+                    await patience.pause(conflict, conflicts)
                     continue
                 except BaseException:
                     # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
                     knowledge.forget(uid)
+                    knowledge.end_probe(node)
                     raise
                 knowledge.ledger = knowledge.ledger.confirm(uid)
                 return entries
 
     async def _realized(
-        self, request: Request, node: str, entries: Sequence[Assignment], answer_by: float
+        self, request: Request, node: str, entries: Sequence[Assignment], patience: Patience
     ) -> None:
         """Wait until the agent has made the instances and tied them to device slots."""
         knowledge, uid = self._knowledge, request.pod.uid
         ids = [each.id for each in entries]
-        until = answer_by - knowledge.settings.binding_start_margin_seconds
+        until = patience.until - knowledge.settings.binding_start_margin_seconds
         while True:
             view = knowledge.views.get(node)
             if view is None or not {a.id for a in view.assignments_of(uid)} >= set(ids):
                 raise BindFailed("vGPU: the place was taken back")
             if view.realized(ids):
+                knowledge.realized(view, ids)
                 return
             if knowledge.stopping:
                 raise BindFailed(f"{GOING_AWAY}, the place stays reserved")
@@ -218,8 +241,8 @@ class Binder:
                 raise BindFailed("vGPU: another extender leads by now, the place stays reserved")
             failure = view.failure(ids)
             if failure:
-                knowledge.avoid(view, ids)
-                await self._lost(request, node)
+                knowledge.not_realized(view, ids)
+                await self._lost(request, node, patience)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:
                 await knowledge.changes.of(node, within=until - knowledge.clock())
@@ -229,6 +252,7 @@ class Binder:
                     raise BindFailed(text) from None
                 # Here and not in the reclaim alone, which lets a pod be while a bind is under way:
                 # one that is tried again and again would keep its place for ever.
-                await self._lost(request, node)
+                knowledge.not_realized(view, ids)
+                await self._lost(request, node, patience)
                 text = "vGPU: the GPU instance did not become ready, its place was given back"
                 raise BindFailed(text) from None

@@ -17,6 +17,7 @@ from extender.ledger import Ledger, Promise
 from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.assigned import Assigned
+from extender.service.avoidance import Avoidance
 from extender.service.changes import Changes
 from extender.service.demand import Demand
 from extender.service.enlisted import Enlisted
@@ -73,6 +74,7 @@ class Knowledge:
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
+        self.avoidance = Avoidance(settings, lambda: self.clock())
         self.holds = Holds(settings.restart_hold_seconds, lambda: self.clock())
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
@@ -107,6 +109,7 @@ class Knowledge:
                 self.policy,
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
+                failing=self.avoidance.refuses(node.name),
             )
         else:
             view = successor(view, node, listed=listed)
@@ -200,14 +203,38 @@ class Knowledge:
         )
         self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
 
-    def avoid(self, view: NodeView, ids: Collection[str]) -> None:
+    def not_realized(self, view: NodeView, ids: Collection[str]) -> None:
         """Avoid the GPUs that could not realize these assignments, where there is another choice.
 
-        Their drivers may go on refusing, and by its cost the same place would be chosen again.
+        Their drivers may go on refusing, and by its cost the same place would be chosen again. Of a
+        node that fails again and again nothing more is asked for a while.
         """
-        until = self.clock() + self.settings.avoidance_seconds
-        for gpu, whole in view.failing(ids).items():
+        for gpu, whole in view.failed_on(ids).items():
+            until = self.avoidance.gpu_failed(gpu)
             self.ledger = self.ledger.presume(gpu, Promise(view.name, (whole,)), until=until)
+        seconds = self.avoidance.node_failed(view.name, min(ids))  # a pod counts once
+        if seconds:
+            log.warning("node_avoided", node=view.name, seconds=round(seconds))
+        self._refresh_failing(view.name)
+
+    def realized(self, view: NodeView, ids: Collection[str]) -> None:
+        """Trust the GPUs and the agent that realized these assignments."""
+        gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
+        for gpu in gpus:
+            self.ledger = self.ledger.release(gpu)
+        if self.avoidance.succeeded(view.name, gpus):
+            log.info("node_trusted_again", node=view.name)
+        self._refresh_failing(view.name)
+
+    def begin_probe(self, node: str) -> None:
+        """Note that an assignment is being written, which may show how a failing node does now."""
+        self.avoidance.probe(node)
+        self._refresh_failing(node)
+
+    def end_probe(self, node: str) -> None:
+        """Note that it could not be written."""
+        self.avoidance.not_probed(node)
+        self._refresh_failing(node)
 
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
@@ -277,6 +304,8 @@ class Knowledge:
         now = self.clock()
         self.ledger = self.ledger.expire(now=now)
         self.demand.tell(now=now)
+        for name in tuple(self.avoidance.nodes):
+            self._refresh_failing(name)
         for name, over in tuple(self.holds.over()):
             view = self.views[name]
             if view.lapsed != over:
@@ -285,6 +314,11 @@ class Knowledge:
         if not self.freshness.deaf:
             for name in tuple(self.views):
                 self._refresh_staleness(name)
+
+    def _refresh_failing(self, name: str) -> None:
+        view = self.views.get(name)
+        if view is not None and view.failing != (failing := self.avoidance.refuses(name)):
+            self._replace(name, msgspec.structs.replace(view, failing=failing))
 
     def _refresh_staleness(self, name: str) -> None:
         view = self.views.get(name)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection
 
+import msgspec
 import structlog
 
 from extender.service.knowledge import Knowledge
+from extender.service.patience import Patience
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import Assignment
@@ -37,31 +39,59 @@ class Plans:
         add: Collection[Assignment] = (),
         remove: Collection[str] = (),
         hold: Collection[str] = (),
+        patience: Patience | None = None,
     ) -> None:
         """Change the plan *view* shows, and take the reply in at once.
 
         Entries to *hold* stay for their owner without their pod. Reservations whose time is over
-        leave by the way. Whatever goes wrong, the plan is read before anything else is decided.
+        leave by the way. Whatever goes wrong, the plan is read before anything else is decided. If
+        it still is what it was, the change is tried again with *patience*: it tests the generation,
+        so that it cannot be made twice.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
             ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
-        gone = {*remove, *view.lapsed}
-        try:
-            node = await self._cluster.write_plan(view.node, add=add, remove=gone, hold=hold)
-        except ClusterUnavailable:
-            after = await self._read(view.name)
-            if after is not None and _shows(after, add=add, gone=gone, hold=hold):
+        change = _Change(tuple(add), frozenset({*remove, *view.lapsed}), frozenset(hold))
+        patience = patience or Patience(self._knowledge)
+        failures, unsure = 0, False
+        while True:
+            try:
+                node = await self._cluster.write_plan(
+                    view.node, add=change.add, remove=change.gone, hold=change.hold
+                )
+            except ClusterUnavailable as error:
+                unsure |= not error.undone
+                if unsure and await self._made(change, view, patience):
+                    return
+                failures += 1
+                await patience.pause(error, failures)
+            except PlanConflict as conflict:
+                if await self._made(change, view, patience) and unsure:
+                    return
+                if conflict.refused:
+                    # No conflict at all: the same patch would be refused again and again.
+                    text = f"the plan is refused: {conflict}"
+                    raise ClusterUnavailable(text, passing=False) from conflict
+                failures += 1
+                await patience.pause(conflict, failures)
+            else:
+                self._knowledge.gpu_node(node)
                 return
-            raise
-        except PlanConflict as conflict:
-            after = await self._read(view.name)
-            if after is not None and _plan(after) == _plan(view):
-                # No conflict at all: the same patch would be refused again and again.
-                raise ClusterUnavailable(f"the plan is refused: {conflict}") from conflict
-            raise
-        self._knowledge.gpu_node(node)
+
+    async def _made(self, change: _Change, view: NodeView, patience: Patience) -> bool:
+        """Read whether the plan is as the *change* was to make it; if not, it is as *view* has it.
+
+        Raises:
+            PlanConflict: it is neither.
+            ClusterUnavailable: it could not be read.
+        """
+        after = await patience.again(lambda: self._read(view.name))
+        if after is not None and change.made_in(after):
+            return True
+        if after is None or _plan(after) != _plan(view):
+            raise PlanConflict("somebody else has changed the plan")
+        return False
 
     async def _read(self, name: str) -> NodeView | None:
         await self.refresh(name)
@@ -75,11 +105,19 @@ class Plans:
         else:
             self._knowledge.gpu_node(node)
 
-    async def withdraw(self, name: str, ids: Collection[str], *, hold: bool = False) -> None:
+    async def withdraw(
+        self,
+        name: str,
+        ids: Collection[str],
+        *,
+        hold: bool = False,
+        patience: Patience | None = None,
+    ) -> None:
         """Take entries back, however often the plan changes meanwhile.
 
         With *hold* their places are kept for their owner.
         """
+        patience, conflicts = patience or Patience(self._knowledge), 0
         async with self.turn(name):
             while (view := self._knowledge.views.get(name)) is not None:
                 present = [
@@ -89,35 +127,41 @@ class Plans:
                 ]
                 if not present:
                     return
-                with contextlib.suppress(PlanConflict):
-                    if hold:
-                        await self.write(view, hold=present)
-                    else:
-                        await self.write(view, remove=present)
+                kept, removed = (present, ()) if hold else ((), present)
+                try:
+                    await self.write(view, hold=kept, remove=removed, patience=patience)
+                except PlanConflict as conflict:
+                    conflicts += 1
+                    await patience.pause(conflict, conflicts)
+                else:
                     log.info("assignments_withdrawn", node=name, ids=present, held=hold)
 
-    async def withdraw_pod(self, name: str, uid: str, *, hold: bool = False) -> None:
+    async def withdraw_pod(
+        self, name: str, uid: str, *, hold: bool = False, patience: Patience | None = None
+    ) -> None:
         """Take back all that a node's plan has for a pod; with *hold*, keep it for its owner."""
         view = self._knowledge.views.get(name)
         if view is not None:
-            await self.withdraw(name, [a.id for a in view.assignments_of(uid)], hold=hold)
+            ids = [each.id for each in view.assignments_of(uid)]
+            await self.withdraw(name, ids, hold=hold, patience=patience)
 
 
 def _plan(view: NodeView) -> tuple[str, int]:
     return view.node.metadata.uid, view.node.metadata.generation
 
 
-def _shows(
-    view: NodeView,
-    *,
-    add: Collection[Assignment],
-    gone: Collection[str],
-    hold: Collection[str],
-) -> bool:
-    """Tell whether a plan is as a change was to make it."""
-    entries = {each.id: each for each in view.node.spec.assignments}
-    return (
-        all(each.id in entries for each in add)
-        and not any(id in entries for id in gone)
-        and all(id in entries and entries[id].pod is None for id in hold)
-    )
+class _Change(msgspec.Struct, frozen=True):
+    """What a write does to a plan; ``gone`` and ``hold`` are ids."""
+
+    add: tuple[Assignment, ...]
+    gone: frozenset[str]
+    hold: frozenset[str]
+
+    def made_in(self, view: NodeView) -> bool:
+        """Tell whether a plan shows it made."""
+        entries = {each.id: each for each in view.node.spec.assignments}
+        return (
+            all(each.id in entries for each in self.add)
+            and self.gone.isdisjoint(entries)
+            and all(id in entries and entries[id].pod is None for id in self.hold)
+        )

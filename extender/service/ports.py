@@ -14,7 +14,14 @@ from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 
 
 class PlanConflict(Exception):
-    """The plan is not what the writer thought it was; read it again and decide anew."""
+    """The plan is not what the writer thought it was; read it again and decide anew.
+
+    If it is, after all, the change itself may be what is *refused*: trying it again is no use.
+    """
+
+    def __init__(self, message: str = "", *, refused: bool = True) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class BindingRefused(Exception):
@@ -22,7 +29,24 @@ class BindingRefused(Exception):
 
 
 class ClusterUnavailable(Exception):
-    """No usable answer from the cluster: what became of a write is unknown."""
+    """No usable answer from the cluster: what became of a write is unknown.
+
+    Unless ``undone``: then it was certainly not made. ``passing`` is whether another try may fare
+    better, ``retry_after`` in how many seconds at the soonest.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        undone: bool = False,
+        passing: bool = True,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.undone = undone
+        self.passing = passing
+        self.retry_after = retry_after
 
 
 class LeaseTaken(Exception):

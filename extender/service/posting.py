@@ -7,9 +7,10 @@ past the end of any Binding under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from extender.service.knowledge import Knowledge
+from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, Cluster, ClusterUnavailable
 from nodeagent.api.gpunode import PodRef
@@ -33,41 +34,48 @@ class Poster:
         self._posted: dict[str, float] = {}
 
     async def post(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], answer_by: float
+        self,
+        pod: PodRef,
+        node: str,
+        annotations: Mapping[str, str],
+        answer_by: float,
+        *,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
 
-        ``answer_by`` is when bind must be answered, on the monotonic clock.
+        ``answer_by`` is when bind must be answered, on the monotonic clock. *ready* tells whether
+        the pod's place is still what it was: much may happen from one try to the next.
 
         Raises:
             BindFailed: the pod is not bound to *node*.
             ClusterUnavailable: whether it is, could not be read.
         """
-        settings, now = self._knowledge.settings, self._knowledge.clock()
-        if now > answer_by - settings.binding_start_margin_seconds:
+        settings, clock = self._knowledge.settings, self._knowledge.clock
+        last_start = answer_by - settings.binding_start_margin_seconds
+        patience, failures = Patience(self._knowledge, until=last_start), 0
+        while (now := clock()) <= last_start:
+            if not ready():
+                raise BindFailed("vGPU: the place is no longer ready, it stays reserved")
+            self._begins(pod, now)
+            try:
+                await self._cluster.bind(
+                    pod, node, annotations, timeout=settings.binding_timeout_seconds
+                )
+            except (BindingRefused, ClusterUnavailable) as error:
+                if isinstance(error, ClusterUnavailable) and not error.undone:
+                    await self._outlast(now)
+                if await self._bound(pod, node, error, patience):
+                    break
+                failures += 1
+                await self._try_again(error, patience, failures)
+            else:
+                break
+        else:
             raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
-        settled = now - settings.binding_start_margin_seconds
-        self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
-        self._posted[pod.uid] = now
-        try:
-            await self._cluster.bind(
-                pod, node, annotations, timeout=settings.binding_timeout_seconds
-            )
-        except (BindingRefused, ClusterUnavailable) as error:
-            if isinstance(error, ClusterUnavailable):
-                await self._outlast(now)
-            facts = await self._cluster.read_pod(pod.namespace, pod.name)
-            if facts is None or facts.ref.uid != pod.uid:
-                raise BindFailed("vGPU: the pod is gone") from error
-            if facts.node != node:
-                if isinstance(error, BindingRefused) and not facts.node:
-                    # It will be refused again: the place is of more use to somebody else.
-                    await self._plans.withdraw_pod(node, pod.uid)
-                text = f"vGPU: the pod could not be bound: {error}"
-                raise BindFailed(text[:LONGEST_TEXT]) from error
         self._posted.pop(pod.uid, None)
 
-    async def give_back(self, pod: PodRef, node: str) -> None:
+    async def give_back(self, pod: PodRef, node: str, patience: Patience) -> None:
         """Withdraw the pod's places on *node*, unless a Binding to it came through after all.
 
         Raises:
@@ -77,11 +85,48 @@ class Poster:
         posted = self._posted.get(pod.uid, self._started)
         settled = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         self._posted.pop(pod.uid, None)
         if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
             raise BindFailed("vGPU: the pod is bound to another node")
-        await self._plans.withdraw_pod(node, pod.uid)
+        await self._plans.withdraw_pod(node, pod.uid, patience=patience)
+
+    def _begins(self, pod: PodRef, now: float) -> None:
+        """Note a Binding that is about to be posted, and forget those long settled."""
+        settled = now - self._knowledge.settings.binding_start_margin_seconds
+        self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
+        self._posted[pod.uid] = now
+
+    async def _bound(
+        self, pod: PodRef, node: str, error: BindingRefused | ClusterUnavailable, patience: Patience
+    ) -> bool:
+        """Read whether the pod is bound to *node* in spite of the *error*; if not, it is to none.
+
+        Raises:
+            BindFailed: the pod is gone or bound elsewhere, or it will be refused again.
+            ClusterUnavailable: it could not be read.
+        """
+        facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
+        if facts is None or facts.ref.uid != pod.uid:
+            raise BindFailed("vGPU: the pod is gone") from error
+        if facts.node:
+            if facts.node != node:
+                raise _not_bound(error) from error
+            return True
+        if isinstance(error, BindingRefused):
+            # It will be refused again: the place is of more use to somebody else.
+            await self._plans.withdraw_pod(node, pod.uid, patience=patience)
+            raise _not_bound(error) from error
+        return False
+
+    async def _try_again(
+        self, error: BindingRefused | ClusterUnavailable, patience: Patience, failures: int
+    ) -> None:
+        assert isinstance(error, ClusterUnavailable)  # a refusal is for good
+        try:
+            await patience.pause(error, failures)
+        except ClusterUnavailable:
+            raise _not_bound(error) from error
 
     async def _outlast(self, posted: float) -> None:
         """Wait until a Binding *posted* then is either there or will never be.
@@ -91,3 +136,7 @@ class Poster:
         """
         until = posted + self._knowledge.settings.binding_timeout_seconds
         await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
+
+
+def _not_bound(error: Exception) -> BindFailed:
+    return BindFailed(f"vGPU: the pod could not be bound: {error}"[:LONGEST_TEXT])

@@ -13,6 +13,7 @@ import structlog
 
 from extender.request import Request
 from extender.service.knowledge import Knowledge
+from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.snapshot import NodeView
@@ -60,10 +61,11 @@ class Reclaimer:
         await self._check(planned)
 
     async def _check(self, planned: Mapping[tuple[str, str], PodRef]) -> None:
+        patience = Patience(self._knowledge)  # in all: where one pod cannot be read, no other can
         async with asyncio.TaskGroup() as tasks:
             for (node, uid), pod in planned.items():
                 if self._doubtful(node, pod):
-                    tasks.create_task(self._resolve(node, pod), name=f"reclaim-{uid}")
+                    tasks.create_task(self._resolve(node, pod, patience), name=f"reclaim-{uid}")
 
     def _doubtful(self, node: str, pod: PodRef) -> bool:
         """Tell whether an entry's pod must be read to know if it still needs its place."""
@@ -80,22 +82,26 @@ class Reclaimer:
         """Tell whether a living pod is bound elsewhere, or was not bound here in time."""
         return pod.node != node if pod.node else self._knowledge.reservation_over(pod.ref.uid)
 
-    async def _resolve(self, node: str, pod: PodRef) -> None:
+    async def _resolve(self, node: str, pod: PodRef, patience: Patience) -> None:
         self._read_at[pod.uid] = self._knowledge.clock()
         try:
             async with self._at_once:
-                facts = await self._cluster.read_pod(pod.namespace, pod.name)
+                facts = await patience.again(
+                    lambda: self._cluster.read_pod(pod.namespace, pod.name)
+                )
                 if facts is not None and facts.ref.uid != pod.uid:
                     facts = None
                 ended = facts is None or facts.over
-                hold = ended and await self._comes_back(node, pod, facts)
+                hold = ended and await self._comes_back(node, pod, facts, patience)
                 unneeded = ended or (facts is not None and self._unwanted(node, facts))
                 if unneeded and not self._active(pod.uid):
-                    await self._plans.withdraw_pod(node, pod.uid, hold=hold)
+                    await self._plans.withdraw_pod(node, pod.uid, hold=hold, patience=patience)
         except ClusterUnavailable as error:
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))
 
-    async def _comes_back(self, node: str, pod: PodRef, facts: PodFacts | None) -> bool:
+    async def _comes_back(
+        self, node: str, pod: PodRef, facts: PodFacts | None, patience: Patience
+    ) -> bool:
         """Tell whether the owner of a pod that has ended is about to make another in its place.
 
         It is if it keeps up more pods than have places, or are held one. A node that is cordoned
@@ -109,7 +115,7 @@ class Reclaimer:
             return False
         if node not in knowledge.nodes or knowledge.nodes[node] or _in_gang(facts):
             return False
-        wanted = await self._cluster.pods_wanted(owner)
+        wanted = await patience.again(lambda: self._cluster.pods_wanted(owner))
         return knowledge.holds.entries_of(owner) <= wanted * len(entries)
 
     async def _track_nodes(self) -> None:

@@ -85,7 +85,6 @@ def improved(before: NodeView, view: NodeView) -> bool:
     """Tell whether a node may have room it had not: something left, or the node came back."""
     return (
         not view.taken >= before.taken
-        or (before.stale and not view.stale)
-        or (before.cordoned and not view.cordoned)
+        or (view.takes_new and not before.takes_new)
         or len(view.usable) > len(before.usable)
     )

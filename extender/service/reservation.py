@@ -133,6 +133,7 @@ class Reservations:
                         return False
                     ids = iter(self._new_id, None)
                     entries += decide.assignments(request, choice, ids=ids, since=since)
+                self._knowledge.begin_probe(node)
                 try:
                     await self._plans.write(view, add=entries)
                 except PlanConflict:

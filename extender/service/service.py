@@ -143,4 +143,5 @@ class Service:
                 except ClusterUnavailable as error:
                     log.warning("wake_postponed", error=str(error))
                     self.knowledge.room.set()
+                    await asyncio.sleep(error.retry_after)
             await asyncio.sleep(self.settings.wake_interval_seconds)

@@ -14,9 +14,9 @@ from nodeagent.api.gpunode import Assignment
 def inherited(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
     """Return the places held on a node for the pod's owner; None if it cannot have them all.
 
-    The GPU instance of the owner's last pod may still be there: the agent destroys it before it
-    makes the next one. Anything else in the place is in the way. Members of a gang inherit nothing:
-    they are placed together.
+    The GPU instance of the owner's last pod, or of the one before, may still be there: the agent
+    destroys it before it makes the next one. A foreign one is in the way. Members of a gang inherit
+    nothing: they are placed together.
     """
     holds = _asked_again(view, request)
     if not holds or unsuitable(view, request.wanted) is not None:
@@ -62,9 +62,9 @@ def _asked_again(view: NodeView, request: Request) -> tuple[Assignment, ...]:
 
 
 def _obstructed(view: NodeView, hold: Assignment) -> bool:
-    """Tell whether a GPU instance other than the last pod's sits in the place."""
+    """Tell whether a GPU instance sits in the place that the agent did not make."""
     return any(
-        there.assignment != hold.id and there.placement.mask & hold.placement.mask
+        not there.assignment and there.placement.mask & hold.placement.mask
         for gpu in view.node.status.gpus
         if gpu.uuid == hold.gpu
         for there in gpu.instances

@@ -29,7 +29,7 @@ def sufficient(
 
 
 def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[str]) -> bool:
-    if not view.reported or view.stale or view.cordoned:
+    if not view.takes_new:
         return False
     # The pod's own place, if it has one here or one is kept for it, is no obstacle to it.
     leaving = {

@@ -28,6 +28,7 @@ class Code(StrEnum):
     NO_INVENTORY = "no-inventory"
     STALE = "stale"
     CORDONED = "cordoned"
+    AGENT_FAILING = "agent-failing"
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
@@ -87,6 +88,10 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
         return Refused(Code.STALE, "vGPU: the node's agent does not report")
     if view.cordoned:
         return Refused(Code.CORDONED, "vGPU: the node is cordoned")
+    if view.failing:
+        return Refused(
+            Code.AGENT_FAILING, "vGPU: the node's agent keeps failing to create GPU instances"
+        )
     if not view.usable:
         return _why_unusable(view)
     for resource in wanted:

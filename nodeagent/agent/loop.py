@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ class Agent:
     """The agent of one node; *epoch* names this process, *clock* counts seconds.
 
     *purview* is what of the node it may use; *prepare* makes GPUs ready, if that was asked for.
+    *chance* draws from [0, 1).
 
     :meth:`run` is all a program needs, and :meth:`drain` before it cancels that. Tests may call
     :meth:`heard` and :meth:`converge` instead, one pass at a time.
@@ -51,6 +53,7 @@ class Agent:
         purview: Purview | None = None,
         prepare: Prepare | None = None,
         pace: Pace = DEFAULT_PACE,
+        chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,6 +61,7 @@ class Agent:
         self._epoch = epoch
         self._settings = settings = settings or Settings()
         self._utc_now = utc_now
+        self._chance = chance
         self._driver = driver
         self._kubelet = kubelet
         self._journal = journal
@@ -154,7 +158,7 @@ class Agent:
                 failures = 0
             except (ApiError, DriverError, KubeletError) as error:
                 failures += 1
-                pause = self._settings.retry_after(failures)
+                pause = self._retry_in(error, failures)
                 self._log.warning("pass_unfinished", error=str(error), retry_seconds=pause)
                 # Not even for a new plan at once, while something is down.
                 await asyncio.sleep(self._settings.first_retry_seconds)
@@ -180,8 +184,18 @@ class Agent:
                 pause = every
             except ApiError as error:
                 self._log.warning("lease_not_renewed", error=str(error))
-                pause = min(every, self._settings.first_retry_seconds)
+                pause = min(every, self._retry_in(error, 1))
             await asyncio.sleep(pause)
+
+    def _retry_in(self, error: Exception, failures: int) -> float:
+        """Return how long to wait after so many failures in a row.
+
+        From a bound that doubles down to half of it, by chance: after the API server was away, all
+        agents have failed together. What it asks for in Retry-After comes on top.
+        """
+        longest = self._settings.retry_after(failures)
+        asked_for = error.retry_after if isinstance(error, ApiError) else 0.0
+        return asked_for + longest * (1.0 - 0.5 * self._chance())
 
 
 def _plan_of(node: GpuNode | None) -> tuple[str, int, str | None] | None:

@@ -57,12 +57,13 @@ def prepare() -> None:
 def survey(histories: int, seed: int, events: int, jobs: int, *, shrink: bool) -> int:
     """Run histories and show the first that fails, as short as can be."""
     started = time.monotonic()
-    done = calls = binds = 0
+    done = calls = binds = inherited = 0
     failed: list[Outcome] = []
     for outcome in _outcomes(histories, seed, events, jobs):
         done += 1
         calls += outcome.api_calls
         binds += outcome.binds
+        inherited += outcome.inherited
         if outcome.broken:
             failed.append(outcome)
             print(f"seed {outcome.seed}: {outcome.broken[0]}", flush=True)
@@ -71,7 +72,7 @@ def survey(histories: int, seed: int, events: int, jobs: int, *, shrink: bool) -
     took = time.monotonic() - started
     print(
         f"{done} histories of {events} events in {took:.0f} s: {calls} API calls, {binds} binds,"
-        f" {len(failed)} histories with broken promises"
+        f" {inherited} places inherited, {len(failed)} histories with broken promises"
     )
     if failed:
         show(min(failed, key=lambda each: each.seed).seed, events, shrink=shrink)

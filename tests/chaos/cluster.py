@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from nodeagent.agent import Agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import NODES, PODS, ApiError
+from nodeagent.apiserver.protocol import NODES, PODS, VIRTUAL_MACHINES, ApiError, Conflict
 from nodeagent.apiserver.reflector import Pace
 from nodeagent.settings import Settings as AgentSettings
 from nodeagent.simulated.admission import Checkpoint
@@ -32,6 +33,8 @@ from tests.chaos.wire import SENDER, Network, Wire
 
 NODE_NAMES = ("node-1", "node-2")
 REPLICAS = ("a", "b")
+VMS = tuple(f"vm-{n}" for n in range(6))
+"""The names whose pods belong to a VirtualMachine."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SKEW_SECONDS = 3600
 
@@ -39,6 +42,13 @@ SKEW_SECONDS = 3600
 EXTENDER = ExtenderSettings(
     http_timeout_seconds=8.0,
     reservation_seconds=20.0,
+    restart_hold_seconds=10.0,
+    avoidance_seconds=5.0,
+    avoidance_longest_seconds=20.0,
+    circuit_failures=3,
+    circuit_window_seconds=60.0,
+    circuit_seconds=4.0,
+    circuit_longest_seconds=16.0,
     lease_missed_seconds=12.0,
     snapshot_age_seconds=12.0,
     unseen_pod_recheck_seconds=5.0,
@@ -69,6 +79,7 @@ class Cluster:
             clock=loop.time,
             waited_for=lambda uid: self.scheduler.waited_for(uid),
             writer=self._writer,
+            hold_seconds=EXTENDER.restart_hold_seconds,
         )
         self.api.witnessed_by(self.judge.wrote)
         self.boards = {n: Board(loop, h, chance, self.judge) for n, h in self.hardware.items()}
@@ -92,6 +103,9 @@ class Cluster:
         for name in NODE_NAMES:
             await self.api.create(NODES, {"metadata": {"name": name}})
             self.start_agent(name)
+        self.api.register(VIRTUAL_MACHINES)
+        for name in VMS:
+            await self.create_vm(name)
         for name in REPLICAS:
             await self.api.create(
                 PODS,
@@ -145,6 +159,7 @@ class Cluster:
             epoch=repr(process),
             settings=AGENT,
             pace=PACE,
+            chance=self.chance.random,
             clock=self.loop.time,
             utc_now=lambda: self._time() + skew,
         )
@@ -189,15 +204,23 @@ class Cluster:
             self.loop.thaw(each)
         for name in NODE_NAMES:
             self.boards[name].rough = self.disks[name].rough = 0.0
+            self.boards[name].broken = False
             for gpu in self.hardware[name].gpus:
                 if gpu.lost:
                     self.revive(gpu)
 
     # Pods and GPUs.
 
-    async def create_pod(self, name: str, wants: list[str], grace: int) -> None:
+    async def create_vm(self, name: str) -> None:
+        """Create what makes the pods of that name again, unless it is there."""
+        with contextlib.suppress(Conflict):
+            await self.api.create(
+                VIRTUAL_MACHINES, {"metadata": {"name": name}, "spec": {}}, namespace="default"
+            )
+
+    async def create_pod(self, name: str, wants: Sequence[str], grace: int) -> None:
         """Create a pod, unless there is one of that name."""
-        pod = raw_pod(*wants, name=name)
+        pod = raw_pod(*wants, name=name, owner=("VirtualMachineInstance", name))
         del pod["metadata"]["uid"]
         pod["spec"]["terminationGracePeriodSeconds"] = grace
         try:

@@ -33,12 +33,16 @@ class Witness(Protocol):
 
 
 class Board:
-    """A node's GPUs as its agents reach them; ``rough`` is how likely a call is to fail."""
+    """A node's GPUs as its agents reach them; ``rough`` is how likely a call is to fail.
+
+    While they are ``broken``, no instance can be created on any of them.
+    """
 
     def __init__(
         self, loop: SeededLoop, hardware: Hardware, chance: random.Random, witness: Witness
     ) -> None:
         self.rough = 0.0
+        self.broken = False
         self._loop = loop
         self._hardware = hardware
         self._chance = chance
@@ -78,7 +82,7 @@ class Board:
 
     async def _create(self, gpu: str, profile_id: int, placement: Placement) -> int:
         await asyncio.sleep(CALL_SECONDS * self._chance.random())
-        if self._failed():
+        if self.broken or self._failed():
             raise DriverError(CREATE, code=UNKNOWN)
         if self._failed():
             return 1  # reported, and not done

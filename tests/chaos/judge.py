@@ -14,6 +14,9 @@ Broken promises are told at the moment they are broken:
 * ``bound after the answer``: a Binding is written that nobody waits for any more.
 * ``not the leader``: a plan is written by a process that does not hold the Lease.
 
+What holds for places that are held says ``holds``. The owner's next pod may be given its place
+before the last one's GPU instance is gone: the agent destroys that first.
+
 What a GPU reset, a reboot or somebody with nvidia-smi or kubectl has ended, nobody can keep:
 *excuses* are taken note of by GPU, with their time.
 """
@@ -30,7 +33,9 @@ from nodeagent.api.gpunode import Assignment, Decision, GpuNode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
+from tests.chaos.holds import Holds
 
+LATE_SECONDS = 3.0  # after a hold's time is over it may still count for so long
 LINGERS_SECONDS = 15.0  # what was decided before an upheaval may be written this long after it
 _DECISIONS = msgspec.json.Decoder(list[Decision])
 
@@ -64,6 +69,7 @@ class Judge:
         clock: Callable[[], float],
         waited_for: Callable[[str], bool],
         writer: Callable[[], str],
+        hold_seconds: float,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
@@ -78,6 +84,7 @@ class Judge:
         self._upheavals: dict[str, float] = {}
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
+        self.holds = Holds(hold_seconds, clock, alive=self._alive, clear=self._clear)
 
     # What is seen.
 
@@ -144,6 +151,8 @@ class Judge:
             self._broken(f"not the leader: {writer} wrote the plan of {name}, {self.holder} leads")
         for entry in fresh:
             self._take_lock(node, entry, writer)
+        for fault in self.holds.wrote(before, node):
+            self._broken(fault)
 
     def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
         mask = entry.placement.mask
@@ -164,6 +173,7 @@ class Judge:
                 and self._removed_by.get(owner) == writer != ""
                 and there.placement.mask & mask
                 and self._calm(entry.gpu)
+                and not self.holds.succeeds(entry, owner)
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
@@ -215,7 +225,10 @@ class Judge:
     def unsettled(self) -> Iterator[str]:
         """Yield what is not as it should be when all has come to rest."""
         planned: dict[str, tuple[str, Assignment]] = {
-            entry.id: (name, entry) for name in self.plans for entry in self._entries(name)
+            entry.id: (name, entry)
+            for name in self.plans
+            for entry in self._entries(name)
+            if entry.pod is not None  # what is held leaves with the next write, and harms nobody
         }
         placed = {entry.pod.uid for _, entry in planned.values() if entry.pod}
         for pod in self.pods.values():
@@ -270,7 +283,7 @@ class Judge:
     def _has_room(self, pod: Pod) -> bool:
         """Tell whether some node could hold all a pod wants, by what is on its GPUs."""
         for name, node in self._hardware.items():
-            planned = self._entries(name)
+            planned = [e for e in self._entries(name) if self.holds.in_force(e, give=LATE_SECONDS)]
             taken = {
                 gpu.uuid: sum(
                     1 << s
@@ -315,6 +328,17 @@ class Judge:
         return any(
             self._upheavals.get(each.gpu, float("-inf")) > pod.bound_at - LINGERS_SECONDS
             for each in pod.decisions
+        )
+
+    def _alive(self, uid: str) -> bool:
+        return uid in self.pods and not self.pods[uid].over
+
+    def _clear(self, entry: Assignment) -> bool:
+        there = self._gpus[entry.gpu].instances.items()
+        foreign = (i for gi_id, i in there if (entry.gpu, gi_id) in self.foreign)
+        return self._calm(entry.gpu) and not any(
+            i.profile_id == entry.profile_id or i.placement.mask & entry.placement.mask
+            for i in foreign
         )
 
     def _calm(self, gpu: str) -> bool:

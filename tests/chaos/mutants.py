@@ -19,8 +19,10 @@ from extender import wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
+from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
 from extender.service.freshness import Freshness
+from extender.service.holds import Holds
 from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, ClusterUnavailable
 from extender.service.posting import BindFailed, Poster
@@ -58,7 +60,7 @@ def _without_test() -> Any:
 
 
 def _await_before_assume() -> Any:
-    async def reserve(self: Any, request: Any, node: str) -> Any:
+    async def reserve(self: Any, request: Any, node: str, patience: Any) -> Any:
         known, uid = self._knowledge, request.pod.uid
         view = known.views.get(node)
         if view is None:
@@ -89,7 +91,9 @@ def _await_before_assume() -> Any:
 
 
 def _forget_on_unknown() -> Any:
-    async def post(self: Any, pod: Any, node: str, notes: Any, answer_by: float) -> None:
+    async def post(
+        self: Any, pod: Any, node: str, notes: Any, answer_by: float, *, ready: Any = None
+    ) -> None:
         limits = self._knowledge.settings
         try:
             await self._cluster.bind(pod, node, notes, timeout=limits.binding_timeout_seconds)
@@ -118,7 +122,7 @@ def _binding_after_the_answer() -> Any:
 
 
 def _give_back_at_once() -> Any:
-    async def give_back(self: Any, pod: Any, node: str) -> None:
+    async def give_back(self: Any, pod: Any, node: str, patience: Any) -> None:
         await self._plans.withdraw_pod(node, pod.uid)
 
     return patch.object(Poster, "give_back", give_back)
@@ -137,7 +141,7 @@ def _without_uid() -> Any:
 
 
 def _unread_reclaim() -> Any:
-    async def resolve(self: Any, node: str, pod: Any) -> None:
+    async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         with contextlib.suppress(ClusterUnavailable):
             await self._plans.withdraw_pod(node, pod.uid)
 
@@ -145,7 +149,7 @@ def _unread_reclaim() -> Any:
 
 
 def _reclaim_by_name() -> Any:
-    async def resolve(self: Any, node: str, pod: Any) -> None:
+    async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         self._read_at[pod.uid] = self._knowledge.clock()
         with contextlib.suppress(ClusterUnavailable):
             facts = await self._cluster.read_pod(pod.namespace, pod.name)
@@ -162,6 +166,41 @@ def _no_releasing() -> Any:
         return msgspec.structs.replace(whole(*args, **named), releasing=())
 
     return patch.object(knowledge, "successor", successor)
+
+
+def _held_to_nobody() -> Any:
+    def in_force(self: Any) -> Any:
+        return (each for each in self.node.spec.assignments if each.pod is not None)
+
+    return patch.object(NodeView, "in_force", property(in_force))
+
+
+def _held_for_ever() -> Any:
+    return patch.object(Holds, "over", lambda self: iter(()))
+
+
+def _held_too_short() -> Any:
+    whole = Holds.__init__
+
+    def begin(self: Any, lasts: float, clock: Any) -> None:
+        whole(self, lasts / 2, clock)
+
+    return patch.object(Holds, "__init__", begin)
+
+
+def _held_unread() -> Any:
+    """Hold the place of a pod that seems to have ended without asking the API server."""
+
+    async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
+        with contextlib.suppress(ClusterUnavailable):
+            if await self._comes_back(node, pod, None, patience):
+                await self._plans.withdraw_pod(node, pod.uid, hold=True)
+
+    return patch.object(Reclaimer, "_resolve", resolve)
+
+
+def _never_half_open() -> Any:
+    return patch.object(Circuit, "refuses", lambda self, *, now: self.open)
 
 
 def _open_fence() -> Any:
@@ -321,11 +360,14 @@ def _any_version() -> Any:
 
 
 def _no_read_after_unknown() -> Any:
-    async def write(self: Any, view: Any, *, add: Any = (), remove: Any = ()) -> None:
+    async def write(
+        self: Any, view: Any, *, add: Any = (), remove: Any = (), hold: Any = (), patience: Any = ()
+    ) -> None:
+        gone = {*remove, *view.lapsed}
         try:
-            node = await self._cluster.write_plan(view.node, add=add, remove=remove)
+            node = await self._cluster.write_plan(view.node, add=add, remove=gone, hold=hold)
         except ClusterUnavailable:
-            if remove:
+            if remove or hold:
                 raise
         else:
             self._knowledge.gpu_node(node)
@@ -343,6 +385,11 @@ MUTANTS = (
     Mutant("unread-reclaim", "reclaim does not read the pod", _unread_reclaim),
     Mutant("reclaim-by-name", "reclaim goes by the pod's name", _reclaim_by_name),
     Mutant("no-releasing", "slices are free once their entry is gone", _no_releasing),
+    Mutant("held-to-nobody", "a held place is given to whoever comes", _held_to_nobody),
+    Mutant("held-for-ever", "what is held is never let go", _held_for_ever),
+    Mutant("held-too-short", "what is held is let go too soon", _held_too_short),
+    Mutant("held-unread", "a place is held without reading its pod", _held_unread),
+    Mutant("never-half-open", "a node that failed is never tried again", _never_half_open),
     Mutant("open-fence", "a write has all the time it wants", _open_fence),
     Mutant("lead-for-ever", "the leader never steps down", _lead_for_ever),
     Mutant("node-time", "staleness goes by the agent's own time", _trust_node_time),

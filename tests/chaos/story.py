@@ -9,9 +9,16 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiError, PatchType
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    PODS,
+    VIRTUAL_MACHINES,
+    ApiError,
+    PatchType,
+)
+from tests.builders import VGPU
 from tests.chaos import loop as loops
-from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
+from tests.chaos.cluster import NODE_NAMES, REPLICAS, VMS, Cluster
 from tests.chaos.loop import SeededLoop
 from tests.chaos.wire import ROUGH
 
@@ -29,6 +36,8 @@ LIKELIHOOD = {
     "force away": 6,
     "replace": 12,
     "finish": 4,
+    "restart": 24,
+    "retire": 2,
     "kill extender": 6,
     "dismiss extender": 3,
     "freeze extender": 6,
@@ -45,6 +54,7 @@ LIKELIHOOD = {
     "rough network": 22,
     "rough GPUs": 6,
     "rough disk": 2,
+    "break GPUs": 4,
     "stick watches": 6,
     "drop watches": 5,
     "compact": 3,
@@ -70,6 +80,7 @@ class Outcome(msgspec.Struct, frozen=True):
     broken: tuple[str, ...]
     api_calls: int = 0
     binds: int = 0
+    inherited: int = 0
     seconds: float = 0.0
 
 
@@ -118,6 +129,7 @@ async def _told(
         (*cluster.judge.violations, *(f"in the end: {each}" for each in left)),
         cluster.network.calls,
         cluster.scheduler.binds,
+        cluster.judge.holds.inherited,
         loop.time(),
     )
 
@@ -154,6 +166,10 @@ async def _happen(cluster: Cluster, event: Event) -> None:
     match event.what:
         case "arrive":
             await _arrive(cluster, event)
+        case "restart":
+            later(_restarted(cluster, event))
+        case "retire":
+            later(_retired(cluster, VMS[event.who % len(VMS)], seconds))
         case "depart" | "force away" | "replace" | "finish":
             await _end_pod(cluster, event)
         case "kill extender":
@@ -177,6 +193,8 @@ async def _happen(cluster: Cluster, event: Event) -> None:
             later(_rough_network(cluster, ROUGH[event.who % len(ROUGH)], seconds))
         case "rough GPUs":
             later(_rough_gpus(cluster, node, seconds))
+        case "break GPUs":
+            later(_broken_gpus(cluster, node, 3.0 * seconds))
         case "rough disk":
             later(_rough_disk(cluster, node, seconds))
         case "stick watches":
@@ -222,6 +240,26 @@ async def _end_pod(cluster: Cluster, event: Event) -> None:
         return
     if event.what == "replace":
         await cluster.create_pod(pod.name, WANTS[int(event.much * len(WANTS))], 0)
+
+
+async def _restarted(cluster: Cluster, event: Event) -> None:
+    """End a pod, and have its owner make another that asks the same, at once or after a while."""
+    pods = sorted(cluster.judge.pods.values(), key=lambda pod: pod.name)
+    if not pods:
+        return
+    pod = pods[event.who % len(pods)]
+    with contextlib.suppress(ApiError):
+        await cluster.api.delete(PODS, pod.name, namespace="default", uid=pod.uid, grace_seconds=0)
+    await asyncio.sleep(12.0 * event.much**3)
+    await cluster.create_pod(pod.name, [each.removeprefix(VGPU) for each in pod.wants], 0)
+
+
+async def _retired(cluster: Cluster, vm: str, seconds: float) -> None:
+    """Delete a VirtualMachine, and create another of that name after a while."""
+    with contextlib.suppress(ApiError):
+        await cluster.api.delete(VIRTUAL_MACHINES, vm, namespace="default")
+    await asyncio.sleep(seconds)
+    await cluster.create_vm(vm)
 
 
 async def _delete_gpu_node(cluster: Cluster, node: str) -> None:
@@ -314,6 +352,12 @@ async def _rough_gpus(cluster: Cluster, node: str, seconds: float) -> None:
     cluster.boards[node].rough = 0.15
     await asyncio.sleep(seconds)
     cluster.boards[node].rough = 0.0
+
+
+async def _broken_gpus(cluster: Cluster, node: str, seconds: float) -> None:
+    cluster.boards[node].broken = True
+    await asyncio.sleep(seconds)
+    cluster.boards[node].broken = False
 
 
 async def _rough_disk(cluster: Cluster, node: str, seconds: float) -> None:

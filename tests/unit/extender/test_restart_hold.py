@@ -124,14 +124,15 @@ def test_a_pod_with_several_instances_inherits_all_of_them() -> None:
     assert set(superseded(view(plan=both), asked, choice)) == {"a", "b"}
 
 
-def test_the_last_pods_instance_is_not_in_the_way_and_anothers_is() -> None:
+def test_the_last_pods_instance_is_not_in_the_way_and_a_foreign_one_is() -> None:
     def with_instance(made_for: str) -> NodeView:
         there = instance(19, 3, assignment=made_for)
         return view(plan=[hold(start=3)], gpus=[gpu(instances=(there,))])
 
     asked = request("1-10C", owner=VM)
 
-    assert start_of(inherited(with_instance("h"), Ledger(), asked)) == ("GPU-0", 3)
+    for ours in ("h", "of the pod before"):
+        assert start_of(inherited(with_instance(ours), Ledger(), asked)) == ("GPU-0", 3)
     assert inherited(with_instance(""), Ledger(), asked) is None
     assert isinstance(place(with_instance(""), Ledger(), asked), Choice)  # elsewhere on the GPU
 

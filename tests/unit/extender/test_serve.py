@@ -53,6 +53,11 @@ def test_beyond_loopback_it_does_not_serve_without_certificates(kubeconfig: Path
     assert "--tls-cert, --tls-key and --client-ca" in text
 
 
+def test_a_limit_below_nothing_is_refused(kubeconfig: Path) -> None:
+    for option in ("--restart-hold", "--avoid-gpu", "--circuit-failures", "--circuit-seconds"):
+        assert option in refused("--kubeconfig", str(kubeconfig), option, "-1")
+
+
 def test_certificates_belong_together(kubeconfig: Path, tmp_path: Path) -> None:
     text = refused("--kubeconfig", str(kubeconfig), "--tls-cert", str(tmp_path / "x.crt"))
 

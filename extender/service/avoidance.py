@@ -1,0 +1,141 @@
+"""What is avoided because GPU instances could not be made there: single GPUs, and whole nodes.
+
+A GPU on which one could not be made is chosen last for a while, longer with each time. Where the
+agent fails whatever it is asked, choosing another GPU does not help: after so many failures in a
+row its node takes nothing new. It is a circuit breaker, per node::
+
+    closed ──▶ open ──▶ half open ──▶ closed      the one assignment let through was realized
+                 ▲          │
+                 └──────────┘                     it failed, too: twice as long
+
+What was learnt fades: a failure counts for less the longer nothing has failed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+
+from extender.settings import Settings
+
+MOST_DOUBLINGS = 32
+
+
+class Strikes(msgspec.Struct, frozen=True):
+    """How often something has failed, and until when it is avoided for that."""
+
+    count: int = 0
+    until: float = float("-inf")
+
+    def again(self, *, now: float, first: float, longest: float) -> Strikes:
+        """Return the strikes after another failure: it is avoided twice as long, up to *longest*.
+
+        For each time *longest* that went by in peace, one strike is forgotten.
+        """
+        forgotten = int(max(0.0, now - self.until) // longest) if self.count else 0
+        count = max(0, self.count - forgotten) + 1
+        lasts = min(longest, first * 2.0 ** min(count - 1, MOST_DOUBLINGS))
+        return Strikes(count, now + lasts)
+
+
+class Circuit(msgspec.Struct, frozen=True):
+    """A node's circuit. ``failures`` are the assignments that failed in a row, with their times.
+
+    ``open`` is whether it has opened and not closed since: half open once the strikes' time is up.
+    ``probe_until`` is for how long an assignment let through may take.
+    """
+
+    failures: tuple[tuple[float, str], ...] = ()
+    strikes: Strikes = Strikes()
+    open: bool = False
+    probe_until: float = float("-inf")
+
+    def refuses(self, *, now: float) -> bool:
+        """Tell whether nothing new may go to the node."""
+        return self.open and now < max(self.strikes.until, self.probe_until)
+
+    def failed(self, id: str, *, now: float, settings: Settings) -> Circuit:
+        """Return the circuit after an assignment failed; the same one again is no news."""
+        first, longest = settings.circuit_seconds, settings.circuit_longest_seconds
+        since = now - settings.circuit_window_seconds
+        failures = tuple((at, known) for at, known in self.failures if at > since and known != id)
+        failures = (*failures, (now, id))
+        if self.open and now < self.strikes.until:
+            return self  # begun before it opened: no news
+        if not self.open and len(failures) < settings.circuit_failures:
+            return msgspec.structs.replace(self, failures=failures)
+        strikes = self.strikes.again(now=now, first=first, longest=longest)
+        return Circuit(strikes=strikes, open=True)
+
+    def succeeded(self) -> Circuit:
+        """Return the circuit after an assignment was realized."""
+        return Circuit(strikes=self.strikes)
+
+    def probed(self, *, until: float) -> Circuit:
+        """Return the circuit with one assignment let through, if it is open."""
+        return msgspec.structs.replace(self, probe_until=until) if self.open else self
+
+
+class Avoidance:
+    """By GPU and by node, what has failed of late; ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._gpus: dict[str, Strikes] = {}
+        self._nodes: dict[str, Circuit] = {}
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The nodes on which something has failed."""
+        return self._nodes.keys()
+
+    def gpu_failed(self, gpu: str) -> float:
+        """Note that an instance could not be made on a GPU; return until when it is avoided."""
+        settings = self._settings
+        self._gpus[gpu] = self._gpus.get(gpu, Strikes()).again(
+            now=self._clock(),
+            first=settings.avoidance_seconds,
+            longest=max(settings.avoidance_longest_seconds, settings.avoidance_seconds),
+        )
+        return self._gpus[gpu].until
+
+    def node_failed(self, node: str, id: str) -> float:
+        """Note that an assignment failed; return for how many seconds its node takes nothing new.
+
+        0 if it still does, or if that was known already.
+        """
+        if not self._settings.circuit_failures:
+            return 0.0
+        now, before = self._clock(), self._nodes.get(node, Circuit())
+        after = self._nodes[node] = before.failed(id, now=now, settings=self._settings)
+        return after.strikes.until - now if after.open and after is not before else 0.0
+
+    def succeeded(self, node: str, gpus: Iterable[str]) -> bool:
+        """Note that instances were made; return whether the node was thought unable to."""
+        for gpu in gpus:
+            self._gpus.pop(gpu, None)
+        circuit = self._nodes.get(node)
+        if circuit is None:
+            return False
+        self._nodes[node] = circuit.succeeded()
+        return circuit.open
+
+    def probe(self, node: str) -> None:
+        """Note that an assignment is being written: to a half open circuit, the only one."""
+        circuit = self._nodes.get(node)
+        if circuit is not None:
+            until = self._clock() + self._settings.reservation_seconds
+            self._nodes[node] = circuit.probed(until=until)
+
+    def not_probed(self, node: str) -> None:
+        """Note that it could not be written after all."""
+        circuit = self._nodes.get(node)
+        if circuit is not None:
+            self._nodes[node] = circuit.probed(until=float("-inf"))
+
+    def refuses(self, node: str) -> bool:
+        """Tell whether nothing new may go to a node."""
+        circuit = self._nodes.get(node)
+        return circuit is not None and circuit.refuses(now=self._clock())
