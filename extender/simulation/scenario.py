@@ -28,8 +28,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     ``arrivals``. Before these, ``warmup`` requests are not counted.
 
     With a ``trace`` (a path) its pods take the mix's place, each mapped to a kind by ``rule``:
-    just as they came, or drawn as (kind, lifetime) at ``load`` if ``resampled``; these begin, before
-    the warm-up, with who would be there already.
+    just as they came, or drawn as (kind, lifetime) at ``load`` if ``resampled``, which begins,
+    before the warm-up, with who would be there already.
     """
 
     model: str = "H100-80GB"
