@@ -13,6 +13,7 @@ from benchmarks.quality.page import Section, Table, points
 from benchmarks.quality.public_trace import public_trace
 from benchmarks.quality.scrutiny import elsewhere, not_winning, reproduction
 from benchmarks.quality.store import Result, apart
+from benchmarks.quality.tuning import tuning
 from extender.simulation.outcome import compared
 from extender.simulation.paired import estimate
 
@@ -43,6 +44,7 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield from elsewhere(generated, folder)
     yield from public_trace(traces, folder)
     yield reproduction(generated)
+    yield tuning()
     yield _policies()
 
 

@@ -39,10 +39,10 @@ def public_trace(traces: Results, folder: Path) -> Iterator[Section]:
             " the nearest by compute. C: the nearest by compute times memory. Pods without a GPU,"
             " and those with several, are left out; processors, memory and GPU types are not"
             " looked at. No GPU in the trace can be cut by MIG: all are taken for"
-            f" {_models(traces)}, as in the literature. Pods that asked for a whole GPU are most"
-            " of it, and where a GPU is either full or empty there is nothing to choose: so"
-            " 'shared' leaves them out. Its pods live for minutes and a few for months; VMs may be"
-            " otherwise.",
+            f" {_models(traces)}, as in the literature. Most pods ask for a whole GPU or become"
+            " such a request, and where GPUs are either full or empty there is nothing to choose:"
+            " so 'shared' leaves out those that asked for a whole one. Most pods live for minutes"
+            " and a few for months; VMs may be otherwise.",
             "In order: the pods come when they came and leave when they left, if they were"
             " admitted. The clusters are just big enough for all who would be there, if instances"
             f" could be moved at will, at {_shares()} of the arrivals; so on the biggest whatever"
