@@ -17,6 +17,7 @@ from extender.simulation.paired import difference, estimate
 
 Results = Mapping[str, Result]
 
+TODAY = "kubernetes-default"
 _PLOT = "plots/trace.svg"
 
 
@@ -49,13 +50,16 @@ def public_trace(traces: Results, folder: Path) -> Iterator[Section]:
             " is refused is refused because of where others were put. This happened once: there is"
             " no interval, and a few requests more or less say nothing.",
             "Drawn: each request is any pod's profile and lifetime, Poisson arrivals at a set load"
-            " of 100 GPUs, begun with who would be there already, seeds as above; differences have"
-            " intervals. Lifetimes are so unequal (the mean is fifty times the median) that one"
-            " pod admitted or not is felt for a long time: intervals are wide.",
+            " of 100 GPUs' slices, begun with who would be there already, seeds as above;"
+            " differences have intervals. A GPU holds one 4g at most, so where a rule makes many of"
+            " them the load asks for more GPUs than its slices tell. Lifetimes are so unequal (the"
+            " mean is tens of times the median) that one pod admitted or not is felt for a long"
+            " time: intervals are wide.",
             "learned decides only where its guard, which is shown the mix with exponential"
             " lifetimes, says that it beats default; the nearest of its stored weights are those"
             " of a mix that was made up, not of this trace.",
-            _verdict(found),
+            _verdict(found, " or ".join(RIVALS)),
+            _verdict(list(comparisons(drawn, "default", (TODAY,))), f"{TODAY}, today's default"),
         ),
         tables=(
             _mapping(list(mapped(traces.values()))),
@@ -89,14 +93,14 @@ def _shares() -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def _verdict(found: Sequence[Below]) -> str:
+def _verdict(found: Sequence[Below], rivals: str) -> str:
     below = [each for each in found if each.significant]
     above = [each for each in found if each.significantly_above]
     worst = "".join(f"; {e.cell}, {e.rival}, {e.metric}: {e.mean:+.2f}" for e in below)
     return (
-        f"Of {len(found)} differences between default and {' or '.join(RIVALS)} in the drawn"
-        f" demands (requests and slices), default is significantly above (Holm) in {len(above)} and"
-        f" significantly below in {len(below)}{worst}."
+        f"Of {len(found)} differences between default and {rivals} in the drawn demands (requests"
+        f" and slices), default is significantly above (Holm) in {len(above)} and significantly"
+        f" below in {len(below)}{worst}."
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from benchmarks.quality.cells import LOADS, OURS, RIVALS, SEEDS, Cell
+from benchmarks.quality import cells
+from benchmarks.quality.cells import OURS, RIVALS, SEEDS, Cell
 from extender.simulation.demand import Demand
 from extender.simulation.repack import repack_test
 from extender.simulation.scenario import Scenario, fleet_of, stage
@@ -25,6 +26,10 @@ GROUP = "trace"
 OTHERS = ("fgd", "first-fit", "kubernetes-default", "repack")
 MODEL = "A100-80GB"
 """What every GPU of such a trace is taken for in the literature: none of openb's can be cut."""
+
+LOADS = (0.6, *cells.LOADS)
+"""With one more than elsewhere: a GPU holds one 4g at most, so rules that make many of them ask for
+more GPUs than their slices tell."""
 
 HELD_AT = (0.5, 0.9, 1.0)
 """Clusters just big enough, if instances could be moved at will, at so many of the arrivals."""
