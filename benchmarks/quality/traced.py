@@ -15,8 +15,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from benchmarks.quality import cells
-from benchmarks.quality.cells import OURS, RIVALS, SEEDS, Cell
+from benchmarks.quality.cells import LOADS, OURS, RIVALS, SEEDS, Cell
 from extender.simulation.demand import Demand
 from extender.simulation.repack import repack_test
 from extender.simulation.scenario import Scenario, fleet_of, stage
@@ -27,9 +26,9 @@ OTHERS = ("fgd", "first-fit", "kubernetes-default", "repack")
 MODEL = "A100-80GB"
 """What every GPU of such a trace is taken for in the literature: none of openb's can be cut."""
 
-LOADS = (0.6, *cells.LOADS)
-"""With one more than elsewhere: a GPU holds one 4g at most, so rules that make many of them ask for
-more GPUs than their slices tell."""
+LOADS_OF_PARTS = (0.6, *LOADS)
+"""Where all ask for parts of a GPU. It holds one 4g at most, so a rule that makes many of them asks
+for more GPUs than the slices tell."""
 
 HELD_AT = (0.5, 0.9, 1.0)
 """Clusters just big enough, if instances could be moved at will, at so many of the arrivals."""
@@ -54,11 +53,12 @@ def traced(path: Path, *, small: bool = False) -> Iterator[Cell]:
         return Cell(GROUP, scenario, contenders, tuple(seeds), path, checksum)
 
     for shared_only in subsets:
+        loads = LOADS_OF_PARTS if shared_only or sharing == len(pods) else LOADS
         for rule in (Rule.CEIL,) if small else Rule:
             scenario = Scenario(model=MODEL, trace=path.name, rule=rule, shared_only=shared_only)
             for gpus in cluster_sizes(replace(scenario, trace=str(path))):
                 yield cell(replace(scenario, gpus=gpus), SEEDS[:1])
-            for load in LOADS:
+            for load in loads:
                 drawn = replace(scenario, load=load, resampled=True)
                 if small:
                     yield cell(replace(drawn, gpus=8, arrivals=400, warmup=100), SEEDS[:3])
