@@ -48,7 +48,8 @@ def public_trace(traces: Results, folder: Path) -> Iterator[Section]:
             " admitted. The clusters are just big enough for all who would be there, if instances"
             f" could be moved at will, at {_shares()} of the arrivals; so on the biggest whatever"
             " is refused is refused because of where others were put. This happened once: there is"
-            " no interval, and a few requests more or less say nothing.",
+            f" no interval, and a few requests more or less say nothing ({TODAY} throws dice, and"
+            " did so once).",
             "Drawn: each request is any pod's profile and lifetime, Poisson arrivals at a set load"
             " of 100 GPUs' slices, begun with who would be there already, seeds as above;"
             " differences have intervals. A GPU holds one 4g at most, so where a rule makes many of"
@@ -59,7 +60,7 @@ def public_trace(traces: Results, folder: Path) -> Iterator[Section]:
             " lifetimes, says that it beats default; the nearest of its stored weights are those"
             " of a mix that was made up, not of this trace.",
             _verdict(found, " or ".join(RIVALS)),
-            _verdict(list(comparisons(drawn, "default", (TODAY,))), f"{TODAY}, today's default"),
+            _verdict(list(comparisons(drawn, "default", (TODAY,))), f"{TODAY} (today's)"),
         ),
         tables=(
             _mapping(list(mapped(traces.values()))),
@@ -82,6 +83,10 @@ def _origin(traces: Results) -> Iterator[str]:
     checksums = {each.scenario.trace: each.sha256 for each in traces.values()}
     named = "; ".join(f"{name} (SHA-256 {checksum})" for name, checksum in checksums.items())
     yield f"Files, read where they lie and no part of this project: {named}."
+
+
+def _contenders(results: Results) -> list[str]:
+    return list(dict.fromkeys(name for result in results.values() for name in result.series))
 
 
 def _models(traces: Results) -> str:
@@ -128,12 +133,15 @@ def _mapping(found: Sequence[Mapped]) -> Table:
 
 
 def _refused(results: Results) -> Table:
-    contenders = list(next(iter(results.values())).series)
+    contenders = _contenders(results)
     rows = []
     for result in results.values():
         asked = sum(map(sum, result.asked.values()))
         row = [_workload(result), f"{result.scenario.gpus}", f"{asked:,}"]
         for name in contenders:
+            if name not in result.series:
+                row.append("")
+                continue
             (measured,) = result.measures(name)
             row.append(f"{measured.rejections} ({100 * measured.slices:.2f})")
         broken = result.series["default"].fragmentation
@@ -170,20 +178,24 @@ def _differences(results: Results) -> Table:
         if "learned" in measured:
             found = compared("learned", measured)["default"]
             row += [points(found.requests_pp), result.series["learned"].decides]
+        else:
+            row += ["", ""]
         rows.append(tuple(row))
     against = (f"minus {rival}: requests" for rival in RIVALS)
     header = [part for each in against for part in (each, "slices", "refusals avoided")]
-    if len(rows[0]) > len(header) + 2:
-        header += ["learned minus default: requests", "decides"]
+    header += ["learned minus default: requests", "decides"]
     return Table(("default, drawn", "load", *header), tuple(rows))
 
 
 def _accepted(results: Results) -> Table:
-    contenders = list(next(iter(results.values())).series)
+    contenders = _contenders(results)
     rows = []
     for result in results.values():
         row = [_workload(result), f"{result.scenario.load:g}"]
         for name in contenders:
+            if name not in result.series:
+                row.append("")
+                continue
             measures = result.measures(name)
             requests = estimate([100 * each.requests for each in measures]).mean
             slices = estimate([100 * each.slices for each in measures]).mean
