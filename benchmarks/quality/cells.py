@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -40,20 +41,37 @@ SEEDS = tuple(range(5000, 5020))
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """One scenario with its contenders; ``group`` is the question it belongs to."""
+    """One scenario with its contenders; ``group`` is the question it belongs to.
+
+    A scenario names its trace by the file's name alone; ``trace`` is where that lies, and
+    ``sha256`` what tells it from others of the name.
+    """
 
     group: str
     scenario: Scenario
     contenders: tuple[str, ...]
     seeds: tuple[int, ...] = SEEDS
+    trace: Path | None = None
+    sha256: str = ""
 
     @property
     def name(self) -> str:
         """What tells the cell from all others, and names its file."""
         s = self.scenario
+        if s.trace:
+            pods = f"{Path(s.trace).stem}-{s.rule}" + ("-shared" if s.shared_only else "")
+            how = f"{s.load:g}" if s.resampled else "in-order"
+            return f"{self.group}-{s.model}-{s.gpus}-{pods}-{how}".lower()
         mix = f"{s.mix}-then-{s.then}" if s.then else s.mix
         life = s.lifetime.replace(":", "-")
         return f"{self.group}-{s.model}-{s.gpus}-{mix}-{s.load:g}-{life}".lower()
+
+    @property
+    def played(self) -> Scenario:
+        """The scenario with its trace where that lies."""
+        if self.trace is None:
+            return self.scenario
+        return msgspec.structs.replace(self.scenario, trace=str(self.trace))
 
 
 def full() -> Iterator[Cell]:

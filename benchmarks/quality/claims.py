@@ -19,11 +19,23 @@ SIGNIFICANT = 0.05
 AVOIDED_GOAL_PCT = 35.0
 
 
+class PublishedTraces(msgspec.Struct, frozen=True):
+    """The shares of profiles that traces map to, the largest profile first.
+
+    By the trace's name and by rule, such as ``A`` or ``A, shared`` (pods that asked for a part of a
+    GPU alone).
+    """
+
+    about: str
+    shares: Mapping[str, Mapping[str, tuple[float, ...]]]
+
+
 class Reference(msgspec.Struct, frozen=True):
-    """Published acceptance, per cent of (requests, slices), by load, mix and policy."""
+    """Published acceptance, per cent of (requests, slices), by load, mix and policy; and traces."""
 
     about: str
     acceptance: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]]
+    traces: PublishedTraces
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -83,7 +95,7 @@ def reproduced(results: Mapping[str, Result]) -> Iterator[Reproduced]:
 
 
 def claims(results: Mapping[str, Result]) -> Iterator[Claim]:
-    """Yield what must hold, and whether it does."""
+    """Yield what must hold of generated demand, and whether it does."""
     yield _complete(results)
     yield _reproduces(results)
     yield from _beats_mfi(results)
@@ -153,6 +165,11 @@ class Below(msgspec.Struct, frozen=True):
     def significant(self) -> bool:
         """Whether it is below for certain, the number of questions considered."""
         return self.mean + self.ci95 < 0 and self.p_holm < SIGNIFICANT
+
+    @property
+    def significantly_above(self) -> bool:
+        """Whether it is the other way round, as certainly."""
+        return self.mean - self.ci95 > 0 and self.p_holm < SIGNIFICANT
 
 
 def comparisons(

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from benchmarks.quality import plots
 from benchmarks.quality.cells import LOADS
-from benchmarks.quality.claims import claims, main_results
+from benchmarks.quality.claims import Claim, claims, main_results
+from benchmarks.quality.mapping import as_published
 from benchmarks.quality.page import Section, Table, points
+from benchmarks.quality.public_trace import public_trace
 from benchmarks.quality.scrutiny import elsewhere, not_winning, reproduction
-from benchmarks.quality.store import Result
+from benchmarks.quality.store import Result, apart
+from benchmarks.quality.tuning import tuning
 from extender.simulation.outcome import compared
 from extender.simulation.paired import estimate
 
@@ -19,7 +22,8 @@ Cells = Mapping[tuple[str, float], Result]
 
 def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     """Yield the report's sections; plots are drawn into *folder*."""
-    cells = main_results(results)
+    generated, traces = apart(results)
+    cells = main_results(generated)
     yield _introduction(cells)
     yield Section(
         title="What was to be shown",
@@ -27,7 +31,7 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
             Table(
                 ("holds", "claim", "evidence"),
                 tuple(
-                    ("yes" if c.holds else "NO", c.sentence, c.evidence) for c in claims(results)
+                    ("yes" if c.holds else "NO", c.sentence, c.evidence) for c in judged(results)
                 ),
             ),
         ),
@@ -36,10 +40,18 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield _acceptance(cells)
     yield _profiles(cells, folder)
     yield _fragmentation(cells)
-    yield not_winning(results, cells)
-    yield from elsewhere(results, folder)
-    yield reproduction(results)
+    yield not_winning(generated, cells)
+    yield from elsewhere(generated, folder)
+    yield from public_trace(traces, folder)
+    yield reproduction(generated)
+    yield tuning()
     yield _policies()
+
+
+def judged(results: Mapping[str, Result]) -> list[Claim]:
+    """Return what must hold, and whether it does."""
+    generated, traces = apart(results)
+    return [*claims(generated), *as_published(traces.values())]
 
 
 def _introduction(cells: Cells) -> Section:

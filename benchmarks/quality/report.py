@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from benchmarks.quality import claims, contents, store
+from benchmarks.quality import contents, store
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,7 +28,7 @@ def write(folder: Path) -> int:
     for name in ("report.md", "report.html"):
         template = environment.get_template(f"{name}.j2")
         (folder / name).write_text(template.render(sections=sections, plots=drawn), "utf-8")
-    found = list(claims.claims(results))
+    found = contents.judged(results)
     for claim in found:
         print(f"{'holds' if claim.holds else 'FAILS'}: {claim.sentence} {claim.evidence}")
     return 0 if all(claim.holds for claim in found) else 1

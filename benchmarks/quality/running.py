@@ -28,7 +28,7 @@ def run(
         if not missing:
             continue
         report(f"{cell.name}: {', '.join(missing)}")
-        on = stage(cell.scenario)
+        on = stage(cell.played)
         entered = lineup(missing, {}, on, cell.scenario.load)
         measured: dict[str, list[Measures]] = {name: [] for name in missing}
         for _, name, each in play(on, entered.contenders, cell.seeds):
@@ -49,5 +49,6 @@ def run(
                 {kind.name: kind.size for kind in on.kinds},
                 {kind.name: [each.kinds[kind.name].asked for each in first] for kind in on.kinds},
                 {name: together[name] for name in cell.contenders if name in together},
+                cell.sha256,
             ),
         )

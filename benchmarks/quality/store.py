@@ -34,8 +34,8 @@ class Series(msgspec.Struct, frozen=True, omit_defaults=True):
     gain: Estimate | None = None
 
 
-class Result(msgspec.Struct, frozen=True):
-    """All results of a cell; ``sizes`` and ``asked`` by profile."""
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All results of a cell; ``sizes`` and ``asked`` by profile, ``sha256`` that of a trace."""
 
     group: str
     scenario: Scenario
@@ -43,6 +43,7 @@ class Result(msgspec.Struct, frozen=True):
     sizes: dict[str, int]
     asked: dict[str, list[int]]
     series: dict[str, Series]
+    sha256: str = ""
 
     def measures(self, contender: str) -> list[Measures]:
         """Return what can be computed with again, seed by seed."""
@@ -76,13 +77,16 @@ def series(measured: list[Measures], decides: str, gain: Estimate | None) -> Ser
 
 
 def load(cell: Cell, folder: Path) -> Result | None:
-    """Return what is stored for a cell; None if nothing is, or it was another scenario or seeds."""
+    """Return what is stored for a cell.
+
+    None if nothing is, or if it is of another scenario, of other seeds or of another trace.
+    """
     path = folder / f"{cell.name}.json"
     if not path.exists():
         return None
     result = msgspec.json.decode(path.read_bytes(), type=Result)
-    same = result.scenario == cell.scenario and result.seeds == cell.seeds
-    return result if same else None
+    stored = (result.scenario, result.seeds, result.sha256)
+    return result if stored == (cell.scenario, cell.seeds, cell.sha256) else None
 
 
 def save(cell: Cell, folder: Path, result: Result) -> None:
@@ -100,3 +104,17 @@ def load_all(folder: Path) -> Mapping[str, Result]:
         path.stem: msgspec.json.decode(path.read_bytes(), type=Result)
         for path in sorted(folder.glob("*.json"))
     }
+
+
+def apart(results: Mapping[str, Result]) -> tuple[Mapping[str, Result], Mapping[str, Result]]:
+    """Return the results of generated demand, and those of traces: by trace and rule, then size."""
+
+    def order(result: Result) -> tuple[str, bool, str, float, int]:
+        s = result.scenario
+        return s.trace, s.shared_only, s.rule.value, s.load, s.gpus
+
+    traces = {name: each for name, each in results.items() if each.scenario.trace}
+    return (
+        {name: each for name, each in results.items() if name not in traces},
+        dict(sorted(traces.items(), key=lambda item: order(item[1]))),
+    )

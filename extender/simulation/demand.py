@@ -65,24 +65,45 @@ def poisson(
     return demand
 
 
-def resampled(
-    pairs: Sequence[tuple[int, float]],
-    kinds: Sequence[Kind],
-    *,
-    arrivals: int,
-    slices: int,
-    load: float,
-    seed: int,
-) -> Demand:
-    """Return Poisson arrivals that each draw one of the recorded (kind, lifetime) pairs."""
-    chance = Chance(seed)
-    demand = Demand([], [], [])
+class Recurring(msgspec.Struct, frozen=True):
+    """Recorded (kind, lifetime) pairs, arriving so often that they would hold *load* of *slices*.
+
+    Where a few stay a thousand times as long as most, an empty cluster takes longer to reach its
+    load than any warm-up lasts. So the demand begins with ``settled`` requests, all at time 0: as
+    many as would be there, each found with its chance to be there, and with what is left of its
+    lifetime.
+    """
+
+    pairs: tuple[tuple[int, float], ...]
+    rate: float
+    settled: int
+
+    def demand(self, arrivals: int, seed: int) -> Demand:
+        """Return the settled requests and then *arrivals* others, each any of the pairs."""
+        chance = Chance(seed)
+        demand = Demand([], [], [])
+        presence = list(accumulate(lifetime for _, lifetime in self.pairs))
+        for _ in range(self.settled):
+            at = bisect_right(presence, chance.uniform() * presence[-1])
+            kind, lifetime = self.pairs[at]
+            demand.times.append(0.0)
+            demand.kinds.append(kind)
+            demand.lifetimes.append(chance.uniform() * lifetime)
+        now = 0.0
+        for _ in range(arrivals):
+            now += chance.exponential() / self.rate
+            kind, lifetime = self.pairs[int(chance.uniform() * len(self.pairs))]
+            demand.times.append(now)
+            demand.kinds.append(kind)
+            demand.lifetimes.append(lifetime)
+        return demand
+
+
+def recurring(
+    pairs: Sequence[tuple[int, float]], kinds: Sequence[Kind], *, slices: int, load: float
+) -> Recurring:
+    """Return the demand of which the *pairs* are samples."""
     held = sum(kinds[kind].size * lifetime for kind, lifetime in pairs) / len(pairs)
-    now, rate = 0.0, load * slices / held
-    for _ in range(arrivals):
-        now += chance.exponential() / rate
-        kind, lifetime = pairs[int(chance.uniform() * len(pairs))]
-        demand.times.append(now)
-        demand.kinds.append(kind)
-        demand.lifetimes.append(lifetime)
-    return demand
+    rate = load * slices / held
+    stay = sum(lifetime for _, lifetime in pairs) / len(pairs)
+    return Recurring(tuple(pairs), rate, round(rate * stay))

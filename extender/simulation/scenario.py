@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from extender.simulation.demand import Demand, Mixed, poisson, resampled
+from extender.simulation.demand import Demand, Mixed, poisson, recurring
 from extender.simulation.experiment import WARMUP, Stage
 from extender.simulation.fleet import Fleet, Kind, fleet, kinds, largest_first
 from extender.simulation.lifetimes import lifetime
@@ -28,7 +28,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     ``arrivals``. Before these, ``warmup`` requests are not counted.
 
     With a ``trace`` (a path) its pods take the mix's place, each mapped to a kind by ``rule``:
-    just as they came, or drawn as (kind, lifetime) at ``load`` if ``resampled``.
+    just as they came, or drawn as (kind, lifetime) at ``load`` if ``resampled``, which begins,
+    before the warm-up, with who would be there already.
     """
 
     model: str = "H100-80GB"
@@ -103,17 +104,13 @@ def _traced(scenario: Scenario, on: Fleet) -> Stage:
             " there are no lifetimes to draw from"
         )
 
-    def demand(seed: int) -> Demand:
-        return resampled(
-            ended,
-            asked,
-            arrivals=scenario.warmup + scenario.arrivals,
-            slices=on.memory_slices,
-            load=scenario.load,
-            seed=seed,
-        )
+    drawn = recurring(ended, asked, slices=on.memory_slices, load=scenario.load)
 
-    return Stage(on, asked, shares, demand, scenario.warmup, scenario.queueing)
+    def demand(seed: int) -> Demand:
+        return drawn.demand(scenario.warmup + scenario.arrivals, seed)
+
+    warmup = drawn.settled + scenario.warmup
+    return Stage(on, asked, shares, demand, warmup, scenario.queueing)
 
 
 def fleet_of(scenario: Scenario) -> Fleet:

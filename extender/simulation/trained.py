@@ -28,7 +28,7 @@ def nearest(geometry: Geometry, demand: Shares) -> Policy | None:
     """
     best: tuple[float, Policy] | None = None
     wanted = by_shape(demand, geometry)
-    for file in _stored():
+    for _, file in stored():
         assert file.trained is not None  # `tangram policy train` wrote it
         theirs = MODELS[file.trained.model].geometry
         learned = file.policy.weights
@@ -42,6 +42,7 @@ def nearest(geometry: Geometry, demand: Shares) -> Policy | None:
     return None if best is None else best[1]
 
 
-def _stored() -> Iterator[PolicyFile]:
+def stored() -> Iterator[tuple[str, PolicyFile]]:
+    """Yield the policies that come with the program, by name."""
     for path in sorted(_STORED.glob("*.yaml")):
-        yield read(path)
+        yield path.stem, read(path)

@@ -10,7 +10,10 @@ from benchmarks import bursts, decisions, joint
 from benchmarks.demands import DEMANDS
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
+from benchmarks.quality.mapping import as_published, mapped
+from benchmarks.quality.traced import cluster_sizes, traced
 from extender.packing.problem import Spread
+from extender.simulation.scenario import Scenario
 
 
 def test_decisions_are_measured_beside_their_floor() -> None:
@@ -53,6 +56,79 @@ def test_a_contender_that_joins_later_is_run_alone(tmp_path: Path) -> None:
     running.run([cell], tmp_path / "again", report=lambda _: None)
 
     assert together == store.load(cell, tmp_path / "again")
+
+
+PODS = "name,num_gpu,gpu_milli,creation_time,deletion_time\n"
+
+
+def test_a_trace_is_run_where_it_lies_and_reported_without_it(tmp_path: Path) -> None:
+    trace, results = tmp_path / "elsewhere" / "pods.csv", tmp_path / "results"
+    trace.parent.mkdir()
+    shares = (1000, 470, 320, 230, 110)
+    pods = [f"{n},1,{shares[n % 5]},{n},{n + 5 + 7 * (n % 11)}" for n in range(200)]
+    trace.write_text(PODS + "\n".join(pods))
+    arguments = ["--size", "small", "--results", str(results)]
+
+    assert quality_main(["run", *arguments, "--trace", str(trace)]) == 0
+    stored = {path: path.read_text() for path in results.glob("trace-*.json")}
+    assert {path.stem.rpartition("-pods-")[2] for path in stored} == {
+        *(f"a-{demand}" for demand in ("in-order", "0.85", "1")),
+        *(f"a-shared-{demand}" for demand in ("in-order", "0.6", "0.85", "1")),
+    }
+    assert not any(str(trace.parent) in text for text in stored.values())
+
+    trace.unlink()
+    assert quality_main(["run", *arguments]) == 0
+    assert quality_main(["report", *arguments]) == 1
+    page, text = (results / "report.html").read_text(), (results / "report.md").read_text()
+    assert page.count("<svg") == text.count(".svg)") == 6
+    assert "## A public trace" in text
+    assert "| pods, A, shared | 160 | 0.000 | 0.250 | 0.250 | 0.250 | 0.000 | 0.250 |  |" in text
+
+
+def test_results_of_another_trace_of_the_same_name_do_not_count(tmp_path: Path) -> None:
+    trace = tmp_path / "pods.csv"
+    for lifetime in (10, 20):
+        trace.write_text(PODS + f"a,1,1000,0,{lifetime}\nb,1,1000,5,{lifetime + 5}\n")
+        (cell, *_) = traced(trace, small=True)
+
+        assert store.load(cell, tmp_path) is None
+        running.run([cell], tmp_path, report=lambda _: None)
+        assert store.load(cell, tmp_path) is not None
+
+
+def test_a_trace_is_played_on_as_many_gpus_as_could_hold_it(tmp_path: Path) -> None:
+    trace = tmp_path / "pods.csv"
+    # Two 4g are eight slices and need two GPUs; the third pod is gone when the last one comes.
+    trace.write_text(PODS + "a,1,570,0,90\nb,1,570,10,90\nc,1,1000,20,30\nd,1,1000,30,90\n")
+
+    assert cluster_sizes(Scenario(trace=str(trace))) == (2, 3)
+
+
+def test_a_trace_that_cannot_be_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        quality_main(["run", "--results", str(tmp_path), "--trace", str(tmp_path / "absent.csv")])
+
+    assert "absent.csv: cannot be read" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("whole", "holds"), [(45_130, True), (45_160, False)])
+def test_the_shares_of_a_known_trace_are_held_against_the_published_ones(
+    whole: int, holds: bool
+) -> None:
+    # Published with three digits: 0.451, 0.313, 0.134, 0.091, 0, 0.010.
+    counts = (whole, 76_430 - whole, 13_400, 9_120, 0, 1_050)
+    profiles = ("7g.80gb", "4g.40gb", "3g.40gb", "2g.20gb", "1g.20gb", "1g.10gb")
+    asked = {profile: [count] for profile, count in zip(profiles, counts, strict=True)}
+    scenario = Scenario(trace="openb_pod_list_gpushare100.csv")
+    result = store.Result("trace", scenario, (0,), {}, asked, {})
+
+    (claim,) = as_published([result])
+    assert claim.holds is holds
+    assert [each.agrees for each in mapped([result])] == [holds]
 
 
 @pytest.mark.parametrize("demand", DEMANDS)

@@ -143,12 +143,34 @@ def test_a_resampled_trace_draws_its_pairs_at_the_load_asked_for(tmp_path: Path)
     on = stage(Scenario(trace=str(path), resampled=True, load=0.5, arrivals=20_000, warmup=0))
     demand = on.demand(1)
 
-    pairs = set(zip((on.kinds[k].name for k in demand.kinds), demand.lifetimes, strict=True))
-    assert pairs == {("7g.80gb", 10.0), ("1g.10gb", 30.0)}
+    asked = list(zip((on.kinds[k].name for k in demand.kinds), demand.lifetimes, strict=True))
+    later = asked[on.warmup :]
+    assert len(later) == 20_000
+    assert set(later) == {("7g.80gb", 10.0), ("1g.10gb", 30.0)}
     held = sum(
         on.kinds[k].size * life for k, life in zip(demand.kinds, demand.lifetimes, strict=True)
     )
     assert held / demand.times[-1] / 800 == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_resampled_trace_has_its_load_from_the_start_though_few_stay_for_long(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "pods.csv"
+    path.write_text(HEADER + "b,1,1000,0,100000\n" + "a,1,110,0,10\n" * 999)
+    scenario = Scenario(trace=str(path), resampled=True, gpus=1000, load=0.5, warmup=0)
+    on = stage(scenario)
+    demand = on.demand(1)
+
+    requests = zip(demand.times, demand.kinds, demand.lifetimes, strict=True)
+    began = [(kind, until) for at, kind, until in requests if at == 0]
+    assert len(began) == on.warmup
+    assert sum(on.kinds[kind].size for kind, _ in began) / 8000 == pytest.approx(0.5, rel=0.05)
+    long = [until for kind, until in began if on.kinds[kind].size == 8]
+    assert statistics.fmean(long) == pytest.approx(50_000, rel=0.1)
+    left = [until for until in long if until > demand.times[-1]]
+    came = demand.kinds[on.warmup :].count(0)
+    assert (len(left) + came) * 8 / 8000 == pytest.approx(0.5, rel=0.1)
 
 
 @pytest.mark.parametrize(
