@@ -12,6 +12,7 @@
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
+#   make bench-restart       how long a new extender takes to know all that its predecessor knew
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
 #                            dependencies anew
@@ -21,7 +22,7 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants race ci-tools bench bench-joint \
-	bench-quality crd proto lock clean
+	bench-restart bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -69,6 +70,9 @@ bench: $(READY)
 
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)
+
+bench-restart: $(READY)
+	@$(BIN)/python -m benchmarks.restart $(BENCH_ARGS)
 
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality run $(BENCH_ARGS)

@@ -1,0 +1,325 @@
+"""A cluster in full use, as its API server holds it: nodes, agents' Leases, plans, pods.
+
+Each node has 8 H100; each GPU holds five vGPUs of small profiles at random legal placements, more
+or fewer where the number asked for says so. Each vGPU is a VM's, whose pod is as large as
+KubeVirt's launchers are. Not all is well: a few nodes are cordoned, some agents have no Lease, some
+GPUs are unhealthy or hold an instance that nobody planned; some VMs are still being placed, and
+some pods wait for a place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from extender.demo.pods import launcher
+from nodeagent.api import keys, resources
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import (
+    Assignment,
+    Decision,
+    Gpu,
+    GpuNode,
+    Instance,
+    Inventory,
+    Metadata,
+    Mode,
+    OwnerRef,
+    Plan,
+    PodRef,
+    Realized,
+)
+from nodeagent.api.occupancy import occupied_by
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServer, PatchType
+from nodeagent.discover import inventory
+from nodeagent.driver import Host, LiveGpu
+
+MODEL = MODELS["H100-80GB"]
+GPUS = 8
+PER_GPU = 5
+RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
+SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
+"""The profiles of which five find room on a GPU in most orders."""
+
+NAMESPACE = "default"
+AT_ONCE = 32  # requests, where there is a real API server
+UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG = 97, 89, 83, 79, 71, 67
+"""Every so manieth GPU, GPU, node, node, VM and pair of VMs is that; primes, so that all mix."""
+
+
+class Vm(msgspec.Struct, frozen=True):
+    """A VM's pod as it is to be: ``node`` is "" while it is not bound."""
+
+    name: str
+    entry: Assignment | None = None
+    node: str = ""
+    wanted: str = ""
+    gang: str = ""
+
+
+class Site(msgspec.Struct):
+    """What there is: GpuNodes by the names of their nodes, VMs by their own."""
+
+    nodes: dict[str, GpuNode] = {}
+    vms: dict[str, Vm] = {}
+    cordoned: set[str] = set()
+    leaseless: set[str] = set()
+
+    @property
+    def assignments(self) -> int:
+        """How many entries all plans have together."""
+        return sum(len(node.spec.assignments) for node in self.nodes.values())
+
+
+def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
+    """Return a site of so many *nodes*, *assignments*, and pods without a place."""
+    chance = random.Random(seed)
+    site = Site()
+    gpus = nodes * GPUS
+    for index in range(nodes):
+        name = f"gpu-node-{index:05}"
+        if index % CORDONED == CORDONED - 1:
+            site.cordoned.add(name)
+        if index % LEASELESS == LEASELESS - 1:
+            site.leaseless.add(name)
+        first = index * GPUS
+        counts = [
+            assignments * (gpu + 1) // gpus - assignments * gpu // gpus
+            for gpu in range(first, first + GPUS)
+        ]
+        site.nodes[name] = _node(name, counts, first, site, chance)
+    for index in range(pending):
+        vm = Vm(f"pending-{index:05}", wanted=RESOURCES[chance.choice(list(RESOURCES))])
+        site.vms[vm.name] = vm
+    return site
+
+
+def _node(
+    name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random
+) -> GpuNode:
+    live, entries, instances = [], [], {}
+    for index, count in enumerate(counts):
+        uuid = f"GPU-{name}-{index}"
+        number = first + index
+        unhealthy = "row remap failure" if number % UNHEALTHY == UNHEALTHY - 1 else ""
+        live.append(
+            LiveGpu(
+                uuid,
+                f"0000:{index:02x}:00.0",
+                MODEL.name,
+                MODEL.geometry,
+                MODEL.vgpu_types,
+                unhealthy=unhealthy,
+            )
+        )
+        taken = _taken(count, chance)
+        here = [_entry(uuid, *each) for each in taken]
+        entries += here
+        instances[uuid] = [
+            Instance(gi_id, a.profile_id, a.start, a.size, a.id) for gi_id, a in enumerate(here)
+        ]
+        if number % FOREIGN == FOREIGN - 1:
+            instances[uuid] += _foreign(taken)
+    placed_lately = set()
+    for entry in entries:
+        number = len(site.vms)
+        if number % PLACED_LATELY == PLACED_LATELY - 1:
+            placed_lately.add(entry.id)
+        site.vms[entry.id] = Vm(
+            entry.id,
+            entry,
+            "" if entry.id in placed_lately else name,
+            gang=f"pair-{number // GANG}" if number % GANG in (0, 1) else "",
+        )
+    status = inventory(
+        Host("boot", "simulated", Mode.VGPU_VFIO, tuple(live), simulated=True),
+        {gpu.uuid: () for gpu in live},
+        entries,
+    )
+    status = msgspec.structs.replace(
+        status,
+        agent_epoch="epoch",
+        sequence=1,
+        observed_generation=1,
+        gpus=tuple(
+            msgspec.structs.replace(
+                gpu,
+                instances=tuple(
+                    i for i in instances[gpu.uuid] if i.assignment not in placed_lately
+                ),
+            )
+            for gpu in status.gpus
+        ),
+        realized=_realized(entry for entry in entries if entry.id not in placed_lately),
+    )
+    return GpuNode(Metadata(name), Plan(tuple(entries)), status)
+
+
+def _taken(count: int, chance: random.Random) -> list[tuple[int, Placement]]:
+    """Draw *count* placements that fit together on one GPU."""
+    geometry = MODEL.geometry
+    while True:
+        taken: list[tuple[int, Placement]] = []
+        for _ in range(count):
+            profile = geometry.by_id[chance.choice(SMALL)]
+            legal = list(geometry.legal(occupied_by(geometry, taken), profile))
+            if not legal:
+                break
+            taken.append((profile.id, chance.choice(legal)))
+        if len(taken) == count:
+            return taken
+
+
+def _foreign(taken: list[tuple[int, Placement]]) -> Iterator[Instance]:
+    """Yield an instance that somebody made by hand, if there is room for one."""
+    profile = MODEL.geometry.by_id[SMALL[0]]
+    for place in MODEL.geometry.legal(occupied_by(MODEL.geometry, taken), profile):
+        yield Instance(99, profile.id, place.start, place.size, vacant=True)
+        return
+
+
+def _entry(gpu: str, profile_id: int, placement: Placement) -> Assignment:
+    name = f"vm-{gpu.removeprefix('GPU-gpu-node-')}-{placement.start}"
+    return Assignment(
+        id=name,
+        gpu=gpu,
+        profile_id=profile_id,
+        start=placement.start,
+        size=placement.size,
+        resource=RESOURCES[profile_id],
+        since="2026-01-01T00:00:00.000000Z",
+        owner=OwnerRef("VirtualMachineInstance", NAMESPACE, name),
+    )
+
+
+def _realized(entries: Iterable[Assignment]) -> tuple[Realized, ...]:
+    return tuple(Realized(entry.id, f"slot-{entry.id}") for entry in entries)
+
+
+# Into an API server.
+
+
+async def create(api: ApiServer, site: Site) -> None:
+    """Make all of it there; the plans then name the pods by the UIDs they were given."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def placed(node: GpuNode) -> None:
+        async with gate:
+            pods = [await _create_pod(api, site.vms[a.id]) for a in node.spec.assignments]
+            entries = zip(node.spec.assignments, pods, strict=True)
+            plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
+            site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
+            await _create_node(api, site, site.nodes[node.name])
+
+    async def waits(vm: Vm) -> None:
+        async with gate:
+            await _create_pod(api, vm)
+
+    pending = [vm for vm in site.vms.values() if vm.entry is None]
+    await asyncio.gather(*map(placed, tuple(site.nodes.values())), *map(waits, pending))
+
+
+async def _create_pod(api: ApiServer, vm: Vm) -> PodRef:
+    made = await api.create(PODS, pod(vm), namespace=NAMESPACE)
+    uid = msgspec.json.decode(made, type=_Made).metadata.uid
+    return PodRef(NAMESPACE, vm.name, uid)
+
+
+class _MadeMetadata(msgspec.Struct):
+    uid: str
+
+
+class _Made(msgspec.Struct):
+    metadata: _MadeMetadata
+
+
+async def _create_node(api: ApiServer, site: Site, node: GpuNode) -> None:
+    cordoned = {"unschedulable": True} if node.name in site.cordoned else {}
+    await api.create(NODES, {"metadata": {"name": node.name}, "spec": cordoned})
+    if node.name not in site.leaseless:
+        labels = {keys.AGENT_LABEL: "true"}
+        lease = {
+            "metadata": {"name": keys.lease_name(node.name), "labels": labels},
+            "spec": {"holderIdentity": node.name, "leaseDurationSeconds": 40},
+        }
+        await api.create(LEASES, lease, namespace=keys.SYSTEM_NAMESPACE)
+    head = {"apiVersion": keys.API_VERSION, "kind": keys.GPU_NODE_KIND}
+    plan = msgspec.to_builtins(node.spec)
+    await api.create(GPU_NODES, {**head, "metadata": {"name": node.name}, "spec": plan})
+    await report(api, node.name, node.status)
+
+
+async def report(api: ApiServer, name: str, status: Inventory) -> None:
+    """Write an inventory, as the agent does."""
+    await api.patch(
+        GPU_NODES,
+        name,
+        [{"op": "add", "path": "/status", "value": msgspec.to_builtins(status)}],
+        patch_type=PatchType.JSON,
+        subresource="status",
+    )
+
+
+def obeyed(node: GpuNode) -> Inventory:
+    """Return the report of an agent that has made what is planned and taken away what is not."""
+
+    def made(gpu: Gpu) -> Gpu:
+        foreign = [each for each in gpu.instances if not each.assignment]
+        planned = [a for a in node.spec.assignments if a.gpu == gpu.uuid]
+        ours = [
+            Instance(gi_id, a.profile_id, a.start, a.size, a.id) for gi_id, a in enumerate(planned)
+        ]
+        return msgspec.structs.replace(gpu, instances=(*ours, *foreign))
+
+    return msgspec.structs.replace(
+        node.status,
+        sequence=node.status.sequence + 1,
+        gpus=tuple(map(made, node.status.gpus)),
+        realized=_realized(node.spec.assignments),
+        observed_generation=node.metadata.generation,
+    )
+
+
+def pod(vm: Vm) -> dict[str, Any]:
+    """Return a launcher pod; the one of a placed VM has its decision, as its Binding gave it."""
+    resource = vm.entry.resource if vm.entry else vm.wanted
+    made = launcher(vm.name, NAMESPACE, resource)
+    meta, spec = made["metadata"], made["spec"]
+    del meta["generateName"]
+    meta["name"] = vm.name
+    if vm.node and vm.entry:
+        spec["nodeName"] = vm.node
+        meta["annotations"][keys.DECISION_ANNOTATION] = decision(vm.entry)
+    if vm.gang:
+        meta["annotations"] |= {keys.GANG: vm.gang, keys.GANG_SIZE: "2"}
+    container = spec["containers"][0]
+    container["command"] = ["/usr/bin/virt-launcher-monitor", "--name", vm.name]
+    container["env"] = [{"name": f"VIRT_SETTING_{n}", "value": "x" * 40} for n in range(12)]
+    names = [f"disk-{n}" for n in range(10)]
+    container["volumeMounts"] = [{"name": n, "mountPath": f"/var/run/kubevirt/{n}"} for n in names]
+    spec["volumes"] = [{"name": n, "emptyDir": {}} for n in names]
+    spec["tolerations"] = [
+        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute"}
+        for key in ("not-ready", "unreachable")
+    ]
+    return made
+
+
+def decision(entry: Assignment) -> str:
+    """Return what the Binding of an assignment's pod said."""
+    profile = MODEL.geometry.by_id[entry.profile_id].name
+    said = Decision(
+        id=entry.id,
+        gpu=entry.gpu,
+        profile=profile,
+        profile_id=entry.profile_id,
+        start=entry.start,
+        size=entry.size,
+        resource=entry.resource,
+    )
+    return msgspec.json.encode([said]).decode()
