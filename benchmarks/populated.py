@@ -102,62 +102,53 @@ def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
 def _node(
     name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random
 ) -> GpuNode:
-    live, entries, instances = [], [], {}
-    for index, count in enumerate(counts):
-        uuid = f"GPU-{name}-{index}"
-        number = first + index
-        unhealthy = "row remap failure" if number % UNHEALTHY == UNHEALTHY - 1 else ""
-        live.append(
-            LiveGpu(
-                uuid,
-                f"0000:{index:02x}:00.0",
-                MODEL.name,
-                MODEL.geometry,
-                MODEL.vgpu_types,
-                unhealthy=unhealthy,
-            )
-        )
-        taken = _taken(count, chance)
-        here = [_entry(uuid, *each) for each in taken]
-        entries += here
-        instances[uuid] = [
-            Instance(gi_id, a.profile_id, a.start, a.size, a.id) for gi_id, a in enumerate(here)
-        ]
-        if number % FOREIGN == FOREIGN - 1:
-            instances[uuid] += _foreign(taken)
-    placed_lately = set()
+    """Draw a node whose GPUs, the *first* one's number given, hold so many instances each."""
+    taken = {f"GPU-{name}-{index}": _taken(count, chance) for index, count in enumerate(counts)}
+    entries = [_entry(uuid, *each) for uuid, there in taken.items() for each in there]
     for entry in entries:
-        number = len(site.vms)
-        if number % PLACED_LATELY == PLACED_LATELY - 1:
-            placed_lately.add(entry.id)
-        site.vms[entry.id] = Vm(
-            entry.id,
-            entry,
-            "" if entry.id in placed_lately else name,
-            gang=f"pair-{number // GANG}" if number % GANG in (0, 1) else "",
-        )
-    status = inventory(
-        Host("boot", "simulated", Mode.VGPU_VFIO, tuple(live), simulated=True),
-        {gpu.uuid: () for gpu in live},
-        entries,
-    )
+        site.vms[entry.id] = _vm(entry, name, len(site.vms))
+    made = [entry for entry in entries if site.vms[entry.id].node]
+    instances = {uuid: tuple(_instances(made, uuid)) for uuid in taken}
+    for number, (uuid, there) in enumerate(taken.items(), first):
+        if number % FOREIGN == FOREIGN - 1:
+            instances[uuid] += tuple(_foreign(there))
+    live = tuple(_gpu(uuid, number) for number, uuid in enumerate(taken, first))
+    host = Host("boot", "simulated", Mode.VGPU_VFIO, live, simulated=True)
+    status = inventory(host, dict.fromkeys(taken, ()), entries)
     status = msgspec.structs.replace(
         status,
         agent_epoch="epoch",
         sequence=1,
         observed_generation=1,
         gpus=tuple(
-            msgspec.structs.replace(
-                gpu,
-                instances=tuple(
-                    i for i in instances[gpu.uuid] if i.assignment not in placed_lately
-                ),
-            )
-            for gpu in status.gpus
+            msgspec.structs.replace(gpu, instances=instances[gpu.uuid]) for gpu in status.gpus
         ),
-        realized=_realized(entry for entry in entries if entry.id not in placed_lately),
+        realized=_realized(made),
     )
     return GpuNode(Metadata(name), Plan(tuple(entries)), status)
+
+
+def _gpu(uuid: str, number: int) -> LiveGpu:
+    return LiveGpu(
+        uuid,
+        f"0000:{number % GPUS:02x}:00.0",
+        MODEL.name,
+        MODEL.geometry,
+        MODEL.vgpu_types,
+        unhealthy="row remap failure" if number % UNHEALTHY == UNHEALTHY - 1 else "",
+    )
+
+
+def _vm(entry: Assignment, node: str, number: int) -> Vm:
+    gang = f"pair-{number // GANG}" if number % GANG in (0, 1) else ""
+    lately = number % PLACED_LATELY == PLACED_LATELY - 1 and not gang
+    return Vm(entry.id, entry, "" if lately else node, gang=gang)
+
+
+def _instances(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:
+    """Yield what an agent has made on a GPU for *entries*."""
+    for gi_id, a in enumerate(entry for entry in entries if entry.gpu == gpu):
+        yield Instance(gi_id, a.profile_id, a.start, a.size, a.id)
 
 
 def _taken(count: int, chance: random.Random) -> list[tuple[int, Placement]]:
@@ -270,10 +261,7 @@ def obeyed(node: GpuNode) -> Inventory:
 
     def made(gpu: Gpu) -> Gpu:
         foreign = [each for each in gpu.instances if not each.assignment]
-        planned = [a for a in node.spec.assignments if a.gpu == gpu.uuid]
-        ours = [
-            Instance(gi_id, a.profile_id, a.start, a.size, a.id) for gi_id, a in enumerate(planned)
-        ]
+        ours = _instances(node.spec.assignments, gpu.uuid)
         return msgspec.structs.replace(gpu, instances=(*ours, *foreign))
 
     return msgspec.structs.replace(

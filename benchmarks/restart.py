@@ -109,7 +109,7 @@ async def live(api: ApiServer, service: Service, site: Site, *, seed: int) -> in
     """Let VMs leave and others come, through the hooks; return how many were bound."""
     chance = random.Random(seed)
     count = max(1, round(SHARE_CHANGED * site.assignments))
-    bound = [vm for vm in site.vms.values() if vm.node]
+    bound = [vm for vm in site.vms.values() if vm.node and not vm.gang]
     for vm in chance.sample(bound, count):
         await api.delete(PODS, vm.name, namespace=NAMESPACE, grace_seconds=0)
         del site.vms[vm.name]

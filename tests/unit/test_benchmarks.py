@@ -117,11 +117,12 @@ async def test_whatever_a_restarted_extender_does_not_know_is_found() -> None:
         pod = next(iter(known.pods.values()))
         node = known.views[name].node
         fewer = msgspec.structs.replace(node.spec, assignments=node.spec.assignments[1:])
-        known.gpu_node(msgspec.structs.replace(node, spec=fewer))
+        newer = msgspec.structs.replace(node.metadata, generation=node.metadata.generation + 1)
+        known.gpu_node(msgspec.structs.replace(node, metadata=newer, spec=fewer))
         known.node(name, cordoned=True)
         known.pod(msgspec.structs.replace(pod, phase="Failed"))
         known.ledger = known.ledger.assume("pod-1", Promise(name, ()))
         differing = {each.field for each in compare(former.service.knowledge, known).differing}
 
     assert differing >= {"assignments", "releasing", "places of pods", "decisions"}
-    assert differing >= {"nodes", "suitability", "pods", "assumptions"}
+    assert differing >= {"nodes", "versions", "suitability", "pods", "assumptions"}
