@@ -9,33 +9,25 @@ some pods wait for a place.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 
-from extender.demo.pods import launcher
-from nodeagent.api import keys, resources
+from nodeagent.api import resources
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import (
     Assignment,
-    Decision,
-    Gpu,
     GpuNode,
     Instance,
-    Inventory,
     Metadata,
     Mode,
     OwnerRef,
     Plan,
-    PodRef,
     Realized,
 )
 from nodeagent.api.occupancy import occupied_by
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServer, PatchType
 from nodeagent.discover import inventory
 from nodeagent.driver import Host, LiveGpu
 
@@ -47,7 +39,6 @@ SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
 """The profiles of which five find room on a GPU in most orders."""
 
 NAMESPACE = "default"
-AT_ONCE = 32  # requests, where there is a real API server
 UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG = 97, 89, 83, 79, 71, 67
 """Every so manieth GPU, GPU, node, node, VM and pair of VMs is that; primes, so that all mix."""
 
@@ -108,7 +99,7 @@ def _node(
     for entry in entries:
         site.vms[entry.id] = _vm(entry, name, len(site.vms))
     made = [entry for entry in entries if site.vms[entry.id].node]
-    instances = {uuid: tuple(_instances(made, uuid)) for uuid in taken}
+    instances = {uuid: tuple(instances_of(made, uuid)) for uuid in taken}
     for number, (uuid, there) in enumerate(taken.items(), first):
         if number % FOREIGN == FOREIGN - 1:
             instances[uuid] += tuple(_foreign(there))
@@ -123,7 +114,7 @@ def _node(
         gpus=tuple(
             msgspec.structs.replace(gpu, instances=instances[gpu.uuid]) for gpu in status.gpus
         ),
-        realized=_realized(made),
+        realized=realized(made),
     )
     return GpuNode(Metadata(name), Plan(tuple(entries)), status)
 
@@ -145,7 +136,7 @@ def _vm(entry: Assignment, node: str, number: int) -> Vm:
     return Vm(entry.id, entry, "" if lately else node, gang=gang)
 
 
-def _instances(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:
+def instances_of(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:
     """Yield what an agent has made on a GPU for *entries*."""
     for gi_id, a in enumerate(entry for entry in entries if entry.gpu == gpu):
         yield Instance(gi_id, a.profile_id, a.start, a.size, a.id)
@@ -188,126 +179,6 @@ def _entry(gpu: str, profile_id: int, placement: Placement) -> Assignment:
     )
 
 
-def _realized(entries: Iterable[Assignment]) -> tuple[Realized, ...]:
+def realized(entries: Iterable[Assignment]) -> tuple[Realized, ...]:
+    """Return what an agent reports that has made *entries*."""
     return tuple(Realized(entry.id, f"slot-{entry.id}") for entry in entries)
-
-
-# Into an API server.
-
-
-async def create(api: ApiServer, site: Site) -> None:
-    """Make all of it there; the plans then name the pods by the UIDs they were given."""
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def placed(node: GpuNode) -> None:
-        async with gate:
-            pods = [await _create_pod(api, site.vms[a.id]) for a in node.spec.assignments]
-            entries = zip(node.spec.assignments, pods, strict=True)
-            plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
-            site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
-            await _create_node(api, site, site.nodes[node.name])
-
-    async def waits(vm: Vm) -> None:
-        async with gate:
-            await _create_pod(api, vm)
-
-    pending = [vm for vm in site.vms.values() if vm.entry is None]
-    await asyncio.gather(*map(placed, tuple(site.nodes.values())), *map(waits, pending))
-
-
-async def _create_pod(api: ApiServer, vm: Vm) -> PodRef:
-    made = await api.create(PODS, pod(vm), namespace=NAMESPACE)
-    uid = msgspec.json.decode(made, type=_Made).metadata.uid
-    return PodRef(NAMESPACE, vm.name, uid)
-
-
-class _MadeMetadata(msgspec.Struct):
-    uid: str
-
-
-class _Made(msgspec.Struct):
-    metadata: _MadeMetadata
-
-
-async def _create_node(api: ApiServer, site: Site, node: GpuNode) -> None:
-    cordoned = {"unschedulable": True} if node.name in site.cordoned else {}
-    await api.create(NODES, {"metadata": {"name": node.name}, "spec": cordoned})
-    if node.name not in site.leaseless:
-        labels = {keys.AGENT_LABEL: "true"}
-        lease = {
-            "metadata": {"name": keys.lease_name(node.name), "labels": labels},
-            "spec": {"holderIdentity": node.name, "leaseDurationSeconds": 40},
-        }
-        await api.create(LEASES, lease, namespace=keys.SYSTEM_NAMESPACE)
-    head = {"apiVersion": keys.API_VERSION, "kind": keys.GPU_NODE_KIND}
-    plan = msgspec.to_builtins(node.spec)
-    await api.create(GPU_NODES, {**head, "metadata": {"name": node.name}, "spec": plan})
-    await report(api, node.name, node.status)
-
-
-async def report(api: ApiServer, name: str, status: Inventory) -> None:
-    """Write an inventory, as the agent does."""
-    await api.patch(
-        GPU_NODES,
-        name,
-        [{"op": "add", "path": "/status", "value": msgspec.to_builtins(status)}],
-        patch_type=PatchType.JSON,
-        subresource="status",
-    )
-
-
-def obeyed(node: GpuNode) -> Inventory:
-    """Return the report of an agent that has made what is planned and taken away what is not."""
-
-    def made(gpu: Gpu) -> Gpu:
-        foreign = [each for each in gpu.instances if not each.assignment]
-        ours = _instances(node.spec.assignments, gpu.uuid)
-        return msgspec.structs.replace(gpu, instances=(*ours, *foreign))
-
-    return msgspec.structs.replace(
-        node.status,
-        sequence=node.status.sequence + 1,
-        gpus=tuple(map(made, node.status.gpus)),
-        realized=_realized(node.spec.assignments),
-        observed_generation=node.metadata.generation,
-    )
-
-
-def pod(vm: Vm) -> dict[str, Any]:
-    """Return a launcher pod; the one of a placed VM has its decision, as its Binding gave it."""
-    resource = vm.entry.resource if vm.entry else vm.wanted
-    made = launcher(vm.name, NAMESPACE, resource)
-    meta, spec = made["metadata"], made["spec"]
-    del meta["generateName"]
-    meta["name"] = vm.name
-    if vm.node and vm.entry:
-        spec["nodeName"] = vm.node
-        meta["annotations"][keys.DECISION_ANNOTATION] = decision(vm.entry)
-    if vm.gang:
-        meta["annotations"] |= {keys.GANG: vm.gang, keys.GANG_SIZE: "2"}
-    container = spec["containers"][0]
-    container["command"] = ["/usr/bin/virt-launcher-monitor", "--name", vm.name]
-    container["env"] = [{"name": f"VIRT_SETTING_{n}", "value": "x" * 40} for n in range(12)]
-    names = [f"disk-{n}" for n in range(10)]
-    container["volumeMounts"] = [{"name": n, "mountPath": f"/var/run/kubevirt/{n}"} for n in names]
-    spec["volumes"] = [{"name": n, "emptyDir": {}} for n in names]
-    spec["tolerations"] = [
-        {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute"}
-        for key in ("not-ready", "unreachable")
-    ]
-    return made
-
-
-def decision(entry: Assignment) -> str:
-    """Return what the Binding of an assignment's pod said."""
-    profile = MODEL.geometry.by_id[entry.profile_id].name
-    said = Decision(
-        id=entry.id,
-        gpu=entry.gpu,
-        profile=profile,
-        profile_id=entry.profile_id,
-        start=entry.start,
-        size=entry.size,
-        resource=entry.resource,
-    )
-    return msgspec.json.encode([said]).decode()

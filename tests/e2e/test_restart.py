@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks import populated, restart
+from benchmarks import extenders, populated, residents, restart
 from extender import wire
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.cluster import control_plane
@@ -61,11 +61,11 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
         kubeconfig = plane.kubeconfig("admin")
         async with RestApi(kubeconfig=kubeconfig, connections=256) as api:
             began = time.monotonic()
-            await populated.create(api, site)
+            await residents.create(api, site)
             created = time.monotonic() - began
-            async with restart.agents(api), restart.started(api) as former:
-                came = await restart.live(api, former.service, site, seed=1)
-                async with restart.started(api) as successor:
+            async with extenders.agents(api), extenders.started(api) as former:
+                came = await extenders.live(api, former.service, site, seed=1)
+                async with extenders.started(api) as successor:
                     found, pods = await restart.compared(
                         api, site, former.service, successor.service, seed=1
                     )

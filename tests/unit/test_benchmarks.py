@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, decisions, joint, populated, restart
+from benchmarks import bursts, decisions, joint, populated, residents, restart
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
+from benchmarks.extenders import started
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
 from extender.ledger import Promise
@@ -109,8 +110,8 @@ async def test_a_restarted_extender_knows_all_that_its_predecessor_knew() -> Non
 async def test_whatever_a_restarted_extender_does_not_know_is_found() -> None:
     site = populated.drawn(1, 40, pending=2, seed=1)
     api = InMemoryApi(chance=random.Random(1))
-    await populated.create(api, site)
-    async with restart.started(api) as former, restart.started(api) as successor:
+    await residents.create(api, site)
+    async with started(api) as former, started(api) as successor:
         known = successor.service.knowledge
         assert compare(former.service.knowledge, known).differing == ()
         (name,) = site.nodes
