@@ -31,7 +31,7 @@ from nodeagent.apiserver.reflector import (
 
 log = structlog.get_logger()
 
-PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 20 ms later (measured)
+PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms later (measured)
 
 
 class _Followed(msgspec.Struct):
