@@ -8,9 +8,11 @@
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
 #   make chaos-mutants       whether planted bugs are caught by them
+#   make race RACE_ARGS="…"  many pods for one last slot, 1,200 times
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
+#   make bench-restart       how long a new extender takes to know all that its predecessor knew
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
 #                            dependencies anew
@@ -19,8 +21,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-joint \
-	bench-quality crd proto lock clean
+.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants race ci-tools bench bench-joint \
+	bench-restart bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -69,6 +71,9 @@ bench: $(READY)
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)
 
+bench-restart: $(READY)
+	@$(BIN)/python -m benchmarks.restart $(BENCH_ARGS)
+
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality run $(BENCH_ARGS)
 	@$(BIN)/python -m benchmarks.quality report
@@ -104,6 +109,9 @@ chaos: $(READY)
 
 chaos-mutants: $(READY)
 	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
+
+race: $(READY)
+	@$(BIN)/python -m tests.race $(RACE_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from operator import attrgetter, itemgetter
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Self
 
 import msgspec
@@ -96,6 +97,7 @@ class History:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._objects: dict[Key, Revision] = {}
+        self._order: list[Key] | None = []
         self._writes: list[Write] = []
         self._compacted = 0
 
@@ -108,6 +110,8 @@ class History:
         write = Write(version, key, self._objects.get(key), after)
         self._writes.append(write)
         _put(self._objects, key, after)
+        if write.before is None or after is None:
+            self._order = None
         if len(self._writes) > 2 * self._keep:
             self.compact(self._writes[-self._keep - 1].version)
         return write
@@ -135,9 +139,9 @@ class History:
         """
         page: list[bytes] = []
         last = start.after
-        for key, revision in sorted(self._at(start.version).items(), key=itemgetter(0)):
-            if start.after is not None and key <= start.after:
-                continue
+        objects, order = self._at(start.version)
+        for key in islice(order, 0 if last is None else bisect_right(order, last), None):
+            revision = objects[key]
             if namespace and key[0] != namespace:
                 continue
             if limit and len(page) == limit:  # as etcd does: what follows may not be selected
@@ -147,14 +151,17 @@ class History:
             last = key
         return Page(page, str(start.version))
 
-    def _at(self, version: int) -> dict[Key, Revision]:
+    def _at(self, version: int) -> tuple[Mapping[Key, Revision], list[Key]]:
+        """Return the objects as they were then, and their keys in order."""
         undone = self.since(version)
         if not undone:
-            return self._objects
+            if self._order is None:
+                self._order = sorted(self._objects)
+            return self._objects, self._order
         objects = dict(self._objects)
         for write in reversed(undone):
             _put(objects, write.key, write.before)
-        return objects
+        return objects, sorted(objects)
 
     def _position(self, version: int) -> int:
         """Where in the writes those after *version* begin."""

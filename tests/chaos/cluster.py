@@ -68,8 +68,11 @@ PACE = Pace(first_pause=0.25, longest_pause=3.0)
 class Cluster:
     """Two nodes with a GPU each, their agents, two extenders, and a scheduler."""
 
-    def __init__(self, loop: SeededLoop, chance: random.Random) -> None:
+    def __init__(
+        self, loop: SeededLoop, chance: random.Random, *, settings: ExtenderSettings = EXTENDER
+    ) -> None:
         self.loop = loop
+        self._settings = settings
         self.chance = chance
         self.api = InMemoryApi(clock=self._time, chance=chance)
         self.network = Network(loop, self.api, chance)
@@ -93,7 +96,7 @@ class Cluster:
             chance,
             lambda: tuple(self.extenders.values()),
             NODE_NAMES,
-            timeout=EXTENDER.http_timeout_seconds,
+            timeout=settings.http_timeout_seconds,
         )
         self._lives = 0
         self._graves: list[Process] = []
@@ -127,7 +130,7 @@ class Cluster:
         ids = self.chance
         replica = Replica(
             Wire(self.network, process),
-            EXTENDER,
+            self._settings,
             election=Election(repr(process), TIMING),
             own_pod=OwnPod(keys.SYSTEM_NAMESPACE, name),
             clock=lambda: 1e6 + self.loop.time() - started,

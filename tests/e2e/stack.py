@@ -207,7 +207,7 @@ async def stack(
     Several *replicas* of the extender elect a leader, and stand behind one address.
     """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
-    url = f"https://127.0.0.1:{_free_port()}"
+    url = f"https://127.0.0.1:{free_port()}"
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(required_binaries(), directory=directory / "controlplane")
@@ -220,7 +220,7 @@ async def stack(
         client = plane.authority.issue("tangram-client")
         ports = {pods[0]: url.rpartition(":")[2]}
         if replicas > 1:
-            ports = {pod: str(_free_port()) for pod in pods}
+            ports = {pod: str(free_port()) for pod in pods}
             service = LeaderService(api, {pod: int(port) for pod, port in ports.items()})
             await stack.enter_async_context(service.serving(int(url.rpartition(":")[2])))
         extenders = {
@@ -256,10 +256,8 @@ async def stack(
         yield running
 
 
-async def _prepare(
-    plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
-) -> None:
-    """Make the CRD, the namespace, the nodes, and the extenders' pods."""
+async def install(plane: ControlPlane) -> None:
+    """Make the CRD and the namespace."""
     async with plane.client() as http:
         definition = yaml.safe_load(CRD.read_text())
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -275,6 +273,13 @@ async def _prepare(
                 return answer.status == 200
 
         await until(served, within=30, every=0.1)
+
+
+async def _prepare(
+    plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
+) -> None:
+    """Make the CRD, the namespace, the nodes, and the extenders' pods."""
+    await install(plane)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
     for name in names:
         body = {
@@ -294,7 +299,8 @@ async def _prepare(
         await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with held_port() as port:
         return int(port.getsockname()[1])
 

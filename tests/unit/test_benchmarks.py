@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from benchmarks import bursts, decisions, joint
+from benchmarks import bursts, decisions, joint, populated, residents, restart
+from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
+from benchmarks.extenders import started
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
 from benchmarks.quality.mapping import as_published, mapped
 from benchmarks.quality.traced import cluster_sizes, traced
+from extender.ledger import Promise
 from extender.packing.problem import Spread
 from extender.simulation.scenario import Scenario
+from nodeagent.apiserver.memory import InMemoryApi
 
 
 def test_decisions_are_measured_beside_their_floor() -> None:
@@ -164,3 +170,36 @@ def test_the_report_has_a_table_for_each_kind_of_burst() -> None:
     text = joint.report(bursts, [joint.size(400, 5, repetitions=1, seed=1)], [])
 
     assert all(f"## Bursts: {demand}" in text for demand in DEMANDS)
+
+
+async def test_a_restarted_extender_knows_all_that_its_predecessor_knew() -> None:
+    row, found = await restart.on_twin(2000, seed=2)
+
+    assert found.differing == ()
+    assert 2000 - 40 <= row["assignments"] <= 2000  # 40 VMs leave, and as many come
+    assert row["bound_before"] > 20
+    assert found.compared["assignments"] == row["assignments"]
+    for field in ("places not bound yet", "gangs", "decisions as bound", "answers"):
+        assert found.compared[field] > 0
+
+
+async def test_whatever_a_restarted_extender_does_not_know_is_found() -> None:
+    site = populated.drawn(1, 40, pending=2, seed=1)
+    api = InMemoryApi(chance=random.Random(1))
+    await residents.create(api, site)
+    async with started(api) as former, started(api) as successor:
+        known = successor.service.knowledge
+        assert compare(former.service.knowledge, known).differing == ()
+        (name,) = site.nodes
+        pod = next(iter(known.pods.values()))
+        node = known.views[name].node
+        fewer = msgspec.structs.replace(node.spec, assignments=node.spec.assignments[1:])
+        newer = msgspec.structs.replace(node.metadata, generation=node.metadata.generation + 1)
+        known.gpu_node(msgspec.structs.replace(node, metadata=newer, spec=fewer))
+        known.node(name, cordoned=True)
+        known.pod(msgspec.structs.replace(pod, phase="Failed"))
+        known.ledger = known.ledger.assume("pod-1", Promise(name, ()))
+        differing = {each.field for each in compare(former.service.knowledge, known).differing}
+
+    assert differing >= {"assignments", "releasing", "places of pods", "decisions"}
+    assert differing >= {"nodes", "versions", "suitability", "pods", "assumptions"}

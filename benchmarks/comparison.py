@@ -1,0 +1,116 @@
+"""What two extenders know of one cluster, compared field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from extender.service import Knowledge
+from extender.snapshot import NodeView
+from extender.verbs import bind as decide
+
+Field = Callable[[Knowledge], Mapping[str, object]]
+"""A field of what is known: its values by what they are about."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A value that differs; None where one of the two has none."""
+
+    field: str
+    about: str
+    former: object
+    successor: object
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """How many values of each field were compared, and which differ."""
+
+    compared: Mapping[str, int]
+    differing: tuple[Difference, ...]
+
+
+def compare(former: Knowledge, successor: Knowledge) -> Comparison:
+    """Compare all that an extender's decisions rest on."""
+    compared: dict[str, int] = {}
+    differing: list[Difference] = []
+    for name, field in FIELDS.items():
+        ours, theirs = field(former), field(successor)
+        about = sorted({*ours, *theirs})
+        compared[name] = len(about)
+        differing += (
+            Difference(name, key, ours.get(key), theirs.get(key))
+            for key in about
+            if key not in ours or key not in theirs or ours[key] != theirs[key]
+        )
+    return Comparison(compared, tuple(differing))
+
+
+def _of_views(value: Callable[[NodeView], object]) -> Field:
+    return lambda knowledge: {name: value(view) for name, view in knowledge.views.items()}
+
+
+def _assignments(knowledge: Knowledge) -> Mapping[str, object]:
+    return {f"{view.name}/{entry.id}": entry for view, entry in knowledge.entries()}
+
+
+def _reservations(knowledge: Knowledge) -> Mapping[str, object]:
+    return {
+        f"{view.name}/{entry.id}": entry.owner
+        for view, entry in knowledge.entries()
+        if entry.pod is None or not _bound(knowledge, entry.pod.uid)
+    }
+
+
+def _bound(knowledge: Knowledge, uid: str) -> bool:
+    return uid in knowledge.pods and bool(knowledge.pods[uid].node)
+
+
+def _occupancies(knowledge: Knowledge) -> Mapping[str, object]:
+    return {
+        bin.uuid: (bin.occupancy, bin.serves)
+        for view in knowledge.views.values()
+        for bin in view.bins()
+    }
+
+
+def _places(knowledge: Knowledge) -> Mapping[str, object]:
+    assigned = knowledge.assigned
+    return {uid: (assigned.nodes_of(uid), knowledge.place_of(uid)) for uid in assigned}
+
+
+def decisions(knowledge: Knowledge) -> Mapping[str, str]:
+    """Return by the name of each placed pod what its Binding would say."""
+    return {name: text for view in knowledge.views.values() for name, text in _decisions(view)}
+
+
+def _decisions(view: NodeView) -> Iterator[tuple[str, str]]:
+    for uid in view.pods:
+        entries = view.assignments_of(uid)
+        for name in {entry.pod.name for entry in entries if entry.pod}:
+            yield name, decide.annotation(view, entries)
+
+
+FIELDS: Mapping[str, Field] = {
+    "nodes": lambda knowledge: knowledge.nodes,
+    "versions": _of_views(lambda view: view.node.metadata),
+    "assignments": _assignments,
+    "places not bound yet": _reservations,
+    "inventories": _of_views(lambda view: view.node.status),
+    "occupancies": _occupancies,
+    "taken": _of_views(lambda view: (view.taken, view.fullness)),
+    "releasing": _of_views(lambda view: view.releasing),
+    "suitability": _of_views(
+        lambda view: (view.stale, view.cordoned, view.offered, view.obtainable, view.usable)
+    ),
+    "adoptable": _of_views(lambda view: view.adoptable),
+    "pods": lambda knowledge: knowledge.pods,
+    "places of pods": _places,
+    "decisions": decisions,
+    "gangs": lambda knowledge: {
+        "/".join(of): members for of, members in knowledge.enlisted.members.items()
+    },
+    "assumptions": lambda knowledge: knowledge.ledger.assumed,
+    "presumptions": lambda knowledge: knowledge.ledger.presumed,
+    "planned places": lambda knowledge: knowledge.ledger.planned,
+}

@@ -1,0 +1,184 @@
+"""A cluster in full use, as its API server holds it: nodes, agents' Leases, plans, pods.
+
+Each node has 8 H100; each GPU holds five vGPUs of small profiles at random legal placements, more
+or fewer where the number asked for says so. Each vGPU is a VM's, whose pod is as large as
+KubeVirt's launchers are. Not all is well: a few nodes are cordoned, some agents have no Lease, some
+GPUs are unhealthy or hold an instance that nobody planned; some VMs are still being placed, and
+some pods wait for a place.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from nodeagent.api import resources
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import (
+    Assignment,
+    GpuNode,
+    Instance,
+    Metadata,
+    Mode,
+    OwnerRef,
+    Plan,
+    Realized,
+)
+from nodeagent.api.occupancy import occupied_by
+from nodeagent.discover import inventory
+from nodeagent.driver import Host, LiveGpu
+
+MODEL = MODELS["H100-80GB"]
+GPUS = 8
+PER_GPU = 5
+RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
+SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
+"""The profiles of which five find room on a GPU in most orders."""
+
+NAMESPACE = "default"
+UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG = 97, 89, 83, 79, 71, 67
+"""Every so manieth GPU, GPU, node, node, VM and pair of VMs is that; primes, so that all mix."""
+
+
+class Vm(msgspec.Struct, frozen=True):
+    """A VM's pod as it is to be: ``node`` is "" while it is not bound."""
+
+    name: str
+    entry: Assignment | None = None
+    node: str = ""
+    wanted: str = ""
+    gang: str = ""
+
+
+class Site(msgspec.Struct):
+    """What there is: GpuNodes by the names of their nodes, VMs by their own."""
+
+    nodes: dict[str, GpuNode] = {}
+    vms: dict[str, Vm] = {}
+    cordoned: set[str] = set()
+    leaseless: set[str] = set()
+
+    @property
+    def assignments(self) -> int:
+        """How many entries all plans have together."""
+        return sum(len(node.spec.assignments) for node in self.nodes.values())
+
+
+def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
+    """Return a site of so many *nodes*, *assignments*, and pods without a place."""
+    chance = random.Random(seed)
+    site = Site()
+    gpus = nodes * GPUS
+    for index in range(nodes):
+        name = f"gpu-node-{index:05}"
+        if index % CORDONED == CORDONED - 1:
+            site.cordoned.add(name)
+        if index % LEASELESS == LEASELESS - 1:
+            site.leaseless.add(name)
+        first = index * GPUS
+        counts = [
+            assignments * (gpu + 1) // gpus - assignments * gpu // gpus
+            for gpu in range(first, first + GPUS)
+        ]
+        site.nodes[name] = _node(name, counts, first, site, chance)
+    for index in range(pending):
+        vm = Vm(f"pending-{index:05}", wanted=RESOURCES[chance.choice(list(RESOURCES))])
+        site.vms[vm.name] = vm
+    return site
+
+
+def _node(
+    name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random
+) -> GpuNode:
+    """Draw a node whose GPUs, the *first* one's number given, hold so many instances each."""
+    taken = {f"GPU-{name}-{index}": _taken(count, chance) for index, count in enumerate(counts)}
+    entries = [_entry(uuid, *each) for uuid, there in taken.items() for each in there]
+    for entry in entries:
+        site.vms[entry.id] = _vm(entry, name, len(site.vms))
+    made = [entry for entry in entries if site.vms[entry.id].node]
+    instances = {uuid: tuple(instances_of(made, uuid)) for uuid in taken}
+    for number, (uuid, there) in enumerate(taken.items(), first):
+        if number % FOREIGN == FOREIGN - 1:
+            instances[uuid] += tuple(_foreign(there))
+    live = tuple(_gpu(uuid, number) for number, uuid in enumerate(taken, first))
+    host = Host("boot", "simulated", Mode.VGPU_VFIO, live, simulated=True)
+    status = inventory(host, dict.fromkeys(taken, ()), entries)
+    status = msgspec.structs.replace(
+        status,
+        agent_epoch="epoch",
+        sequence=1,
+        observed_generation=1,
+        gpus=tuple(
+            msgspec.structs.replace(gpu, instances=instances[gpu.uuid]) for gpu in status.gpus
+        ),
+        realized=realized(made),
+    )
+    return GpuNode(Metadata(name), Plan(tuple(entries)), status)
+
+
+def _gpu(uuid: str, number: int) -> LiveGpu:
+    return LiveGpu(
+        uuid,
+        f"0000:{number % GPUS:02x}:00.0",
+        MODEL.name,
+        MODEL.geometry,
+        MODEL.vgpu_types,
+        unhealthy="row remap failure" if number % UNHEALTHY == UNHEALTHY - 1 else "",
+    )
+
+
+def _vm(entry: Assignment, node: str, number: int) -> Vm:
+    gang = f"pair-{number // GANG}" if number % GANG in (0, 1) else ""
+    lately = number % PLACED_LATELY == PLACED_LATELY - 1 and not gang
+    return Vm(entry.id, entry, "" if lately else node, gang=gang)
+
+
+def instances_of(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:
+    """Yield what an agent has made on a GPU for *entries*."""
+    for gi_id, a in enumerate(entry for entry in entries if entry.gpu == gpu):
+        yield Instance(gi_id, a.profile_id, a.start, a.size, a.id)
+
+
+def _taken(count: int, chance: random.Random) -> list[tuple[int, Placement]]:
+    """Draw *count* placements that fit together on one GPU."""
+    geometry = MODEL.geometry
+    while True:
+        taken: list[tuple[int, Placement]] = []
+        for _ in range(count):
+            profile = geometry.by_id[chance.choice(SMALL)]
+            legal = list(geometry.legal(occupied_by(geometry, taken), profile))
+            if not legal:
+                break
+            taken.append((profile.id, chance.choice(legal)))
+        if len(taken) == count:
+            return taken
+
+
+def _foreign(taken: list[tuple[int, Placement]]) -> Iterator[Instance]:
+    """Yield an instance that somebody made by hand, if there is room for one."""
+    profile = MODEL.geometry.by_id[SMALL[0]]
+    for place in MODEL.geometry.legal(occupied_by(MODEL.geometry, taken), profile):
+        yield Instance(99, profile.id, place.start, place.size, vacant=True)
+        return
+
+
+def _entry(gpu: str, profile_id: int, placement: Placement) -> Assignment:
+    name = f"vm-{gpu.removeprefix('GPU-gpu-node-')}-{placement.start}"
+    return Assignment(
+        id=name,
+        gpu=gpu,
+        profile_id=profile_id,
+        start=placement.start,
+        size=placement.size,
+        resource=RESOURCES[profile_id],
+        since="2026-01-01T00:00:00.000000Z",
+        owner=OwnerRef("VirtualMachineInstance", NAMESPACE, name),
+    )
+
+
+def realized(entries: Iterable[Assignment]) -> tuple[Realized, ...]:
+    """Return what an agent reports that has made *entries*."""
+    return tuple(Realized(entry.id, f"slot-{entry.id}") for entry in entries)
