@@ -10,7 +10,7 @@ import asyncio
 import errno
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nodeagent.api.geometry import Placement
@@ -64,6 +64,7 @@ class World:
         self.foreign_functions: set[int] = set()
         self.foreign_places: set[Placement] = set()
         self.count = 0
+        self.unclear = False
 
     # -- what others do ----------------------------------------------------------------------------
 
@@ -128,6 +129,7 @@ class World:
                 await self.node.driver.destroy(self.node.uuid, each.gi_id)
 
     async def do(self, act: str, which: int) -> None:
+        before = {vgpu.function for vgpu in self.node.vgpus()}
         try:
             if act == "create":
                 await self.create(which)
@@ -144,6 +146,25 @@ class World:
         finally:
             self.node.sysfs.at_write = lambda when: None
             self.node.machine.clear_faults()
+            if self.unclear:
+                self.let_be(before)
+
+    def let_be(self, before: set[int]) -> None:
+        """Count as foreign what cannot be told from it.
+
+        A function bears no name. If the driver reports an error and the function has a vGPU in
+        somebody else's GPU instance, somebody else may have made it just before us.
+        """
+        foreign = {
+            each.gi_id
+            for each in self.node.machine.gpu_instances(0)
+            if each.placement in self.foreign_places
+        }
+        self.foreign_functions |= {
+            vgpu.function
+            for vgpu in self.node.vgpus()
+            if vgpu.function not in before and vgpu.gi_id in foreign
+        }
 
     def disturb(self, interference: tuple[Act, ...], fault: str) -> None:
         """Have others interfere just before the next write, and have that go wrong."""
@@ -156,6 +177,7 @@ class World:
                 raise Killed
 
         self.node.sysfs.at_write = at_write
+        self.unclear = fault == "done but error" and self.node.mode is Mode.VGPU_VFIO
         if fault == "error":
             self.node.machine.fail(CREATE, errno.EIO)
         elif fault == "done but error":
@@ -201,6 +223,10 @@ class World:
 @pytest.mark.parametrize("mode", [Mode.VGPU_MDEV, Mode.VGPU_VFIO])
 @given(
     st.lists(st.tuples(ACTS, INTERFERENCE, FAULTS, st.integers(0, PLACES)), max_size=10),
+)
+@example(
+    # The driver puts ours into a GPU instance that has just come, and reports an error.
+    [(("create", 2), (("foreign instance", 1),), "done but error", 3)]
 )
 @settings(max_examples=40, deadline=None)
 def test_no_vgpu_is_in_a_wrong_place_and_none_is_lost(
