@@ -1,0 +1,78 @@
+"""What a program asks of the API server, read from its source: each call of the one door there is.
+
+The door's methods take the kind first, as one of the constants in ``nodeagent.apiserver.protocol``;
+``reflect`` lists and watches one. A call whose kind cannot be read is an error, not a gap.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from nodeagent.apiserver import protocol
+from nodeagent.apiserver.protocol import Kind
+
+KINDS = {name: each for name, each in vars(protocol).items() if isinstance(each, Kind)}
+VERBS = frozenset({"get", "list", "watch", "create", "patch", "delete"})
+
+Permission = tuple[str, str, str]
+"""API group, resource with its subresource, verb."""
+
+
+class Unreadable(Exception):
+    """A call of the door whose kind or subresource is no constant."""
+
+
+def calls(files: Iterable[Path]) -> frozenset[Permission]:
+    """Return the permissions that the code in *files* needs."""
+    return frozenset(needed for file in files for needed in _of_file(file))
+
+
+def _of_file(file: Path) -> Iterator[Permission]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            try:
+                yield from _of_call(node)
+            except Unreadable as error:
+                raise Unreadable(f"{file}:{node.lineno}: {error}") from error
+
+
+def _of_call(call: ast.Call) -> Iterator[Permission]:
+    match call.func:
+        case ast.Name("reflect"):
+            if not isinstance(call.args[1], ast.Attribute):  # else of a table, whose rows are below
+                yield from _permissions(_kind(call.args[1]), ("list", "watch"))
+        case ast.Name("_Followed"):
+            yield from _permissions(_kind(call.args[1]), ("list", "watch"))
+        case ast.Attribute(value=receiver, attr=verb) if verb in VERBS and _is_door(receiver):
+            subresources = [word.value for word in call.keywords if word.arg == "subresource"]
+            yield from _permissions(_kind(call.args[0]), (verb,), *map(_text, subresources))
+
+
+def _permissions(kind: Kind, verbs: Iterable[str], subresource: str = "") -> Iterator[Permission]:
+    resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+    for verb in verbs:
+        yield kind.group, resource, verb
+
+
+def _is_door(receiver: ast.expr) -> bool:
+    """Tell whether that is an API server by its name, as everywhere in the code."""
+    match receiver:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.removeprefix("_") in ("api", "fenced")
+    return False
+
+
+def _kind(argument: ast.expr) -> Kind:
+    match argument:
+        case ast.Name(id=name) if name in KINDS:
+            return KINDS[name]
+    raise Unreadable(f"of what kind is {ast.unparse(argument)}?")
+
+
+def _text(argument: ast.expr) -> str:
+    match argument:
+        case ast.Constant(value=str(text)):
+            return text
+    raise Unreadable(f"which subresource is {ast.unparse(argument)}?")
