@@ -4,8 +4,8 @@
 #   make test                lint, types, import contracts and tests; with a control plane required
 #                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
-#   make test-manifests      every overlay of manifests/ builds, matches the code, and is taken by a real
-#                            API server
+#   make test-manifests      every overlay of manifests/ builds, matches the code, and is what a real
+#                            API server takes
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
@@ -14,15 +14,15 @@
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
-#   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages, the
-#                            locked dependencies anew
+#   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
+#                            the locked dependencies anew
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-joint \
-	bench-quality crd proto lock clean
+.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants ci-tools \
+	bench bench-joint bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
