@@ -12,6 +12,8 @@ import contextlib
 import copy
 import json
 import signal
+import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import aiohttp
 import yaml
 
 from extender.kubescheduler.configuration import KIND
-from nodeagent.api import gpunode, keys
+from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane import identities
@@ -31,7 +33,7 @@ from tests.e2e.controlplane.identities import service_account
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.installation import Installer, Manifest
-from tests.e2e.process import Process
+from tests.e2e.process import ROOT, Process
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
 from tests.manifests.generate import MANIFESTS
@@ -59,11 +61,11 @@ RARELY: Mapping[str, frozenset[Permission]] = {
 class Installed:
     """The running installation."""
 
-    def __init__(self, plane: ControlPlane, api: RestApi, audit: Path, log: Path) -> None:
+    def __init__(self, plane: ControlPlane, api: RestApi, audit: Path, hooks: str) -> None:
         self.plane = plane
         self.api = api
         self._audit = audit
-        self.log = log
+        self.hooks = hooks
 
     async def create_vms(self, count: int) -> None:
         """Create the pod for trials so many times."""
@@ -157,7 +159,7 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
         await plane.start_scheduler(
             _scheduler_configuration(manifests, plane, credentials, client, ports[0])
         )
-        yield Installed(plane, api, audit, processes["extender"].log)
+        yield Installed(plane, api, audit, f"https://127.0.0.1:{ports[0]}")
 
 
 async def _credentials(plane: ControlPlane, installer: Installer, account: str) -> Path:
@@ -268,6 +270,60 @@ def _granted(account: str) -> frozenset[Permission]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     )
+
+
+async def _tangram(*arguments: str) -> str:
+    """Run a command of ``tangram``'s, and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extender", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return out.decode()
+
+
+async def _refused(hooks: str, trust: ssl.SSLContext) -> int:
+    """Ask for a bind; return the status of the answer, 0 where the door stays shut."""
+    async with aiohttp.ClientSession() as http:
+        try:
+            async with http.post(f"{hooks}/bind", data=b"{}", ssl=trust) as answer:
+                return answer.status
+        except aiohttp.ClientError:
+            return 0
+
+
+async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_gpus(
+    tmp_path: Path,
+) -> None:
+    async with installed(artifacts(tmp_path)) as running:
+        authority, ca = running.plane.authority, running.plane.ca_file
+        nobody = ssl.create_default_context(cafile=ca)
+        another = ssl.create_default_context(cafile=ca)
+        pair = authority.issue("somebody-else")
+        another.load_cert_chain(pair.public, pair.key)
+        assert await _refused(running.hooks, nobody) == 0
+        assert await _refused(running.hooks, another) == 403
+
+        kubeconfig = ("--kubeconfig", str(running.plane.kubeconfig("admin")))
+        printed = await _tangram("scheduler-config", *kubeconfig)
+        (entry,) = yaml.safe_load(printed)["extenders"]
+        names = {each["name"] for each in entry["managedResources"]}
+        (node, *_) = (await running.api.list(GPU_NODES)).items
+        status = gpunode.decode(node).status
+        assert names == {
+            resource
+            for types in status.vgpu_types.values()
+            for each in types
+            for resource in resources.of_vgpu_type(each.name)
+        }
+        file = tmp_path / "scheduler.yaml"
+        file.write_text(printed)
+        assert "nothing is wrong" in await _tangram(
+            "scheduler-config", "--check", str(file), *kubeconfig
+        )
 
 
 async def test_a_hundred_vms_come_and_go_under_the_roles_and_policies_that_are_installed(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +15,8 @@ from nodeagent.api import keys
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.installation import Installer
-from tests.manifests.kustomize import OVERLAYS, Manifest, overlay
+from tests.manifests.generate import MANIFESTS
+from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay, with_certificates
 from tests.waiting import until
 
 GPU_NODES = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
@@ -43,6 +46,20 @@ async def test_every_overlay_is_taken_as_it_is_field_by_field() -> None:
             manifests = overlay(name)
             await installer.prepare(manifests)
             assert await installer.try_out(manifests) > 30, name
+
+
+async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
+    async with administered() as (plane, _, installer):
+        with_certificates(copy, plane.authority)
+        for components in (
+            ("mtls-secrets", "default-scheduler"),
+            ("mtls-secrets", "second-scheduler", "simulated-gpus"),
+        ):
+            manifests = combined(copy, "mtls-secrets", *others)
+            await installer.prepare(manifests)
+            assert not any("cert-manager" in each["apiVersion"] for each in manifests)
+            assert await installer.try_out(manifests) == len(manifests)
 
 
 def templates(manifests: list[Manifest]) -> Mapping[str, dict[str, Any]]:
@@ -89,6 +106,11 @@ class Caller:
     async def post(self, path: str, body: object) -> tuple[int, str]:
         return await self._call("POST", path, body, "application/json")
 
+    async def flow_schema(self, path: str) -> str:
+        """Return the UID of the FlowSchema that a request falls under."""
+        async with self._session.get(path, headers=self._headers) as answer:
+            return str(answer.headers["X-Kubernetes-PF-FlowSchema-UID"])
+
     async def merge(self, path: str, body: object) -> tuple[int, str]:
         return await self._call("PATCH", path, body, "application/merge-patch+json")
 
@@ -127,6 +149,12 @@ class Bounds:
         self._session = session
         self.installer = installer
         self.admin = Caller(session)
+
+    async def read(self, path: str) -> dict[str, Any]:
+        """Return an object, or the Status that says why not."""
+        async with self._session.get(path) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
 
     async def caller(self, account: str, pod: str = "") -> Caller:
         return Caller(self._session, await self.installer.token(account, pod))
@@ -231,6 +259,33 @@ async def test_whatever_else_an_agents_account_is_given_it_writes_no_plan(bounds
 
     assert [status for status, _ in refused] == [403] * len(refused)
     assert all("ValidatingAdmissionPolicy 'tangram-" in text for _, text in refused)
+
+
+async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None:
+    extender = await bounds.caller("tangram-extender", "extender")
+    ours = (await bounds.read("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/tangram"))[
+        "metadata"
+    ]["uid"]
+
+    async def apart() -> bool:
+        return await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours
+
+    await until(apart, within=60, every=0.2)
+    assert await extender.flow_schema("/api/v1/nodes?limit=1") != ours
+
+
+async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
+    extender = await bounds.caller("tangram-extender", "extender")
+    status, _ = await extender.merge(f"{GPU_NODES}/node-1", {"spec": {"assignments": [ENTRY]}})
+    assert status == 200
+    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gpunodes.tangram.dev"
+
+    assert (await bounds.admin.delete(definition))[0] == 200
+
+    async def gone() -> bool:
+        return bool((await bounds.read(definition)).get("code") == 404)
+
+    await until(gone, within=60, every=0.2)
 
 
 async def test_nobody_but_the_extender_writes_plans(bounds: Bounds) -> None:

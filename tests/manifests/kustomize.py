@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.controlplane.binaries import Missing, locate
+from tests.e2e.controlplane.certificates import Authority
 from tests.e2e.controlplane.required import REQUIRED
 from tests.manifests.generate import MANIFESTS
 
@@ -34,6 +36,30 @@ def built(directory: Path) -> list[Manifest]:
     assert ended.returncode == 0, ended.stderr
     assert not ended.stderr, ended.stderr
     return [each for each in yaml.safe_load_all(ended.stdout) if each is not None]
+
+
+def combined(copy: Path, *components: str) -> list[Manifest]:
+    """Return the base with *components*, of a *copy* of the manifests."""
+    directory = copy / "overlays" / "-".join(("own", *components))
+    directory.mkdir()
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../../base"],
+        "components": [f"../../components/{name}" for name in components],
+    }
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return built(directory)
+
+
+def with_certificates(copy: Path, authority: Authority) -> None:
+    """Put certificates beside the component that has them from files."""
+    here = copy / "components/mtls-secrets"
+    shutil.copy(authority.file, here / "ca.crt")
+    for name in ("extender", "scheduler"):
+        pair = authority.issue(name)
+        shutil.copy(pair.public, here / f"{name}.crt")
+        shutil.copy(pair.key, here / f"{name}.key")
 
 
 def _kubectl() -> Path:

@@ -24,7 +24,13 @@ from nodeagent.settings import Settings as AgentSettings
 from tests.e2e.controlplane.binaries import Versions
 from tests.e2e.controlplane.certificates import Authority
 from tests.manifests.generate import MANIFESTS
-from tests.manifests.kustomize import OVERLAYS, Manifest, built, overlay
+from tests.manifests.kustomize import (
+    OVERLAYS,
+    Manifest,
+    combined,
+    overlay,
+    with_certificates,
+)
 
 EXTENDER, AGENT, SCHEDULER = "tangram-extender", "tangram-agent", "tangram-scheduler"
 each_overlay = pytest.mark.parametrize("name", OVERLAYS)
@@ -321,6 +327,22 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
         assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
 
 
+def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kubevirt() -> None:
+    sample = yaml.safe_load((MANIFESTS / "samples/virtual-machine.yaml").read_text())
+    template = sample["spec"]["template"]
+    (profile,) = scheduler_configuration(overlay("kubevirt")).profiles or ()
+    (entry,) = scheduler_configuration(overlay("kubevirt")).extenders or ()
+    permitted = yaml.safe_load(
+        (MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml").read_text()
+    )["spec"]["configuration"]["permittedHostDevices"]["mediatedDevices"]
+    (device,) = template["spec"]["domain"]["devices"]["gpus"]
+
+    assert template["metadata"]["labels"][keys.MANAGED_LABEL] == "true"
+    assert template["spec"]["schedulerName"] == profile.scheduler_name
+    assert device["deviceName"] in {each.name for each in entry.managed_resources or ()}
+    assert device["deviceName"] in {each["resourceName"] for each in permitted}
+
+
 def test_kubevirt_permits_every_type_and_leaves_it_to_us() -> None:
     file = MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml"
     configuration = yaml.safe_load(file.read_text())["spec"]["configuration"]
@@ -338,27 +360,8 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
 
 
-def combined(copy: Path, *components: str) -> list[Manifest]:
-    directory = copy / "overlays/own"
-    directory.mkdir()
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../../base"],
-        "components": [f"../../components/{name}" for name in components],
-    }
-    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return built(directory)
-
-
 def test_certificates_of_ones_own_go_where_the_pods_look(copy: Path, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    here = copy / "components/mtls-secrets"
-    shutil.copy(authority.file, here / "ca.crt")
-    for name in ("extender", "scheduler"):
-        pair = authority.issue(name)
-        shutil.copy(pair.public, here / f"{name}.crt")
-        shutil.copy(pair.key, here / f"{name}.key")
+    with_certificates(copy, Authority(tmp_path))
 
     manifests = combined(copy, "mtls-secrets", "second-scheduler")
 
