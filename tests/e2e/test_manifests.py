@@ -52,10 +52,7 @@ async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None
     copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
     async with administered() as (plane, _, installer):
         with_certificates(copy, plane.authority)
-        for components in (
-            ("mtls-secrets", "default-scheduler"),
-            ("mtls-secrets", "second-scheduler", "simulated-gpus"),
-        ):
+        for others in (("default-scheduler",), ("second-scheduler", "simulated-gpus")):
             manifests = combined(copy, "mtls-secrets", *others)
             await installer.prepare(manifests)
             assert not any("cert-manager" in each["apiVersion"] for each in manifests)
@@ -268,7 +265,7 @@ async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None
     ]["uid"]
 
     async def apart() -> bool:
-        return await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours
+        return bool(await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours)
 
     await until(apart, within=60, every=0.2)
     assert await extender.flow_schema("/api/v1/nodes?limit=1") != ours
