@@ -19,7 +19,8 @@ SMALL = "nvidia.com/NVIDIA_H100XM-1-10C"
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No API server is known, whatever machine this is."""
+    """No API server is known, whatever machine this is; logs stay as the tests have them."""
+    monkeypatch.setattr("extender.cli.main.log_to_stderr", lambda level: None)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(
         "nodeagent.apiserver.credentials.kube_config.KUBE_CONFIG_DEFAULT_LOCATION",
