@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -18,14 +20,15 @@ SMALL = "nvidia.com/NVIDIA_H100XM-1-10C"
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No API server is known, whatever machine this is; logs stay as the tests have them."""
-    monkeypatch.setattr("extender.cli.main.log_to_stderr", lambda level: None)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No API server is known, whatever machine this is; logs are set up for a test alone."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(
         "nodeagent.apiserver.credentials.kube_config.KUBE_CONFIG_DEFAULT_LOCATION",
         str(tmp_path / "none"),
     )
+    yield
+    structlog.reset_defaults()
 
 
 def ran(*arguments: str, stdin: str = "") -> Result:
