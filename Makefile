@@ -93,7 +93,8 @@ else
 endif
 
 test-manifests: ci-tools
-	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests tests/e2e/test_manifests.py
+	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
+		tests/e2e/test_manifests.py tests/e2e/test_installed.py
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
