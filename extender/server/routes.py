@@ -170,7 +170,19 @@ def application(
     app.router.add_post(f"{prefix}/prioritize", _prioritize)
     app.router.add_post(f"{prefix}/preempt", _preempt)
     app.router.add_post(f"{prefix}/bind", _bind)
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz)
+    _add_probes(app)
     app.router.add_get("/openapi.json", _description)
     return app
+
+
+def probes(service: Service) -> web.Application:
+    """Return the application of the probes alone."""
+    app = web.Application(middlewares=[_refuse_malformed])
+    app[SERVICE] = service
+    _add_probes(app)
+    return app
+
+
+def _add_probes(app: web.Application) -> None:
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)

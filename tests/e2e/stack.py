@@ -17,6 +17,9 @@ import msgspec
 import yaml
 
 from extender.demo.pods import launcher
+from extender.kubescheduler import compose
+from extender.kubescheduler.compose import Files, Wanted
+from extender.server.description import HOOKS
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import GpuNode
@@ -41,31 +44,15 @@ CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
 
 
 def scheduler_config(url: str, *, http_timeout: float, ca: Path, client: KeyPair) -> dict[str, Any]:
-    """Return the configuration that Tangram's installation asks for."""
-    return {
-        "percentageOfNodesToScore": 100,
-        "extenders": [
-            {
-                "urlPrefix": url,
-                "filterVerb": "filter",
-                "prioritizeVerb": "prioritize",
-                "preemptVerb": "preempt",
-                "bindVerb": "bind",
-                "weight": 20,
-                "enableHTTPS": True,
-                "tlsConfig": {
-                    "caFile": str(ca),
-                    "certFile": str(client.public),
-                    "keyFile": str(client.key),
-                },
-                "httpTimeout": f"{http_timeout}s",
-                "nodeCacheCapable": True,
-                "managedResources": [
-                    {"name": name, "ignoredByScheduler": False} for name in RESOURCES.values()
-                ],
-            }
-        ],
-    }
+    """Return what `tangram scheduler-config` prints for such an extender."""
+    wanted = Wanted(
+        url=url,
+        files=Files(str(ca), str(client.public), str(client.key)),
+        http_timeout_seconds=http_timeout,
+        verbs=tuple(hook.verb for hook in HOOKS),
+        resources=dict.fromkeys(RESOURCES.values(), False),
+    )
+    return compose.patch(wanted)
 
 
 class Stack:

@@ -36,7 +36,7 @@ PROGRAMS: Mapping[str, str] = {
 """What is built, and from which Go package; go.mod lists the same packages as tools."""
 
 OPTIONAL = frozenset({"kubectl"})
-"""For people; no test needs it."""
+"""No control plane needs it: it is for people, and builds the manifests in their tests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,29 @@ async def test_without_an_api_server_it_is_alive_not_ready_and_says_why(
     assert not any("secret-token" in line for line in lines)
 
 
+async def test_probes_need_no_certificate_and_open_nothing_else(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("server")
+    arguments = (
+        *("--kubeconfig", str(kubeconfig), "--client-ca", str(authority.file)),
+        *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+        *("--probe-port", "0"),
+    )
+    async with serving(*arguments) as (_, lines), aiohttp.ClientSession() as http:
+        probes = next(json.loads(line) for line in lines if '"serving"' in line)["probes"]
+        async with http.get(f"{probes}/healthz") as answer:
+            assert answer.status == 200
+        async with http.get(f"{probes}/readyz") as answer:
+            assert answer.status == 503
+        for path in ("filter", "prioritize", "preempt", "bind"):
+            async with http.post(f"{probes}/{path}", data=b"{}") as answer:
+                assert answer.status == 404
+        async with http.get(f"{probes}/openapi.json") as answer:
+            assert answer.status == 404
+
+
 async def test_outside_a_cluster_there_is_no_election_unless_it_is_asked_for(
     kubeconfig: Path,
 ) -> None:

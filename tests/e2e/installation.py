@@ -1,0 +1,123 @@
+"""What `kubectl apply` and the kubelet do of an installation: objects, and accounts' tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import aiohttp
+
+from nodeagent.api import keys
+from tests.e2e.controlplane.cluster import ControlPlane
+from tests.waiting import until
+
+APPLY = "application/apply-patch+yaml"  # JSON is YAML
+CERT_MANAGER = "cert-manager.io"
+
+Manifest = dict[str, Any]
+
+
+class Installer:
+    """Applies objects, as an administrator does."""
+
+    def __init__(self, plane: ControlPlane, session: aiohttp.ClientSession) -> None:
+        self._plane = plane
+        self._session = session
+        self._plurals: dict[str, dict[str, tuple[str, bool]]] = {}
+
+    async def install(self, manifests: Iterable[Manifest]) -> None:
+        """Apply all objects but those of cert-manager, which is not there: namespace, CRD first."""
+        await self.prepare(manifests)
+        for each in _own(manifests):
+            await self.apply(each)
+
+    async def prepare(self, manifests: Iterable[Manifest]) -> None:
+        """Apply what other objects need to be there: namespaces, and definitions of kinds."""
+        for kind in ("Namespace", "CustomResourceDefinition"):
+            for each in _own(manifests):
+                if each["kind"] == kind:
+                    await self.apply(each)
+        path = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
+
+        async def served() -> bool:
+            async with self._session.get(path) as answer:
+                return answer.status == 200
+
+        await until(served, within=30, every=0.1)
+
+    async def try_out(self, manifests: Iterable[Manifest]) -> int:
+        """Apply all objects for trial only, strictly; return how many there were."""
+        tried = 0
+        for each in _own(manifests):
+            await self.apply(each, dry_run=True)
+            tried += 1
+        return tried
+
+    async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> None:
+        """Apply one object, server-side; a field that is not known is an error."""
+        plural, namespaced = await self._resource(manifest["apiVersion"], manifest["kind"])
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
+        assert bool(namespace) == namespaced, (manifest["kind"], name)
+        path = f"{_root(manifest['apiVersion'])}/{_within(namespace)}{plural}/{name}"
+        query = {"fieldManager": "test", "force": "true", "fieldValidation": "Strict"}
+        async with self._session.patch(
+            path,
+            params=query | ({"dryRun": "All"} if dry_run else {}),
+            data=json.dumps(manifest),
+            headers={"Content-Type": APPLY},
+        ) as answer:
+            assert answer.status in (200, 201), f"{path}: {await answer.text()}"
+            assert "Warning" not in answer.headers, f"{path}: {answer.headers['Warning']}"
+
+    async def token(self, account: str, pod: str = "") -> str:
+        """Return a token of an account of Tangram's, bound to a *pod* as the kubelet's are."""
+        spec: dict[str, Any] = {}
+        namespace = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
+        if pod:
+            async with self._session.get(f"{namespace}/pods/{pod}") as answer:
+                uid = (await answer.json())["metadata"]["uid"]
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
+        path = f"{namespace}/serviceaccounts/{account}/token"
+        async with self._session.post(path, json={"spec": spec}) as answer:
+            assert answer.status == 201, await answer.text()
+            return str((await answer.json())["status"]["token"])
+
+    async def pod(self, name: str, account: str, node: str) -> None:
+        """Create a pod of Tangram's on a node."""
+        body = {
+            "metadata": {"name": name},
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": account,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "tangram", "image": "tangram"}],
+            },
+        }
+        path = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}/pods"
+        async with self._session.post(path, json=body) as answer:
+            assert answer.status == 201, await answer.text()
+
+    async def _resource(self, api_version: str, kind: str) -> tuple[str, bool]:
+        if api_version not in self._plurals:
+            async with self._session.get(_root(api_version)) as answer:
+                assert answer.status == 200, api_version
+                found = (await answer.json())["resources"]
+            self._plurals[api_version] = {
+                each["kind"]: (each["name"], each["namespaced"])
+                for each in found
+                if "/" not in each["name"]
+            }
+        return self._plurals[api_version][kind]
+
+
+def _own(manifests: Iterable[Manifest]) -> Iterable[Manifest]:
+    return (each for each in manifests if not each["apiVersion"].startswith(CERT_MANAGER))
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def _within(namespace: str) -> str:
+    return f"namespaces/{namespace}/" if namespace else ""

@@ -1,0 +1,382 @@
+"""Every overlay builds, and says what the code says: routes, ports, options, names, times."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from extender.cli.main import app as tangram
+from extender.cli.scheduler_config import SERVICE
+from extender.kubescheduler.configuration import Configuration, read
+from extender.server.description import describe
+from nodeagent.__main__ import app as tangram_agent
+from nodeagent.api import keys, resources
+from nodeagent.api.gpunode import Mode
+from nodeagent.settings import Settings as AgentSettings
+from tests.e2e.controlplane.binaries import Versions
+from tests.e2e.controlplane.certificates import Authority
+from tests.manifests.generate import MANIFESTS
+from tests.manifests.kustomize import (
+    OVERLAYS,
+    Manifest,
+    combined,
+    overlay,
+    with_certificates,
+)
+
+EXTENDER, AGENT, SCHEDULER = "tangram-extender", "tangram-agent", "tangram-scheduler"
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+each_directory = pytest.mark.parametrize(
+    "directory",
+    sorted(file.parent for file in MANIFESTS.rglob("kustomization.yaml")),
+    ids=lambda path: str(path.relative_to(MANIFESTS)),
+)
+
+
+def find(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    (found,) = (m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name)
+    return found
+
+
+def pod(manifests: list[Manifest], kind: str, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = find(manifests, kind, name)["spec"]["template"]["spec"]
+    return spec
+
+
+def container(manifests: list[Manifest], kind: str, name: str) -> dict[str, Any]:
+    (only,) = pod(manifests, kind, name)["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def pods(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for each in manifests:
+        if "template" in each.get("spec", {}):
+            yield each["metadata"]["name"], each["spec"]["template"]["spec"]
+
+
+def parsed(app: typer.Typer, container: dict[str, Any], **values: str) -> dict[str, Any]:
+    """Parse the container's arguments as the program does; the kubelet replaces ``$(NAME)``."""
+    known = {each["name"] for each in container.get("env", ())}
+    assert values.keys() <= known
+
+    def value(match: re.Match[str]) -> str:
+        assert match[1] in known
+        return values[match[1]]
+
+    command, *arguments = (
+        re.sub(r"\$\(([A-Z_]+)\)", value, argument) for argument in container["args"]
+    )
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands[command].make_context(command, list(arguments)).params)
+
+
+def serve_options(manifests: list[Manifest]) -> dict[str, Any]:
+    return parsed(
+        tangram,
+        container(manifests, "Deployment", EXTENDER),
+        POD_IP="10.0.0.7",
+        POD_NAME="extender-0",
+        POD_NAMESPACE=keys.SYSTEM_NAMESPACE,
+    )
+
+
+def scheduler_configuration(manifests: list[Manifest]) -> Configuration:
+    mounted = {v["name"]: v for v in pod(manifests, "Deployment", SCHEDULER)["volumes"]}
+    name = mounted["configuration"]["configMap"]["name"]
+    (text,) = find(manifests, "ConfigMap", name)["data"].values()
+    return read(text.encode())
+
+
+@each_directory
+def test_a_kustomization_has_everything_that_is_beside_it(directory: Path) -> None:
+    found = yaml.safe_load((directory / "kustomization.yaml").read_text())
+    used = [*found.get("resources", ()), *found.get("components", ())]
+    for generator in (*found.get("configMapGenerator", ()), *found.get("secretGenerator", ())):
+        used += [file.partition("=")[2] or file for file in generator["files"]]
+    by_hand = {"permitted-host-devices.yaml", "pod.yaml"}  # as the kustomizations say
+    beside = {path.name for path in directory.iterdir() if path.suffix == ".yaml"}
+
+    assert beside - {"kustomization.yaml"} <= {*used, *by_hand}
+    assert all((directory / each).exists() for each in used if not each.endswith((".crt", ".key")))
+
+
+@each_overlay
+def test_an_overlay_builds_and_no_object_is_there_twice(name: str) -> None:
+    ids = [
+        (m["apiVersion"], m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"])
+        for m in overlay(name)
+    ]
+
+    assert len(ids) == len(set(ids))
+    assert ("v1", "Namespace", None, keys.SYSTEM_NAMESPACE) in ids
+    assert {n for *_, n, _ in ids} <= {None, keys.SYSTEM_NAMESPACE, "kube-system"}
+
+
+@each_overlay
+def test_whatever_a_pod_refers_to_is_there(name: str) -> None:
+    manifests = overlay(name)
+    accounts = {m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount"}
+    secrets = {m["spec"]["secretName"] for m in manifests if m["kind"] == "Certificate"}
+    priorities = {m["metadata"]["name"] for m in manifests if m["kind"] == "PriorityClass"}
+    for _, spec in pods(manifests):
+        volumes = {volume["name"] for volume in spec.get("volumes", ())}
+        mounts = {m["name"] for c in spec["containers"] for m in c.get("volumeMounts", ())}
+        wanted = {v["secret"]["secretName"] for v in spec.get("volumes", ()) if "secret" in v}
+        assert spec["serviceAccountName"] in accounts
+        assert mounts == volumes
+        assert wanted <= secrets
+        assert spec.get("priorityClassName") in {None, *priorities}
+
+
+@each_overlay
+def test_the_extenders_options_are_those_it_has(name: str) -> None:
+    options = serve_options(overlay(name))
+
+    assert options["host"] == "10.0.0.7"
+    assert options["own_pod"] == f"{keys.SYSTEM_NAMESPACE}/extender-0"
+    assert options["leader_elect"] is None  # which is yes, in a cluster
+
+
+@each_overlay
+def test_the_extenders_ports_and_probes_are_served(name: str) -> None:
+    manifests = overlay(name)
+    options, extender = serve_options(manifests), container(manifests, "Deployment", EXTENDER)
+    ports = {port["name"]: port["containerPort"] for port in extender["ports"]}
+    routes = describe(options["prefix"])["paths"]
+
+    assert ports == {"hooks": options["port"], "probes": options["probe_port"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        asked = extender[probe]["httpGet"]
+        assert asked["port"] == "probes"
+        assert "get" in routes[asked["path"].partition("?")[0]]
+    assert extender["readinessProbe"]["httpGet"]["path"] == "/readyz?standby=ok"
+
+
+@each_overlay
+def test_the_service_leads_to_the_leader(name: str) -> None:
+    manifests = overlay(name)
+    service = find(manifests, "Service", EXTENDER)
+    template = find(manifests, "Deployment", EXTENDER)["spec"]["template"]
+    selector = dict(service["spec"]["selector"])
+
+    assert selector.pop(keys.LEADER_LABEL) == "true"
+    assert selector.items() <= template["metadata"]["labels"].items()
+    assert keys.LEADER_LABEL not in template["metadata"]["labels"]
+    (port,) = service["spec"]["ports"]
+    assert port["targetPort"] == "hooks"
+    assert f"{EXTENDER}.{service['metadata']['namespace']}.svc" == SERVICE
+
+
+@each_overlay
+def test_scheduler_and_extender_agree(name: str) -> None:
+    manifests = overlay(name)
+    options = serve_options(manifests)
+    (port,) = find(manifests, "Service", EXTENDER)["spec"]["ports"]
+    (entry,) = scheduler_configuration(manifests).extenders or ()
+    spec = pod(manifests, "Deployment", SCHEDULER)
+    mounts = {m["name"]: m["mountPath"] for m in spec["containers"][0]["volumeMounts"]}
+
+    assert entry.url_prefix == f"https://{SERVICE}:{port['port']}{options['prefix']}"
+    assert entry.http_timeout == f"{options['http_timeout']:g}s"
+    assert entry.tls_config is not None
+    assert {
+        Path(file).parent
+        for file in (
+            entry.tls_config.ca_file,
+            entry.tls_config.cert_file,
+            entry.tls_config.key_file,
+        )
+    } == {Path(mounts["tls"])}
+
+
+@each_overlay
+def test_certificates_say_the_names_that_are_asked_for(name: str) -> None:
+    manifests = overlay(name)
+    (allowed,) = serve_options(manifests)["client_name"]
+    client = find(manifests, "Certificate", SCHEDULER)["spec"]
+    server = find(manifests, "Certificate", EXTENDER)["spec"]
+
+    assert client["commonName"] == allowed
+    assert "client auth" in client["usages"]
+    assert SERVICE in server["dnsNames"]
+    assert "server auth" in server["usages"]
+    assert client["issuerRef"] == server["issuerRef"]
+
+
+@each_overlay
+def test_the_second_scheduler_has_the_lease_that_its_role_allows(name: str) -> None:
+    manifests = overlay(name)
+    election = scheduler_configuration(manifests).leader_election
+    role = find(manifests, "Role", SCHEDULER)
+
+    assert election is not None
+    assert election.resource_namespace == role["metadata"]["namespace"]
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [
+        None,
+        [election.resource_name],
+    ]
+
+
+def test_the_scheduler_is_of_the_version_that_is_tried() -> None:
+    image = container(overlay("default"), "Deployment", SCHEDULER)["image"]
+
+    assert image == f"registry.k8s.io/kube-scheduler:{Versions.read().kubernetes}"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("default", Mode.CONTAINER), ("kubevirt", Mode.VGPU_VFIO)]
+)
+def test_the_agents_options_are_those_it_has(
+    name: str, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = container(overlay(name), "DaemonSet", AGENT)
+    monkeypatch.setenv("NODE_NAME", "node-7")
+
+    options = parsed(tangram_agent, agent)
+
+    assert [each["name"] for each in agent["env"]] == ["NODE_NAME"]
+    assert options["node"] == ["node-7"]
+    assert options["mode"] is mode
+    mounted = {Path(each["mountPath"]) for each in agent["volumeMounts"]}
+    assert {
+        options["state_dir"],
+        options["kubelet_dir"],
+        options["pod_resources"].parent,
+        options["cdi_dir"],
+    } <= mounted
+    assert options["root"] / "usr" in mounted
+
+
+def test_simulated_agents_serve_the_simulated_nodes_and_the_real_ones_are_gone() -> None:
+    manifests = overlay("dev")
+    options = parsed(tangram_agent, container(manifests, "Deployment", "tangram-simulated-agent"))
+
+    nodes = {m["metadata"]["name"] for m in manifests if m["kind"] == "Node"}
+    assert set(options["node"]) == nodes
+    assert all(name.startswith("tangram-simulated-") for name in nodes)
+    assert not any(m["kind"] == "DaemonSet" for m in manifests)
+
+
+def test_the_pod_for_trials_asks_for_what_is_handed_over() -> None:
+    trial = yaml.safe_load((MANIFESTS / "overlays/dev/pod.yaml").read_text())
+    (entry,) = scheduler_configuration(overlay("dev")).extenders or ()
+    (profile,) = scheduler_configuration(overlay("dev")).profiles or ()
+    (asked,) = trial["spec"]["containers"][0]["resources"]["limits"]
+
+    assert asked in {each.name for each in entry.managed_resources or ()}
+    assert trial["spec"]["schedulerName"] == profile.scheduler_name
+    assert trial["metadata"]["labels"] == {keys.MANAGED_LABEL: "true"}
+
+
+@each_overlay
+def test_all_but_the_agents_are_hardened(name: str) -> None:
+    for pod_name, spec in pods(overlay(name)):
+        for each in spec["containers"]:
+            assert each["securityContext"]["readOnlyRootFilesystem"]
+            assert each["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in each["resources"]["limits"]
+        if pod_name == AGENT:
+            continue
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not any(spec.get(key) for key in ("hostPID", "hostNetwork", "hostIPC"))
+        assert not any("hostPath" in volume for volume in spec.get("volumes", ()))
+        for each in spec["containers"]:
+            assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert each["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+@each_overlay
+def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
+    manifests = overlay(name)
+
+    assert pod(manifests, "Deployment", EXTENDER)["terminationGracePeriodSeconds"] >= 30
+    if name != "dev":
+        agent = pod(manifests, "DaemonSet", AGENT)
+        assert agent["terminationGracePeriodSeconds"] > AgentSettings().drain_seconds
+
+
+@each_overlay
+def test_the_policies_know_the_names_of_the_code(name: str) -> None:
+    policies = {
+        m["metadata"]["name"]: yaml.safe_dump(m["spec"], width=10_000)
+        for m in overlay(name)
+        if m["kind"] == "ValidatingAdmissionPolicy"
+    }
+    bound = {
+        m["spec"]["policyName"]: m["spec"]["validationActions"]
+        for m in overlay(name)
+        if m["kind"] == "ValidatingAdmissionPolicyBinding"
+    }
+
+    assert bound == {policy: ["Deny"] for policy in policies}
+    assert f'"{keys.LEASE_PREFIX}" + variables.node' in policies["tangram-agents"]
+    for word in (keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.WAKE_ANNOTATION):
+        assert f'"{word}"' in policies["tangram-pods"]
+    for text in policies.values():
+        assert keys.GROUP in text
+        assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
+
+
+def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kubevirt() -> None:
+    sample = yaml.safe_load((MANIFESTS / "samples/virtual-machine.yaml").read_text())
+    template = sample["spec"]["template"]
+    (profile,) = scheduler_configuration(overlay("kubevirt")).profiles or ()
+    (entry,) = scheduler_configuration(overlay("kubevirt")).extenders or ()
+    permitted = yaml.safe_load(
+        (MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml").read_text()
+    )["spec"]["configuration"]["permittedHostDevices"]["mediatedDevices"]
+    (device,) = template["spec"]["domain"]["devices"]["gpus"]
+
+    assert template["metadata"]["labels"][keys.MANAGED_LABEL] == "true"
+    assert template["spec"]["schedulerName"] == profile.scheduler_name
+    assert device["deviceName"] in {each.name for each in entry.managed_resources or ()}
+    assert device["deviceName"] in {each["resourceName"] for each in permitted}
+
+
+def test_kubevirt_permits_every_type_and_leaves_it_to_us() -> None:
+    file = MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml"
+    configuration = yaml.safe_load(file.read_text())["spec"]["configuration"]
+    devices = configuration["permittedHostDevices"]["mediatedDevices"]
+
+    assert devices
+    for each in devices:
+        assert each["externalResourceProvider"] is True
+        assert each["resourceName"] in resources.of_vgpu_type(each["mdevNameSelector"])
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of all manifests, to put things beside them."""
+    return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
+
+
+def test_certificates_of_ones_own_go_where_the_pods_look(copy: Path, tmp_path: Path) -> None:
+    with_certificates(copy, Authority(tmp_path))
+
+    manifests = combined(copy, "mtls-secrets", "second-scheduler")
+
+    secret = partial(find, manifests, "Secret")
+    for name, kind in ((EXTENDER, "Deployment"), (SCHEDULER, "Deployment")):
+        volumes = {v["name"]: v for v in pod(manifests, kind, name)["volumes"]}
+        found = secret(volumes["tls"]["secret"]["secretName"])
+        assert found["data"].keys() == {"ca.crt", "tls.crt", "tls.key"}
+
+
+def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(copy: Path) -> None:
+    manifests = combined(copy, "mtls-cert-manager", "default-scheduler")
+
+    (text,) = find(manifests, "ConfigMap", "tangram-scheduler-patch")["data"].values()
+    assert read(text.encode()).profiles is None
+    assert not any(
+        m["metadata"]["name"] == SCHEDULER for m in manifests if m["kind"] == "Deployment"
+    )

@@ -1,0 +1,100 @@
+"""Each role allows exactly what the program that has it asks of the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nodeagent.api import keys
+from tests.manifests.calls import Permission, Unreadable, calls
+from tests.manifests.generate import MANIFESTS, ROOT
+
+LEASES = "coordination.k8s.io"
+LEADER_ONLY = {(LEASES, "leases", "get"), (LEASES, "leases", "patch")}
+
+# The fence is itself a door, and passes on what it is asked.
+EXTENDER = tuple(p for p in (ROOT / "extender/cluster").glob("*.py") if p.name != "fence.py")
+AGENT = (
+    *(path for path in (ROOT / "nodeagent").glob("*.py") if path.name != "__main__.py"),
+    *(
+        path
+        for package in ("agent", "actuate", "deviceplugin", "nvml", "vgpu")
+        for path in (ROOT / "nodeagent" / package).rglob("*.py")
+    ),
+)
+SIMULATED = (
+    ROOT / "nodeagent/publish.py",
+    *(ROOT / "nodeagent/simulated").glob("*.py"),
+)
+
+
+def rules(file: str, name: str) -> Iterator[dict[str, list[str]]]:
+    for each in yaml.safe_load_all((MANIFESTS / file).read_text()):
+        if each["kind"] in ("Role", "ClusterRole") and each["metadata"]["name"] == name:
+            yield from each["rules"]
+
+
+def allowed(*granted: tuple[str, str]) -> frozenset[Permission]:
+    return frozenset(
+        (group, resource, verb)
+        for file, name in granted
+        for rule in rules(file, name)
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    )
+
+
+def test_the_extender_may_do_what_it_does_and_nothing_else() -> None:
+    assert allowed(("base/extender/rbac.yaml", "tangram-extender")) == calls(EXTENDER)
+
+
+def test_an_agent_may_do_what_it_does_and_nothing_else() -> None:
+    assert allowed(("base/nodeagent/rbac.yaml", "tangram-agent")) == calls(AGENT)
+
+
+def test_a_simulated_agent_may_do_what_it_does_and_nothing_else() -> None:
+    own = allowed(("components/simulated-gpus/rbac.yaml", "tangram-simulated-agent"))
+    shared = allowed(("base/nodeagent/rbac.yaml", "tangram-agent"))  # by a binding to its Role
+
+    assert own | {each for each in shared if each[0] == LEASES} == calls(SIMULATED)
+
+
+def test_of_leases_the_extender_writes_the_leaders_alone() -> None:
+    named = [
+        rule
+        for rule in rules("base/extender/rbac.yaml", "tangram-extender")
+        if "resourceNames" in rule
+    ]
+
+    (rule,) = named
+    assert rule["resourceNames"] == [keys.LEADER_LEASE]
+    assert {(LEASES, "leases", verb) for verb in rule["verbs"]} == LEADER_ONLY
+
+
+@pytest.mark.parametrize("file", sorted(MANIFESTS.rglob("rbac.yaml")), ids=str)
+def test_no_rule_is_a_wildcard(file: Path) -> None:
+    for each in yaml.safe_load_all(file.read_text()):
+        for rule in each.get("rules", ()):
+            words: Iterable[str] = (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+            assert "*" not in words
+
+
+def test_a_call_whose_kind_cannot_be_read_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "known.py").write_text(
+        "async def f(self):\n"
+        "    await self._api.create(PODS, {}, name='p', subresource='binding')\n"
+        "    reflect(api, NODES)\n"
+    )
+    (tmp_path / "unknown.py").write_text("async def f(api, kind): await api.get(kind, 'x')\n")
+
+    assert calls([tmp_path / "known.py"]) == {
+        ("", "pods/binding", "create"),
+        ("", "nodes", "list"),
+        ("", "nodes", "watch"),
+    }
+    with pytest.raises(Unreadable, match=r"unknown\.py:1.*kind"):
+        calls([tmp_path / "unknown.py"])
