@@ -207,7 +207,7 @@ async def stack(
     Several *replicas* of the extender elect a leader, and stand behind one address.
     """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
-    url = f"https://127.0.0.1:{_free_port()}"
+    url = f"https://127.0.0.1:{free_port()}"
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(required_binaries(), directory=directory / "controlplane")
@@ -215,12 +215,12 @@ async def stack(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
         pods = [f"extender-{index}" for index in range(replicas)]
-        await _prepare(plane, api, names, pods)
+        await prepare(plane, api, names, pods)
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
         ports = {pods[0]: url.rpartition(":")[2]}
         if replicas > 1:
-            ports = {pod: str(_free_port()) for pod in pods}
+            ports = {pod: str(free_port()) for pod in pods}
             service = LeaderService(api, {pod: int(port) for pod, port in ports.items()})
             await stack.enter_async_context(service.serving(int(url.rpartition(":")[2])))
         extenders = {
@@ -249,14 +249,14 @@ async def stack(
             stack.push_async_callback(process.stop, signal.SIGKILL)
             await process.start()
         await running.ready()
-        await _reported(running, nodes)
+        await reported(running, nodes)
         await plane.start_scheduler(
             scheduler_config(url, http_timeout=http_timeout, ca=plane.ca_file, client=client)
         )
         yield running
 
 
-async def _prepare(
+async def prepare(
     plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
 ) -> None:
     """Make the CRD, the namespace, the nodes, and the extenders' pods."""
@@ -294,12 +294,13 @@ async def _prepare(
         await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that was free a moment ago."""
     with held_port() as port:
         return int(port.getsockname()[1])
 
 
-async def _reported(running: Stack, nodes: int) -> None:
+async def reported(running: Stack, nodes: int) -> None:
     """Wait until every agent has reported and every node advertises its slots."""
 
     async def reported() -> bool:
