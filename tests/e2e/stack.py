@@ -256,9 +256,7 @@ async def stack(
         yield running
 
 
-async def prepare(
-    plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
-) -> None:
+async def prepare(plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]) -> None:
     """Make the CRD, the namespace, the nodes, and the extenders' pods."""
     async with plane.client() as http:
         definition = yaml.safe_load(CRD.read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -46,12 +47,9 @@ class Census:
 
     def first_bound(self, created_after: float) -> float | None:
         """Return when first a pod was bound of those created after a time; None if none was."""
-        bound = [
-            times.bound
-            for times in self.times.values()
-            if times.created >= created_after and times.bound is not None
-        ]
-        return min(bound, default=None)
+        newest_first = reversed(self.times.values())
+        later = itertools.takewhile(lambda times: times.created >= created_after, newest_first)
+        return min((times.bound for times in later if times.bound is not None), default=None)
 
     def bound_between(self, begin: float, end: float) -> int:
         """Count the pods bound in a time."""
@@ -68,11 +66,11 @@ class Meter:
         self._window = window
         self._samples: collections.deque[tuple[float, int]] = collections.deque()
 
-    def read(self, count: int) -> float | None:
-        """Take a sample and return the rate a second; None until a window has passed."""
+    def read(self, count: int) -> float:
+        """Take a sample and return the rate a second; 0 until a window has passed."""
         now = self._clock()
         self._samples.append((now, count))
         while len(self._samples) > 1 and self._samples[1][0] <= now - self._window:
             self._samples.popleft()
         begun, counted = self._samples[0]
-        return (count - counted) / (now - begun) if now - begun >= self._window else None
+        return (count - counted) / (now - begun) if now - begun >= self._window else 0.0

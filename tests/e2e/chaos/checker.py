@@ -49,7 +49,7 @@ def spot(of: Assignment | Decision) -> Spot:
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A pod as it was last written; ``wants`` are resources, one for each device."""
+    """A pod as it was last written (``raw``); ``wants`` are resources, one for each device."""
 
     name: str
     uid: str
@@ -60,6 +60,7 @@ class Pod(msgspec.Struct, frozen=True):
     deleting: bool
     wants: tuple[str, ...]
     decisions: tuple[Decision, ...]
+    raw: msgspec.Raw
 
     @property
     def holds(self) -> bool:
@@ -67,8 +68,9 @@ class Pod(msgspec.Struct, frozen=True):
         return bool(self.node) and self.phase not in OVER
 
 
-def pod(value: dict[str, Any]) -> Pod:
+def pod(raw: bytes) -> Pod:
     """Read a pod."""
+    value: dict[str, Any] = msgspec.json.decode(raw)
     meta, spec, status = value["metadata"], value["spec"], value.get("status", {})
     limits: dict[str, str] = spec["containers"][0].get("resources", {}).get("limits", {})
     ours = ((name, int(n)) for name, n in sorted(limits.items()) if resources.ours(name))
@@ -83,6 +85,7 @@ def pod(value: dict[str, Any]) -> Pod:
         deleting="deletionTimestamp" in meta,
         wants=tuple(name for name, count in ours for _ in range(count)),
         decisions=tuple(_DECISIONS.decode(text)) if text else (),
+        raw=msgspec.Raw(raw),
     )
 
 
@@ -116,7 +119,9 @@ class Checker:
         node = GpuNode(gpunode.Metadata(name)) if value is None else gpunode.decode(value)
         if value is not None:
             self.nodes[name] = node
-        held = [(p, d) for p in self.pods.values() if p.node == name and p.holds for d in p.decisions]
+        held = [
+            (p, d) for p in self.pods.values() if p.node == name and p.holds for d in p.decisions
+        ]
         if node.spec != before.spec:
             yield from self._plan_written(before, node, held)
         yield from self._inventory_written(before, node, held)
@@ -165,7 +170,7 @@ class Checker:
         before = self.pods.pop(key, None)
         if value is None:
             return
-        now = self.pods[key] = pod(msgspec.json.decode(value))
+        now = self.pods[key] = pod(value)
         if before is None or before.uid != now.uid:
             before = None
         if now.node and not (before and before.node):

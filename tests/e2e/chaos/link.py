@@ -102,6 +102,8 @@ class Link:
                 if (left := due - loop.time()) > 0:
                     await asyncio.sleep(left)
                 await self._flowing.wait()
+                if sink.is_closing():
+                    raise BrokenPipeError
                 if not piece:
                     if sink.can_write_eof():
                         sink.write_eof()

@@ -18,7 +18,7 @@ from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
 from tests.e2e.process import Process
 from tests.e2e.service import LeaderService
-from tests.e2e.stack import ELECTION, Stack, free_port, prepare, reported, scheduler_config
+from tests.e2e.stack import ELECTION, MODEL, Stack, free_port, prepare, reported, scheduler_config
 
 EXTENDERS = ("extender-0", "extender-1")
 HTTP_TIMEOUT_SECONDS = 15.0
@@ -59,7 +59,7 @@ class Site(Stack):
     @property
     def slices(self) -> int:
         """How many memory slices the cluster has for VMs."""
-        total = len(self.nodes) * self.gpus * machines.MODEL.geometry.memory_slices
+        total = len(self.nodes) * self.gpus * MODEL.geometry.memory_slices
         return total - sum(each.size for each in self.foreign)
 
     def machines(self) -> dict[str, machines.Machine]:
