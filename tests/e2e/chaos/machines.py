@@ -96,10 +96,10 @@ class Machine(Hardware):
         }
 
 
-class _Driver(SimulatedDriver):
-    """Its calls have returned once the machine's file says what they did."""
+class Driver(SimulatedDriver):
+    """A machine's driver: its calls have returned once the file says what they did."""
 
-    def __init__(self, machine: Machine, create_seconds: float) -> None:
+    def __init__(self, machine: Machine, create_seconds: float = 0.0) -> None:
         super().__init__(machine, create_seconds=create_seconds)
         self._machine = machine
 
@@ -142,7 +142,7 @@ async def main(arguments: argparse.Namespace) -> None:
                 Agent(
                     node,
                     api=api,
-                    driver=_Driver(there, arguments.create_latency),
+                    driver=Driver(there, arguments.create_latency),
                     kubelet=SimulatedKubelet(api, there, there.checkpoint),
                     journal=FileJournal(there.directory / JOURNAL),
                     epoch=str(uuid.uuid4()),
