@@ -8,6 +8,7 @@
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
 #   make chaos-mutants       whether planted bugs are caught by them
+#   make chaos-e2e CHAOS_E2E_ARGS="…"  faults on a real control plane under load: --minutes 30
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
@@ -19,8 +20,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-joint \
-	bench-quality crd proto lock clean
+.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants chaos-e2e ci-tools bench \
+	bench-joint bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -104,6 +105,9 @@ chaos: $(READY)
 
 chaos-mutants: $(READY)
 	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
+
+chaos-e2e: ci-tools
+	@$(BIN)/python -m tests.e2e.chaos $(CHAOS_E2E_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

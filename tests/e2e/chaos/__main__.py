@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -36,32 +37,35 @@ def main() -> int:
         print(binaries.reason, file=sys.stderr)
         return NO_CONTROL_PLANE
     chosen = [each for each in faults() if each.name in (options.faults or [each.name])]
+    logs = options.logs or Path(tempfile.mkdtemp(prefix="tangram-chaos-"))
+    logs.mkdir(parents=True, exist_ok=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        rounds = runner.run(_run(options, binaries, chosen))
+        rounds = runner.run(_run(options, binaries, chosen, logs))
     if options.output == "json":
         print(report.as_json(options.seed, chosen, rounds).decode())
     else:
         print(report.text(report.rows(chosen, rounds)))
     failed = report.failures(rounds)
-    print(*failed, sep="\n", file=sys.stderr)
+    if failed:
+        print(*failed, f"the logs are in {logs}", sep="\n", file=sys.stderr)
+    elif not options.logs:
+        shutil.rmtree(logs)
     return 1 if failed else 0
 
 
 async def _run(
-    options: argparse.Namespace, binaries: Binaries, chosen: Sequence[Fault]
+    options: argparse.Namespace, binaries: Binaries, chosen: Sequence[Fault], logs: Path
 ) -> list[Round]:
     chance = random.Random(options.seed)
-    directory = options.logs or Path(tempfile.mkdtemp(prefix="tangram-chaos-"))
-    directory.mkdir(parents=True, exist_ok=True)
     pace = Pace(vms_per_second=options.vms_per_second, hooks_per_second=options.hooks_per_second)
     begun = time.monotonic()
 
     def tell(what: str) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {what}", file=sys.stderr, flush=True)
 
-    tell(f"seed {options.seed}, logs in {directory}")
+    tell(f"seed {options.seed}, logs in {logs}")
     rounds = []
-    async with site(directory, binaries, nodes=options.nodes, gpus=options.gpus) as running:
+    async with site(logs, binaries, nodes=options.nodes, gpus=options.gpus) as running:
         campaign = Campaign(running, pace=pace, chance=chance, tell=tell)
         async with campaign.prepared():
             for fault in itertools.islice(_drawn(chosen, chance), options.rounds):
@@ -79,8 +83,10 @@ def _drawn(chosen: Sequence[Fault], chance: random.Random) -> Iterator[Fault]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos-e2e CHAOS_E2E_ARGS=…", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long; 5 by default")
-    parser.add_argument("--rounds", type=int, help="so many rounds instead")
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="no round begins later; 5 by default"
+    )
+    parser.add_argument("--rounds", type=int, help="so many instead, however long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the load and the faults' order")
     parser.add_argument(
         "--faults",

@@ -46,6 +46,14 @@ class Round(msgspec.Struct, frozen=True):
         """Writes and calls together."""
         return self.writes_per_second + self.hooks_per_second
 
+    def __str__(self) -> str:
+        recovered, settled = (
+            "never" if each is None else f"after {each:.1f} s"
+            for each in (self.recovered_seconds, self.settled_seconds)
+        )
+        broken = f"{len(self.violations)} violations"
+        return f"first VM bound {recovered}, settled {settled}, {self.bound} bound, {broken}"
+
 
 class Campaign:
     """The rounds on one site; *tell* hears what is going on."""
@@ -55,7 +63,8 @@ class Campaign:
     ) -> None:
         self._site = site
         self._tell = tell
-        self._violations: list[str] = []
+        self.violations: list[str] = []
+        """Of the round under way, or the last."""
         self._checker = Checker(site.foreign, self._broken)
         self._census = Census(asyncio.get_running_loop().time)
         self._load = Load(site, self._checker.pods, pace, chance)
@@ -79,7 +88,7 @@ class Campaign:
                 self._census.see(write, self._checker.pods.get(write.key))
 
     def _broken(self, what: str) -> None:
-        self._violations.append(what)
+        self.violations.append(what)
         self._tell(f"BROKEN {what}")
 
     async def round(self, fault: Fault) -> Round:
@@ -88,7 +97,7 @@ class Campaign:
         self._load.resume()
         writes, hooks = await self._measured()
         self._tell(f"{fault.name}: {writes:.0f} writes/s, {hooks:.0f} hook calls/s")
-        self._violations.clear()
+        self.violations.clear()
         async with fault.strike(self._site):
             begun = clock()
             await asyncio.sleep(fault.seconds)
@@ -107,12 +116,9 @@ class Campaign:
             recovered_seconds=None if recovered is None else recovered - begun,
             settled_seconds=None if wrong else self._census.last_write - begun,
             bound=self._census.bound_between(begun, clock()),
-            violations=tuple(self._violations),
+            violations=tuple(self.violations),
         )
-        self._tell(
-            f"{fault.name}: recovered in {done.recovered_seconds} s, settled in"
-            f" {done.settled_seconds} s, {done.bound} bound, {len(done.violations)} broken"
-        )
+        self._tell(f"{fault.name}: {done}")
         return done
 
     async def _measured(self) -> tuple[float, float]:

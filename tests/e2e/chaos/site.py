@@ -80,7 +80,7 @@ async def site(
     foreign = frozenset(
         machines.plant(kept, name, gpus, 0, FOREIGN_PROFILE_ID, start=6) for name in names
     )
-    (directory / "controlplane").mkdir()
+    (directory / "controlplane").mkdir(exist_ok=True)
     options = Options(apiserver_flags=("--storage-media-type=application/json",))
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
