@@ -16,7 +16,7 @@ from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.stack import RESOURCES, artifacts
 from tests.waiting import until
 
-CHOSEN = ("kill-leader", "kill-agents", "cut-leader", "kill-apiserver", "drop-leader")
+CHOSEN = ("kill-leader", "kill-agents", "cut-leader", "kill-apiserver")
 
 
 async def test_under_load_no_fault_breaks_a_promise(tmp_path: Path) -> None:
@@ -40,7 +40,10 @@ async def bind_behind_everybodys_back(running: Site) -> None:
     pod["metadata"] = {"name": "by-hand", "labels": pod["metadata"]["labels"]}
     pod["spec"]["schedulerName"] = "by-hand"
     await running.api.create(PODS, pod, namespace="default")
-    target = {"target": {"kind": "Node", "name": running.nodes[0]}}
+    binding = {
+        "metadata": {"name": "by-hand"},
+        "target": {"kind": "Node", "name": running.nodes[0]},
+    }
     await running.api.create(
-        PODS, target, namespace="default", name="by-hand", subresource="binding"
+        PODS, binding, namespace="default", name="by-hand", subresource="binding"
     )
