@@ -293,7 +293,7 @@ async def prepare(plane: ControlPlane, api: RestApi, names: list[str], own_pods:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
+    """Return a port that nobody listens on."""
     with held_port() as port:
         return int(port.getsockname()[1])
 
