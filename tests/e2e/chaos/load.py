@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ import msgspec
 
 from extender.demo.pods import launcher
 from extender.simulation.mixes import mix
-from nodeagent.apiserver.protocol import PODS, ApiError, NotFound
+from nodeagent.apiserver.protocol import PODS, ApiError
 from tests.e2e.chaos.checker import Pod
 from tests.e2e.chaos.site import Site
 from tests.e2e.judge import PROFILES
@@ -49,10 +50,7 @@ class Load:
         self, site: Site, pods: Mapping[str, Pod], pace: Pace, chance: random.Random
     ) -> None:
         self.answered = 0
-        self.unanswered = 0
-        """Calls of the hooks: those that had an answer, and those that had none or an Error."""
-        self.asked_for = 0
-        """VMs that the API server said it had created."""
+        """Calls of the hooks that had an answer, and not an Error."""
         self._site = site
         self._pods = pods
         self._pace = pace
@@ -98,10 +96,9 @@ class Load:
 
     async def _arrive(self, name: str, profile: int) -> None:
         body = launcher(name, "default", RESOURCES[profile])
-        if await self._done(
-            lambda: self._site.api.create(PODS, body, namespace="default", timeout=API_SECONDS)
-        ):
-            self.asked_for += 1
+        await self._asked(
+            self._site.api.create(PODS, body, namespace="default", timeout=API_SECONDS)
+        )
 
     async def _departures(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -126,21 +123,17 @@ class Load:
         return self._chance.expovariate(1 / mean) + OFTEN_SECONDS
 
     async def _leave(self, pod: Pod) -> None:
-        await self._done(
-            lambda: self._site.api.delete(
+        await self._asked(
+            self._site.api.delete(
                 PODS, pod.name, namespace="default", uid=pod.uid, timeout=API_SECONDS
             )
         )
 
-    async def _done(self, request: Callable[[], Any]) -> bool:
+    async def _asked(self, request: Awaitable[object]) -> None:
+        """Make a request; whatever becomes of one that fails is seen in the history."""
         async with self._at_once:
-            try:
-                await request()
-            except NotFound:
-                return True
-            except ApiError:
-                return False  # whatever became of it is seen in the history
-            return True
+            with contextlib.suppress(ApiError):
+                await request
 
     async def _calls(self) -> None:
         """Ask filter and prioritize for one pod after the other, as any scheduler may."""
@@ -157,7 +150,6 @@ class Load:
                     asked = await self._filter(http)
                     due += pause * (asked - 1)
                 except (aiohttp.ClientError, TimeoutError, _Refused):
-                    self.unanswered += 1
                     await asyncio.sleep(AFTER_AN_ERROR_SECONDS)
 
     async def _filter(self, http: aiohttp.ClientSession) -> int:

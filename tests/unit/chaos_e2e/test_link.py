@@ -77,7 +77,7 @@ async def test_a_delay_is_of_everything_and_not_of_each_piece_after_the_other() 
             await talk.writer.drain()
         await talk.heard(20 * 60_000)
 
-        assert 0.4 <= loop.time() - begun < 2.0  # there and back
+        assert 0.4 <= loop.time() - begun < 4.0  # there and back; else 7 s
 
 
 async def test_what_was_held_arrives_afterwards_and_new_connections_wait_too() -> None:
