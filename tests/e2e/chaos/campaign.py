@@ -19,6 +19,7 @@ from tests.e2e.chaos.verdict import settled
 
 ENOUGH_PER_SECOND = 100.0  # below that, etcd's own robustness tests count for nothing
 MEASURED_SECONDS = 3.0
+CALM_SECONDS = 1.0
 LOADED_WITHIN_SECONDS = 60.0
 RECOVERS_WITHIN_SECONDS = 120.0
 LOOKS_EVERY_SECONDS = 0.05
@@ -77,9 +78,16 @@ class Campaign:
                 tasks.create_task(self._observe(), name="observe"),
                 tasks.create_task(self._load.run(), name="load"),
             ]
+            await self._caught_up()
             yield
             for task in running:
                 task.cancel()
+
+    async def _caught_up(self) -> None:
+        """Wait until all that was written before any load has been seen, and is not counted."""
+        clock = asyncio.get_running_loop().time
+        while clock() - self._census.last_write < CALM_SECONDS:
+            await asyncio.sleep(LOOKS_EVERY_SECONDS)
 
     async def _observe(self) -> None:
         async with contextlib.aclosing(history(self._site.plane.etcd_url)) as writes:

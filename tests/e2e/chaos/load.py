@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -82,7 +82,10 @@ class Load:
         while True:
             await self._flowing.wait()
             await asyncio.sleep(self._chance.expovariate(self._pace.vms_per_second))
-            if self._wanted() < self._pace.fullness * self._site.slices and not self._full():
+            if (
+                self._wanted() < self._pace.fullness * self._site.slices
+                and not self._at_once.locked()
+            ):
                 (profile,) = self._chance.choices(profiles, weights)
                 self._number += 1
                 tasks.create_task(self._arrive(f"vm-{self._number:05}", profile), name="arrive")
@@ -91,14 +94,10 @@ class Load:
         by_id = MODEL.geometry.by_id
         return sum(by_id[PROFILES[name]].size for pod in self._pods.values() for name in pod.wants)
 
-    def _full(self) -> bool:
-        return self._at_once.locked()
-
     async def _arrive(self, name: str, profile: int) -> None:
         body = launcher(name, "default", RESOURCES[profile])
-        await self._asked(
-            self._site.api.create(PODS, body, namespace="default", timeout=API_SECONDS)
-        )
+        async with self._request():
+            await self._site.api.create(PODS, body, namespace="default", timeout=API_SECONDS)
 
     async def _departures(self, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
@@ -112,7 +111,7 @@ class Load:
                 key = f"{pod.uid}/{bool(pod.node)}"
                 if key not in self._leaves:
                     self._leaves[key] = now + self._stay(pod)
-                elif self._leaves[key] <= now and not self._full():
+                elif self._leaves[key] <= now and not self._at_once.locked():
                     self._leaves[key] = now + API_SECONDS
                     tasks.create_task(self._leave(pod), name="leave")
 
@@ -123,17 +122,17 @@ class Load:
         return self._chance.expovariate(1 / mean) + OFTEN_SECONDS
 
     async def _leave(self, pod: Pod) -> None:
-        await self._asked(
-            self._site.api.delete(
+        async with self._request():
+            await self._site.api.delete(
                 PODS, pod.name, namespace="default", uid=pod.uid, timeout=API_SECONDS
             )
-        )
 
-    async def _asked(self, request: Awaitable[object]) -> None:
+    @contextlib.asynccontextmanager
+    async def _request(self) -> AsyncIterator[None]:
         """Make a request; whatever becomes of one that fails is seen in the history."""
         async with self._at_once:
             with contextlib.suppress(ApiError):
-                await request
+                yield
 
     async def _calls(self) -> None:
         """Ask filter and prioritize for one pod after the other, as any scheduler may."""

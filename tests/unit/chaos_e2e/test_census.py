@@ -17,7 +17,7 @@ class Clock:
 
 
 def saw(census: Census, uid: str, node: str = "") -> None:
-    raw = as_json(raw_pod("1-10C", uid=uid, **({"nodeName": node} if node else {})))
+    raw = as_json(raw_pod("1-10C", uid=uid, nodeName=node))
     census.see(Write(1, f"{PODS}{uid}", raw), pod(raw))
 
 

@@ -61,7 +61,7 @@ class Story:
         **metadata: Any,
     ) -> None:
         """Write a pod, bound where there is a *node*."""
-        value = raw_pod(*wants, name=f"name-{uid}", uid=uid, **({"nodeName": node} if node else {}))
+        value = raw_pod(*wants, name=f"name-{uid}", uid=uid, nodeName=node)
         value["metadata"] |= metadata
         if node and decision:
             text = as_json([_decision(each) for each in decided]).decode()
