@@ -16,6 +16,7 @@ from tests.e2e.chaos.history import history
 from tests.e2e.chaos.load import Load, Pace
 from tests.e2e.chaos.site import Site
 from tests.e2e.chaos.verdict import settled
+from tests.waiting import until
 
 ENOUGH_PER_SECOND = 100.0  # below that, etcd's own robustness tests count for nothing
 MEASURED_SECONDS = 3.0
@@ -65,7 +66,8 @@ class Campaign:
         self._site = site
         self._tell = tell
         self.violations: list[str] = []
-        """Of the round under way, or the last."""
+        """All there were; a round has those since the one before."""
+        self._counted = 0
         self._checker = Checker(site.foreign, self._broken)
         self._census = Census(asyncio.get_running_loop().time)
         self._load = Load(site, self._checker.pods, pace, chance)
@@ -86,8 +88,11 @@ class Campaign:
     async def _caught_up(self) -> None:
         """Wait until all that was written before any load has been seen, and is not counted."""
         clock = asyncio.get_running_loop().time
-        while clock() - self._census.last_write < CALM_SECONDS:
-            await asyncio.sleep(LOOKS_EVERY_SECONDS)
+        await until(
+            lambda: clock() - self._census.last_write >= CALM_SECONDS,
+            within=LOADED_WITHIN_SECONDS,
+            every=LOOKS_EVERY_SECONDS,
+        )
 
     async def _observe(self) -> None:
         async with contextlib.aclosing(history(self._site.plane.etcd_url)) as writes:
@@ -105,7 +110,6 @@ class Campaign:
         self._load.resume()
         writes, hooks = await self._measured()
         self._tell(f"{fault.name}: {writes:.0f} writes/s, {hooks:.0f} hook calls/s")
-        self.violations.clear()
         async with fault.strike(self._site):
             begun = clock()
             await asyncio.sleep(fault.seconds)
@@ -124,8 +128,9 @@ class Campaign:
             recovered_seconds=None if recovered is None else recovered - begun,
             settled_seconds=None if wrong else self._census.last_write - begun,
             bound=self._census.bound_between(begun, clock()),
-            violations=tuple(self.violations),
+            violations=tuple(self.violations[self._counted :]),
         )
+        self._counted = len(self.violations)
         self._tell(f"{fault.name}: {done}")
         return done
 
