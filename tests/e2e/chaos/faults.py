@@ -18,13 +18,16 @@ LONG_SECONDS = 8.0
 DELAY_SECONDS = 0.5
 
 
+Strike = Callable[[Site], AbstractAsyncContextManager[None]]
+
+
 class Fault(msgspec.Struct, frozen=True):
     """A kind of fault: in the context that *strike* returns, it is there, for ``seconds``."""
 
     name: str
     says: str
     seconds: float
-    strike: Callable[[Site], AbstractAsyncContextManager[None]]
+    strike: Strike
 
 
 class Victim(msgspec.Struct, frozen=True):
@@ -67,9 +70,7 @@ async def _nothing(site: Site) -> AsyncIterator[None]:
 # -- processes -------------------------------------------------------------------------------------
 
 
-def _killed(
-    found: Callable[[Site], Awaitable[Victim]],
-) -> Callable[[Site], AbstractAsyncContextManager[None]]:
+def _killed(found: Callable[[Site], Awaitable[Victim]]) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Site) -> AsyncIterator[None]:
         victim = await found(site)
@@ -82,9 +83,7 @@ def _killed(
     return strike
 
 
-def _stopped(
-    found: Callable[[Site], Awaitable[Victim]],
-) -> Callable[[Site], AbstractAsyncContextManager[None]]:
+def _stopped(found: Callable[[Site], Awaitable[Victim]]) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Site) -> AsyncIterator[None]:
         victim = await found(site)
@@ -136,9 +135,7 @@ def _of_plane(site: Site, name: str, start: Callable[[], Awaitable[None]]) -> Vi
 # -- links -----------------------------------------------------------------------------------------
 
 
-def _delayed(
-    found: Callable[[Site], Awaitable[Link]],
-) -> Callable[[Site], AbstractAsyncContextManager[None]]:
+def _delayed(found: Callable[[Site], Awaitable[Link]]) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Site) -> AsyncIterator[None]:
         link = await found(site)
@@ -151,9 +148,7 @@ def _delayed(
     return strike
 
 
-def _cut(
-    found: Callable[[Site], Awaitable[Link]],
-) -> Callable[[Site], AbstractAsyncContextManager[None]]:
+def _cut(found: Callable[[Site], Awaitable[Link]]) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Site) -> AsyncIterator[None]:
         (await found(site)).cut()
@@ -162,9 +157,7 @@ def _cut(
     return strike
 
 
-def _dropped(
-    found: Callable[[Site], Awaitable[Link]],
-) -> Callable[[Site], AbstractAsyncContextManager[None]]:
+def _dropped(found: Callable[[Site], Awaitable[Link]]) -> Strike:
     @contextlib.asynccontextmanager
     async def strike(site: Site) -> AsyncIterator[None]:
         link = await found(site)
