@@ -39,8 +39,12 @@ def main() -> int:
     chosen = [each for each in faults() if each.name in (options.faults or [each.name])]
     logs = options.logs or Path(tempfile.mkdtemp(prefix="tangram-chaos-"))
     logs.mkdir(parents=True, exist_ok=True)
+    rounds: list[Round] = []
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        rounds = runner.run(_run(options, binaries, chosen, logs))
+        try:
+            runner.run(_run(options, binaries, chosen, logs, rounds))
+        except KeyboardInterrupt:
+            print(f"interrupted after {len(rounds)} rounds", file=sys.stderr)
     if options.output == "json":
         print(report.as_json(options.seed, chosen, rounds).decode())
     else:
@@ -54,8 +58,13 @@ def main() -> int:
 
 
 async def _run(
-    options: argparse.Namespace, binaries: Binaries, chosen: Sequence[Fault], logs: Path
-) -> list[Round]:
+    options: argparse.Namespace,
+    binaries: Binaries,
+    chosen: Sequence[Fault],
+    logs: Path,
+    rounds: list[Round],
+) -> None:
+    """Run the campaign, adding each round to *rounds* when it is over."""
     chance = random.Random(options.seed)
     pace = Pace(vms_per_second=options.vms_per_second, hooks_per_second=options.hooks_per_second)
     begun = time.monotonic()
@@ -64,7 +73,6 @@ async def _run(
         print(f"{time.monotonic() - begun:6.1f} s  {what}", file=sys.stderr, flush=True)
 
     tell(f"seed {options.seed}, logs in {logs}")
-    rounds = []
     async with site(logs, binaries, nodes=options.nodes, gpus=options.gpus) as running:
         campaign = Campaign(running, pace=pace, chance=chance, tell=tell)
         async with campaign.prepared():
@@ -72,7 +80,6 @@ async def _run(
                 rounds.append(await campaign.round(fault))
                 if options.rounds is None and time.monotonic() - begun > options.minutes * 60:
                     break
-    return rounds
 
 
 def _drawn(chosen: Sequence[Fault], chance: random.Random) -> Iterator[Fault]:
