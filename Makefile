@@ -11,6 +11,7 @@
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
 #   make chaos-mutants       whether planted bugs are caught by them
 #   make race RACE_ARGS="…"  many pods for one last slot, 1,200 times
+#   make chaos-e2e CHAOS_E2E_ARGS="…"  faults on a real control plane under load: --minutes 30
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long decisions take
 #   make bench-joint         planning together beside one by one, and its time by cluster size
@@ -23,8 +24,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants race ci-tools \
-	bench bench-joint bench-restart bench-quality crd proto lock clean
+.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race \
+	ci-tools bench bench-joint bench-restart bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -118,6 +119,9 @@ chaos-mutants: $(READY)
 
 race: $(READY)
 	@$(BIN)/python -m tests.race $(RACE_ARGS)
+
+chaos-e2e: ci-tools
+	@$(BIN)/python -m tests.e2e.chaos $(CHAOS_E2E_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet

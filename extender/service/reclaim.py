@@ -97,6 +97,7 @@ class Reclaimer:
                 if unneeded and not self._active(pod.uid):
                     await self._plans.withdraw_pod(node, pod.uid, hold=hold, patience=patience)
         except ClusterUnavailable as error:
+            self._read_at.pop(pod.uid, None)  # nothing was learned: the next sweep tries again
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))
 
     async def _comes_back(

@@ -80,7 +80,9 @@ class Pace(msgspec.Struct, frozen=True):
     """How long a watch lasts and how soon it is tried again, in seconds.
 
     Pauses grow from *first_pause* to *longest_pause* and are drawn from the whole range between 0
-    and that ("full jitter"), so that a thousand agents do not come back at once. After *patience*
+    and that ("full jitter"), so that a thousand agents do not come back at once. They grow with all
+    that has been paused, and so no API server that was away for seconds is let be for half a minute
+    because the first draws were short. After *patience*
     watches that were accepted and then silent, the objects are listed anew: an API server restored
     from a backup accepts watches from versions it never had, and has nothing to say to them.
     """
@@ -113,6 +115,7 @@ async def reflect(
     selection = _Selection(kind, namespace, label_selector, field_selector)
     version = ""  # the last one heard of; "" when the next step is to list
     failures = silent = 0  # since a watch last told something
+    paused = 0.0
     while True:
         error: ApiError | None = None
         failures += 1
@@ -128,6 +131,7 @@ async def reflect(
                 async for event in events:
                     change = _change(event)
                     failures = silent = 0
+                    paused = 0.0
                     version = event.resource_version
                     yield change
         except ApiError as raised:
@@ -136,7 +140,9 @@ async def reflect(
         if isinstance(error, Gone) or silent >= pace.patience:
             version, silent = "", 0
         if error or failures:
-            await sleep(_pause(pace, failures, error, chance()))
+            pause = _pause(pace, failures, paused, error, chance())
+            paused += pause
+            await sleep(pause)
 
 
 class _Selection(msgspec.Struct, frozen=True):
@@ -219,7 +225,8 @@ def _object(raw: bytes) -> Object:
     return Object(metadata.namespace, metadata.name, metadata.uid, raw)
 
 
-def _pause(pace: Pace, failures: int, error: ApiError | None, drawn: float) -> float:
-    ceiling = min(pace.longest_pause, pace.first_pause * 2.0 ** min(failures, 32))
+def _pause(pace: Pace, failures: int, paused: float, error: ApiError | None, drawn: float) -> float:
+    """Return the next pause; were each drawn as long as can be, they would double."""
+    ceiling = min(pace.longest_pause, pace.first_pause * (2 if failures else 1) + paused)
     asked_for = min(error.retry_after, pace.longest_pause) if error else 0.0
     return max(drawn * ceiling, asked_for)

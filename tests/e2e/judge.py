@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,12 +15,27 @@ from tests.e2e.stack import RESOURCES
 PROFILES = {resource: profile for profile, resource in RESOURCES.items()}
 
 
-def violations(nodes: Iterable[GpuNode], pods: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield what is wrong with plans, inventories and decisions; nothing if all is well."""
+Place = tuple[str, int, int]
+"""A GPU instance by GPU (UUID), profile id and first memory slice."""
+
+
+def violations(
+    nodes: Iterable[GpuNode],
+    pods: Mapping[str, dict[str, Any]],
+    foreign: Collection[Place] = (),
+) -> Iterator[str]:
+    """Yield what is wrong with plans, inventories and decisions; nothing if all is well.
+
+    The GPU instances that are *foreign* must exist, and are in no plan.
+    """
     planned: dict[str, tuple[str, str, int]] = {}
     for node in nodes:
         entries = {(a.gpu, a.profile_id, a.start) for a in node.spec.assignments}
         existing = {(g.uuid, i.profile_id, i.start) for g in node.status.gpus for i in g.instances}
+        here = {place for place in foreign if any(place[0] == g.uuid for g in node.status.gpus)}
+        if here - existing:
+            yield f"{node.name}: foreign GPU instances are gone: {here - existing}"
+        existing -= here
         if entries != existing:
             yield f"{node.name}: plan and inventory differ by {entries ^ existing}"
         if len(entries) != len(node.spec.assignments):

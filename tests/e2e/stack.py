@@ -202,7 +202,7 @@ async def stack(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
         pods = [f"extender-{index}" for index in range(replicas)]
-        await _prepare(plane, api, names, pods)
+        await prepare(plane, api, names, pods)
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
         ports = {pods[0]: url.rpartition(":")[2]}
@@ -236,7 +236,7 @@ async def stack(
             stack.push_async_callback(process.stop, signal.SIGKILL)
             await process.start()
         await running.ready()
-        await _reported(running, nodes)
+        await reported(running, nodes)
         await plane.start_scheduler(
             scheduler_config(url, http_timeout=http_timeout, ca=plane.ca_file, client=client)
         )
@@ -262,9 +262,7 @@ async def install(plane: ControlPlane) -> None:
         await until(served, within=30, every=0.1)
 
 
-async def _prepare(
-    plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]
-) -> None:
+async def prepare(plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]) -> None:
     """Make the CRD, the namespace, the nodes, and the extenders' pods."""
     await install(plane)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
@@ -292,7 +290,7 @@ def free_port() -> int:
         return int(port.getsockname()[1])
 
 
-async def _reported(running: Stack, nodes: int) -> None:
+async def reported(running: Stack, nodes: int) -> None:
     """Wait until every agent has reported and every node advertises its slots."""
 
     async def reported() -> bool:

@@ -75,6 +75,7 @@ class ControlPlane:
         self.ca_file = self.authority.file
         self.url = f"https://{LOOPBACK}:{ports.apiserver}"
         self.scheduler_url = f"https://{LOOPBACK}:{ports.scheduler}"
+        self.etcd_url = f"http://{LOOPBACK}:{ports.etcd}"
         self._ports = ports
         self._directory = directory
         self._ready_within = ready_within
@@ -107,10 +108,12 @@ class ControlPlane:
         """Answer the bearer token of *user*."""
         return self._tokens[user]
 
-    def kubeconfig(self, user: str) -> Path:
-        """Write the kubeconfig of *user*."""
-        file = self._directory / f"{user.replace(':', '_')}.kubeconfig"
-        file.write_text(identities.kubeconfig(self.url, self.ca_file, self.token(user)))
+    def kubeconfig(self, user: str, *, by_way_of: int | None = None) -> Path:
+        """Write the kubeconfig of *user*, who connects to port *by_way_of* if that is given."""
+        name = user.replace(":", "_") + (f"-{by_way_of}" if by_way_of else "")
+        url = f"https://{LOOPBACK}:{by_way_of}" if by_way_of else self.url
+        file = self._directory / f"{name}.kubeconfig"
+        file.write_text(identities.kubeconfig(url, self.ca_file, self.token(user)))
         return file
 
     def client(self, user: str = ADMIN) -> aiohttp.ClientSession:
@@ -123,7 +126,7 @@ class ControlPlane:
 
     async def start_etcd(self) -> None:
         """Start etcd, with the data it had."""
-        await self._start("etcd", f"http://{LOOPBACK}:{self._ports.etcd}/health")
+        await self._start("etcd", f"{self.etcd_url}/health")
 
     async def start_apiserver(self) -> None:
         """Start kube-apiserver, and wait until its roles and namespaces exist."""

@@ -113,6 +113,11 @@ class Process:
             self._child.wait()
             self._child = None
 
+    def signal(self, number: int) -> None:
+        """Signal the program, and wait for nothing."""
+        if self._child is not None:
+            self._child.send_signal(number)
+
     def tail(self) -> str:
         """Quote the end of the log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]

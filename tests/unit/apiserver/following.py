@@ -28,14 +28,19 @@ class Pauses:
 
 @contextlib.asynccontextmanager
 async def reflecting(
-    api: Any, *, pauses: Pauses | None = None, pace: Pace | None = None, **options: Any
+    api: Any,
+    *,
+    pauses: Pauses | None = None,
+    pace: Pace | None = None,
+    chance: Callable[[], float] = lambda: 1.0,
+    **options: Any,
 ) -> AsyncIterator[Callable[[], Awaitable[Change]]]:
     """Follow the GpuNodes; the value waits for the next change."""
     changes = reflect(
         api,
         GPU_NODES,
         pace=pace or Pace(),
-        chance=lambda: 1.0,
+        chance=chance,
         sleep=pauses or Pauses(),
         **options,
     )

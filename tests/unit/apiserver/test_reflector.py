@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -148,6 +149,24 @@ async def test_pauses_grow_to_a_limit_and_begin_anew_once_something_was_heard() 
         await following()
         await following()
     assert pauses.seconds == [2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 1.0]
+
+
+async def test_no_pause_is_much_longer_than_all_before_it_whatever_is_drawn() -> None:
+    api = InMemoryApi()
+    pauses = Pauses()
+    draws = itertools.cycle([0.0, 0.0, 0.1, 0.999])
+    pace = Pace(first_pause=1.0, longest_pause=64.0)
+
+    async def away(call: Call) -> None:
+        raise LOST
+
+    api.disturbance = away
+    async with reflecting(api, pauses=pauses, pace=pace, chance=lambda: next(draws)) as following:
+        while len(pauses.seconds) < 80:
+            await following()
+    before = itertools.accumulate(pauses.seconds, initial=0.0)
+    assert all(each <= 2.0 + sum_ for each, sum_ in zip(pauses.seconds, before, strict=False))
+    assert 63.0 < max(pauses.seconds) <= 64.0
 
 
 @pytest.mark.parametrize(("asked_for", "paused"), [(7.0, 7.0), (0.1, 2.0), (3600.0, 10.0)])

@@ -11,7 +11,16 @@ import pytest
 from extender.service import Service
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, NotFound, PatchType
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    LEASES,
+    NODES,
+    PODS,
+    Kind,
+    NotFound,
+    PatchType,
+    Unavailable,
+)
 from tests.builders import assignment, gpu_node
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
@@ -189,6 +198,31 @@ async def test_only_so_many_pods_are_read_at_once(world: World) -> None:
         world.api.disturbance = None
 
     assert 1 < at_once <= 32
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("get", PODS), ("patch", GPU_NODES)])
+async def test_a_place_that_could_not_be_given_back_is_looked_at_again_soon(
+    world: World, verb: str, kind: Kind
+) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    failed = 0
+
+    async def fail(call: Call) -> None:
+        nonlocal failed
+        if (call.verb, call.kind) == (verb, kind) and not call.done and failed < 3:
+            failed += 1
+            raise Unavailable(0, "connection reset")
+
+    async def given_back() -> bool:
+        return (await world.gpu_node("node-1")).spec.assignments == ()
+
+    async with world.extender(HASTY) as extender:
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        assert not await given_back()
+        world.api.disturbance = fail
+        await world.delete_pod(pod)
+        await until(lambda: failed)
+        await until(given_back)  # long before unseen_pod_recheck_seconds
 
 
 async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) -> None:

@@ -1,0 +1,69 @@
+"""What must hold once all has come to rest, in the objects and on the GPUs themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nodeagent.api.gpunode import GpuNode
+from tests.e2e.chaos.census import Census
+from tests.e2e.chaos.checker import Spot, spot
+from tests.e2e.chaos.machines import Machine
+from tests.e2e.chaos.site import Site
+from tests.e2e.judge import missed, violations
+
+QUIET_SECONDS = 3.0
+SETTLES_WITHIN_SECONDS = 90.0  # kube-scheduler lets a pod whose bind failed wait 10 s at most
+LOOKS_EVERY_SECONDS = 0.5
+
+
+async def settled(site: Site, census: Census) -> list[str]:
+    """Wait until nothing more happens and all is as it must be; else return what is not.
+
+    What is not for this long is broken: on the way there, a plan may be ahead of its inventory.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SETTLES_WITHIN_SECONDS
+    wrong = ["it is written on and on"]
+    while True:
+        await asyncio.sleep(LOOKS_EVERY_SECONDS)
+        if loop.time() - census.last_write >= QUIET_SECONDS:
+            wrong = await _wrong(site)
+            if not wrong:
+                return []
+        if loop.time() > deadline:
+            return [f"not right after {SETTLES_WITHIN_SECONDS:g} s: {each}" for each in wrong]
+
+
+async def _wrong(site: Site) -> list[str]:
+    nodes, pods = await site.gpu_nodes(), await site.pods()
+    foreign = [(each.gpu, each.profile_id, each.start) for each in site.foreign]
+    found = list(violations(nodes, pods, foreign))
+    found += [f"{name} would fit and is pending" for name in missed(nodes, pods)]
+    found += [
+        f"{name} is being deleted for ever"
+        for name, pod in pods.items()
+        if "deletionTimestamp" in pod["metadata"]
+    ]
+    for node in nodes:
+        found += on_machine(node, pods, site.machines()[node.name], site.foreign)
+    return found
+
+
+def on_machine(
+    node: GpuNode, pods: Mapping[str, Mapping[str, Any]], machine: Machine, foreign: frozenset[Spot]
+) -> Iterator[str]:
+    """Yield what is on a node's GPUs otherwise than its plan says, and who does not use its own."""
+    uuids = {gpu.uuid for gpu in machine.gpus}
+    bound = {pod["metadata"]["uid"] for pod in pods.values() if pod["spec"].get("nodeName")}
+    due = {spot(e): {e.pod.uid} & bound if e.pod else set() for e in node.spec.assignments}
+    due |= {place: set() for place in foreign if place.gpu in uuids}
+    there = machine.spots
+    for place in there.keys() - due.keys():
+        yield f"leaked: on {node.name} there is {place}"
+    for place in due.keys() - there.keys():
+        yield f"lost: on {node.name} there is no {place}"
+    for place in due.keys() & there.keys():
+        if due[place] != there[place]:
+            yield f"lost: {place} is used by {there[place]} instead of {due[place]}"

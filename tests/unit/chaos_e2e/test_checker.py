@@ -1,0 +1,249 @@
+"""The checker of end-to-end histories sees each kind of broken promise, and only those."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import builds, integers, sampled_from
+
+from nodeagent.api import keys
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Realized
+from tests.builders import VGPU, as_json, assignment, gpu, gpu_node, instance, raw_pod
+from tests.e2e.chaos.checker import GPU_NODES, PODS, Checker, Spot
+from tests.e2e.chaos.history import Write
+
+ONE, THREE = 19, 9
+RESOURCE = {ONE: "1-10C", THREE: "3-40C"}
+FOREIGN = Spot("GPU-0", 20, 6, 1)
+
+
+class Story:
+    """Writes things and remembers what the checker found broken."""
+
+    def __init__(self, foreign: Iterable[Spot] = ()) -> None:
+        self.broken: list[str] = []
+        self._checker = Checker(set(foreign), self.broken.append)
+        self._revisions = itertools.count(1)
+
+    def write(self, key: str, value: object) -> None:
+        raw = None if value is None else as_json(value)
+        self._checker.see(Write(next(self._revisions), key, raw))
+
+    def node(
+        self, *entries: Assignment, made: bool = True, realized: bool = True, foreign: bool = False
+    ) -> None:
+        """Write a GpuNode whose plan that is, with an instance for each entry where *made*."""
+        existing = [instance(e.profile_id, e.start, gi_id=n) for n, e in enumerate(entries) if made]
+        if foreign:
+            existing.append(instance(FOREIGN.profile_id, FOREIGN.start, gi_id=9))
+        node = gpu_node(
+            gpus=[gpu(instances=tuple(existing))],
+            plan=entries,
+            realized=[Realized(entry.id) for entry in entries if realized],
+        )
+        self.raw_node(node)
+
+    def raw_node(self, node: GpuNode) -> None:
+        self.write(f"{GPU_NODES}node-1", node)
+
+    def pod(
+        self,
+        uid: str,
+        *decided: Assignment,
+        node: str = "",
+        phase: str = "Pending",
+        wants: tuple[str, ...] = ("3-40C",),
+        decision: bool = True,
+        **metadata: Any,
+    ) -> None:
+        """Write a pod, bound where there is a *node*."""
+        value = raw_pod(*wants, name=f"name-{uid}", uid=uid, nodeName=node)
+        value["metadata"] |= metadata
+        if node and decision:
+            text = as_json([_decision(each) for each in decided]).decode()
+            value["metadata"]["annotations"] = {keys.DECISION_ANNOTATION: text}
+        value["status"] = {"phase": phase}
+        self.write(f"{PODS}name-{uid}", value)
+
+    def gone(self, uid: str) -> None:
+        self.write(f"{PODS}name-{uid}", None)
+
+    def bound(self) -> Assignment:
+        """Write all that leads to a bound pod, and return its entry."""
+        entry = planned("a", THREE, 0)
+        self.node()
+        self.pod("pod-1")
+        self.node(entry)
+        self.pod("pod-1", entry, node="node-1")
+        return entry
+
+
+def planned(id: str, profile_id: int, start: int, pod: str = "pod-1") -> Assignment:
+    return assignment(id, profile_id, start, pod=pod, resource=VGPU + RESOURCE[profile_id])
+
+
+def _decision(of: Assignment) -> Decision:
+    return Decision(of.id, of.gpu, "", of.profile_id, of.start, of.size, of.resource)
+
+
+def test_a_vm_that_comes_and_goes_breaks_nothing() -> None:
+    story = Story([FOREIGN])
+    story.node(foreign=True)
+    entry = planned("a", THREE, 0)
+    story.pod("pod-1")
+    story.node(entry, made=False, realized=False, foreign=True)
+    story.node(entry, foreign=True)
+    story.pod("pod-1", entry, node="node-1")
+    story.pod("pod-1", entry, node="node-1", phase="Running")
+    story.gone("pod-1")
+    story.node(foreign=True)
+    successor = planned("b", THREE, 0, pod="pod-2")
+    story.node(successor, foreign=True)
+
+    assert story.broken == []
+
+
+def test_two_entries_on_one_slice_are_seen() -> None:
+    story = Story()
+    story.node(planned("a", THREE, 0), planned("b", ONE, 3, pod="pod-2"), made=False)
+
+    assert [each.split(", ")[0] for each in story.broken] == [
+        "revision 1: promised twice: a and b",
+        "revision 1: promised twice: b and a",
+    ]
+
+
+def test_slices_of_a_bound_pod_that_are_planned_for_another_are_seen() -> None:
+    story = Story()
+    entry = story.bound()
+    story.node(entry, planned("b", ONE, 3, pod="pod-2"), made=False)
+
+    assert any("b, and to name-pod-1, which is bound" in each for each in story.broken)
+
+
+def test_an_entry_of_a_bound_pod_that_leaves_the_plan_is_seen_and_of_an_ended_one_is_not() -> None:
+    story, ended = Story(), Story()
+    entry = story.bound()
+    story.raw_node(gpu_node(gpus=[gpu(instances=(instance(THREE, 0),))], realized=[Realized("a")]))
+    assert story.broken == [
+        f"revision 5: lost: {entry.id} of name-pod-1, which is bound, left the plan"
+    ]
+
+    entry = ended.bound()
+    ended.pod("pod-1", entry, node="node-1", phase="Succeeded")
+    ended.node()
+    assert ended.broken == []
+
+
+def test_a_pod_that_is_only_being_deleted_still_has_what_it_was_promised() -> None:
+    story = Story()
+    entry = story.bound()
+    story.pod("pod-1", entry, node="node-1", deletionTimestamp="2026-01-01T00:00:00Z")
+    story.node()
+
+    assert len(story.broken) == 2  # its entry, and its GPU instance
+
+
+def test_a_gpu_instance_destroyed_under_a_bound_pod_is_seen() -> None:
+    story = Story()
+    entry = story.bound()
+    story.node(entry, made=False)
+
+    assert story.broken == [
+        "revision 5: lost: the GPU instance of name-pod-1, which is bound, is gone"
+    ]
+
+
+def test_gpu_instances_that_overlap_are_seen() -> None:
+    story = Story()
+    there = (instance(THREE, 0, gi_id=1), instance(ONE, 3, gi_id=2))
+    story.raw_node(gpu_node(gpus=[gpu(instances=there)]))
+
+    assert len(story.broken) == 1
+    assert "exist at once" in story.broken[0]
+
+
+def test_a_foreign_instance_that_goes_or_whose_slices_are_planned_is_seen() -> None:
+    story = Story([FOREIGN])
+    story.node(foreign=True)
+    story.node(planned("a", THREE, 4), made=False, foreign=True)
+    story.node(planned("a", THREE, 4), made=False, foreign=False)
+
+    assert [each.split(": ")[1] for each in story.broken] == ["promised twice", "foreign"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "wrong"),
+    [
+        pytest.param([], "not planned", id="in no plan"),
+        pytest.param([planned("a", THREE, 4)], "not planned", id="planned elsewhere"),
+        pytest.param([planned("a", THREE, 0, pod="pod-2")], "not planned", id="for another"),
+    ],
+)
+def test_a_pod_bound_otherwise_than_planned_is_seen(plan: list[Assignment], wrong: str) -> None:
+    story = Story()
+    story.node(*plan)
+    story.pod("pod-1", planned("a", THREE, 0), node="node-1")
+
+    assert len(story.broken) == 1
+    assert "half bound" in story.broken[0]
+    assert wrong in story.broken[0]
+
+
+def test_a_pod_bound_before_its_entry_is_realized_is_seen() -> None:
+    story = Story()
+    entry = planned("a", THREE, 0)
+    story.node(entry, realized=False)
+    story.pod("pod-1", entry, node="node-1")
+
+    assert story.broken == ["revision 2: half bound: name-pod-1, and a is not realized"]
+
+
+def test_a_pod_bound_without_a_decision_or_with_part_of_it_is_seen() -> None:
+    story = Story()
+    entry = planned("a", THREE, 0)
+    story.node(entry)
+    story.pod("pod-1", node="node-1", decision=False)
+    story.pod("pod-2", entry, node="node-1", wants=("3-40C", "1-10C"))
+
+    assert sum("half bound: name-pod-1 wants" in each for each in story.broken) == 1
+    assert sum("half bound: name-pod-2 wants" in each for each in story.broken) == 1
+
+
+def test_a_pod_that_its_kubelet_refused_is_seen_once() -> None:
+    story = Story()
+    entry = story.bound()
+    for _ in range(2):
+        story.pod("pod-1", entry, node="node-1", phase="Failed")
+
+    assert len(story.broken) == 1
+    assert "its kubelet could not run it" in story.broken[0]
+
+
+def test_other_objects_are_none_of_its_business() -> None:
+    story = Story()
+    story.write("leases/tangram-system/tangram-extender", {"spec": {}})
+    story.write("pods/tangram-system/extender-0", {"no": "pod"})
+
+    assert story.broken == []
+
+
+spots = builds(
+    Spot,
+    gpu=sampled_from(["GPU-0", "GPU-1"]),
+    profile_id=integers(0, 3),
+    start=integers(0, 7),
+    size=integers(1, 8),
+)
+
+
+@given(spots, spots)
+def test_spots_overlap_where_they_have_a_slice_of_one_gpu_in_common(one: Spot, other: Spot) -> None:
+    slices = set(range(one.start, one.start + one.size))
+    common = slices & set(range(other.start, other.start + other.size))
+
+    assert one.overlaps(other) == (one.gpu == other.gpu and bool(common))

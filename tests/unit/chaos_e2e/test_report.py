@@ -1,0 +1,66 @@
+"""What rounds come to: the table, and whether they have failed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tests.e2e.chaos import report
+from tests.e2e.chaos.campaign import Round
+from tests.e2e.chaos.faults import faults
+
+FAULTS = list(faults())
+
+
+def round_of(fault: str, **figures: object) -> Round:
+    usual = {
+        "writes_per_second": 40.0,
+        "hooks_per_second": 100.0,
+        "recovered_seconds": 1.0,
+        "settled_seconds": 3.0,
+        "bound": 10,
+        "violations": (),
+    }
+    return Round(fault=fault, **{**usual, **figures})  # type: ignore[arg-type]
+
+
+def test_each_kind_has_one_name() -> None:
+    assert len({each.name for each in FAULTS}) == len(FAULTS) == 20
+
+
+def test_rounds_are_summed_up_by_kind_of_fault() -> None:
+    rounds = [
+        round_of("kill-etcd", recovered_seconds=2.0),
+        round_of("none"),
+        round_of("kill-etcd", recovered_seconds=9.0, settled_seconds=None),
+        round_of("kill-etcd", recovered_seconds=4.0, violations=("lost: it",)),
+    ]
+    none, killed = report.rows(FAULTS, rounds)
+
+    assert (none.fault, none.rounds, none.violations) == ("none", 1, 0)
+    assert (killed.fault, killed.rounds, killed.bound, killed.violations) == ("kill-etcd", 3, 30, 1)
+    assert killed.recovered_seconds == report.Spread(2.0, 4.0, 9.0)
+    assert killed.settled_seconds == report.Spread(3.0, 3.0, 3.0)
+    line = next(line for line in report.text([none, killed]).splitlines() if "etcd" in line)
+    assert line == (
+        "| SIGKILL of etcd (`kill-etcd`) | 2 | 3 | 140.0 / 140.0 / 140.0 | 2.0 / 4.0 / 9.0"
+        " | 3.0 / 3.0 / 3.0 | 30 | 1 |"
+    )
+
+
+def test_a_violation_too_little_load_and_no_rounds_at_all_are_failures() -> None:
+    assert report.failures([round_of("none")]) == []
+    assert report.failures([]) == ["no round was run"]
+    rounds = [round_of("none", violations=("lost: it",)), round_of("none", hooks_per_second=50.0)]
+    assert report.failures(rounds) == [
+        "none: lost: it",
+        "none: only 90 operations/s before it, 100 make a round count",
+    ]
+
+
+def test_the_same_can_be_read_by_machines() -> None:
+    told = msgspec.json.decode(report.as_json(7, FAULTS, [round_of("none")]))
+
+    assert told["seed"] == 7
+    assert [row["fault"] for row in told["faults"]] == ["none"]
+    assert told["rounds"][0]["recovered_seconds"] == 1.0
+    assert told["failures"] == []
