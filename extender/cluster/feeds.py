@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import assert_never
 
 import msgspec
@@ -35,14 +35,16 @@ log = structlog.get_logger()
 class _Followed(msgspec.Struct):
     """How the objects of one kind are selected, and what is done with each.
 
-    ``take_in`` hears besides whether the object was listed, not watched. ``known`` is what was last
-    heard, by namespace and name, without the JSON.
+    ``take_in`` hears besides whether the object was listed, not watched; ``all_are`` hears the UIDs
+    of all that were, and the list's version. ``known`` is what was last heard, by namespace and
+    name, without the JSON.
     """
 
     feed: Feed
     kind: Kind
     take_in: Callable[[bytes, bool], None]
     gone: Callable[[Object], None]
+    all_are: Callable[[Collection[str], str], None] = lambda uids, version: None
     labels: str = ""
     namespace: str = ""
     known: dict[tuple[str, str], Object] = {}
@@ -112,11 +114,12 @@ class Feeds:
         async with contextlib.aclosing(changes):
             async for change in changes:
                 match change:
-                    case Replaced(objects=listed):
+                    case Replaced(objects=listed, resource_version=version):
                         for each in listed:
                             upsert(each, listed=True)
                         for key in known.keys() - {(each.namespace, each.name) for each in listed}:
                             followed.gone(known.pop(key))
+                        followed.all_are({each.uid for each in listed}, version)
                         knowledge.feed_synced(followed.feed)
                         self._listed_in(round, followed.feed)
                     case Upserted(object=current):
@@ -151,7 +154,8 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         Feed.GPU_NODES,
         GPU_NODES,
         take_in=lambda raw, listed: knowledge.gpu_node(gpunode.decode(raw), listed=listed),
-        gone=lambda gone: knowledge.gpu_node_gone(gone.name, gone.uid),
+        gone=lambda gone: knowledge.gpu_node_deleted(gone.name, gone.uid),
+        all_are=knowledge.gpu_nodes_are,
     )
     yield _Followed(
         Feed.NODES,

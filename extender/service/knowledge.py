@@ -28,8 +28,8 @@ from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
-from extender.snapshot import NodeView, successor
-from nodeagent.api.gpunode import Assignment, GpuNode
+from extender.snapshot import NodeView, left_behind, successor
+from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 
 log = structlog.get_logger()
 
@@ -64,6 +64,7 @@ class Knowledge:
         self.clock = clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
+        self._buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
@@ -96,13 +97,19 @@ class Knowledge:
 
         One that was *listed* counts even if it looks older than what is known: an API server
         restored from a backup begins its count anew. Were it merely late, the watch that follows
-        the list would bring the newer one again.
+        the list would bring the newer one again. Likewise one that was deleted counts only if it is
+        listed again: a reply that was long on its way would stay for ever.
         """
+        if listed:
+            self._buried.pop(node.metadata.uid, None)
+        elif node.metadata.uid in self._buried:
+            return
         view = self.views.get(node.name)
         if view is None:
             view = NodeView(
                 node,
                 self.policy,
+                left_behind(node),
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 failing=self.avoidance.refuses(node.name),
@@ -111,8 +118,25 @@ class Knowledge:
             view = successor(view, node, listed=listed)
         self._replace(node.name, view)
 
+    def gpu_node_deleted(self, name: str, uid: str) -> None:
+        """Take in that the API server told of a GpuNode's deletion: it does not come back."""
+        self._buried[uid] = None
+        while len(self._buried) > REMEMBERED:
+            self._buried.popitem(last=False)
+        self.gpu_node_gone(name, uid)
+
+    def gpu_nodes_are(self, uids: Collection[str], version: str) -> None:
+        """Take in the UIDs of all GpuNodes as of a *version*.
+
+        One that is known from a reply alone, for the watch was down, may be gone without a word.
+        """
+        for view in tuple(self.views.values()):
+            known = view.node
+            if known.metadata.uid not in uids and known.version <= version_number(version):
+                self.gpu_node_deleted(known.name, known.metadata.uid)
+
     def gpu_node_gone(self, name: str, uid: str = "") -> None:
-        """Take in that a GpuNode was deleted; *uid*, where known, tells it from its successor."""
+        """Take in that a GpuNode was not there; *uid*, where known, tells it from its successor."""
         view = self.views.get(name)
         if view is not None and uid in ("", view.node.metadata.uid):
             self._replace(name, None)
