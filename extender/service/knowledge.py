@@ -223,39 +223,6 @@ class Knowledge:
         )
         self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
 
-    def not_realized(self, view: NodeView, ids: Collection[str]) -> None:
-        """Avoid the GPUs that could not realize these assignments, where there is another choice.
-
-        Their drivers may go on refusing, and by its cost the same place would be chosen again. Of a
-        node that fails again and again nothing more is asked for a while.
-        """
-        for gpu, whole in view.failed_on(ids).items():
-            until = self.avoidance.gpu_failed(gpu)
-            self.ledger = self.ledger.presume(gpu, Promise(view.name, (whole,)), until=until)
-        seconds = self.avoidance.node_failed(view.name, min(ids))  # a pod counts once
-        if seconds:
-            log.warning("node_avoided", node=view.name, seconds=round(seconds))
-        self._refresh_failing(view.name)
-
-    def realized(self, view: NodeView, ids: Collection[str]) -> None:
-        """Trust the GPUs and the agent that realized these assignments."""
-        gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
-        for gpu in gpus:
-            self.ledger = self.ledger.release(gpu)
-        if self.avoidance.succeeded(view.name, gpus):
-            log.info("node_trusted_again", node=view.name)
-        self._refresh_failing(view.name)
-
-    def begin_probe(self, node: str) -> None:
-        """Note that an assignment is being written, which may show how a failing node does now."""
-        self.avoidance.probe(node)
-        self._refresh_failing(node)
-
-    def end_probe(self, node: str) -> None:
-        """Note that it could not be written."""
-        self.avoidance.not_probed(node)
-        self._refresh_failing(node)
-
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
         self.ledger = self.ledger.forget(uid)
@@ -325,7 +292,7 @@ class Knowledge:
         self.ledger = self.ledger.expire(now=now)
         self.demand.tell(now=now)
         for name in tuple(self.avoidance.nodes):
-            self._refresh_failing(name)
+            self.refresh_failing(name)
         for name, over in tuple(self.holds.over()):
             view = self.views[name]
             if view.lapsed != over:
@@ -335,7 +302,8 @@ class Knowledge:
             for name in tuple(self.views):
                 self._refresh_staleness(name)
 
-    def _refresh_failing(self, name: str) -> None:
+    def refresh_failing(self, name: str) -> None:
+        """Let decisions see whether a node takes nothing new for its failures."""
         view = self.views.get(name)
         if view is not None and view.failing != (failing := self.avoidance.refuses(name)):
             self._replace(name, msgspec.structs.replace(view, failing=failing))
