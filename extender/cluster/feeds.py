@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import assert_never
 
 import msgspec
@@ -37,15 +37,17 @@ PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms la
 class _Followed(msgspec.Struct):
     """How the objects of one kind are selected, and what is done with each.
 
-    ``take_in`` hears besides whether the object was listed, not watched. Of a list, ``at_a_time``
-    are taken in before others have their turn, all where it is 0. ``known`` is what was last heard,
-    by namespace and name, without the JSON.
+    ``take_in`` hears besides whether the object was listed, not watched; ``all_are`` hears the UIDs
+    of all that were, and the list's version. Of a list, ``at_a_time`` are taken in before others
+    have their turn, all where it is 0. ``known`` is what was last heard, by namespace and name,
+    without the JSON.
     """
 
     feed: Feed
     kind: Kind
     take_in: Callable[[bytes, bool], None]
     gone: Callable[[Object], None]
+    all_are: Callable[[Collection[str], str], None] = lambda uids, version: None
     labels: str = ""
     namespace: str = ""
     at_a_time: int = 0
@@ -116,13 +118,14 @@ class Feeds:
         async with contextlib.aclosing(changes):
             async for change in changes:
                 match change:
-                    case Replaced(objects=listed):
+                    case Replaced(objects=listed, resource_version=version):
                         for count, each in enumerate(listed, 1):
                             upsert(each, listed=True)
                             if followed.at_a_time and not count % followed.at_a_time:
                                 await asyncio.sleep(0)
                         for key in known.keys() - {(each.namespace, each.name) for each in listed}:
                             followed.gone(known.pop(key))
+                        followed.all_are({each.uid for each in listed}, version)
                         knowledge.feed_synced(followed.feed)
                         self._listed_in(round, followed.feed)
                     case Upserted(object=current):
@@ -158,7 +161,8 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         Feed.GPU_NODES,
         GPU_NODES,
         take_in=lambda raw, listed: knowledge.gpu_node(gpunode.decode(raw), listed=listed),
-        gone=lambda gone: knowledge.gpu_node_gone(gone.name, gone.uid),
+        gone=lambda gone: knowledge.gpu_node_deleted(gone.name, gone.uid),
+        all_are=knowledge.gpu_nodes_are,
     )
     yield _Followed(
         Feed.NODES,

@@ -32,6 +32,7 @@ from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
 from extender.service.posting import LONGEST_TEXT, BindFailed, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
+from extender.service.trust import Trust
 from extender.verbs import bind as decide
 from extender.verbs.inherit import superseded
 from extender.verbs.verdicts import UNREPORTED, Refused
@@ -61,6 +62,7 @@ class Binder:
         self._gangs = gangs
         self._rendezvous = Rendezvous(knowledge, gangs)
         self._plans = plans
+        self._trust = Trust(knowledge)
         self._poster = Poster(knowledge, plans, cluster)
         self._cluster = cluster
         self._new_id = new_id
@@ -197,7 +199,6 @@ class Binder:
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
                 knowledge.ledger = knowledge.ledger.assume(uid, promise(node, choice.placed))
-                knowledge.begin_probe(node)
                 entries = decide.assignments(
                     request,
                     choice,
@@ -206,17 +207,16 @@ class Binder:
                 )
                 before = superseded(view, request, choice)
                 try:
-                    await self._plans.write(view, add=entries, remove=before, patience=patience)
+                    with self._trust.probing(node):
+                        await self._plans.write(view, add=entries, remove=before, patience=patience)
                 except PlanConflict as conflict:
                     knowledge.forget(uid)
-                    knowledge.end_probe(node)
                     conflicts += 1
                     await patience.pause(conflict, conflicts)
                     continue
                 except BaseException:
                     # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
                     knowledge.forget(uid)
-                    knowledge.end_probe(node)
                     raise
                 knowledge.ledger = knowledge.ledger.confirm(uid)
                 return entries
@@ -233,7 +233,7 @@ class Binder:
             if view is None or not {a.id for a in view.assignments_of(uid)} >= set(ids):
                 raise BindFailed("vGPU: the place was taken back")
             if view.realized(ids):
-                knowledge.realized(view, ids)
+                self._trust.realized(view, ids)
                 return
             if knowledge.stopping:
                 raise BindFailed(f"{GOING_AWAY}, the place stays reserved")
@@ -241,7 +241,7 @@ class Binder:
                 raise BindFailed("vGPU: another extender leads by now, the place stays reserved")
             failure = view.failure(ids)
             if failure:
-                knowledge.not_realized(view, ids)
+                self._trust.not_realized(view, ids)
                 await self._lost(request, node, patience)
                 raise BindFailed(f"vGPU: the GPU instance cannot be created: {failure}")
             try:
@@ -252,7 +252,7 @@ class Binder:
                     raise BindFailed(text) from None
                 # Here and not in the reclaim alone, which lets a pod be while a bind is under way:
                 # one that is tried again and again would keep its place for ever.
-                knowledge.not_realized(view, ids)
+                self._trust.not_realized(view, ids)
                 await self._lost(request, node, patience)
                 text = "vGPU: the GPU instance did not become ready, its place was given back"
                 raise BindFailed(text) from None

@@ -28,9 +28,9 @@ from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
-from extender.snapshot import NodeView, successor
+from extender.snapshot import NodeView, left_behind, successor
 from extender.verbs.fleet import Fleet
-from nodeagent.api.gpunode import Assignment, GpuNode
+from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 
 log = structlog.get_logger()
 
@@ -67,6 +67,7 @@ class Knowledge:
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
         self.fleet = Fleet(self.views)
+        self._buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
@@ -100,13 +101,19 @@ class Knowledge:
 
         One that was *listed* counts even if it looks older than what is known: an API server
         restored from a backup begins its count anew. Were it merely late, the watch that follows
-        the list would bring the newer one again.
+        the list would bring the newer one again. Likewise one that was deleted counts only if it is
+        listed again: a reply that was long on its way would stay for ever.
         """
+        if listed:
+            self._buried.pop(node.metadata.uid, None)
+        elif node.metadata.uid in self._buried:
+            return
         view = self.views.get(node.name)
         if view is None:
             view = NodeView(
                 node,
                 self.policy,
+                left_behind(node),
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 failing=self.avoidance.refuses(node.name),
@@ -115,8 +122,25 @@ class Knowledge:
             view = successor(view, node, listed=listed)
         self._replace(node.name, view)
 
+    def gpu_node_deleted(self, name: str, uid: str) -> None:
+        """Take in that the API server told of a GpuNode's deletion: it does not come back."""
+        self._buried[uid] = None
+        while len(self._buried) > REMEMBERED:
+            self._buried.popitem(last=False)
+        self.gpu_node_gone(name, uid)
+
+    def gpu_nodes_are(self, uids: Collection[str], version: str) -> None:
+        """Take in the UIDs of all GpuNodes as of a *version*.
+
+        One that is known from a reply alone, for the watch was down, may be gone without a word.
+        """
+        for view in tuple(self.views.values()):
+            known = view.node
+            if known.metadata.uid not in uids and known.version <= version_number(version):
+                self.gpu_node_deleted(known.name, known.metadata.uid)
+
     def gpu_node_gone(self, name: str, uid: str = "") -> None:
-        """Take in that a GpuNode was deleted; *uid*, where known, tells it from its successor."""
+        """Take in that a GpuNode was not there; *uid*, where known, tells it from its successor."""
         view = self.views.get(name)
         if view is not None and uid in ("", view.node.metadata.uid):
             self._replace(name, None)
@@ -203,39 +227,6 @@ class Knowledge:
         )
         self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
 
-    def not_realized(self, view: NodeView, ids: Collection[str]) -> None:
-        """Avoid the GPUs that could not realize these assignments, where there is another choice.
-
-        Their drivers may go on refusing, and by its cost the same place would be chosen again. Of a
-        node that fails again and again nothing more is asked for a while.
-        """
-        for gpu, whole in view.failed_on(ids).items():
-            until = self.avoidance.gpu_failed(gpu)
-            self.ledger = self.ledger.presume(gpu, Promise(view.name, (whole,)), until=until)
-        seconds = self.avoidance.node_failed(view.name, min(ids))  # a pod counts once
-        if seconds:
-            log.warning("node_avoided", node=view.name, seconds=round(seconds))
-        self._refresh_failing(view.name)
-
-    def realized(self, view: NodeView, ids: Collection[str]) -> None:
-        """Trust the GPUs and the agent that realized these assignments."""
-        gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
-        for gpu in gpus:
-            self.ledger = self.ledger.release(gpu)
-        if self.avoidance.succeeded(view.name, gpus):
-            log.info("node_trusted_again", node=view.name)
-        self._refresh_failing(view.name)
-
-    def begin_probe(self, node: str) -> None:
-        """Note that an assignment is being written, which may show how a failing node does now."""
-        self.avoidance.probe(node)
-        self._refresh_failing(node)
-
-    def end_probe(self, node: str) -> None:
-        """Note that it could not be written."""
-        self.avoidance.not_probed(node)
-        self._refresh_failing(node)
-
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
         self.ledger = self.ledger.forget(uid)
@@ -305,7 +296,7 @@ class Knowledge:
         self.ledger = self.ledger.expire(now=now)
         self.demand.tell(now=now)
         for name in tuple(self.avoidance.nodes):
-            self._refresh_failing(name)
+            self.refresh_failing(name)
         for name, over in tuple(self.holds.over()):
             view = self.views[name]
             if view.lapsed != over:
@@ -315,7 +306,8 @@ class Knowledge:
             for name in tuple(self.views):
                 self._refresh_staleness(name)
 
-    def _refresh_failing(self, name: str) -> None:
+    def refresh_failing(self, name: str) -> None:
+        """Let decisions see whether a node takes nothing new for its failures."""
         view = self.views.get(name)
         if view is not None and view.failing != (failing := self.avoidance.refuses(name)):
             self._replace(name, msgspec.structs.replace(view, failing=failing))

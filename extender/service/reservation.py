@@ -24,6 +24,7 @@ from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.service.trust import Trust
 from extender.verbs import bind as decide
 from extender.verbs.planned import planned
 from nodeagent.api import rfc3339
@@ -48,6 +49,7 @@ class Reservations:
         self._knowledge = knowledge
         self._gangs = gangs
         self._plans = plans
+        self._trust = Trust(knowledge)
         self._cluster = cluster
         self._new_id = new_id
         self._utc_now = utc_now
@@ -133,9 +135,9 @@ class Reservations:
                         return False
                     ids = iter(self._new_id, None)
                     entries += decide.assignments(request, choice, ids=ids, since=since)
-                self._knowledge.begin_probe(node)
                 try:
-                    await self._plans.write(view, add=entries)
+                    with self._trust.probing(node):
+                        await self._plans.write(view, add=entries)
                 except PlanConflict:
                     continue
                 return True

@@ -223,13 +223,8 @@ class GpuNode(_Wire, frozen=True):
 
     @property
     def version(self) -> int:
-        """Where this state stands among the object's others: the newer one has the larger version.
-
-        Resource versions may be compared as integers, as Kubernetes promises since 1.35 and
-        kube-apiserver has always let be. One that is none (and none at all) counts as the oldest.
-        """
-        version = self.metadata.resource_version
-        return int(version) if version.isdecimal() else 0
+        """Where this state stands among the object's others: the newer has the larger version."""
+        return version_number(self.metadata.resource_version)
 
 
 class Decision(_Wire, frozen=True):
@@ -242,6 +237,15 @@ class Decision(_Wire, frozen=True):
     start: Start
     size: Size
     resource: str
+
+
+def version_number(version: str) -> int:
+    """Return where a resource version stands among others of the kind.
+
+    They may be compared as integers, as Kubernetes promises since 1.35 and kube-apiserver has
+    always let be. One that is none (and none at all) counts as the oldest.
+    """
+    return int(version) if version.isdecimal() else 0
 
 
 def decode(raw: bytes) -> GpuNode:

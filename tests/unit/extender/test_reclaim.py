@@ -267,3 +267,29 @@ async def test_a_bind_that_waits_is_answered_when_the_extender_goes(world: World
 
     assert answer.error == "vGPU: the extender is going away, the place stays reserved"
     assert len((await world.gpu_node("node-1")).spec.assignments) == 1
+
+
+async def test_an_answer_that_comes_after_the_news_of_a_deletion_brings_nothing_back(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def hold(call: Call) -> None:
+        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and call.done:
+            await late
+
+    async with world.extender() as extender:
+        world.api.disturbance = hold
+        bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
+        await world.plan_holds(1)
+        await world.api.delete(GPU_NODES, "node-1")
+        await until(lambda: "node-1" not in extender.knowledge.views)
+        world.api.disturbance = None
+        late.set_result(None)
+        await bind
+        await until(lambda: "node-1" in extender.knowledge.views)
+        known = extender.knowledge.views["node-1"].node
+
+    assert known.metadata.uid == (await world.gpu_node("node-1")).metadata.uid
+    assert known.spec.assignments == ()

@@ -184,6 +184,18 @@ def test_the_slices_of_a_pod_that_lost_its_place_to_a_reservation_are_not_free_a
     assert isinstance(verdict(answered, request("1-10C").wanted), Fits)
 
 
+def test_who_finds_a_reservation_waits_for_the_agent_as_who_made_it_does(service: Service) -> None:
+    service.knowledge.gpu_node(
+        gpu_node("node-9", plan=[hold("a", 0, 0)], generation=2, version=2, observed=1)
+    )
+    found = service.knowledge.views["node-9"]
+    missed = successor(view(generation=1), found.node)
+
+    for there in (found, missed):
+        over = msgspec.structs.replace(there, lapsed=frozenset("a"), stale=False)
+        assert isinstance(verdict(over, request("1-10C")), Refused)
+
+
 # Since when, and for whom.
 
 

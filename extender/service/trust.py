@@ -1,0 +1,65 @@
+"""What the outcome of assignments says about GPUs and agents, brought to where decisions see it.
+
+How long a thing is avoided is reckoned in ``avoidance``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+import structlog
+
+from extender.ledger import Promise
+from extender.service.knowledge import Knowledge
+from extender.snapshot import NodeView
+
+log = structlog.get_logger()
+
+
+class Trust:
+    """Hears how assignments end; changes the knowledge's ledger and views accordingly."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+
+    def not_realized(self, view: NodeView, ids: Collection[str]) -> None:
+        """Avoid the GPUs that could not realize a pod's assignments, where there is a choice.
+
+        Their drivers may go on refusing, and by its cost the same place would be chosen again. Of a
+        node that fails again and again nothing more is asked for a while.
+        """
+        knowledge, avoidance = self._knowledge, self._knowledge.avoidance
+        for gpu, whole in view.failed_on(ids).items():
+            promise, until = Promise(view.name, (whole,)), avoidance.gpu_failed(gpu)
+            knowledge.ledger = knowledge.ledger.presume(gpu, promise, until=until)
+        seconds = avoidance.node_failed(view.name, min(ids))  # a pod counts once
+        if seconds:
+            log.warning("node_avoided", node=view.name, seconds=round(seconds))
+        knowledge.refresh_failing(view.name)
+
+    def realized(self, view: NodeView, ids: Collection[str]) -> None:
+        """Trust the GPUs and the agent that realized a pod's assignments."""
+        knowledge = self._knowledge
+        gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
+        for gpu in gpus:
+            knowledge.ledger = knowledge.ledger.release(gpu)
+        if knowledge.avoidance.succeeded(view.name, gpus):
+            log.info("node_trusted_again", node=view.name)
+        knowledge.refresh_failing(view.name)
+
+    @contextlib.contextmanager
+    def probing(self, node: str) -> Iterator[None]:
+        """Write an assignment meanwhile, which may show how a failing node does now.
+
+        Nothing else is written to such a node before the outcome is heard.
+        """
+        avoidance = self._knowledge.avoidance
+        avoidance.probe(node)
+        self._knowledge.refresh_failing(node)
+        try:
+            yield
+        except BaseException:
+            avoidance.not_probed(node)
+            self._knowledge.refresh_failing(node)
+            raise
