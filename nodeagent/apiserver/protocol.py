@@ -77,6 +77,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
+EVENTS = Kind("", "v1", "events", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
 GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 
