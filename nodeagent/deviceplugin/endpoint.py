@@ -59,7 +59,7 @@ class Endpoint:
         server.add_generic_rpc_handlers((self._handlers(),))
         try:
             server.add_insecure_port(f"unix:{self.socket}")
-            await server.start()
+            await _started(server)
         except RuntimeError as error:  # how grpc says that it cannot bind
             raise KubeletError(f"{self.socket} cannot be served: {error}") from error
 
@@ -174,6 +174,16 @@ class Endpoint:
         log.warning("slots_refused", resource=self.resource, reason=str(reason))
         await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(reason))
         raise AssertionError("abort raises")
+
+
+async def _started(server: Server) -> None:
+    """Start *server*, wholly even if cancelled: one that has half started cannot be stopped."""
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        raise
 
 
 def _response(given: Answer) -> v1beta1.ContainerAllocateResponse:
