@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 from nodeagent.api.gpunode import Mode
 from tests.fakes.nvml.library import built_for_tests
-from tests.properties.nodeagent.whole.pods import Population
-from tests.properties.nodeagent.whole.script import NOTHING, Step, perform, scripts
+from tests.properties.nodeagent.whole.perform import NOTHING, perform
+from tests.properties.nodeagent.whole.population import Population
+from tests.properties.nodeagent.whole.rest import settle
+from tests.properties.nodeagent.whole.script import Step, scripts
 from tests.properties.nodeagent.whole.site import Site
 
 ASKED = os.environ.get("TANGRAM_WHOLE_NODE", "")
@@ -40,7 +42,7 @@ async def live(site: Site, script: Sequence[Step]) -> Counter[str]:
             print(f"# {step}")
             await perform(population, step)
         print("# at last")
-        await population.settle()
+        await settle(population)
     finally:
         await site.stop()
     return population.counts

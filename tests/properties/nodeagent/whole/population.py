@@ -1,4 +1,4 @@
-"""Pods with GPU instances planned for them, and what must hold of them at every moment.
+"""Pods that come and go, others that make GPU instances, and what must hold at every moment.
 
 Whoever calls plays the extender, kube-scheduler and the users. What must never be is an
 AssertionError, whenever it shows.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,28 +16,11 @@ import msgspec
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment
 from nodeagent.apiserver.protocol import PODS, PatchType
-from nodeagent.deviceplugin.proto import deviceplugin_pb2 as v1beta1
 from tests.fakes.kubelet import Container, NotAdmitted, Pod
 from tests.fakes.nvml.machine import Refused
-from tests.properties.nodeagent.whole import devices
 from tests.properties.nodeagent.whole.devices import Place
 from tests.properties.nodeagent.whole.site import FOREIGN, GPUS, NODE, Profile, Site
-
-PLANNED, RUNNING, OVER = "planned", "running", "over"
-
-Answers = Mapping[str, Sequence[v1beta1.ContainerAllocateResponse]]
-
-
-class Vm(msgspec.Struct):
-    """A pod (a VM's or a container's) with its places, from when it is planned until it is not."""
-
-    pod: Pod
-    profile: Profile
-    places: frozenset[Place]
-    assignments: tuple[Assignment, ...]
-    state: str = PLANNED
-    answers: Answers = {}
-    opened: frozenset[str] = frozenset()
+from tests.properties.nodeagent.whole.vm import OVER, PLANNED, RUNNING, Vm
 
 
 class Population:
@@ -127,24 +110,20 @@ class Population:
         vm = self.vms[name]
         await self._bind(vm.pod)
         try:
-            vm.answers = await self.site.kubelet.admit(vm.pod, rejected=rejected)
+            answers = await self.site.kubelet.admit(vm.pod, rejected=rejected)
         except NotAdmitted as error:
             await self._end(vm.pod, deleted=False)
             vm.state = OVER
             return str(error)
-        vm.state = RUNNING
-        self._examine(vm)
-        vm.opened = frozenset(self._given(vm))
-        devices.set_opened(self.site, name, vm.opened, True)
+        vm.run(self.site, answers)
         return ""
 
     async def end(self, name: str, *, deleted: bool) -> None:
         """End a running pod, and delete it or not; what is planned for it stays."""
         vm = self.vms[name]
-        devices.set_opened(self.site, name, vm.opened, False)
+        vm.end(self.site)
         self.site.kubelet.end(vm.pod)
         await self._end(vm.pod, deleted=deleted)
-        vm.state = OVER
 
     async def intrude(self, profile: Profile) -> None:
         """Have a pod come that nobody has planned, where nobody is expected: it is refused."""
@@ -180,93 +159,10 @@ class Population:
         for place, gi_id in self.foreign.items():
             assert there.get(place) == (FOREIGN.id, gi_id), f"a foreign one was touched: {there}"
         for name in self.names(RUNNING):
-            self._examine(self.vms[name])
+            self.vms[name].examine(self.site)
         for vgpu in self.site.kernel.vgpus():
             ids = {gi_id for (gpu, _), (_, gi_id) in there.items() if gpu == vgpu.gpu}
             assert vgpu.gi_id in ids, f"{vgpu} is without a GPU instance"
-
-    def _examine(self, vm: Vm) -> None:
-        """Assert that each container of a running pod has its share of what was planned for it.
-
-        For a container that is what it would find if it were started again now.
-        """
-        planned = f"{vm.pod.name} was planned at {sorted(vm.places)}"
-        found = Counter[Place | None]()
-        for container, ends in vm.pod.ordered:
-            here = [
-                devices.place(self.site, device, vm.profile)
-                for device in devices.ids(self.site, vm.answers.get(container.name, ()))
-            ]
-            assert len(here) == sum(container.limits.values()), f"{planned}; {here} is too few"
-            assert len(set(here)) == len(here), f"{planned}; {container.name} has {here}"
-            assert vm.places.issuperset(here), f"{planned}; {container.name} is at {here}"
-            if not ends:
-                found.update(here)
-        assert found == Counter(vm.places), f"{planned}, and is at {found}"
-        if vm.opened:
-            kept = {devices.place(self.site, device, vm.profile) for device in vm.opened}
-            assert kept == vm.places, f"{planned}; what it has opened is at {kept} now"
-
-    def _given(self, vm: Vm) -> list[str]:
-        answers = [each for answers in vm.answers.values() for each in answers]
-        return list(devices.ids(self.site, answers))
-
-    # -- at rest -----------------------------------------------------------------------------------
-
-    async def settle(self) -> None:
-        """Have every planned pod run; then there is what is planned and what others made, alone.
-
-        The extender has heard of every end, and nobody disturbs the node now: so every pod must
-        get its turn, and be admitted.
-        """
-        for name in self.names(OVER):
-            self.vms.pop(name)
-        await self._write_plan()
-        await self.site.until_registered()
-        while waiting := self.names(PLANNED):
-            name = await self.first_ready(waiting)
-            refusal = await self.serve(name)
-            assert not refusal, f"{name} was refused on a quiet node: {refusal}"
-        await self.site.until(self._amiss)
-        self.check()
-
-    async def first_ready(self, waiting: Sequence[str]) -> str:
-        """Wait until one of those *waiting* is ready, and return which."""
-        found = ""
-
-        async def missing() -> str:
-            nonlocal found
-            for name in waiting:
-                if await self.ready(name):
-                    found = name
-                    return ""
-            return f"none of {list(waiting)} is ready"
-
-        await self.site.until(missing)
-        return found
-
-    async def _amiss(self) -> str:
-        """Say what is not as it must be at rest."""
-        there = {(*place, profile) for place, (profile, _) in self.site.instances().items()}
-        wanted = {(*place, vm.profile.id) for vm in self.vms.values() for place in vm.places}
-        wanted |= {(*place, FOREIGN.id) for place in self.foreign}
-        if there != wanted:
-            return f"there are {there}, wanted {wanted}"
-        node = await self.site.gpu_node()
-        if node.status.observed_generation < node.metadata.generation:
-            return "the newest plan is not told of"
-        told = {
-            (n, each.start, each.profile_id)
-            for n, gpu in enumerate(node.status.gpus)
-            for each in gpu.instances
-        }
-        if told != there:
-            return f"the inventory says {told}, there are {there}"
-        realized = sorted(each.id for each in node.status.realized)
-        planned = sorted(each.id for vm in self.vms.values() for each in vm.assignments)
-        if realized != planned or node.status.failed:
-            return f"realized are {realized} of {planned}, failed {node.status.failed}"
-        return ""
 
     # -- how it is done ----------------------------------------------------------------------------
 
