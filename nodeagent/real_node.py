@@ -117,7 +117,7 @@ class RealNode(msgspec.Struct, frozen=True):
                 vgpus = VgpuDriver(nvml, files, mode, worker, state_dir / RECORD)
                 yield vgpus, self._preparing(nvml, files, worker)
             finally:
-                worker.stop()
+                await worker.close()
 
     def _preparing(
         self, nvml: NvmlDriver, files: Sysfs | None = None, worker: Worker | None = None

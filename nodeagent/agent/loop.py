@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from nodeagent.actuate import Actuator
+from nodeagent.agent.alarms import Alarms
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.passes import Passes
 from nodeagent.agent.preparing import Prepare
@@ -23,6 +24,7 @@ from nodeagent.apiserver.reflector import DEFAULT_PACE, Pace
 from nodeagent.driver import Driver, DriverError
 from nodeagent.journal import Journal
 from nodeagent.kubelet import Kubelet, KubeletError
+from nodeagent.pod_events import PodEvents
 from nodeagent.publish import Publisher
 from nodeagent.purview import Purview
 from nodeagent.settings import Settings
@@ -79,6 +81,11 @@ class Agent:
             self._actuator,
             Handout(kubelet, within=settings.kubelet_timeout_seconds),
             self._reporter,
+            Alarms(
+                PodEvents(api, node, timeout=settings.api_timeout_seconds),
+                within=settings.api_timeout_seconds,
+                utc_now=utc_now,
+            ),
             journal,
             settings=settings,
             purview=purview or Purview(),

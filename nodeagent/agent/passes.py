@@ -2,7 +2,7 @@
 
 ::
 
-    GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish
+    GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish ─▶ alarm
 
 What is no longer planned is withdrawn from the kubelet, and the claims are read after that, before
 anything is destroyed. What is published as realized has been offered to the kubelet before.
@@ -16,6 +16,7 @@ import structlog
 
 from nodeagent.actuate import Actuator, Intent, Outcome
 from nodeagent.adoption import adoptions
+from nodeagent.agent.alarms import Alarms, alarms
 from nodeagent.agent.endings import GONE, ended
 from nodeagent.agent.findings import Findings
 from nodeagent.agent.handout import Handout
@@ -41,6 +42,7 @@ class Passes:
         actuator: Actuator,
         handout: Handout,
         reporter: Reporter,
+        alarms: Alarms,
         journal: Journal,
         *,
         settings: Settings,
@@ -51,6 +53,7 @@ class Passes:
         self._actuator = actuator
         self._handout = handout
         self._reporter = reporter
+        self._alarms = alarms
         self._journal = journal
         self._settings = settings
         self._purview = purview
@@ -111,11 +114,12 @@ class Passes:
             outcome,
             purview=self._purview,
         )
+        realized = self._realized(planned)
         await self._reporter.tell(
             node,
             plan,
             outcome,
-            realized=self._realized(planned),
+            realized=realized,
             failed=self._failed(outcome),
             findings=Findings(
                 drift=self._drifted(plan, outcome),
@@ -125,6 +129,7 @@ class Passes:
             ),
             resources=self._purview.resources,
         )
+        await self._alarms.tell(alarms(plan, host, realized=realized))
         return self._next_in(outcome)
 
     def _intent(

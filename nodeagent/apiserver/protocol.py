@@ -77,6 +77,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 NODES = Kind("", "v1", "nodes", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
+EVENTS = Kind("", "v1", "events", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", namespaced=True)
 REPLICA_SETS = Kind("apps", "v1", "replicasets", namespaced=True)

@@ -11,6 +11,7 @@ import msgspec
 
 from nodeagent.apiserver.patches import same
 from nodeagent.apiserver.protocol import (
+    EVENTS,
     LEASES,
     NODES,
     PODS,
@@ -55,6 +56,7 @@ RULES = {
         selectable=Rules().selectable | {"spec.nodeName", "status.phase"},
     ),
     LEASES: Rules(status_subresource=False, counts_generations=False),
+    EVENTS: Rules(status_subresource=False, counts_generations=False),
 }
 """The built-in kinds, as observed on a kube-apiserver 1.36."""
 

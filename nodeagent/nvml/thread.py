@@ -81,12 +81,15 @@ class NvmlThread:
             self._jobs.put(None)
             self._thread = None
 
+    async def close(self) -> None:
+        """Stop, after the job of a caller that has gone has had its time to return."""
+        async with self._turn:
+            await self._end_what_was_left()
+        self.stop()
+
     async def _begun(self, call: str, job: Callable[[], T]) -> asyncio.Future[T]:
         """Return the answer of *job*, which is not done if the job is stuck."""
-        if self._left:  # its caller has gone, and it has its time all the same
-            await asyncio.wait((asyncio.wrap_future(self._left),), timeout=self._within)
-            self._give_up_unless_done(self._left)
-            self._left = None
+        await self._end_what_was_left()
         if self.stuck:
             raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
         future: Future[T] = Future()
@@ -100,6 +103,13 @@ class NvmlThread:
             raise
         self._give_up_unless_done(future)
         return answer
+
+    async def _end_what_was_left(self) -> None:
+        """Let a job whose caller has gone return: it has its time all the same."""
+        if self._left:
+            await asyncio.wait((asyncio.wrap_future(self._left),), timeout=self._within)
+            self._give_up_unless_done(self._left)
+            self._left = None
 
     def _submit(self, job: _Job) -> None:
         if self._thread is None:

@@ -41,6 +41,7 @@ class Endpoint:
 
     def __init__(self, owner: Owner, resource: str, socket: Path) -> None:
         self.resource = resource
+        self.socket = socket
         self._owner = owner
         self._channel: Channel = grpc.aio.insecure_channel(f"unix:{socket}", options=rpc.OPTIONS)
         self._options = v1beta1.DevicePluginOptions()

@@ -115,6 +115,14 @@ class FakeKubelet:
         plugins = self._manager.plugins.items()
         return frozenset(resource for resource, plugin in plugins if plugin is not None)
 
+    @property
+    def endpoints(self) -> Sequence[tuple[str, Path]]:
+        """The resource and the socket of each endpoint whose list it follows, ended ones included.
+
+        A resource has several so long as the end of an earlier one has not been noticed.
+        """
+        return [(each.resource, each.socket) for each in self._endpoints]
+
     def active_pods(self) -> Collection[PodRef]:
         """Return the pods that have not ended, as an API server would have them."""
         return [pod.ref for uid, pod in self.pods.items() if uid not in self.ended]

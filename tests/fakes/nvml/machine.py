@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -195,14 +196,16 @@ class Machine:
             bool(mig),
             3 if vgpu_host else 0,
         )
-        uuids, names = self._identities()
+        uuids, names = self._identities
         self._identities_path.write_text("\n".join([*uuids, unique, *names, name]))
+        del self._identities
 
     # What Python alone needs to know of the GPUs: their UUIDs, then their models.
     @property
     def _identities_path(self) -> Path:
         return self.state.with_name(self.state.name + ".gpus")
 
+    @functools.cached_property
     def _identities(self) -> tuple[list[str], list[str]]:
         path = self._identities_path
         lines = path.read_text().split("\n") if path.exists() else []
@@ -211,12 +214,12 @@ class Machine:
     @property
     def uuids(self) -> Sequence[str]:
         """The GPUs' UUIDs, by index."""
-        return self._identities()[0]
+        return self._identities[0]
 
     @property
     def models(self) -> Sequence[str]:
         """The GPUs' models in the catalog, by index."""
-        return self._identities()[1]
+        return self._identities[1]
 
     def environment(self) -> dict[str, str]:
         """Return this process's environment with what makes a new one see this machine."""

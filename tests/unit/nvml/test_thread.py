@@ -100,6 +100,36 @@ async def test_a_job_whose_caller_went_away_may_be_stuck_as_any_other(
     thread.stop()
 
 
+async def test_closing_waits_for_the_job_of_a_caller_that_went_away(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=5)
+    done = []
+
+    def job() -> None:
+        release.wait()
+        done.append(1)
+
+    await left(thread, job)
+    closing = asyncio.create_task(thread.close())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+
+    release.set()
+    await closing
+    assert done
+
+
+async def test_closing_waits_no_longer_for_a_job_than_any_call_may_take(
+    release: threading.Event,
+) -> None:
+    thread = NvmlThread(within=0.05)
+    await left(thread, release.wait)
+
+    await thread.close()
+    assert thread.stuck
+
+
 async def test_while_one_wants_to_be_alone_nothing_else_is_begun() -> None:
     thread = NvmlThread(within=5)
     done: list[str] = []
