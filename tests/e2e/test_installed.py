@@ -45,12 +45,16 @@ CONTROL_PLANE_NODE = "control-plane"
 ACCOUNTS = ("tangram-extender", "tangram-simulated-agent", "tangram-scheduler")
 
 RARELY: Mapping[str, frozenset[Permission]] = {
-    # After a lost write, for a pod that is not labelled, and when a node's GPUs are gone for good.
+    # After a lost write, for a pod that is not labelled, and when a node's GPUs are gone for good;
+    # owners are asked about where there are any.
     "tangram-extender": frozenset(
         {
             (keys.GROUP, "gpunodes", "get"),
             (keys.GROUP, "gpunodes", "delete"),
             ("", "pods", "get"),
+            ("apps", "replicasets", "get"),
+            ("apps", "statefulsets", "get"),
+            ("kubevirt.io", "virtualmachines", "get"),
         }
     ),
     "tangram-simulated-agent": frozenset(),

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from nodeagent import pod_events
 from nodeagent.api import keys
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.required import required_binaries
@@ -208,6 +209,30 @@ async def test_an_agent_speaks_for_its_own_node_alone(bounds: Bounds) -> None:
     assert status == 403
     status, _ = await agent.post(LEASES, lease("x") | {"metadata": {"name": keys.LEADER_LEASE}})
     assert status == 403
+
+
+async def test_an_agent_warns_of_what_is_on_its_own_node_alone(bounds: Bounds) -> None:
+    agent = await bounds.caller("tangram-agent", "agent-node-1")
+    events = "/api/v1/namespaces/default/events"
+
+    async def warned(name: str, **fields: object) -> int:
+        warning = {
+            "metadata": {"name": name},
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "vm", "uid": "vm"},
+            "reason": "GpuQuarantined",
+            "source": {"component": pod_events.COMPONENT, "host": "node-1"},
+            **fields,
+        }
+        return (await agent.post(events, warning))[0]
+
+    async def elsewhere_refused() -> bool:
+        source = {"component": pod_events.COMPONENT, "host": "node-2"}
+        return await warned("elsewhere", source=source) == 403
+
+    await until(elsewhere_refused, within=60, every=0.2)
+    assert await warned("here") == 201
+    assert await warned("nowhere", source={}) == 403
+    assert await warned("by-the-kubelet", source={"component": "kubelet", "host": "node-1"}) == 403
 
 
 async def test_an_agents_token_that_is_bound_to_no_node_speaks_for_none(bounds: Bounds) -> None:

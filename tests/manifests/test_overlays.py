@@ -17,6 +17,7 @@ from extender.cli.main import app as tangram
 from extender.cli.scheduler_config import SERVICE
 from extender.kubescheduler.configuration import Configuration, read
 from extender.server.description import describe
+from nodeagent import pod_events
 from nodeagent.__main__ import app as tangram_agent
 from nodeagent.api import keys, resources
 from nodeagent.api.gpunode import Mode
@@ -322,8 +323,9 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
     assert f'"{keys.LEASE_PREFIX}" + variables.node' in policies["tangram-agents"]
     for word in (keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.WAKE_ANNOTATION):
         assert f'"{word}"' in policies["tangram-pods"]
-    for text in policies.values():
-        assert keys.GROUP in text
+    assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
+    for policy, text in policies.items():
+        assert keys.GROUP in text or policy == "tangram-agent-events"
         assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
 
 
