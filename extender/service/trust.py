@@ -33,9 +33,11 @@ class Trust:
         for gpu, whole in view.failed_on(ids).items():
             promise, until = Promise(view.name, (whole,)), avoidance.gpu_failed(gpu)
             knowledge.ledger = knowledge.ledger.presume(gpu, promise, until=until)
-        seconds = avoidance.node_failed(view.name, min(ids))  # a pod counts once
-        if seconds:
-            log.warning("node_avoided", node=view.name, seconds=round(seconds))
+            seconds = round(until - knowledge.clock())
+            log.info("gpu_avoided", node=view.name, gpu=gpu, seconds=seconds)
+        lasts = avoidance.node_failed(view.name, min(ids))  # a pod counts once
+        if lasts:
+            log.warning("node_avoided", node=view.name, seconds=round(lasts))
         knowledge.refresh_failing(view.name)
 
     def realized(self, view: NodeView, ids: Collection[str]) -> None:
