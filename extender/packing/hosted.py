@@ -29,9 +29,7 @@ _SHARE_OF_SEARCH = 0.5
 """Of the time left, what the search for whole numbers may take; other models come after it."""
 
 
-def solve_hosted(
-    condensed: Condensed, *, left: Callable[[], float], seed: int
-) -> Solved | None:
+def solve_hosted(condensed: Condensed, *, left: Callable[[], float], seed: int) -> Solved | None:
     """Maximise level by level, VMs on several GPUs each on its node; None if there are none.
 
     Also None if there are too many nodes, or ways to lie on one, for all to be looked at.
@@ -120,7 +118,7 @@ class _Hosted:
         hosting = self._hosting
         all_useful = bound.useful.copy()
         all_useful[hosting.anywhere] = False
-        taken = all_useful & (bound.values > 1e-6)
+        taken = all_useful & (self._relaxation.values() > 1e-6)
         for free in (hosting.counts.requests, range(hosting.own)):
             useful: NDArray[np.bool_] = taken.copy()
             useful[list(free)] = all_useful[list(free)]
@@ -134,9 +132,7 @@ class _Hosted:
             counted.receive,
             counted.admit,
             counted.send,
-            tuple(
-                suite for suite, column in hosting.suites.items() for _ in range(values[column])
-            ),
+            tuple(suite for suite, column in hosting.suites.items() for _ in range(values[column])),
             {
                 (index, part, items): values[column]
                 for (index, part), columns in hosting.give.items()

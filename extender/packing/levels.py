@@ -66,6 +66,8 @@ def solve_levels(
 
 @dataclass(frozen=True)
 class Found:
+    """The best values known of all columns, and the bound of the level searched."""
+
     values: Sequence[int] | None
     bound: int | None
     infeasible: bool = False
@@ -90,7 +92,12 @@ def _solved(
         if best is not None and level.sum(best) == bound.most:
             return Found(best, bound.most)
         narrowed = search(
-            program, level, best, bound.useful, seconds=left() * _SHARE_OF_NARROWED, seed=seed
+            program,
+            level,
+            best,
+            bound.useful.tolist(),
+            seconds=left() * _SHARE_OF_NARROWED,
+            seed=seed,
         )
         if narrowed.values is not None:
             if level.sum(narrowed.values) == bound.most:
@@ -131,6 +138,10 @@ def search(
         return cp_model.LinearExpr.weighted_sum([v for v, _ in terms], [w for _, w in terms])
 
     for row in program.rows:
+        if (row.least or 0) <= 0 <= (row.most or 0) and all(
+            variables[column] is None for column in row.columns
+        ):
+            continue  # holds; most rows of a narrowed model are such
         least = cp_model.INT_MIN if row.least is None else row.least
         most = cp_model.INT_MAX if row.most is None else row.most
         cp.add_linear_constraint(weighted(row.columns, row.weights), least, most)

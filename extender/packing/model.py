@@ -73,9 +73,7 @@ def build(condensed: Condensed) -> tuple[Program, Counts]:
     return program, counts
 
 
-def model(
-    condensed: Condensed, *, hosted: Collection[int] = ()
-) -> tuple[Program, Counts, Rows]:
+def model(condensed: Condensed, *, hosted: Collection[int] = ()) -> tuple[Program, Counts, Rows]:
     """Return the model, and where it can be added to.
 
     What footprints that are *hosted* need is made by other columns.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +65,9 @@ class Pricing:
         self._parts = {bundles: parts_of(bundles, useful) for bundles in self._offered}
         self.parts = {
             part: at
-            for at, part in enumerate(sorted(set(itertools.chain.from_iterable(self._parts.values()))))
+            for at, part in enumerate(
+                sorted(set(itertools.chain.from_iterable(self._parts.values())))
+            )
         }
         """An index for everything that a GPU can give."""
         self._key = tuple(self.parts)
@@ -100,7 +102,7 @@ class Pricing:
             each = -np.stack([left[index] for index in classes])
             containing, starts = _containing(bundles, parts)
             rows = np.array([self.parts[part] for part in parts])
-            lost[np.ix_(rows, classes)] = np.minimum.reduceat(
+            lost[rows[:, None], classes] = np.minimum.reduceat(
                 each[:, containing], starts, axis=1
             ).T
         return lost
@@ -180,9 +182,7 @@ class Pricing:
         ]
 
 
-def cheapest(
-    steps: Steps, table: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def cheapest(steps: Steps, table: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return what VMs lose at least on each node; NEVER where they have no room.
 
     ``table[rows[s]]`` has what step ``s`` loses: (places, nodes). For few steps and many nodes.
@@ -194,7 +194,7 @@ def cheapest(
     for place in range(table.shape[1]):
         for before, after, row in ways:
             np.minimum(best[after], best[before] + table[row, place], out=best[after])
-    return best[-1]
+    return np.asarray(best[-1])
 
 
 def cheapest_of_few(
@@ -208,7 +208,7 @@ def cheapest_of_few(
         for place in range(table.shape[1]):
             grown = best[steps.before] + table[rows, place]
             best[ends] = np.minimum(best[ends], np.minimum.reduceat(grown, starts, axis=0))
-    return best[-1]
+    return np.asarray(best[-1])
 
 
 @functools.lru_cache(maxsize=1 << 10)
@@ -235,9 +235,7 @@ def _containing(
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _beside(
-    parts: tuple[Counts, ...], part: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _beside(parts: tuple[Counts, ...], part: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     index = {each: at for at, each in enumerate(parts)}
     pairs = [
         (at, index[rest])

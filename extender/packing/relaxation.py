@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from ortools.linear_solver import pywraplp
+from ortools.linear_solver import pywraplp  # type: ignore[attr-defined]
 
 from extender.packing.program import Level, Program
 
@@ -34,14 +34,10 @@ class Prices:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a level cannot exceed; ``useful`` are the columns that may be above 0 where it does.
-
-    ``values`` are those of the relaxation, which need not be whole.
-    """
+    """What a level cannot exceed; ``useful`` are the columns that may be above 0 where it does."""
 
     most: int
     useful: NDArray[np.bool_]
-    values: NDArray[np.float64]
     prices: Prices
 
 
@@ -57,7 +53,7 @@ class Relaxation:
         self._rows: list[pywraplp.Constraint] = []
         self._known: list[int] = []  # how many terms of each row are known
         self._terms: tuple[list[int], list[int], list[int]] = ([], [], [])
-        self._objective: Level | None = None
+        self._gains: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def bound(self, level: Level, *, seconds: float) -> Bound | None:
         """Return a bound of a level, or None if the relaxation was not solved in time."""
@@ -66,9 +62,11 @@ class Relaxation:
         self._solver.SetTimeLimit(max(1, round(seconds * 1000)))
         if self._solver.Solve() != pywraplp.Solver.OPTIMAL:
             return None
-        duals = np.array([row.dual_value() for row in self._rows])
-        values = np.array([column.solution_value() for column in self._columns])
-        return self._exact(gains, duals, values)
+        return self._exact(gains, np.array([row.dual_value() for row in self._rows]))
+
+    def values(self) -> NDArray[np.float64]:
+        """Return the columns where the last bound was found; they need not be whole."""
+        return np.array([column.solution_value() for column in self._columns])
 
     def _follow(self) -> None:
         """Add what the program has and the solver has not."""
@@ -98,16 +96,16 @@ class Relaxation:
         """Set the objective; return the gain of each column."""
         gains = np.zeros(len(self._columns), dtype=np.int64)
         np.add.at(gains, level.columns, level.weights)
+        before = np.zeros_like(gains)
+        before[: len(self._gains)] = self._gains
         objective = self._solver.Objective()
-        objective.Clear()
-        for column in np.flatnonzero(gains).tolist():
+        for column in np.flatnonzero(gains != before).tolist():
             objective.SetCoefficient(self._columns[column], int(gains[column]))
         objective.SetMaximization()
+        self._gains = gains
         return gains
 
-    def _exact(
-        self, gains: NDArray[np.int64], duals: NDArray[np.float64], values: NDArray[np.float64]
-    ) -> Bound | None:
+    def _exact(self, gains: NDArray[np.int64], duals: NDArray[np.float64]) -> Bound | None:
         """Return the bound that follows from a price for each row.
 
         For any prices of the right sign, no solution exceeds what the rows' limits cost plus, for
@@ -137,4 +135,4 @@ class Relaxation:
         most = total // unit
         # One unit of a column with less left would take the sum below the bound.
         useful = left >= most * unit - total
-        return Bound(most, useful, values, Prices(unit, prices, left))
+        return Bound(most, useful, Prices(unit, prices, left))

@@ -21,6 +21,9 @@ _MOST_TOGETHER = 6
 """VMs in a set; what more could gain is bounded only."""
 
 
+_Known = dict[tuple[int, ...], NDArray[np.int64]]
+
+
 class Gains(NamedTuple):
     """What VMs gain on nodes by sharing GPUs, at most; and sets that gain, with their nodes."""
 
@@ -58,13 +61,14 @@ class Sharing:
         more = self._beside(paying, nodes)
         filled = self._filled(paying, nodes)
         fewest = min(sum(self._pricing.needs[need].items) for need in paying)
-        known = {(need,): self._alone[need, nodes] for need in paying}
-        found, most = [], 0
+        known: _Known = {(need,): self._alone[need, nodes] for need in paying}
+        found: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
+        most = 0
         for size in range(2, _MOST_TOGETHER + 1):
             possible = filled[fewest * size :].max(axis=0, initial=-NEVER) > tolerance
-            if not possible.any():
+            if not known or not possible.any():
                 return Gains(most, found)
-            larger: dict[tuple[int, ...], NDArray[np.int64]] = {}
+            larger: _Known = {}
             for needs in itertools.combinations_with_replacement(paying, size):
                 gain = np.full(len(nodes), NEVER)
                 for at in range(len(needs)):
@@ -81,7 +85,6 @@ class Sharing:
                     most = max(most, int(gain.max()))
                     if (gain > tolerance).any():
                         found.append((needs, nodes[gain > tolerance]))
-            known = {needs: gain for needs, gain in larger.items() if (gain > -NEVER // 2).any()}
             known = {needs: gain for needs, gain in larger.items() if (gain > -NEVER // 2).any()}
         return Gains(NEVER, found)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -68,11 +67,3 @@ class Needs:
 def total(shares: Sequence[Counts]) -> Counts:
     """Return how many of each item some shares are together."""
     return tuple(map(sum, zip(*shares, strict=True)))
-
-
-def pieces(needs: Sequence[Need]) -> Counter[int]:
-    """Return how many of each item some needs are together."""
-    found: Counter[int] = Counter()
-    for need in needs:
-        found.update({item: count for item, count in enumerate(need.items) if count})
-    return found
