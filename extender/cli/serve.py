@@ -17,6 +17,7 @@ import uvloop
 
 from extender.cli import policies
 from extender.cluster import Election, OwnPod, Replica
+from extender.packing.rules import values_states
 from extender.policy import Policy, PolicyName
 from extender.server import Certificates, CertificatesUnusable, serving
 from extender.settings import InvalidTiming, LeaseTiming, Settings
@@ -56,7 +57,9 @@ def serve(
         int,
         typer.Option(
             min=0,
-            help="So many pods in a second wait to be placed as one problem; 0: none ever waits.",
+            help="So many pods in a second wait to be placed as one problem; 0: none ever waits."
+            " With best-fit, worst-fit and capability, which do not value a GPU's state, joint"
+            " plans are proven in what they admit, not in where they place it.",
         ),
     ] = Settings().plan_burst_pods,
     own_pod: Annotated[
@@ -162,6 +165,8 @@ async def _serve(
             replica.service, host=host, port=port, prefix=prefix, tls=tls, clients=clients
         ) as url:
             identity = election.identity if election else ""
+            if not values_states(policy):
+                log.warning("joint_plans_prove_admission_only", policy=policy.effective.value)
             log.info("serving", url=url, policy=policy.effective.value, identity=identity)
             if election and own_pod is None:
                 log.warning("leader_not_labelled", remedy="--own-pod, or no Service finds it")
