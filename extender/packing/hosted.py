@@ -67,7 +67,7 @@ class _Hosted:
         last: Bound | None = None
         for at, level in ((len(admitted), value), (len(admitted) + 1, newly_used)):
             last = self._certified(level)
-            if last is None:
+            if last is None or self._from_anywhere():
                 return self._known()
             self._bounds[at] = last.most
             self._program.hold(level, last.most)
@@ -88,6 +88,10 @@ class _Hosted:
                     self._bounds, len(self._program.upper), self._tally(found.values), proven=True
                 )
         return self._known()
+
+    def _from_anywhere(self) -> bool:
+        """Return whether what is to be admitted takes pieces of different nodes for a VM."""
+        return bool((self._relaxation.values()[self._hosting.anywhere] > 1e-6).any())
 
     def _known(self) -> Solved:
         return Solved(self._bounds, len(self._program.upper))

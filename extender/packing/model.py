@@ -4,7 +4,8 @@ One constraint is one function and one sentence; ``build`` is their list. ``leve
 
 Exact for requests whose vGPUs are on one GPU, and for vGPUs on any GPUs of a node where each node
 is a group. Otherwise a VM that needs several GPUs only has to find them in its group: a relaxation,
-so that bounds hold, while its node is found when the counts are carried out (``expand``).
+so that bounds hold, while its node is found when the counts are carried out (``expand``), or by
+what ``hosting`` adds to the model.
 """
 
 from __future__ import annotations
