@@ -47,7 +47,7 @@ class _Hosted:
     def __init__(self, hosting: Hosting, left: Callable[[], float], seed: int) -> None:
         self._hosting, self._left, self._seed = hosting, left, seed
         self._program = hosting.program
-        self._relaxation = Relaxation(hosting.program)
+        self._relaxation = Relaxation(hosting.program, grows=True)
         self._bounds: list[int | None] = [None] * len(hosting.program.levels)
 
     def solved(self) -> Solved:
@@ -63,7 +63,9 @@ class _Hosted:
         if bound is None:
             return self._known()
         self._hosting.discourage()
-        self._hosting.add(self._hosting.priced(bound.prices, first=True).suites)
+        self._hosting.add(
+            self._hosting.priced(bound.prices, first=True, left_time=self._left).suites
+        )
         last: Bound | None = None
         for at, level in ((len(admitted), value), (len(admitted) + 1, newly_used)):
             last = self._certified(level)
@@ -106,7 +108,7 @@ class _Hosted:
             bound = self._relaxed(level)
             if bound is None or self._left() <= 0:
                 return None
-            priced = self._hosting.priced(bound.prices, first=False)
+            priced = self._hosting.priced(bound.prices, first=False, left_time=self._left)
             if priced.most <= bound.most:
                 return bound
             if not self._hosting.add(priced.suites):

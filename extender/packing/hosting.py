@@ -12,7 +12,7 @@ cost beside whatever others there are, and the first on a scarce GPU pays the GP
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,10 +139,11 @@ class Hosting:
                 newly_used.weights.append(-1)
         return row
 
-    def priced(self, prices: Prices, *, first: bool) -> Priced:
+    def priced(self, prices: Prices, *, first: bool, left_time: Callable[[], float]) -> Priced:
         """Return the bound that prices prove, and suites that they show to be worth adding.
 
-        *first*: also those that are not, as many as might be wanted.
+        *first*: also those that are not, as many as might be wanted. With no time left nothing
+        is proven.
         """
         program, rows = self.program, prices.rows.tolist()
         paid = 0
@@ -165,7 +166,7 @@ class Hosting:
             return Priced(paid // prices.unit, self._cheapest(alone, lost, scarce))
         if worst > tolerance:
             return Priced(NEVER, self._gaining(alone, tolerance, lost, scarce))
-        gains = Sharing(self._pricing, lost, scarce, rents, alone).gains(tolerance)
+        gains = Sharing(self._pricing, lost, scarce, rents, alone).gains(tolerance, left=left_time)
         paid += max(worst, gains.most) * self._needs.vms
         return Priced(
             paid // prices.unit,

@@ -25,7 +25,7 @@ NEVER = 1 << 58
 _MOST_WORK = 1 << 28
 """Elementary steps for all nodes; beyond it, pricing takes longer than a second."""
 
-_MOST_ENDS = 1 << 10
+_MOST_ENDS = 1 << 8
 """Things that some VMs can have; beyond it, steps between them are too many to list."""
 
 

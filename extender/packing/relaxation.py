@@ -2,7 +2,7 @@
 
 The bounds are exact: the solver's dual values are only a hint, from which integer arithmetic makes
 a bound that holds whatever they are. What the program gains between two bounds is added to what
-GLOP has, which goes on from where it was: a second bound takes a tenth of the first's time.
+GLOP has.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ class Bound:
 
 
 class Relaxation:
-    """A program without its integrality."""
+    """A program without its integrality.
 
-    def __init__(self, program: Program) -> None:
+    ``grows``: it will be solved many times, with ever more columns.
+    """
+
+    def __init__(self, program: Program, *, grows: bool = False) -> None:
         self._program = program
         self._solver = pywraplp.Solver.CreateSolver("GLOP")
-        # Without it GLOP begins anew each time, and it takes more time than it saves.
-        self._solver.SetSolverSpecificParametersAsString("use_preprocessing:false")
+        if grows:  # GLOP goes on from where it was only without preprocessing
+            self._solver.SetSolverSpecificParametersAsString("use_preprocessing:false")
         self._columns: list[pywraplp.Variable] = []
         self._rows: list[pywraplp.Constraint] = []
         self._known: list[int] = []  # how many terms of each row are known

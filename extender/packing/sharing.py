@@ -9,7 +9,7 @@ whatever others; only where that leaves a gain is it computed what the set reall
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from extender.packing.pricing import NEVER, Pricing, Scarce, cheapest, cheapest_of_few
 
-_MOST_TOGETHER = 6
-"""VMs in a set; what more could gain is bounded only."""
+_MOST_TOGETHER = 3
+"""VMs in a set; where more could gain, nothing is proven."""
 
 
 _Known = dict[tuple[int, ...], NDArray[np.int64]]
@@ -50,8 +50,11 @@ class Sharing:
         self._rents, self._alone = rents, alone
         self._key = tuple(pricing.parts)
 
-    def gains(self, tolerance: int) -> Gains:
-        """Return what sets of two VMs and more gain at most; gains up to *tolerance* are none."""
+    def gains(self, tolerance: int, *, left: Callable[[], float]) -> Gains:
+        """Return what sets of two VMs and more gain at most; gains up to *tolerance* are none.
+
+        With no time ``left`` the gain is unbounded.
+        """
         # Without rent a VM gains nothing, and leaving it out loses nothing to the others.
         possible = (self._rents > tolerance) & (self._alone > -NEVER // 2)
         paying = np.flatnonzero(possible.any(axis=1)).tolist()
@@ -64,12 +67,16 @@ class Sharing:
         known: _Known = {(need,): self._alone[need, nodes] for need in paying}
         found: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
         most = 0
-        for size in range(2, _MOST_TOGETHER + 1):
+        for size in range(2, _MOST_TOGETHER + 2):
             possible = filled[fewest * size :].max(axis=0, initial=-NEVER) > tolerance
             if not known or not possible.any():
                 return Gains(most, found)
+            if size > _MOST_TOGETHER:
+                break
             larger: _Known = {}
             for needs in itertools.combinations_with_replacement(paying, size):
+                if left() <= 0:
+                    return Gains(NEVER, found)
                 gain = np.full(len(nodes), NEVER)
                 for at in range(len(needs)):
                     rest = known.get((*needs[:at], *needs[at + 1 :]))
