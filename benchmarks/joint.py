@@ -237,9 +237,10 @@ def report(bursts: Sequence[Row], sizes: Sequence[Row], mixed: Sequence[Row]) ->
         "assignments; `first_s` fills the tables of bundles, which the process keeps.\n",
         table(sizes, ["gpus", "requests", *model, *timing]) + "\n",
         "## Node restrictions, gangs, several vGPUs per VM\n",
-        "8 pools of nodes. Where the vGPUs of a VM share a GPU the model is exact; over several "
-        "GPUs of a node the bound is that of a relaxation, and `levels` shows what is proven: "
-        "(attained, bound) of the slices of each priority, the value, and GPUs newly used.\n",
+        "8 pools of nodes, 8 GPUs to a node. `same`: the vGPUs of a VM share a GPU; `any` and "
+        "`distinct`: they may, or must, lie on several GPUs of one node. `levels` shows what is "
+        "proven: (attained, bound) of the slices of each priority, the value, and GPUs newly "
+        "used.\n",
         table(
             mixed,
             [

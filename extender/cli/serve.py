@@ -20,6 +20,7 @@ import uvloop
 
 from extender.cli import policies
 from extender.cluster import Election, OwnPod, Replica
+from extender.packing.rules import values_states
 from extender.policy import Policy, PolicyName
 from extender.server import Certificates, CertificatesUnusable, probing, serving
 from extender.service import Service
@@ -101,7 +102,9 @@ def serve(
         int,
         typer.Option(
             min=0,
-            help="So many pods in a second wait to be placed as one problem; 0: none ever waits.",
+            help="So many pods in a second wait to be placed as one problem; 0: none ever waits."
+            " With best-fit, worst-fit and capability, which do not value a GPU's state, joint"
+            " plans are proven in what they admit, not in where they place it.",
         ),
     ] = Settings().plan_burst_pods,
     own_pod: Annotated[
@@ -236,6 +239,8 @@ async def _serve(
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
         async with doors.opened(replica.service) as (url, probes):
             identity = election.identity if election else ""
+            if not values_states(policy):
+                log.warning("joint_plans_prove_admission_only", policy=policy.effective.value)
             log.info(
                 "serving",
                 url=url,

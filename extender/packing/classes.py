@@ -47,6 +47,11 @@ class Condensed:
     classes: Sequence[GpuClass]
     by_node: bool
 
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return int(self.group.max(initial=-1)) + 1
+
     @cached_property
     def class_of(self) -> Mapping[tuple[int, int], int]:
         """The index of the class of the GPUs of a (group, state)."""

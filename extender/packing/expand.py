@@ -14,6 +14,7 @@ from extender.packing.bundles import Counts
 from extender.packing.classes import Condensed
 from extender.packing.demand import Footprint
 from extender.packing.seats import Seat, Tally
+from extender.packing.suites import Needs, Suite
 from extender.packing.tickets import Piece, Tickets
 
 
@@ -38,16 +39,25 @@ def expand(condensed: Condensed, counted: Tally) -> Expansion:
     ]
     seats: list[Seat] = []
     unplaced: set[int] = set()
-    for group, receive in sorted(_by_group(condensed, counted).items()):
-        tickets = Tickets(condensed, group, receive)
+    needs = Needs(demand)
+    receive, suites = _by_group(condensed, counted), _suites_by_group(condensed, counted)
+    give = _by_part(counted)
+    for group in sorted({*receive, *suites}):
+        tickets = Tickets(condensed, group, receive.get(group, ()))
+        lodged = tickets.lodge(suites.get(group, ()), give)
+        tickets.divide()
         here = [
             (each, tuple(itertools.islice(turn[at], counted.send.get((at, group), 0))))
             for at, each in enumerate(demand.footprints)
         ]
         # The most demanding first: what finds no node is found out while there is most choice.
-        for each, requests in sorted(here, key=lambda pair: -len(pair[0].items)):
+        order = sorted(range(len(here)), key=lambda at: -len(here[at][0].items))
+        for at in order:
+            each, requests = here[at]
             if not each.on_one_gpu:
-                hosted = tickets.host(each, len(requests))
+                waiting = lodged[needs.of[at]]
+                hosted = [waiting.pop() for _ in range(min(len(requests), len(waiting)))]
+                hosted += tickets.host(each, len(requests) - len(hosted))
                 unplaced.update(requests[len(hosted) :])
                 for request, pieces in zip(requests, hosted, strict=False):
                     seats.extend(_together(request, each, pieces))
@@ -66,6 +76,21 @@ def _by_group(condensed: Condensed, counted: Tally) -> dict[int, list[tuple[int,
     for (index, items), count in counted.receive.items():
         if count:
             found[condensed.classes[index].group].append((index, items, count))
+    return found
+
+
+def _suites_by_group(condensed: Condensed, counted: Tally) -> dict[int, list[Suite]]:
+    found: dict[int, list[Suite]] = defaultdict(list)
+    for suite in counted.suites:
+        found[int(condensed.group[suite.node])].append(suite)
+    return found
+
+
+def _by_part(counted: Tally) -> dict[tuple[int, Counts], list[Counts]]:
+    """Return what the GPUs of a class that give a part receive in all, one by one."""
+    found: dict[tuple[int, Counts], list[Counts]] = defaultdict(list)
+    for (index, part, items), count in counted.give.items():
+        found[index, part].extend([items] * count)
     return found
 
 

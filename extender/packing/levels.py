@@ -16,7 +16,7 @@ from ortools.sat.python import cp_model
 
 from extender.packing.classes import Condensed
 from extender.packing.model import Counts, build
-from extender.packing.program import Level, Program, Row
+from extender.packing.program import Level, Program
 from extender.packing.relaxation import Relaxation
 from extender.packing.seats import Tally
 
@@ -59,15 +59,15 @@ def solve_levels(
         if best is None or level.sum(best) != found.bound:
             proven = False
             break
-        held = Row(level.columns, level.weights, least=level.sum(best))
-        program.rows.append(held)
-        relaxation.add(held)
-    counted = None if best is None else _tally(condensed, counts, best)
+        program.hold(level, level.sum(best))
+    counted = None if best is None else counts.tally(condensed, best)
     return Solved(bounds, len(program.upper), counted, proven)
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """The best values known of all columns, and the bound of the level searched."""
+
     values: Sequence[int] | None
     bound: int | None
     infeasible: bool = False
@@ -81,34 +81,39 @@ def _solved(
     *,
     left: Callable[[], float],
     seed: int,
-) -> _Found:
+) -> Found:
     """Maximise one level, beginning with the best values known."""
     if best is not None and level.sum(best) == level.most:
-        return _Found(best, level.most)
+        return Found(best, level.most)
     if left() <= 0:
-        return _Found(best, level.most)
+        return Found(best, level.most)
     bound = relaxation.bound(level, seconds=left())
     if bound is not None:
         if best is not None and level.sum(best) == bound.most:
-            return _Found(best, bound.most)
-        narrowed = _search(
-            program, level, best, bound.useful, seconds=left() * _SHARE_OF_NARROWED, seed=seed
+            return Found(best, bound.most)
+        narrowed = search(
+            program,
+            level,
+            best,
+            bound.useful.tolist(),
+            seconds=left() * _SHARE_OF_NARROWED,
+            seed=seed,
         )
         if narrowed.values is not None:
             if level.sum(narrowed.values) == bound.most:
-                return _Found(narrowed.values, bound.most)
+                return Found(narrowed.values, bound.most)
             if best is None or level.sum(narrowed.values) > level.sum(best):
                 best = narrowed.values
     if left() <= 0:
-        return _Found(best, level.most if bound is None else bound.most)
+        return Found(best, level.most if bound is None else bound.most)
     every = [True] * len(program.upper)
-    whole = _search(program, level, best, every, seconds=left(), seed=seed)
+    whole = search(program, level, best, every, seconds=left(), seed=seed)
     known = [whole.bound, level.most, None if bound is None else bound.most]
     least = min((each for each in known if each is not None), default=None)
-    return _Found(whole.values, least, whole.infeasible)
+    return Found(whole.values, least, whole.infeasible)
 
 
-def _search(
+def search(
     program: Program,
     level: Level,
     best: Sequence[int] | None,
@@ -116,7 +121,7 @@ def _search(
     *,
     seconds: float,
     seed: int,
-) -> _Found:
+) -> Found:
     """Maximise a level by CP-SAT with only the useful columns above 0."""
     cp = cp_model.CpModel()
     variables = [
@@ -133,6 +138,10 @@ def _search(
         return cp_model.LinearExpr.weighted_sum([v for v, _ in terms], [w for _, w in terms])
 
     for row in program.rows:
+        if (row.least or 0) <= 0 <= (row.most or 0) and all(
+            variables[column] is None for column in row.columns
+        ):
+            continue  # holds; most rows of a narrowed model are such
         least = cp_model.INT_MIN if row.least is None else row.least
         most = cp_model.INT_MAX if row.most is None else row.most
         cp.add_linear_constraint(weighted(row.columns, row.weights), least, most)
@@ -150,12 +159,12 @@ def _search(
     if status == cp_model.MODEL_INVALID:
         raise ValueError(f"the packing model is invalid: {cp.validate()}")
     if status == cp_model.INFEASIBLE:
-        return _Found(None, None, infeasible=True)
+        return Found(None, None, infeasible=True)
     if status == cp_model.UNKNOWN:
-        return _Found(best, None)
+        return Found(best, None)
     solution = iter(solver.response_proto.solution)
     values = [0 if variable is None else next(solution) for variable in variables]
-    return _Found(values, math.floor(solver.best_objective_bound + 0.5))
+    return Found(values, math.floor(solver.best_objective_bound + 0.5))
 
 
 def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) -> list[int]:
@@ -173,18 +182,3 @@ def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) 
         for group, column in send.items():
             values[column] = counted.send.get((at, group), 0)
     return values
-
-
-def _tally(condensed: Condensed, counts: Counts, values: Sequence[int]) -> Tally:
-    receive = {
-        (at, items): values[column]
-        for at, (each, columns) in enumerate(zip(condensed.classes, counts.receive, strict=True))
-        for (items, _), column in zip(each.offers, columns, strict=True)
-    }
-    admit = {at: values[column] for at, column in enumerate(counts.admit)}
-    send = {
-        (at, group): values[column]
-        for at, each in enumerate(counts.send)
-        for group, column in each.items()
-    }
-    return Tally(receive, admit, send)

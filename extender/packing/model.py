@@ -4,18 +4,20 @@ One constraint is one function and one sentence; ``build`` is their list. ``leve
 
 Exact for requests whose vGPUs are on one GPU, and for vGPUs on any GPUs of a node where each node
 is a group. Otherwise a VM that needs several GPUs only has to find them in its group: a relaxation,
-so that bounds hold, while its node is found when the counts are carried out (``expand``).
+so that bounds hold, while its node is found when the counts are carried out (``expand``), or by
+what ``hosting`` adds to the model.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from extender.packing.classes import Condensed, GpuClass
 from extender.packing.problem import Spread
 from extender.packing.program import Level, Program
+from extender.packing.seats import Tally
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,57 @@ class Counts:
     gangs: Sequence[int]
     send: Sequence[Mapping[int, int]]
 
+    @property
+    def requests(self) -> list[int]:
+        """The columns that count requests and gangs, not GPUs."""
+        return [*self.admit, *self.gangs, *(at for each in self.send for at in each.values())]
+
+    def tally(self, condensed: Condensed, values: Sequence[int]) -> Tally:
+        """Return the plan that values of all columns amount to."""
+        receive = {
+            (at, items): values[column]
+            for at, (each, columns) in enumerate(zip(condensed.classes, self.receive, strict=True))
+            for (items, _), column in zip(each.offers, columns, strict=True)
+            if values[column]
+        }
+        admit = {at: values[column] for at, column in enumerate(self.admit)}
+        send = {
+            (at, group): values[column]
+            for at, each in enumerate(self.send)
+            for group, column in each.items()
+            if values[column]
+        }
+        return Tally(receive, admit, send)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that other columns may join.
+
+    ``give[c]`` is that of class ``c``; ``make[g, i]`` that of item ``i`` in group ``g``.
+    """
+
+    give: Sequence[int]
+    make: dict[tuple[int, int], int]
+
 
 def build(condensed: Condensed) -> tuple[Program, Counts]:
     """Return the model of a condensed problem; its levels are those of ``check.Score``."""
+    program, counts, _ = model(condensed)
+    return program, counts
+
+
+def model(condensed: Condensed, *, hosted: Collection[int] = ()) -> tuple[Program, Counts, Rows]:
+    """Return the model, and where it can be added to.
+
+    What footprints that are *hosted* need is made by other columns.
+    """
     program = Program()
     counts = _columns(program, condensed)
-    give_each_gpu_at_most_one_bundle(program, condensed, counts)
-    make_in_each_group_what_is_sent_there(program, condensed, counts)
+    rows = Rows(
+        give_each_gpu_at_most_one_bundle(program, condensed, counts),
+        make_in_each_group_what_is_sent_there(program, condensed, counts, hosted),
+    )
     send_each_admitted_request_to_one_group(program, condensed, counts)
     admit_what_is_required(program, condensed, counts)
     admit_gangs_whole_or_not_at_all(program, condensed, counts)
@@ -50,7 +96,7 @@ def build(condensed: Condensed) -> tuple[Program, Counts]:
         remaining_value(condensed, counts),
         newly_used(condensed, counts),
     ]
-    return program, counts
+    return program, counts, rows
 
 
 def _columns(program: Program, condensed: Condensed) -> Counts:
@@ -71,15 +117,17 @@ def _columns(program: Program, condensed: Condensed) -> Counts:
 
 def give_each_gpu_at_most_one_bundle(
     program: Program, condensed: Condensed, counts: Counts
-) -> None:
+) -> list[int]:
     """No more GPUs of a class receive a bundle than there are."""
-    for each, receive in zip(condensed.classes, counts.receive, strict=True):
+    return [
         program.at_most(receive, [1] * len(receive), each.count)
+        for each, receive in zip(condensed.classes, counts.receive, strict=True)
+    ]
 
 
 def make_in_each_group_what_is_sent_there(
-    program: Program, condensed: Condensed, counts: Counts
-) -> None:
+    program: Program, condensed: Condensed, counts: Counts, hosted: Collection[int]
+) -> dict[tuple[int, int], int]:
     """The bundles a group's GPUs receive consist of what the requests sent there need."""
     made: dict[tuple[int, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     for each, receive in zip(condensed.classes, counts.receive, strict=True):
@@ -89,14 +137,15 @@ def make_in_each_group_what_is_sent_there(
                     columns, weights = made[each.group, item]
                     columns.append(column)
                     weights.append(count)
-    for footprint, send in zip(condensed.demand.footprints, counts.send, strict=True):
-        for group, column in send.items():
+    for at, (footprint, send) in enumerate(
+        zip(condensed.demand.footprints, counts.send, strict=True)
+    ):
+        for group, column in send.items() if at not in hosted else ():
             for item, count in footprint.needs.items():
                 columns, weights = made[group, item]
                 columns.append(column)
                 weights.append(-count)
-    for columns, weights in made.values():
-        program.equal(columns, weights, 0)
+    return {key: program.equal(*terms, 0) for key, terms in made.items()}
 
 
 def send_each_admitted_request_to_one_group(

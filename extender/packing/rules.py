@@ -100,6 +100,16 @@ def _preference(of: Shape, start: int) -> int:
     return BEST_STARTS[of].index(start) if of in BEST_STARTS else -start
 
 
+def values_states(policy: Policy) -> bool:
+    """Return whether a placement costs what the GPU loses in value.
+
+    Only then does it not matter in which order instances are placed, and joint plans are proven
+    optimal in what GPUs are worth afterwards. The other policies' costs are added up in the order
+    of the items: of such a plan, only what it admits is proven.
+    """
+    return isinstance(rule(policy), ByValue)
+
+
 def rule(policy: Policy) -> Rule:
     """Return the rule of a policy."""
     match policy.effective:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from extender.packing.bundles import Counts
 from extender.packing.classes import Condensed
 from extender.packing.problem import Assignment, Fleet, Problem, Solution
+from extender.packing.suites import Suite
 from nodeagent.api.geometry import Placement
 
 
@@ -28,12 +29,16 @@ class Tally:
     """A plan in counts; what is not mentioned is 0.
 
     ``receive``: how many GPUs of a class receive a bundle, by (class, items); ``admit``: how many
-    requests are admitted, by type; ``send``: how many go where, by (footprint, group).
+    requests are admitted, by type; ``send``: how many go where, by (footprint, group). GPUs that
+    give something to ``suites`` are counted in ``give``, by (class, share, all that they receive),
+    and nowhere else.
     """
 
     receive: Mapping[tuple[int, Counts], int]
     admit: Mapping[int, int]
     send: Mapping[tuple[int, int], int]
+    suites: Sequence[Suite] = ()
+    give: Mapping[tuple[int, Counts, Counts], int] = field(default_factory=dict)
 
 
 def named(problem: Problem, seats: Iterable[Seat]) -> Solution:

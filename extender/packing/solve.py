@@ -16,7 +16,8 @@ from extender.packing.check import level_names, score
 from extender.packing.classes import Condensed, condense
 from extender.packing.expand import Expansion, expand
 from extender.packing.greedy import largest_first, one_by_one
-from extender.packing.levels import solve_levels
+from extender.packing.hosted import solve_hosted
+from extender.packing.levels import Solved, solve_levels
 from extender.packing.problem import Problem, Solution
 from extender.packing.seats import Seat, named, occupied, tally
 
@@ -26,6 +27,9 @@ MOST_VARIABLES_APART = 20_000
 
 NODES_LOOKED_AT = 2
 """Of the most promising, for a VM on several GPUs, by the greedy answer and by repairs."""
+
+SHARE_OF_HOSTED = 0.6
+"""Of the time, what the model with nodes for VMs on several GPUs may take."""
 
 MOST_HINTED = 500
 """Requests; for more, the greedy answer takes as long as the proof, and is made if that fails."""
@@ -82,6 +86,8 @@ def solve(
     """
     started = clock()
     search = _Search(problem, lambda: seconds - (clock() - started), seed)
+    if search.host(seconds * SHARE_OF_HOSTED):
+        return search.outcome()
     hosts_missing = search.plan(search.pooled)
     if hosts_missing and len(problem.fleet.nodes) <= MOST_NODES_APART:
         apart = condense(problem, by_node=True)
@@ -105,6 +111,29 @@ class _Search:
         self._infeasible = self._attained = False
         self._classes = self._variables = 0
 
+    def host(self, seconds: float) -> bool:
+        """Solve the model with nodes for VMs on several GPUs; return whether that settled all."""
+        deadline = self._left() - seconds
+        solved = solve_hosted(self.pooled, left=lambda: self._left() - deadline, seed=self._seed)
+        if solved is None:
+            return False
+        self._note(self.pooled, solved)
+        if solved.counted is None:
+            return False
+        expansion = expand(self.pooled, solved.counted)
+        if expansion.unplaced:
+            raise AssertionError("a VM has a suite and no seats")
+        self._attained = True
+        self._best = expansion.seats
+        return True
+
+    def _note(self, condensed: Condensed, solved: Solved) -> None:
+        """Remember the size of a model, and what it proves of all plans."""
+        self._classes = max(self._classes, len(condensed.classes))
+        self._variables = max(self._variables, solved.columns)
+        # All models' bounds hold; the lower one at the first difference says more.
+        self._bounds = min(self._bounds, solved.bounds, key=_tightness)
+
     def plan(self, condensed: Condensed) -> bool:
         """Solve the model of a condensed problem; return whether a counted VM found no node."""
         if self._infeasible or self._left() <= 0:
@@ -112,11 +141,8 @@ class _Search:
         best = self._best
         hint = tally(condensed, best) if best is not None and self._complete(best) else None
         solved = solve_levels(condensed, hint, left=self._left, seed=self._seed)
-        self._classes = max(self._classes, len(condensed.classes))
-        self._variables = max(self._variables, solved.columns)
+        self._note(condensed, solved)
         self._infeasible = solved.infeasible
-        # Both models' bounds hold; the lower one at the first difference says more.
-        self._bounds = min(self._bounds, solved.bounds, key=_tightness)
         if solved.counted is None:
             return False
         expansion = expand(condensed, solved.counted)

@@ -17,6 +17,7 @@ from extender.packing.bundles import Counts, Part
 from extender.packing.classes import Condensed
 from extender.packing.demand import Footprint
 from extender.packing.problem import Spread
+from extender.packing.suites import Suite, total
 
 
 class Piece(NamedTuple):
@@ -46,24 +47,58 @@ class Tickets:
         self._left: dict[int, Counter[Counts]] = defaultdict(Counter)
         self._given: set[int] = set()
         self._loose: dict[int, list[Piece]] = defaultdict(list)  # by node
-        by_class: dict[int, list[tuple[Counts, int]]] = defaultdict(list)
-        for index, items, count in receive:
-            by_class[index].append((items, count))
-        for index, bundles in by_class.items():
-            self._divide(index, bundles)
+        self._receive = list(receive)
 
-    def _divide(self, index: int, bundles: Iterable[tuple[Counts, int]]) -> None:
+    def lodge(
+        self, suites: Iterable[Suite], give: Mapping[tuple[int, Counts], list[Counts]]
+    ) -> Mapping[int, list[list[Piece]]]:
+        """Give the GPUs of suites what they receive; return the pieces of each VM, by its need.
+
+        ``give`` has, for (class, what the suite has of a GPU), bundles to be used up.
+        """
+        lodged: dict[int, list[list[Piece]]] = defaultdict(list)
+        for suite in suites:
+            theirs: list[list[Piece]] = [[] for _ in suite.needs]
+            for gpu, shares in suite.gpus:
+                state = int(self._fleet.state[gpu])
+                index = self._condensed.class_of[self._group, state]
+                steps = self._condensed.bundles(state)[give[index, total(shares)].pop()].steps
+                owners = {
+                    item: iter([vm for vm, each in enumerate(shares) for _ in range(each[item])])
+                    for item, _ in steps
+                }
+                for item, parts in steps:
+                    owner = next(owners[item], None)
+                    pieces = self._loose[suite.node] if owner is None else theirs[owner]
+                    pieces.append(Piece(item, gpu, parts))
+                self._given.add(gpu)
+            for need, pieces in zip(suite.needs, theirs, strict=True):
+                lodged[need].append(pieces)
+        return lodged
+
+    def divide(self) -> None:
+        """Divide the bundles of each class among the states of its GPUs."""
+        by_class: dict[int, list[tuple[Counts, int]]] = defaultdict(list)
+        for index, items, count in self._receive:
+            by_class[index].append((items, count))
+        taken = Counter(int(self._fleet.state[gpu]) for gpu in self._given)
+        for index, bundles in by_class.items():
+            self._divide(index, bundles, taken)
+
+    def _divide(
+        self, index: int, bundles: Iterable[tuple[Counts, int]], taken: Mapping[int, int]
+    ) -> None:
         """Divide a class's bundles among its states, the fullest first."""
         states = iter(self._condensed.classes[index].states)
         room = state = 0
         for items, count in sorted(bundles):
             while count:
-                if not room:
+                while not room:
                     state = next(states)
-                    room = len(self._condensed.gpus(self._group, state))
-                taken = min(room, count)
-                self._left[state][items] += taken
-                room, count = room - taken, count - taken
+                    room = len(self._condensed.gpus(self._group, state)) - taken[state]
+                many = min(room, count)
+                self._left[state][items] += many
+                room, count = room - many, count - many
 
     def host(self, kind: Footprint, many: int) -> list[list[Piece]]:
         """Find nodes for so many VMs of a kind; return the pieces of each that found one."""

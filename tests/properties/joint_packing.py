@@ -66,6 +66,38 @@ def problems(
     return Problem(Fleet.of(nodes), requests, caps)
 
 
+@st.composite
+def vms_over_gpus(draw: st.DrawFn) -> Problem:
+    """VMs of two or three vGPUs each, on few small GPUs that they may have to share."""
+    geometry = MODELS["A30-24GB"].geometry
+    names = NAMES["A30-24GB"]
+    nodes: dict[str, list[Bin]] = {}
+    for node in range(draw(st.integers(1, 2))):
+        gpus = nodes.setdefault(f"node-{node}", [])
+        for gpu in range(draw(st.integers(2, 3))):
+            occupancy = geometry.empty
+            for start in draw(st.sets(st.integers(0, 3), max_size=3)):
+                small = geometry.by_id[names["small"]]
+                placement = next(p for p in small.placements if p.start == start)
+                occupancy = geometry.occupied(occupancy, small.id, placement)
+            uuid = f"node-{node}-gpu-{gpu}"
+            gpus.append(Bin(uuid, tables(geometry, PolicyName.DEFAULT), occupancy, names))
+    requests = []
+    for index in range(draw(st.integers(1, 3))):
+        name = draw(st.sampled_from(("small", "small", "middle")))
+        requests.append(
+            Request(
+                f"vm-{index}",
+                (name,) * draw(st.integers(2, 2 if name == "middle" else 3)),
+                priority=draw(st.sampled_from((0, 0, 10))),
+                spread=draw(st.sampled_from((Spread.ANY, Spread.DISTINCT))),
+                gang=draw(st.sampled_from((None, None, "gang"))),
+            )
+        )
+    requests.append(Request("alone", (draw(st.sampled_from(("small", "middle"))),)))
+    return Problem(Fleet.of(nodes), requests)
+
+
 def best(problem: Problem) -> tuple[int, ...] | None:
     """Return the levels of the best solution, or None if what is required cannot be placed.
 

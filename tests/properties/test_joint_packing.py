@@ -7,9 +7,11 @@ import time
 from hypothesis import given, settings
 
 from extender.packing.check import score, violations
+from extender.packing.classes import condense
+from extender.packing.hosted import solve_hosted
 from extender.packing.problem import Problem, Spread
 from extender.packing.solve import Outcome, Status, solve
-from tests.properties.joint_packing import best, problems
+from tests.properties.joint_packing import best, problems, vms_over_gpus
 
 ON_ONE_GPU_OR_ANY = (Spread.ANY, Spread.SAME)
 
@@ -57,3 +59,28 @@ def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
         Status.INFEASIBLE,
         Status.UNKNOWN,
     )
+
+
+@settings(deadline=None, max_examples=40)
+@given(vms_over_gpus())
+def test_no_plan_exceeds_the_bounds_of_the_model_with_nodes_and_what_it_proves_is_the_best(
+    problem: Problem,
+) -> None:
+    hosted = solve_hosted(condense(problem), left=lambda: 20.0, seed=1)
+    outcome = solved(problem)
+
+    expected = best(problem)
+    assert hosted is not None
+    assert expected is not None
+    for bound, optimum in zip(hosted.bounds, expected, strict=True):
+        if bound is None:
+            break
+        assert bound >= optimum
+        if bound > optimum:
+            break
+    if hosted.proven:
+        assert tuple(hosted.bounds) == expected
+    assert list(violations(problem, outcome.solution)) == []
+    assert score(problem, outcome.solution).levels <= expected
+    if outcome.status is Status.OPTIMAL:
+        assert score(problem, outcome.solution).levels == expected

@@ -203,3 +203,14 @@ async def test_outside_a_cluster_there_is_no_election_unless_it_is_asked_for(
     assert alone["identity"] == ""
     assert re.fullmatch("me_[0-9a-f]{8}", first["identity"])
     assert re.fullmatch("pod_[0-9a-f]{8}", second["identity"])
+
+
+async def test_it_says_which_policies_plan_jointly_without_a_value(kubeconfig: Path) -> None:
+    arguments = ("--kubeconfig", str(kubeconfig), "--policy")
+    async with serving(*arguments, "best-fit") as (_, best_fit):
+        pass
+    async with serving(*arguments, "mfi") as (_, mfi):
+        pass
+
+    assert any("joint_plans_prove_admission_only" in line for line in best_fit)
+    assert not any("joint_plans_prove_admission_only" in line for line in mfi)

@@ -1,0 +1,148 @@
+"""The levels of the packing model with nodes for VMs on several GPUs, each to its proven bound.
+
+The model that takes VMs' pieces from any nodes of a group bounds what can be admitted; its prices
+show the first suites. Then, level by level, suites are added until the bound is proven for every
+plan, and at last whole numbers are looked for that attain all bounds at once: those of the linear
+relaxation nearly are. Where none are found, only the bounds are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.packing.classes import Condensed
+from extender.packing.hosting import Hosting
+from extender.packing.levels import Solved, search
+from extender.packing.pricing import Pricing
+from extender.packing.program import Level
+from extender.packing.relaxation import Bound, Relaxation
+from extender.packing.seats import Tally
+from extender.packing.suites import Needs
+
+_MOST_ROUNDS = 30
+"""Of adding suites, for a level; most take under ten."""
+
+_SHARE_OF_SEARCH = 0.5
+"""Of the time left, what the search for whole numbers may take; other models come after it."""
+
+
+def solve_hosted(condensed: Condensed, *, left: Callable[[], float], seed: int) -> Solved | None:
+    """Maximise level by level, VMs on several GPUs each on its node; None if there are none.
+
+    Also None if there are too many nodes, or ways to lie on one, for all to be looked at.
+    """
+    needs = Needs(condensed.demand)
+    if not needs.each or not condensed.classes:
+        return None
+    pricing = Pricing(condensed, needs)
+    if not pricing.possible:
+        return None
+    return _Hosted(Hosting(condensed, needs, pricing), left, seed).solved()
+
+
+class _Hosted:
+    def __init__(self, hosting: Hosting, left: Callable[[], float], seed: int) -> None:
+        self._hosting, self._left, self._seed = hosting, left, seed
+        self._program = hosting.program
+        self._relaxation = Relaxation(hosting.program, grows=True)
+        self._bounds: list[int | None] = [None] * len(hosting.program.levels)
+
+    def solved(self) -> Solved:
+        """Return what came of the levels."""
+        *admitted, value, newly_used = self._program.levels
+        for at, level in enumerate(admitted):
+            bound = self._relaxed(level)
+            if bound is None:
+                return self._known()
+            self._bounds[at] = bound.most
+            self._program.hold(level, bound.most)
+        bound = self._relaxed(value)
+        if bound is None:
+            return self._known()
+        self._hosting.discourage()
+        self._hosting.add(
+            self._hosting.priced(bound.prices, first=True, left_time=self._left).suites
+        )
+        last: Bound | None = None
+        for at, level in ((len(admitted), value), (len(admitted) + 1, newly_used)):
+            last = self._certified(level)
+            if last is None or self._from_anywhere():
+                return self._known()
+            self._bounds[at] = last.most
+            self._program.hold(level, last.most)
+        assert last is not None
+        for useful in self._useful(last):
+            if self._left() <= 0:
+                break
+            found = search(
+                self._program,
+                newly_used,
+                None,
+                useful,
+                seconds=self._left() * _SHARE_OF_SEARCH,
+                seed=self._seed,
+            )
+            if found.values is not None:
+                return Solved(
+                    self._bounds, len(self._program.upper), self._tally(found.values), proven=True
+                )
+        return self._known()
+
+    def _from_anywhere(self) -> bool:
+        """Return whether what is to be admitted takes pieces of different nodes for a VM."""
+        return bool((self._relaxation.values()[self._hosting.anywhere] > 1e-6).any())
+
+    def _known(self) -> Solved:
+        return Solved(self._bounds, len(self._program.upper))
+
+    def _relaxed(self, level: Level) -> Bound | None:
+        left = self._left()
+        return None if left <= 0 else self._relaxation.bound(level, seconds=left)
+
+    def _certified(self, level: Level) -> Bound | None:
+        """Return the level's bound once it holds for every plan; None if that is not reached."""
+        for _ in range(_MOST_ROUNDS):
+            bound = self._relaxed(level)
+            if bound is None or self._left() <= 0:
+                return None
+            priced = self._hosting.priced(bound.prices, first=False, left_time=self._left)
+            if priced.most <= bound.most:
+                return bound
+            if not self._hosting.add(priced.suites):
+                return None
+        return None
+
+    def _useful(self, bound: Bound) -> Iterator[Sequence[bool]]:
+        """Yield columns that may be above 0, more and more: the first are the likeliest.
+
+        The relaxation's numbers are whole but for a few. What is not taken there is left out, but
+        for who is admitted and sent where; then but for what GPUs receive.
+        """
+        hosting = self._hosting
+        all_useful = bound.useful.copy()
+        all_useful[hosting.anywhere] = False
+        taken = all_useful & (self._relaxation.values() > 1e-6)
+        for free in (hosting.counts.requests, range(hosting.own)):
+            useful: NDArray[np.bool_] = taken.copy()
+            useful[list(free)] = all_useful[list(free)]
+            yield useful.tolist()
+        yield all_useful.tolist()
+
+    def _tally(self, values: Sequence[int]) -> Tally:
+        hosting = self._hosting
+        counted = hosting.counts.tally(hosting.condensed, values)
+        return Tally(
+            counted.receive,
+            counted.admit,
+            counted.send,
+            tuple(suite for suite, column in hosting.suites.items() for _ in range(values[column])),
+            {
+                (index, part, items): values[column]
+                for (index, part), columns in hosting.give.items()
+                for items, column in columns.items()
+                if values[column]
+            },
+        )
