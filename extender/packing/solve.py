@@ -1,7 +1,9 @@
 """The joint plan: solved level by level, bounded in time, carried out on nodes and GPUs.
 
 OPTIMAL is said only of assignments that attain, on every level, a bound proven for the problem
-itself; how they were found does not matter.
+itself; how they were found does not matter. Where placements do not cost what a GPU loses in value,
+their order matters, and the model adds up what no order may attain: then only what is admitted is
+proven.
 """
 
 from __future__ import annotations
@@ -191,16 +193,18 @@ class _Search:
             self._best = self._beside(())
         if not self._complete(self._best):
             return Outcome(Status.UNKNOWN, classes=self._classes, variables=self._variables)
-        solution = named(self._problem, self._best)
-        if self._attained:
-            attained = tuple(bound for bound in self._bounds if bound is not None)
+        solution, bounds = named(self._problem, self._best), list(self._bounds)
+        by_value = all(s.model.tables.values_states for s in self._problem.fleet.states)
+        if not by_value:
+            admission = len(self._problem.priorities)
+            bounds[admission:] = [None] * (len(bounds) - admission)
+        if self._attained and by_value:
+            attained = tuple(bound for bound in bounds if bound is not None)
         else:
             attained = score(self._problem, solution).levels
         results = []
         attains = True  # the bound of each level so far
-        for name, value, bound in zip(
-            level_names(self._problem), attained, self._bounds, strict=True
-        ):
+        for name, value, bound in zip(level_names(self._problem), attained, bounds, strict=True):
             results.append(LevelResult(name, value, bound if attains else None))
             attains &= value == bound
         return Outcome(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from extender.packing.arrays import Arrays, arrays
-from extender.packing.rules import Rule, rule
+from extender.packing.rules import ByValue, Rule, rule
 from extender.packing.states import added, holding
 from extender.policy import Policy, PolicyName
 from nodeagent.api.geometry import Geometry, Occupancy, Placement, Profile
@@ -38,6 +38,11 @@ class Tables:
     def prefers_fuller(self) -> bool:
         """Whether equal costs go to the fuller GPU; otherwise the first is simply taken."""
         return self.rule.prefers_fuller
+
+    @property
+    def values_states(self) -> bool:
+        """Whether a placement costs what the GPU loses in value, whatever came before it."""
+        return isinstance(self.rule, ByValue)
 
     def holding(self, taken: Iterable[tuple[int, Placement]]) -> Occupancy:
         """Return the state, as the rule sees it, of a GPU with these (profile id, placement)."""

@@ -22,14 +22,14 @@ Held = Sequence[tuple[str, int]]
 """(Resource, start) of what is on a GPU."""
 
 
-def fleet(nodes: Mapping[str, Sequence[Held]]) -> Fleet:
+def fleet(nodes: Mapping[str, Sequence[Held]], policy: PolicyName = PolicyName.DEFAULT) -> Fleet:
     """H100s by node; the GPUs of node ``a`` are ``a0``, ``a1``, ..."""
     return Fleet.of(
         {
             name: [
                 Bin(
                     f"{name}{index}",
-                    tables(H100, PolicyName.DEFAULT),
+                    tables(H100, policy),
                     occupied_by(H100, [placed(*each) for each in held]),
                     SERVES,
                 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from extender.packing.check import score, violations
-from extender.packing.problem import Spread
+from extender.packing.problem import Problem, Spread
 from extender.packing.solve import Status
-from tests.unit.extender.packing.problems import problem, request, solved
+from extender.policy import PolicyName
+from tests.unit.extender.packing.problems import fleet, problem, request, solved
 
 
 def admitted(outcome: object) -> set[str]:
@@ -143,3 +144,17 @@ def test_names_that_mean_the_same_profile_are_planned_as_one_and_kept_apart_in_t
         ("x", "1g"),
         ("y", "1g+me"),
     }
+
+
+@pytest.mark.parametrize("policy", [PolicyName.BEST_FIT, PolicyName.WORST_FIT])
+def test_where_placements_cost_no_value_only_what_is_admitted_is_proven(policy: PolicyName) -> None:
+    requests = [request("half", "3g"), request("small", "1g"), request("large", "7g")]
+    given = Problem(fleet({"a": [[("2g", 0)], []]}, policy), requests)
+
+    outcome = solved(given)
+
+    assert outcome.status is Status.FEASIBLE
+    admission, *others = outcome.levels
+    assert admission.gap == 0
+    assert [level.bound for level in others] == [None, None]
+    assert [level.attained for level in outcome.levels] == [*score(given, outcome.solution).levels]
