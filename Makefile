@@ -9,7 +9,8 @@
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
 #   make chaos-mutants       whether planted bugs are caught by them
 #   make lint, make format   what `make test` checks first; put the code into shape
-#   make bench               how long decisions take
+#   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
+#   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
@@ -19,8 +20,8 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-joint \
-	bench-quality crd proto lock clean
+.PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-hooks \
+	bench-joint bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -64,7 +65,10 @@ demo: $(READY)
 	@$(BIN)/tangram demo $(DEMO_ARGS)
 
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.decisions $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.hooks $(BENCH_ARGS)
+
+bench-hooks: $(READY)
+	@$(BIN)/python -m benchmarks.hooks --nodes 100,1000,5000,15000 $(BENCH_ARGS)
 
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)

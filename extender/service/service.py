@@ -78,7 +78,7 @@ class Service:
         """Do the background work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_time(), name="keep-time")
-            tasks.create_task(self._keep_up(), name="keep-up")
+            tasks.create_task(self.keep_up(), name="keep-up")
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
@@ -94,8 +94,8 @@ class Service:
                 self.knowledge.room.set()
             await asyncio.sleep(self.settings.sweep_interval_seconds)
 
-    async def _keep_up(self) -> None:
-        """Judge nodes as they change, that the hooks need not; in turns with the hooks."""
+    async def keep_up(self) -> None:
+        """Judge nodes as they change, in turns with the hooks, which need not; until cancelled."""
         while True:
             await self.knowledge.behind.wait()
             self.knowledge.behind.clear()
