@@ -72,22 +72,30 @@ class KnownFleet:
         self.chance = random.Random(seed)
         self.service = ready(cluster)
         self.names = [f"gpu-node-{index:05}" for index in range(nodes)]
-        self._version = 1
+        self._version = 0
         knowledge = self.service.knowledge
         for name in self.names:
             knowledge.node(name, cordoned=False)
             knowledge.lease(name, "1")
-        self._tell(self.names)
+        self.hear(self.changed(self.names))
 
-    def change(self, count: int) -> None:
-        """Let so many nodes change, as the API server's JSON says they have."""
+    def changed(self, names: Iterable[str]) -> list[bytes]:
+        """Return nodes after a change, as an API server would write them."""
         self._version += 1
-        self._tell(self.chance.sample(self.names, min(count, len(self.names))))
+        return [
+            msgspec.json.encode(filled(name, self.chance, version=self._version)) for name in names
+        ]
 
-    def _tell(self, names: Iterable[str]) -> None:
-        for name in names:
-            node = filled(name, self.chance, version=self._version)
-            self.service.knowledge.gpu_node(gpunode.decode(msgspec.json.encode(node)))
+    def some_changed(self, count: int) -> list[bytes]:
+        """Return so many nodes, of all, after a change."""
+        return self.changed(self.chance.sample(self.names, min(count, len(self.names))))
+
+    def hear(self, changed: Iterable[bytes]) -> None:
+        """Take changed nodes in, as from a watch that works."""
+        for feed in Feed:
+            self.service.knowledge.feed_synced(feed)
+        for raw in changed:
+            self.service.knowledge.gpu_node(gpunode.decode(raw))
 
 
 def ready(cluster: Cluster | None = None) -> Service:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -70,22 +70,35 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 class Times:
-    """Durations in seconds, and what is told of them in milliseconds."""
+    """How long things took: on the clock, and of the processor's time spent on it by this process.
+
+    The latter does not grow when others use the processor too; it includes the client's part.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Note how long the block takes."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        yield
+        self.seconds.append(time.perf_counter() - started)
+        self.cpu_seconds.append(time.process_time() - cpu_started)
 
     async def of(self, connection: Connection, verb: str, body: bytes) -> bytes:
         """Ask, and note how long the answer took."""
-        started = time.perf_counter()
-        answer = await connection.post(verb, body)
-        self.seconds.append(time.perf_counter() - started)
-        return answer
+        with self.taken():
+            return await connection.post(verb, body)
 
     def told(self) -> dict[str, float]:
-        """Return the median and the 99th percentile."""
-        ordered = sorted(self.seconds)
-        return {"p50_ms": _quantile(ordered, 0.5), "p99_ms": _quantile(ordered, 0.99)}
+        """Return the median and the 99th percentile of both, in milliseconds."""
+        return {
+            f"{prefix}{quantile}_ms": _quantile(sorted(seconds), share)
+            for prefix, seconds in (("", self.seconds), ("cpu_", self.cpu_seconds))
+            for quantile, share in (("p50", 0.5), ("p99", 0.99))
+        }
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

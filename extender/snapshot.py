@@ -21,7 +21,7 @@ from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """Slices of one GPU that something holds."""
 
     gpu: str
