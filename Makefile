@@ -11,6 +11,7 @@
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
+#   make bench-churn         filter while 400 binds wait and 1,000 watch events a second arrive
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write the CustomResourceDefinition, the kubelet's messages, the locked
@@ -21,7 +22,7 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test lint format e2e fuzz crash chaos chaos-mutants ci-tools bench bench-hooks \
-	bench-joint bench-quality crd proto lock clean
+	bench-churn bench-joint bench-quality crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -69,6 +70,9 @@ bench: $(READY)
 
 bench-hooks: $(READY)
 	@$(BIN)/python -m benchmarks.hooks --nodes 100,1000,5000,15000 $(BENCH_ARGS)
+
+bench-churn: $(READY)
+	@$(BIN)/python -m benchmarks.churn $(BENCH_ARGS)
 
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)

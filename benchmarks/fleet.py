@@ -72,12 +72,20 @@ class KnownFleet:
         self.chance = random.Random(seed)
         self.service = ready(cluster)
         self.names = [f"gpu-node-{index:05}" for index in range(nodes)]
-        self._version = 0
+        self._version = self._renewals = 0
         knowledge = self.service.knowledge
         for name in self.names:
             knowledge.node(name, cordoned=False)
-            knowledge.lease(name, "1")
+        self.renew()
         self.hear(self.changed(self.names))
+
+    def renew(self) -> None:
+        """Hear of every agent, and take what is known for current; it is so for 40 s."""
+        self._renewals += 1
+        for feed in Feed:
+            self.service.knowledge.feed_synced(feed)
+        for name in self.names:
+            self.service.knowledge.lease(name, f"renewal-{self._renewals}")
 
     def changed(self, names: Iterable[str]) -> list[bytes]:
         """Return nodes after a change, as an API server would write them."""
@@ -91,9 +99,7 @@ class KnownFleet:
         return self.changed(self.chance.sample(self.names, min(count, len(self.names))))
 
     def hear(self, changed: Iterable[bytes]) -> None:
-        """Take changed nodes in, as from a watch that works."""
-        for feed in Feed:
-            self.service.knowledge.feed_synced(feed)
+        """Take changed nodes in, as a watch brings them."""
         for raw in changed:
             self.service.knowledge.gpu_node(gpunode.decode(raw))
 

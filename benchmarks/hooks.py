@@ -112,6 +112,7 @@ class Bench:
         launcher = pod(name, kind[0], amount=kind[1])
         body = question(launcher, names)
         changed = self.fleet.some_changed(self._changes)
+        self.fleet.renew()
         await asyncio.sleep(PAUSE_SECONDS)
         self.fleet.hear(changed)
         answer = await times["hooks"]["filter"].of(self._connections["hooks"], "filter", body)
@@ -186,6 +187,7 @@ class Bench:
                 body = question(launcher, names)
                 if verb == "filter":
                     deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
+                    self.fleet.renew()
                     self.fleet.hear(self.fleet.some_changed(self._changes))
                 with times[verb].taken():
                     wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bursts, hooks, joint
+from benchmarks import bursts, churn, hooks, joint
 from benchmarks.demands import DEMANDS
 from benchmarks.launchers import pod, question
 from benchmarks.quality import cells, running, store
@@ -32,6 +32,20 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
     assert row["cached"]["sampled_rejected"]["p50_ms"] > 0
     assert row["handler"]["sampled"]["prioritize"]["p50_ms"] > 0
     assert "30 nodes x 8 GPUs" in hooks.text(row)
+
+
+def test_filter_is_measured_while_binds_wait_and_nodes_change(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    size = ["--nodes", "40", "--names", "40", "--binds", "5", "--events", "100"]
+    assert churn.main([*size, "--pods", "20", "--per-second", "40"]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert 0 < row["quiet"]["p50_ms"] <= row["quiet"]["p99_ms"]
+    assert 0 < row["busy"]["p50_ms"] <= row["busy"]["p99_ms"]
+    assert row["binds_in_flight"] > 0
+    assert row["binds_failed"] == 0
+    assert row["events_per_second"] > 0
 
 
 def test_a_launcher_is_as_large_as_a_real_one() -> None:
