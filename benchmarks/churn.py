@@ -147,9 +147,13 @@ class Churn:
                     task.cancel()
 
     async def _stay_current(self) -> None:
-        while True:
-            self.fleet.renew()
-            await asyncio.sleep(RENEWED_SECONDS)
+        """Renew Leases one after the other, all in RENEWED_SECONDS, until cancelled."""
+        self.fleet.renew()
+        names, at_once = self.fleet.names, 1 + len(self.fleet.names) // 1000
+        for turn in itertools.count():
+            for at in range(turn * at_once, (turn + 1) * at_once):
+                self.fleet.service.knowledge.lease(names[at % len(names)], f"turn-{turn}")
+            await asyncio.sleep(RENEWED_SECONDS * at_once / len(names))
 
     async def cycle(self, scheduler: Connection, times: Times, *, bind: bool) -> None:
         """Take one new pod through filter and prioritize; then begin its bind, or let it go."""
