@@ -13,7 +13,9 @@
 #   make race RACE_ARGS="…"  many pods for one last slot, 1,200 times
 #   make chaos-e2e CHAOS_E2E_ARGS="…"  faults on a real control plane under load: --minutes 30
 #   make lint, make format   what `make test` checks first; put the code into shape
-#   make bench               how long decisions take
+#   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
+#   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
+#   make bench-churn         filter while 400 binds wait and 1,000 watch events a second arrive
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-restart       how long a new extender takes to know all that its predecessor knew
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
@@ -25,7 +27,8 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race \
-	ci-tools bench bench-joint bench-restart bench-quality crd proto lock clean
+	ci-tools bench bench-hooks bench-churn bench-joint bench-restart bench-quality \
+	crd proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -69,7 +72,13 @@ demo: $(READY)
 	@$(BIN)/tangram demo $(DEMO_ARGS)
 
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.decisions $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.hooks $(BENCH_ARGS)
+
+bench-hooks: $(READY)
+	@$(BIN)/python -m benchmarks.hooks --nodes 100,1000,5000,15000 $(BENCH_ARGS)
+
+bench-churn: $(READY)
+	@$(BIN)/python -m benchmarks.churn $(BENCH_ARGS)
 
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
-from benchmarks.decisions import GPUS, MODEL, filled
+from benchmarks.fleet import GPUS, MODEL, filled
 from extender import wire
 from extender.cluster import KubernetesCluster, OwnPod
 from extender.packing.choose import Choice

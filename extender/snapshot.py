@@ -14,14 +14,14 @@ from functools import cached_property
 import msgspec
 
 from extender.packing.choose import Bin
-from extender.packing.tables import tables
+from extender.packing.tables import Tables, tables
 from extender.policy import Policy, PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """Slices of one GPU that something holds."""
 
     gpu: str
@@ -171,19 +171,33 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         )
 
     def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
-        geometry = self.node.status.geometries[gpu.geometry]
-        scores = tables(geometry, self.policy)
+        scores = self._tables[gpu.geometry]
         state = scores.holding({(each.profile_id, each.placement) for each in held})
         return Bin(gpu.uuid, scores, state, self._serves_now(gpu))
 
+    @cached_property
+    def _tables(self) -> Mapping[str, Tables]:
+        geometries = self.node.status.geometries
+        return {key: tables(geometries[key], self.policy) for key in self._geometries}
+
     def _serves(self, gpu: Gpu) -> Mapping[str, int]:
         """Map what the GPU can serve, of all that is handed out here, to the profile behind it."""
+        kind = (gpu.geometry, gpu.vgpu_types)
+        known = self._served.get(kind)
+        if known is not None:
+            return known
         status = self.node.status
         types = status.vgpu_types.get(gpu.vgpu_types, ())
         served = resources.served(status.mode, status.geometries[gpu.geometry], types)
-        if not status.resources:
-            return served
-        return {name: profile for name, profile in served.items() if name in status.resources}
+        if status.resources:
+            served = {name: id for name, id in served.items() if name in status.resources}
+        self._served[kind] = served
+        return served
+
+    @cached_property
+    def _served(self) -> dict[tuple[str, str], Mapping[str, int]]:
+        """What each kind of GPU serves: most nodes have eight of a kind."""
+        return {}
 
     def _serves_now(self, gpu: Gpu) -> Mapping[str, int]:
         """Leave out what a rival plugin serves, and what somebody else's GPU instance would take.
@@ -208,7 +222,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def offered(self) -> frozenset[str]:
         """The resources any usable GPU of the node serves, room or no room."""
-        return frozenset(name for gpu in self.usable for name in self._serves(gpu))
+        return _names(map(self._serves, self.usable))
 
     def profile_of(self, resource: str) -> str:
         """Return the name of the profile that serves *resource* here, "" if none does."""
@@ -221,7 +235,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def obtainable(self) -> frozenset[str]:
         """The resources of which nothing but a lack of room keeps a pod."""
-        return frozenset(name for gpu in self.usable for name in self._serves_now(gpu))
+        return _names(map(self._serves_now, self.usable))
 
     @cached_property
     def memo(self) -> dict[object, object]:
@@ -268,6 +282,11 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             for gpu in self.usable
             if gpu.uuid in profiles
         }
+
+
+def _names(served: Iterable[Mapping[str, int]]) -> frozenset[str]:
+    """Return all that is served; GPUs of a kind share one mapping."""
+    return frozenset().union(*{id(each): each for each in served}.values())
 
 
 def taken_by(assignment: Assignment) -> Taken:

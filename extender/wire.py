@@ -193,7 +193,7 @@ class FilterResult(_Go, frozen=True):
     error: str = ""
 
 
-class HostPriority(_Go, frozen=True):
+class HostPriority(_Go, frozen=True, gc=False):
     """One node's score; an integer, for Go refuses a float."""
 
     host: str

@@ -7,6 +7,7 @@ least cost in all, exactly; ties go to fuller GPUs, and among GPUs that are the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,7 +17,7 @@ from extender.packing.tables import Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
-class Bin(msgspec.Struct, frozen=True):
+class Bin(msgspec.Struct, frozen=True, gc=False):
     """A GPU that may receive instances; ``serves`` maps what is asked for to profile ids."""
 
     uuid: str
@@ -30,7 +31,7 @@ class Bin(msgspec.Struct, frozen=True):
         return None if profile_id is None else self.tables.geometry.by_id.get(profile_id)
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """One instance's place; ``bin`` is the index of its GPU among those given."""
 
     wanted: str
@@ -40,7 +41,7 @@ class Placed(msgspec.Struct, frozen=True):
     placement: Placement
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """A whole request placed: compare by ``cost``, then by ``tie`` (lower is better in both)."""
 
     cost: int
@@ -59,9 +60,11 @@ def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
     """Place every one of *wanted* on the *bins*, if any arrangement does, at the least cost."""
     if len(wanted) == 1:
         return _one(bins, wanted[0])
-    room = {each: sum(_most(bin, each) for bin in bins) for each in set(wanted)}
-    smallest = sum(_smallest(bins, each) for each in wanted)
-    if smallest > _free_slices(bins) or any(wanted.count(w) > n for w, n in room.items()):
+    counts = Counter(wanted)
+    smallest = sum(count * _smallest(bins, each) for each, count in counts.items())
+    if smallest > _free_slices(bins):
+        return INFEASIBLE
+    if any(count > sum(_most(bin, each) for bin in bins) for each, count in counts.items()):
         return INFEASIBLE
     return _several(bins, wanted)
 

@@ -53,4 +53,4 @@ def written(counts: Mapping[str, float]) -> str:
 
 
 def _profile(resource: str, views: Iterable[NodeView]) -> str:
-    return next((name for view in views if (name := view.profile_of(resource))), "")
+    return next((view.profile_of(resource) for view in views if resource in view.offered), "")

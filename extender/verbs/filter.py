@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import repeat
 
 import msgspec
 
@@ -58,18 +59,16 @@ def filter(
     if here:
         reasons = reasons | {name: why.reason if why else "" for name, why in here.items()}
         codes = codes | {why.reason: why.code for why in here.values() if why}
-    reason_of, unknown = reasons.get, UNREPORTED.reason
-    passed: list[str] = []
-    refused: dict[str, str] = {}
-    for name in names:  # does as little as it can: there are thousands
-        reason = reason_of(name, unknown)
-        if reason:
-            refused[name] = reason
-        else:
-            passed.append(name)
+    # One pass for each question, for there are thousands of names.
+    found = list(map(reasons.get, names, repeat(UNREPORTED.reason)))
+    if any(found):
+        passed = tuple([name for name, reason in zip(names, found, strict=True) if not reason])
+        refused = {name: reason for name, reason in zip(names, found, strict=True) if reason}
+    else:
+        passed, refused = tuple(names), {}
     only = place(fleet.views[passed[0]], ledger, request) if len(passed) == 1 else None
     return Filtered(
-        tuple(passed),
+        passed,
         refused,
         {codes[reason] for reason in set(refused.values())},
         only if isinstance(only, Choice) else None,

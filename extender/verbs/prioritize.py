@@ -65,7 +65,7 @@ def prioritize(
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
     special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
-    others = _free(fleet.to(request.wanted), scores.keys() - special)
+    others = _free(fleet.to(request.wanted), scores.keys(), special)
     ranked = sorted(
         [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]
     )
@@ -80,9 +80,13 @@ def prioritize(
     return Ranked(scores, winner, choice)
 
 
-def _free(like: EquivalenceClass, names: Set[str]) -> Iterator[Standing]:
-    """Yield the nodes where nobody is promised anything, the best first."""
-    return ((Claim.FREE, found) for found in like.order if found[-1] in names)
+def _free(like: EquivalenceClass, names: Set[str], special: Set[str]) -> Iterator[Standing]:
+    """Yield the nodes, of all but the *special*, where nobody is promised anything; best first."""
+    return (
+        (Claim.FREE, found)
+        for found in like.order
+        if found[-1] in names and found[-1] not in special
+    )
 
 
 def _special(fleet: Fleet, ledger: Ledger, request: Request, names: Set[str]) -> Iterator[Standing]:

@@ -42,13 +42,13 @@ class Code(StrEnum):
     GANG_MALFORMED = "gang-malformed"
 
 
-class Fits(msgspec.Struct, frozen=True):
+class Fits(msgspec.Struct, frozen=True, gc=False):
     """The request fits, best so."""
 
     choice: Choice
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """The request does not fit; evicting somebody would help only where ``code`` is no-room."""
 
     code: Code

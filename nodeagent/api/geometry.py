@@ -25,7 +25,7 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_MEMORY_SLICES)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
-class Placement(msgspec.Struct, frozen=True, order=True):
+class Placement(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where on the GPU a GPU instance sits, counted in memory slices."""
 
     start: Start
@@ -42,7 +42,7 @@ class Placement(msgspec.Struct, frozen=True, order=True):
         return self.start + self.size
 
 
-class Profile(msgspec.Struct, frozen=True, rename="camel"):
+class Profile(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """A MIG profile as one GPU's driver reports it.
 
     ``id`` is the driver's profile id (``info.id`` of ``nvmlDeviceGetGpuInstanceProfileInfo``, the
@@ -78,7 +78,7 @@ class Profile(msgspec.Struct, frozen=True, rename="camel"):
         return self.max_instances < self.fits_at_once
 
 
-class Occupancy(msgspec.Struct, frozen=True, order=True):
+class Occupancy(msgspec.Struct, frozen=True, order=True, gc=False):
     """All that a GPU's future depends on: which slices are taken, and the counters that bind.
 
     ``counts`` has one entry for each limited profile of the geometry, in the geometry's order.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from benchmarks import bursts, decisions, joint, populated, residents, restart
+from benchmarks import bursts, churn, hooks, joint, populated, residents, restart
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
+from benchmarks.launchers import pod, question
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
 from benchmarks.quality.mapping import as_published, mapped
@@ -22,12 +24,38 @@ from extender.simulation.scenario import Scenario
 from nodeagent.apiserver.memory import InMemoryApi
 
 
-def test_decisions_are_measured_beside_their_floor() -> None:
-    row = decisions.measure(4, rounds=2, seed=1)
+def test_the_hooks_are_measured_over_http_beside_their_floor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert hooks.main(["--nodes", "30", "--rounds", "9", "--output", "json"]) == 0
 
-    assert row["nodes"] == 4
-    assert row.keys() >= {"floor_ms", "filter_ms", "filter_to_floor", "prioritize_ms"}
-    assert all(value > 0 for value in row.values())
+    row = json.loads(capsys.readouterr().out)
+    assert (row["nodes"], row["gpus"], row["names"]) == (30, 240, 30)
+    for part in (row, row["sampled"], row["floor"], row["sampled"]["floor"]):
+        for verb in ("filter", "prioritize"):
+            assert 0 < part[verb]["p50_ms"] <= part[verb]["p99_ms"]
+    assert row["to_floor"]["filter"]["p50"] > 0
+    assert row["cached"]["sampled_rejected"]["p50_ms"] > 0
+    assert row["handler"]["sampled"]["prioritize"]["p50_ms"] > 0
+    assert "30 nodes x 8 GPUs" in hooks.text(row)
+
+
+def test_filter_is_measured_while_binds_wait_and_nodes_change(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    size = ["--nodes", "40", "--names", "40", "--binds", "5", "--events", "100"]
+    assert churn.main([*size, "--pods", "20", "--per-second", "40"]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert 0 < row["quiet"]["p50_ms"] <= row["quiet"]["p99_ms"]
+    assert 0 < row["busy"]["p50_ms"] <= row["busy"]["p99_ms"]
+    assert row["binds_in_flight"] > 0
+    assert row["binds_failed"] == 0
+    assert row["events_per_second"] > 0
+
+
+def test_a_launcher_is_as_large_as_a_real_one() -> None:
+    assert 15_000 < len(question(pod("vm", "nvidia.com/mig-1g.10gb"), ())) < 25_000
 
 
 def test_a_burst_is_placed_with_and_without_planning() -> None:

@@ -1,0 +1,274 @@
+"""How long filter and prioritize take over HTTP, beside a floor that decides nothing.
+
+The floor is the same server with the same decoding: it looks each name up in a dict and fills the
+same replies in the same proportions. Nodes have 8 simulated H100, filled at random; pods are
+launchers of some 20 kB, each new, of types that fit and of such that fit nowhere. Before each pod
+some nodes change, and a score of pods is chosen for but not bound. Floor and hooks take turns.
+
+``sampled`` is the same with 500 of the names, as kube-scheduler samples them; ``handler`` reads,
+decides and writes without HTTP; ``cached`` repeats a pod while nothing changes; ``first_ms`` is the
+first pod of its type, for which every node is judged.
+
+    python -m benchmarks.hooks --nodes 100,1000,5000,15000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import logging
+import random
+import statistics
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+
+from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
+from benchmarks.http import Connection, Times, connected
+from benchmarks.launchers import pod, question
+from extender import wire
+from extender.server import serving
+from extender.service.hooks import Hooks
+
+SAMPLE = 500  # of 5,000 nodes kube-scheduler asks about so many by default
+IN_FLIGHT = 20  # chosen and not yet bound: 2 (p50) to 35 pods were seen to be
+PAUSE_SECONDS = 0.005  # to be served by a busy machine like one that has just been waiting
+VERBS = ("filter", "prioritize")
+FITTING = tuple((RESOURCE.format(vgpu), 1) for vgpu in TYPES)
+REJECTED = (
+    (RESOURCE.format("7-80C"), GPUS),
+    (RESOURCE.format("4-40C"), GPUS),
+    ("nvidia.com/GRID_A100-1-5C", 1),
+)
+
+
+class Floor(Hooks):
+    """Answers as it is told to, deciding nothing; ``reasons`` are "" where a pod fits."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self.scores: dict[str, int] = {}
+
+    def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
+        """Look each name up."""
+        passed, refused = [], {}
+        for name in args.node_names or ():
+            reason = self.reasons[name]
+            if reason:
+                refused[name] = reason
+            else:
+                passed.append(name)
+        return wire.FilterResult(tuple(passed), failed_and_unresolvable_nodes=refused)
+
+    def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
+        """Look each name up."""
+        scores = self.scores
+        return tuple([wire.HostPriority(name, scores[name]) for name in args.node_names or ()])
+
+
+class Bench:
+    """The hooks and the floor, each behind a server of its own, asked in turns."""
+
+    def __init__(self, nodes: int, *, changes: int, seed: int) -> None:
+        self.fleet = KnownFleet(nodes, seed)
+        self.floor = Floor()
+        self._chance = random.Random(seed)
+        self._changes = changes
+        self._pods = itertools.count()
+        self._in_flight: deque[str] = deque()
+        self._connections: dict[str, Connection] = {}
+        self._answers: dict[tuple[str, int], tuple[dict[str, str], dict[str, int]]] = {}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve both, and judge nodes in the background as the extender does."""
+        plain = ready()
+        plain.hooks = self.floor
+        async with (
+            serving(self.fleet.service) as hooks_url,
+            serving(plain) as floor_url,
+            connected(hooks_url) as hooks,
+            connected(floor_url) as floor,
+        ):
+            self._connections = {"hooks": hooks, "floor": floor}
+            keeping_up = asyncio.create_task(self.fleet.service.keep_up(), name="keep-up")
+            try:
+                yield
+            finally:
+                keeping_up.cancel()
+
+    async def ask(
+        self, kind: tuple[str, int], names: Sequence[str], times: dict[str, dict[str, Times]]
+    ) -> None:
+        """Send a new pod through filter and prioritize, as kube-scheduler would, after changes."""
+        name = self._new_pod()
+        launcher = pod(name, kind[0], amount=kind[1])
+        body = question(launcher, names)
+        changed = self.fleet.some_changed(self._changes)
+        self.fleet.renew()
+        await asyncio.sleep(PAUSE_SECONDS)
+        self.fleet.hear(changed)
+        answer = await times["hooks"]["filter"].of(self._connections["hooks"], "filter", body)
+        filtered = msgspec.json.decode(answer, type=wire.FilterResult)
+        assert not filtered.error
+        passed = filtered.node_names or ()
+        # What the last pod of the kind was answered: made just now, it would be in the caches.
+        reasons, scores = self._answers.setdefault(kind, ({}, dict.fromkeys(self.fleet.names, 0)))
+        now = dict.fromkeys(passed, "") | dict(filtered.failed_and_unresolvable_nodes)
+        self.floor.reasons, self.floor.scores = reasons or now, scores
+        await times["floor"]["filter"].of(self._connections["floor"], "filter", body)
+        reasons.update(now)
+        if len(passed) < 2:
+            return
+        body = question(launcher, passed)
+        answer = await times["hooks"]["prioritize"].of(
+            self._connections["hooks"], "prioritize", body
+        )
+        await times["floor"]["prioritize"].of(self._connections["floor"], "prioritize", body)
+        for each in msgspec.json.decode(answer, type=tuple[wire.HostPriority, ...]):
+            scores[each.host] = each.score
+
+    def _new_pod(self) -> str:
+        """Name a pod; the one that has been in flight for longest is gone."""
+        name = f"vm-{next(self._pods):06}"
+        self._in_flight.append(f"uid-{name}")
+        if len(self._in_flight) > IN_FLIGHT:
+            self.fleet.service.knowledge.pod_gone(self._in_flight.popleft())
+        return name
+
+    def names(self, count: int) -> list[str]:
+        """Return so many names, or all, in arbitrary order."""
+        return self._chance.sample(self.fleet.names, min(count, len(self.fleet.names)))
+
+    async def over_http(self, count: int, rounds: int) -> dict[str, Any]:
+        """Measure hooks and floor with so many names in each request."""
+        times = {side: {verb: Times() for verb in VERBS} for side in ("hooks", "floor")}
+        kinds = itertools.cycle((*FITTING, *REJECTED))
+        for kind in itertools.islice(kinds, rounds):
+            await self.ask(kind, self.names(count), times)
+        hooks, floor = (
+            {verb: each.told() for verb, each in times[side].items()} for side in ("hooks", "floor")
+        )
+        return {
+            "names": min(count, len(self.fleet.names)),
+            **hooks,
+            "floor": floor,
+            "to_floor": {
+                verb: {
+                    quantile.removesuffix("_ms"): round(value / floor[verb][quantile], 2)
+                    for quantile, value in hooks[verb].items()
+                }
+                for verb in VERBS
+            },
+        }
+
+    async def cached(self, kind: tuple[str, int], count: int, rounds: int) -> dict[str, float]:
+        """Measure filter for one pod again and again while nothing changes."""
+        body = question(pod(self._new_pod(), kind[0], amount=kind[1]), self.names(count))
+        times = Times()
+        await self._connections["hooks"].post("filter", body)
+        for _ in range(rounds):
+            await times.of(self._connections["hooks"], "filter", body)
+        return times.told()
+
+    def handler(self, count: int, rounds: int) -> dict[str, dict[str, float]]:
+        """Measure reading, deciding and writing; the hook itself judges what has just changed."""
+        hooks, times = self.fleet.service.hooks, {verb: Times() for verb in VERBS}
+        for kind in itertools.islice(itertools.cycle((*FITTING, *REJECTED)), rounds):
+            launcher, names = pod(self._new_pod(), kind[0], amount=kind[1]), self.names(count)
+            for verb, decide in (("filter", hooks.filter), ("prioritize", hooks.prioritize)):
+                body = question(launcher, names)
+                if verb == "filter":
+                    deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
+                    self.fleet.renew()
+                    self.fleet.hear(self.fleet.some_changed(self._changes))
+                with times[verb].taken():
+                    wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))
+        return {verb: each.told() for verb, each in times.items()}
+
+    async def first(self) -> float:
+        """Return the median time of the first pod of each type, in milliseconds."""
+        took = []
+        for kind in (*FITTING, *REJECTED):
+            times = {side: {verb: Times() for verb in VERBS} for side in ("hooks", "floor")}
+            await self.ask(kind, self.fleet.names, times)
+            took += times["hooks"]["filter"].seconds
+        return round(statistics.median(took) * 1000, 3)
+
+
+async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[str, Any]:
+    """Return all that is measured at one size."""
+    bench = Bench(nodes, changes=changes, seed=seed)
+    async with bench.open():
+        return {
+            "nodes": nodes,
+            "gpus": nodes * GPUS,
+            "changes_per_pod": changes,
+            "first_ms": await bench.first(),
+            **await bench.over_http(nodes, rounds),
+            "sampled": await bench.over_http(SAMPLE, rounds),
+            "cached": {
+                "all_names": await bench.cached(FITTING[0], nodes, rounds),
+                "sampled": await bench.cached(FITTING[0], SAMPLE, rounds),
+                "sampled_rejected": await bench.cached(REJECTED[0], SAMPLE, rounds),
+            },
+            "handler": {
+                "all_names": bench.handler(nodes, rounds),
+                "sampled": bench.handler(SAMPLE, rounds),
+            },
+        }
+
+
+def text(row: dict[str, Any]) -> str:
+    """Return a table for people."""
+    lines = [f"{row['nodes']} nodes x {GPUS} GPUs; the first pod of a type: {row['first_ms']} ms"]
+    for what, part in (("all names", row), (f"{row['sampled']['names']} names", row["sampled"])):
+        for verb in VERBS:
+            figures = (part[verb], part["floor"][verb], part["to_floor"][verb])
+            lines.append(f"  {verb} of {what}")
+            for quantile, *told in zip(figures[0], *map(_values, figures), strict=True):
+                lines.append("    {:11} {:9.3f}  floor {:9.3f}  x {:5.2f}".format(quantile, *told))
+    for what in ("cached", "handler"):
+        for name, part in row[what].items():
+            for verb, told in part.items() if what == "handler" else [("filter", part)]:
+                shown = "  ".join(f"{key} {value:8.3f}" for key, value in told.items())
+                lines.append(f"  {what:7} {verb:10} {name:16} {shown}")
+    return "\n".join(lines)
+
+
+def _values(told: dict[str, float]) -> list[float]:
+    return list(told.values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print what was found at each size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="benchmarks.hooks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--nodes", default="100,1000", help="sizes, separated by commas")
+    parser.add_argument("--rounds", type=int, default=300, help="pods of each measurement")
+    parser.add_argument("--changes", type=int, default=8, help="nodes that change before each pod")
+    parser.add_argument("--seed", type=int, default=1, help="what the nodes hold")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    options = parser.parse_args(argv)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    for nodes in map(int, options.nodes.split(",")):
+        print(f"measuring {nodes} nodes x {GPUS} GPUs", file=sys.stderr)
+        work = measure(nodes, rounds=options.rounds, changes=options.changes, seed=options.seed)
+        row = uvloop.run(work)
+        print(json.dumps(row) if options.output == "json" else text(row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
