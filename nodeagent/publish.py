@@ -71,13 +71,13 @@ class Publisher:
                     case _:
                         pass
 
-    async def tell(self, node: GpuNode, inventory: Inventory) -> None:
-        """Put *inventory* in place of the whole status of that very *node*.
+    async def tell(self, node: GpuNode, inventory: Inventory) -> int:
+        """Put *inventory* in place of the whole status of that very *node*; return its new version.
 
         Raises:
             ApiError: an Invalid or NotFound one if the GpuNode is another by now, or none.
         """
-        await self._api.patch(
+        told = await self._api.patch(
             GPU_NODES,
             self._node,
             [
@@ -89,6 +89,7 @@ class Publisher:
             subresource="status",
             timeout=self._timeout,
         )
+        return gpunode.decode(told).version
 
     async def renew_lease(self, *, holder: str, now: datetime, duration_seconds: int) -> None:
         """Show that the agent lives, for the first time or again.

@@ -120,10 +120,11 @@ class Plans:
         patience, conflicts = patience or Patience(self._knowledge), 0
         async with self.turn(name):
             while (view := self._knowledge.views.get(name)) is not None:
+                # One without a pod was taken back meanwhile, and is held for its owner.
                 present = [
                     each.id
                     for each in view.node.spec.assignments
-                    if each.id in ids and not (hold and each.pod is None)
+                    if each.id in ids and each.pod is not None
                 ]
                 if not present:
                     return

@@ -136,10 +136,13 @@ class Agent:
         older = node is not None and known is not None and node.version < known.version
         if older and not listed:
             return
+        untold = False
         if node is not None and listed:
             self._reporter.listed(node)
+        elif node is not None:
+            untold = self._reporter.heard(node)
         self._gpu_node = node
-        if listed or _plan_of(node) != _plan_of(known):
+        if listed or untold or _plan_of(node) != _plan_of(known):
             self._due.set()
 
     async def converge(self) -> float:

@@ -14,12 +14,14 @@ class Told(msgspec.Struct, frozen=True):
 
     ``planned`` are the ids of that plan and of every one seen since: readers wait to be told of
     each of them that it is gone. ``behind_since`` is when a newer plan was first left untold.
+    ``version`` is the object's after that write.
     """
 
     uid: str
     inventory: Inventory
     planned: frozenset[str]
     behind_since: float | None = None
+    version: int = 0
 
 
 def news(told: Told, now: Inventory, planned: Collection[str], *, overdue: bool = False) -> bool:

@@ -58,6 +58,21 @@ class Reporter:
             kept = status.agent_epoch == self._epoch and status.sequence >= known.sequence
             self._told = told if kept else None
 
+    def heard(self, node: GpuNode) -> bool:
+        """Compare what was told with what the watch brings; return whether to tell it again now.
+
+        A write that nobody waits for any more may be carried out after the next one, and take its
+        place. What another agent wrote is written over by the next pass, no sooner: if it lives,
+        the two would go on without end.
+        """
+        told, status = self._told_of(node), node.status
+        if told is None or node.version <= told.version:
+            return False
+        if status.agent_epoch == self._epoch and status.sequence >= told.inventory.sequence:
+            return False
+        self._told = None
+        return status.agent_epoch == self._epoch
+
     @property
     def due_in(self) -> float:
         """In how many seconds a newer plan is to be told of, at the latest."""
@@ -118,11 +133,13 @@ class Reporter:
             behind = None
             if node.metadata.generation > told.inventory.observed_generation:
                 behind = self._clock() if told.behind_since is None else told.behind_since
-            self._told = Told(told.uid, told.inventory, told.planned.union(planned), behind)
+            self._told = Told(
+                told.uid, told.inventory, told.planned.union(planned), behind, told.version
+            )
             return
-        await self._publisher.tell(node, now)
-        self._sequence = now.sequence
-        self._told = Told(node.metadata.uid, now, frozenset(planned))
+        self._sequence = now.sequence  # of this attempt alone, whatever becomes of it
+        version = await self._publisher.tell(node, now)
+        self._told = Told(node.metadata.uid, now, frozenset(planned), version=version)
         log.info(
             "inventory_published",
             node=node.name,

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Inventory
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
@@ -74,6 +74,7 @@ class Judge:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.plans: dict[str, GpuNode] = {}
+        self._told: dict[str, Inventory] = {}
         self.holder = ""
         self.foreign: set[tuple[str, int]] = set()
         self.made_for: dict[tuple[str, int], str] = {}
@@ -138,8 +139,17 @@ class Judge:
         before = self.plans.get(name)
         if write.after is None:
             self.plans.pop(name, None)
+            self._told.pop(name, None)
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
+        told = self._told.get(name)
+        # A write that came too late takes the place of a newer one; that one was told all the same.
+        if (
+            told is None
+            or told.agent_epoch != node.status.agent_epoch
+            or told.sequence <= node.status.sequence
+        ):
+            self._told[name] = node.status
         if before is not None and before.metadata.generation == node.metadata.generation:
             return
         known = {e.id for e in before.spec.assignments} if before else set()
@@ -208,11 +218,11 @@ class Judge:
             self._broken(f"half bound: {pod.name} without a decision for each {pod.wants}")
         if not self._waited_for(pod.uid):
             self._broken(f"bound after the answer: {pod.name}")
-        node = self.plans.get(pod.node)
         if self._excused(pod):
             return
         entries = {e.id: e for e in self._entries(pod.node) if e.pod and e.pod.uid == pod.uid}
-        realized = {each.id for each in node.status.realized} if node else set()
+        told = self._told.get(pod.node)
+        realized = {each.id for each in told.realized} if told else set()
         for each in pod.decisions:
             entry = entries.get(each.id)
             if entry is None or (entry.gpu, entry.start) != (each.gpu, each.start):

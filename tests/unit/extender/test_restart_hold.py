@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.cluster import KubernetesCluster
 from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.service import Service
 from extender.service.holds import Holds
+from extender.service.plans import Plans
 from extender.snapshot import NodeView, successor
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
@@ -446,6 +448,19 @@ async def test_a_successor_of_the_extender_finds_what_is_held(world: World) -> N
         (entry,) = await entries(world)
 
     assert entry.pod is not None
+
+
+async def test_whoever_gives_a_place_back_once_it_is_held_leaves_it_held(world: World) -> None:
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    async with running(world) as extender:
+        pod = await launcher(world, "launcher-1", "1-10C")
+        await bound(world, extender, pod)
+        (entry,) = await entries(world)
+        await world.delete_pod(pod)
+        await until(lambda: held(world))
+        await Plans(extender.knowledge, KubernetesCluster(world.api)).withdraw("node-1", [entry.id])
+
+        assert await held(world)
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])

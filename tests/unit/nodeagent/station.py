@@ -94,6 +94,13 @@ class Station:
         patch = [{"op": "add", "path": "/spec/assignments", "value": assignments}]
         await self.api.patch(GPU_NODES, NAME, patch, patch_type=PatchType.JSON)
 
+    async def tell(self, inventory: Inventory) -> None:
+        """Write the status, as an agent does."""
+        patch = [{"op": "add", "path": "/status", "value": inventory}]
+        await self.api.patch(
+            GPU_NODES, NAME, patch, patch_type=PatchType.JSON, subresource="status"
+        )
+
     async def bind(self, name: str, devices: Mapping[str, int]) -> None:
         """Create a pod that is bound to the node."""
         await self.create_pod(name, devices)

@@ -168,3 +168,42 @@ async def test_a_status_written_whole_leaves_nothing_of_the_last_one(station: St
         await station.until(lambda s: bool(s.failed))
         await station.plan()
         await station.until(lambda s: not s.failed)
+
+
+async def test_what_an_older_write_has_taken_the_place_of_is_told_again(station: Station) -> None:
+    async with station.serving():
+        older = await station.until(lambda s: bool(s.gpus))
+        await station.plan(assignment("a", station.gpu))
+        newer = await station.until_realized("a")
+        await station.tell(older)  # carried out when nobody waited for it any more
+        again = await station.until_realized("a")
+
+    assert again.sequence > newer.sequence
+
+
+async def test_what_another_agent_tells_is_not_fought_over(station: Station) -> None:
+    async with station.serving():
+        status = await station.until(lambda s: bool(s.gpus))
+        await station.tell(msgspec.structs.replace(status, agent_epoch="another"))
+        await station.settle()
+        assert (await station.status()).agent_epoch == "another"
+
+        await station.plan(assignment("a", station.gpu))
+        assert (await station.until_realized("a")).agent_epoch == "life-1"
+
+
+async def test_no_two_writes_of_a_status_have_the_same_sequence(station: Station) -> None:
+    seen: list[int] = []
+
+    async def lose(call: Call) -> None:
+        told = (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "status")
+        if told and call.done:
+            seen.append((await station.status()).sequence)
+            if len(seen) < 3:
+                raise Unavailable(0, "no answer")
+
+    station.api.disturbance = lose
+    async with station.serving():
+        await station.until(lambda s: len(seen) >= 3)
+
+    assert len(set(seen)) == len(seen)
