@@ -116,7 +116,8 @@ class Site:
     def strike_agent(self) -> None:
         """Have the agent end at its next await; :meth:`restart_agent` must follow."""
         assert self._agent is not None
-        self._agent.cancel()
+        if not self._agent.cancelling():  # a second time would keep it from ending in order
+            self._agent.cancel()
 
     def _begin_agent(self) -> None:
         self._threads = ThreadPoolExecutor()
@@ -125,7 +126,7 @@ class Site:
 
     async def _end_agent(self) -> None:
         if self._agent is not None:
-            self._agent.cancel()
+            self.strike_agent()
             await asyncio.wait([self._agent])
             if not self._agent.cancelled():
                 self._agent.result()
