@@ -7,6 +7,7 @@ real ones.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -131,6 +132,8 @@ class Site:
             if not self._agent.cancelled():
                 self._agent.result()
             self._agent = None
+            left_open = ctypes.CDLL(str(self._library)).nvmlShutdown() == 0
+            assert not left_open, "the agent has left NVML open"
         self._threads.shutdown()  # a process that has ended writes nothing any more
 
     async def _run_agent(self) -> None:
