@@ -64,4 +64,10 @@ async def _amiss(population: Population) -> str:
     planned = sorted(each.id for vm in vms for each in vm.assignments)
     if realized != planned or node.status.failed:
         return f"realized are {realized} of {planned}, failed {node.status.failed}"
+    slots = {each.id: each.slot for each in node.status.realized}
+    for vm in vms:
+        told_slots = {slots[each.id] for each in vm.assignments}
+        (given,) = site.kubelet.devices(vm.pod).values()
+        if told_slots != given:
+            return f"{vm.pod.name} is told to have {told_slots}, and the kubelet gave it {given}"
     return ""

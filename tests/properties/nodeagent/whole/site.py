@@ -7,6 +7,7 @@ real ones.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -116,7 +117,8 @@ class Site:
     def strike_agent(self) -> None:
         """Have the agent end at its next await; :meth:`restart_agent` must follow."""
         assert self._agent is not None
-        self._agent.cancel()
+        if not self._agent.cancelling():  # a second time would keep it from ending in order
+            self._agent.cancel()
 
     def _begin_agent(self) -> None:
         self._threads = ThreadPoolExecutor()
@@ -125,11 +127,13 @@ class Site:
 
     async def _end_agent(self) -> None:
         if self._agent is not None:
-            self._agent.cancel()
+            self.strike_agent()
             await asyncio.wait([self._agent])
             if not self._agent.cancelled():
                 self._agent.result()
             self._agent = None
+            left_open = ctypes.CDLL(str(self._library)).nvmlShutdown() == 0
+            assert not left_open, "the agent has left NVML open"
         self._threads.shutdown()  # a process that has ended writes nothing any more
 
     async def _run_agent(self) -> None:
