@@ -193,7 +193,7 @@ def test_who_finds_a_reservation_waits_for_the_agent_as_who_made_it_does(service
 
     for there in (found, missed):
         over = msgspec.structs.replace(there, lapsed=frozenset("a"), stale=False)
-        assert isinstance(verdict(over, request("1-10C")), Refused)
+        assert isinstance(verdict(over, request("1-10C").wanted), Refused)
 
 
 # Since when, and for whom.
