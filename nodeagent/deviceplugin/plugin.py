@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -63,7 +64,7 @@ class DevicePlugins:
         audit = self._clock() + self._timing.audit_seconds
         try:
             while True:
-                lost: Collection[str] = ()
+                lost: Collection[Path] = ()
                 with self._complaining():
                     if await self._accounts.moved():
                         changed()
@@ -123,8 +124,8 @@ class DevicePlugins:
         """
         return await self._accounts.rivals()
 
-    async def _lost(self) -> Collection[str]:
-        """Return the resources whose endpoint the kubelet has dropped, though it follows its list.
+    async def _lost(self) -> Collection[Path]:
+        """Return the sockets of the endpoints that the kubelet has dropped, though it follows them.
 
         Where another plugin has taken the resource over, nothing is gained by taking it back.
         """
@@ -132,7 +133,7 @@ class DevicePlugins:
         if not settled:
             return ()
         devices = await self._accounts.devices()
-        return [each for each in settled if not devices.get(each)]
+        return [socket for resource, socket in settled.items() if not devices.get(resource)]
 
     async def _describe(self, devices: Mapping[str, Device]) -> None:
         await asyncio.to_thread(cdi.publish, self._places.cdi, devices)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Container
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping
+from pathlib import Path
 
 import structlog
 
@@ -60,24 +61,25 @@ class Registry:
         self._lock = asyncio.Lock()
 
     @property
-    def settled(self) -> frozenset[str]:
-        """The resources of which a kubelet has had the list for a while."""
+    def settled(self) -> Mapping[str, Path]:
+        """The resources of which a kubelet has had the list for a while, and from which socket."""
         since = self._clock() - self._timing.poll_seconds
-        return frozenset(
-            resource
+        return {
+            resource: endpoint.socket
             for resource, endpoint in self._endpoints.items()
             if endpoint.followed and self._registered.get(resource, since) < since
-        )
+        }
 
     def offered(self) -> None:
         """Tell the kubelet of slots that have changed, of the resources it knows."""
         for endpoint in self._endpoints.values():
             endpoint.offered()
 
-    async def keep(self, lost: Collection[str] = ()) -> None:
-        """Have what is offered served and registered, and nothing else; *lost* are to be anew.
+    async def keep(self, lost: Collection[Path] = ()) -> None:
+        """Have what is offered served and registered, and nothing else.
 
-        May be cancelled, and called again, at any time.
+        What was served at the sockets *lost* is to be anew; an endpoint that has come in the place
+        of one of them since is not meant. May be cancelled, and called again, at any time.
 
         Raises:
             KubeletError: the kubelet may not know of all that is offered.
@@ -91,7 +93,7 @@ class Registry:
             self._closed = True
             await self._end(list(self._endpoints))
 
-    async def _keep(self, lost: Collection[str]) -> None:
+    async def _keep(self, lost: Collection[Path]) -> None:
         offer = self._desk.offer
         if self._closed:
             raise KubeletError("the device plugin has ended")
@@ -106,7 +108,13 @@ class Registry:
             self._kubelet = kubelet
             self._registered.clear()
         wanted = {resource for resource, slots in offer.slots.items() if slots}
-        await self._end([each for each in self._endpoints if each not in wanted or each in lost])
+        await self._end(
+            [
+                resource
+                for resource, endpoint in self._endpoints.items()
+                if resource not in wanted or endpoint.socket in lost
+            ]
+        )
         await self._end([each for each in self._endpoints if self._abandoned(each)])
         if kubelet is None:
             raise KubeletError(

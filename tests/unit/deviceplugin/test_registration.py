@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -74,6 +75,38 @@ async def test_a_busy_kubelet_does_not_take_a_new_endpoint_for_the_one_that_has_
     await asyncio.sleep(2 * SOON.quiet_seconds)
 
     assert node.kubelet.allocatable == {SMALL: 7}
+    assert node.kubelet.registrations == [SMALL, SMALL]
+
+
+async def test_an_audit_that_was_overtaken_leaves_the_endpoint_that_has_come_since(
+    node: Node,
+) -> None:
+    await node.offer(offer())
+    accounts = node.plugins._accounts
+    ask = accounts.devices
+    asked, answer, asked_again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def between_two_endpoints() -> Mapping[str, Collection[str]]:
+        asked.set()
+        await answer.wait()
+        return {}
+
+    async def once_more() -> Mapping[str, Collection[str]]:
+        asked_again.set()
+        return await ask()
+
+    async with asyncio.timeout(10):
+        accounts.devices = between_two_endpoints  # type: ignore[method-assign]
+        await asked.wait()
+        accounts.devices = ask  # type: ignore[method-assign]
+        await node.plugins.offer(Offer())
+        await node.offer(offer(4))
+        accounts.devices = once_more  # type: ignore[method-assign]
+        there = node.sockets
+        answer.set()
+        await asked_again.wait()
+
+    assert node.sockets == there
     assert node.kubelet.registrations == [SMALL, SMALL]
 
 

@@ -25,7 +25,13 @@ from tests.builders import assignment, gpu_node
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
-HASTY = msgspec.structs.replace(QUICK, http_timeout_seconds=0.3)
+HASTY = msgspec.structs.replace(
+    QUICK,
+    http_timeout_seconds=2.1,
+    binding_start_margin_seconds=1.5,
+    binding_timeout_seconds=1.0,
+)
+"""A bind waits 0.5 s for its GPU instance; 1.5 s are left for what it does besides."""
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ async def test_a_pod_is_not_kept_for_ever_by_a_node_that_does_not_realize_its_pl
 ) -> None:
     pod = await world.add_pod("vm", "1-10C")
     await world.add_node("node-2")
-    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.5)
+    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.8)
     async with world.extender(settings) as extender, world.obedient("node-2"):
         await extender.binder.bind(bind_args(pod, "node-1"))
         await scheduled(world, extender, pod)
@@ -62,7 +68,7 @@ async def test_a_bind_that_is_always_under_way_does_not_keep_its_place_for_ever(
     world: World,
 ) -> None:
     pod = await world.add_pod("vm", "1-10C")
-    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.3, sweep_interval_seconds=60.0)
+    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.8, sweep_interval_seconds=60.0)
     answers: list[str] = []
 
     async def given_back() -> bool:
@@ -72,9 +78,8 @@ async def test_a_bind_that_is_always_under_way_does_not_keep_its_place_for_ever(
     async with world.extender(settings) as extender:
         await until(given_back)
 
-    assert set(answers[:-1]) <= {
-        "vGPU: the GPU instance is not ready yet, its place stays reserved",
-        "vGPU: the API server did not answer in time",  # a bind has tens of milliseconds here
+    assert set(answers[:-1]) == {
+        "vGPU: the GPU instance is not ready yet, its place stays reserved"
     }
     assert (await world.gpu_node("node-1")).spec.assignments == ()
 
@@ -82,7 +87,7 @@ async def test_a_bind_that_is_always_under_way_does_not_keep_its_place_for_ever(
 async def test_a_pod_does_not_wait_for_a_silent_agent_to_realize_its_place(world: World) -> None:
     await world.add_node("node-2")
     pod = await world.add_pod("vm", "1-10C")
-    settings = msgspec.structs.replace(HASTY, lease_missed_seconds=0.4)
+    settings = msgspec.structs.replace(HASTY, lease_missed_seconds=0.8)
     async with world.extender(settings) as extender:
         await extender.binder.bind(bind_args(pod, "node-1"))
         await until(lambda: extender.knowledge.views["node-1"].stale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -195,7 +196,7 @@ def test_who_finds_a_reservation_waits_for_the_agent_as_who_made_it_does(service
 
     for there in (found, missed):
         over = msgspec.structs.replace(there, lapsed=frozenset("a"), stale=False)
-        assert isinstance(verdict(over, request("1-10C")), Refused)
+        assert isinstance(verdict(over, request("1-10C").wanted), Refused)
 
 
 # Since when, and for whom.
@@ -405,16 +406,26 @@ async def test_a_set_that_shrinks_is_held_nothing_and_one_that_lost_a_pod_is(
 
 async def test_a_hold_ends_in_time_and_wakes_who_waits_for_the_room(world: World) -> None:
     await world.add_owner(VIRTUAL_MACHINES, "vm")
-    settings = msgspec.structs.replace(HELD, restart_hold_seconds=0.3)
+    settings = msgspec.structs.replace(HELD, restart_hold_seconds=30.0)  # before the agent is late
+    woken = asyncio.Event()
+
+    async def wake_for_room(call: Call) -> None:
+        """The wake that the making of the hold has brought about may be under way as well."""
+        if call.name == "extender-0" and extender.knowledge.views["node-1"].lapsed:
+            woken.set()
+
     async with running(world, settings) as extender:
         first = await launcher(world, "launcher-1", "7-80C")
         await bound(world, extender, first)
         await world.delete_pod(first)
-        await until(lambda: held(world))
+        await until(lambda: extender.knowledge.holds.nodes_of(VM))
         stranger = await world.add_pod("stranger", "7-80C")
         assert extender.hooks.filter(filter_args(stranger, "node-1")).node_names == ()
-        woken = extender.wakes
-        await until(lambda: extender.wakes > woken)
+        world.api.disturbance = wake_for_room
+        real = extender.knowledge.clock
+        extender.knowledge.clock = lambda: real() + settings.restart_hold_seconds
+        async with asyncio.timeout(10):
+            await woken.wait()
         assert extender.hooks.filter(filter_args(stranger, "node-1")).node_names == ("node-1",)
         await bound(world, extender, stranger)
         (entry,) = await entries(world)  # the reservation has left with that write
