@@ -10,6 +10,7 @@
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S; -j processes
 #   make chaos-mutants       whether planted bugs are caught by them
+#   make whole-node          1,000 random operations on a whole node, in each of three modes
 #   make race RACE_ARGS="…"  many pods for one last slot, 1,200 times
 #   make chaos-e2e CHAOS_E2E_ARGS="…"  faults on a real control plane under load: --minutes 30
 #   make lint, make format   what `make test` checks first; put the code into shape
@@ -26,7 +27,7 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race \
+.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-joint bench-restart bench-quality \
 	crd proto lock clean
 
@@ -125,6 +126,9 @@ chaos: $(READY)
 
 chaos-mutants: $(READY)
 	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
+
+whole-node: $(READY)
+	TANGRAM_WHOLE_NODE=1000 $(BIN)/pytest tests/properties/nodeagent/test_whole_node.py $(WHOLE_NODE_ARGS)
 
 race: $(READY)
 	@$(BIN)/python -m tests.race $(RACE_ARGS)

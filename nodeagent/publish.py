@@ -89,7 +89,8 @@ class Publisher:
             subresource="status",
             timeout=self._timeout,
         )
-        return gpunode.decode(told).version
+        after = _readable(told)  # what others have written there, we may not understand
+        return node.version if after is None else after.version
 
     async def renew_lease(self, *, holder: str, now: datetime, duration_seconds: int) -> None:
         """Show that the agent lives, for the first time or again.

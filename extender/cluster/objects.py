@@ -28,8 +28,15 @@ class _Lease(msgspec.Struct, frozen=True):
     metadata: _Metadata
 
 
-class _ReplicaSpec(msgspec.Struct, frozen=True):
+class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
     replicas: int = 1
+    run_strategy: str = ""
+    running: bool | None = None
+
+    @property
+    def halted(self) -> bool:
+        """Whether it is a VirtualMachine that is to stay off."""
+        return self.run_strategy == "Halted" or self.running is False
 
 
 class _OwnerMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -76,6 +83,9 @@ def lease(raw: bytes) -> tuple[str, str]:
 
 
 def replicas(raw: bytes) -> int:
-    """Read how many pods a VirtualMachine, StatefulSet or ReplicaSet keeps up, 0 as it goes."""
+    """Read how many pods a VirtualMachine, StatefulSet or ReplicaSet keeps up, 0 as it goes.
+
+    A VirtualMachine keeps up one, or none if it is to stay off.
+    """
     owner = _OWNER.decode(raw)
-    return 0 if owner.metadata.deletion_timestamp else owner.spec.replicas
+    return 0 if owner.metadata.deletion_timestamp or owner.spec.halted else owner.spec.replicas

@@ -27,9 +27,6 @@ WEIGHT = 20
 ALL_NODES = 100
 """Percent: from 100 nodes on the scheduler samples else, and may miss the one node with room."""
 
-NEEDED_VERBS = ("filter", "prioritize", "bind")
-"""What no placement works without; preempt is asked for where it is served."""
-
 
 class Files(msgspec.Struct, frozen=True):
     """Where kube-scheduler finds its certificate, its key, and the CA of the extender's."""

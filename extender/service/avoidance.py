@@ -57,11 +57,12 @@ class Circuit(msgspec.Struct, frozen=True):
 
     def failed(self, id: str, *, now: float, settings: Settings) -> Circuit:
         """Return the circuit after an assignment failed; the same one again is no news."""
-        first, longest = settings.circuit_seconds, settings.circuit_longest_seconds
+        first = settings.circuit_seconds
+        longest = max(first, settings.circuit_longest_seconds)
         since = now - settings.circuit_window_seconds
         failures = tuple((at, known) for at, known in self.failures if at > since and known != id)
         failures = (*failures, (now, id))
-        if self.open and now < self.strikes.until:
+        if self.open and (now < self.strikes.until or self.probe_until == float("-inf")):
             return self  # begun before it opened: no news
         if not self.open and len(failures) < settings.circuit_failures:
             return msgspec.structs.replace(self, failures=failures)

@@ -46,7 +46,8 @@ class Knowledge:
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned.
 
-    ``pending`` are the pods without a place; ``enlisted`` those in gangs.
+    ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``left_gangs`` those that
+    were in one and are gone.
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
@@ -79,6 +80,7 @@ class Knowledge:
         self.holds = Holds(settings.restart_hold_seconds, lambda: self.clock())
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
+        self.left_gangs: OrderedDict[str, None] = OrderedDict()
         self.demand = Demand(clock())
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
@@ -188,9 +190,13 @@ class Knowledge:
 
     def pod_gone(self, uid: str) -> None:
         """Take in that a pod was deleted, or is no longer labelled as ours."""
-        self.pods.pop(uid, None)
+        known, asked = self.pods.pop(uid, None), self.requests.pop(uid, None)
+        asked = asked or (known.asked if known and isinstance(known.asked, Request) else None)
+        if asked is not None and asked.gang is not None:
+            self.left_gangs[uid] = None
+            while len(self.left_gangs) > REMEMBERED:
+                self.left_gangs.popitem(last=False)
         self.refused.drop(uid)
-        self.requests.pop(uid, None)
         self.ledger = self.ledger.release(uid)
         self._needs_no_plan(uid)
         self.pending.gone(uid)

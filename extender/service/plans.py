@@ -67,8 +67,10 @@ class Plans:
                 failures += 1
                 await patience.pause(error, failures)
             except PlanConflict as conflict:
-                if await self._made(change, view, patience) and unsure:
-                    return
+                if await self._made(change, view, patience):
+                    if unsure:
+                        return
+                    raise PlanConflict("somebody else has made that change") from conflict
                 if conflict.refused:
                     # No conflict at all: the same patch would be refused again and again.
                     text = f"the plan is refused: {conflict}"

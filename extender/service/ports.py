@@ -16,10 +16,11 @@ from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 class PlanConflict(Exception):
     """The plan is not what the writer thought it was; read it again and decide anew.
 
-    If it is, after all, the change itself may be what is *refused*: trying it again is no use.
+    If reading it again shows that it is, the change itself may have been *refused*: to try that
+    again is no use.
     """
 
-    def __init__(self, message: str = "", *, refused: bool = True) -> None:
+    def __init__(self, message: str = "", *, refused: bool = False) -> None:
         super().__init__(message)
         self.refused = refused
 

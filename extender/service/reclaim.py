@@ -61,7 +61,7 @@ class Reclaimer:
         await self._check(planned)
 
     async def _check(self, planned: Mapping[tuple[str, str], PodRef]) -> None:
-        patience = Patience(self._knowledge)  # in all: where one pod cannot be read, no other can
+        patience = Patience(self._knowledge)  # for all reads: where one fails, so do the others
         async with asyncio.TaskGroup() as tasks:
             for (node, uid), pod in planned.items():
                 if self._doubtful(node, pod):
@@ -95,7 +95,7 @@ class Reclaimer:
                 hold = ended and await self._comes_back(node, pod, facts, patience)
                 unneeded = ended or (facts is not None and self._unwanted(node, facts))
                 if unneeded and not self._active(pod.uid):
-                    await self._plans.withdraw_pod(node, pod.uid, hold=hold, patience=patience)
+                    await self._plans.withdraw_pod(node, pod.uid, hold=hold)
         except ClusterUnavailable as error:
             self._read_at.pop(pod.uid, None)  # nothing was learned: the next sweep tries again
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))
@@ -114,9 +114,16 @@ class Reclaimer:
         owner = next((each.owner for each in entries), None)
         if knowledge.settings.restart_hold_seconds <= 0 or owner is None:
             return False
-        if node not in knowledge.nodes or knowledge.nodes[node] or _in_gang(facts):
+        if node not in knowledge.nodes or knowledge.nodes[node]:
             return False
-        wanted = await patience.again(lambda: self._cluster.pods_wanted(owner))
+        if _in_gang(facts) or pod.uid in knowledge.left_gangs:
+            return False  # gangs are placed together, and inherit nothing
+        try:
+            wanted = await patience.again(lambda: self._cluster.pods_wanted(owner))
+        except ClusterUnavailable as error:
+            # Nothing is held on a guess, and no place is kept back for what cannot be read.
+            log.warning("owner_unreadable", kind=owner.kind, name=owner.name, error=str(error))
+            return False
         return knowledge.holds.entries_of(owner) <= wanted * len(entries)
 
     async def _track_nodes(self) -> None:

@@ -31,6 +31,8 @@ from nodeagent.settings import Settings
 
 log = structlog.get_logger()
 
+ALARM_SECONDS = 2.0  # what warning pods may add to a pass
+
 
 class Agent:
     """The agent of one node; *epoch* names this process, *clock* counts seconds.
@@ -83,7 +85,7 @@ class Agent:
             self._reporter,
             Alarms(
                 PodEvents(api, node, timeout=settings.api_timeout_seconds),
-                within=settings.api_timeout_seconds,
+                within=min(ALARM_SECONDS, settings.api_timeout_seconds),
                 utc_now=utc_now,
             ),
             journal,
@@ -183,7 +185,7 @@ class Agent:
                 self.heard(heard.node, listed=heard.listed)
 
     async def _keep_lease(self) -> None:
-        every = self._settings.lease_renew_seconds
+        every, failures = self._settings.lease_renew_seconds, 0
         while True:
             try:
                 await self._publisher.renew_lease(
@@ -191,10 +193,11 @@ class Agent:
                     now=self._utc_now(),
                     duration_seconds=round(every * self._settings.lease_missed_renewals),
                 )
-                pause = every
+                pause, failures = every, 0
             except ApiError as error:
+                failures += 1
                 self._log.warning("lease_not_renewed", error=str(error))
-                pause = min(every, self._retry_in(error, 1))
+                pause = min(every, self._retry_in(error, failures))
             await asyncio.sleep(pause)
 
     def _retry_in(self, error: Exception, failures: int) -> float:

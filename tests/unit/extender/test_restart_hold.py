@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.cluster import KubernetesCluster
+from extender.cluster import KubernetesCluster, objects
 from extender.ledger import Ledger
 from extender.packing.choose import Choice
+from extender.request import Gang
 from extender.service import Service
 from extender.service.holds import Holds
 from extender.service.plans import Plans
@@ -356,6 +357,41 @@ async def test_nothing_is_held_for_a_vm_that_is_no_more(world: World) -> None:
         await until(lambda: not extender.knowledge.assigned)
 
         assert await entries(world) == ()
+
+
+async def test_nothing_is_held_for_a_member_of_a_gang(world: World) -> None:
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    async with running(world) as extender:
+        pod = await launcher(world, "launcher-1", "1-10C")
+        await bound(world, extender, pod)
+        knowledge, uid = extender.knowledge, pod["metadata"]["uid"]
+        of_a_gang = msgspec.structs.replace(
+            request("1-10C", pod=uid), gang=Gang("default", "gang", 2)
+        )
+        knowledge.requests[uid] = of_a_gang
+        await world.delete_pod(pod)
+        await until(lambda: not knowledge.assigned)
+
+        assert await entries(world) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "pods"),
+    [
+        ({}, 1),
+        ({"runStrategy": "Always"}, 1),
+        ({"runStrategy": "Halted"}, 0),
+        ({"running": True}, 1),
+        ({"running": False}, 0),
+        ({"replicas": 3}, 3),
+    ],
+)
+def test_an_owner_keeps_up_what_its_spec_says(spec: dict[str, Any], pods: int) -> None:
+    owner: dict[str, Any] = {"metadata": {"name": "owner"}, "spec": spec}
+    assert objects.replicas(msgspec.json.encode(owner)) == pods
+
+    owner["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert objects.replicas(msgspec.json.encode(owner)) == 0
 
 
 async def test_nothing_is_held_where_the_hold_is_turned_off(world: World) -> None:

@@ -9,7 +9,8 @@ from nodeagent.agent import Agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import GPU_NODES, NODES, Unavailable
+from nodeagent.apiserver.protocol import GPU_NODES, NODES, PatchType, Unavailable
+from nodeagent.publish import Publisher
 from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import HALF, ONE, SEVEN, SMALL, THREE, WHOLE, assignment
 from tests.unit.nodeagent.station import NAME, Station, owners
@@ -207,3 +208,13 @@ async def test_no_two_writes_of_a_status_have_the_same_sequence(station: Station
         await station.until(lambda s: len(seen) >= 3)
 
     assert len(set(seen)) == len(seen)
+
+
+async def test_a_status_is_told_beside_a_plan_that_cannot_be_read(station: Station) -> None:
+    node = await station.gpu_node()
+    strange = [{"op": "add", "path": "/spec/assignments", "value": "of a newer release"}]
+    await station.api.patch(GPU_NODES, NAME, strange, patch_type=PatchType.JSON)
+
+    version = await Publisher(station.api, NAME, timeout=1.0).tell(node, node.status)
+
+    assert version == node.version
