@@ -31,7 +31,11 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(former: Knowledge, successor: Knowledge) -> Comparison:
-    """Compare all that an extender's decisions rest on."""
+    """Compare what is to be the same after a restart: all that the API server tells.
+
+    What a process forgets by design is not looked at: whom it refused, who is pending, what was
+    asked, what has failed of late.
+    """
     compared: dict[str, int] = {}
     differing: list[Difference] = []
     for name, field in FIELDS.items():
