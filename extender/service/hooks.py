@@ -60,10 +60,10 @@ class Hooks:
         assigned = knowledge.place_of(uid)
         if uid not in knowledge.assigned:
             knowledge.pending.filtered(request, names)
-        held = self._held(request, names, assigned)
-        if held is not None:
-            knowledge.refused.add(request, {held.code})
-            return _filtered((), dict.fromkeys(names, held.reason), whole)
+        why_wait = self._why_wait(request, names, assigned)
+        if why_wait is not None:
+            knowledge.refused.add(request, {why_wait.code})
+            return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
         answer = filter(
             knowledge.fleet,
             knowledge.ledger,
@@ -81,10 +81,10 @@ class Hooks:
             knowledge.refused.add(request, answer.codes)
         return _filtered(answer.passed, answer.refused, whole)
 
-    def _held(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
+    def _why_wait(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
         """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
         if request.gang is not None:
-            return self._held_by_gang(request, names, assigned)
+            return self._why_wait_for_gang(request, names, assigned)
         if assigned or self._knowledge.holds.nodes_of(request.owner).intersection(names):
             return None
         if not self._knowledge.pending.waits_for_plan(request.pod.uid):
@@ -92,7 +92,7 @@ class Hooks:
         self._knowledge.room.set()  # have it planned, and woken
         return PLANNING
 
-    def _held_by_gang(
+    def _why_wait_for_gang(
         self, request: Request, names: Sequence[str], assigned: str
     ) -> Refused | None:
         assert request.gang is not None

@@ -58,12 +58,11 @@ class _Task(asyncio.Task[Any]):
 class SeededLoop(asyncio.AbstractEventLoop):
     """For code that waits for timers and for other tasks only; its time starts at 0.
 
-    Whatever is given to a thread fails, unless there are *threads*: then it is done at its turn.
+    Whatever is given to a thread is done at its turn.
     """
 
-    def __init__(self, chance: random.Random, *, threads: bool = False) -> None:
+    def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self._threads = threads
         self._now = 0.0
         self._ready: list[asyncio.Handle] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -151,8 +150,6 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def run_in_executor(
         self, executor: object, work: Callable[..., _T], *args: Any
     ) -> asyncio.Future[_T]:
-        if not self._threads:
-            raise NotImplementedError
         done: asyncio.Future[_T] = self.create_future()
 
         def do() -> None:
@@ -242,15 +239,10 @@ def _looked_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def run(
-    work: Callable[[SeededLoop], Coroutine[Any, Any, _T]],
-    chance: random.Random,
-    *,
-    threads: bool = False,
-) -> _T:
+def run(work: Callable[[SeededLoop], Coroutine[Any, Any, _T]], chance: random.Random) -> _T:
     """Run *work* to its end on a loop of its own; whatever it leaves behind is dropped."""
     gc.disable()  # garbage runs code, too, and must not do so whenever it likes
-    loop = SeededLoop(chance, threads=threads)
+    loop = SeededLoop(chance)
     try:
         result: _T = loop.run_until_complete(work(loop))
         return result

@@ -103,7 +103,7 @@ def tell(seed: int, events: Sequence[Event]) -> Outcome:
     """Let *events* happen, then let all come to rest; the same arguments, the same outcome."""
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
-    return loops.run(lambda loop: _told(loop, chance, seed, events), chance, threads=True)
+    return loops.run(lambda loop: _told(loop, chance, seed, events), chance)
 
 
 async def _told(

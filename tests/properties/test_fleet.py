@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from extender.ledger import Ledger, Promise
 from extender.snapshot import NodeView, Taken
 from extender.verbs.filter import filter
-from extender.verbs.fleet import EquivalenceClass, Fleet
+from extender.verbs.fleet import EquivalenceClass, Fleet, rank
 from extender.verbs.prioritize import prioritize
-from extender.verbs.verdicts import best
+from extender.verbs.verdicts import Fits, best, verdict
 from nodeagent.api.geometry import Placement
 from tests.builders import gpu, gpu_node, instance, request, view
 
@@ -63,6 +63,12 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
         kept, anew = fleet.to(wanted), EquivalenceClass(wanted, views)
         assert kept.refusals == anew.refusals
         assert kept.order == anew.order
+        verdicts = {name: verdict(view, wanted) for name, view in views.items()}
+        fits = {name: v.choice for name, v in verdicts.items() if isinstance(v, Fits)}
+        assert {name: why for name, why in kept.refusals.items() if why} == {
+            name: v.reason for name, v in verdicts.items() if not isinstance(v, Fits)
+        }
+        assert kept.order == sorted(rank(views[name], choice) for name, choice in fits.items())
         assert {kept.codes[why] for why in kept.refusals.values() if why} == {
             anew.codes[why] for why in anew.refusals.values() if why
         }

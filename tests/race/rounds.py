@@ -57,7 +57,7 @@ def race(seed: int, pods: int, *, change: bool) -> Outcome:
     random.seed(name)  # the code's own jitter
     chance = random.Random(name)
     turn = lead.drawn(chance) if change else None
-    return loops.run(lambda loop: Round(loop, chance, seed, pods, turn).run(), chance, threads=True)
+    return loops.run(lambda loop: Round(loop, chance, seed, pods, turn).run(), chance)
 
 
 class Round:
