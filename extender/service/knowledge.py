@@ -28,7 +28,8 @@ from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
-from extender.snapshot import NodeView, left_behind, successor
+from extender.snapshot import NodeView
+from extender.succession import left_behind, successor
 from extender.verbs.fleet import Fleet
 from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 

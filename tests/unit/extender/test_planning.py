@@ -20,7 +20,8 @@ from extender.service import Service
 from extender.service.pending import Pending
 from extender.service.ports import Feed
 from extender.settings import Settings
-from extender.snapshot import NodeView, successor
+from extender.snapshot import NodeView
+from extender.succession import successor
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet

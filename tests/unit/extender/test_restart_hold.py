@@ -19,7 +19,8 @@ from extender.request import Gang
 from extender.service import Service
 from extender.service.holds import Holds
 from extender.service.plans import Plans
-from extender.snapshot import NodeView, successor
+from extender.snapshot import NodeView
+from extender.succession import successor
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet

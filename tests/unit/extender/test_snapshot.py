@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from extender.snapshot import NodeView, successor
+from extender.snapshot import NodeView
+from extender.succession import successor
 from nodeagent.api.geometry import Placement
 from tests.builders import assignment, gpu, gpu_node, instance, view
 

@@ -1,0 +1,56 @@
+"""A node's view after its GpuNode has changed: what may still be there is not free yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from extender.snapshot import NodeView, Releasing, taken_by
+from nodeagent.api.gpunode import GpuNode
+
+
+def left_behind(node: GpuNode, *, known: Collection[str] = ()) -> tuple[Releasing, ...]:
+    """Return what there may be in the places of reservations other than those *known* (by id).
+
+    A reservation has no GPU instance; that of the pod it was made from may be yet to go, as far as
+    the agent has said.
+    """
+    generation = node.metadata.generation
+    if node.status.observed_generation >= generation:
+        return ()
+    return tuple(
+        Releasing(taken_by(each), generation)
+        for each in node.spec.assignments
+        if each.pod is None and each.id not in known
+    )
+
+
+def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeView:
+    """Return *view* after another state of its GpuNode; itself, if that is older and not *listed*.
+
+    A write's reply and the watch event of an earlier write overtake each other; the versions tell
+    which state is the newer one.
+    """
+    older = view.node
+    if newer == older or (newer.version < older.version and not listed):
+        return view
+    if newer.metadata.uid != older.metadata.uid:
+        return msgspec.structs.replace(
+            view, node=newer, releasing=left_behind(newer), lapsed=frozenset()
+        )
+    kept = {taken_by(each) for each in newer.spec.assignments if each.pod is not None}
+    had = (taken_by(each) for each in older.spec.assignments if each.pod is not None)
+    given_back = (taken for taken in had if taken not in kept)
+    releasing = (
+        *view.releasing,
+        *(Releasing(taken, newer.metadata.generation) for taken in given_back),
+        *left_behind(newer, known={each.id for each in view.reservations}),
+    )
+    seen = newer.status.observed_generation
+    return msgspec.structs.replace(
+        view,
+        node=newer,
+        releasing=tuple(r for r in releasing if r.generation > seen),
+        lapsed=view.lapsed.intersection(e.id for e in newer.spec.assignments if e.pod is None),
+    )
