@@ -38,6 +38,7 @@ class Condensed:
 
     ``group`` has the group of each node, (nodes,); ``eligible[f]`` the groups that requests with
     footprint ``f`` may go to. GPUs that can take nothing of what is asked for are in no class.
+    ``takes`` has what GPUs in each state of the fleet can take.
     """
 
     problem: Problem
@@ -46,6 +47,7 @@ class Condensed:
     eligible: Sequence[tuple[int, ...]]
     classes: Sequence[GpuClass]
     by_node: bool
+    takes: Mapping[int, Mapping[Counts, Bundle]]
 
     @property
     def groups(self) -> int:
@@ -63,7 +65,7 @@ class Condensed:
 
     def bundles(self, state: int) -> Mapping[Counts, Bundle]:
         """Return what a GPU in that state of the fleet can take."""
-        return _bundles(self.problem, self.demand, state)
+        return self.takes[state]
 
     def gpus(self, group: int, state: int) -> NDArray[np.int64]:
         """Return the GPUs of a group in a state: the fuller node's first, then by name."""
@@ -89,19 +91,16 @@ def condense(problem: Problem, *, by_node: bool = False) -> Condensed:
     """
     asked = demand(problem)
     group, eligible = _groups(problem, asked, by_node=by_node)
-    limits = _limits(asked, eligible, int(group.max(initial=-1)) + 1)
-    known: dict[tuple[int, Counts], Offers] = {}
-    found: dict[tuple[int, bool, Offers], list[tuple[int, int]]] = {}
-    for at, state, count in _histogram(problem, group):
-        limit = limits[at]
-        offers = known.get((state, limit))
-        if offers is None:
-            offers = known[state, limit] = tuple(
-                (counts, bundle.gain)
-                for counts, bundle in _bundles(problem, asked, state).items()
-                if all(map(int.__le__, counts, limit))
-            )
-        if offers:
+    histogram = list(_histogram(problem, group))
+    takes = {
+        state: _bundles(problem, asked, state) for state in {state for _, state, _ in histogram}
+    }
+    limits = _limits(asked, eligible, int(group.max(initial=-1)) + 1, takes)
+    offered = _Offered(takes)
+    found: dict[tuple[int, bool, int], list[tuple[int, int]]] = {}
+    for at, state, count in histogram:
+        offers = offered.index(state, limits[at])
+        if offered.each[offers]:
             unused = problem.fleet.states[state].occupancy.mask == 0
             found.setdefault((at, unused, offers), []).append((state, count))
     classes = [
@@ -109,7 +108,7 @@ def condense(problem: Problem, *, by_node: bool = False) -> Condensed:
             group=at,
             unused=unused,
             count=sum(count for _, count in members),
-            offers=offers,
+            offers=offered.each[offers],
             states=tuple(
                 sorted(
                     (state for state, _ in members),
@@ -119,7 +118,38 @@ def condense(problem: Problem, *, by_node: bool = False) -> Condensed:
         )
         for (at, unused, offers), members in found.items()
     ]
-    return Condensed(problem, asked, group, eligible, classes, by_node)
+    return Condensed(problem, asked, group, eligible, classes, by_node, takes)
+
+
+class _Offered:
+    """What GPUs in a state can take of what could go to a group, each different one once.
+
+    GPUs in few states are in many groups, and what they can take is long: its index is compared.
+    """
+
+    def __init__(self, takes: Mapping[int, Mapping[Counts, Bundle]]) -> None:
+        self._takes = takes
+        self._known: dict[tuple[int, Counts], int] = {}
+        self._index: dict[Offers, int] = {}
+        self.each: list[Offers] = []
+
+    def index(self, state: int, limit: Counts) -> int:
+        """Return the index of the bundles with no more of any item than the *limit*."""
+        known = self._known.get((state, limit))
+        if known is not None:
+            return known
+        takes = self._takes[state]
+        counts = np.array(list(takes)).reshape(len(takes), len(limit))
+        within = np.all(counts <= np.array(limit), axis=1)
+        offers = tuple(
+            (items, bundle.gain)
+            for (items, bundle), kept in zip(takes.items(), within.tolist(), strict=True)
+            if kept
+        )
+        at = self._known[state, limit] = self._index.setdefault(offers, len(self.each))
+        if at == len(self.each):
+            self.each.append(offers)
+        return at
 
 
 def _groups(
@@ -157,15 +187,23 @@ def _groups(
     return group, eligible
 
 
-def _limits(asked: Demand, eligible: Sequence[tuple[int, ...]], groups: int) -> list[Counts]:
+def _limits(
+    asked: Demand,
+    eligible: Sequence[tuple[int, ...]],
+    groups: int,
+    takes: Mapping[int, Mapping[Counts, Bundle]],
+) -> list[Counts]:
     """Return how many of each item could go to each group at most."""
     limits = np.zeros((groups, len(asked.items)), dtype=np.int64)
     for each, types, here in zip(asked.footprints, asked.types_of, eligible, strict=True):
         many = sum(len(asked.types[at].requests) for at in types)
         for item, count in each.needs.items():
             limits[list(here), item] += count * many
-    # No GPU takes more than one for each of its slices: beyond that, groups are the same.
-    return [tuple(row) for row in np.minimum(limits, 64).tolist()]
+    # Beyond what any GPU takes, groups are the same.
+    most = np.zeros(len(asked.items), dtype=np.int64)
+    for bundles_here in takes.values():
+        most = np.maximum(most, np.array([*bundles_here, most]).max(axis=0))
+    return [tuple(row) for row in np.minimum(limits, most).tolist()]
 
 
 def _bundles(problem: Problem, asked: Demand, state: int) -> Mapping[Counts, Bundle]:

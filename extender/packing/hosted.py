@@ -115,7 +115,7 @@ class _Hosted:
                 return None
         return None
 
-    def _useful(self, bound: Bound) -> Iterator[Sequence[bool]]:
+    def _useful(self, bound: Bound) -> Iterator[NDArray[np.bool_]]:
         """Yield columns that may be above 0, more and more: the first are the likeliest.
 
         The relaxation's numbers are whole but for a few. What is not taken there is left out, but
@@ -126,10 +126,10 @@ class _Hosted:
         all_useful[hosting.anywhere] = False
         taken = all_useful & (self._relaxation.values() > 1e-6)
         for free in (hosting.counts.requests, range(hosting.own)):
-            useful: NDArray[np.bool_] = taken.copy()
+            useful = taken.copy()
             useful[list(free)] = all_useful[list(free)]
-            yield useful.tolist()
-        yield all_useful.tolist()
+            yield useful
+        yield all_useful
 
     def _tally(self, values: Sequence[int]) -> Tally:
         hosting = self._hosting

@@ -12,7 +12,7 @@ cost beside whatever others there are, and the first on a scarce GPU pays the GP
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,9 @@ from extender.packing.pricing import NEVER, Pricing, Scarce, cheapest
 from extender.packing.relaxation import Prices
 from extender.packing.sharing import Sharing
 from extender.packing.suites import Needs, Suite, total
+
+_FEW = 16
+"""Suites; where no more gain, what would gain after them is looked for at once."""
 
 
 class Priced(NamedTuple):
@@ -51,6 +54,9 @@ class Hosting:
         self._host_what_is_sent_to_each_group()
         self.anywhere = self._pieces_of_any_nodes()
         self._nodes_of = [np.flatnonzero(condensed.group == at) for at in range(condensed.groups)]
+        self._offered = [
+            np.array([items for items, _ in each.offers]) for each in condensed.classes
+        ]
         receive = self.counts.receive
         self._receive = [np.array(each, dtype=np.int64) for each in receive]
         self._others = np.setdiff1d(np.arange(self.own), np.concatenate([*self._receive, []]))
@@ -121,15 +127,14 @@ class Hosting:
         row = self._give_rows[index, part] = program.equal((), (), 0)
         columns = self.give[index, part] = {}
         value, newly_used = self._levels
-        for items, gain in gpus.offers:
-            rest = tuple(map(int.__sub__, items, part))
-            if min(rest) < 0:
-                continue
+        rest = self._offered[index] - np.array(part)
+        for at in np.flatnonzero((rest >= 0).all(axis=1)).tolist():
+            items, gain = gpus.offers[at]
             # The class's row bounds it: only rows have prices.
             column = columns[items] = program.column(gpus.count + 1)
             program.join(column, row, 1)
             program.join(column, self._rows.give[index], 1)
-            for item, count in enumerate(rest):
+            for item, count in enumerate(rest[at].tolist()):
                 if count:
                     program.join(column, self._rows.make[gpus.group, item], count)
             value.columns.append(column)
@@ -146,11 +151,7 @@ class Hosting:
         is proven.
         """
         program, rows = self.program, prices.rows.tolist()
-        paid = 0
-        for row, price in zip(program.rows, rows, strict=True):
-            limit = row.most if price > 0 else row.least
-            if price and limit is not None:
-                paid += price * limit
+        paid = program.paid(prices.rows)
         for column in self._others[prices.left[self._others] > 0].tolist():
             paid += int(prices.left[column]) * program.upper[column]
         left = [prices.left[columns] for columns in self._receive]
@@ -164,18 +165,37 @@ class Hosting:
         worst = max(0, int(alone.max(initial=0)))
         if first:
             return Priced(paid // prices.unit, self._cheapest(alone, lost, scarce))
-        if worst > tolerance:
-            return Priced(NEVER, self._gaining(alone, tolerance, lost, scarce))
+        suites = self._gaining(alone, tolerance, lost, scarce)
+        if len(suites) > _FEW:
+            return Priced(NEVER, suites)
         gains = Sharing(self._pricing, lost, scarce, rents, alone).gains(tolerance, left=left_time)
+        for needs, nodes in gains.sets:
+            suites += self._pricing.suites(needs, nodes, lost, scarce)
+        if len(suites) <= _FEW:
+            suites += [
+                other
+                for suite in suites
+                if len(suite.needs) == 1
+                for other in self._instead(suite, lost, scarce)
+            ]
         paid += max(worst, gains.most) * self._needs.vms
-        return Priced(
-            paid // prices.unit,
-            [
-                suite
-                for needs, nodes in gains.sets
-                for suite in self._pricing.suites(needs, nodes, lost, scarce)
-            ],
-        )
+        return Priced(paid // prices.unit, suites)
+
+    def _instead(self, suite: Suite, lost: NDArray[np.int64], scarce: Scarce) -> Iterator[Suite]:
+        """Yield the best suites for the same VMs on the same node without one of its GPUs.
+
+        Where one of five equal GPUs is left out, so could each of the others be: one after the
+        other would be found worth adding.
+        """
+        node = np.array([suite.node])
+        for gpu, _ in suite.gpus:
+            place = gpu - self.condensed.problem.fleet.first[suite.node]
+            without = Scarce(
+                np.append(scarce.places, place),
+                np.append(scarce.nodes, suite.node),
+                np.append(scarce.prices, NEVER),
+            )
+            yield from self._pricing.suites(suite.needs, node, lost, without)
 
     def _alone(
         self, rows: Sequence[int], lost: NDArray[np.int64], scarce: Scarce
@@ -203,13 +223,13 @@ class Hosting:
     def _cheapest(
         self, alone: NDArray[np.int64], lost: NDArray[np.int64], scarce: Scarce
     ) -> list[Suite]:
-        """Return suites for each need in each group, twice as many as could be wanted."""
+        """Return suites for each need in each group, half as many again as could be wanted."""
         found: list[Suite] = []
         for need, each in enumerate(alone):
             chosen = [
                 nodes[np.argpartition(-each[nodes], many - 1)[:many]]
                 for group, nodes in enumerate(self._nodes_of)
-                if (many := min(len(nodes), 2 * self._most[need, group]))
+                if (many := min(len(nodes), -(-3 * self._most[need, group] // 2)))
             ]
             if chosen:
                 nodes = np.concatenate(chosen)

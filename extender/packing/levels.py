@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from extender.packing.classes import Condensed
@@ -95,7 +97,7 @@ def _solved(
             program,
             level,
             best,
-            bound.useful.tolist(),
+            bound.useful,
             seconds=left() * _SHARE_OF_NARROWED,
             seed=seed,
         )
@@ -106,7 +108,7 @@ def _solved(
                 best = narrowed.values
     if left() <= 0:
         return Found(best, level.most if bound is None else bound.most)
-    every = [True] * len(program.upper)
+    every = np.ones(len(program.upper), dtype=np.bool_)
     whole = search(program, level, best, every, seconds=left(), seed=seed)
     known = [whole.bound, level.most, None if bound is None else bound.most]
     least = min((each for each in known if each is not None), default=None)
@@ -117,39 +119,39 @@ def search(
     program: Program,
     level: Level,
     best: Sequence[int] | None,
-    useful: Sequence[bool],
+    useful: NDArray[np.bool_],
     *,
     seconds: float,
     seed: int,
 ) -> Found:
     """Maximise a level by CP-SAT with only the useful columns above 0."""
+    if program.needs_more_than(useful):
+        return Found(None, None, infeasible=True)
     cp = cp_model.CpModel()
-    variables = [
-        cp.new_int_var(0, upper, "") if keep else None
-        for upper, keep in zip(program.upper, useful, strict=True)
-    ]
+    variables = {
+        column: cp.new_int_var(0, program.upper[column], "")
+        for column in np.flatnonzero(useful).tolist()
+    }
 
     def weighted(columns: Sequence[int], weights: Sequence[int]) -> cp_model.LinearExprT:
-        terms = [
-            (variable, weight)
-            for column, weight in zip(columns, weights, strict=True)
-            if (variable := variables[column]) is not None
-        ]
-        return cp_model.LinearExpr.weighted_sum([v for v, _ in terms], [w for _, w in terms])
+        return cp_model.LinearExpr.weighted_sum([variables[at] for at in columns], weights)
 
-    for row in program.rows:
-        if (row.least or 0) <= 0 <= (row.most or 0) and all(
-            variables[column] is None for column in row.columns
-        ):
-            continue  # holds; most rows of a narrowed model are such
-        least = cp_model.INT_MIN if row.least is None else row.least
-        most = cp_model.INT_MAX if row.most is None else row.most
-        cp.add_linear_constraint(weighted(row.columns, row.weights), least, most)
-    cp.maximize(weighted(level.columns, level.weights))
+    for row, columns, weights in program.rows(useful):
+        least, most = program.least[row], program.most[row]
+        cp.add_linear_constraint(
+            weighted(columns, weights),
+            cp_model.INT_MIN if least is None else least,
+            cp_model.INT_MAX if most is None else most,
+        )
+    kept = [
+        (variables[column], weight)
+        for column, weight in zip(level.columns, level.weights, strict=True)
+        if column in variables
+    ]
+    cp.maximize(cp_model.LinearExpr.weighted_sum([v for v, _ in kept], [w for _, w in kept]))
     if best is not None:
-        for variable, value in zip(variables, best, strict=True):
-            if variable is not None:
-                cp.add_hint(variable, value)
+        for column, variable in variables.items():
+            cp.add_hint(variable, best[column])
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(seconds, 0.0)
     solver.parameters.random_seed = seed
@@ -162,9 +164,9 @@ def search(
         return Found(None, None, infeasible=True)
     if status == cp_model.UNKNOWN:
         return Found(best, None)
-    solution = iter(solver.response_proto.solution)
-    values = [0 if variable is None else next(solution) for variable in variables]
-    return Found(values, math.floor(solver.best_objective_bound + 0.5))
+    values = np.zeros(len(program.upper), dtype=np.int64)
+    values[useful] = solver.response_proto.solution
+    return Found(values.tolist(), math.floor(solver.best_objective_bound + 0.5))
 
 
 def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) -> list[int]:

@@ -102,7 +102,7 @@ def model(condensed: Condensed, *, hosted: Collection[int] = ()) -> tuple[Progra
 def _columns(program: Program, condensed: Condensed) -> Counts:
     demand = condensed.demand
     return Counts(
-        receive=[[program.column(each.count) for _ in each.offers] for each in condensed.classes],
+        receive=[program.columns([each.count] * len(each.offers)) for each in condensed.classes],
         admit=[program.column(len(each.requests)) for each in demand.types],
         gangs=[program.column(shape.gangs) for shape in demand.shapes],
         send=[

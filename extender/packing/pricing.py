@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,13 +41,15 @@ class Scarce(NamedTuple):
 class Steps(NamedTuple):
     """What a GPU may do for some VMs: from what they have (index) to what they then have.
 
-    ``shares`` has what it gives to each VM, ``parts`` the index of all it gives; ``ends`` is how
-    many things they can have, the last being all they need. The steps ascend by ``after``.
+    ``parts`` is the index of all it gives, ``ways`` an index into ``shares``: what it gives to each
+    VM. ``ends`` is how many things they can have, the last being all they need. The steps ascend by
+    ``after``.
     """
 
     before: NDArray[np.int64]
     after: NDArray[np.int64]
     parts: NDArray[np.int64]
+    ways: NDArray[np.int64]
     shares: Sequence[tuple[Counts, ...]]
     ends: int
 
@@ -165,13 +168,13 @@ class Pricing:
         for place in reversed(range(table.shape[1])):
             given[place] = taken[place, has, which]
             has = np.where(given[place] >= 0, steps.before[given[place]], has)
-        chosen = nodes[which]
+        chosen, ways = nodes[which], steps.ways.tolist()
         return [
             Suite(
                 needs,
                 node,
                 tuple(
-                    (first + place, steps.shares[step])
+                    (first + place, steps.shares[ways[step]])
                     for place, step in enumerate(way)
                     if step >= 0
                 ),
@@ -249,30 +252,27 @@ def _beside(parts: tuple[Counts, ...], part: int) -> tuple[NDArray[np.int64], ND
 @functools.lru_cache(maxsize=1 << 12)
 def _steps(needs: tuple[Need, ...], key: tuple[Counts, ...]) -> Steps | None:
     """Return the steps of GPUs that can give the parts in *key*."""
-    wanted = tuple(itertools.chain.from_iterable(need.items for need in needs))
-    ends = 1
-    for count in wanted:
-        ends *= count + 1
+    wanted = np.array(list(itertools.chain.from_iterable(need.items for need in needs)))
+    some = np.flatnonzero(wanted)
+    strides = np.cumprod([1, *(wanted[some][:0:-1] + 1)])[::-1]
+    ends = math.prod((wanted + 1).tolist())
     if ends > _MOST_ENDS:
         return None
     index = {part: at for at, part in enumerate(key)}
-    has = {
-        counts: at
-        for at, counts in enumerate(itertools.product(*(range(count + 1) for count in wanted)))
-    }
     nothing = (0,) * len(key[0]) if key else ()
-    found = []
-    for shares in itertools.product(*((nothing, *need.shares()) for need in needs)):
-        part = index.get(total(shares))
-        if part is None:
-            continue
-        flat = tuple(itertools.chain.from_iterable(shares))
-        for before, start in has.items():
-            end = has.get(tuple(map(int.__add__, before, flat)))
-            if end is not None:
-                found.append((end, start, part, shares))
-    found.sort()
-    columns = np.array([each[:3] for each in found], dtype=np.int64).reshape(len(found), 3)
-    return Steps(
-        columns[:, 1], columns[:, 0], columns[:, 2], [shares for *_, shares in found], ends
-    )
+    ways = [
+        (part, shares)
+        for shares in itertools.product(*((nothing, *need.shares()) for need in needs))
+        if (part := index.get(total(shares))) is not None
+    ]
+    given = np.array(
+        [list(itertools.chain.from_iterable(shares)) for _, shares in ways], dtype=np.int64
+    ).reshape(len(ways), len(wanted))[:, some]
+    has = np.arange(ends)[:, None] // strides % (wanted[some] + 1)
+    enough = (has[:, None] + given <= wanted[some]).all(axis=2)
+    before, way = np.nonzero(enough)
+    after = before + (given @ strides)[way]
+    order = np.argsort(after, kind="stable")
+    before, after, way = before[order], after[order], way[order]
+    parts = np.array([part for part, _ in ways], dtype=np.int64)
+    return Steps(before, after, parts[way], way, [shares for _, shares in ways], ends)

@@ -1,19 +1,17 @@
-"""An integer linear program, as plain rows: no solver's types."""
+"""An integer linear program, as plain numbers: no solver's types.
+
+The terms of all rows are three lists side by side, because solvers take them in bulk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-
-@dataclass
-class Row:
-    """``least <= weights . columns <= most``; None is no limit. Columns may join it later."""
-
-    columns: list[int]
-    weights: list[int]
-    least: int | None = None
-    most: int | None = None
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,40 @@ class Level:
         return sum(weight * values[column] for column, weight in pairs if column < len(values))
 
 
+class Terms(NamedTuple):
+    """Weights of columns in rows, in no order: entry by entry."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    weights: NDArray[np.int64]
+
+
 @dataclass
 class Program:
-    """Columns are integers from 0 to ``upper``; all rows hold; levels in order of importance."""
+    """Columns are integers from 0 to ``upper``; all rows hold; levels in order of importance.
+
+    A row's sum is between its ``least`` and its ``most``; None is no limit.
+    """
 
     upper: list[int] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    least: list[int | None] = field(default_factory=list)
+    most: list[int | None] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
+    _rows: list[int] = field(default_factory=list)
+    _columns: list[int] = field(default_factory=list)
+    _weights: list[int] = field(default_factory=list)
+    _terms: Terms = field(default_factory=lambda: Terms(*np.zeros((3, 0), dtype=np.int64)))
 
     def column(self, upper: int) -> int:
         """Add a column; return its index."""
         self.upper.append(upper)
         return len(self.upper) - 1
+
+    def columns(self, upper: Iterable[int]) -> list[int]:
+        """Add columns; return their indices."""
+        first = len(self.upper)
+        self.upper.extend(upper)
+        return list(range(first, len(self.upper)))
 
     def at_most(self, columns: Sequence[int], weights: Sequence[int], most: int) -> int:
         """Add a row that is bounded above; return its index."""
@@ -61,8 +81,53 @@ class Program:
 
     def join(self, column: int, row: int, weight: int) -> None:
         """Let a column count in a row in which it does not yet."""
-        self.rows[row].columns.append(column)
-        self.rows[row].weights.append(weight)
+        self._rows.append(row)
+        self._columns.append(column)
+        self._weights.append(weight)
+
+    def terms(self) -> Terms:
+        """Return the terms of all rows in the order in which they came."""
+        known = len(self._terms.rows)
+        if known < len(self._rows):
+            more = (self._rows[known:], self._columns[known:], self._weights[known:])
+            self._terms = Terms(
+                *(
+                    np.concatenate([each, np.array(new, dtype=np.int64)])
+                    for each, new in zip(self._terms, more, strict=True)
+                )
+            )
+        return self._terms
+
+    def rows(self, useful: NDArray[np.bool_]) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield each row that has *useful* columns: its index, these, and their weights."""
+        rows, columns, weights = self.terms()
+        kept = np.flatnonzero(useful[columns])
+        kept = kept[np.argsort(rows[kept], kind="stable")]
+        found, first = np.unique(rows[kept], return_index=True)
+        ends = itertools.pairwise([*first.tolist(), len(kept)])
+        columns_kept, weights_kept = columns[kept].tolist(), weights[kept].tolist()
+        for row, (start, end) in zip(found.tolist(), ends, strict=True):
+            yield row, columns_kept[start:end], weights_kept[start:end]
+
+    def needs_more_than(self, useful: NDArray[np.bool_]) -> bool:
+        """Return whether a row cannot hold because none of its columns is *useful*."""
+        rows, columns, _ = self.terms()
+        empty = np.ones(len(self.least), dtype=np.bool_)
+        empty[rows[useful[columns]]] = False
+        return any(
+            (self.least[row] or 0) > 0 or (self.most[row] or 0) < 0
+            for row in np.flatnonzero(empty).tolist()
+        )
+
+    def paid(self, prices: NDArray[np.int64]) -> int:
+        """Return what the rows' limits cost at prices, of which none lacks the limit it is for."""
+        total = 0
+        some = np.flatnonzero(prices)
+        for row, price in zip(some.tolist(), prices[some].tolist(), strict=True):
+            limit = self.most[row] if price > 0 else self.least[row]
+            assert limit is not None
+            total += price * limit
+        return total
 
     def _row(
         self,
@@ -71,5 +136,10 @@ class Program:
         least: int | None,
         most: int | None,
     ) -> int:
-        self.rows.append(Row(list(columns), list(weights), least, most))
-        return len(self.rows) - 1
+        row = len(self.least)
+        self.least.append(least)
+        self.most.append(most)
+        self._rows.extend(itertools.repeat(row, len(columns)))
+        self._columns.extend(columns)
+        self._weights.extend(weights)
+        return row

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from ortools.linear_solver import pywraplp  # type: ignore[attr-defined]
 
-from extender.packing.program import Level, Program
+from extender.packing.glop import Glop
+from extender.packing.program import Level, Program, Terms
 
 _MOST_BITS = 40
 """Dual values are rounded to multiples of 2^-40; with counts to 10^6 that loses under 0.001."""
@@ -49,63 +49,38 @@ class Relaxation:
 
     def __init__(self, program: Program, *, grows: bool = False) -> None:
         self._program = program
-        self._solver = pywraplp.Solver.CreateSolver("GLOP")
-        if grows:  # GLOP goes on from where it was only without preprocessing
-            self._solver.SetSolverSpecificParametersAsString("use_preprocessing:false")
-        self._columns: list[pywraplp.Variable] = []
-        self._rows: list[pywraplp.Constraint] = []
-        self._known: list[int] = []  # how many terms of each row are known
-        self._terms: tuple[list[int], list[int], list[int]] = ([], [], [])
-        self._gains: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._glop = Glop(grows=grows)
+        self._columns = self._rows = self._terms = 0  # how many are known
+        self._values: NDArray[np.float64] = np.zeros(0)
 
     def bound(self, level: Level, *, seconds: float) -> Bound | None:
         """Return a bound of a level, or None if the relaxation was not solved in time."""
-        self._follow()
-        gains = self._maximise(level)
-        self._solver.SetTimeLimit(max(1, round(seconds * 1000)))
-        if self._solver.Solve() != pywraplp.Solver.OPTIMAL:
+        gains = self._follow(level)
+        optimum = self._glop.solve(seconds=seconds)
+        if optimum is None:
             return None
-        return self._exact(gains, np.array([row.dual_value() for row in self._rows]))
+        self._values = optimum.values
+        return self._exact(gains, optimum.duals)
 
     def values(self) -> NDArray[np.float64]:
         """Return the columns where the last bound was found; they need not be whole."""
-        return np.array([column.solution_value() for column in self._columns])
+        return self._values
 
-    def _follow(self) -> None:
-        """Add what the program has and the solver has not."""
-        program, solver = self._program, self._solver
-        for upper in program.upper[len(self._columns) :]:
-            self._columns.append(solver.Var(0, upper, False, ""))
-        for _ in program.rows[len(self._rows) :]:
-            self._rows.append(solver.Constraint())
-            self._known.append(-1)
-        rows, columns, weights = self._terms
-        for at, (row, there) in enumerate(zip(program.rows, self._rows, strict=True)):
-            known = self._known[at]
-            if known < 0:
-                least = -math.inf if row.least is None else row.least
-                there.SetBounds(least, math.inf if row.most is None else row.most)
-            elif known == len(row.columns):
-                continue
-            first = max(known, 0)
-            for column, weight in zip(row.columns[first:], row.weights[first:], strict=True):
-                there.SetCoefficient(self._columns[column], weight)
-            rows.extend([at] * (len(row.columns) - first))
-            columns.extend(row.columns[first:])
-            weights.extend(row.weights[first:])
-            self._known[at] = len(row.columns)
-
-    def _maximise(self, level: Level) -> NDArray[np.int64]:
-        """Set the objective; return the gain of each column."""
-        gains = np.zeros(len(self._columns), dtype=np.int64)
+    def _follow(self, level: Level) -> NDArray[np.int64]:
+        """Add what the program has and GLOP has not; return the gain of each column."""
+        program = self._program
+        terms = program.terms()
+        gains = np.zeros(len(program.upper), dtype=np.int64)
         np.add.at(gains, level.columns, level.weights)
-        before = np.zeros_like(gains)
-        before[: len(self._gains)] = self._gains
-        objective = self._solver.Objective()
-        for column in np.flatnonzero(gains != before).tolist():
-            objective.SetCoefficient(self._columns[column], int(gains[column]))
-        objective.SetMaximization()
-        self._gains = gains
+        self._glop.follow(
+            program.upper[self._columns :],
+            [-math.inf if each is None else each for each in program.least[self._rows :]],
+            [math.inf if each is None else each for each in program.most[self._rows :]],
+            Terms(*(each[self._terms :] for each in terms)),
+            gains,
+        )
+        self._columns, self._rows = len(program.upper), len(program.least)
+        self._terms = len(terms.rows)
         return gains
 
     def _exact(self, gains: NDArray[np.int64], duals: NDArray[np.float64]) -> Bound | None:
@@ -115,7 +90,7 @@ class Relaxation:
         each column, what is left of its gain after its share of the rows is paid.
         """
         program = self._program
-        rows, columns, weights = (np.array(each, dtype=np.int64) for each in self._terms)
+        rows, columns, weights = program.terms()
         largest = max(float(np.abs(gains).max(initial=1)), 1.0)
         if rows.size:
             largest = max(largest, float((np.abs(duals[rows]) * np.abs(weights)).max()))
@@ -124,13 +99,10 @@ class Relaxation:
             return None
         unit = 1 << bits
         prices = np.rint(duals * unit).astype(np.int64)
-        total = 0
-        for at, (row, price) in enumerate(zip(program.rows, prices.tolist(), strict=True)):
-            limit = row.most if price > 0 else row.least
-            if limit is None:  # a price of the wrong sign is rounding
-                prices[at] = 0
-            else:
-                total += price * limit
+        for at in np.flatnonzero(prices).tolist():
+            if (program.most if prices[at] > 0 else program.least)[at] is None:
+                prices[at] = 0  # a price of the wrong sign is rounding
+        total = program.paid(prices)
         left = gains * unit
         np.subtract.at(left, columns, prices[rows] * weights)
         for at in np.flatnonzero(left > 0).tolist():
