@@ -9,10 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, hooks, joint, populated, residents, restart
+from benchmarks import bursts, churn, hooks, populated, residents, restart
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
+from benchmarks.joint.burst import burst, summary
+from benchmarks.joint.report import losses, report
+from benchmarks.joint.sizes import restricted, size
 from benchmarks.launchers import pod, question
 from benchmarks.quality import cells, running, store
 from benchmarks.quality.__main__ import main as quality_main
@@ -169,15 +172,28 @@ def test_the_shares_of_a_known_trace_are_held_against_the_published_ones(
 def test_a_joint_plan_admits_no_less_than_one_by_one_and_no_more_than_its_bound(
     demand: str,
 ) -> None:
-    row = joint.burst(demand, fill=0.7, count=10, seed=3)
+    row = burst(demand, fill=0.7, count=10, seed=3)
 
     assert row["joint"]["admitted"] >= row["arrival"]["admitted"]
     assert row["joint"]["admitted"] >= row["largest"]["admitted"]
-    assert row["joint"]["admitted"][0] <= row["bounds"][0]
+    assert row["served"]["admitted"][0] <= row["joint"]["admitted"][0] <= row["bounds"][0]
+
+
+def test_what_the_product_has_time_for_is_counted_beside_what_five_seconds_give() -> None:
+    found = [burst("plain", fill=0.9, count=10, seed=seed) for seed in range(2)]
+    found[1]["served"] = {"admitted": [0], "levels": [0, 0, 0], "gangs": 0}
+
+    (row,) = summary(found)
+
+    assert row["served_slices"] < row["joint_slices"]
+    assert row["served_as_joint"] == row["served_admits_as_joint"] == 1
+    assert row["served_loses_to_largest"] == 1
+    (said,) = [line for line in losses([row], []) if "too short for 1 of 2 plans" in line]
+    assert f"{row['served_slices']} slices for {row['joint_slices']}" in said
 
 
 def test_a_plan_of_a_small_fleet_is_timed_and_proven() -> None:
-    row = joint.size(400, 50, repetitions=1, seed=1)
+    row = size(400, 50, repetitions=1, seed=1)
 
     assert row["status"] == "optimal"
     assert row["classes"] <= row["states"]
@@ -185,7 +201,7 @@ def test_a_plan_of_a_small_fleet_is_timed_and_proven() -> None:
 
 
 def test_restricted_requests_with_several_vgpus_on_a_gpu_are_planned_to_proven_optimality() -> None:
-    row = joint.restricted(400, 40, spreads=(Spread.SAME,), repetitions=1, seed=1)
+    row = restricted(400, 40, spreads=(Spread.SAME,), repetitions=1, seed=1)
 
     assert row["status"] == "optimal"
     assert row["gangs"] > 0
@@ -193,11 +209,24 @@ def test_restricted_requests_with_several_vgpus_on_a_gpu_are_planned_to_proven_o
 
 
 def test_the_report_has_a_table_for_each_kind_of_burst() -> None:
-    bursts = [joint.burst(demand, fill=0.5, count=5, seed=1) for demand in DEMANDS]
+    found = summary([burst(demand, fill=0.5, count=5, seed=1) for demand in DEMANDS])
 
-    text = joint.report(bursts, [joint.size(400, 5, repetitions=1, seed=1)], [])
+    text = report(found, [size(gpus, 5, repetitions=1, seed=1) for gpus in (400, 800)], [])
 
     assert all(f"## Bursts: {demand}" in text for demand in DEMANDS)
+    assert "- 5 requests: " in text
+
+
+def test_the_report_says_of_a_plan_only_what_was_measured() -> None:
+    quick = size(400, 5, repetitions=1, seed=1) | {"first_s": 0.4, "processor_least_s": 0.1}
+
+    assert losses([], [quick]) == ["Nothing measured here shows where."]
+    assert losses([], [quick | {"processor_least_s": 0.6}]) == [
+        "5 requests on 400 GPUs take 0.6 s of one core, over 0.5 s."
+    ]
+    assert losses([], [quick | {"status": "feasible"}]) == [
+        "5 requests on 400 GPUs: not proven on every level."
+    ]
 
 
 async def test_a_restarted_extender_knows_all_that_its_predecessor_knew() -> None:

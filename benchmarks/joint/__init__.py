@@ -1,0 +1,1 @@
+"""Joint planning beside one-by-one placement, and how its time grows."""
