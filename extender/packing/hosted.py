@@ -52,13 +52,13 @@ class _Hosted:
 
     def solved(self) -> Solved:
         """Return what came of the levels."""
-        *admitted, value, newly_used = self._program.levels
+        *admitted, value, _ = self._program.levels
+        held = []
         for at, level in enumerate(admitted):
             bound = self._relaxed(level)
             if bound is None:
                 return self._known()
-            self._bounds[at] = bound.most
-            self._program.hold(level, bound.most)
+            held.append(self._hold(at, bound))
         bound = self._relaxed(value)
         if bound is None:
             return self._known()
@@ -66,20 +66,41 @@ class _Hosted:
         self._hosting.add(
             self._hosting.priced(bound.prices, first=True, left_time=self._left).suites
         )
-        last: Bound | None = None
-        for at, level in ((len(admitted), value), (len(admitted) + 1, newly_used)):
-            last = self._certified(level)
-            if last is None or self._from_anywhere():
+        last = self._certified(len(admitted))
+        levels = range(len(self._program.levels))
+        if self._from_anywhere():
+            # Pieces of different nodes give more than VMs find on nodes: all anew without them.
+            for row in held:
+                self._program.release(row)
+            self._bounds[1:] = [None] * (len(levels) - 1)
+            self._hosting.close_anywhere()
+            self._relaxation = Relaxation(self._program, grows=True)
+        elif last is None:
+            return self._known()
+        else:
+            self._hold(len(admitted), last)
+            levels = levels[-1:]
+        for at in levels:
+            last = self._certified(at)
+            if last is None:
                 return self._known()
-            self._bounds[at] = last.most
-            self._program.hold(level, last.most)
+            self._hold(at, last)
         assert last is not None
+        return self._attained(last)
+
+    def _hold(self, at: int, bound: Bound) -> int:
+        """Let a level attain its bound from now on; return the index of the row."""
+        self._bounds[at] = bound.most
+        return self._program.hold(self._program.levels[at], bound.most)
+
+    def _attained(self, last: Bound) -> Solved:
+        """Look for whole numbers that attain all bounds."""
         for useful in self._useful(last):
             if self._left() <= 0:
                 break
             found = search(
                 self._program,
-                newly_used,
+                self._program.levels[-1],
                 None,
                 useful,
                 seconds=self._left() * _SHARE_OF_SEARCH,
@@ -102,15 +123,21 @@ class _Hosted:
         left = self._left()
         return None if left <= 0 else self._relaxation.bound(level, seconds=left)
 
-    def _certified(self, level: Level) -> Bound | None:
-        """Return the level's bound once it holds for every plan; None if that is not reached."""
+    def _certified(self, at: int) -> Bound | None:
+        """Return a level's bound once it holds for every plan; None if that is not reached.
+
+        Then the least that was proven is known of the level, and nothing of those after it.
+        """
+        level = self._program.levels[at]
         for _ in range(_MOST_ROUNDS):
             bound = self._relaxed(level)
             if bound is None or self._left() <= 0:
                 return None
             priced = self._hosting.priced(bound.prices, first=False, left_time=self._left)
-            if priced.most <= bound.most:
-                return bound
+            if priced.most is not None:
+                if priced.most <= bound.most:
+                    return bound
+                self._bounds[at] = min(priced.most, self._bounds[at] or priced.most)
             if not self._hosting.add(priced.suites):
                 return None
         return None

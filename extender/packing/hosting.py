@@ -31,9 +31,12 @@ _FEW = 16
 
 
 class Priced(NamedTuple):
-    """What follows from prices: a bound that holds for every plan, and suites worth adding."""
+    """What follows from prices: a bound that holds for every plan, and suites worth adding.
 
-    most: int
+    With ``most`` None no bound was proven.
+    """
+
+    most: int | None
     suites: Sequence[Suite]
 
 
@@ -93,6 +96,11 @@ class Hosting:
             for (need, _), column in zip(self._host_rows, self.anywhere, strict=True):
                 level.columns.append(column)
                 level.weights.append(-most * 2 * sum(self._needs.each[need].items))
+
+    def close_anywhere(self) -> None:
+        """Let VMs have pieces of one node only."""
+        for column in self.anywhere:
+            self.program.upper[column] = 0
 
     def add(self, suites: Iterable[Suite]) -> int:
         """Add suites; return how many are new."""
@@ -167,7 +175,7 @@ class Hosting:
             return Priced(paid // prices.unit, self._cheapest(alone, lost, scarce))
         suites = self._gaining(alone, tolerance, lost, scarce)
         if len(suites) > _FEW:
-            return Priced(NEVER, suites)
+            return Priced(None, suites)
         gains = Sharing(self._pricing, lost, scarce, rents, alone).gains(tolerance, left=left_time)
         for needs, nodes in gains.sets:
             suites += self._pricing.suites(needs, nodes, lost, scarce)
@@ -178,7 +186,10 @@ class Hosting:
                 if len(suite.needs) == 1
                 for other in self._instead(suite, lost, scarce)
             ]
-        paid += max(worst, gains.most) * self._needs.vms
+        if gains.most is None:
+            return Priced(None, suites)
+        # What gains no more than the tolerance was not looked at further.
+        paid += max(worst, gains.most, tolerance) * self._needs.vms + gains.beyond
         return Priced(paid // prices.unit, suites)
 
     def _instead(self, suite: Suite, lost: NDArray[np.int64], scarce: Scarce) -> Iterator[Suite]:

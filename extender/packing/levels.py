@@ -43,9 +43,17 @@ class Solved:
 
 
 def solve_levels(
-    condensed: Condensed, hint: Tally | None, *, left: Callable[[], float], seed: int
+    condensed: Condensed,
+    hint: Tally | None,
+    *,
+    left: Callable[[], float],
+    seed: int,
+    known: Sequence[int | None] = (),
 ) -> Solved:
-    """Maximise level by level until all are proven, or ``left()``, in seconds, is 0."""
+    """Maximise level by level until all are proven, or ``left()``, in seconds, is 0.
+
+    ``known`` are bounds that hold besides: each of plans that attain those before it.
+    """
     program, counts = build(condensed)
     relaxation = Relaxation(program)
     best: Sequence[int] | None = None
@@ -54,9 +62,14 @@ def solve_levels(
     bounds: list[int | None] = [None] * len(program.levels)
     proven = True
     for at, level in enumerate(program.levels):
+        if list(known[:at]) == bounds[:at] and at < len(known):
+            level = level.within(known[at])
         found = _solved(program, relaxation, level, best, left=left, seed=seed)
         if found.infeasible:
-            return Solved(bounds, len(program.upper), infeasible=True)
+            if at == 0:
+                return Solved(bounds, len(program.upper), infeasible=True)
+            proven = False  # what is known says that no plan attains the bounds so far
+            break
         best, bounds[at] = found.values, found.bound
         if best is None or level.sum(best) != found.bound:
             proven = False
@@ -148,10 +161,13 @@ def search(
         for column, weight in zip(level.columns, level.weights, strict=True)
         if column in variables
     ]
-    cp.maximize(cp_model.LinearExpr.weighted_sum([v for v, _ in kept], [w for _, w in kept]))
+    objective = cp_model.LinearExpr.weighted_sum([v for v, _ in kept], [w for _, w in kept])
+    cp.maximize(objective)
     if best is not None:
         for column, variable in variables.items():
             cp.add_hint(variable, best[column])
+    if level.most is not None:
+        cp.add(objective <= level.most)
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max(seconds, 0.0)
     solver.parameters.random_seed = seed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,11 @@ class Level:
     columns: list[int]
     weights: list[int]
     most: int | None = None
+
+    def within(self, most: int | None) -> Level:
+        """Return the level with what else it cannot exceed, if that is known."""
+        known = [each for each in (self.most, most) if each is not None]
+        return replace(self, most=min(known, default=None))
 
     def sum(self, values: Sequence[int]) -> int:
         """Return the sum for the values of all columns; those that joined since then are 0."""
@@ -78,6 +83,10 @@ class Program:
     def hold(self, level: Level, least: int) -> int:
         """Let a level be *least* or more from now on; return the index of the row."""
         return self._row(level.columns, level.weights, least, None)
+
+    def release(self, row: int) -> None:
+        """Let a row's sum be anything from now on."""
+        self.least[row] = self.most[row] = None
 
     def join(self, column: int, row: int, weight: int) -> None:
         """Let a column count in a row in which it does not yet."""

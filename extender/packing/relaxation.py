@@ -60,7 +60,7 @@ class Relaxation:
         if optimum is None:
             return None
         self._values = optimum.values
-        return self._exact(gains, optimum.duals)
+        return self._exact(gains, optimum.duals, level.most)
 
     def values(self) -> NDArray[np.float64]:
         """Return the columns where the last bound was found; they need not be whole."""
@@ -83,8 +83,10 @@ class Relaxation:
         self._terms = len(terms.rows)
         return gains
 
-    def _exact(self, gains: NDArray[np.int64], duals: NDArray[np.float64]) -> Bound | None:
-        """Return the bound that follows from a price for each row.
+    def _exact(
+        self, gains: NDArray[np.int64], duals: NDArray[np.float64], known: int | None
+    ) -> Bound | None:
+        """Return the bound that follows from a price for each row, or the one *known* if lower.
 
         For any prices of the right sign, no solution exceeds what the rows' limits cost plus, for
         each column, what is left of its gain after its share of the rows is paid.
@@ -107,7 +109,7 @@ class Relaxation:
         np.subtract.at(left, columns, prices[rows] * weights)
         for at in np.flatnonzero(left > 0).tolist():
             total += int(left[at]) * program.upper[at]
-        most = total // unit
+        most = total // unit if known is None else min(total // unit, known)
         # One unit of a column with less left would take the sum below the bound.
         useful = left >= most * unit - total
         return Bound(most, useful, Prices(unit, prices, left))

@@ -18,17 +18,22 @@ from numpy.typing import NDArray
 from extender.packing.pricing import NEVER, Pricing, Scarce, cheapest, cheapest_of_few
 
 _MOST_TOGETHER = 3
-"""VMs in a set; where more could gain, nothing is proven."""
+"""VMs in a set; of more it is only known what their vGPUs could gain one by one."""
 
 
 _Known = dict[tuple[int, ...], NDArray[np.int64]]
 
 
 class Gains(NamedTuple):
-    """What VMs gain on nodes by sharing GPUs, at most; and sets that gain, with their nodes."""
+    """What VMs gain on nodes by sharing GPUs, at most; and sets that gain, with their nodes.
 
-    most: int
+    ``most`` is for a node, but for what sets too large to look at gain: ``beyond``, on all nodes.
+    It is None where there was no time to tell.
+    """
+
+    most: int | None
     sets: Sequence[tuple[tuple[int, ...], NDArray[np.int64]]]
+    beyond: int = 0
 
 
 class Sharing:
@@ -53,7 +58,7 @@ class Sharing:
     def gains(self, tolerance: int, *, left: Callable[[], float]) -> Gains:
         """Return what sets of two VMs and more gain at most; gains up to *tolerance* are none.
 
-        With no time ``left`` the gain is unbounded.
+        They are told apart until no time is ``left``.
         """
         # Without rent a VM gains nothing, and leaving it out loses nothing to the others.
         possible = (self._rents > tolerance) & (self._alone > -NEVER // 2)
@@ -67,16 +72,17 @@ class Sharing:
         known: _Known = {(need,): self._alone[need, nodes] for need in paying}
         found: list[tuple[tuple[int, ...], NDArray[np.int64]]] = []
         most = 0
-        for size in range(2, _MOST_TOGETHER + 2):
-            possible = filled[fewest * size :].max(axis=0, initial=-NEVER) > tolerance
+        for size in itertools.count(2):
+            at_most = filled[fewest * size :].max(axis=0, initial=-NEVER)
+            possible = at_most > tolerance
             if not known or not possible.any():
                 return Gains(most, found)
             if size > _MOST_TOGETHER:
-                break
+                return Gains(most, found, int(at_most[possible].sum()))
             larger: _Known = {}
             for needs in itertools.combinations_with_replacement(paying, size):
                 if left() <= 0:
-                    return Gains(NEVER, found)
+                    return Gains(None, found)
                 gain = np.full(len(nodes), NEVER)
                 for at in range(len(needs)):
                     rest = known.get((*needs[:at], *needs[at + 1 :]))
@@ -87,13 +93,14 @@ class Sharing:
                     gain[~possible & (gain > 0)] = 0
                     open_ones = np.flatnonzero(gain > tolerance)
                     if open_ones.size:
-                        gain[open_ones] = self._together(needs, nodes[open_ones])
+                        together = self._together(needs, nodes[open_ones])
+                        gain[open_ones] = np.minimum(gain[open_ones], together)
                     larger[needs] = gain
                     most = max(most, int(gain.max()))
                     if (gain > tolerance).any():
                         found.append((needs, nodes[gain > tolerance]))
             known = {needs: gain for needs, gain in larger.items() if (gain > -NEVER // 2).any()}
-        return Gains(NEVER, found)
+        raise AssertionError("sets grow until none gains, or they are too large")
 
     def _promising(self, paying: Sequence[int], tolerance: int) -> NDArray[np.int64]:
         """Return the nodes where VMs could gain, sharing every loss with all that a GPU can give.

@@ -142,7 +142,7 @@ class _Search:
             return False
         best = self._best
         hint = tally(condensed, best) if best is not None and self._complete(best) else None
-        solved = solve_levels(condensed, hint, left=self._left, seed=self._seed)
+        solved = solve_levels(condensed, hint, left=self._left, seed=self._seed, known=self._bounds)
         self._note(condensed, solved)
         self._infeasible = solved.infeasible
         if solved.counted is None:
