@@ -7,8 +7,11 @@ import gc
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import structlog
 
@@ -16,7 +19,8 @@ from tests.chaos.mutants import MASKED, MUTANTS, Mutant
 from tests.chaos.shrink import shrunk
 from tests.chaos.story import EVENTS, Outcome, drawn, tell
 
-AT_ONCE = 10  # histories that a worker is given
+AT_ONCE = 20  # histories that a worker is given, who then goes, and with him 80 MB
+WARMING_UP = 20  # events
 SILENT = 50  # no log of the code under test
 
 
@@ -47,11 +51,12 @@ def main() -> int:
 
 def prepare() -> None:
     """Log nothing below critical, and let what is there now never be looked at as garbage."""
-    gc.collect()
-    gc.freeze()  # modules are most of what there is, and each history ends with a collection
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
     )
+    tell(0, drawn(0, WARMING_UP))  # tables are made once, and workers inherit them
+    gc.collect()
+    gc.freeze()  # modules are most of what there is, and each history ends with a collection
 
 
 def survey(histories: int, seed: int, events: int, jobs: int, *, shrink: bool) -> int:
@@ -119,21 +124,16 @@ def _hunted(name: str, histories: int, seed: int, events: int) -> tuple[Outcome 
 
 def _outcomes(histories: int, seed: int, events: int, jobs: int) -> Iterator[Outcome]:
     seeds = range(seed, seed + histories)
-    if jobs == 1 or histories == 1:
-        for each in seeds:
-            yield tell(each, drawn(each, events))
-        return
-    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
-        batches = [
-            pool.submit(_batch, seeds[n : n + AT_ONCE], events)
-            for n in range(0, histories, AT_ONCE)
-        ]
-        for batch in as_completed(batches):
-            yield from batch.result()
+    batches = [seeds[n : n + AT_ONCE] for n in range(0, histories, AT_ONCE)]
+    with get_context("fork").Pool(jobs, maxtasksperchild=1) as workers:
+        for batch in workers.imap_unordered(partial(_batch, events=events), batches):
+            yield from batch
 
 
 def _batch(seeds: range, events: int) -> list[Outcome]:
-    return [tell(seed, drawn(seed, events)) for seed in seeds]
+    sys.unraisablehook = lambda _: None  # what is left behind may end as it likes
+    warnings.simplefilter("ignore", RuntimeWarning)
+    return [tell(seed, drawn(seed, events), tidy=False) for seed in seeds]
 
 
 if __name__ == "__main__":

@@ -99,11 +99,14 @@ def drawn(seed: int, events: int = EVENTS) -> tuple[Event, ...]:
     )
 
 
-def tell(seed: int, events: Sequence[Event]) -> Outcome:
-    """Let *events* happen, then let all come to rest; the same arguments, the same outcome."""
+def tell(seed: int, events: Sequence[Event], *, tidy: bool = True) -> Outcome:
+    """Let *events* happen, then let all come to rest; the same arguments, the same outcome.
+
+    For *tidy* see :func:`tests.chaos.loop.run`.
+    """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
-    return loops.run(lambda loop: _told(loop, chance, seed, events), chance)
+    return loops.run(lambda loop: _told(loop, chance, seed, events), chance, tidy=tidy)
 
 
 async def _told(
