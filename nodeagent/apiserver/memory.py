@@ -256,12 +256,13 @@ class InMemoryApi:
     @contextlib.asynccontextmanager
     async def _called(self, timeout: float, call: Call) -> AsyncIterator[None]:
         await asyncio.sleep(0)  # no answer comes at once: others have their turn first
-        if self.disturbance is None:
+        disturbance = self.disturbance
+        if disturbance is None:
             yield
             return
         try:
             async with asyncio.timeout(timeout):
-                await self.disturbance(call)
+                await disturbance(call)
                 yield
                 if self.disturbance:
                     await self.disturbance(msgspec.structs.replace(call, done=True))
