@@ -15,9 +15,10 @@ from multiprocessing import get_context
 
 import structlog
 
+from tests.chaos.events import EVENTS, drawn
 from tests.chaos.mutants import MASKED, MUTANTS, Mutant
 from tests.chaos.shrink import shrunk
-from tests.chaos.story import EVENTS, Outcome, drawn, tell
+from tests.chaos.story import Outcome, tell
 
 AT_ONCE = 20  # histories that a worker is given, who then goes, and with him 80 MB
 WARMING_UP = 20  # events

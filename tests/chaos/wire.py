@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -55,11 +56,15 @@ class Network:
         self.cut: set[str] = set()
         self.stuck: dict[str, asyncio.Event] = {}
         self.calls = 0
+        self.strikes: Counter[str] = Counter()
         self._joined = asyncio.Event()
 
     def struck(self, kind: str) -> bool:
         """Tell whether this call has that kind of trouble."""
-        return kind in self.rough and self.chance.random() < self.rough[kind]
+        if kind not in self.rough or self.chance.random() >= self.rough[kind]:
+            return False
+        self.strikes[kind] += 1
+        return True
 
     def rejoin(self, name: str) -> None:
         """Let a process be reached again."""
