@@ -86,6 +86,7 @@ class Cluster:
             waited_for=lambda uid: self.scheduler.waited_for(uid),
             writer=self._writer,
             hold_seconds=EXTENDER.restart_hold_seconds,
+            listed=lambda process, kind: self.network.lists.get((process, kind.plural), 0.0),
         )
         self.api.witnessed_by(self.judge.wrote)
         self.boards = {n: Board(loop, h, chance, self.judge) for n, h in self.hardware.items()}
@@ -100,6 +101,7 @@ class Cluster:
             lambda: tuple(self.extenders.values()),
             NODE_NAMES,
             timeout=settings.http_timeout_seconds,
+            late=lambda: PODS.plural in self.network.stuck,
         )
         self.happened: Counter[str] = Counter()
         self._lives = 0
@@ -203,6 +205,7 @@ class Cluster:
     def heal(self) -> None:
         """Let nothing go wrong any more."""
         self.network.rough.clear()
+        self.network.stalled.clear()
         for kind in tuple(self.network.stuck):
             self.network.unstick(kind)
         for name in (*REPLICAS, *NODE_NAMES):

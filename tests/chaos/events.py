@@ -33,6 +33,8 @@ LIKELIHOOD = {
     "destroy by hand": 6,
     "delete GpuNode": 2,
     "rough network": 22,
+    "doubt": 4,
+    "stall": 4,
     "rough GPUs": 6,
     "rough disk": 2,
     "break GPUs": 4,

@@ -7,7 +7,7 @@ import asyncio
 from nodeagent.apiserver.protocol import GPU_NODES, ApiError
 from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
 from tests.chaos.events import Event
-from tests.chaos.wire import ROUGH
+from tests.chaos.wire import DOUBT, ROUGH
 
 WATCHED = ("pods", "pods", "gpunodes", "leases", "nodes")
 
@@ -38,6 +38,11 @@ async def befall(cluster: Cluster, event: Event) -> None:
             later(cluster.restart_agent(node, seconds / 2))
         case "rough network":
             later(_rough_network(cluster, ROUGH[event.who % len(ROUGH)], seconds))
+        case "doubt":
+            later(_in_doubt(cluster, seconds))
+        case "stall":
+            # Longer than a leader may write after its last renewal, and than others wait.
+            cluster.network.stalled[replica] = 5.0 + 4.5 * event.much
         case "rough GPUs":
             later(_rough_gpus(cluster, node, seconds))
         case "break GPUs":
@@ -134,6 +139,17 @@ async def _rough_network(cluster: Cluster, kind: str, seconds: float) -> None:
     cluster.network.rough[kind] = 0.3
     await asyncio.sleep(seconds)
     cluster.network.rough.pop(kind, None)
+
+
+async def _in_doubt(cluster: Cluster, seconds: float) -> None:
+    """Leave open whether pods are bound, and let no watch tell it either for twice as long."""
+    cluster.network.rough.update(dict.fromkeys(DOUBT, 0.9))
+    cluster.network.stick("pods")
+    await asyncio.sleep(seconds)
+    for kind in DOUBT:
+        cluster.network.rough.pop(kind, None)
+    await asyncio.sleep(seconds)
+    cluster.network.unstick("pods")
 
 
 async def _stuck_watches(cluster: Cluster, kind: str, seconds: float) -> None:

@@ -13,6 +13,7 @@ Broken promises are told at the moment they are broken:
 * ``half bound``: a pod is bound without its decision, or the decision is not in the plan.
 * ``bound after the answer``: a Binding is written that nobody waits for any more.
 * ``not the leader``: a plan is written by a process that does not hold the Lease.
+* ``unread``: one is written by a leader that has not listed everything since it leads.
 
 What holds for places that are held says ``holds``, for gangs ``gangs``, in the end ``rest``. The
 owner's next pod may be given its place before the last one's GPU instance is gone: the agent
@@ -39,7 +40,10 @@ from tests.chaos.pods import Pod, decisions
 
 
 class Judge:
-    """Follows one history; *waited_for* tells whether somebody waits for a pod's bind."""
+    """Follows one history; *waited_for* tells whether somebody waits for a pod's bind.
+
+    *listed* tells when a process last asked for all objects of a kind.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,15 @@ class Judge:
         waited_for: Callable[[str], bool],
         writer: Callable[[], str],
         hold_seconds: float,
+        listed: Callable[[str, Kind], float],
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.plans: dict[str, GpuNode] = {}
         self._told: dict[str, Inventory] = {}
         self.holder = ""
+        self._led_since = 0.0
+        self._listed = listed
         self.foreign: set[tuple[str, int]] = set()
         self.made_for: dict[tuple[str, int], str] = {}
         self.hardware = hardware
@@ -87,7 +94,9 @@ class Judge:
             self._wrote_pod(write)
             self.gangs.look(self.pods.values(), self._placed)
         elif kind == LEASES and write.key[1] == keys.LEADER_LEASE and write.after:
-            self.holder = write.after.value()["spec"]["holderIdentity"]
+            holder = write.after.value()["spec"]["holderIdentity"]
+            if holder != self.holder:
+                self.holder, self._led_since = holder, self._clock()
 
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """See an agent make a GPU instance."""
@@ -150,6 +159,9 @@ class Judge:
             self._removed_by[id] = writer
         if writer and writer != self.holder:
             self._broken(f"not the leader: {writer} wrote the plan of {name}, {self.holder} leads")
+        for kind in (GPU_NODES, PODS) if writer else ():
+            if self._listed(writer, kind) < self._led_since:
+                self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
         for entry in fresh:
             self._take_lock(node, entry, writer)
         for fault in self.holds.wrote(before, node):

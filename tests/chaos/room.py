@@ -63,7 +63,7 @@ class Room:
                     yield from self._placed(node, wants[1:], left)
 
     def _shut(self, gpu: Any, profile_id: int) -> bool:
-        """Tell whether no more of a profile can be had; a free foreign one would be mistaken for it."""
+        """Tell whether a profile is used up, or a free foreign one would be mistaken for ours."""
         alike = [i for i, there in gpu.instances.items() if there.profile_id == profile_id]
         return len(alike) >= gpu.geometry.by_id[profile_id].max_instances or any(
             (gpu.uuid, gi_id) in self._foreign for gi_id in alike
