@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import msgspec
 
@@ -61,10 +62,11 @@ class Event(msgspec.Struct, frozen=True):
         return f"+{self.after:6.3f} s  {self.what:18} who={self.who} much={self.much:.3f}"
 
 
-def drawn(seed: int, events: int = EVENTS) -> tuple[Event, ...]:
-    """Return what happens under a seed."""
+def drawn(seed: int, events: int = EVENTS, *, only: Collection[str] = ()) -> tuple[Event, ...]:
+    """Return what happens under a seed; *only* events of these kinds, if any are named."""
     chance = random.Random(f"story {seed}")
-    kinds, weights = tuple(LIKELIHOOD), tuple(LIKELIHOOD.values())
+    likely = {kind: n for kind, n in LIKELIHOOD.items() if kind in (only or LIKELIHOOD)}
+    kinds, weights = tuple(likely), tuple(likely.values())
     return tuple(
         Event(
             round(chance.expovariate(1 / MEAN_PAUSE_SECONDS), 3),
