@@ -94,15 +94,13 @@ def show(seed: int, events: int, *, shrink: bool) -> None:
 
 def hunt(args: argparse.Namespace) -> int:
     """Run histories against each planted bug until it is caught; print a table."""
-    hunting = Hunt(args.histories, args.seed, args.events, args.jobs, start=prepare)
+    hunting = Hunt(args.histories, args.seed, args.events, args.jobs, start=prepare, out=args.out)
     if args.mutant:
         alone = [named(args.mutant)] if args.mutant in {each.name for each in MUTANTS} else []
         behind = [each for each in BEHIND if each.bug == args.mutant]
     else:
         alone, behind = list(MUTANTS), list(BEHIND)
     good = hunting.run(alone, behind)
-    if args.out:
-        args.out.write_text("# Planted bugs\n\n" + "\n".join(hunting.lines) + "\n")
     return 0 if good else 1
 
 

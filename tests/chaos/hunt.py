@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -32,13 +33,24 @@ class Hunted(msgspec.Struct, frozen=True):
 class Hunt:
     """Runs *histories* from *seed* on against bugs, in *jobs* processes, which begin with *start*.
 
-    ``lines`` is what has come of it, as Markdown.
+    What comes of it is printed as it comes, and kept in *out* as Markdown.
     """
 
     def __init__(
-        self, histories: int, seed: int, events: int, jobs: int, *, start: Callable[[], None]
+        self,
+        histories: int,
+        seed: int,
+        events: int,
+        jobs: int,
+        *,
+        start: Callable[[], None],
+        out: Path | None,
     ) -> None:
-        self.lines: list[str] = []
+        self._out = out
+        self._lines = [
+            "# Planted bugs\n",
+            f"Each against up to {histories} histories of {events} events, from seed {seed} on.\n",
+        ]
         self._histories = histories
         self._seed = seed
         self._events = events
@@ -89,7 +101,9 @@ class Hunt:
 
     def _say(self, line: str) -> None:
         print(line, flush=True)
-        self.lines.append(line)
+        self._lines.append(line)
+        if self._out:
+            self._out.write_text("\n".join(self._lines) + "\n")
 
 
 def hunted(
