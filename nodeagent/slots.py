@@ -164,15 +164,19 @@ def tied(
     *,
     live: Set[str],
     capacity: Mapping[str, int],
+    in_vain: Iterable[Assignment] = (),
 ) -> Ties:
     """Tie those pods whose turn it is; *live* are the assignments whose GPU instance exists.
 
+    Those *in_vain* have lost theirs before their pod was served. It may be on its way to the
+    kubelet, who would give it whatever slot waits: until it has failed, it is its turn.
     Pods come in the order of ``(since, id)``. A pod that is ready but has to wait for one of its
     resources is not overtaken in any of them.
     """
     made = [tie for tie in ties.ties if tie.slot in claims or tie.claimed or tie.assignment in live]
     last = dict(ties.last)
-    turn = {tie.resource: tie.pod_uid for tie in made if not tie.claimed}
+    turn = {each.resource: each.pod.uid for each in in_vain if each.pod}
+    turn |= {tie.resource: tie.pod_uid for tie in made if not tie.claimed}
     tied_already = {tie.assignment for tie in made}
     for pod_uid, assignments in _pods(plan):
         missing = [each for each in assignments if each.id not in tied_already]

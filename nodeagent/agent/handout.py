@@ -100,9 +100,16 @@ class Handout:
         }
 
     async def hand_out(
-        self, plan: Sequence[Assignment], outcome: Outcome, *, purview: Purview
+        self,
+        plan: Sequence[Assignment],
+        outcome: Outcome,
+        *,
+        purview: Purview,
+        in_vain: Iterable[Assignment] = (),
     ) -> None:
         """Tie those whose turn it is, and offer the kubelet what is behind every tied slot.
+
+        For those *in_vain* see :func:`nodeagent.slots.tied`.
 
         Raises:
             KubeletError: it may not know of them.
@@ -118,6 +125,7 @@ class Handout:
             self._claims,
             live=outcome.live,
             capacity={} if self._draining else room,
+            in_vain=in_vain,
         )
         devices = {
             each.assignment: Device(

@@ -17,14 +17,14 @@ import structlog
 from nodeagent.actuate import Actuator, Intent, Outcome
 from nodeagent.adoption import adoptions
 from nodeagent.agent.alarms import Alarms, alarms
-from nodeagent.agent.endings import GONE, ended
+from nodeagent.agent.endings import GONE, REBOOTED, ended
 from nodeagent.agent.findings import Findings
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.retries import Retries
 from nodeagent.api import keys
-from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Realized
+from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, Realized
 from nodeagent.drift import drift
 from nodeagent.driver import DriverError, Host
 from nodeagent.journal import Journal
@@ -113,6 +113,7 @@ class Passes:
             [each for each in plan if each.id not in self._over and each.id not in self._adopted()],
             outcome,
             purview=self._purview,
+            in_vain=self._in_vain(plan, host),
         )
         realized = self._realized(planned)
         await self._reporter.tell(
@@ -183,6 +184,13 @@ class Passes:
             for resource, how in self._handout.rivals.items()
             if self._purview.hands_out(resource)
         }
+
+    def _in_vain(self, plan: Iterable[Assignment], host: Host) -> Sequence[Assignment]:
+        """Return what a reboot has ended before a pod had it: bound meanwhile, it will yet ask."""
+        if host.mode is Mode.CONTAINER:
+            return ()
+        had = self._handout.ties.had
+        return [e for e in plan if self._over.get(e.id) == REBOOTED and e.id not in had]
 
     def _adopted(self) -> frozenset[str]:
         """Return the assignments whose pod was served before us: it needs no slot."""

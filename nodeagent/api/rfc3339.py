@@ -11,7 +11,7 @@ def seconds(moment: datetime) -> str:
     >>> seconds(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
     '2026-01-02T03:04:05Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _utc(moment, "seconds")
 
 
 def microseconds(moment: datetime) -> str:
@@ -20,4 +20,8 @@ def microseconds(moment: datetime) -> str:
     >>> microseconds(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
     '2026-01-02T03:04:05.000678Z'
     """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _utc(moment, "microseconds")
+
+
+def _utc(moment: datetime, timespec: str) -> str:
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"

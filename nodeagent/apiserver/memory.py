@@ -195,15 +195,14 @@ class InMemoryApi:
             ):
                 raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
             revision = self._store.existing(kind, key)
-            change = _copied(patch)
+            before, change = revision.value(), _copied(patch)
             match patch_type, change:
                 case PatchType.JSON, list():
                     patched = patches.json_patched(revision.value(), change)
                 case PatchType.MERGE, dict():
-                    patched = patches.merge_patched(revision.value(), change)
+                    patched = patches.merge_patched(before, change)
                 case _:
                     raise Refused(400, f"not a patch of type {patch_type}")
-            before = revision.value()
             after = semantics.updated(rules, before, patched, subresource=subresource)
             return (
                 revision.raw if patches.same(before, after) else self._store.write(kind, key, after)
@@ -256,11 +255,14 @@ class InMemoryApi:
 
     @contextlib.asynccontextmanager
     async def _called(self, timeout: float, call: Call) -> AsyncIterator[None]:
+        await asyncio.sleep(0)  # no answer comes at once: others have their turn first
+        disturbance = self.disturbance
+        if disturbance is None:
+            yield
+            return
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.sleep(0)  # no answer comes at once: others have their turn first
-                if self.disturbance:
-                    await self.disturbance(call)
+                await disturbance(call)
                 yield
                 if self.disturbance:
                     await self.disturbance(msgspec.structs.replace(call, done=True))

@@ -44,7 +44,7 @@ def merge_patched(document: Any, patch: Any) -> Any:
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are equal; unlike in Python, true is not 1."""
-    return _canonical(one) == _canonical(other)
+    return bool(one == other) and _canonical(one) == _canonical(other)
 
 
 def pointer(path: str) -> tuple[str, ...]:

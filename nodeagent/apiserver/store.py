@@ -85,6 +85,7 @@ class Store:
                 raise watch.error
         finally:
             self._watches.pop(watch, None)
+            watch.close()
 
     def compact(self) -> None:
         """Forget the past of every kind; running watches do not need it."""
@@ -127,6 +128,7 @@ class _Watch:
         self._every = every
         self._next_bookmark = min(self._now() + every, deadline)
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
 
     def tell(self, write: Write) -> None:
         """Take note of *write*, if it is selected."""
@@ -158,12 +160,20 @@ class _Watch:
 
     async def news(self) -> None:
         """Wait until there is something to do."""
-        try:
-            async with asyncio.timeout_at(self._next_bookmark):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        if self._alarm is None:  # it goes off too soon at worst, and is set anew
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_at(self._next_bookmark, self._ring)
+        await self._wake.wait()
         self._wake.clear()
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
 
     @staticmethod
     def _now() -> float:

@@ -143,11 +143,8 @@ class Hardware:
         self.mode = mode
         self.gpus = tuple(SimulatedGpu(node, i, model) for i, model in enumerate(models))
         self._boots = 0
-
-    @property
-    def boot_id(self) -> str:
+        self.boot_id = self._boot()
         """The node's boot, another after each :meth:`reboot`."""
-        return str(uuid.uuid5(_UUIDS, f"{self.node}/boot/{self._power_on}/{self._boots}"))
 
     def gpu(self, gpu: str, call: str = DISCOVER) -> SimulatedGpu:
         """Return the GPU with that UUID, which *call* asks for."""
@@ -179,5 +176,9 @@ class Hardware:
     def reboot(self) -> None:
         """Reboot the node: GPU instances and clients are gone, MIG mode stays."""
         self._boots += 1
+        self.boot_id = self._boot()
         for gpu in self.gpus:
             gpu.reset()
+
+    def _boot(self) -> str:
+        return str(uuid.uuid5(_UUIDS, f"{self.node}/boot/{self._power_on}/{self._boots}"))

@@ -2,9 +2,11 @@
 
 ``loop`` is time and the order of events, and lets processes be killed and frozen; ``wire`` is what
 lies between a process and the API server, ``gpus`` between an agent and its GPUs. ``cluster`` puts
-the processes together, ``scheduler`` plays kube-scheduler; ``story`` draws what happens from a seed
-and makes it happen. ``judge`` follows the writes and the driver's calls, and nothing else.
-``shrink`` makes a failing history short; ``mutants`` are bugs that must be caught.
+the processes together, ``scheduler`` plays kube-scheduler. ``events`` are drawn from a seed,
+``happenings`` and ``faults`` make them happen, and ``story`` tells one history from its beginning
+to its end. ``judge`` follows the writes and the driver's calls, and nothing else, with ``holds``
+and ``gangs``; ``rest`` says what must hold in the end. ``campaign`` runs many histories, ``shrink``
+makes a failing one short, and ``hunt`` lets histories loose on ``mutants``: bugs to be caught.
 
 Nothing here sleeps, and the same seed is the same history.
 """

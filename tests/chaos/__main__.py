@@ -7,16 +7,19 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 import structlog
 
-from tests.chaos.mutants import MASKED, MUTANTS, Mutant
+from tests.chaos.campaign import Campaign, machine, outcomes
+from tests.chaos.events import EVENTS, drawn
+from tests.chaos.hunt import Hunt
+from tests.chaos.mutants import BEHIND, MUTANTS, named
 from tests.chaos.shrink import shrunk
-from tests.chaos.story import EVENTS, Outcome, drawn, tell
+from tests.chaos.story import tell
 
-AT_ONCE = 10  # histories that a worker is given
+WARMING_UP = 20  # events
+TOLD_EVERY = 500  # histories
 SILENT = 50  # no log of the code under test
 
 
@@ -34,49 +37,47 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=EVENTS, help=f"of each; {EVENTS} by default")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
+    parser.add_argument("--out", type=Path, help="store the result: JSON and .md, or a table (.md)")
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
-    parser.add_argument("--mutant", choices=[each.name for each in (*MUTANTS, *MASKED)])
+    parser.add_argument("--mutant", help="run against one of them, by name")
     args = parser.parse_args()
     prepare()
     if args.mutants or args.mutant:
-        named = [each for each in (*MUTANTS, *MASKED) if each.name == args.mutant]
-        chosen = named or MUTANTS
-        return hunt(chosen, args.histories, args.seed, args.events, args.jobs)
-    return survey(args.histories, args.seed, args.events, args.jobs, shrink=not args.no_shrink)
+        return hunt(args)
+    return survey(args)
 
 
 def prepare() -> None:
     """Log nothing below critical, and let what is there now never be looked at as garbage."""
-    gc.collect()
-    gc.freeze()  # modules are most of what there is, and each history ends with a collection
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
     )
+    tell(0, drawn(0, WARMING_UP))  # tables are made once, and workers inherit them
+    gc.collect()
+    gc.freeze()  # modules are most of what there is, and each history ends with a collection
 
 
-def survey(histories: int, seed: int, events: int, jobs: int, *, shrink: bool) -> int:
+def survey(args: argparse.Namespace) -> int:
     """Run histories and show the first that fails, as short as can be."""
     started = time.monotonic()
-    done = calls = binds = inherited = 0
-    failed: list[Outcome] = []
-    for outcome in _outcomes(histories, seed, events, jobs):
-        done += 1
-        calls += outcome.api_calls
-        binds += outcome.binds
-        inherited += outcome.inherited
-        if outcome.broken:
-            failed.append(outcome)
-            print(f"seed {outcome.seed}: {outcome.broken[0]}", flush=True)
-        if done % 500 == 0:
-            print(f"{done} histories, {time.monotonic() - started:.0f} s", flush=True)
-    took = time.monotonic() - started
-    print(
-        f"{done} histories of {events} events in {took:.0f} s: {calls} API calls, {binds} binds,"
-        f" {inherited} places inherited, {len(failed)} histories with broken promises"
-    )
-    if failed:
-        show(min(failed, key=lambda each: each.seed).seed, events, shrink=shrink)
-    return 1 if failed else 0
+    seeds = range(args.seed, args.seed + args.histories)
+    campaign = Campaign(args.events, args.seed, jobs=args.jobs, machine=machine())
+    for told, seconds in outcomes(seeds, args.events, args.jobs):
+        campaign.processor += seconds
+        campaign.wall = time.monotonic() - started
+        for outcome in told:
+            campaign.add(outcome)
+            if outcome.broken:
+                print(f"seed {outcome.seed}: {outcome.broken[0]}", flush=True)
+            if campaign.histories % TOLD_EVERY == 0:
+                print(f"{campaign.histories} histories, {campaign.wall:.0f} s", flush=True)
+    print(campaign.summary)
+    if args.out:
+        campaign.save(args.out)
+    if campaign.broken:
+        first = min(each.seed for each in campaign.broken)
+        show(first, args.events, shrink=not args.no_shrink)
+    return 1 if campaign.broken else 0
 
 
 def show(seed: int, events: int, *, shrink: bool) -> None:
@@ -91,49 +92,16 @@ def show(seed: int, events: int, *, shrink: bool) -> None:
     print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}"')
 
 
-def hunt(mutants: Sequence[Mutant], histories: int, seed: int, events: int, jobs: int) -> int:
+def hunt(args: argparse.Namespace) -> int:
     """Run histories against each planted bug until it is caught; print a table."""
-    escaped = 0
-    print("| planted bug | caught by | histories | seconds |\n| --- | --- | ---: | ---: |")
-    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
-        hunts = [pool.submit(_hunted, each.name, histories, seed, events) for each in mutants]
-        for mutant, found in zip(mutants, hunts, strict=True):
-            outcome, tried, took = found.result()
-            escaped += outcome is None
-            how = outcome.broken[0].split(": ", 1)[1][:90] if outcome else "NOT CAUGHT"
-            print(f"| {mutant.says} | {how} | {tried} | {took:.0f} |", flush=True)
-    print(f"{len(mutants) - escaped} of {len(mutants)} planted bugs caught")
-    return 1 if escaped else 0
-
-
-def _hunted(name: str, histories: int, seed: int, events: int) -> tuple[Outcome | None, int, float]:
-    started = time.monotonic()
-    mutant = next(each for each in (*MUTANTS, *MASKED) if each.name == name)
-    with mutant.planted():
-        for tried in range(histories):
-            outcome = tell(seed + tried, drawn(seed + tried, events))
-            if outcome.broken:
-                return outcome, tried + 1, time.monotonic() - started
-    return None, histories, time.monotonic() - started
-
-
-def _outcomes(histories: int, seed: int, events: int, jobs: int) -> Iterator[Outcome]:
-    seeds = range(seed, seed + histories)
-    if jobs == 1 or histories == 1:
-        for each in seeds:
-            yield tell(each, drawn(each, events))
-        return
-    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
-        batches = [
-            pool.submit(_batch, seeds[n : n + AT_ONCE], events)
-            for n in range(0, histories, AT_ONCE)
-        ]
-        for batch in as_completed(batches):
-            yield from batch.result()
-
-
-def _batch(seeds: range, events: int) -> list[Outcome]:
-    return [tell(seed, drawn(seed, events)) for seed in seeds]
+    hunting = Hunt(args.histories, args.seed, args.events, args.jobs, start=prepare, out=args.out)
+    if args.mutant:
+        alone = [named(args.mutant)] if args.mutant in {each.name for each in MUTANTS} else []
+        behind = [each for each in BEHIND if each.bug == args.mutant]
+    else:
+        alone, behind = list(MUTANTS), list(BEHIND)
+    good = hunting.run(alone, behind)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

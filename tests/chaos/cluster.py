@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,7 +34,9 @@ from tests.chaos.wire import SENDER, Network, Wire
 
 NODE_NAMES = ("node-1", "node-2")
 REPLICAS = ("a", "b")
-VMS = tuple(f"vm-{n}" for n in range(6))
+GANGS = {"duo": ("duo-0", "duo-1"), "trio": ("trio-0", "trio-1", "trio-2")}
+"""The names of the pods that come in gangs."""
+VMS = (*(f"vm-{n}" for n in range(6)), "duo-0", "trio-1")
 """The names whose pods belong to a VirtualMachine."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SKEW_SECONDS = 3600
@@ -83,6 +86,7 @@ class Cluster:
             waited_for=lambda uid: self.scheduler.waited_for(uid),
             writer=self._writer,
             hold_seconds=EXTENDER.restart_hold_seconds,
+            listed=lambda process, kind: self.network.lists.get((process, kind.plural), 0.0),
         )
         self.api.witnessed_by(self.judge.wrote)
         self.boards = {n: Board(loop, h, chance, self.judge) for n, h in self.hardware.items()}
@@ -97,7 +101,9 @@ class Cluster:
             lambda: tuple(self.extenders.values()),
             NODE_NAMES,
             timeout=settings.http_timeout_seconds,
+            late=lambda: PODS.plural in self.network.stuck,
         )
+        self.happened: Counter[str] = Counter()
         self._lives = 0
         self._graves: list[Process] = []
 
@@ -199,6 +205,7 @@ class Cluster:
     def heal(self) -> None:
         """Let nothing go wrong any more."""
         self.network.rough.clear()
+        self.network.stalled.clear()
         for kind in tuple(self.network.stuck):
             self.network.unstick(kind)
         for name in (*REPLICAS, *NODE_NAMES):
@@ -222,9 +229,13 @@ class Cluster:
             )
 
     async def create_pod(self, name: str, wants: Sequence[str], grace: int) -> None:
-        """Create a pod, unless there is one of that name."""
+        """Create a pod, unless there is one of that name; it says so if it is one of a gang."""
         pod = raw_pod(*wants, name=name, owner=("VirtualMachineInstance", name))
         del pod["metadata"]["uid"]
+        for gang, members in GANGS.items():
+            if name in members:
+                size = str(len(members))
+                pod["metadata"]["annotations"] = {keys.GANG: gang, keys.GANG_SIZE: size}
         pod["spec"]["terminationGracePeriodSeconds"] = grace
         try:
             made = await self.api.create(PODS, pod, namespace="default")

@@ -25,7 +25,8 @@ class Holds:
     """Follows the reservations of every plan; each is for *lasts* seconds of *clock*.
 
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
-    GPU instance can be in an entry's place.
+    GPU instance can be in an entry's place; *together* whether a pod (UID) is one of a gang: its
+    members are placed together, and inherit nothing.
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Holds:
         *,
         alive: Callable[[str], bool],
         clear: Callable[[Assignment], bool],
+        together: Callable[[str], bool],
     ) -> None:
         self.inherited = 0
         self._lasts = lasts
         self._clock = clock
         self._alive = alive
         self._clear = clear
+        self._together = together
         self._held: dict[str, Held] = {}
 
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
@@ -83,7 +86,9 @@ class Holds:
         left = [each for each in held if self._clear(each)]
         pods: dict[str, list[Assignment]] = {}
         for entry in fresh:
-            if entry.pod is not None and entry.owner is not None:
+            if entry.pod is None or self._together(entry.pod.uid):
+                continue
+            if entry.owner is not None:
                 pods.setdefault(entry.pod.uid, []).append(entry)
         for entries in pods.values():
             own = [each for each in left if each.owner == entries[0].owner]

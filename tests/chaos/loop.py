@@ -32,7 +32,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.ended_at = float("inf")
-        self.held: list[asyncio.Handle] = []
+        self.held: list[_Handle] = []
         # The dead ones' tasks too: collected as garbage, they would still run their `finally`.
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -42,6 +42,35 @@ class Process:
 
 WORLD = Process("world")
 PROCESS: ContextVar[Process] = ContextVar("process", default=WORLD)
+
+
+class _Handle:
+    """What an :class:`asyncio.TimerHandle` promises, without what serves debugging only."""
+
+    __slots__ = ("_args", "_callback", "_context", "_gone", "_when")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        when: float = 0.0,
+    ) -> None:
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+        self._context = context
+        self._when = when
+        self._gone = False
+
+    def cancel(self) -> None:
+        self._gone = True
+        self._callback, self._args = None, ()
+
+    def cancelled(self) -> bool:
+        return self._gone
+
+    def when(self) -> float:
+        return self._when
 
 
 class _Task(asyncio.Task[Any]):
@@ -64,8 +93,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._now = 0.0
-        self._ready: list[asyncio.Handle] = []
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: list[_Handle] = []
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._numbers = count()
         self._running = False
         self._closed = False
@@ -79,10 +108,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(
-            callback, args, self, copy_context() if context is None else context
-        )
+    ) -> Any:
+        handle = _Handle(callback, args, copy_context() if context is None else context)
         if not self._closed:
             self._ready.append(handle)
         return handle
@@ -95,10 +122,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(
-            when, callback, args, self, copy_context() if context is None else context
-        )
+    ) -> Any:
+        timer = _Handle(callback, args, copy_context() if context is None else context, when)
         if not self._closed:
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
@@ -109,11 +134,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Any:
         return self.call_at(self._now + delay, callback, *args, context=context)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Leave it in the heap: it is passed over when its time comes."""
 
     # Futures and tasks.
 
@@ -153,8 +175,12 @@ class SeededLoop(asyncio.AbstractEventLoop):
         done: asyncio.Future[_T] = self.create_future()
 
         def do() -> None:
-            if not done.done():
+            if done.done():
+                return
+            try:
                 done.set_result(work(*args))
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                done.set_exception(error)
 
         self.call_soon(do)
         return done
@@ -184,8 +210,9 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._running = True
         events._set_running_loop(self)
         try:
-            while not task.done():
-                self._turn()
+            turn, done = self._turn, task.done
+            while not done():
+                turn()
         finally:
             events._set_running_loop(None)
             self._running = False
@@ -194,26 +221,38 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def _turn(self) -> None:
         timers = self._timers
         if not self._ready:
-            while timers and timers[0][2].cancelled():
+            while timers and timers[0][2]._gone:
                 heapq.heappop(timers)
             if not timers:
                 raise RuntimeError("everything waits, and nothing is going to happen")
             self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             timer = heapq.heappop(timers)[2]
-            if not timer.cancelled():
+            if not timer._gone:
                 self._ready.append(timer)
         batch, self._ready = self._ready, []
-        if len(batch) > 1:
+        if len(batch) == 2:
+            if self._chance.random() < 0.5:
+                batch.reverse()
+        elif len(batch) > 2:
             self._chance.shuffle(batch)
         for handle in batch:
-            if handle.cancelled():
+            callback = handle._callback
+            if callback is None:
                 continue
-            process = handle._context.get(PROCESS, WORLD)  # type: ignore[attr-defined]
-            if process.frozen and process.alive:
+            context = handle._context
+            process = context.get(PROCESS, WORLD)
+            if not process.alive:
+                continue
+            if process.frozen:
                 process.held.append(handle)
-            elif process.alive:
-                handle._run()
+                continue
+            try:
+                context.run(callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+                self.call_exception_handler({"message": repr(callback), "exception": error})
 
     def is_running(self) -> bool:
         return self._running
@@ -239,8 +278,20 @@ def _looked_at(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def run(work: Callable[[SeededLoop], Coroutine[Any, Any, _T]], chance: random.Random) -> _T:
-    """Run *work* to its end on a loop of its own; whatever it leaves behind is dropped."""
+_LEFT: list[SeededLoop] = []
+
+
+def run(
+    work: Callable[[SeededLoop], Coroutine[Any, Any, _T]],
+    chance: random.Random,
+    *,
+    tidy: bool = True,
+) -> _T:
+    """Run *work* to its end on a loop of its own; whatever it leaves behind is dropped.
+
+    If not *tidy*, that stays where it is (4 MB of a history of 200 events), for a process that is
+    about to end: to put it away takes as long as a tenth of the history.
+    """
     gc.disable()  # garbage runs code, too, and must not do so whenever it likes
     loop = SeededLoop(chance)
     try:
@@ -248,8 +299,11 @@ def run(work: Callable[[SeededLoop], Coroutine[Any, Any, _T]], chance: random.Ra
         return result
     finally:
         loop.close()
-        del loop
-        _cleared()
+        if tidy:
+            del loop
+            _cleared()
+        else:
+            _LEFT.append(loop)
 
 
 def _cleared() -> None:

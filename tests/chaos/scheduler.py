@@ -23,6 +23,7 @@ _T = TypeVar("_T")
 AGAIN = 0.04  # how often a bind is called a second time
 ELSEWHERE = 0.3  # how often that is for another node
 LATE_NEWS = 0.1  # how often a pod is tried though it is bound or gone: the watch is late
+CHOOSY = 0.05  # how often another plugin leaves a single candidate
 ASTRAY = 0.05  # how often somebody is asked who does not lead
 
 
@@ -40,7 +41,10 @@ class _Call(msgspec.Struct):
 
 
 class Scheduler:
-    """Schedules the pods it is told of; *timeout* is of each call, in seconds."""
+    """Schedules the pods it is told of; *timeout* is of each call, in seconds.
+
+    *late* tells whether it does not hear at present what becomes of pods.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Scheduler:
         nodes: Sequence[str],
         *,
         timeout: float,
+        late: Callable[[], bool],
     ) -> None:
         self._loop = loop
         self._judge = judge
@@ -58,6 +63,7 @@ class Scheduler:
         self._extenders = extenders
         self._nodes = tuple(nodes)
         self._timeout = timeout
+        self._late = late
         self._pods: dict[str, dict[str, Any]] = {}
         self._due: dict[str, float] = {}
         self._calls: dict[str, list[_Call]] = {}
@@ -104,7 +110,7 @@ class Scheduler:
             del self._due[uid]
             known = self._judge().pods.get(uid)
             there = known is not None and not (known.node or known.over or known.deleting)
-            if not there and self._chance.random() > LATE_NEWS:
+            if not there and not self._late() and self._chance.random() > LATE_NEWS:
                 self._pods.pop(uid, None)
                 continue
             await self._attempt(uid)
@@ -130,8 +136,12 @@ class Scheduler:
     async def _chosen(self, extender: Extender, pod: dict[str, Any]) -> str:
         hooks = extender.replica.service.hooks
 
+        candidates = self._nodes
+        if self._chance.random() < CHOOSY:
+            candidates = (self._chance.choice(candidates),)
+
         async def answer() -> Sequence[str]:
-            found = hooks.filter(filter_args(pod, *self._nodes))
+            found = hooks.filter(filter_args(pod, *candidates))
             names = tuple(found.node_names or ())
             if found.error or len(names) < 2:
                 return () if found.error else names

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.chaos.story import Event, Outcome, tell
+from tests.chaos.events import Event
+from tests.chaos.story import Outcome, tell
 
 MOST_TRIES = 400
 

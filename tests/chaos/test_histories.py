@@ -8,10 +8,11 @@ import random
 import subprocess
 import sys
 
+from tests.chaos.events import drawn
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.shrink import kinds, shrunk
-from tests.chaos.story import drawn, tell
+from tests.chaos.story import tell
 
 HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`

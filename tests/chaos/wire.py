@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ import msgspec
 
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    PODS,
     ApiError,
     Body,
     Conflict,
@@ -36,7 +39,10 @@ SENDER: ContextVar[str] = ContextVar("sender", default="")
 """Which process sent what is being carried out, "" if none did."""
 
 ROUGH = ("delay", "throttled", "error", "conflict", "lost answer", "reset", "late watch")
-READS = ("get", "list", "watch")
+DOUBT = ("lost binding", "pods unread")
+"""Together they leave an extender in doubt whether it has bound a pod."""
+BIND, PLAN, READ_POD = "bind", "plan", "read pod"
+READS = ("get", "list", "watch", READ_POD)
 
 
 class Network:
@@ -44,7 +50,8 @@ class Network:
 
     ``rough`` are the kinds of trouble there are now, each with its likelihood for one call; ``cut``
     are the names of the processes that reach nobody; ``stuck`` are the kinds (by plural) of which
-    no watch tells anything.
+    no watch tells anything. ``stalled`` are the processes whose next plan is held up for so many
+    seconds, while they reach nobody. ``lists`` tells when a process last asked for a whole kind.
     """
 
     def __init__(self, loop: SeededLoop, api: InMemoryApi, chance: random.Random) -> None:
@@ -54,12 +61,18 @@ class Network:
         self.rough: dict[str, float] = {}
         self.cut: set[str] = set()
         self.stuck: dict[str, asyncio.Event] = {}
+        self.stalled: dict[str, float] = {}
+        self.lists: dict[tuple[str, str], float] = {}
         self.calls = 0
+        self.strikes: Counter[str] = Counter()
         self._joined = asyncio.Event()
 
     def struck(self, kind: str) -> bool:
         """Tell whether this call has that kind of trouble."""
-        return kind in self.rough and self.chance.random() < self.rough[kind]
+        if kind not in self.rough or self.chance.random() >= self.rough[kind]:
+            return False
+        self.strikes[kind] += 1
+        return True
 
     def rejoin(self, name: str) -> None:
         """Let a process be reached again."""
@@ -70,6 +83,18 @@ class Network:
     def stick(self, kind: str) -> None:
         """Let the watches of a *kind* tell nothing more for now."""
         self.stuck.setdefault(kind, asyncio.Event())
+
+    def held_up(self, process: str) -> float:
+        """Return for how many seconds a plan that *process* sends is held up."""
+        seconds = self.stalled.pop(process, 0.0)
+        if seconds:
+            self.strikes["held up plan"] += 1
+            self.loop.spawn_outside(self._cut_for(process, seconds))
+        return seconds
+
+    async def _cut_for(self, process: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.rejoin(process)
 
     def unstick(self, kind: str) -> None:
         """Let them go on."""
@@ -116,7 +141,7 @@ class Wire:
     ) -> bytes:
         """Return the object's JSON."""
         return await self._called(
-            "get",
+            READ_POD if kind == PODS else "get",
             timeout,
             lambda left: self._network.api.get(kind, name, namespace=namespace, timeout=left),
         )
@@ -133,7 +158,8 @@ class Wire:
         timeout: float = 30.0,
     ) -> Page:
         """Return one page, which may be old by the time it arrives."""
-        return await self._called(
+        sent = self._network.loop.time()
+        page = await self._called(
             "list",
             timeout,
             lambda left: self._network.api.list(
@@ -146,6 +172,8 @@ class Wire:
                 timeout=left,
             ),
         )
+        self._network.lists[repr(self._process), kind.plural] = sent
+        return page
 
     async def watch(
         self,
@@ -193,7 +221,7 @@ class Wire:
     ) -> bytes:
         """Create an object, or bind a pod."""
         return await self._called(
-            "create",
+            BIND if subresource else "create",
             timeout,
             lambda left: self._network.api.create(
                 kind,
@@ -218,7 +246,7 @@ class Wire:
     ) -> bytes:
         """Patch an object."""
         return await self._called(
-            "patch",
+            PLAN if kind == GPU_NODES and not subresource else "patch",
             timeout,
             lambda left: self._network.api.patch(
                 kind,
@@ -263,10 +291,15 @@ class Wire:
         """Send a call, and have its answer, unless it takes too long."""
         network = self._network
         network.calls += 1
+        held_up = network.held_up(self._process.name) if verb == PLAN else 0.0
         if self._process.name in network.cut:
             await asyncio.sleep(timeout)
             raise Unavailable(0, f"no answer within {timeout:g} s")
         fate = self._drawn(verb)
+        fate.going += held_up
+        if held_up:
+            network.cut.add(self._process.name)
+            fate.lost = True
         ends = network.loop.time() + timeout
         # Outside of this process: what was sent is carried out.
         sent = network.loop.spawn_outside(self._carried_out(fate, ends, call))
@@ -304,7 +337,11 @@ class Wire:
                 fate.going += chance.expovariate(chance.choice((2.0, 0.3)))
             else:
                 fate.coming += chance.expovariate(0.7)
-        if network.struck("throttled"):
+        if verb == BIND and network.struck("lost binding"):
+            fate.lost = True
+        elif verb == READ_POD and network.struck("pods unread"):
+            fate.refusal = Unavailable(500, "etcdserver: request timed out")
+        elif network.struck("throttled"):
             fate.refusal = Throttled(429, "too many requests", retry_after=chance.choice([0, 1]))
         elif network.struck("error"):
             fate.refusal = Unavailable(500, "etcdserver: leader changed")

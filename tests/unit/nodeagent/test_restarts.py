@@ -89,11 +89,31 @@ async def test_a_reboot_ends_what_ran_and_what_ran_is_not_made_again(tmp_path: P
 
     for _ in range(2):  # nor by the agent after the next
         async with station.serving():
-            await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
+            # Of another resource: whoever has the same waits until "a" has left the plan.
+            other = assignment("b", station.gpu, profile=THREE, start=4)
+            await station.plan(assignment("a", station.gpu), other)
             status = await station.until_realized("b")
             await station.until_pod("a", "Failed")
             assert reasons(status) == {"a": REBOOTED}
             assert owners(status) == ["b"]
+
+
+async def test_a_pod_bound_to_what_a_reboot_has_ended_takes_nobody_elses(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+    station.hardware.reboot()
+    await station.bind("a", {SMALL: 1})  # by an extender that has yet to hear of it
+
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
+        await station.until_pod("a", "Failed")
+        await station.settle()
+        assert not (await station.status()).realized
+        await station.plan(assignment("b", station.gpu, start=1))
+        await station.until_realized("b")
 
 
 async def test_a_reboot_gives_containers_their_instances_again(tmp_path: Path) -> None:

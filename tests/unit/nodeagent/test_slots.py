@@ -64,6 +64,17 @@ def test_the_next_follows_when_the_waiting_one_leaves_the_plan() -> None:
     assert ids(tie(tie(Ties(), a, b), b)) == ["b"]
 
 
+def test_nobody_is_tied_while_a_pod_may_come_for_what_it_has_lost() -> None:
+    lost, b, other = assignment("a"), assignment("b", start=1), assignment("c", profile=THREE)
+    live = {"b", "c"}
+
+    waiting = tied(Ties(), (b, other), {}, live=live, capacity=ROOM, in_vain=[lost])
+    after = tied(waiting, (b, other), {}, live=live, capacity=ROOM)
+
+    assert ids(waiting) == ["c"]
+    assert ids(after) == ["c", "b"]
+
+
 def test_pods_that_want_different_resources_do_not_wait_for_each_other() -> None:
     a, b = assignment("a"), assignment("b", profile=THREE)
 

@@ -1,10 +1,10 @@
-"""Bugs that are planted to see whether the judge catches them; each is one that people write."""
+"""Bugs in the extender; each function returns what plants one until it is left."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from unittest.mock import patch
@@ -12,13 +12,13 @@ from unittest.mock import patch
 import msgspec
 
 import extender.cluster.door as door
+import extender.service.gangs as service_gangs
 import extender.service.knowledge as knowledge
-import nodeagent.actuate.work as work
-import nodeagent.ownership as ownership
-from extender import wire
+from extender import request, wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
+from extender.planning.gangs import Standing
 from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
 from extender.service.freshness import Freshness
@@ -30,27 +30,12 @@ from extender.service.reclaim import Reclaimer
 from extender.service.tenure import Tenure
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
-from nodeagent import slots
-from nodeagent.actuate import Actuator
-from nodeagent.agent.handout import Handout
-from nodeagent.agent.passes import Passes
 from nodeagent.api import keys, rfc3339
-from nodeagent.api.gpunode import Realized
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import LEASES
 
-Planting = Callable[[], contextlib.AbstractContextManager[Any]]
 
-
-class Mutant(msgspec.Struct, frozen=True):
-    """A bug: its *name* for the command line, what it does wrong, and how it is *planted*."""
-
-    name: str
-    says: str
-    planted: Planting
-
-
-def _without_test() -> Any:
+def without_test() -> Any:
     whole = door.plan_patch
 
     def plan_patch(*args: Any, **named: Any) -> list[dict[str, Any]]:
@@ -59,7 +44,7 @@ def _without_test() -> Any:
     return patch.object(door, "plan_patch", plan_patch)
 
 
-def _await_before_assume() -> Any:
+def await_before_assume() -> Any:
     async def reserve(self: Any, request: Any, node: str, patience: Any) -> Any:
         known, uid = self._knowledge, request.pod.uid
         view = known.views.get(node)
@@ -90,7 +75,7 @@ def _await_before_assume() -> Any:
     return patch.object(Binder, "_reserve", reserve)
 
 
-def _forget_on_unknown() -> Any:
+def forget_on_unknown() -> Any:
     async def post(
         self: Any, pod: Any, node: str, notes: Any, answer_by: float, *, ready: Any = None
     ) -> None:
@@ -104,13 +89,13 @@ def _forget_on_unknown() -> Any:
     return patch.object(Poster, "post", post)
 
 
-def _answer_too_soon() -> Any:
+def answer_too_soon() -> Any:
     async def outlast(self: Any, posted: float) -> None: ...
 
     return patch.object(Poster, "_outlast", outlast)
 
 
-def _binding_after_the_answer() -> Any:
+def binding_after_the_answer() -> Any:
     whole = Binder.bind
 
     async def bind(self: Any, args: wire.BindingArgs) -> wire.BindingResult:
@@ -121,14 +106,28 @@ def _binding_after_the_answer() -> Any:
     return patch.object(Binder, "bind", bind)
 
 
-def _give_back_at_once() -> Any:
+def give_back_at_once() -> Any:
     async def give_back(self: Any, pod: Any, node: str, patience: Any) -> None:
         await self._plans.withdraw_pod(node, pod.uid)
 
     return patch.object(Poster, "give_back", give_back)
 
 
-def _without_uid() -> Any:
+def gang_ignored() -> Any:
+    return patch.object(request, "_gang", lambda pod: None)
+
+
+def gang_in_part() -> Any:
+    whole = service_gangs.standing
+
+    def standing(members: Any) -> Standing:
+        stands = whole(members)
+        return Standing.RESERVED if stands is Standing.HALF else stands
+
+    return patch.object(service_gangs, "standing", standing)
+
+
+def without_uid() -> Any:
     whole = InMemoryApi.create
 
     async def create(self: Any, kind: Any, body: Any, **named: Any) -> bytes:
@@ -140,7 +139,7 @@ def _without_uid() -> Any:
     return patch.object(InMemoryApi, "create", create)
 
 
-def _unread_reclaim() -> Any:
+def unread_reclaim() -> Any:
     async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         with contextlib.suppress(ClusterUnavailable):
             await self._plans.withdraw_pod(node, pod.uid)
@@ -148,7 +147,7 @@ def _unread_reclaim() -> Any:
     return patch.object(Reclaimer, "_resolve", resolve)
 
 
-def _reclaim_by_name() -> Any:
+def reclaim_by_name() -> Any:
     async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         self._read_at[pod.uid] = self._knowledge.clock()
         with contextlib.suppress(ClusterUnavailable):
@@ -159,7 +158,7 @@ def _reclaim_by_name() -> Any:
     return patch.object(Reclaimer, "_resolve", resolve)
 
 
-def _no_releasing() -> Any:
+def no_releasing() -> Any:
     whole = knowledge.successor
 
     def successor(*args: Any, **named: Any) -> NodeView:
@@ -168,18 +167,18 @@ def _no_releasing() -> Any:
     return patch.object(knowledge, "successor", successor)
 
 
-def _held_to_nobody() -> Any:
+def held_to_nobody() -> Any:
     def in_force(self: Any) -> Any:
         return (each for each in self.node.spec.assignments if each.pod is not None)
 
     return patch.object(NodeView, "in_force", property(in_force))
 
 
-def _held_for_ever() -> Any:
+def held_for_ever() -> Any:
     return patch.object(Holds, "over", lambda self: iter(()))
 
 
-def _held_too_short() -> Any:
+def held_too_short() -> Any:
     whole = Holds.__init__
 
     def begin(self: Any, lasts: float, clock: Any) -> None:
@@ -188,7 +187,7 @@ def _held_too_short() -> Any:
     return patch.object(Holds, "__init__", begin)
 
 
-def _held_unread() -> Any:
+def held_unread() -> Any:
     """Hold the place of a pod that seems to have ended without asking the API server."""
 
     async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
@@ -199,11 +198,11 @@ def _held_unread() -> Any:
     return patch.object(Reclaimer, "_resolve", resolve)
 
 
-def _never_half_open() -> Any:
+def never_half_open() -> Any:
     return patch.object(Circuit, "refuses", lambda self, *, now: self.open)
 
 
-def _open_fence() -> Any:
+def open_fence() -> Any:
     @contextlib.contextmanager
     def admitted(self: Any, timeout: float) -> Iterator[float]:
         yield timeout
@@ -211,7 +210,7 @@ def _open_fence() -> Any:
     return patch.object(Fenced, "_admitted", admitted)
 
 
-def _lead_for_ever() -> Any:
+def lead_for_ever() -> Any:
     def hold(self: Any, *, until: float) -> None:
         self._until = float("inf")
 
@@ -221,13 +220,13 @@ def _lead_for_ever() -> Any:
     return stack
 
 
-def _no_relist() -> Any:
+def no_relist() -> Any:
     async def relist(self: Any) -> None: ...
 
     return patch.object(Feeds, "relist", relist)
 
 
-def _trust_node_time() -> Any:
+def trust_node_time() -> Any:
     written: dict[str, str] = {}
     whole = InMemoryApi.patch
 
@@ -253,104 +252,7 @@ def _trust_node_time() -> Any:
 START = datetime.fromisoformat("2026-01-01T00:00:00+00:00").timestamp()
 
 
-def _use_unchecked() -> Any:
-    whole = work.observe
-
-    def observe(*args: Any, **named: Any) -> tuple[Any, ...]:
-        found = whole(*args, **named)
-        return tuple(msgspec.structs.replace(each, held="") for each in found)
-
-    return patch.object(work, "observe", observe)
-
-
-def _claims_ignored() -> Any:
-    return patch.object(Handout, "claimed", lambda self, host, made: frozenset())
-
-
-def _gi_id_as_identity() -> Any:
-    """Remember for which assignment an id was given out, and believe it for ever."""
-    known: dict[tuple[str, int], Any] = {}
-    whole = ownership._is
-
-    def same(live: Any, gpu: Any, made: Any) -> bool:
-        key = (gpu.uuid, live.gi_id)
-        if whole(live, gpu, made):
-            known[key] = made.assignment
-        return bool(known.get(key) == made.assignment)
-
-    @contextlib.contextmanager
-    def planted() -> Iterator[None]:
-        with patch.object(ownership, "_is", same):
-            yield
-
-    return planted()
-
-
-def _all_is_ours() -> Any:
-    def same(live: Any, gpu: Any, made: Any) -> bool:
-        return bool(gpu.uuid == made.gpu and live.placement.mask & made.placement.mask)
-
-    return patch.object(ownership, "_is", same)
-
-
-def _journal_afterwards() -> Any:
-    saved = Actuator._saved
-
-    async def late(self: Any, made: Any) -> bool:
-        new = set(made) - set(self._journal.made)
-        if new and not self.__dict__.pop("_put_off", False):
-            self.__dict__["_put_off"] = True  # the save after the creation will do
-            return True
-        return bool(await saved(self, made))
-
-    return patch.object(Actuator, "_saved", late)
-
-
-def _old_boot() -> Any:
-    """Take what the journal has for ours, whichever boot it is from, and never forget it."""
-
-    def remembered(made: Any, host: Any) -> Any:
-        return tuple(msgspec.structs.replace(each, boot_id=host.boot_id) for each in made)
-
-    return patch.object(work, "remembered", remembered)
-
-
-def _two_at_once() -> Any:
-    def tied(ties: Any, plan: Any, claims: Any, *, live: Any, capacity: Any) -> Any:
-        made, last = list(ties.ties), dict(ties.last)
-        have = {tie.assignment for tie in made}
-        for uid, entries in slots._pods(plan):
-            missing = [e for e in entries if e.id not in have and e.id in live]
-            taken = {tie.slot for tie in made} | claims.keys()
-            for each, slot in slots._chosen(missing, taken, last, capacity):
-                made.insert(0, slots.Tie(each.id, uid, each.resource, slot))
-        return slots.Ties(tuple(made), last)
-
-    return patch.object(slots, "tied", tied)
-
-
-def _told_too_soon() -> Any:
-    def realized(self: Any, planned: Any) -> list[Realized]:
-        return [Realized(id) for id in sorted(planned)]
-
-    return patch.object(Passes, "_realized", realized)
-
-
-def _no_withdrawal() -> Any:
-    """Destroy while the kubelet may still hand the slot out."""
-
-    async def withdraw(self: Any, realized: Any, plan: Any) -> None:
-        self.rivals = await self._answer(self._kubelet.rivals())
-        self.holders = await self._answer(self._kubelet.holders())
-        claims: Mapping[str, str] = await self._answer(self._kubelet.claims())
-        before = self._known or slots.recovered(realized, plan, claims)
-        self._claims = claims
-        self._known = before
-
-    return patch.object(Handout, "withdraw", withdraw)
-
-
-def _any_version() -> Any:
+def any_version() -> Any:
     whole = knowledge.successor
 
     def successor(view: Any, newer: Any, *, listed: bool = False) -> NodeView:
@@ -359,7 +261,7 @@ def _any_version() -> Any:
     return patch.object(knowledge, "successor", successor)
 
 
-def _no_read_after_unknown() -> Any:
+def no_read_after_unknown() -> Any:
     async def write(
         self: Any, view: Any, *, add: Any = (), remove: Any = (), hold: Any = (), patience: Any = ()
     ) -> None:
@@ -373,45 +275,3 @@ def _no_read_after_unknown() -> Any:
             self._knowledge.gpu_node(node)
 
     return patch.object(Plans, "write", write)
-
-
-MUTANTS = (
-    Mutant("no-test", "the plan's patch has no test operation", _without_test),
-    Mutant("await-first", "a place is chosen, awaited, then assumed", _await_before_assume),
-    Mutant("forget-unknown", "an unknown Binding's place is given back", _forget_on_unknown),
-    Mutant("answer-early", "an unknown Binding is read before its time is over", _answer_too_soon),
-    Mutant("late-binding", "bind goes on after its answer", _binding_after_the_answer),
-    Mutant("no-uid", "the Binding has no UID", _without_uid),
-    Mutant("unread-reclaim", "reclaim does not read the pod", _unread_reclaim),
-    Mutant("reclaim-by-name", "reclaim goes by the pod's name", _reclaim_by_name),
-    Mutant("no-releasing", "slices are free once their entry is gone", _no_releasing),
-    Mutant("held-to-nobody", "a held place is given to whoever comes", _held_to_nobody),
-    Mutant("held-for-ever", "what is held is never let go", _held_for_ever),
-    Mutant("held-too-short", "what is held is let go too soon", _held_too_short),
-    Mutant("held-unread", "a place is held without reading its pod", _held_unread),
-    Mutant("never-half-open", "a node that failed is never tried again", _never_half_open),
-    Mutant("open-fence", "a write has all the time it wants", _open_fence),
-    Mutant("lead-for-ever", "the leader never steps down", _lead_for_ever),
-    Mutant("node-time", "staleness goes by the agent's own time", _trust_node_time),
-    Mutant("in-use", "destroyed without asking whether it is in use", _use_unchecked),
-    Mutant("gi-id", "a GPU instance's id is its identity", _gi_id_as_identity),
-    Mutant("all-ours", "what overlaps the journal's is ours", _all_is_ours),
-    Mutant("journal-late", "the journal is written after the creation", _journal_afterwards),
-    Mutant("old-boot", "the journal never forgets", _old_boot),
-    Mutant("two-ties", "two pods are tied at once", _two_at_once),
-    Mutant("told-early", "realized is told before it is", _told_too_soon),
-    Mutant("no-withdrawal", "ties are not withdrawn before destroying", _no_withdrawal),
-)
-
-MASKED = (
-    Mutant("give-back", "a place is given back without reading the pod", _give_back_at_once),
-    Mutant("no-relist", "a new leader lists nothing anew", _no_relist),
-    Mutant("any-version", "an older state replaces a newer one", _any_version),
-    Mutant("assume-written", "an unknown write of the plan counts as done", _no_read_after_unknown),
-    Mutant("no-claims", "the kubelet's claims are ignored", _claims_ignored),
-)
-"""Bugs that no history of 120 has shown: another line of defence stands behind each.
-
-Compare-and-swap behind the plans, the driver's own refusal behind the claims, and a Binding that is
-outlasted before it is answered behind the reading. They can be planted by name.
-"""

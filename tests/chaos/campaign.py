@@ -1,0 +1,142 @@
+"""Many histories: run by several processes, counted together, and stored."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import msgspec
+
+from tests.chaos.events import drawn
+from tests.chaos.story import Outcome, tell
+
+AT_ONCE = 20  # histories that a worker is given, who then goes, and with him 80 MB
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A history that broke a promise, and how."""
+
+    seed: int
+    what: tuple[str, ...]
+
+
+class Campaign(msgspec.Struct):
+    """What has come of all histories so far; times are in seconds, ``virtual`` those they told of.
+
+    ``happened`` counts events by kind, ``struck`` calls of the API server by what befell them.
+    """
+
+    events: int
+    first_seed: int
+    histories: int = 0
+    api_calls: int = 0
+    binds: int = 0
+    inherited: int = 0
+    gangs: int = 0
+    virtual: float = 0.0
+    processor: float = 0.0
+    wall: float = 0.0
+    jobs: int = 1
+    machine: str = ""
+    happened: Counter[str] = msgspec.field(default_factory=Counter)
+    struck: Counter[str] = msgspec.field(default_factory=Counter)
+    broken: list[Broken] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a history in."""
+        self.histories += 1
+        self.api_calls += outcome.api_calls
+        self.binds += outcome.binds
+        self.inherited += outcome.inherited
+        self.gangs += outcome.gangs
+        self.virtual += outcome.seconds
+        self.happened.update(outcome.happened)
+        self.struck.update(outcome.struck)
+        if outcome.broken:
+            self.broken.append(Broken(outcome.seed, outcome.broken))
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        return (
+            f"{self.histories} histories of {self.events} events in {self.wall:.0f} s:"
+            f" {self.api_calls} API calls, {self.binds} binds, {self.gangs} gangs begun,"
+            f" {self.inherited} places inherited,"
+            f" {len(self.broken)} histories with broken promises"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it to *path* as JSON, and beside that for people."""
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        path.with_suffix(".md").write_text(self.page())
+
+    def page(self) -> str:
+        """Return it as Markdown."""
+        last = self.first_seed + self.histories - 1
+        each = self.processor / max(1, self.histories)
+        told = "\n".join(f"* seed {b.seed}: {b.what[0]}" for b in self.broken)
+        return f"""# Histories of faults
+
+`make chaos CHAOS_ARGS="--histories {self.histories} --seed {self.first_seed}"`, {self.events}
+events each.
+
+| | |
+| --- | ---: |
+| histories (seeds {self.first_seed} to {last}) | {self.histories:,} |
+| with broken promises | {len(self.broken)} |
+| hours of a cluster's life | {self.virtual / 3600:,.0f} |
+| API calls | {self.api_calls:,} |
+| binds | {self.binds:,} |
+| gangs of which a member was bound | {self.gangs:,} |
+| places inherited by an owner's next pod | {self.inherited:,} |
+| processor seconds a history | {each:.3f} |
+| seconds on {self.jobs} processes | {self.wall:,.0f} |
+
+{self.machine}
+{told}
+
+## What happened
+
+{_table(self.happened)}
+
+## What befell calls of the API server
+
+{_table(self.struck)}
+"""
+
+
+def _table(counts: Counter[str]) -> str:
+    rows = "\n".join(f"| {kind} | {count:,} |" for kind, count in counts.most_common())
+    return f"| kind | times |\n| --- | ---: |\n{rows}"
+
+
+def machine() -> str:
+    """Say on what this runs."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    model = ", ".join(sorted(names)) or platform.machine()
+    return f"{os.cpu_count()} processors ({model}), Python {platform.python_version()}"
+
+
+def outcomes(seeds: range, events: int, jobs: int) -> Iterator[tuple[list[Outcome], float]]:
+    """Yield what comes of the histories, some at a time, and how much processor time they took."""
+    batches = [seeds[n : n + AT_ONCE] for n in range(0, len(seeds), AT_ONCE)]
+    with get_context("fork").Pool(jobs, maxtasksperchild=1) as workers:
+        yield from workers.imap_unordered(partial(_batch, events=events), batches)
+
+
+def _batch(seeds: range, events: int) -> tuple[list[Outcome], float]:
+    sys.unraisablehook = lambda _: None  # what is left behind may end as it likes
+    warnings.simplefilter("ignore", RuntimeWarning)
+    started = time.process_time()
+    told = [tell(seed, drawn(seed, events), tidy=False) for seed in seeds]
+    return told, time.process_time() - started

@@ -1,0 +1,78 @@
+"""What happens, drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+
+import msgspec
+
+EVENTS = 200
+MEAN_PAUSE_SECONDS = 0.4
+
+LIKELIHOOD = {
+    "arrive": 60,
+    "gather": 10,
+    "scatter": 2,
+    "depart": 34,
+    "force away": 6,
+    "replace": 12,
+    "finish": 4,
+    "restart": 24,
+    "retire": 2,
+    "kill extender": 6,
+    "dismiss extender": 3,
+    "freeze extender": 6,
+    "cut extender off": 5,
+    "kill agent": 8,
+    "freeze agent": 3,
+    "cut agent off": 4,
+    "reboot": 2,
+    "lose GPU": 1,
+    "reset GPU": 1,
+    "create by hand": 5,
+    "destroy by hand": 6,
+    "delete GpuNode": 2,
+    "rough network": 22,
+    "doubt": 4,
+    "stall": 4,
+    "rough GPUs": 6,
+    "rough disk": 2,
+    "break GPUs": 4,
+    "stick watches": 6,
+    "drop watches": 5,
+    "compact": 3,
+}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happens *after* so many seconds; *who* chooses, *much* is in [0, 1)."""
+
+    after: float
+    what: str
+    who: int
+    much: float
+
+    @property
+    def seconds(self) -> float:
+        """For how long it lasts, if it ends by itself."""
+        return 0.5 + 12.0 * self.much
+
+    def __str__(self) -> str:
+        return f"+{self.after:6.3f} s  {self.what:18} who={self.who} much={self.much:.3f}"
+
+
+def drawn(seed: int, events: int = EVENTS, *, only: Collection[str] = ()) -> tuple[Event, ...]:
+    """Return what happens under a seed; *only* events of these kinds, if any are named."""
+    chance = random.Random(f"story {seed}")
+    likely = {kind: n for kind, n in LIKELIHOOD.items() if kind in (only or LIKELIHOOD)}
+    kinds, weights = tuple(likely), tuple(likely.values())
+    return tuple(
+        Event(
+            round(chance.expovariate(1 / MEAN_PAUSE_SECONDS), 3),
+            chance.choices(kinds, weights)[0],
+            chance.randrange(1000),
+            chance.randrange(1000) / 1000,
+        )
+        for _ in range(events)
+    )

@@ -1,0 +1,114 @@
+"""What the judge says of gangs and of room, and how a campaign is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Mode
+from nodeagent.simulated.hardware import Hardware
+from tests.builders import H100, VGPU
+from tests.chaos.campaign import Campaign
+from tests.chaos.gangs import LATELY_SECONDS, Gangs
+from tests.chaos.pods import Pod
+from tests.chaos.room import Room
+from tests.chaos.story import Outcome
+
+HALF, SMALL = VGPU + "3-40C", VGPU + "1-10C"
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def members(count: int = 2) -> list[Pod]:
+    return [Pod(f"m-{n}", f"uid-{n}", gang="g", size=count) for n in range(count)]
+
+
+def bind(gangs: Gangs, pod: Pod, others: list[Pod]) -> list[str]:
+    pod.node = "node-1"
+    return list(gangs.bound(pod, others))
+
+
+def test_a_gang_is_begun_only_with_a_place_for_each() -> None:
+    gangs, pods = Gangs(Clock()), members()
+    gangs.look(pods, {"uid-0"})
+
+    told = bind(gangs, pods[0], pods)
+
+    assert told == ["half a gang: m-0 is bound, and g never had 2 places"]
+
+
+def test_a_gang_that_had_all_its_places_lately_may_begin() -> None:
+    clock = Clock()
+    gangs, pods = Gangs(clock), members()
+    gangs.look(pods, {"uid-0", "uid-1"})
+    clock.now += 50.0
+    pods[1].deleting = True
+    gangs.look(pods, {"uid-0"})
+    clock.now += LATELY_SECONDS
+
+    assert bind(gangs, pods[0], pods) == []
+
+
+def test_but_not_one_that_lost_them_long_ago() -> None:
+    clock = Clock()
+    gangs, pods = Gangs(clock), members()
+    gangs.look(pods, {"uid-0", "uid-1"})
+    gangs.look(pods, {"uid-0"})
+    clock.now += LATELY_SECONDS + 1.0
+    gangs.look(pods, {"uid-0"})
+
+    assert bind(gangs, pods[0], pods)
+
+
+def test_once_a_member_is_bound_the_others_are_ordinary_pods() -> None:
+    gangs, pods = Gangs(Clock()), members(3)
+    gangs.look(pods, {each.uid for each in pods})
+    assert bind(gangs, pods[0], pods) == []
+    gangs.look(pods, {pods[0].uid})
+
+    assert bind(gangs, pods[1], pods) == []
+    assert gangs.begun == 1
+
+
+def test_pods_that_fit_one_by_one_may_not_fit_together() -> None:
+    node = Hardware("node-1", [H100], Mode.VGPU_VFIO)
+    room = Room({"node-1": node}, set())
+    empty = room.taken(lambda name: (), ["node-1"])
+
+    assert room.fit([(HALF,), (HALF,)], empty)
+    assert not room.fit([(HALF,), (HALF,), (SMALL,)], empty)
+    assert room.fit([(HALF, SMALL)], empty)
+
+
+def test_where_a_foreign_instance_is_free_there_is_no_room_for_its_kind() -> None:
+    node = Hardware("node-1", [H100], Mode.VGPU_VFIO)
+    gpu = node.gpus[0]
+    gi_id = gpu.create(gpu.seen(node.mode).served(node.mode)[SMALL], Placement(0, 1))
+    room = Room({"node-1": node}, {(gpu.uuid, gi_id)})
+    taken = room.taken(lambda name: (), ["node-1"])
+
+    assert not room.fit([(SMALL,)], taken)
+    assert room.fit([(HALF,)], taken)
+
+
+def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> None:
+    campaign = Campaign(events=200, first_seed=5)
+    campaign.add(Outcome(5, (), api_calls=7, happened={"reboot": 2}, struck={"delay": 3}))
+    campaign.add(Outcome(6, ("1.0 s: lost: a pod",), happened={"reboot": 1}))
+
+    campaign.save(tmp_path / "chaos.json")
+
+    stored = msgspec.json.decode((tmp_path / "chaos.json").read_bytes())
+    page = (tmp_path / "chaos.md").read_text()
+    assert (stored["histories"], stored["api_calls"], stored["happened"]["reboot"]) == (2, 7, 3)
+    assert stored["broken"] == [{"seed": 6, "what": ["1.0 s: lost: a pod"]}]
+    assert "| histories (seeds 5 to 6) | 2 |" in page
+    assert "| reboot | 3 |" in page
+    assert "* seed 6: 1.0 s: lost: a pod" in page
