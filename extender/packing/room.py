@@ -177,9 +177,7 @@ class _Search:
             profile = self._profile(gpu, resource)
             if profile is None:
                 continue
-            for placement, overlapped in _windows(
-                self._hosts[gpu].tables.geometry, profile, layout
-            ):
+            for placement, overlapped in windows(self._hosts[gpu].tables.geometry, profile, layout):
                 self._looks -= 1
                 if self.exhausted:
                     return
@@ -346,7 +344,7 @@ def _moved(
     return state._replace(changed=changed, moves=(*state.moves, move))
 
 
-def _windows(
+def windows(
     geometry: Geometry, profile: Profile, layout: _Layout
 ) -> Iterator[tuple[Placement, tuple[Occupant, ...]]]:
     """Yield each placement of a profile with what must leave the GPU for it."""
