@@ -33,6 +33,7 @@ class Tables:
         self.geometry = geometry
         self.rule = rule
         self._options: dict[tuple[Occupancy, int], tuple[Option, ...]] = {}
+        self._worth: dict[Occupancy, int] = {}
 
     @property
     def prefers_fuller(self) -> bool:
@@ -47,6 +48,15 @@ class Tables:
     def holding(self, taken: Iterable[tuple[int, Placement]]) -> Occupancy:
         """Return the state, as the rule sees it, of a GPU with these (profile id, placement)."""
         return holding(self.geometry, self.rule.key, taken)
+
+    def worth(self, occupancy: Occupancy) -> int:
+        """Return what a state is worth to the future; 0 under a rule that does not say."""
+        if not isinstance(self.rule, ByValue):
+            return 0
+        known = self._worth.get(occupancy)
+        if known is None:
+            known = self._worth[occupancy] = self.rule.value(self.geometry, occupancy)
+        return known
 
     def options(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
         """Return the legal placements of *profile*, cheapest first, then in the rule's order."""
