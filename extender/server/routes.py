@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from extender import wire
+from extender.metrics import Outcome, Verb
 from extender.server.connection import Connection
 from extender.server.description import describe
 from extender.server.limits import Limits
@@ -35,7 +36,11 @@ _T = TypeVar("_T")
 
 async def _filter(request: web.Request) -> web.Response:
     args = await _read(request, wire.ExtenderArgs)
-    answer = request.app[SERVICE].hooks.filter(args)
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.filter(args)
+    passed = answer.node_names or (answer.nodes is not None and answer.nodes["items"])
+    _note(service, Verb.FILTER, began, error=answer.error, refused=not passed)
     log.debug(
         "filter_answered",
         pod=args.pod.metadata.name,
@@ -48,17 +53,36 @@ async def _filter(request: web.Request) -> web.Response:
 
 async def _prioritize(request: web.Request) -> web.Response:
     args = await _read(request, wire.ExtenderArgs)
-    return _answer(request, request.app[SERVICE].hooks.prioritize(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.prioritize(args)
+    _note(service, Verb.PRIORITIZE, began)
+    return _answer(request, answer)
 
 
 async def _preempt(request: web.Request) -> web.Response:
     args = await _read(request, wire.PreemptionArgs)
-    return _answer(request, request.app[SERVICE].hooks.preempt(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.preempt(args)
+    _note(service, Verb.PREEMPT, began, refused=not answer.node_name_to_meta_victims)
+    return _answer(request, answer)
 
 
 async def _bind(request: web.Request) -> web.Response:
     args = await _read(request, wire.BindingArgs)
-    return _answer(request, await request.app[SERVICE].binder.bind(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = await service.binder.bind(args)
+    _note(service, Verb.BIND, began, error=answer.error)
+    return _answer(request, answer)
+
+
+def _note(
+    service: Service, verb: Verb, began: float, *, error: str = "", refused: bool = False
+) -> None:
+    outcome = Outcome.ERROR if error else Outcome.REFUSED if refused else Outcome.ANSWERED
+    service.knowledge.work.hook(verb, outcome, service.knowledge.clock() - began)
 
 
 async def _healthz(_: web.Request) -> web.Response:
@@ -140,9 +164,10 @@ def _answer(request: web.Request, answer: object) -> web.Response:
 
 
 @web.middleware
-async def _refuse_malformed(
+async def refuse_malformed(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
+    """Note that the head has come, and answer 400 to what is no request of the path's."""
     _connection(request).head_received()
     try:
         return await handler(request)
@@ -160,7 +185,7 @@ def application(
     Only *clients* may call the hooks, by a name in their certificates; everybody if none is given.
     """
     app = web.Application(
-        middlewares=[_refuse_malformed], client_max_size=service.settings.body_limit_bytes
+        middlewares=[refuse_malformed], client_max_size=service.settings.body_limit_bytes
     )
     app[SERVICE] = service
     app[LIMITS] = limits
@@ -170,19 +195,20 @@ def application(
     app.router.add_post(f"{prefix}/prioritize", _prioritize)
     app.router.add_post(f"{prefix}/preempt", _preempt)
     app.router.add_post(f"{prefix}/bind", _bind)
-    _add_probes(app)
+    add_probes(app)
     app.router.add_get("/openapi.json", _description)
     return app
 
 
 def probes(service: Service) -> web.Application:
     """Return the application of the probes alone."""
-    app = web.Application(middlewares=[_refuse_malformed])
+    app = web.Application(middlewares=[refuse_malformed])
     app[SERVICE] = service
-    _add_probes(app)
+    add_probes(app)
     return app
 
 
-def _add_probes(app: web.Application) -> None:
+def add_probes(app: web.Application) -> None:
+    """Add the probes, which need the application's ``SERVICE``."""
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
