@@ -8,7 +8,6 @@ API server calls the webhook where it is, for Services lead nowhere here either.
 from __future__ import annotations
 
 import asyncio
-import base64
 import collections
 import contextlib
 import copy
@@ -25,6 +24,7 @@ from extender.kubescheduler.configuration import KIND
 from nodeagent.api import gpunode, keys
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
@@ -32,7 +32,7 @@ from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.identities import service_account
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
-from tests.e2e.installation import Installer, Manifest
+from tests.e2e.installation import Installer, Manifest, point_webhook
 from tests.e2e.process import Process
 from tests.manifests.calls import Permission
 from tests.manifests.generate import MANIFESTS
@@ -54,6 +54,7 @@ class Installed:
         session: aiohttp.ClientSession,
         audit: Path,
         ports: Ports,
+        ways: Ways,
         secrets: Secrets,
         processes: Mapping[str, Process],
     ) -> None:
@@ -64,6 +65,7 @@ class Installed:
         self._audit = audit
         self.hooks = f"https://127.0.0.1:{ports.hooks}"
         self.webhook = f"https://127.0.0.1:{ports.admission}"
+        self.ways = ways
         self.secrets = secrets
         self.processes = processes
 
@@ -147,6 +149,13 @@ class Ports(NamedTuple):
     admission: int
 
 
+class Ways(NamedTuple):
+    """From kube-scheduler to the hooks, and from the API server to the webhook."""
+
+    hooks: Link
+    admission: Link
+
+
 class Secret:
     """The files of a mounted Secret with a certificate."""
 
@@ -200,7 +209,11 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
         secrets = Secrets(Secret(directory / "extender-tls"), Secret(directory / "scheduler-tls"))
         for secret, name in ((secrets.extender, "tangram-extender"), (secrets.scheduler, CLIENT)):
             secret.put(plane.authority.issue(name), plane.ca_file)
-        _call(manifests, ports.admission, plane.ca_file)
+        ways = Ways(
+            await stack.enter_async_context(Link(ports.hooks).serving()),
+            await stack.enter_async_context(Link(ports.admission).serving()),
+        )
+        point_webhook(manifests, ways.admission.port, plane.ca_file)
         await installer.install(manifests)
         async with session.post(
             "/api/v1/nodes", json={"metadata": {"name": CONTROL_PLANE_NODE}}
@@ -218,22 +231,11 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
             await process.start()
         await _ready(f"http://127.0.0.1:{ports.probes}/readyz")
         await plane.start_scheduler(
-            _scheduler_configuration(manifests, credentials, secrets.scheduler, ports.hooks)
+            _scheduler_configuration(manifests, credentials, secrets.scheduler, ways.hooks.port)
         )
-        running = Installed(plane, api, session, audit, ports, secrets, processes)
+        running = Installed(plane, api, session, audit, ports, ways, secrets, processes)
         await running.in_force()
         yield running
-
-
-def _call(manifests: list[Manifest], port: int, authority: Path) -> None:
-    """Say where the webhook is, and whom to trust there, as cert-manager would."""
-    for each in manifests:
-        if each["kind"] == "MutatingWebhookConfiguration":
-            (hook,) = each["webhooks"]
-            path = hook["clientConfig"]["service"]["path"]
-            trusted = base64.b64encode(authority.read_bytes()).decode()
-            url = f"https://127.0.0.1:{port}{path}"
-            hook["clientConfig"] = {"url": url, "caBundle": trusted}
 
 
 async def _credentials(plane: ControlPlane, installer: Installer, account: str) -> Path:

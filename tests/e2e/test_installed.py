@@ -14,7 +14,7 @@ import yaml
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from tests.e2e.process import ROOT
-from tests.e2e.running import ACCOUNTS, granted, installed
+from tests.e2e.running import ACCOUNTS, granted, installed, vm
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
 
@@ -61,7 +61,7 @@ async def _refused(hooks: str, trust: ssl.SSLContext) -> int:
             return 0
 
 
-async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_gpus(
+async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_offer(
     tmp_path: Path,
 ) -> None:
     async with installed(artifacts(tmp_path)) as running:
@@ -72,6 +72,10 @@ async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_g
         another.load_cert_chain(pair.public, pair.key)
         assert await _refused(running.hooks, nobody) == 0
         assert await _refused(running.hooks, another) == 403
+
+        for forbidden in ({"nodeName": "tangram-simulated-0"}, {"schedulerName": "theirs"}):
+            status, answer = await running.create(vm() | {"spec": vm()["spec"] | forbidden})
+            assert (status, "vGPU: a pod that asks for" in answer["message"]) == (403, True)
 
         kubeconfig = ("--kubeconfig", str(running.plane.kubeconfig("admin")))
         printed = await _tangram("scheduler-config", *kubeconfig)
