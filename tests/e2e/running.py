@@ -325,23 +325,3 @@ async def _ready(url: str) -> None:
             return False
 
         await until(answers, within=90, every=0.2)
-
-
-def granted(account: str) -> frozenset[Permission]:
-    """Return what the roles that are bound to an account allow it."""
-    manifests = overlay("dev")
-    bound = {
-        (m["roleRef"]["kind"], m["roleRef"]["name"])
-        for m in manifests
-        if m["kind"] in ("RoleBinding", "ClusterRoleBinding")
-        and any(subject["name"] == account for subject in m["subjects"])
-    }
-    return frozenset(
-        (group, resource, verb)
-        for m in manifests
-        if (m["kind"], m["metadata"]["name"]) in bound
-        for rule in m["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    )

@@ -14,9 +14,11 @@ import yaml
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from tests.e2e.process import ROOT
-from tests.e2e.running import ACCOUNTS, granted, installed, vm
+from tests.e2e.running import ACCOUNTS, installed, vm
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
+from tests.manifests.kustomize import overlay
+from tests.manifests.roles import granted
 
 VMS = 100
 
@@ -115,4 +117,4 @@ async def test_a_hundred_vms_come_and_go_under_the_roles_and_policies_that_are_i
         assert asked[account]
         assert not refused, account
     for account, rarely in RARELY.items():
-        assert granted(account) - asked[account].keys() - rarely == set(), account
+        assert granted(overlay("dev"), account) - asked[account].keys() - rarely == set(), account

@@ -54,7 +54,7 @@ async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None
     async with administered() as (plane, _, installer):
         with_certificates(copy, plane.authority)
         for others in (("default-scheduler",), ("second-scheduler", "simulated-gpus")):
-            manifests = combined(copy, "mtls-secrets", *others)
+            manifests = combined(copy, "admission", "mtls-secrets", *others)
             await installer.prepare(manifests)
             assert not any("cert-manager" in each["apiVersion"] for each in manifests)
             assert await installer.try_out(manifests) == len(manifests)
@@ -104,9 +104,9 @@ class Caller:
     async def post(self, path: str, body: object) -> tuple[int, str]:
         return await self._call("POST", path, body, "application/json")
 
-    async def flow_schema(self, path: str) -> str:
+    async def flow_schema(self, path: str, method: str = "GET") -> str:
         """Return the UID of the FlowSchema that a request falls under."""
-        async with self._session.get(path, headers=self._headers) as answer:
+        async with self._session.request(method, path, headers=self._headers) as answer:
             return str(answer.headers["X-Kubernetes-PF-FlowSchema-UID"])
 
     async def merge(self, path: str, body: object) -> tuple[int, str]:
@@ -293,7 +293,13 @@ async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None
         return bool(await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours)
 
     await until(apart, within=60, every=0.2)
+    assert await extender.flow_schema(f"{SYSTEM_PODS}/nobody/binding", "POST") == ours
+    assert await extender.flow_schema(f"{GPU_NODES}/node-1", "PATCH") == ours
+    agent = await bounds.caller("tangram-agent", "agent-node-1")
+    assert await agent.flow_schema(f"{LEASES}/tangram-agent-node-1", "PATCH") == ours
+    assert await agent.flow_schema(f"{GPU_NODES}/node-1/status", "PATCH") == ours
     assert await extender.flow_schema("/api/v1/nodes?limit=1") != ours
+    assert await bounds.admin.flow_schema(f"{GPU_NODES}/node-1") != ours
 
 
 async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
