@@ -24,12 +24,12 @@ from extender.kubescheduler.configuration import KIND
 from nodeagent.api import gpunode, keys
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.audit import asked, audited
 from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
-from tests.e2e.controlplane.identities import service_account
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.installation import Installer, Manifest, point_webhook
@@ -122,16 +122,7 @@ class Installed:
 
     def asked(self, account: str) -> Mapping[Permission, set[int]]:
         """Return what an account has asked for, and the statuses of the answers."""
-        user = service_account(keys.SYSTEM_NAMESPACE, account)
-        found: dict[Permission, set[int]] = collections.defaultdict(set)
-        for line in self._audit.read_text().splitlines():
-            event = json.loads(line)
-            if event["user"]["username"] == user and "objectRef" in event:
-                about = event["objectRef"]
-                resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
-                asked = (about.get("apiGroup", ""), resource, event["verb"])
-                found[asked].add(event["responseStatus"]["code"])
-        return found
+        return asked(self._audit, account)
 
 
 def vm() -> dict[str, Any]:
@@ -187,12 +178,7 @@ class Secrets(NamedTuple):
 async def installed(directory: Path) -> AsyncIterator[Installed]:
     """Install the overlay for trials, and run it until the block ends."""
     manifests = copy.deepcopy(overlay("dev"))
-    audit, policy = directory / "audit.log", directory / "audit-policy.yaml"
-    rule = {"level": "Metadata", "omitStages": ["RequestReceived"]}
-    policy.write_text(
-        json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]})
-    )
-    flags = (f"--audit-policy-file={policy}", f"--audit-log-path={audit}")
+    audit, flags = audited(directory)
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(
