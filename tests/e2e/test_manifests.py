@@ -357,6 +357,7 @@ async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
     assert (await extender.merge(pod, gone))[0] == 200
 
     image = {"spec": {"containers": [{"name": "tangram", "image": "evil"}]}}
+    assert (await bounds.admin.merge(pod, {"metadata": {"annotations": {"x": "y"}}}))[0] == 200
     for forged in (
         image,
         {"metadata": {"labels": {"theirs": "y"}}},
@@ -367,3 +368,31 @@ async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
     ):
         status, text = await extender.merge(pod, forged)
         assert (status, "tangram-pods" in text) == (403, True), forged
+
+
+async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    spec = {"containers": [{"name": "c", "image": "none"}]}
+    status, text = await bounds.admin.post(pods, {"metadata": {"name": "vm"}, "spec": spec})
+    assert status == 201, text
+    target = {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
+    told = {"name": "vm", "annotations": {keys.DECISION_ANNOTATION: "[]"}}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": told, "target": target}
+
+    async def forge(value: str | None) -> tuple[int, str]:
+        annotations = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: value}}}
+        return await bounds.admin.merge(f"{pods}/vm", annotations)
+
+    async def refused() -> bool:
+        return (await forge("forged"))[0] == 403
+
+    await until(refused, within=60, every=0.2)
+    extender = await bounds.caller("tangram-extender", "extender")
+    assert (await extender.post(f"{pods}/vm/binding", binding))[0] == 201
+    for value in ("forged", None):
+        status, text = await forge(value)
+        assert (status, "comes with the Binding" in text) == (403, True)
+    kept = (await bounds.read(f"{pods}/vm"))["metadata"]["annotations"]
+    assert kept == {keys.DECISION_ANNOTATION: "[]"}
+    labelled = {"metadata": {"labels": {"x": "y"}}}
+    assert (await bounds.admin.merge(f"{pods}/vm", labelled))[0] == 200

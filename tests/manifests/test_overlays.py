@@ -396,7 +396,9 @@ def test_all_but_the_agents_are_hardened(name: str) -> None:
 def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
     manifests = overlay(name)
 
-    assert pod(manifests, "Deployment", EXTENDER)["terminationGracePeriodSeconds"] >= 30
+    extender = pod(manifests, "Deployment", EXTENDER)
+    lame_seconds = extender["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert extender["terminationGracePeriodSeconds"] - lame_seconds >= 30
     if name != "dev":
         agent = pod(manifests, "DaemonSet", AGENT)
         assert agent["terminationGracePeriodSeconds"] > AgentSettings().drain_seconds
@@ -419,10 +421,12 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
     assert f'"{keys.LEASE_PREFIX}" + variables.node' in policies["tangram-agents"]
     for word in (keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.WAKE_ANNOTATION):
         assert f'"{word}"' in policies["tangram-pods"]
+    assert f"'{keys.DECISION_ANNOTATION}'" in policies["tangram-decisions"].replace("''", "'")
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
     for policy, text in policies.items():
         assert keys.GROUP in text or policy == "tangram-agent-events"
-        assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
+        by_whom = f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-"
+        assert by_whom in text or policy == "tangram-decisions"  # which nobody may change
 
 
 def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kubevirt() -> None:
