@@ -179,6 +179,26 @@ async def test_names_and_labels_of_any_content_end_in_an_answer_about_them(tenan
                 assert keys.DECISION_ANNOTATION not in said["metadata"].get("annotations", {})
 
 
+def crowded(resource: str, containers: int) -> dict[str, Any]:
+    """A pod of many containers, each of which asks for much."""
+    amounts = {f"example.com/{index}": "1" for index in range(20)} | {"cpu": "1", "memory": "1Mi"}
+    many = [
+        {"name": f"c{index}", "image": "none", "resources": {"limits": {resource: "1"} | amounts}}
+        for index in range(containers)
+    ]
+    return {"metadata": {"generateName": "crowd-"}, "spec": {"containers": many}}
+
+
+async def test_the_largest_pods_are_told_apart_too(tenant: Tenant) -> None:
+    status, said = await tenant.tries(crowded(VGPU, 400))
+    assert status == 201, said
+    assert said["metadata"]["labels"] == {keys.MANAGED_LABEL: "true"}
+    await tenant.webhook_goes()
+    for resource in ("example.com/x", "nvidia.com/gpu", "nvidia.com/mig-1g.10gb.shared"):
+        status, said = await tenant.tries(crowded(resource, 400))
+        assert status == 201, said
+
+
 async def test_while_the_webhook_is_away_only_new_pods_of_ours_wait_for_it(tenant: Tenant) -> None:
     status, vm = await tenant.asks("POST", PODS, pod(VGPU))
     assert status == 201
