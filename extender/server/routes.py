@@ -111,12 +111,16 @@ async def _description(request: web.Request) -> web.Response:
 
 async def _read(request: web.Request, shape: type[_T]) -> _T:
     _admit(request)
+    limit = request.app[SERVICE].settings.body_limit_bytes
+    return await read_body(request, shape, limit, request.app[LIMITS].body_seconds)
+
+
+async def read_body(request: web.Request, shape: type[_T], limit: int, patience: float) -> _T:
+    """Read a body of at most *limit* bytes that comes within *patience* seconds."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
-    limit = request.app[SERVICE].settings.body_limit_bytes
     if (request.content_length or 0) > limit:
         raise _closing(web.HTTPRequestEntityTooLarge(limit, text=f"above {limit} bytes\n"))
-    patience = request.app[LIMITS].body_seconds
     try:
         # A timeout has its price, and most bodies have come with their head.
         async with contextlib.nullcontext() if request.content.is_eof() else timeout(patience):
@@ -124,10 +128,10 @@ async def _read(request: web.Request, shape: type[_T]) -> _T:
     except (web.RequestPayloadError, ConnectionError) as error:
         raise wire.MalformedRequest(f"not a whole body: {error}") from error
     except TimeoutError:
-        _connection(request).sparse.warning("slow_body_refused", verb=request.path)
+        connection(request).sparse.warning("slow_body_refused", verb=request.path)
         late = web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n")
         raise _closing(late) from None
-    _connection(request).body_received()
+    connection(request).body_received()
     return wire.decode(body, shape)
 
 
@@ -142,17 +146,18 @@ def _admit(request: web.Request) -> None:
     allowed = request.app[CLIENTS]
     if not allowed:
         return
-    names = _connection(request).client_names
+    names = connection(request).client_names
     if names.isdisjoint(allowed):
         shown = ", ".join(sorted(names))[:MOST_TEXT] or "none"
-        _connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
+        connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
         raise web.HTTPForbidden(text=f"no --client-name allows this certificate ({shown})\n")
 
 
-def _connection(request: web.Request) -> Connection:
-    connection = request.protocol
-    assert isinstance(connection, Connection)  # the listener makes no others
-    return connection
+def connection(request: web.Request) -> Connection:
+    """Return the connection that a request came by."""
+    found = request.protocol
+    assert isinstance(found, Connection)  # the listener makes no others
+    return found
 
 
 def _answer(request: web.Request, answer: object) -> web.Response:
@@ -167,13 +172,13 @@ def _answer(request: web.Request, answer: object) -> web.Response:
 async def refuse_malformed(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Note that the head has come, and answer 400 to what is no request of the path's."""
-    _connection(request).head_received()
+    """Note that the head has come, and answer 400 to what cannot be read."""
+    connection(request).head_received()
     try:
         return await handler(request)
     except wire.MalformedRequest as error:
         text = str(error)[:MOST_TEXT]
-        _connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
+        connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
         return web.Response(text=f"{text}\n", status=400)
 
 
