@@ -22,6 +22,7 @@
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
 #                            the locked dependencies anew
+#   make golden              write every overlay as text, to review what a change does to a cluster
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
@@ -29,7 +30,7 @@
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-joint bench-restart bench-quality \
-	crd proto lock clean
+	crd golden proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -110,7 +111,8 @@ endif
 
 test-manifests: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
-		tests/e2e/test_manifests.py tests/e2e/test_installed.py
+		tests/e2e/test_manifests.py tests/e2e/test_admission.py \
+		tests/e2e/test_installed.py tests/e2e/test_rotation.py
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
@@ -166,6 +168,9 @@ ci-tools: $(READY)
 
 crd: $(READY)
 	$(BIN)/python -m tests.manifests.generate
+
+golden: ci-tools
+	$(BIN)/python -m tests.manifests.golden
 
 proto: $(READY)
 	$(BIN)/python -m tests.fakes.kubelet.generate

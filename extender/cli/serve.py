@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import structlog
 import typer
 import uvloop
 
+from extender.admission import Schedulers
 from extender.cli import policies
-from extender.cluster import Election, OwnPod, Replica
+from extender.cli.doors import Doors
+from extender.cluster import Election, OwnPod, Replica, Reviews
+from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
 from extender.policy import Policy, PolicyName
-from extender.server import Certificates, CertificatesUnusable, probing, serving
-from extender.service import Service
+from extender.server import Certificates, CertificatesUnusable
 from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
@@ -50,6 +49,33 @@ def serve(
             max=65535,
             help="Port for /healthz and /readyz over plain HTTP, for who has no certificate.",
             show_default="none",
+        ),
+    ] = None,
+    admission_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of the admission webhook, with the hooks' certificate; it asks for none.",
+            show_default="none",
+        ),
+    ] = None,
+    desk_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of /metrics, with the hooks' certificate: for whoever shows a bearer token"
+            " that the API server says may GET it.",
+            show_default="none",
+        ),
+    ] = None,
+    scheduler_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A scheduler that asks this extender (repeatable): the webhook gives pods that"
+            " name none the first, and refuses those of others.",
+            show_default=DEFAULT_SCHEDULER,
         ),
     ] = None,
     prefix: Annotated[
@@ -153,7 +179,7 @@ def serve(
 ) -> None:
     """Answer kube-scheduler's hooks from live inventory."""
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
-    tls = _tls(tls_cert, tls_key, client_ca)
+    tls, anybody_tls = _tls(tls_cert, tls_key, client_ca)
     if tls is None and not _loopback(host):
         raise typer.BadParameter(
             "beyond loopback the hooks need --tls-cert, --tls-key and --client-ca: whoever may"
@@ -182,12 +208,24 @@ def serve(
     name = identity or (pod.name if pod else socket.gethostname())
     election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
     clients = frozenset(client_name or ())
-    doors = _Doors(host, port, probe_port, prefix, tls, clients)
+    first, *others = scheduler_name or [DEFAULT_SCHEDULER]
+    doors = Doors(
+        host=host,
+        port=port,
+        probe_port=probe_port,
+        admission_port=admission_port,
+        desk_port=desk_port,
+        prefix=prefix,
+        tls=tls,
+        anybody_tls=anybody_tls,
+        clients=clients,
+        schedulers=Schedulers(first, frozenset(others)),
+    )
     work = _serve(kubeconfig, doors, chosen, settings, pod, election)
     try:
         uvloop.run(work)
     except OSError as error:
-        ports = f"{port}" if probe_port is None else f"{port} or {probe_port}"
+        ports = " or ".join(map(str, doors.ports))
         typer.echo(f"tangram serve: cannot listen on {host}:{ports}: {error}", err=True)
         raise typer.Exit(1) from error
     except ApiError as error:
@@ -195,38 +233,9 @@ def serve(
         raise typer.Exit(1) from error
 
 
-class _Doors(msgspec.Struct, frozen=True):
-    """Where the hooks are answered, and whom; and the probes, where they have a port."""
-
-    host: str
-    port: int
-    probe_port: int | None
-    prefix: str
-    tls: Certificates | None
-    clients: frozenset[str]
-
-    @contextlib.asynccontextmanager
-    async def opened(self, service: Service) -> AsyncIterator[tuple[str, str]]:
-        """Yield the URLs of hooks and probes; these open first and close last."""
-        async with contextlib.AsyncExitStack() as stack:
-            probes = ""
-            if self.probe_port is not None:
-                door = probing(service, host=self.host, port=self.probe_port)
-                probes = await stack.enter_async_context(door)
-            hooks = serving(
-                service,
-                host=self.host,
-                port=self.port,
-                prefix=self.prefix,
-                tls=self.tls,
-                clients=self.clients,
-            )
-            yield await stack.enter_async_context(hooks), probes
-
-
 async def _serve(
     kubeconfig: Path | None,
-    doors: _Doors,
+    doors: Doors,
     policy: Policy,
     settings: Settings,
     own_pod: OwnPod | None,
@@ -237,14 +246,18 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
-        async with doors.opened(replica.service) as (url, probes):
+        # Without certificates all of this is on loopback, where whoever asks is let in.
+        reviewer = Reviews(api) if doors.anybody_tls else None
+        async with doors.opened(replica.service, reviewer) as urls:
             identity = election.identity if election else ""
             if not values_states(policy):
                 log.warning("joint_plans_prove_admission_only", policy=policy.effective.value)
             log.info(
                 "serving",
-                url=url,
-                probes=probes,
+                url=urls.hooks,
+                probes=urls.probes,
+                webhook=urls.webhook,
+                desk=urls.desk,
                 policy=policy.effective.value,
                 identity=identity,
             )
@@ -253,10 +266,12 @@ async def _serve(
             await replica.run(stop)
 
 
-def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Certificates | None:
-    """Return the certificates, client ones demanded; None without any."""
+def _tls(
+    cert: Path | None, key: Path | None, ca: Path | None
+) -> tuple[Certificates, Certificates] | tuple[None, None]:
+    """Return the certificates, with client ones demanded and without; None without any."""
     if cert is None and key is None and ca is None:
-        return None
+        return None, None
     if cert is None or key is None or ca is None:
         raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
     for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--client-ca", ca)):
@@ -266,7 +281,7 @@ def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Certificates |
             text = f"{path}: cannot be read: {error.strerror}"
             raise typer.BadParameter(text, param_hint=option) from error
     try:
-        return Certificates(cert, key, ca)
+        return Certificates(cert, key, ca), Certificates(cert, key, None)
     except CertificatesUnusable as error:
         raise typer.BadParameter(str(error)) from error
 

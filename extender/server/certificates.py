@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -24,15 +25,17 @@ class CertificatesUnusable(Exception):
 class Certificates:
     """A server certificate with its key, and the authority client certificates must come from.
 
+    Without an authority no certificate is asked of clients.
+
     Raises:
         CertificatesUnusable: the files cannot be used.
     """
 
-    def __init__(self, cert: Path, key: Path, client_ca: Path) -> None:
-        self._files = (cert, key, client_ca)
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
+        self._files = (cert, key) if client_ca is None else (cert, key, client_ca)
         self._digest = _digest(self._files)
         self.context = _context(*self._files)
-        """What the next connection is to be made with: it demands a client certificate."""
+        """What the next connection is to be made with."""
         self._refused: tuple[str, str] | None = None
 
     async def watch(self, every: float) -> None:
@@ -77,21 +80,21 @@ def client_names(certificate: object) -> frozenset[str]:
     return frozenset(subject | {value for _, value in certificate.get("subjectAltName", ())})
 
 
-def _context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+def _context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(client_ca))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
         # An encrypted key is refused: without a password here, OpenSSL would ask the terminal.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise CertificatesUnusable(f"cannot use the certificates: {error}") from error
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED
     # Every connection shows its certificate: a resumed one would outlive its authority's removal.
     # Go's client keeps no tickets anyway.
     context.num_tickets = 0
     return context
 
 
-def _digest(files: tuple[Path, ...]) -> str:
+def _digest(files: Iterable[Path]) -> str:
     whole = hashlib.sha256()
     try:
         for file in files:

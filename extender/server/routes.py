@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from extender import wire
+from extender.metrics import Outcome, Verb
 from extender.server.connection import Connection
 from extender.server.description import describe
 from extender.server.limits import Limits
@@ -35,7 +36,11 @@ _T = TypeVar("_T")
 
 async def _filter(request: web.Request) -> web.Response:
     args = await _read(request, wire.ExtenderArgs)
-    answer = request.app[SERVICE].hooks.filter(args)
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.filter(args)
+    passed = answer.node_names or (answer.nodes is not None and answer.nodes["items"])
+    _note(service, Verb.FILTER, began, error=answer.error, refused=not passed)
     log.debug(
         "filter_answered",
         pod=args.pod.metadata.name,
@@ -48,17 +53,36 @@ async def _filter(request: web.Request) -> web.Response:
 
 async def _prioritize(request: web.Request) -> web.Response:
     args = await _read(request, wire.ExtenderArgs)
-    return _answer(request, request.app[SERVICE].hooks.prioritize(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.prioritize(args)
+    _note(service, Verb.PRIORITIZE, began)
+    return _answer(request, answer)
 
 
 async def _preempt(request: web.Request) -> web.Response:
     args = await _read(request, wire.PreemptionArgs)
-    return _answer(request, request.app[SERVICE].hooks.preempt(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = service.hooks.preempt(args)
+    _note(service, Verb.PREEMPT, began, refused=not answer.node_name_to_meta_victims)
+    return _answer(request, answer)
 
 
 async def _bind(request: web.Request) -> web.Response:
     args = await _read(request, wire.BindingArgs)
-    return _answer(request, await request.app[SERVICE].binder.bind(args))
+    service = request.app[SERVICE]
+    began = service.knowledge.clock()
+    answer = await service.binder.bind(args)
+    _note(service, Verb.BIND, began, error=answer.error)
+    return _answer(request, answer)
+
+
+def _note(
+    service: Service, verb: Verb, began: float, *, error: str = "", refused: bool = False
+) -> None:
+    outcome = Outcome.ERROR if error else Outcome.REFUSED if refused else Outcome.ANSWERED
+    service.knowledge.work.hook(verb, outcome, service.knowledge.clock() - began)
 
 
 async def _healthz(_: web.Request) -> web.Response:
@@ -87,12 +111,16 @@ async def _description(request: web.Request) -> web.Response:
 
 async def _read(request: web.Request, shape: type[_T]) -> _T:
     _admit(request)
+    limit = request.app[SERVICE].settings.body_limit_bytes
+    return await read_body(request, shape, limit, request.app[LIMITS].body_seconds)
+
+
+async def read_body(request: web.Request, shape: type[_T], limit: int, patience: float) -> _T:
+    """Read a body of at most *limit* bytes that comes within *patience* seconds."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
-    limit = request.app[SERVICE].settings.body_limit_bytes
     if (request.content_length or 0) > limit:
         raise _closing(web.HTTPRequestEntityTooLarge(limit, text=f"above {limit} bytes\n"))
-    patience = request.app[LIMITS].body_seconds
     try:
         # A timeout has its price, and most bodies have come with their head.
         async with contextlib.nullcontext() if request.content.is_eof() else timeout(patience):
@@ -100,10 +128,10 @@ async def _read(request: web.Request, shape: type[_T]) -> _T:
     except (web.RequestPayloadError, ConnectionError) as error:
         raise wire.MalformedRequest(f"not a whole body: {error}") from error
     except TimeoutError:
-        _connection(request).sparse.warning("slow_body_refused", verb=request.path)
+        connection(request).sparse.warning("slow_body_refused", verb=request.path)
         late = web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n")
         raise _closing(late) from None
-    _connection(request).body_received()
+    connection(request).body_received()
     return wire.decode(body, shape)
 
 
@@ -118,17 +146,18 @@ def _admit(request: web.Request) -> None:
     allowed = request.app[CLIENTS]
     if not allowed:
         return
-    names = _connection(request).client_names
+    names = connection(request).client_names
     if names.isdisjoint(allowed):
         shown = ", ".join(sorted(names))[:MOST_TEXT] or "none"
-        _connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
+        connection(request).sparse.warning("client_refused", verb=request.path, names=shown)
         raise web.HTTPForbidden(text=f"no --client-name allows this certificate ({shown})\n")
 
 
-def _connection(request: web.Request) -> Connection:
-    connection = request.protocol
-    assert isinstance(connection, Connection)  # the listener makes no others
-    return connection
+def connection(request: web.Request) -> Connection:
+    """Return the connection that a request came by."""
+    found = request.protocol
+    assert isinstance(found, Connection)  # the listener makes no others
+    return found
 
 
 def _answer(request: web.Request, answer: object) -> web.Response:
@@ -140,15 +169,16 @@ def _answer(request: web.Request, answer: object) -> web.Response:
 
 
 @web.middleware
-async def _refuse_malformed(
+async def refuse_malformed(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    _connection(request).head_received()
+    """Note that the head has come, and answer 400 to what cannot be read."""
+    connection(request).head_received()
     try:
         return await handler(request)
     except wire.MalformedRequest as error:
         text = str(error)[:MOST_TEXT]
-        _connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
+        connection(request).sparse.warning("malformed_request", verb=request.path, error=text)
         return web.Response(text=f"{text}\n", status=400)
 
 
@@ -160,7 +190,7 @@ def application(
     Only *clients* may call the hooks, by a name in their certificates; everybody if none is given.
     """
     app = web.Application(
-        middlewares=[_refuse_malformed], client_max_size=service.settings.body_limit_bytes
+        middlewares=[refuse_malformed], client_max_size=service.settings.body_limit_bytes
     )
     app[SERVICE] = service
     app[LIMITS] = limits
@@ -170,19 +200,20 @@ def application(
     app.router.add_post(f"{prefix}/prioritize", _prioritize)
     app.router.add_post(f"{prefix}/preempt", _preempt)
     app.router.add_post(f"{prefix}/bind", _bind)
-    _add_probes(app)
+    add_probes(app)
     app.router.add_get("/openapi.json", _description)
     return app
 
 
 def probes(service: Service) -> web.Application:
     """Return the application of the probes alone."""
-    app = web.Application(middlewares=[_refuse_malformed])
+    app = web.Application(middlewares=[refuse_malformed])
     app[SERVICE] = service
-    _add_probes(app)
+    add_probes(app)
     return app
 
 
-def _add_probes(app: web.Application) -> None:
+def add_probes(app: web.Application) -> None:
+    """Add the probes, which need the application's ``SERVICE``."""
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)

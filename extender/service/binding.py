@@ -22,6 +22,7 @@ import structlog
 
 from extender import wire
 from extender.ledger import promise
+from extender.metrics import Phase
 from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable
 from extender.service.enlisted import key
@@ -138,18 +139,22 @@ class Binder:
         elsewhere = self._knowledge.assigned.get(pod.uid, node)
         if elsewhere != node:
             await self._poster.give_back(pod, elsewhere, patience)
-        entries = await self._reserve(request, node, patience)
-        await self._realized(request, node, entries, patience)
+        work, clock = self._knowledge.work, self._knowledge.clock
+        with work.phase(Phase.PLAN, clock):
+            entries = await self._reserve(request, node, patience)
+        with work.phase(Phase.REALIZE, clock):
+            await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(key(request.gang)):
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
-        await self._poster.post(
-            pod,
-            node,
-            {keys.DECISION_ANNOTATION: note},
-            patience.until,
-            ready=lambda: self._ready(request, node, entries),
-        )
+        with work.phase(Phase.POST, clock):
+            await self._poster.post(
+                pod,
+                node,
+                {keys.DECISION_ANNOTATION: note},
+                patience.until,
+                ready=lambda: self._ready(request, node, entries),
+            )
 
     def _ready(self, request: Request, node: str, entries: Sequence[Assignment]) -> bool:
         view, ids = self._knowledge.views.get(node), {each.id for each in entries}

@@ -63,6 +63,7 @@ class Hooks:
         why_wait = self._why_wait(request, names, assigned)
         if why_wait is not None:
             knowledge.refused.add(request, {why_wait.code})
+            knowledge.work.refused({why_wait.code})
             return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
         answer = filter(
             knowledge.fleet,
@@ -79,6 +80,7 @@ class Hooks:
                 knowledge.presume(request, promise(answer.passed[0], answer.only.placed))
         else:
             knowledge.refused.add(request, answer.codes)
+            knowledge.work.refused(answer.codes)
         return _filtered(answer.passed, answer.refused, whole)
 
     def _why_wait(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from extender.ledger import Ledger, Promise
+from extender.metrics import Work
 from extender.policy import Policy, PolicyName
 from extender.request import Request
 from extender.service.assigned import Assigned
@@ -49,6 +50,8 @@ class Knowledge:
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``left_gangs`` those that
     were in one and are gone.
+
+    ``work`` counts and times what is done.
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
@@ -90,6 +93,7 @@ class Knowledge:
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()
         self.stopping = False
+        self.work = Work()
         self.changes = Changes()
 
     # What the cluster reports.

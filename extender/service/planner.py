@@ -98,12 +98,19 @@ class Planner:
         self._open = bool(knowledge.ledger.planned)
         left_out = [u for u in found.considered if u in alone and u not in places]
         knowledge.pending.planned(found.considered, left_out if self._open else ())
+        took = clock() - started
+        knowledge.work.planned(
+            found.status.value,
+            took,
+            placed=len(found.places),
+            left_out=len(found.considered) - len(found.places),
+        )
         log.info(
             "queue_planned",
             pods=len(found.considered),
             placed=len(found.places),
             status=found.status.value,
-            seconds=round(clock() - started, 3),
+            seconds=round(took, 3),
         )
         for of in complete:
             await self._reservations.decide(of, waiting, places)

@@ -67,6 +67,7 @@ class Plans:
                 failures += 1
                 await patience.pause(error, failures)
             except PlanConflict as conflict:
+                self._knowledge.work.conflict()
                 if await self._made(change, view, patience):
                     if unsure:
                         return

@@ -50,6 +50,26 @@ class ClusterUnavailable(Exception):
         self.retry_after = retry_after
 
 
+class Access(StrEnum):
+    """What somebody may do with what they showed us."""
+
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+    UNKNOWN = "unknown"
+    """Nobody is known by it."""
+
+
+class Reviewer(Protocol):
+    """Who tells what the bearer of a token may do."""
+
+    async def may_get(self, token: str, path: str) -> Access:
+        """Tell whether whoever has a token may GET a path.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
+
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
 

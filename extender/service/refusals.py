@@ -29,8 +29,8 @@ class Refusals:
         self._by_shape: dict[Wanted, dict[str, Request]] = {}
         self._owners: Counter[OwnerRef] = Counter()
 
-    def __bool__(self) -> bool:
-        return bool(self._pods)
+    def __len__(self) -> int:
+        return len(self._pods)
 
     def get(self, uid: str) -> RefusedPod | None:
         """Return what is kept of a refused pod."""

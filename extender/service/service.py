@@ -141,6 +141,7 @@ class Service:
                 try:
                     await self._cluster.wake(rfc3339.microseconds(self._utc_now()))
                     self.wakes += 1
+                    self.knowledge.work.woke()
                 except ClusterUnavailable as error:
                     log.warning("wake_postponed", error=str(error))
                     self.knowledge.room.set()

@@ -30,6 +30,7 @@ class Trust:
         node that fails again and again nothing more is asked for a while.
         """
         knowledge, avoidance = self._knowledge, self._knowledge.avoidance
+        knowledge.work.not_realized()
         for gpu, whole in view.failed_on(ids).items():
             promise, until = Promise(view.name, (whole,)), avoidance.gpu_failed(gpu)
             knowledge.ledger = knowledge.ledger.presume(gpu, promise, until=until)

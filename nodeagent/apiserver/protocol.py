@@ -81,6 +81,10 @@ EVENTS = Kind("", "v1", "events", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", namespaced=True)
 REPLICA_SETS = Kind("apps", "v1", "replicasets", namespaced=True)
+TOKEN_REVIEWS = Kind("authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
+SUBJECT_ACCESS_REVIEWS = Kind(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", namespaced=False
+)
 VIRTUAL_MACHINES = Kind("kubevirt.io", "v1", "virtualmachines", namespaced=True)
 GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -109,6 +111,17 @@ class Installer:
                 if "/" not in each["name"]
             }
         return self._plurals[api_version][kind]
+
+
+def point_webhook(manifests: list[Manifest], port: int, authority: Path) -> None:
+    """Say where the webhook is, and whom to trust there, as cert-manager would."""
+    for each in manifests:
+        if each["kind"] == "MutatingWebhookConfiguration":
+            (hook,) = each["webhooks"]
+            path = hook["clientConfig"]["service"]["path"]
+            trusted = base64.b64encode(authority.read_bytes()).decode()
+            url = f"https://127.0.0.1:{port}{path}"
+            hook["clientConfig"] = {"url": url, "caBundle": trusted}
 
 
 def _own(manifests: Iterable[Manifest]) -> Iterable[Manifest]:

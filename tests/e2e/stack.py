@@ -188,10 +188,12 @@ async def stack(
     http_timeout: float = 15.0,
     create_latency: float = 0.0,
     replicas: int = 1,
+    definition: Path = CRD,
 ) -> AsyncIterator[Stack]:
-    """Run everything until the block ends; *directory* keeps the logs.
+    """Run everything, with that *definition* of GpuNode, until the block ends.
 
-    Several *replicas* of the extender elect a leader, and stand behind one address.
+    *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
+    one address.
     """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
@@ -202,7 +204,7 @@ async def stack(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
         pods = [f"extender-{index}" for index in range(replicas)]
-        await prepare(plane, api, names, pods)
+        await prepare(plane, api, names, pods, definition)
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
         ports = {pods[0]: url.rpartition(":")[2]}
@@ -243,12 +245,11 @@ async def stack(
         yield running
 
 
-async def install(plane: ControlPlane) -> None:
+async def install(plane: ControlPlane, definition: Path = CRD) -> None:
     """Make the CRD and the namespace."""
     async with plane.client() as http:
-        definition = yaml.safe_load(CRD.read_text())
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        async with http.post(path, json=definition) as answer:
+        async with http.post(path, json=_document(definition)) as answer:
             assert answer.status == 201, await answer.text()
         namespace = {"metadata": {"name": keys.SYSTEM_NAMESPACE}}
         async with http.post("/api/v1/namespaces", json=namespace) as answer:
@@ -262,9 +263,20 @@ async def install(plane: ControlPlane) -> None:
         await until(served, within=30, every=0.1)
 
 
-async def prepare(plane: ControlPlane, api: RestApi, names: list[str], own_pods: list[str]) -> None:
+def _document(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found
+
+
+async def prepare(
+    plane: ControlPlane,
+    api: RestApi,
+    names: list[str],
+    own_pods: list[str],
+    definition: Path = CRD,
+) -> None:
     """Make the CRD, the namespace, the nodes, and the extenders' pods."""
-    await install(plane)
+    await install(plane, definition)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
     for name in names:
         body = {

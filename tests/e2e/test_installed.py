@@ -1,279 +1,35 @@
-"""The installation for trials, run as it is: accounts, roles, certificates, options and policies.
-
-Deployments have nothing to run them here, so their programs run as processes: with the arguments of
-their containers, the tokens of their accounts, and certificates of an authority of the test's.
-"""
+"""The installation for trials works, is shut to whom it should be, and does no more than it may."""
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import copy
-import json
-import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import yaml
 
-from extender.kubescheduler.configuration import KIND
 from nodeagent.api import gpunode, keys, resources
-from nodeagent.apiserver.protocol import GPU_NODES, PODS
-from nodeagent.apiserver.rest import RestApi
-from tests.e2e.controlplane import identities
-from tests.e2e.controlplane.certificates import KeyPair
-from tests.e2e.controlplane.cluster import ControlPlane, control_plane
-from tests.e2e.controlplane.commands import Options
-from tests.e2e.controlplane.identities import service_account
-from tests.e2e.controlplane.processes import held_port
-from tests.e2e.controlplane.required import required_binaries
-from tests.e2e.installation import Installer, Manifest
-from tests.e2e.process import ROOT, Process
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, PatchType
+from tests.e2e.audit import REFUSED
+from tests.e2e.process import ROOT
+from tests.e2e.running import ACCOUNTS, Installed, installed, vm
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
-from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import overlay
+from tests.manifests.roles import granted
 from tests.waiting import until
 
 VMS = 100
-CONTROL_PLANE_NODE = "control-plane"
-ACCOUNTS = ("tangram-extender", "tangram-simulated-agent", "tangram-scheduler")
 
-RARELY: Mapping[str, frozenset[Permission]] = {
-    # After a lost write, for a pod that is not labelled, and when a node's GPUs are gone for good;
-    # owners are asked about where there are any.
-    "tangram-extender": frozenset(
-        {
-            (keys.GROUP, "gpunodes", "get"),
-            (keys.GROUP, "gpunodes", "delete"),
-            ("", "pods", "get"),
-            ("apps", "replicasets", "get"),
-            ("apps", "statefulsets", "get"),
-            ("kubevirt.io", "virtualmachines", "get"),
-        }
-    ),
-    "tangram-simulated-agent": frozenset(),
+OWNERS = {
+    "ReplicaSet": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "VirtualMachineInstance": "kubevirt.io/v1",
 }
-"""What may stay unused in a run in which nothing goes wrong."""
-
-
-class Installed:
-    """The running installation."""
-
-    def __init__(self, plane: ControlPlane, api: RestApi, audit: Path, hooks: str) -> None:
-        self.plane = plane
-        self.api = api
-        self._audit = audit
-        self.hooks = hooks
-
-    async def create_vms(self, count: int) -> None:
-        """Create the pod for trials so many times."""
-        trial = yaml.safe_load((MANIFESTS / "overlays/dev/pod.yaml").read_text())
-        gate = asyncio.Semaphore(8)
-
-        async def create() -> None:
-            async with gate:
-                await self.api.create(PODS, trial, namespace="default")
-
-        await asyncio.gather(*(create() for _ in range(count)))
-
-    async def pods(self) -> list[dict[str, Any]]:
-        """Return the trials."""
-        return [json.loads(raw) for raw in (await self.api.list(PODS, namespace="default")).items]
-
-    async def running(self, count: int) -> None:
-        """Wait until there are so many trials, all running."""
-
-        async def run() -> bool:
-            phases = collections.Counter(pod["status"]["phase"] for pod in await self.pods())
-            return phases == {"Running": count}
-
-        await until(run, within=120, every=0.5)
-
-    async def planned(self, count: int) -> None:
-        """Wait until there are so many entries in all plans, each of them realized."""
-
-        async def reached() -> bool:
-            nodes = [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
-            planned = [entry.id for node in nodes for entry in node.spec.assignments]
-            realized = [each.id for node in nodes for each in node.status.realized]
-            return sorted(planned) == sorted(realized) and len(planned) == count
-
-        await until(reached, within=60, every=0.5)
-
-    def asked(self, account: str) -> Mapping[Permission, set[int]]:
-        """Return what an account has asked for, and the statuses of the answers."""
-        user = service_account(keys.SYSTEM_NAMESPACE, account)
-        found: dict[Permission, set[int]] = collections.defaultdict(set)
-        for line in self._audit.read_text().splitlines():
-            event = json.loads(line)
-            if event["user"]["username"] == user and "objectRef" in event:
-                about = event["objectRef"]
-                resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
-                asked = (about.get("apiGroup", ""), resource, event["verb"])
-                found[asked].add(event["responseStatus"]["code"])
-        return found
-
-
-@contextlib.asynccontextmanager
-async def installed(directory: Path) -> AsyncIterator[Installed]:
-    """Install the overlay for trials, and run it until the block ends."""
-    manifests = overlay("dev")
-    audit, policy = directory / "audit.log", directory / "audit-policy.yaml"
-    rule = {"level": "Metadata", "omitStages": ["RequestReceived"]}
-    policy.write_text(
-        json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]})
-    )
-    flags = (f"--audit-policy-file={policy}", f"--audit-log-path={audit}")
-    async with contextlib.AsyncExitStack() as stack:
-        plane = await stack.enter_async_context(
-            control_plane(
-                required_binaries(),
-                directory=directory / "controlplane",
-                options=Options(apiserver_flags=flags),
-            )
-        )
-        session = await stack.enter_async_context(plane.client())
-        api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
-        installer = Installer(plane, session)
-        await installer.install(manifests)
-        async with session.post(
-            "/api/v1/nodes", json={"metadata": {"name": CONTROL_PLANE_NODE}}
-        ) as answer:
-            assert answer.status == 201
-        credentials = {
-            account: await _credentials(plane, installer, account) for account in ACCOUNTS
-        }
-        with held_port() as hooks, held_port() as probes:
-            ports = (int(hooks.getsockname()[1]), int(probes.getsockname()[1]))
-        processes = {
-            "extender": _extender(directory, manifests, plane, credentials, ports),
-            "agent": _agent(directory, manifests, credentials),
-        }
-        for process in processes.values():
-            stack.push_async_callback(process.stop, signal.SIGKILL)
-            await process.start()
-        await _ready(f"http://127.0.0.1:{ports[1]}/readyz")
-        client = plane.authority.issue("system:kube-scheduler")
-        await plane.start_scheduler(
-            _scheduler_configuration(manifests, plane, credentials, client, ports[0])
-        )
-        yield Installed(plane, api, audit, f"https://127.0.0.1:{ports[0]}")
-
-
-async def _credentials(plane: ControlPlane, installer: Installer, account: str) -> Path:
-    """Return a kubeconfig with a token such as the kubelet would mount."""
-    pod = f"{account}-0"
-    await installer.pod(pod, account, CONTROL_PLANE_NODE)
-    file = plane.ca_file.parent / f"{account}.kubeconfig"
-    token = await installer.token(account, pod)
-    file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
-    return file
-
-
-def _arguments(manifests: list[Manifest], name: str) -> list[str]:
-    (found,) = (m for m in manifests if m["kind"] == "Deployment" and m["metadata"]["name"] == name)
-    (container,) = found["spec"]["template"]["spec"]["containers"]
-    arguments: list[str] = container["args"]
-    return arguments
-
-
-def _extender(
-    directory: Path,
-    manifests: list[Manifest],
-    plane: ControlPlane,
-    credentials: Mapping[str, Path],
-    ports: tuple[int, int],
-) -> Process:
-    """Return the extender as its Deployment has it, but for where it is."""
-    server = plane.authority.issue("tangram-extender")
-    here = {
-        "--host=$(POD_IP)": "--host=127.0.0.1",
-        "--port=8443": f"--port={ports[0]}",
-        "--probe-port=8081": f"--probe-port={ports[1]}",
-        "--own-pod=$(POD_NAMESPACE)/$(POD_NAME)": (
-            f"--own-pod={keys.SYSTEM_NAMESPACE}/tangram-extender-0"
-        ),
-        "--tls-cert=/etc/tangram/tls/tls.crt": f"--tls-cert={server.public}",
-        "--tls-key=/etc/tangram/tls/tls.key": f"--tls-key={server.key}",
-        "--client-ca=/etc/tangram/tls/ca.crt": f"--client-ca={plane.ca_file}",
-    }
-    arguments = _arguments(manifests, "tangram-extender")
-    assert here.keys() <= set(arguments)
-    return Process(
-        directory / "extender.log",
-        "extender",
-        *(here.get(argument, argument) for argument in arguments),
-        *("--leader-elect", f"--kubeconfig={credentials['tangram-extender']}"),
-    )
-
-
-def _agent(directory: Path, manifests: list[Manifest], credentials: Mapping[str, Path]) -> Process:
-    return Process(
-        directory / "agent.log",
-        "nodeagent",
-        *_arguments(manifests, "tangram-simulated-agent"),
-        f"--kubeconfig={credentials['tangram-simulated-agent']}",
-    )
-
-
-def _scheduler_configuration(
-    manifests: list[Manifest],
-    plane: ControlPlane,
-    credentials: Mapping[str, Path],
-    client: KeyPair,
-    port: int,
-) -> dict[str, Any]:
-    """Return the configuration in its ConfigMap, but for where things are."""
-    texts = (text for m in manifests if m["kind"] == "ConfigMap" for text in m["data"].values())
-    (found,) = (document for text in texts if (document := yaml.safe_load(text))["kind"] == KIND)
-    configuration: dict[str, Any] = copy.deepcopy(found)
-    (entry,) = configuration["extenders"]
-    entry["urlPrefix"] = f"https://127.0.0.1:{port}"
-    entry["tlsConfig"] = {
-        "caFile": str(plane.ca_file),
-        "certFile": str(client.public),
-        "keyFile": str(client.key),
-    }
-    account = {"kubeconfig": str(credentials["tangram-scheduler"])}
-    return configuration | {"clientConnection": account}
-
-
-async def _ready(url: str) -> None:
-    async with aiohttp.ClientSession() as http:
-
-        async def answers() -> bool:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(url) as answer:
-                    return answer.status == 200
-            return False
-
-        await until(answers, within=90, every=0.2)
-
-
-def _granted(account: str) -> frozenset[Permission]:
-    """Return what the roles that are bound to an account allow it."""
-    manifests = overlay("dev")
-    bound = {
-        (m["roleRef"]["kind"], m["roleRef"]["name"])
-        for m in manifests
-        if m["kind"] in ("RoleBinding", "ClusterRoleBinding")
-        and any(subject["name"] == account for subject in m["subjects"])
-    }
-    return frozenset(
-        (group, resource, verb)
-        for m in manifests
-        if (m["kind"], m["metadata"]["name"]) in bound
-        for rule in m["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    )
+"""Whose pods are asked after when they end: whether there will be another."""
 
 
 async def _tangram(*arguments: str) -> str:
@@ -299,7 +55,7 @@ async def _refused(hooks: str, trust: ssl.SSLContext) -> int:
             return 0
 
 
-async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_gpus(
+async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_offer(
     tmp_path: Path,
 ) -> None:
     async with installed(artifacts(tmp_path)) as running:
@@ -310,6 +66,10 @@ async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_g
         another.load_cert_chain(pair.public, pair.key)
         assert await _refused(running.hooks, nobody) == 0
         assert await _refused(running.hooks, another) == 403
+
+        for forbidden in ({"nodeName": "tangram-simulated-0"}, {"schedulerName": "theirs"}):
+            status, answer = await running.create(vm() | {"spec": vm()["spec"] | forbidden})
+            assert (status, "vGPU: a pod that asks for" in answer["message"]) == (403, True)
 
         kubeconfig = ("--kubeconfig", str(running.plane.kubeconfig("admin")))
         printed = await _tangram("scheduler-config", *kubeconfig)
@@ -330,23 +90,70 @@ async def test_the_hooks_are_the_schedulers_alone_and_what_it_is_told_fits_the_g
         )
 
 
-async def test_a_hundred_vms_come_and_go_under_the_roles_and_policies_that_are_installed(
+async def owned(running: Installed) -> list[str]:
+    """Create a VM for each kind of owner; return their names."""
+    names = []
+    for kind, version in OWNERS.items():
+        owner = {"apiVersion": version, "kind": kind, "name": "x", "uid": kind, "controller": True}
+        metadata = vm()["metadata"] | {"ownerReferences": [owner]}
+        status, pod = await running.create(vm() | {"metadata": metadata})
+        assert status == 201, pod
+        names.append(pod["metadata"]["name"])
+    return names
+
+
+async def a_node_comes_and_goes(running: Installed) -> None:
+    """Let an agent announce itself on a Node that is removed before it has reported anything."""
+    lease = {"metadata": {"name": keys.lease_name("ghost"), "labels": {keys.AGENT_LABEL: "true"}}}
+    await running.api.create(NODES, {"metadata": {"name": "ghost"}})
+    await running.api.create(LEASES, lease, namespace=keys.SYSTEM_NAMESPACE)
+
+    async def known() -> bool:
+        nodes = [gpunode.decode(raw) for raw in (await running.api.list(GPU_NODES)).items]
+        return "ghost" in {node.name for node in nodes}
+
+    async def unknown() -> bool:
+        return not await known()
+
+    await until(known, within=60, every=0.2)
+    await running.api.delete(NODES, "ghost")
+    await until(unknown, within=60, every=0.2)
+
+
+async def a_pod_loses_its_label(running: Installed) -> None:
+    """Take the label off a running VM, whose place stays its own."""
+    name = (await running.pods())[-1]["metadata"]["name"]
+    gone = {"metadata": {"labels": {keys.MANAGED_LABEL: None}}}
+    await running.api.patch(PODS, name, gone, patch_type=PatchType.MERGE, namespace="default")
+
+
+async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_installed(
     tmp_path: Path,
 ) -> None:
     async with installed(artifacts(tmp_path)) as running:
-        await running.create_vms(VMS)
+        leaving = await owned(running)
+        await running.create_vms(VMS - len(leaving))
         await running.running(VMS)
         await running.planned(VMS)
-        leaving = (await running.pods())[: VMS // 2]
-        for pod in leaving:
-            await running.api.delete(PODS, pod["metadata"]["name"], namespace="default")
-        await running.running(VMS - len(leaving))
-        await running.planned(VMS - len(leaving))
-        asked = {account: running.asked(account) for account in ACCOUNTS}
+        leaving += [pod["metadata"]["name"] for pod in (await running.pods())[: VMS // 2]]
+        for name in set(leaving):
+            await running.api.delete(PODS, name, namespace="default")
+        staying = VMS - len(set(leaving))
+        await running.running(staying)
+        await running.planned(staying)
+        await a_node_comes_and_goes(running)
+        await a_pod_loses_its_label(running)
 
-    for account in ACCOUNTS:
-        refused = {what for what, statuses in asked[account].items() if statuses & {401, 403}}
-        assert asked[account]
-        assert not refused, account
-    for account, rarely in RARELY.items():
-        assert _granted(account) - asked[account].keys() - rarely == set(), account
+        def unused(account: str) -> frozenset[Permission]:
+            return granted(overlay("dev"), account) - running.asked(account).keys()
+
+        for account in ACCOUNTS:
+            # Of a pod without the label the end is looked for twice a minute.
+            with contextlib.suppress(TimeoutError):
+                await until(lambda account=account: not unused(account), within=90, every=0.5)
+            assert unused(account) == set(), account
+        await running.planned(staying)
+        for account in ACCOUNTS:
+            asked = running.asked(account)
+            assert asked
+            assert not {what for what, codes in asked.items() if codes & REFUSED}, account

@@ -54,7 +54,7 @@ async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None
     async with administered() as (plane, _, installer):
         with_certificates(copy, plane.authority)
         for others in (("default-scheduler",), ("second-scheduler", "simulated-gpus")):
-            manifests = combined(copy, "mtls-secrets", *others)
+            manifests = combined(copy, "admission", "mtls-secrets", *others)
             await installer.prepare(manifests)
             assert not any("cert-manager" in each["apiVersion"] for each in manifests)
             assert await installer.try_out(manifests) == len(manifests)
@@ -104,9 +104,9 @@ class Caller:
     async def post(self, path: str, body: object) -> tuple[int, str]:
         return await self._call("POST", path, body, "application/json")
 
-    async def flow_schema(self, path: str) -> str:
+    async def flow_schema(self, path: str, method: str = "GET") -> str:
         """Return the UID of the FlowSchema that a request falls under."""
-        async with self._session.get(path, headers=self._headers) as answer:
+        async with self._session.request(method, path, headers=self._headers) as answer:
             return str(answer.headers["X-Kubernetes-PF-FlowSchema-UID"])
 
     async def merge(self, path: str, body: object) -> tuple[int, str]:
@@ -293,7 +293,13 @@ async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None
         return bool(await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours)
 
     await until(apart, within=60, every=0.2)
+    assert await extender.flow_schema(f"{SYSTEM_PODS}/nobody/binding", "POST") == ours
+    assert await extender.flow_schema(f"{GPU_NODES}/node-1", "PATCH") == ours
+    agent = await bounds.caller("tangram-agent", "agent-node-1")
+    assert await agent.flow_schema(f"{LEASES}/tangram-agent-node-1", "PATCH") == ours
+    assert await agent.flow_schema(f"{GPU_NODES}/node-1/status", "PATCH") == ours
     assert await extender.flow_schema("/api/v1/nodes?limit=1") != ours
+    assert await bounds.admin.flow_schema(f"{GPU_NODES}/node-1") != ours
 
 
 async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
@@ -351,6 +357,7 @@ async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
     assert (await extender.merge(pod, gone))[0] == 200
 
     image = {"spec": {"containers": [{"name": "tangram", "image": "evil"}]}}
+    assert (await bounds.admin.merge(pod, {"metadata": {"annotations": {"x": "y"}}}))[0] == 200
     for forged in (
         image,
         {"metadata": {"labels": {"theirs": "y"}}},
@@ -361,3 +368,31 @@ async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
     ):
         status, text = await extender.merge(pod, forged)
         assert (status, "tangram-pods" in text) == (403, True), forged
+
+
+async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    spec = {"containers": [{"name": "c", "image": "none"}]}
+    status, text = await bounds.admin.post(pods, {"metadata": {"name": "vm"}, "spec": spec})
+    assert status == 201, text
+    target = {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
+    told = {"name": "vm", "annotations": {keys.DECISION_ANNOTATION: "[]"}}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": told, "target": target}
+
+    async def forge(value: str | None) -> tuple[int, str]:
+        annotations = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: value}}}
+        return await bounds.admin.merge(f"{pods}/vm", annotations)
+
+    async def refused() -> bool:
+        return (await forge("forged"))[0] == 403
+
+    await until(refused, within=60, every=0.2)
+    extender = await bounds.caller("tangram-extender", "extender")
+    assert (await extender.post(f"{pods}/vm/binding", binding))[0] == 201
+    for value in ("forged", None):
+        status, text = await forge(value)
+        assert (status, "comes with the Binding" in text) == (403, True)
+    kept = (await bounds.read(f"{pods}/vm"))["metadata"]["annotations"]
+    assert kept == {keys.DECISION_ANNOTATION: "[]"}
+    labelled = {"metadata": {"labels": {"x": "y"}}}
+    assert (await bounds.admin.merge(f"{pods}/vm", labelled))[0] == 200

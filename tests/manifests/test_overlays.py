@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from extender.cli.main import app as tangram
 from extender.cli.scheduler_config import SERVICE
 from extender.kubescheduler.configuration import Configuration, read
+from extender.server.admitting import BODY_SECONDS, PATH
 from extender.server.description import describe
 from nodeagent import pod_events
 from nodeagent.__main__ import app as tangram_agent
@@ -154,7 +158,11 @@ def test_the_extenders_ports_and_probes_are_served(name: str) -> None:
     ports = {port["name"]: port["containerPort"] for port in extender["ports"]}
     routes = describe(options["prefix"])["paths"]
 
-    assert ports == {"hooks": options["port"], "probes": options["probe_port"]}
+    assert ports == {
+        "hooks": options["port"],
+        "probes": options["probe_port"],
+        "admission": options["admission_port"],
+    }
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         asked = extender[probe]["httpGet"]
         assert asked["port"] == "probes"
@@ -209,8 +217,96 @@ def test_certificates_say_the_names_that_are_asked_for(name: str) -> None:
     assert client["commonName"] == allowed
     assert "client auth" in client["usages"]
     assert SERVICE in server["dnsNames"]
+    assert called(manifests) in server["dnsNames"]
     assert "server auth" in server["usages"]
     assert client["issuerRef"] == server["issuerRef"]
+
+
+def webhook(manifests: list[Manifest]) -> dict[str, Any]:
+    (found,) = find(manifests, "MutatingWebhookConfiguration", "tangram-pods")["webhooks"]
+    return dict(found)
+
+
+def called(manifests: list[Manifest]) -> str:
+    """Return the name by which the API server calls the webhook."""
+    service = webhook(manifests)["clientConfig"]["service"]
+    return f"{service['name']}.{service['namespace']}.svc"
+
+
+@each_overlay
+def test_the_api_server_calls_the_webhook_of_any_replica_where_it_is_served(name: str) -> None:
+    manifests = overlay(name)
+    asked = webhook(manifests)["clientConfig"]["service"]
+    service = find(manifests, "Service", asked["name"])
+    template = find(manifests, "Deployment", EXTENDER)["spec"]["template"]
+
+    assert asked["path"] == PATH
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    (port,) = service["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (asked["port"], "admission")
+
+
+@each_overlay
+def test_the_webhook_is_asked_about_new_pods_alone_and_fails_closed(name: str) -> None:
+    hook = webhook(overlay(name))
+
+    assert hook["failurePolicy"] == "Fail"
+    assert hook["sideEffects"] == "None"
+    (rule,) = hook["rules"]
+    assert (rule["resources"], rule["operations"]) == (["pods"], ["CREATE"])
+    assert not {"namespaceSelector", "objectSelector"} & hook.keys()  # no place is exempt
+    assert hook["timeoutSeconds"] == BODY_SECONDS
+
+
+@each_overlay
+def test_pods_that_name_no_scheduler_get_the_one_that_is_there(name: str) -> None:
+    manifests = overlay(name)
+    (profile,) = scheduler_configuration(manifests).profiles or ()
+
+    assert serve_options(manifests)["scheduler_name"] == [profile.scheduler_name]
+
+
+@each_overlay
+def test_the_api_server_is_told_whom_to_trust_by_the_issuer_of_the_extenders_certificate(
+    name: str,
+) -> None:
+    manifests = overlay(name)
+    injected = find(manifests, "MutatingWebhookConfiguration", "tangram-pods")["metadata"]
+    certificate = find(manifests, "Certificate", EXTENDER)["metadata"]
+
+    assert injected["annotations"] == {
+        "cert-manager.io/inject-ca-from": f"{certificate['namespace']}/{certificate['name']}"
+    }
+
+
+def asked_about(resource: str) -> bool:
+    """Tell what the condition of the webhook says of a resource, as CEL would."""
+    (condition,) = webhook(overlay("default"))["matchConditions"]
+    mig, vgpu = re.findall(r"matches\('\^(.*?)\$'\)", condition["expression"])
+    mig, vgpu = (pattern.replace("\\\\", "\\") for pattern in (mig, vgpu))
+    return len(resource) <= 317 and bool(
+        (re.fullmatch(mig, resource) and not resource.endswith(".shared"))
+        or re.fullmatch(vgpu, resource)
+    )
+
+
+MIG_LIKE = st.from_regex(
+    r"nvidia\.com/mig-[0-9]{1,2}g?\.[0-9]{1,3}gb([.-][a-z.]{0,9})?", fullmatch=True
+)
+VGPU_LIKE = st.from_regex(
+    r"nvidia\.com/[A-Za-z0-9_.-]{0,20}-[0-9]{1,2}-[0-9]{1,3}[A-Q]?(ME|NOME|MEALL|GFX|X)?",
+    fullmatch=True,
+)
+
+
+@given(st.one_of(MIG_LIKE, VGPU_LIKE, st.text(max_size=20)))
+@example("nvidia.com/mig-1g.10gb.shared")
+@example("nvidia.com/mig-1g.10gb.me")
+@example("nvidia.com/NVIDIA_H100XM-1-10C")
+@example("nvidia.com/" + "A" * 310 + "-1-10C")
+@example("nvidia.com/gpu")
+def test_the_api_server_asks_about_exactly_the_resources_that_are_ours(resource: str) -> None:
+    assert asked_about(resource) == resources.ours(resource)
 
 
 @each_overlay
@@ -300,7 +396,9 @@ def test_all_but_the_agents_are_hardened(name: str) -> None:
 def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
     manifests = overlay(name)
 
-    assert pod(manifests, "Deployment", EXTENDER)["terminationGracePeriodSeconds"] >= 30
+    extender = pod(manifests, "Deployment", EXTENDER)
+    lame_seconds = extender["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert extender["terminationGracePeriodSeconds"] - lame_seconds >= 30
     if name != "dev":
         agent = pod(manifests, "DaemonSet", AGENT)
         assert agent["terminationGracePeriodSeconds"] > AgentSettings().drain_seconds
@@ -323,10 +421,12 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
     assert f'"{keys.LEASE_PREFIX}" + variables.node' in policies["tangram-agents"]
     for word in (keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.WAKE_ANNOTATION):
         assert f'"{word}"' in policies["tangram-pods"]
+    assert f"'{keys.DECISION_ANNOTATION}'" in policies["tangram-decisions"].replace("''", "'")
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
     for policy, text in policies.items():
         assert keys.GROUP in text or policy == "tangram-agent-events"
-        assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
+        by_whom = f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-"
+        assert by_whom in text or policy == "tangram-decisions"  # which nobody may change
 
 
 def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kubevirt() -> None:
@@ -365,13 +465,24 @@ def copy(tmp_path: Path) -> Path:
 def test_certificates_of_ones_own_go_where_the_pods_look(copy: Path, tmp_path: Path) -> None:
     with_certificates(copy, Authority(tmp_path))
 
-    manifests = combined(copy, "mtls-secrets", "second-scheduler")
+    manifests = combined(copy, "admission", "mtls-secrets", "second-scheduler")
 
     secret = partial(find, manifests, "Secret")
     for name, kind in ((EXTENDER, "Deployment"), (SCHEDULER, "Deployment")):
         volumes = {v["name"]: v for v in pod(manifests, kind, name)["volumes"]}
         found = secret(volumes["tls"]["secret"]["secretName"])
         assert found["data"].keys() == {"ca.crt", "tls.crt", "tls.key"}
+    trusted = base64.b64decode(webhook(manifests)["clientConfig"]["caBundle"])
+    assert trusted == (copy / "components/mtls-secrets/ca.crt").read_bytes()
+
+
+def test_without_the_webhook_the_rest_is_the_same(copy: Path, tmp_path: Path) -> None:
+    with_certificates(copy, Authority(tmp_path))
+
+    for certificates in ("mtls-secrets", "mtls-cert-manager"):
+        manifests = combined(copy, certificates)
+        assert not any(m["kind"] == "MutatingWebhookConfiguration" for m in manifests)
+        assert serve_options(manifests)["admission_port"] is None
 
 
 def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(copy: Path) -> None:

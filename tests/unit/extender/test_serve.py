@@ -16,6 +16,8 @@ import aiohttp
 import pytest
 
 from tests.e2e.controlplane.certificates import Authority
+from tests.unit.admission.test_judge import pod
+from tests.unit.admission.test_review import raw
 from tests.waiting import until
 
 
@@ -214,3 +216,21 @@ async def test_it_says_which_policies_plan_jointly_without_a_value(kubeconfig: P
 
     assert any("joint_plans_prove_admission_only" in line for line in best_fit)
     assert not any("joint_plans_prove_admission_only" in line for line in mfi)
+
+
+async def test_the_webhook_shows_the_hooks_certificate_and_asks_for_none(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue("server")
+    arguments = (
+        *("--kubeconfig", str(kubeconfig), "--client-ca", str(authority.file)),
+        *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
+        *("--admission-port", "0", "--scheduler-name", "tangram"),
+    )
+    review = json.dumps(raw(object=pod(schedulerName="tangram")))
+    trust = ssl.create_default_context(cafile=authority.file)
+    async with serving(*arguments) as (_, lines), aiohttp.ClientSession() as http:
+        webhook = next(json.loads(line) for line in lines if '"serving"' in line)["webhook"]
+        async with http.post(webhook, data=review, ssl=trust) as answer:
+            assert (await answer.json())["response"]["allowed"] is True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nodeagent.api.gpunode import Assignment, Mode, PodRef
 from nodeagent.api.resources import of_profile, of_vgpu_type
+from nodeagent.apiserver.protocol import ApiServer
 from nodeagent.deviceplugin import Places
 from nodeagent.nvml import Location
 from nodeagent.purview import Purview
@@ -48,6 +49,11 @@ class RealStation(Station):
     def real_gpu(self) -> str:
         return self.fakes.machine.uuids[0]
 
+    @property
+    def agents_api(self) -> ApiServer:
+        """The API server as the agent is known to it."""
+        return self.api
+
     def assignment(self, id: str, start: int, pod: PodRef) -> Assignment:
         since = "2026-01-01T00:00:00Z"
         return Assignment(id, self.real_gpu, ONE, start, 1, self.resource, since, pod)
@@ -72,7 +78,7 @@ class RealStation(Station):
             sysfs=lambda root: FakeSysfs(self.directory, self.kernel, self.mode),
         )
         parts.check()
-        async with parts.assembled(self.api, Purview()) as agents:
+        async with parts.assembled(self.agents_api, Purview()) as agents:
             task = asyncio.create_task(agents[0].run())
             try:
                 yield

@@ -1,0 +1,111 @@
+"""Who a bearer token belongs to, and what they may see: the API server's word for both.
+
+Its answers are kept for a moment, by the token's digest, so that a scrape every few seconds does
+not cost it two reviews each. Those that were refused are kept, too: whoever guesses tokens costs us
+nothing but memory, and that is bounded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from extender.cluster.outcome import outcome
+from extender.service.ports import Access
+from nodeagent.apiserver.protocol import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer
+
+KEPT_SECONDS = 30.0
+"""How long a token that was withdrawn, or a right that was taken away, goes on working."""
+
+MOST_KEPT = 1024
+LONGEST_TOKEN = 16_384  # bytes; a service account's has some 1,000, an OIDC provider's a few more
+REVIEW_SECONDS = 5.0
+
+
+class _User(msgspec.Struct, frozen=True):
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
+class _TokenStatus(msgspec.Struct, frozen=True):
+    authenticated: bool = False
+    user: _User = _User()
+
+
+class _TokenReview(msgspec.Struct, frozen=True):
+    status: _TokenStatus = _TokenStatus()
+
+
+class _AccessStatus(msgspec.Struct, frozen=True):
+    allowed: bool = False
+
+
+class _AccessReview(msgspec.Struct, frozen=True):
+    status: _AccessStatus = _AccessStatus()
+
+
+class Reviews:
+    """The API server's TokenReview and SubjectAccessReview; *clock* is monotonic, in seconds."""
+
+    def __init__(self, api: ApiServer, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
+        self._clock = clock
+        self._kept: OrderedDict[tuple[bytes, str], tuple[Access, float]] = OrderedDict()
+
+    async def may_get(self, token: str, path: str) -> Access:
+        """Tell whether whoever has a token may GET a path of ours (a non-resource URL).
+
+        Raises:
+            ClusterUnavailable: the API server did not say.
+        """
+        if not token or len(token) > LONGEST_TOKEN:
+            return Access.UNKNOWN
+        key = (hashlib.sha256(token.encode()).digest(), path)
+        known = self._kept.get(key)
+        if known is not None and self._clock() < known[1]:
+            return known[0]
+        found = await self._reviewed(token, path)
+        self._kept[key] = (found, self._clock() + KEPT_SECONDS)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    async def _reviewed(self, token: str, path: str) -> Access:
+        with outcome():
+            raw = await self._api.create(
+                TOKEN_REVIEWS,
+                {
+                    "apiVersion": "authentication.k8s.io/v1",
+                    "kind": "TokenReview",
+                    "spec": {"token": token},
+                },
+                timeout=REVIEW_SECONDS,
+            )
+            who = msgspec.json.decode(raw, type=_TokenReview).status
+        if not who.authenticated:
+            return Access.UNKNOWN
+        with outcome():
+            raw = await self._api.create(
+                SUBJECT_ACCESS_REVIEWS,
+                {
+                    "apiVersion": "authorization.k8s.io/v1",
+                    "kind": "SubjectAccessReview",
+                    "spec": {
+                        "user": who.user.username,
+                        "uid": who.user.uid,
+                        "groups": who.user.groups,
+                        "extra": who.user.extra,
+                        "nonResourceAttributes": {"path": path, "verb": "get"},
+                    },
+                },
+                timeout=REVIEW_SECONDS,
+            )
+        allowed = msgspec.json.decode(raw, type=_AccessReview).status.allowed
+        return Access.ALLOWED if allowed else Access.FORBIDDEN

@@ -1,0 +1,114 @@
+"""What keeps Tangram at work, and others out: budgets, spread, priorities, network policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.manifests.kustomize import OVERLAYS, Manifest, overlay
+from tests.manifests.roles import granted, permissions
+
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> dict[str, dict[str, Any]]:
+    """Return the specs of a kind, by name."""
+    return {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == kind}
+
+
+def workloads(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield names, specs and pod labels of what runs pods."""
+    for kind in ("Deployment", "DaemonSet"):
+        for name, spec in of_kind(manifests, kind).items():
+            yield name, spec, spec["template"]["metadata"]["labels"]
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Tell whether a label selector as ours are selects a pod."""
+    assert selector.keys() <= {"matchLabels"}
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
+@each_overlay
+def test_whoever_has_replicas_is_drained_one_by_one_and_they_are_spread(name: str) -> None:
+    manifests = overlay(name)
+    budgets = of_kind(manifests, "PodDisruptionBudget").values()
+    replicated = {
+        workload: (spec["template"]["spec"], labels)
+        for workload, spec, labels in workloads(manifests)
+        if spec.get("replicas", 1) > 1
+    }
+
+    assert replicated.keys() == {"tangram-extender", "tangram-scheduler"}
+    for pod, labels in replicated.values():
+        (budget,) = (each for each in budgets if selects(each["selector"], labels))
+        assert budget["maxUnavailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        (spread,) = pod["topologySpreadConstraints"]
+        assert spread["topologyKey"] == "kubernetes.io/hostname"
+        assert selects(spread["labelSelector"], labels)
+        assert pod["priorityClassName"] == "tangram"
+
+
+@each_overlay
+def test_nobody_without_a_replica_has_a_budget_that_would_hold_drains_up(name: str) -> None:
+    manifests = overlay(name)
+    for budget in of_kind(manifests, "PodDisruptionBudget").values():
+        assert [
+            spec["replicas"] > 1
+            for _, spec, labels in workloads(manifests)
+            if selects(budget["selector"], labels)
+        ] == [True]
+
+
+@each_overlay
+def test_what_goes_before_others_in_the_api_server_is_what_the_accounts_may_do(name: str) -> None:
+    manifests = overlay(name)
+    levels = of_kind(manifests, "PriorityLevelConfiguration")
+    (schema,) = of_kind(manifests, "FlowSchema").values()
+
+    assert schema["priorityLevelConfiguration"]["name"] in levels
+    for rule in schema["rules"]:
+        for subject in rule["subjects"]:
+            account = subject["serviceAccount"]["name"]
+            assert permissions(rule["resourceRules"]) <= granted(manifests, account)
+
+
+@each_overlay
+def test_the_network_lets_in_hooks_and_webhook_and_nothing_else(name: str) -> None:
+    manifests = overlay(name)
+    policies = of_kind(manifests, "NetworkPolicy").values()
+    for workload, spec, labels in workloads(manifests):
+        (container,) = spec["template"]["spec"]["containers"]
+        ours = [each for each in policies if selects(each["podSelector"], labels)]
+        let_in = {
+            port["port"]
+            for each in ours
+            for rule in each.get("ingress", ())
+            for port in rule["ports"]
+        }
+        assert any("Ingress" in each["policyTypes"] for each in ours)  # all else is shut
+        if workload == "tangram-extender":
+            assert let_in == {each["name"] for each in container["ports"]} - {"probes"}
+        else:
+            assert let_in == set()
+
+
+@each_overlay
+def test_out_of_a_pod_go_calls_of_the_api_server_and_of_names_and_of_the_hooks(name: str) -> None:
+    manifests = overlay(name)
+    policies = of_kind(manifests, "NetworkPolicy").values()
+    extender = of_kind(manifests, "Deployment")["tangram-extender"]["template"]["metadata"]
+    for workload, _, labels in workloads(manifests):
+        ours = [each for each in policies if selects(each["podSelector"], labels)]
+        rules = [rule for each in ours for rule in each.get("egress", ())]
+        assert any("Egress" in each["policyTypes"] for each in ours)
+        ports = {port["port"] for rule in rules for port in rule["ports"]}
+        hooks = {"hooks"} if workload == "tangram-scheduler" else set()
+        assert ports == {443, 6443, 53} | hooks
+        for rule in rules:
+            if {"port": "hooks"} in rule["ports"]:
+                (to,) = rule["to"]
+                assert selects(to["podSelector"], extender["labels"])

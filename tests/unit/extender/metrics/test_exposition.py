@@ -1,0 +1,114 @@
+"""What Prometheus reads of a process that works: parsed by Prometheus' own Python parser."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+
+from extender.metrics import exposition
+from extender.metrics.fleet import MOST_NAMESPACES, OTHER_NAMESPACES
+from extender.service import Service
+from extender.service.reading import reading
+from extender.verbs.verdicts import Code
+from nodeagent.api.gpunode import PodRef
+from tests.builders import assignment, gpu_node
+from tests.fakes.world import World, bind_args, filter_args
+
+
+def scraped(service: Service) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample, by its name and its labels in order."""
+    knowledge = service.knowledge
+    knowledge.work.fleet.look(reading(knowledge))
+    body, media_type = exposition(knowledge.work.registry, "text/plain")
+    assert media_type.startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def value(service: Service, name: str, **labels: str) -> float:
+    return scraped(service)[name, tuple(sorted(labels.items()))]
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.add_node("node-1")
+    return made
+
+
+async def test_a_vm_moves_slices_from_free_to_used_and_times_each_phase_of_its_bind(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "3-40C")
+    async with world.extender() as extender, world.obedient("node-1"):
+        free = value(extender, "tangram_memory_slices", model="H100-80GB", state="free")
+        extender.hooks.filter(filter_args(pod, "node-1"))
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+
+        after = value(extender, "tangram_memory_slices", model="H100-80GB", state="free")
+        assert after == free - 4
+        assert value(extender, "tangram_namespace_memory_slices", namespace="default") == 4
+        for phase in ("plan", "realize", "post"):
+            assert value(extender, "tangram_bind_phase_duration_seconds_count", phase=phase) == 1
+
+
+async def test_a_refused_pod_counts_under_each_reason_and_all_reasons_are_there_from_the_start(
+    world: World,
+) -> None:
+    pod = await world.add_pod("vm", "3-40C")
+    async with world.extender() as extender:
+        for code in Code:
+            assert value(extender, "tangram_refusals_total", code=code.value) == 0
+        extender.hooks.filter(filter_args(pod, "nobody"))
+
+        assert value(extender, "tangram_refusals_total", code="no-inventory") == 1
+        assert value(extender, "tangram_pods_refused") == 1
+
+
+async def test_only_the_leader_tells_of_the_fleet(service: Service) -> None:
+    assert value(service, "tangram_leader") == 1
+    assert value(service, "tangram_nodes", state="ready") == 1
+
+    service.knowledge.tenure.end()
+
+    found = scraped(service)
+    assert found["tangram_leader", ()] == 0
+    assert found["tangram_ready", ()] == 1
+    assert not any(name in ("tangram_nodes", "tangram_memory_slices") for name, _ in found)
+
+
+async def test_a_node_that_goes_is_no_longer_counted(service: Service) -> None:
+    service.knowledge.gpu_node(gpu_node("node-2", gpus=8, uid="uid-2"))
+    assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 10
+
+    service.knowledge.gpu_node_gone("node-2")
+
+    assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 2
+
+
+async def test_series_do_not_grow_with_the_number_of_tenants(service: Service) -> None:
+    many = MOST_NAMESPACES + 7
+    for index in range(many):
+        entry = assignment("a", 19, 0, pod=f"p{index}")
+        theirs = replace(entry, pod=PodRef(f"tenant-{index}", "vm", f"p{index}"))
+        node = gpu_node(f"n{index}", plan=[theirs], uid=f"u{index}")
+        service.knowledge.gpu_node(node)
+
+    found = {
+        dict(labels)["namespace"]: slices
+        for (name, labels), slices in scraped(service).items()
+        if name == "tangram_namespace_memory_slices"
+    }
+
+    assert len(found) == MOST_NAMESPACES + 1
+    assert found[OTHER_NAMESPACES] == 7
+    assert sum(found.values()) == many
+
+
+async def test_the_policy_that_decides_is_told(service: Service) -> None:
+    ((_, labels),) = (key for key in scraped(service) if key[0] == "tangram_build_info")
+    assert dict(labels)["policy"] == "default"
