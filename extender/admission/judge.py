@@ -49,7 +49,7 @@ Verdict = NotOurs | Admitted | Refused
 
 def judge(pod: Pod, schedulers: Schedulers) -> Verdict:
     """Decide about *pod*: whatever is admitted would be admitted again, and unchanged."""
-    asked = min(_ours(pod), default=None)
+    asked = next(_ours(pod), None)
     if asked is None:
         return NotOurs()
     if pod.spec.node_name:

@@ -1,7 +1,8 @@
 """The admission webhook's door: the API server asks here whether a pod may be created.
 
 Each replica answers, leading or not, from the question alone. The API server shows no certificate
-of its own, so anybody may ask, and learns nothing by it: there is little room, and small bodies.
+of its own, so anybody may ask, and learns nothing by it. Pods are small: what is large, and takes
+long to read, must not hold up the hooks, which are answered by the same loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import assert_never
 
 from aiohttp import web
 
+from extender import wire
 from extender.admission import (
     AdmissionReview,
     Admitted,
@@ -25,43 +27,63 @@ from extender.server.certificates import Certificates
 from extender.server.limits import Limits
 from extender.server.listener import listening
 from extender.server.routes import connection, read_body, refuse_malformed
+from extender.server.turns import Turns
 
 PATH = "/pods"
 
 SCHEDULERS: web.AppKey[Schedulers] = web.AppKey("schedulers", Schedulers)
 LIMITS: web.AppKey[Limits] = web.AppKey("limits", Limits)
+TURNS: web.AppKey[Turns] = web.AppKey("turns", Turns)
 
 CONNECTIONS = 64  # an API server keeps a few, each answered within a millisecond
 BODY_SECONDS = 5.0  # the API server itself waits no longer: timeoutSeconds of its configuration
 
-BODY_LIMIT_BYTES = 4 * 1024 * 1024
-"""The largest question. etcd takes objects of 1.5 MiB; JSON's escapes can make a pod longer, and
-one of ours that became longer than this is refused. The memory there is holds 64 at once."""
+BODY_LIMIT_BYTES = 1024 * 1024
+"""The largest question. A launcher's pod is some 20 kB; one of ours above this is refused."""
+
+SMALL_BYTES = 64 * 1024
+"""Up to this size a question is answered at once: in 5 ms at most, whatever is in it (measured)."""
+
+SHARE = 0.1
+"""Of the loop's time, for all larger questions together: one holds it for 80 ms at most."""
 
 
 async def _pods(request: web.Request) -> web.Response:
     patience = request.app[LIMITS].body_seconds
-    review = await read_body(request, AdmissionReview, BODY_LIMIT_BYTES, patience)
+    body = await read_body(request, BODY_LIMIT_BYTES, patience)
+    if len(body) <= SMALL_BYTES:
+        return _answered(request, body)
+    try:
+        async with request.app[TURNS].turn(patience):
+            return _answered(request, body)
+    except TimeoutError:
+        connection(request).sparse.warning("large_question_refused", bytes=len(body))
+        raise web.HTTPServiceUnavailable(text="too many large questions\n") from None
+
+
+def _answered(request: web.Request, body: bytes) -> web.Response:
+    review = wire.decode(body, AdmissionReview)
     verdict = judge(review.request.object, request.app[SCHEDULERS])
     match verdict:
         case NotOurs():
-            body = answer(review)
+            said = answer(review)
         case Admitted(changes):
-            body = answer(review, changes=changes)
+            said = answer(review, changes=changes)
         case Refused(reason):
             namespace = review.request.namespace[:63]
             connection(request).sparse.warning("pod_refused", namespace=namespace, reason=reason)
-            body = answer(review, refusal=reason)
+            said = answer(review, refusal=reason)
         case _:
             assert_never(verdict)
-    return web.Response(body=body, content_type="application/json")
+    return web.Response(body=said, content_type="application/json")
 
 
-def application(schedulers: Schedulers, limits: Limits) -> web.Application:
+def application(schedulers: Schedulers, limits: Limits, share: float) -> web.Application:
     """Return the application of the webhook alone."""
     app = web.Application(middlewares=[refuse_malformed], client_max_size=BODY_LIMIT_BYTES)
     app[SCHEDULERS] = schedulers
     app[LIMITS] = limits
+    app[TURNS] = Turns(share)
     app.router.add_post(PATH, _pods)
     return app
 
@@ -74,15 +96,18 @@ async def admitting(
     port: int = 0,
     tls: Certificates | None = None,
     limits: Limits | None = None,
+    share: float = SHARE,
 ) -> AsyncIterator[str]:
     """Answer the API server and yield the webhook's URL; port 0 takes a free one.
+
+    Large questions have a *share* of the loop's time.
 
     Raises:
         OSError: the address cannot be had.
     """
     limits = limits or Limits(connections=CONNECTIONS, body_seconds=BODY_SECONDS)
     runner = web.AppRunner(
-        application(schedulers, limits), shutdown_timeout=limits.shutdown_seconds
+        application(schedulers, limits, share), shutdown_timeout=limits.shutdown_seconds
     )
     await runner.setup()
     assert runner.server is not None  # it was set up

@@ -112,10 +112,10 @@ async def _description(request: web.Request) -> web.Response:
 async def _read(request: web.Request, shape: type[_T]) -> _T:
     _admit(request)
     limit = request.app[SERVICE].settings.body_limit_bytes
-    return await read_body(request, shape, limit, request.app[LIMITS].body_seconds)
+    return wire.decode(await read_body(request, limit, request.app[LIMITS].body_seconds), shape)
 
 
-async def read_body(request: web.Request, shape: type[_T], limit: int, patience: float) -> _T:
+async def read_body(request: web.Request, limit: int, patience: float) -> bytes:
     """Read a body of at most *limit* bytes that comes within *patience* seconds."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="send the body as it is, without encoding\n")
@@ -132,7 +132,7 @@ async def read_body(request: web.Request, shape: type[_T], limit: int, patience:
         late = web.HTTPRequestTimeout(text=f"no whole body within {patience:g} s\n")
         raise _closing(late) from None
     connection(request).body_received()
-    return wire.decode(body, shape)
+    return body
 
 
 def _closing(refusal: web.HTTPException) -> web.HTTPException:

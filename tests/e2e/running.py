@@ -24,7 +24,7 @@ from extender.kubescheduler.configuration import KIND
 from nodeagent.api import gpunode, keys
 from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from nodeagent.apiserver.rest import RestApi
-from tests.e2e.audit import asked, audited
+from tests.e2e.audit import REFUSED, asked, audited
 from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.certificates import KeyPair
@@ -123,6 +123,14 @@ class Installed:
     def asked(self, account: str) -> Mapping[Permission, set[int]]:
         """Return what an account has asked for, and the statuses of the answers."""
         return asked(self._audit, account)
+
+    def refusals(self) -> dict[str, set[Permission]]:
+        """Return what the accounts asked for and were refused; nothing, if their roles fit."""
+        found = {
+            account: {what for what, codes in self.asked(account).items() if codes & REFUSED}
+            for account in ACCOUNTS
+        }
+        return {account: refused for account, refused in found.items() if refused}
 
 
 def vm() -> dict[str, Any]:

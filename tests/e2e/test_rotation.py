@@ -109,3 +109,4 @@ async def test_renewed_certificates_and_a_new_authority_cost_no_vm_its_placement
         await running.running(AT_FIRST + AFTERWARDS)
         await running.planned(AT_FIRST + AFTERWARDS)
         assert await complaints(running) == []
+        assert running.refusals() == {}

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from extender.admission import Schedulers
 from extender.server import Certificates, Limits, admitting
-from extender.server.admitting import BODY_LIMIT_BYTES
+from extender.server.admitting import BODY_LIMIT_BYTES, SMALL_BYTES
 from nodeagent.api import keys
 from tests.builders import as_json
 from tests.e2e.controlplane.certificates import Authority
@@ -90,6 +90,26 @@ async def test_a_body_without_a_length_is_bounded_too() -> None:
         http.post(url, data=chunks()) as answer,
     ):
         assert answer.status == 413
+
+
+def crowded(containers: int) -> bytes:
+    """A question about a pod of ours with so many more containers."""
+    body = pod()
+    body["spec"]["containers"] += [{"name": f"c{index}"} for index in range(containers)]
+    return as_json(raw(object=body))
+
+
+async def test_large_questions_wait_for_their_turn_and_small_ones_do_not() -> None:
+    limits = Limits(connections=8, body_seconds=0.2)
+    once = admitting(TANGRAM, limits=limits, share=1e-9)  # no other large one for long
+    async with once as url, aiohttp.ClientSession() as http:
+        statuses = []
+        for body in (crowded(5_000), crowded(5_000), QUESTION):
+            async with http.post(url, data=body) as answer:
+                statuses.append(answer.status)
+
+    assert len(crowded(5_000)) > SMALL_BYTES > len(QUESTION)
+    assert statuses == [200, 503, 200]
 
 
 async def test_nothing_else_is_answered_here() -> None:
