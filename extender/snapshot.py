@@ -50,6 +50,8 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
     ``failing``: it could not realize one assignment after the other.
+    ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
+    way there may still be on the GPUs, and nobody knows what it was, before the agent has seen it.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
     leave the plan with its next write.
     """
@@ -60,6 +62,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     stale: bool = True
     cordoned: bool = False
     failing: bool = False
+    unanswered: int = 0
     lapsed: frozenset[str] = frozenset()
 
     @property
@@ -75,7 +78,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @property
     def takes_new(self) -> bool:
         """Whether anything new may be placed on the node at all."""
-        return self.reported and not (self.stale or self.cordoned or self.failing)
+        refuses = self.stale or self.cordoned or self.failing or self.unsettled
+        return self.reported and not refuses
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the agent has yet to answer for a plan that came about unseen."""
+        return self.node.status.observed_generation < self.unanswered
 
     @cached_property
     def usable(self) -> tuple[Gpu, ...]:

@@ -125,6 +125,7 @@ def view(
     stale: bool = False,
     cordoned: bool = False,
     failing: bool = False,
+    unanswered: int = 0,
     lapsed: Iterable[str] = (),
     **fields: Any,
 ) -> NodeView:
@@ -134,6 +135,7 @@ def view(
         stale=stale,
         cordoned=cordoned,
         failing=failing,
+        unanswered=unanswered,
         lapsed=frozenset(lapsed),
     )
 

@@ -29,7 +29,7 @@ from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView
-from extender.succession import left_behind, successor
+from extender.succession import left_behind, successor, unanswered
 from extender.verbs.fleet import Fleet
 from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 
@@ -120,6 +120,7 @@ class Knowledge:
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 failing=self.avoidance.refuses(node.name),
+                unanswered=unanswered(node),
             )
         else:
             view = successor(view, node, listed=listed)
@@ -142,10 +143,10 @@ class Knowledge:
             if known.metadata.uid not in uids and known.version <= version_number(version):
                 self.gpu_node_deleted(known.name, known.metadata.uid)
 
-    def gpu_node_gone(self, name: str, uid: str = "") -> None:
-        """Take in that a GpuNode was not there; *uid*, where known, tells it from its successor."""
+    def gpu_node_gone(self, name: str, uid: str) -> None:
+        """Take in that a GpuNode was not there; its *uid* tells it from its successor."""
         view = self.views.get(name)
-        if view is not None and uid in ("", view.node.metadata.uid):
+        if view is not None and view.node.metadata.uid == uid:
             self._replace(name, None)
 
     def node(self, name: str, *, cordoned: bool) -> None:

@@ -29,6 +29,7 @@ class Code(StrEnum):
     STALE = "stale"
     CORDONED = "cordoned"
     AGENT_FAILING = "agent-failing"
+    UNSETTLED = "unsettled"
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
@@ -91,6 +92,10 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
     if view.failing:
         return Refused(
             Code.AGENT_FAILING, "vGPU: the node's agent keeps failing to create GPU instances"
+        )
+    if view.unsettled:
+        return Refused(
+            Code.UNSETTLED, "vGPU: the node's agent has yet to answer for the plan found there"
         )
     if not view.usable:
         return _why_unusable(view)

@@ -49,6 +49,11 @@ def test_every_candidate_is_answered_for_and_nothing_else() -> None:
         pytest.param(node("n", stale=True), Code.STALE, id="stale"),
         pytest.param(node("n", cordoned=True), Code.CORDONED, id="cordoned"),
         pytest.param(node("n", failing=True), Code.AGENT_FAILING, id="its agent keeps failing"),
+        pytest.param(
+            view(gpu_node("n", generation=2, observed=1), unanswered=2),
+            Code.UNSETTLED,
+            id="its plan came about unseen",
+        ),
         pytest.param(view(gpu_node("n", reported=False)), Code.NO_INVENTORY, id="no inventory"),
         pytest.param(node("n", gpu(mig_enabled=False)), Code.MIG_DISABLED, id="MIG off"),
         pytest.param(node("n", gpu(unhealthy="lost")), Code.UNHEALTHY, id="unhealthy"),
