@@ -19,6 +19,7 @@ from extender.policy import Policy, PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
+from nodeagent.api.rivals import Rival
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +50,8 @@ class Held(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
-    ``failing``: it could not realize one assignment after the other.
+    ``failing``: it could not realize one assignment after the other. ``rival``: who else makes and
+    destroys GPU instances there.
     ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
     way there may still be on the GPUs, and nobody knows what it was, before the agent has seen it.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
@@ -62,6 +64,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     stale: bool = True
     cordoned: bool = False
     failing: bool = False
+    rival: Rival | None = None
     unanswered: int = 0
     lapsed: frozenset[str] = frozenset()
 
@@ -79,7 +82,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     def takes_new(self) -> bool:
         """Whether anything new may be placed on the node at all."""
         refuses = self.stale or self.cordoned or self.failing or self.unsettled
-        return self.reported and not refuses
+        return self.reported and not refuses and self.rival is None
 
     @property
     def unsettled(self) -> bool:

@@ -89,6 +89,11 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
         return Refused(Code.STALE, "vGPU: the node's agent does not report")
     if view.cordoned:
         return Refused(Code.CORDONED, "vGPU: the node is cordoned")
+    if view.rival is not None:
+        return Refused(
+            Code.RIVAL,
+            f"vGPU: {view.rival.name} owns the node's GPUs, {view.rival.remedy}",
+        )
     if view.failing:
         return Refused(
             Code.AGENT_FAILING, "vGPU: the node's agent keeps failing to create GPU instances"
