@@ -105,7 +105,7 @@ FIELDS: Mapping[str, Field] = {
     "taken": _of_views(lambda view: (view.taken, view.fullness)),
     "releasing": _of_views(lambda view: view.releasing),
     "suitability": _of_views(
-        lambda view: (view.stale, view.cordoned, view.offered, view.obtainable, view.usable)
+        lambda view: (view.stale, view.takes_new, view.offered, view.obtainable, view.usable)
     ),
     "adoptable": _of_views(lambda view: view.adoptable),
     "pods": lambda knowledge: knowledge.pods,

@@ -11,7 +11,7 @@ A *planned* place is what the joint plan of the pending queue gives a pod (``pla
 avoid it as they avoid a presumption, and it ends with the pod's assumption, or after seconds. A
 *presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
 another choice. An *assumption* is a bind writing the plan: nobody else may have those slices.
-A GPU that has just failed is presumed as a whole, for nobody.
+A GPU that has just failed is *avoided* as a whole, as what is presumed for somebody else is.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, dict=True):
-    """All promises, by the UID of the pod; a presumption for nobody, by that of the GPU."""
+    """All promises, by the UID of the pod; what is ``avoided``, by that of the GPU."""
 
     assumed: Mapping[str, Promise] = {}
     presumed: Mapping[str, Presumption] = {}
     planned: Mapping[str, Planned] = {}
+    avoided: Mapping[str, Presumption] = {}
 
     def presume(self, pod: str, promise: Promise, *, until: float) -> Ledger:
         """Keep *promise* from others, while they have another choice, until then."""
@@ -84,7 +85,10 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
 
     def _cleared(self, pod: str) -> Ledger:
         return Ledger(
-            _without(self.assumed, pod), _without(self.presumed, pod), _without(self.planned, pod)
+            _without(self.assumed, pod),
+            _without(self.presumed, pod),
+            _without(self.planned, pod),
+            self.avoided,
         )
 
     def release(self, pod: str) -> Ledger:
@@ -93,13 +97,26 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
             return self
         return replace(self, presumed=_without(self.presumed, pod))
 
+    def avoid(self, gpu: str, whole: Promise, *, until: float) -> Ledger:
+        """Keep the *whole* of a GPU from everybody who has another choice, until then."""
+        return replace(self, avoided={**self.avoided, gpu: Presumption(whole, until)})
+
+    def trust(self, gpus: Iterable[str]) -> Ledger:
+        """Avoid these GPUs no longer."""
+        trusted = {*gpus} & self.avoided.keys()
+        if not trusted:
+            return self
+        return replace(self, avoided={g: p for g, p in self.avoided.items() if g not in trusted})
+
     def expire(self, *, now: float) -> Ledger:
-        """Drop every presumption and every planned place whose time is up."""
+        """Drop every presumption and every planned place whose time is up; avoid no longer."""
         presumed = {pod: p for pod, p in self.presumed.items() if p.until > now}
         planned = {pod: p for pod, p in self.planned.items() if p.until > now}
-        if len(presumed) == len(self.presumed) and len(planned) == len(self.planned):
+        avoided = {gpu: p for gpu, p in self.avoided.items() if p.until > now}
+        kept = len(presumed) + len(planned) + len(avoided)
+        if kept == len(self.presumed) + len(self.planned) + len(self.avoided):
             return self
-        return Ledger(self.assumed, presumed, planned)
+        return Ledger(self.assumed, presumed, planned, avoided)
 
     @property
     def nodes(self) -> Set[str]:
@@ -113,7 +130,7 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         return _slices(self._assumed_by_node[node], besides)
 
     def presumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
-        """Return the slices of a node that pods other than *besides* will probably get."""
+        """Return the slices that pods other than *besides* will probably get, or are avoided."""
         return _slices(self._presumed_by_node.get(node, ()), besides)
 
     @cached_property
@@ -124,6 +141,7 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
     def _presumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
         expected = {pod: each.promise for pod, each in self.planned.items()}
         expected |= {pod: each.promise for pod, each in self.presumed.items()}
+        expected |= {gpu: each.promise for gpu, each in self.avoided.items()}
         return _by_node(expected.items())
 
 

@@ -19,6 +19,7 @@ from extender.policy import Policy, PolicyName
 from nodeagent.api import resources
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
+from nodeagent.api.rivals import Rival
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +50,10 @@ class Held(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
-    ``failing``: it could not realize one assignment after the other.
+    ``failing``: it could not realize one assignment after the other. ``rival``: who else makes and
+    destroys GPU instances there.
+    ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
+    way there may still be on the GPUs, and nobody knows what it was, before the agent has seen it.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
     leave the plan with its next write.
     """
@@ -60,6 +64,8 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     stale: bool = True
     cordoned: bool = False
     failing: bool = False
+    rival: Rival | None = None
+    unanswered: int = 0
     lapsed: frozenset[str] = frozenset()
 
     @property
@@ -75,7 +81,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @property
     def takes_new(self) -> bool:
         """Whether anything new may be placed on the node at all."""
-        return self.reported and not (self.stale or self.cordoned or self.failing)
+        refuses = self.stale or self.cordoned or self.failing or self.unsettled
+        return self.reported and not refuses and self.rival is None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the agent has yet to answer for a plan that came about unseen."""
+        return self.node.status.observed_generation < self.unanswered
 
     @cached_property
     def usable(self) -> tuple[Gpu, ...]:

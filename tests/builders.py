@@ -28,6 +28,7 @@ from nodeagent.api.gpunode import (
     Realized,
     VgpuType,
 )
+from nodeagent.api.rivals import Rival
 
 H100 = MODELS["H100-80GB"]
 VGPU = "nvidia.com/NVIDIA_H100XM-"
@@ -125,6 +126,8 @@ def view(
     stale: bool = False,
     cordoned: bool = False,
     failing: bool = False,
+    rival: Rival | None = None,
+    unanswered: int = 0,
     lapsed: Iterable[str] = (),
     **fields: Any,
 ) -> NodeView:
@@ -134,6 +137,8 @@ def view(
         stale=stale,
         cordoned=cordoned,
         failing=failing,
+        rival=rival,
+        unanswered=unanswered,
         lapsed=frozenset(lapsed),
     )
 

@@ -153,8 +153,8 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     limit = knowledge.settings.devices_per_pod
 
     def node(raw: bytes, listed: bool) -> None:
-        name, cordoned = objects.node(raw)
-        knowledge.node(name, cordoned=cordoned)
+        found = objects.node(raw)
+        knowledge.node(found.name, cordoned=found.cordoned, rival=found.rival)
 
     # All in one turn: a plan written in between would look older afterwards than it did before.
     yield _Followed(

@@ -6,8 +6,9 @@ import msgspec
 
 from extender import wire
 from extender.request import of_pod
-from extender.service.ports import PodFacts
+from extender.service.ports import NodeFacts, PodFacts
 from nodeagent.api import keys
+from nodeagent.api.rivals import rival_of
 
 
 class _Spec(msgspec.Struct, frozen=True):
@@ -19,8 +20,13 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
 
 
+class _NodeMetadata(msgspec.Struct, frozen=True):
+    name: str
+    labels: dict[str, str] = {}
+
+
 class _Node(msgspec.Struct, frozen=True):
-    metadata: _Metadata
+    metadata: _NodeMetadata
     spec: _Spec = _Spec()
 
 
@@ -67,10 +73,14 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
     )
 
 
-def node(raw: bytes) -> tuple[str, bool]:
-    """Read a Node: its name, and whether it is cordoned."""
+def node(raw: bytes) -> NodeFacts:
+    """Read a Node."""
     decoded = _NODE.decode(raw)
-    return decoded.metadata.name, decoded.spec.unschedulable
+    return NodeFacts(
+        decoded.metadata.name,
+        cordoned=decoded.spec.unschedulable,
+        rival=rival_of(decoded.metadata.labels),
+    )
 
 
 def lease(raw: bytes) -> tuple[str, str]:

@@ -2,10 +2,15 @@
 
 Pure and self-contained, so that it may run in a thread while the hooks go on: views and ledgers are
 immutable, and a plan from an older state is checked wherever it is followed (``verbs.planned``).
+
+GPUs that are avoided, because instances could not be made on them of late, come last here as they
+do for a single pod: they are planned with in a second try, by itself, for those alone whom the
+first one found no place.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -66,28 +71,46 @@ def joint_plan(
 ) -> JointPlan:
     """Plan *waiting* on what is neither taken nor promised; members of a gang all or none.
 
-    The places of the ledger's own joint plan count as free: this plan replaces it.
+    The places of the ledger's own joint plan count as free: this plan replaces it. Both tries
+    together take what the limits allow: if the first leaves no time, the second is greedy.
     """
+    ends = clock() + limits.seconds
     considered = bounded(waiting, limits.pods)
-    fleet = _nodes(views, ledger.plan({}), {name for each in considered for name in each.nodes})
+    first = _planned(views, ledger.plan({}), considered, ends, clock)
+    left = [each for each in considered if each.uid not in first.places]
+    if not _avoided_for(left, ledger):
+        return first
+    besides = ledger.plan(first.planned(until=math.inf)).trust(ledger.avoided)
+    second = _planned(views, besides, left, ends, clock)
+    return JointPlan(
+        {**first.places, **second.places},
+        first.considered,
+        first.status if second.status is Status.OPTIMAL else second.status,
+    )
+
+
+def _avoided_for(left: Iterable[Waiting], ledger: Ledger) -> bool:
+    """Tell whether a pod that is *left* without a place may go where a GPU is avoided."""
+    nodes = {each.promise.node for each in ledger.avoided.values()}
+    return bool(nodes) and any(not nodes.isdisjoint(each.nodes) for each in left)
+
+
+def _planned(
+    views: Mapping[str, NodeView],
+    ledger: Ledger,
+    considered: Sequence[Waiting],
+    ends: float,
+    clock: Callable[[], float],
+) -> JointPlan:
+    """Plan pods on what the ledger has not promised, avoided or planned; the solver *ends* then."""
+    fleet = _nodes(views, ledger, {name for each in considered for name in each.nodes})
     if not considered or not fleet:
         return JointPlan(considered=tuple(each.uid for each in considered))
-    known: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = {}
-    for each in considered:
-        key = (each.nodes, each.request.wanted)
-        if key not in known:
-            known[key] = _allowed(views, fleet.keys(), *key)
-    requests = [
-        Packed(
-            id=each.uid,
-            wanted=each.request.wanted,
-            priority=each.request.priority,
-            gang=_gang(each.request),
-            nodes=known[each.nodes, each.request.wanted],
-        )
-        for each in considered
-    ]
-    outcome = solve(Problem(Fleet.of(fleet), requests), seconds=limits.seconds, clock=clock)
+    outcome = solve(
+        Problem(Fleet.of(fleet), _requests(views, fleet.keys(), considered)),
+        seconds=max(0.0, ends - clock()),
+        clock=clock,
+    )
     places: dict[str, tuple[str, list[Placed]]] = {}
     bins = {(name, bin.uuid): at for name in fleet for at, bin in enumerate(fleet[name])}
     for each_place in outcome.solution.assignments:
@@ -106,6 +129,27 @@ def joint_plan(
         tuple(each.uid for each in considered),
         outcome.status,
     )
+
+
+def _requests(
+    views: Mapping[str, NodeView], fleet: Collection[str], considered: Sequence[Waiting]
+) -> list[Packed]:
+    """Say what the pods ask for as the solver reads it."""
+    known: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = {}
+    for each in considered:
+        key = (each.nodes, each.request.wanted)
+        if key not in known:
+            known[key] = _allowed(views, fleet, *key)
+    return [
+        Packed(
+            id=each.uid,
+            wanted=each.request.wanted,
+            priority=each.request.priority,
+            gang=_gang(each.request),
+            nodes=known[each.nodes, each.request.wanted],
+        )
+        for each in considered
+    ]
 
 
 def bounded(waiting: Sequence[Waiting], pods: int) -> Sequence[Waiting]:

@@ -1,8 +1,9 @@
 """What is avoided because GPU instances could not be made there: single GPUs, and whole nodes.
 
-A GPU on which one could not be made is chosen last for a while, longer with each time. Where the
-agent fails whatever it is asked, choosing another GPU does not help: after so many failures in a
-row its node takes nothing new. It is a circuit breaker, per node::
+A GPU on which one could not be made is chosen last for a while, longer with each time: by single
+pods, by plans for several and by gangs, only where nothing else will do. Where the agent fails
+whatever it is asked, choosing another GPU does not help: after so many failures in a row its node
+takes nothing new. It is a circuit breaker, per node::
 
     closed ──▶ open ──▶ half open ──▶ closed      the one assignment let through was realized
                  ▲          │

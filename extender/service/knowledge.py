@@ -30,9 +30,10 @@ from extender.service.refusals import Refusals, improved
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView
-from extender.succession import left_behind, successor
+from extender.succession import left_behind, successor, unanswered
 from extender.verbs.fleet import Fleet
 from nodeagent.api.gpunode import Assignment, GpuNode, version_number
+from nodeagent.api.rivals import Rival
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class Knowledge:
 
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
-    for the pod. ``nodes`` tells which are cordoned.
+    for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``left_gangs`` those that
     were in one and are gone.
@@ -74,6 +75,7 @@ class Knowledge:
         self.fleet = Fleet(self.views)
         self._buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
+        self.rivals: dict[str, Rival] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
         self.pods: dict[str, PodFacts] = {}
@@ -123,7 +125,9 @@ class Knowledge:
                 left_behind(node),
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
+                rival=self.rivals.get(node.name),
                 failing=self.avoidance.refuses(node.name),
+                unanswered=unanswered(node),
             )
         else:
             view = successor(view, node, listed=listed)
@@ -146,24 +150,32 @@ class Knowledge:
             if known.metadata.uid not in uids and known.version <= version_number(version):
                 self.gpu_node_deleted(known.name, known.metadata.uid)
 
-    def gpu_node_gone(self, name: str, uid: str = "") -> None:
-        """Take in that a GpuNode was not there; *uid*, where known, tells it from its successor."""
+    def gpu_node_gone(self, name: str, uid: str) -> None:
+        """Take in that a GpuNode was not there; its *uid* tells it from its successor."""
         view = self.views.get(name)
-        if view is not None and uid in ("", view.node.metadata.uid):
+        if view is not None and view.node.metadata.uid == uid:
             self._replace(name, None)
 
-    def node(self, name: str, *, cordoned: bool) -> None:
+    def node(self, name: str, *, cordoned: bool, rival: Rival | None = None) -> None:
         """Take in a Node."""
         if name not in self.nodes and name in self.freshness.announced:
             self.arrivals.set()
         self.nodes[name] = cordoned
+        if rival is None:
+            self.rivals.pop(name, None)
+        elif self.rivals.get(name) != rival:
+            self.rivals[name] = rival
+            if name in self.views or name in self.freshness.announced:
+                log.warning("rival_owner", node=name, rival=rival.name, remedy=rival.remedy)
         view = self.views.get(name)
-        if view is not None and view.cordoned != cordoned:
-            self._replace(name, msgspec.structs.replace(view, cordoned=cordoned))
+        if view is not None and (view.cordoned, view.rival) != (cordoned, rival):
+            changed = msgspec.structs.replace(view, cordoned=cordoned, rival=rival)
+            self._replace(name, changed)
 
     def node_gone(self, name: str) -> None:
         """Take in that a Node was deleted."""
         self.nodes.pop(name, None)
+        self.rivals.pop(name, None)
         if name in self.views:
             self.arrivals.set()
 

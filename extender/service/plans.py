@@ -101,12 +101,17 @@ class Plans:
         return self._knowledge.views.get(name)
 
     async def refresh(self, name: str) -> None:
-        """Read a GpuNode as it is now."""
+        """Read a GpuNode as it is now.
+
+        That there is none is said of the one known when it was asked: another may have been made
+        before the answer came.
+        """
+        before = self._knowledge.views.get(name)
         node = await self._cluster.read_gpu_node(name)
-        if node is None:
-            self._knowledge.gpu_node_gone(name)
-        else:
+        if node is not None:
             self._knowledge.gpu_node(node)
+        elif before is not None:
+            self._knowledge.gpu_node_gone(name, before.node.metadata.uid)
 
     async def withdraw(
         self,

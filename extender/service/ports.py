@@ -11,6 +11,7 @@ import msgspec
 from extender.request import Asked
 from extender.service.leadership import Claim, Record
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
+from nodeagent.api.rivals import Rival
 
 
 class PlanConflict(Exception):
@@ -87,6 +88,14 @@ class PodFacts(msgspec.Struct, frozen=True):
     def over(self) -> bool:
         """Whether the pod has ended and will never use a device again."""
         return self.phase in ("Succeeded", "Failed")
+
+
+class NodeFacts(msgspec.Struct, frozen=True):
+    """What the service keeps of a Node; ``rival`` is who else owns its GPUs."""
+
+    name: str
+    cordoned: bool = False
+    rival: Rival | None = None
 
 
 class Feed(StrEnum):

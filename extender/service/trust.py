@@ -33,7 +33,7 @@ class Trust:
         knowledge.work.not_realized()
         for gpu, whole in view.failed_on(ids).items():
             promise, until = Promise(view.name, (whole,)), avoidance.gpu_failed(gpu)
-            knowledge.ledger = knowledge.ledger.presume(gpu, promise, until=until)
+            knowledge.ledger = knowledge.ledger.avoid(gpu, promise, until=until)
             seconds = round(until - knowledge.clock())
             log.info("gpu_avoided", node=view.name, gpu=gpu, seconds=seconds)
         lasts = avoidance.node_failed(view.name, min(ids))  # a pod counts once
@@ -45,8 +45,7 @@ class Trust:
         """Trust the GPUs and the agent that realized a pod's assignments."""
         knowledge = self._knowledge
         gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
-        for gpu in gpus:
-            knowledge.ledger = knowledge.ledger.release(gpu)
+        knowledge.ledger = knowledge.ledger.trust(gpus)
         if knowledge.avoidance.succeeded(view.name, gpus):
             log.info("node_trusted_again", node=view.name)
         knowledge.refresh_failing(view.name)

@@ -29,6 +29,7 @@ class Code(StrEnum):
     STALE = "stale"
     CORDONED = "cordoned"
     AGENT_FAILING = "agent-failing"
+    UNSETTLED = "unsettled"
     MIG_DISABLED = "mig-disabled"
     UNHEALTHY = "unhealthy"
     STATIC_LAYOUT = "static-layout"
@@ -88,9 +89,18 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
         return Refused(Code.STALE, "vGPU: the node's agent does not report")
     if view.cordoned:
         return Refused(Code.CORDONED, "vGPU: the node is cordoned")
+    if view.rival is not None:
+        return Refused(
+            Code.RIVAL,
+            f"vGPU: {view.rival.name} owns the node's GPUs, {view.rival.remedy}",
+        )
     if view.failing:
         return Refused(
             Code.AGENT_FAILING, "vGPU: the node's agent keeps failing to create GPU instances"
+        )
+    if view.unsettled:
+        return Refused(
+            Code.UNSETTLED, "vGPU: the node's agent has yet to answer for the plan found there"
         )
     if not view.usable:
         return _why_unusable(view)

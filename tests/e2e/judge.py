@@ -8,12 +8,8 @@ from typing import Any
 import msgspec
 
 from nodeagent.api import keys
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Decision, GpuNode
-from nodeagent.api.occupancy import occupancy
-from tests.e2e.stack import RESOURCES
-
-PROFILES = {resource: profile for profile, resource in RESOURCES.items()}
-
 
 Place = tuple[str, int, int]
 """A GPU instance by GPU (UUID), profile id and first memory slice."""
@@ -26,11 +22,12 @@ def violations(
 ) -> Iterator[str]:
     """Yield what is wrong with plans, inventories and decisions; nothing if all is well.
 
-    The GPU instances that are *foreign* must exist, and are in no plan.
+    The GPU instances that are *foreign* must exist, and are in no plan. Entries without a pod are
+    places held for one: nothing is there yet, and nobody else has them.
     """
     planned: dict[str, tuple[str, str, int]] = {}
     for node in nodes:
-        entries = {(a.gpu, a.profile_id, a.start) for a in node.spec.assignments}
+        entries = {(a.gpu, a.profile_id, a.start) for a in node.spec.assignments if a.pod}
         existing = {(g.uuid, i.profile_id, i.start) for g in node.status.gpus for i in g.instances}
         here = {place for place in foreign if any(place[0] == g.uuid for g in node.status.gpus)}
         if here - existing:
@@ -38,18 +35,24 @@ def violations(
         existing -= here
         if entries != existing:
             yield f"{node.name}: plan and inventory differ by {entries ^ existing}"
-        if len(entries) != len(node.spec.assignments):
-            yield f"{node.name}: the plan holds one place twice"
         for gpu in node.status.gpus:
-            taken = 0
-            for instance in gpu.instances:
-                if taken & instance.placement.mask:
-                    yield f"{node.name}: {gpu.uuid} has overlapping instances"
-                taken |= instance.placement.mask
+            if _overlap(instance.placement for instance in gpu.instances):
+                yield f"{node.name}: {gpu.uuid} has overlapping instances"
+            if _overlap(a.placement for a in node.spec.assignments if a.gpu == gpu.uuid):
+                yield f"{node.name}: the plan promises slices of {gpu.uuid} twice"
         for entry in node.spec.assignments:
-            assert entry.pod is not None
-            planned[entry.id] = (entry.pod.uid, node.name, entry.start)
+            if entry.pod is not None:
+                planned[entry.id] = (entry.pod.uid, node.name, entry.start)
     yield from _undecided(planned, pods)
+
+
+def _overlap(placements: Iterable[Placement]) -> bool:
+    taken = 0
+    for placement in placements:
+        if taken & placement.mask:
+            return True
+        taken |= placement.mask
+    return False
 
 
 def _undecided(
@@ -72,22 +75,3 @@ def _undecided(
                 yield f"{name}: its decision is not what the plan says"
     if decided != planned.keys():
         yield f"entries of the plan without a bound pod: {planned.keys() - decided}"
-
-
-def missed(nodes: Iterable[GpuNode], pods: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield the pending pods for which some GPU has a legal free placement."""
-    nodes = tuple(nodes)
-    wanted = {
-        name: PROFILES[resource]
-        for name, pod in pods.items()
-        if not pod["spec"].get("nodeName")
-        for resource in pod["spec"]["containers"][0]["resources"]["requests"]
-        if resource in PROFILES
-    }
-    open_profiles = set()
-    for node in nodes:
-        for gpu in node.status.gpus:
-            geometry = node.status.geometries[gpu.geometry]
-            now = occupancy(geometry, gpu, node.spec.assignments)
-            open_profiles |= {p.id for p in geometry.profiles if any(geometry.legal(now, p))}
-    return (name for name, profile in wanted.items() if profile in open_profiles)

@@ -31,6 +31,10 @@ async def test_under_load_no_fault_breaks_a_promise(tmp_path: Path) -> None:
     print(report.text(report.rows(chosen, rounds)))
 
     assert report.failures(rounds) == []
+    # Or nothing was seen of them.
+    assert sum(each.held for each in rounds) > 0
+    assert sum(each.found_again for each in rounds) > 0
+    assert sum(each.gangs for each in rounds) > 0
     assert any("half bound: by-hand wants" in each for each in campaign.violations)
 
 

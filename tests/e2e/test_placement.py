@@ -13,7 +13,8 @@ import pytest
 from extender.simulation.mixes import mix
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import PODS
-from tests.e2e.judge import missed, violations
+from tests.e2e.judge import violations
+from tests.e2e.room import missed
 from tests.e2e.stack import MODEL, RESOURCES, Stack, artifacts, stack
 from tests.waiting import until
 

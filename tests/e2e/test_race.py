@@ -6,7 +6,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.e2e.judge import missed, violations
+from tests.e2e.judge import violations
+from tests.e2e.room import missed
 from tests.e2e.stack import RESOURCES, Stack, artifacts, stack
 from tests.e2e.test_failover import succeeded
 from tests.e2e.test_placement import bound, delete, pending_reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 
@@ -46,6 +47,18 @@ class Verdict(msgspec.Struct):
     def complain(self, what: str, asked: bytes = b"") -> None:
         """Note what should not have been, with what had been asked."""
         self.wrong.append(f"{what}, asked {asked[:300]!r}" if asked else what)
+
+    def results(self) -> dict[str, Any]:
+        """Return the same for machines; status 0 is a request that was cut off, as it asked for."""
+        return {
+            "seed": self.seed,
+            "requests": self.sent,
+            "by_schemathesis": self.described,
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "slowest_ms": round(self.slowest_seconds * 1000, 1),
+            "memory_growth_kib": round(self.growth_bytes / 1024, 1),
+            "wrong": self.wrong,
+        }
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n} x {status}" for status, n in sorted(self.statuses.items()))

@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tests import results
 from tests.chaos.__main__ import prepare
 from tests.race.rounds import Outcome, race, total
 
@@ -49,6 +52,7 @@ def main() -> int:
         default=SIZES,
         help=f"how many race, separated by commas; {','.join(map(str, SIZES))} by default",
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the result there as JSON")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
     prepare()
@@ -58,7 +62,10 @@ def main() -> int:
     for outcomes in _outcomes(options.pods, options.rounds, options.seed, options.jobs):
         done += outcomes
         _tell(outcomes)
-    _summarise(done, time.monotonic() - started)
+    took = time.monotonic() - started
+    _summarise(done, took)
+    if options.out:
+        results.keep(options.out, **_results(done), seed=options.seed, seconds=round(took))
     return any(each.broken for each in done)
 
 
@@ -95,6 +102,36 @@ def _tell(outcomes: Sequence[Outcome]) -> None:
         if each.broken:
             again = f"--rounds 1 --pods {each.pods} --seed {each.seed}"
             print(f'    again: make race RACE_ARGS="{again}"', flush=True)
+
+
+def _results(done: Sequence[Outcome]) -> dict[str, Any]:
+    """Return for machines what the rounds came to."""
+    kinds: dict[tuple[int, bool], list[Outcome]] = defaultdict(list)
+    for each in done:
+        kinds[each.pods, each.change is not None].append(each)
+    tally = total(done)
+    return {
+        "rounds": len(done),
+        "kinds": [
+            {
+                "pods": pods,
+                "lead_changes": changes,
+                "rounds": len(rounds),
+                "one_winner": sum(not each.broken for each in rounds),
+                "filters": total(rounds).filters,
+                "binds": total(rounds).binds,
+            }
+            for (pods, changes), rounds in kinds.items()
+        ],
+        "leader_was": Counter(
+            f"{each.change.how} at {each.change.moment}" for each in done if each.change
+        ),
+        "won_by_successor": sum(each.by_successor for each in done if each.change),
+        "binds_at_both": tally.at_both,
+        "refusals": tally.refusals,
+        "errors": tally.errors,
+        "wrong": [f"seed {each.seed}: {text}" for each in done for text in each.broken],
+    }
 
 
 def _summarise(done: Sequence[Outcome], seconds: float) -> None:

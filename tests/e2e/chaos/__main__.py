@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests import results
 from tests.e2e.chaos import report
 from tests.e2e.chaos.campaign import Campaign, Round
 from tests.e2e.chaos.faults import Fault, faults
@@ -45,10 +46,9 @@ def main() -> int:
             runner.run(_run(options, binaries, chosen, logs, rounds))
         except KeyboardInterrupt:
             print(f"interrupted after {len(rounds)} rounds", file=sys.stderr)
-    if options.output == "json":
-        print(report.as_json(options.seed, chosen, rounds).decode())
-    else:
-        print(report.text(report.rows(chosen, rounds)))
+    print(report.text(report.rows(chosen, rounds)))
+    if options.out:
+        results.keep(options.out, **report.results(options.seed, chosen, rounds))
     failed = report.failures(rounds)
     if failed:
         print(*failed, f"the logs are in {logs}", sep="\n", file=sys.stderr)
@@ -103,7 +103,7 @@ def _options() -> argparse.Namespace:
         help="these kinds only; see --list",
     )
     parser.add_argument("--list", action="store_true", help="print the kinds and run none")
-    parser.add_argument("--output", choices=["text", "json"], default="text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the result there, as JSON")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="an empty one, to be kept")
     parser.add_argument("--nodes", type=int, default=6)
     parser.add_argument("--gpus", type=int, default=4, help="of each node")

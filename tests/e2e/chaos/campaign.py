@@ -14,7 +14,7 @@ from tests.e2e.chaos.checker import Checker
 from tests.e2e.chaos.faults import Fault
 from tests.e2e.chaos.history import history
 from tests.e2e.chaos.load import Load, Pace
-from tests.e2e.chaos.site import Site
+from tests.e2e.chaos.site import HOLD_SECONDS, Site
 from tests.e2e.chaos.verdict import settled
 from tests.waiting import until
 
@@ -23,6 +23,7 @@ MEASURED_SECONDS = 3.0
 CALM_SECONDS = 1.0
 LOADED_WITHIN_SECONDS = 60.0
 RECOVERS_WITHIN_SECONDS = 120.0
+GOES_ON_SECONDS = 4.0  # with the load, once recovered: VMs restart, and gangs come
 LOOKS_EVERY_SECONDS = 0.05
 
 
@@ -33,6 +34,8 @@ class Round(msgspec.Struct, frozen=True):
     ``hooks_per_second`` (those the load itself called, and had answered) were measured just before
     it. ``recovered_seconds`` is from its beginning to when a VM was bound that was created after
     that, ``settled_seconds`` to the last write before all was at rest; None if it never was.
+    ``held`` places were kept for VMs that restarted, ``found_again`` of them were had by the next
+    pod, and ``gangs`` began to be bound, from the beginning of the load to the round's end.
     """
 
     fault: str
@@ -41,6 +44,9 @@ class Round(msgspec.Struct, frozen=True):
     recovered_seconds: float | None
     settled_seconds: float | None
     bound: int
+    held: int
+    found_again: int
+    gangs: int
     violations: tuple[str, ...]
 
     @property
@@ -53,8 +59,11 @@ class Round(msgspec.Struct, frozen=True):
             "never" if each is None else f"after {each:.1f} s"
             for each in (self.recovered_seconds, self.settled_seconds)
         )
-        broken = f"{len(self.violations)} violations"
-        return f"first VM bound {recovered}, settled {settled}, {self.bound} bound, {broken}"
+        return (
+            f"first VM bound {recovered}, settled {settled}, {self.bound} bound,"
+            f" {self.held} places held and {self.found_again} found again, {self.gangs} gangs,"
+            f" {len(self.violations)} violations"
+        )
 
 
 class Campaign:
@@ -68,8 +77,9 @@ class Campaign:
         self.violations: list[str] = []
         """All there were; a round has those since the one before."""
         self._counted = 0
-        self._checker = Checker(site.foreign, self._broken)
-        self._census = Census(asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        self._checker = Checker(site.foreign, self._broken, hold_seconds=HOLD_SECONDS, clock=clock)
+        self._census = Census(clock)
         self._load = Load(site, self._checker.pods, pace, chance)
 
     @contextlib.asynccontextmanager
@@ -107,6 +117,7 @@ class Campaign:
     async def round(self, fault: Fault) -> Round:
         """Let one thing go wrong, and see what comes of it."""
         clock = asyncio.get_running_loop().time
+        held, found_again, gangs = self._counts()
         self._load.resume()
         writes, hooks = await self._measured()
         self._tell(f"{fault.name}: {writes:.0f} writes/s, {hooks:.0f} hook calls/s")
@@ -115,12 +126,14 @@ class Campaign:
             await asyncio.sleep(fault.seconds)
         self._tell(f"{fault.name}: over after {clock() - begun:.1f} s")
         recovered = await self._recovered(begun)
+        await asyncio.sleep(GOES_ON_SECONDS)
         self._load.pause()
         wrong = await settled(self._site, self._census)
         for each in wrong:
             self._broken(each)
         if recovered is None:
             self._broken(f"no VM was bound in {RECOVERS_WITHIN_SECONDS:g} s")
+        counts = self._counts()
         done = Round(
             fault=fault.name,
             writes_per_second=writes,
@@ -128,11 +141,19 @@ class Campaign:
             recovered_seconds=None if recovered is None else recovered - begun,
             settled_seconds=None if wrong else self._census.last_write - begun,
             bound=self._census.bound_between(begun, clock()),
+            held=counts[0] - held,
+            found_again=counts[1] - found_again,
+            gangs=counts[2] - gangs,
             violations=tuple(self.violations[self._counted :]),
         )
         self._counted = len(self.violations)
         self._tell(f"{fault.name}: {done}")
         return done
+
+    def _counts(self) -> tuple[int, int, int]:
+        """Return how many holds were made and found again so far, and gangs begun."""
+        checker = self._checker
+        return checker.holds.made, checker.holds.found_again, len(checker.gangs.begun)
 
     async def _measured(self) -> tuple[float, float]:
         """Wait until the load is what it should be, or for so long, and return both its rates."""

@@ -3,12 +3,14 @@
 It knows the objects and nothing of how they came about. What it calls broken:
 
 * ``promised twice``: a plan gives slices to two, or slices that a bound pod still has, or those of
-  a foreign GPU instance; or a node reports two GPU instances in one place.
+  a foreign GPU instance; or a node reports two GPU instances in one place. A place that is held for
+  a VM that restarts is promised like any other.
 * ``lost``: what a bound pod was promised leaves the plan, or its GPU instance leaves the inventory,
   before the pod has ended; or the pod's kubelet had to refuse it.
 * ``half bound``: a pod is bound and its decision is not one entry of that node's plan for each
   device it asked for, each reported realized.
 * ``foreign``: a GPU instance that nobody of ours made is gone.
+* ``hold`` and ``half a gang``: see the modules by these names.
 """
 
 from __future__ import annotations
@@ -19,33 +21,17 @@ from typing import Any
 import msgspec
 
 from nodeagent.api import gpunode, keys, resources
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode
+from nodeagent.api.gpunode import Decision, GpuNode
+from tests.e2e.chaos.gangs import Gangs, Member
 from tests.e2e.chaos.history import Write
+from tests.e2e.chaos.holds import Holds
+from tests.e2e.chaos.spots import Spot, spot
 
 GPU_NODES = f"{keys.GROUP}/{keys.GPU_NODE_PLURAL}/"
 PODS = "pods/default/"
 OVER = ("Succeeded", "Failed")
 
 _DECISIONS = msgspec.json.Decoder(list[Decision])
-
-
-class Spot(msgspec.Struct, frozen=True, order=True):
-    """A GPU instance by where it is; ``start`` and ``size`` in memory slices."""
-
-    gpu: str
-    profile_id: int
-    start: int
-    size: int
-
-    def overlaps(self, other: Spot) -> bool:
-        """Tell whether both cover a slice of one GPU."""
-        apart = self.start + self.size <= other.start or other.start + other.size <= self.start
-        return self.gpu == other.gpu and not apart
-
-
-def spot(of: Assignment | Decision) -> Spot:
-    """Return where that is."""
-    return Spot(of.gpu, of.profile_id, of.start, of.size)
 
 
 class Pod(msgspec.Struct, frozen=True):
@@ -60,12 +46,21 @@ class Pod(msgspec.Struct, frozen=True):
     deleting: bool
     wants: tuple[str, ...]
     decisions: tuple[Decision, ...]
+    gang: str
+    gang_size: int
     raw: msgspec.Raw
 
     @property
     def holds(self) -> bool:
         """Whether it is bound and has not ended: what it was promised is its own."""
         return bool(self.node) and self.phase not in OVER
+
+    @property
+    def member(self) -> Member | None:
+        """The pod as a member of its gang, None if it is in none."""
+        if not self.gang:
+            return None
+        return Member(self.uid, self.gang, self.gang_size, len(self.wants))
 
 
 def pod(raw: bytes) -> Pod:
@@ -74,7 +69,8 @@ def pod(raw: bytes) -> Pod:
     meta, spec, status = value["metadata"], value["spec"], value.get("status", {})
     limits: dict[str, str] = spec["containers"][0].get("resources", {}).get("limits", {})
     ours = ((name, int(n)) for name, n in sorted(limits.items()) if resources.ours(name))
-    text = meta.get("annotations", {}).get(keys.DECISION_ANNOTATION)
+    annotations = meta.get("annotations", {})
+    text = annotations.get(keys.DECISION_ANNOTATION)
     return Pod(
         name=meta["name"],
         uid=meta["uid"],
@@ -85,6 +81,8 @@ def pod(raw: bytes) -> Pod:
         deleting="deletionTimestamp" in meta,
         wants=tuple(name for name, count in ours for _ in range(count)),
         decisions=tuple(_DECISIONS.decode(text)) if text else (),
+        gang=annotations.get(keys.GANG, ""),
+        gang_size=int(annotations.get(keys.GANG_SIZE, 0)),
         raw=msgspec.Raw(raw),
     )
 
@@ -92,10 +90,20 @@ def pod(raw: bytes) -> Pod:
 class Checker:
     """Sees one history; *foreign* are the GPU instances that were there before us.
 
-    *broken* is told of each broken promise, in words.
+    *broken* is told of each broken promise, in words. *hold_seconds*, by the *clock*, is for how
+    long a place is held for a VM that restarts.
     """
 
-    def __init__(self, foreign: Collection[Spot], broken: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        foreign: Collection[Spot],
+        broken: Callable[[str], None],
+        *,
+        hold_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.holds = Holds(hold_seconds, clock)
+        self.gangs = Gangs()
         self.nodes: dict[str, GpuNode] = {}
         self.pods: dict[str, Pod] = {}
         """By key in etcd, as are the nodes by name: the last of either that was written."""
@@ -124,13 +132,14 @@ class Checker:
         ]
         if node.spec != before.spec:
             yield from self._plan_written(before, node, held)
+            yield from self.holds.plan_written(before.spec, node.spec)
         yield from self._inventory_written(before, node, held)
 
     def _plan_written(
         self, before: GpuNode, node: GpuNode, held: list[tuple[Pod, Decision]]
     ) -> Iterator[str]:
         known = {entry.id for entry in before.spec.assignments}
-        kept = {entry.id for entry in node.spec.assignments}
+        kept = {entry.id for entry in node.spec.assignments if entry.pod is not None}
         for entry in node.spec.assignments:
             if entry.id in known:
                 continue
@@ -173,8 +182,13 @@ class Checker:
         now = self.pods[key] = pod(value)
         if before is None or before.uid != now.uid:
             before = None
+        member = now.member
+        if member is not None:
+            self.gangs.seen(member)
         if now.node and not (before and before.node):
             yield from self._bound(now)
+            if member is not None:
+                yield from self.gangs.bound(member, self.nodes)
         if now.phase == "Failed" and (before is None or before.phase != "Failed"):
             yield f"lost: {now.name} was bound and its kubelet could not run it: {now.reason}"
 

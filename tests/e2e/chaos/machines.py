@@ -32,7 +32,7 @@ from nodeagent.simulated.admission import Admitted, Checkpoint
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
-from tests.e2e.chaos.checker import Spot
+from tests.e2e.chaos.spots import Spot
 from tests.e2e.stack import MODEL
 
 FILE = "machine.json"

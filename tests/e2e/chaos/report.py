@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -42,6 +43,9 @@ class Row(msgspec.Struct, frozen=True):
     recovered_seconds: Spread
     settled_seconds: Spread
     bound: int
+    held: int
+    found_again: int
+    gangs: int
     violations: int
 
 
@@ -61,6 +65,9 @@ def rows(faults: Sequence[Fault], rounds: Sequence[Round]) -> list[Row]:
                     recovered_seconds=Spread.of(r.recovered_seconds for r in of_it),
                     settled_seconds=Spread.of(r.settled_seconds for r in of_it),
                     bound=sum(each.bound for each in of_it),
+                    held=sum(each.held for each in of_it),
+                    found_again=sum(each.found_again for each in of_it),
+                    gangs=sum(each.gangs for each in of_it),
                     violations=sum(len(each.violations) for each in of_it),
                 )
             )
@@ -83,8 +90,8 @@ def text(found: Sequence[Row]) -> str:
     """Write a table for people, in Markdown."""
     lines = [
         "| fault | lasts, s | rounds | operations/s before | first VM bound, s | all settled, s"
-        " | VMs bound | violations |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        " | VMs bound | held / found again | gangs | violations |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in found:
         cells = (
@@ -95,6 +102,8 @@ def text(found: Sequence[Row]) -> str:
             row.recovered_seconds,
             row.settled_seconds,
             row.bound,
+            f"{row.held} / {row.found_again}",
+            row.gangs,
             row.violations,
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -102,15 +111,11 @@ def text(found: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_json(seed: int, faults: Sequence[Fault], rounds: Sequence[Round]) -> bytes:
-    """Write the same for machines, each round included."""
-    return msgspec.json.format(
-        msgspec.json.encode(
-            {
-                "seed": seed,
-                "faults": rows(faults, rounds),
-                "rounds": rounds,
-                "failures": failures(rounds),
-            }
-        )
-    )
+def results(seed: int, faults: Sequence[Fault], rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return the same for machines, each round included."""
+    return {
+        "seed": seed,
+        "faults": rows(faults, rounds),
+        "rounds": rounds,
+        "failures": failures(rounds),
+    }

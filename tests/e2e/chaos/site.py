@@ -9,20 +9,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from nodeagent.api import keys
+from nodeagent.apiserver.protocol import VIRTUAL_MACHINES
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.chaos import machines
-from tests.e2e.chaos.checker import Spot
 from tests.e2e.chaos.link import Link
+from tests.e2e.chaos.spots import Spot
 from tests.e2e.controlplane.binaries import Binaries
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
 from tests.e2e.process import Process
 from tests.e2e.service import LeaderService
 from tests.e2e.stack import ELECTION, MODEL, Stack, free_port, prepare, reported, scheduler_config
+from tests.waiting import until
 
 EXTENDERS = ("extender-0", "extender-1")
 HTTP_TIMEOUT_SECONDS = 15.0
 FOREIGN_PROFILE_ID = 20  # 1g.10gb+me, which the load never asks for
+HOLD_SECONDS = 8.0  # for VMs that restart; less than a round takes to come to rest
 CREATE_SECONDS = 0.05  # of each GPU instance; real ones take longer, and are made side by side
 
 
@@ -67,6 +70,34 @@ class Site(Stack):
         return {node: machines.machine(self._directory, node, self.gpus) for node in self.nodes}
 
 
+async def install_virtual_machines(plane: ControlPlane) -> None:
+    """Let the API server keep VirtualMachines, as KubeVirt's own definition does."""
+    kind = VIRTUAL_MACHINES
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": kind.version, "served": True, "storage": True}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "spec": {
+            "group": kind.group,
+            "scope": "Namespaced",
+            "names": {"plural": kind.plural, "kind": "VirtualMachine"},
+            "versions": [version | {"schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    async with plane.client() as http:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        async with http.post(path, json=definition) as answer:
+            assert answer.status == 201, await answer.text()
+
+        async def served() -> bool:
+            async with http.get(f"/apis/{kind.group}/{kind.version}/{kind.plural}") as answer:
+                return answer.status == 200
+
+        await until(served, within=30, every=0.1)
+
+
 @contextlib.asynccontextmanager
 async def site(
     directory: Path, binaries: Binaries, *, nodes: int, gpus: int
@@ -88,6 +119,7 @@ async def site(
         )
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
         await prepare(plane, api, names, list(EXTENDERS))
+        await install_virtual_machines(plane)
         ports = {pod: free_port() for pod in EXTENDERS}
         behind = free_port()
         await stack.enter_async_context(LeaderService(api, ports).serving(behind))
@@ -110,6 +142,7 @@ async def site(
                 *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),
                 *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
                 *("--client-ca", str(plane.ca_file)),
+                *("--restart-hold", str(HOLD_SECONDS)),
                 *ELECTION,
             )
             for pod, port in ports.items()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nodeagent.api.gpunode import GpuNode
+import msgspec
+
+from nodeagent.api.gpunode import GpuNode, Plan
 from tests.e2e.chaos.census import Census
-from tests.e2e.chaos.checker import Spot, spot
 from tests.e2e.chaos.machines import Machine
 from tests.e2e.chaos.site import Site
-from tests.e2e.judge import missed, violations
+from tests.e2e.chaos.spots import Spot, spot
+from tests.e2e.judge import violations
+from tests.e2e.room import missed
 
 QUIET_SECONDS = 3.0
 SETTLES_WITHIN_SECONDS = 90.0  # kube-scheduler lets a pod whose bind failed wait 10 s at most
@@ -40,7 +43,7 @@ async def _wrong(site: Site) -> list[str]:
     nodes, pods = await site.gpu_nodes(), await site.pods()
     foreign = [(each.gpu, each.profile_id, each.start) for each in site.foreign]
     found = list(violations(nodes, pods, foreign))
-    found += [f"{name} would fit and is pending" for name in missed(nodes, pods)]
+    found += [f"{name} would fit and is pending" for name in missed(without_holds(nodes), pods)]
     found += [
         f"{name} is being deleted for ever"
         for name, pod in pods.items()
@@ -51,13 +54,26 @@ async def _wrong(site: Site) -> list[str]:
     return found
 
 
+def without_holds(nodes: Iterable[GpuNode]) -> list[GpuNode]:
+    """Return the nodes without the places held for VMs that restart: they are given back in time.
+
+    Their entries stay in a plan until it is written again, and count no longer.
+    """
+    return [
+        msgspec.structs.replace(
+            node, spec=Plan(tuple(entry for entry in node.spec.assignments if entry.pod))
+        )
+        for node in nodes
+    ]
+
+
 def on_machine(
     node: GpuNode, pods: Mapping[str, Mapping[str, Any]], machine: Machine, foreign: frozenset[Spot]
 ) -> Iterator[str]:
     """Yield what is on a node's GPUs otherwise than its plan says, and who does not use its own."""
     uuids = {gpu.uuid for gpu in machine.gpus}
     bound = {pod["metadata"]["uid"] for pod in pods.values() if pod["spec"].get("nodeName")}
-    due = {spot(e): {e.pod.uid} & bound if e.pod else set() for e in node.spec.assignments}
+    due = {spot(e): {e.pod.uid} & bound for e in node.spec.assignments if e.pod}
     due |= {place: set() for place in foreign if place.gpu in uuids}
     there = machine.spots
     for place in there.keys() - due.keys():

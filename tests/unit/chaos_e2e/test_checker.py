@@ -11,14 +11,18 @@ from hypothesis import given
 from hypothesis.strategies import builds, integers, sampled_from
 
 from nodeagent.api import keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Realized
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, OwnerRef, Realized
 from tests.builders import VGPU, as_json, assignment, gpu, gpu_node, instance, raw_pod
-from tests.e2e.chaos.checker import GPU_NODES, PODS, Checker, Spot
+from tests.e2e.chaos.checker import GPU_NODES, PODS, Checker
 from tests.e2e.chaos.history import Write
+from tests.e2e.chaos.spots import Spot
 
 ONE, THREE = 19, 9
 RESOURCE = {ONE: "1-10C", THREE: "3-40C"}
 FOREIGN = Spot("GPU-0", 20, 6, 1)
+HOLD_SECONDS = 8.0
+VM = OwnerRef("VirtualMachineInstance", "default", "vm")
+OTHER = OwnerRef("VirtualMachineInstance", "default", "other")
 
 
 class Story:
@@ -26,18 +30,28 @@ class Story:
 
     def __init__(self, foreign: Iterable[Spot] = ()) -> None:
         self.broken: list[str] = []
-        self._checker = Checker(set(foreign), self.broken.append)
+        self.now = 0.0
+        self.checker = Checker(
+            set(foreign), self.broken.append, hold_seconds=HOLD_SECONDS, clock=lambda: self.now
+        )
         self._revisions = itertools.count(1)
 
     def write(self, key: str, value: object) -> None:
         raw = None if value is None else as_json(value)
-        self._checker.see(Write(next(self._revisions), key, raw))
+        self.checker.see(Write(next(self._revisions), key, raw))
 
     def node(
         self, *entries: Assignment, made: bool = True, realized: bool = True, foreign: bool = False
     ) -> None:
-        """Write a GpuNode whose plan that is, with an instance for each entry where *made*."""
-        existing = [instance(e.profile_id, e.start, gi_id=n) for n, e in enumerate(entries) if made]
+        """Write a GpuNode whose plan that is, with an instance for each entry where *made*.
+
+        What is only held for an owner has none.
+        """
+        existing = [
+            instance(e.profile_id, e.start, gi_id=n)
+            for n, e in enumerate(entries)
+            if made and e.pod is not None
+        ]
         if foreign:
             existing.append(instance(FOREIGN.profile_id, FOREIGN.start, gi_id=9))
         node = gpu_node(
@@ -58,14 +72,16 @@ class Story:
         phase: str = "Pending",
         wants: tuple[str, ...] = ("3-40C",),
         decision: bool = True,
+        gang: int = 0,
         **metadata: Any,
     ) -> None:
         """Write a pod, bound where there is a *node*."""
         value = raw_pod(*wants, name=f"name-{uid}", uid=uid, nodeName=node)
-        value["metadata"] |= metadata
+        annotations = {keys.GANG: "gang", keys.GANG_SIZE: str(gang)} if gang else {}
+        value["metadata"] |= metadata | {"annotations": annotations}
         if node and decision:
             text = as_json([_decision(each) for each in decided]).decode()
-            value["metadata"]["annotations"] = {keys.DECISION_ANNOTATION: text}
+            annotations[keys.DECISION_ANNOTATION] = text
         value["status"] = {"phase": phase}
         self.write(f"{PODS}name-{uid}", value)
 
@@ -82,8 +98,15 @@ class Story:
         return entry
 
 
-def planned(id: str, profile_id: int, start: int, pod: str = "pod-1") -> Assignment:
-    return assignment(id, profile_id, start, pod=pod, resource=VGPU + RESOURCE[profile_id])
+def planned(
+    id: str,
+    profile_id: int,
+    start: int,
+    pod: str | None = "pod-1",
+    owner: OwnerRef | None = None,
+) -> Assignment:
+    resource = VGPU + RESOURCE[profile_id]
+    return assignment(id, profile_id, start, pod=pod, resource=resource, owner=owner)
 
 
 def _decision(of: Assignment) -> Decision:
@@ -222,6 +245,102 @@ def test_a_pod_that_its_kubelet_refused_is_seen_once() -> None:
 
     assert len(story.broken) == 1
     assert "its kubelet could not run it" in story.broken[0]
+
+
+# Places held for VMs that restart.
+
+
+def held(story: Story) -> Assignment:
+    """Write a pod with its place, its end, and that the place is held; return the hold."""
+    entry = planned("a", THREE, 0, owner=VM)
+    story.node(entry)
+    story.pod("pod-1", entry, node="node-1")
+    story.gone("pod-1")
+    hold = planned("a", THREE, 0, pod=None, owner=VM)
+    story.node(hold)
+    return hold
+
+
+def test_a_vm_that_finds_its_place_again_breaks_nothing_and_is_counted() -> None:
+    story = Story()
+    held(story)
+    story.now = 2.0
+    story.node(planned("b", THREE, 0, pod="pod-2", owner=VM))
+
+    assert story.broken == []
+    assert (story.checker.holds.made, story.checker.holds.found_again) == (1, 1)
+
+
+def test_a_hold_that_nobody_came_for_in_time_may_go() -> None:
+    story = Story()
+    held(story)
+    story.now = HOLD_SECONDS
+    story.node(planned("b", ONE, 1, pod="pod-2", owner=OTHER))
+
+    assert story.broken == []
+    assert story.checker.holds.found_again == 0
+
+
+def test_a_held_place_that_somebody_else_gets_is_seen() -> None:
+    beside, instead = Story(), Story()
+    hold = held(beside)
+    beside.node(hold, planned("b", ONE, 1, pod="pod-2", owner=OTHER))
+    held(instead)
+    instead.now = 1.0
+    instead.node(planned("b", ONE, 1, pod="pod-2", owner=OTHER))
+
+    assert any("promised twice: b and a" in each for each in beside.broken)
+    assert instead.broken == ["revision 5: hold: a was given back after only 1.0 s"]
+
+
+def test_a_place_held_while_its_pod_still_runs_is_lost() -> None:
+    story = Story()
+    entry = story.bound()
+    story.node(planned(entry.id, THREE, 0, pod=None, owner=VM))
+
+    assert any("a of name-pod-1, which is bound, left the plan" in each for each in story.broken)
+
+
+def test_a_place_held_for_somebody_who_never_had_it_is_seen() -> None:
+    story = Story()
+    story.node(planned("a", THREE, 0, owner=OTHER))
+    story.node(planned("a", THREE, 0, pod=None, owner=VM), planned("b", ONE, 4, None, owner=VM))
+
+    assert sum(" is held, and was no pod's of " in each for each in story.broken) == 2
+
+
+# Gangs.
+
+
+def gang(story: Story, *places: Assignment) -> None:
+    """Write a gang of three, these places of theirs, and that its first member is bound."""
+    for uid in ("pod-1", "pod-2", "pod-3"):
+        story.pod(uid, wants=("1-10C",), gang=3)
+    story.node(*places)
+    story.pod("pod-1", places[0], node="node-1", wants=("1-10C",), gang=3)
+
+
+def test_a_gang_whose_members_all_have_their_places_may_begin() -> None:
+    story = Story()
+    places = [planned(f"a{n}", ONE, n, pod=f"pod-{n + 1}") for n in range(3)]
+    gang(story, *places)
+    story.gone("pod-3")
+    story.node(*places[:2])
+    story.pod("pod-2", places[1], node="node-1", wants=("1-10C",), gang=3)
+
+    assert story.broken == []
+    assert story.checker.gangs.begun == {"gang"}
+
+
+def test_a_member_bound_before_all_have_their_places_is_seen_once() -> None:
+    story = Story()
+    places = [planned(f"a{n}", ONE, n, pod=f"pod-{n + 1}") for n in range(2)]
+    gang(story, *places)
+    story.pod("pod-2", places[1], node="node-1", wants=("1-10C",), gang=3)
+
+    assert [each.partition(": ")[2] for each in story.broken] == [
+        "half a gang: one of gang is bound, and of 3 only 2 have their places"
+    ]
 
 
 def test_other_objects_are_none_of_its_business() -> None:

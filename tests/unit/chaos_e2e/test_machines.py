@@ -10,8 +10,8 @@ from nodeagent.api.geometry import Placement
 from nodeagent.driver import InstanceInUse
 from nodeagent.simulated.admission import Admitted
 from tests.builders import assignment, gpu_node, raw_pod
-from tests.e2e.chaos.checker import Spot
 from tests.e2e.chaos.machines import FILE, Driver, Machine, machine, plant
+from tests.e2e.chaos.spots import Spot
 from tests.e2e.chaos.verdict import on_machine
 
 THREE = 9

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
+from tests import results
 from tests.e2e.chaos import report
 from tests.e2e.chaos.campaign import Round
 from tests.e2e.chaos.faults import faults
@@ -18,6 +21,9 @@ def round_of(fault: str, **figures: object) -> Round:
         "recovered_seconds": 1.0,
         "settled_seconds": 3.0,
         "bound": 10,
+        "held": 4,
+        "found_again": 3,
+        "gangs": 2,
         "violations": (),
     }
     return Round(fault=fault, **{**usual, **figures})  # type: ignore[arg-type]
@@ -43,7 +49,7 @@ def test_rounds_are_summed_up_by_kind_of_fault() -> None:
     line = next(line for line in report.text([none, killed]).splitlines() if "etcd" in line)
     assert line == (
         "| SIGKILL of etcd (`kill-etcd`) | 2 | 3 | 140.0 / 140.0 / 140.0 | 2.0 / 4.0 / 9.0"
-        " | 3.0 / 3.0 / 3.0 | 30 | 1 |"
+        " | 3.0 / 3.0 / 3.0 | 30 | 12 / 9 | 6 | 1 |"
     )
 
 
@@ -57,10 +63,13 @@ def test_a_violation_too_little_load_and_no_rounds_at_all_are_failures() -> None
     ]
 
 
-def test_the_same_can_be_read_by_machines() -> None:
-    told = msgspec.json.decode(report.as_json(7, FAULTS, [round_of("none")]))
+def test_the_same_is_kept_for_machines_with_the_machine_it_ran_on(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "result.json"
+    results.keep(out, **report.results(7, FAULTS, [round_of("none")]))
+    told = msgspec.json.decode(out.read_bytes())
 
     assert told["seed"] == 7
     assert [row["fault"] for row in told["faults"]] == ["none"]
     assert told["rounds"][0]["recovered_seconds"] == 1.0
     assert told["failures"] == []
+    assert told["machine"]["processors"] >= 1

@@ -259,9 +259,7 @@ async def test_a_gpu_that_fails_again_is_avoided_longer(world: World) -> None:
         for _ in range(2):
             await failed_bind(world, extender, pod)
             lasts += [
-                round(each.until - knowledge.clock())
-                for uid, each in knowledge.ledger.presumed.items()
-                if uid.startswith("GPU-")
+                round(each.until - knowledge.clock()) for each in knowledge.ledger.avoided.values()
             ]
             # The others are full, so that it is tried again.
             knowledge.ledger = Ledger()

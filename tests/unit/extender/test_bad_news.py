@@ -8,8 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
+from extender.cluster import objects
 from extender.ledger import Ledger
+from nodeagent.api.rivals import rival_of
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import NODES, Gone, PatchType, Unavailable
 from tests.fakes.world import QUICK, World, bind_args, filter_args
@@ -71,6 +74,8 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     ),
     "node reboot: nothing recreated for launchers, the successor inherits the place": (
         f"{AGENT}/test_restarts.py::a_reboot_ends_what_ran_and_what_ran_is_not_made_again",
+        f"{AGENT}/test_restarts.py::vms_whose_places_swap_over_a_reboot_each_get_their_new_one",
+        f"{EXTENDER}/test_restart_hold.py::vms_that_come_back_from_a_reboot_in_another_order_do_not_swap",
         f"{EXTENDER}/test_restart_hold.py::a_vm_on_a_node_that_rebooted_finds_its_place_again",
         f"{EXTENDER}/test_restart_hold.py::a_hold_ends_in_time_and_wakes_who_waits_for_the_room",
         f"{AGENT}/test_plans.py::what_was_over_before_its_entry_became_a_reservation_is_told_no_more",
@@ -86,6 +91,8 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
         f"{AGENT}/test_purview.py::a_gpu_handed_back_runs_ours_to_their_end_and_is_then_let_be",
     ),
     "rival owner of the GPUs: refused with the remedy": (
+        f"{EXTENDER}/test_bad_news.py::where_a_rival_owns_the_gpus_nothing_new_comes_until_it_is_off",
+        f"{EXTENDER}/test_bad_news.py::a_rival_shows_by_its_labels_and_is_told_by_another_how_to_end",
         f"{AGENT}/test_quarantine.py::a_rival_plugin_is_told_with_the_remedy_and_gets_no_competition",
         f"{EXTENDER}/test_verbs.py::where_a_rival_serves_one_resource_the_others_are_still_served",
     ),
@@ -94,10 +101,13 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
         f"{AGENT}/test_quarantine.py::what_somebody_else_made_is_drift_and_let_be",
         f"{EXTENDER}/test_snapshot.py::a_foreign_instance_no_profile_explains_is_still_in_the_way",
     ),
-    "GPU error: quarantined with the reason, assignments kept and flagged": (
+    "GPU error: quarantined with the reason, assignments kept and flagged, Event on the VM": (
         f"{AGENT}/test_quarantine.py::a_sick_gpu_gets_nothing_new_and_keeps_what_runs_until_it_is_well",
         f"{AGENT}/test_quarantine.py::what_a_sick_gpu_does_not_show_stays_realized_and_is_flagged",
         f"{EXTENDER}/test_bad_news.py::a_bound_pod_keeps_its_place_on_a_gpu_that_falls_ill",
+        f"{AGENT}/test_alarms.py::the_pod_and_the_vm_it_runs_are_told_why_their_gpu_is_closed_and_no_others",
+        f"{AGENT}/test_alarms.py::it_is_told_once_whatever_follows_and_by_the_next_agent_neither",
+        f"{AGENT}/test_alarms.py::what_keeps_events_from_being_written_keeps_nothing_else",
     ),
 }
 """By news, and what is answered to it: the tests that show it."""
@@ -214,3 +224,65 @@ async def test_a_bound_pod_keeps_its_place_on_a_gpu_that_falls_ill(world: World)
         "vGPU: the node's GPUs are not healthy"
     )
     assert [each.pod and each.pod.uid for each in kept] == [pod["metadata"]["uid"]]
+
+
+MIG_CONFIG, MIG_MANAGER = "nvidia.com/mig.config", "nvidia.com/gpu.deploy.mig-manager"
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        ({}, ""),
+        ({"nvidia.com/mig.capable": "true"}, ""),
+        # The GPU Operator sets it whether its MIG manager is enabled or not.
+        ({"nvidia.com/gpu.deploy.mig-manager": "true"}, ""),
+        ({MIG_CONFIG: "all-disabled"}, f"{MIG_MANAGER}=false"),
+        ({MIG_CONFIG: "all-1g.10gb", MIG_MANAGER: "true"}, f"{MIG_MANAGER}=false"),
+        ({MIG_CONFIG: "all-1g.10gb", MIG_MANAGER: "false"}, ""),
+        ({MIG_CONFIG: "all-1g.10gb", "nvidia.com/gpu.deploy.operands": "false"}, ""),
+        (
+            {"nvidia.com/vgpu.config.state": "success"},
+            "nvidia.com/gpu.deploy.vgpu-device-manager=false",
+        ),
+    ],
+)
+def test_a_rival_shows_by_its_labels_and_is_told_by_another_how_to_end(
+    labels: dict[str, str], remedy: str
+) -> None:
+    raw = msgspec.json.encode({"metadata": {"name": "node-1", "labels": labels}})
+
+    rival = objects.node(raw).rival
+
+    assert (rival.remedy if rival else "") == (f"label the node {remedy}" if remedy else "")
+    assert rival is None or rival_of({**labels, rival.off: "false"}) is None
+
+
+async def test_where_a_rival_owns_the_gpus_nothing_new_comes_until_it_is_off(world: World) -> None:
+    async def label(**labels: str) -> None:
+        body = {"metadata": {"labels": labels}}
+        await world.api.patch(NODES, "node-1", body, patch_type=PatchType.MERGE)
+
+    bound, pod = [await world.add_pod(name, "1-10C") for name in ("bound", "vm")]
+    await world.add_pod("extender-0", namespace="tangram-system")
+    async with world.extender() as extender, world.obedient("node-1"):
+        assert (await extender.binder.bind(bind_args(bound, "node-1"))).error == ""
+        with capture_logs() as logs:
+            await label(**{MIG_CONFIG: "all-balanced"})
+            await until(lambda: not extender.knowledge.views["node-1"].takes_new)
+        refused = extender.hooks.filter(filter_args(pod, "node-1"))
+        late = await extender.binder.bind(bind_args(pod, "node-1"))
+        kept = (await world.gpu_node("node-1")).spec.assignments
+        woken = extender.wakes
+        await label(**{MIG_MANAGER: "false"})
+        await until(lambda: extender.wakes > woken)
+        passed = extender.hooks.filter(filter_args(pod, "node-1")).node_names
+
+    why = (
+        "vGPU: the GPU Operator's MIG manager owns the node's GPUs,"
+        " label the node nvidia.com/gpu.deploy.mig-manager=false"
+    )
+    assert refused.failed_and_unresolvable_nodes == {"node-1": why}
+    assert late.error == why
+    assert [each.pod and each.pod.uid for each in kept] == [bound["metadata"]["uid"]]
+    assert [(each["event"], each["node"]) for each in logs] == [("rival_owner", "node-1")]
+    assert passed == ("node-1",)

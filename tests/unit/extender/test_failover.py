@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS
+from tests.builders import gpu_node
 from tests.fakes.replicas import PATIENT, Replicas, now, soon, speaking
 from tests.fakes.world import bind_args, filter_args
 from tests.virtual_time import in_virtual_time
@@ -400,5 +402,40 @@ def test_an_election_goes_on_while_the_lease_cannot_be_had(verb: str) -> None:
             world.api.disturbance = note
             await soon(lambda: a.leads)
         assert hits > 5 or verb == "get"
+
+    told(story)
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["a warm standby", "a process that is new"])
+def test_a_successor_does_not_give_away_what_the_agent_may_still_be_making(warm: bool) -> None:
+    async def story(world: Replicas) -> None:
+        first, second = [await world.add_pod(f"vm-{n}", "7-80C") for n in range(2)]
+        await world.report("node-1", gpu_node("node-1", gpus=1).status)
+        async with world.extenders("a", *(("b",) if warm else ())) as members:
+            bind = asyncio.create_task(members[0].schedule(first))
+            await world.plan_holds(1)  # the agent has not answered: it is making the instance
+            await world.delete_pod(first)
+            await bind
+            await world.plan_holds(0)
+            await members[0].kill()
+            if warm:
+                heir = members[1]
+            else:
+                await world.add_pod("b", namespace=keys.SYSTEM_NAMESPACE)
+                heir = world.member("b")
+                heir.start()
+            try:
+                await soon(lambda: heir.leads)
+                early = heir.service.hooks.filter(filter_args(second, "node-1"))
+                await world.obey("node-1")
+                view = heir.service.knowledge.views
+                await soon(lambda: view["node-1"].takes_new and not view["node-1"].releasing)
+                late = heir.service.hooks.filter(filter_args(second, "node-1"))
+            finally:
+                await heir.kill()
+
+        assert not early.error
+        assert early.node_names == ()
+        assert late.node_names == ("node-1",)
 
     told(story)

@@ -297,6 +297,27 @@ async def test_an_instance_that_cannot_be_made_costs_the_whole_gang_its_places(
     assert await bound(world, pods) == []
 
 
+async def test_a_gang_with_no_other_place_is_tried_again_on_gpus_that_failed(world: World) -> None:
+    pods = await gang(world, "7-80C", "7-80C")
+    async with world.extender(SOON) as extender:
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once(pods)
+        await world_plans(world, 2)
+        binds = asyncio.create_task(scheduler.once(pods))
+        for name in NODES:
+            await world.fail(name, "GPU is lost")
+        await world_plans(world, 0)
+        await binds
+        avoided = set(extender.knowledge.ledger.avoided)
+        for name in NODES:
+            await world.obey(name)
+        async with world.obedient(*NODES):
+            await scheduler.until_bound(world, pods)
+
+    assert avoided
+    assert len(await bound(world, pods)) == 2
+
+
 async def test_after_the_first_is_bound_a_new_member_is_an_ordinary_pod(world: World) -> None:
     pods = await gang(world, "1-10C", "2-20C")
     async with world.extender(SOON) as extender, world.obedient(*NODES):

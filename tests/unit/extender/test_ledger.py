@@ -33,6 +33,17 @@ def test_presumptions_expire_and_assumptions_do_not() -> None:
     assert book.expire(now=29.0) is book
 
 
+def test_what_is_avoided_is_kept_from_everybody_until_it_is_trusted_or_time_is_up() -> None:
+    book = Ledger().avoid("GPU-0", promise(), until=30.0)
+
+    assert book.presumed_on("node-1", besides="a") == promise().taken
+    assert book.assume("GPU-0", promise()).forget("GPU-0") == book
+    assert book.expire(now=29.0) is book
+    assert book.expire(now=31.0) == Ledger()
+    assert book.trust(["GPU-0", "GPU-1"]) == Ledger()
+    assert book.trust(["GPU-1"]) is book
+
+
 def test_a_pods_own_promise_is_not_in_its_way() -> None:
     book = Ledger().assume("a", promise()).assume("b", promise(start=3))
 

@@ -12,21 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extender.cluster import KubernetesCluster, OwnPod
-from extender.ledger import Ledger, Planned, promise
+from extender.ledger import Ledger, Planned, Promise, promise
 from extender.packing.choose import Choice, Placed
+from extender.packing.solve import Status
 from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan
 from extender.request import Gang
 from extender.service import Service
 from extender.service.pending import Pending
 from extender.service.ports import Feed
 from extender.settings import Settings
-from extender.snapshot import NodeView
+from extender.snapshot import NodeView, Taken
 from extender.succession import successor
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from extender.verbs.planned import planned
 from extender.verbs.prioritize import prioritize
+from extender.verbs.verdicts import Fits, verdict
 from nodeagent.api.geometry import Placement
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import VGPU, assignment, gpu_node, raw_pod, request, view
@@ -116,6 +118,67 @@ def test_a_gang_is_planned_whole_or_not_at_all() -> None:
     assert plan(nodes(a=1, b=1), *pair).places.keys() == {"pod-1", "pod-2"}
 
 
+def avoiding(node: str, *uuids: str, ledger: Ledger | None = None) -> Ledger:
+    """Return a ledger by which these GPUs of a node have just failed."""
+    book = ledger or Ledger()
+    for uuid in uuids:
+        whole = Taken(uuid, 0, Placement(0, 8))
+        book = book.avoid(f"{node}/{uuid}", Promise(node, (whole,)), until=9.0)
+    return book
+
+
+def test_a_gpu_that_failed_is_planned_with_only_for_whom_the_others_have_no_place() -> None:
+    ledger = avoiding("a", "GPU-0")
+    whole = [waiting("7-80C", pod=f"pod-{at}") for at in range(2)]
+
+    alone = plan(nodes(a=2), whole[0], waiting("1-10C", pod="pod-9"), ledger=ledger)
+    both = plan(nodes(a=2), *whole, ledger=ledger)
+
+    assert {placed[0].uuid for _, placed in alone.places.values()} == {"GPU-0", "GPU-1"}
+    assert alone.places["pod-0"][1][0].uuid == "GPU-1"  # what is worth more comes first
+    assert {placed[0].uuid for _, placed in both.places.values()} == {"GPU-0", "GPU-1"}
+    one = plan(nodes(a=2), whole[0], ledger=ledger)
+    assert one.places["pod-0"][1][0].uuid == "GPU-1"
+
+
+def test_the_second_try_takes_nothing_that_is_promised_or_that_the_first_has_given() -> None:
+    held = promise("a", (Placed(VGPU + "4-40C", 0, "GPU-0", 5, Placement(0, 4)),))
+    ledger = avoiding("a", "GPU-0", ledger=Ledger().presume("other", held, until=9.0))
+    queue = [waiting("3-40C", pod=f"pod-{at}") for at in range(4)]
+
+    found = plan(nodes(a=2), *queue, ledger=ledger)
+
+    assert sorted((p[0].uuid, p[0].placement.start) for _, p in found.places.values()) == [
+        ("GPU-0", 4),
+        ("GPU-1", 0),
+        ("GPU-1", 4),
+    ]
+
+
+def test_a_gang_that_does_not_fit_otherwise_goes_where_a_gpu_has_failed() -> None:
+    pair = [waiting("7-80C", pod=f"pod-{at}", gang="g") for at in (1, 2)]
+
+    found = plan(nodes(a=2), *pair, ledger=avoiding("a", "GPU-0"))
+
+    assert {placed[0].uuid for _, placed in found.places.values()} == {"GPU-0", "GPU-1"}
+
+
+def test_the_second_try_has_what_the_first_left_of_the_time_and_is_greedy_without() -> None:
+    times = iter([0.0])
+    queue = [waiting("7-80C", pod=f"pod-{at}") for at in (1, 2)]
+
+    found = joint_plan(
+        nodes(a=2),
+        avoiding("a", "GPU-0"),
+        queue,
+        LIMITS,
+        clock=lambda: next(times, 2 * LIMITS.seconds),  # all of it has gone at once
+    )
+
+    assert found.places.keys() == {"pod-1", "pod-2"}
+    assert found.status is not Status.OPTIMAL
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=12),
     st.integers(0, 12),
@@ -142,12 +205,20 @@ queues = st.lists(
 )
 
 
-@settings(deadline=None)  # it solves: how long that takes is the machine's affair
-@given(queues)
-def test_no_plan_gives_a_slice_twice_or_parts_a_gang(queue: list[tuple[str, str]]) -> None:
-    made = [waiting(wanted, pod=f"pod-{at}", gang=gang) for at, (wanted, gang) in enumerate(queue)]
+failed = st.sets(st.sampled_from([("a", "GPU-0"), ("b", "GPU-0"), ("b", "GPU-1")]))
 
-    found = plan(nodes(a=1, b=2), *made)
+
+@settings(deadline=None)  # it solves: how long that takes is the machine's affair
+@given(queues, failed)
+def test_no_plan_gives_a_slice_twice_or_parts_a_gang_or_takes_a_failed_gpu_needlessly(
+    queue: list[tuple[str, str]], avoided: set[tuple[str, str]]
+) -> None:
+    made = [waiting(wanted, pod=f"pod-{at}", gang=gang) for at, (wanted, gang) in enumerate(queue)]
+    ledger = Ledger()
+    for node, uuid in avoided:
+        ledger = avoiding(node, uuid, ledger=ledger)
+
+    found = plan(nodes(a=1, b=2), *made, ledger=ledger)
 
     taken: set[tuple[str, str, int]] = set()
     for node, placed in found.places.values():
@@ -158,6 +229,23 @@ def test_no_plan_gives_a_slice_twice_or_parts_a_gang(queue: list[tuple[str, str]
     for gang in {each.request.gang for each in made} - {None}:
         fates = {each.uid in found.places for each in made if each.request.gang == gang}
         assert len(fates) == 1
+    for each in (each for each in made if each.request.gang is None):
+        node, placed = found.places.get(each.uid, ("", ()))
+        if not placed:
+            assert not room(found, each, without=set())
+        elif (node, placed[0].uuid) in avoided:
+            assert not room(found, each, without=avoided)
+
+
+def room(found: JointPlan, pod: Waiting, *, without: set[tuple[str, str]]) -> bool:
+    """Tell whether, beside a plan, there is room for a pod on GPUs other than these."""
+    book = Ledger().plan(found.planned(until=9.0))
+    for node, uuid in without:
+        book = avoiding(node, uuid, ledger=book)
+    return any(
+        isinstance(verdict(view, pod.request.wanted, book.presumed_on(name)), Fits)
+        for name, view in nodes(a=1, b=2).items()
+    )
 
 
 # Those who follow the plan.

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from extender.cluster import KubernetesCluster
 from extender.service import Service
+from extender.service.plans import Plans
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -298,3 +300,22 @@ async def test_an_answer_that_comes_after_the_news_of_a_deletion_brings_nothing_
 
     assert known.metadata.uid == (await world.gpu_node("node-1")).metadata.uid
     assert known.spec.assignments == ()
+
+
+async def test_that_there_was_no_gpunode_does_not_hide_the_one_made_since(world: World) -> None:
+    async with world.extender() as extender:
+        views = extender.knowledge.views
+        old = views["node-1"].node.metadata.uid
+
+        async def late(call: Call) -> None:
+            if (call.verb, call.kind) == ("get", GPU_NODES) and not call.done:
+                world.api.disturbance = None
+                await world.api.delete(GPU_NODES, "node-1")
+                await until(lambda: "node-1" in views and views["node-1"].node.metadata.uid != old)
+                raise NotFound(404, "there was none when it was asked for")
+
+        world.api.disturbance = late
+        await Plans(extender.knowledge, KubernetesCluster(world.api)).refresh("node-1")
+        known = views["node-1"].node.metadata.uid
+
+    assert known != old

@@ -350,6 +350,37 @@ async def test_a_vm_on_a_node_that_rebooted_finds_its_place_again(world: World) 
     assert (after.gpu, after.start) == (before.gpu, before.start)
 
 
+async def test_vms_that_come_back_from_a_reboot_in_another_order_do_not_swap(world: World) -> None:
+    names = ("vm", "other")
+    for name in names:
+        await world.add_owner(VIRTUAL_MACHINES, name)
+    async with running(world) as extender:
+        for name in names:
+            await bound(world, extender, await launcher(world, f"{name}-1", "1-10C", vm=name))
+        before = {e.owner: (e.gpu, e.start) for e in await entries(world)}
+        await world.fail("node-1", "the node has rebooted since; its GPU instance is gone")
+        for name in names:
+            await world.api.patch(
+                PODS,
+                f"{name}-1",
+                {"status": {"phase": "Failed"}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+                subresource="status",
+            )
+
+        async def both_held() -> bool:
+            return [each.pod for each in await entries(world)] == [None, None]
+
+        await until(both_held)
+        for name in reversed(names):
+            await bound(world, extender, await launcher(world, f"{name}-2", "1-10C", vm=name))
+        after = {e.owner: (e.gpu, e.start) for e in await entries(world)}
+
+    assert len(before) == 2
+    assert after == before
+
+
 async def test_nothing_is_held_for_a_vm_that_is_no_more(world: World) -> None:
     async with running(world) as extender:
         pod = await launcher(world, "launcher-1", "1-10C")

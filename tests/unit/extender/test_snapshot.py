@@ -67,6 +67,29 @@ def test_a_node_created_anew_starts_afresh() -> None:
     assert after.releasing == ()
 
 
+def test_where_states_were_missed_nothing_new_comes_before_the_agent_has_answered() -> None:
+    known = view(gpu_node(generation=4, version=5))
+
+    seen = successor(known, gpu_node(generation=5, observed=4, version=6))
+    missed = successor(known, gpu_node(generation=6, observed=4, version=7), listed=True)
+    late = successor(missed, gpu_node(generation=7, observed=5, version=8))
+    answered = successor(late, gpu_node(generation=7, observed=6, version=9))
+
+    assert seen.takes_new
+    assert not missed.takes_new
+    assert not late.takes_new
+    assert answered.takes_new  # what came about in between it has seen
+
+
+def test_a_plan_made_anew_and_not_seen_by_its_agent_is_answered_for_first() -> None:
+    before = view(gpu_node(generation=2, version=5))
+
+    after = successor(before, gpu_node(generation=3, observed=1, version=9, uid="uid-2"))
+
+    assert not after.takes_new
+    assert successor(after, gpu_node(generation=3, version=10, uid="uid-2")).takes_new
+
+
 def test_gpus_without_mig_or_health_or_a_sound_geometry_are_not_used() -> None:
     gpus = [
         gpu(0, mig_enabled=False),

@@ -15,6 +15,7 @@ from extender.verbs.prioritize import WINNER_SCORE, prioritize
 from extender.verbs.verdicts import Code, Refused
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Layout, Mode, VgpuType
+from nodeagent.api.rivals import RIVALS
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
 
 FULL = gpu(instances=(instance(0, 0),))
@@ -49,7 +50,13 @@ def test_every_candidate_is_answered_for_and_nothing_else() -> None:
         pytest.param(node("n", stale=True), Code.STALE, id="stale"),
         pytest.param(node("n", cordoned=True), Code.CORDONED, id="cordoned"),
         pytest.param(node("n", failing=True), Code.AGENT_FAILING, id="its agent keeps failing"),
+        pytest.param(
+            view(gpu_node("n", generation=2, observed=1), unanswered=2),
+            Code.UNSETTLED,
+            id="its plan came about unseen",
+        ),
         pytest.param(view(gpu_node("n", reported=False)), Code.NO_INVENTORY, id="no inventory"),
+        pytest.param(node("n", rival=RIVALS[0]), Code.RIVAL, id="a rival owns its GPUs"),
         pytest.param(node("n", gpu(mig_enabled=False)), Code.MIG_DISABLED, id="MIG off"),
         pytest.param(node("n", gpu(unhealthy="lost")), Code.UNHEALTHY, id="unhealthy"),
         pytest.param(node("n", gpu(layout=Layout.STATIC)), Code.STATIC_LAYOUT, id="static"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodeagent.agent.endings import REBOOTED
-from nodeagent.api.gpunode import Mode
+from nodeagent.api.gpunode import Inventory, Mode, PodRef
 from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
 from tests.unit.nodeagent.station import Station, owners, reasons
 
@@ -116,6 +117,43 @@ async def test_a_pod_bound_to_what_a_reboot_has_ended_takes_nobody_elses(tmp_pat
         await station.until_realized("b")
 
 
+async def test_vms_whose_places_swap_over_a_reboot_each_get_their_new_one(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+
+    async def run(places: dict[str, int]) -> dict[str, PodRef]:
+        """Plan a pod at each start, bind each as it is realized, and wait until it runs."""
+        pods = {name: await station.create_pod(name, {SMALL: 1}) for name in places}
+        await station.plan(
+            *(
+                assignment(name, station.gpu, start=start, of=pods[name])
+                for name, start in places.items()
+            )
+        )
+        for name in places:
+            await station.until(_realizes(name))
+            await station.bind_pod(name)
+            await station.until_pod(name, "Running")
+        return pods
+
+    async with station.serving():
+        await run({"a": 0, "b": 1})
+    station.hardware.reboot()
+
+    # The kubelet still counts the slots of the launchers that the reboot ended as theirs.
+    async with station.serving():
+        pods = await run({"a-2": 1, "b-2": 0})
+        status = await station.status()
+        for name in ("a", "b"):
+            await station.until_pod(name, "Failed")
+
+    gpu = station.hardware.gpus[0]
+    users = {gpu.instances[gi_id].placement.start: uids for gi_id, uids in gpu.clients.items()}
+    assert users == {1: {pods["a-2"].uid}, 0: {pods["b-2"].uid}}
+    assert sorted(owners(status)) == ["a-2", "b-2"]
+    assert not reasons(status)
+
+
 async def test_a_reboot_gives_containers_their_instances_again(tmp_path: Path) -> None:
     station = Station(hardware(1, mode=Mode.CONTAINER), journal=tmp_path / "journal.json")
     await station.install()
@@ -143,3 +181,7 @@ async def test_instances_a_gpu_reset_took_away_are_made_again(station: Station) 
         status = await station.until_realized("a", "b")
 
     assert owners(status) == ["a", "b"]
+
+
+def _realizes(id: str) -> Callable[[Inventory], bool]:
+    return lambda status: id in {each.id for each in status.realized}

@@ -1,0 +1,26 @@
+"""Where things are: GPU instances as locks on intervals of memory slices."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nodeagent.api.gpunode import Assignment, Decision
+
+
+class Spot(msgspec.Struct, frozen=True, order=True):
+    """A GPU instance by where it is; ``start`` and ``size`` in memory slices."""
+
+    gpu: str
+    profile_id: int
+    start: int
+    size: int
+
+    def overlaps(self, other: Spot) -> bool:
+        """Tell whether both cover a slice of one GPU."""
+        apart = self.start + self.size <= other.start or other.start + other.size <= self.start
+        return self.gpu == other.gpu and not apart
+
+
+def spot(of: Assignment | Decision) -> Spot:
+    """Return where that is."""
+    return Spot(of.gpu, of.profile_id, of.start, of.size)
