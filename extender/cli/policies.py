@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from extender.policy import Policy, PolicyName
-from extender.policy.file import MalformedPolicy, read
+from extender.policy.file import MalformedPolicy, WrittenTimes, read
 
 HELP = f"{', '.join(PolicyName)}; or a policy file (YAML)."
 
@@ -27,6 +27,12 @@ def policy(text: str, *, option: str = "--policy") -> Policy:
             param_hint=option,
         )
     try:
-        return read(path).policy
+        file = read(path)
     except MalformedPolicy as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+    if file.rules or file.times != WrittenTimes():
+        raise typer.BadParameter(
+            f"{path}: pools, tenants, headroom, avoid and times are checked, but not enforced here",
+            param_hint=option,
+        )
+    return file.policy

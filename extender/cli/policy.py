@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from extender.policy.file import (
     weights_as_written,
     written,
 )
+from extender.policy.rules import Rules
 from extender.simulation.experiment import Stage
 from extender.simulation.guard import guarded
 from extender.simulation.mixes import NAMED, UnknownMix
@@ -121,9 +123,41 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
     try:
         found = read(file)
     except MalformedPolicy as error:
-        typer.echo(f"tangram policy check: {error}", err=True)
+        for line in str(error).splitlines():
+            typer.echo(f"tangram policy check: {line}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}")
+    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}, version {found.version}")
+    for line in _rules(found.rules):
+        typer.echo(f"  {line}")
+
+
+def _rules(rules: Rules) -> Iterator[str]:
+    """Say in a line each what the rules come to."""
+    for pool in rules.pools:
+        yield f"pool {pool.name}: {_listed(pool.profiles, 'all profiles')}"
+    for tenant in rules.tenants:
+        caps = [f"at most {n} x {profile}" for profile, n in tenant.caps.profiles.items()]
+        if tenant.caps.memory_slices is not None:
+            caps.insert(0, f"at most {tenant.caps.memory_slices} memory slices")
+        parts = [
+            _listed(tenant.profiles, "all profiles"),
+            _listed(tenant.pools, "all pools"),
+            *caps,
+        ]
+        if tenant.dedicated is not None:
+            parts.append(f"shares no {tenant.dedicated}".replace("gpu", "GPU"))
+        if tenant.priority:
+            parts.append(f"priority {tenant.priority:+}")
+        yield f"tenant {tenant.name}: {'; '.join(parts)}"
+    for room in rules.headroom:
+        where = f"in pool {room.pool}" if room.pool else "on all nodes"
+        yield f"headroom: {room.keep} x {room.profile} kept free {where}"
+    if rules.avoid:
+        yield f"avoided nodes: {len(rules.avoid)} {'rule' if len(rules.avoid) == 1 else 'rules'}"
+
+
+def _listed(names: Sequence[str], without: str) -> str:
+    return ", ".join(names) or without
 
 
 def _why(file: PolicyFile) -> str:
