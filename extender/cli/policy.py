@@ -126,7 +126,8 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
         for line in str(error).splitlines():
             typer.echo(f"tangram policy check: {line}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}, version {found.version}")
+    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}")
+    typer.echo(f"  version {found.version}")
     for line in _rules(found.rules):
         typer.echo(f"  {line}")
 

@@ -164,7 +164,8 @@ times: {reservationSeconds: long}
             "offer none of its profiles",
         ),
         (
-            f"tenants: [{{name: a, {ALL}, profiles: [3g.40gb], caps: {{profiles: {{1g.10gb: 1}}}}}}]",
+            f"tenants: [{{name: a, {ALL}, profiles: [3g.40gb],"
+            " caps: {profiles: {1g.10gb: 1}}}]",
             "may not use at all",
         ),
         (
@@ -186,7 +187,7 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["policy", "check", str(bad)])
 
     assert told.exit_code == 0
-    assert f"default, version {policy(WHOLE).version}" in told.output
+    assert f"version {policy(WHOLE).version}" in told.output
     assert "tenant red: 1g.10gb, 3g.40gb; big, rest; at most 40 memory slices" in told.output
     assert "shares no GPU; priority +5" in told.output
     assert "headroom: 2 x 7g.80gb kept free in pool big" in told.output
