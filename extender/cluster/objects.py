@@ -17,11 +17,16 @@ class _Spec(msgspec.Struct, frozen=True):
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     resource_version: str = ""
+    labels: dict[str, str] = {}
 
 
 class _Node(msgspec.Struct, frozen=True):
     metadata: _Metadata
     spec: _Spec = _Spec()
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: _Metadata
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -51,6 +56,7 @@ class _Owner(msgspec.Struct, frozen=True):
 _OWNER = msgspec.json.Decoder(_Owner)
 _POD = msgspec.json.Decoder(wire.Pod)
 _NODE = msgspec.json.Decoder(_Node)
+_NAMESPACE = msgspec.json.Decoder(_Namespace)
 _LEASE = msgspec.json.Decoder(_Lease)
 
 
@@ -67,10 +73,16 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
     )
 
 
-def node(raw: bytes) -> tuple[str, bool]:
-    """Read a Node: its name, and whether it is cordoned."""
+def node(raw: bytes) -> tuple[str, bool, dict[str, str]]:
+    """Read a Node: its name, whether it is cordoned, and its labels."""
     decoded = _NODE.decode(raw)
-    return decoded.metadata.name, decoded.spec.unschedulable
+    return decoded.metadata.name, decoded.spec.unschedulable, decoded.metadata.labels
+
+
+def namespace(raw: bytes) -> tuple[str, dict[str, str]]:
+    """Read a Namespace: its name, and its labels."""
+    decoded = _NAMESPACE.decode(raw)
+    return decoded.metadata.name, decoded.metadata.labels
 
 
 def lease(raw: bytes) -> tuple[str, str]:

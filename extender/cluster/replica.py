@@ -17,7 +17,7 @@ from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
 from extender.cluster.signpost import LabelSignpost
-from extender.policy import Policy, PolicyName
+from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
 from extender.service.campaign import Campaign
 from extender.service.ports import ClusterUnavailable
@@ -45,7 +45,7 @@ class Replica:
         self,
         api: ApiServer,
         settings: Settings | None = None,
-        policy: Policy | PolicyName = PolicyName.DEFAULT,
+        policy: InForce | Policy | PolicyName = PolicyName.DEFAULT,
         *,
         election: Election | None = None,
         own_pod: OwnPod | None = None,

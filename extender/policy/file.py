@@ -15,13 +15,13 @@ deadlines: {planSeconds: 0.3}
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from extender.policy.in_force import InForce, digest
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
@@ -160,7 +160,12 @@ class PolicyFile(
     @property
     def version(self) -> str:
         """Twelve digits that tell this policy from others, however it is laid out."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:12]
+        return digest(self)
+
+    @property
+    def in_force(self) -> InForce:
+        """All that decisions take from it."""
+        return InForce(self.policy, self.rules, self.times.times, self.version)
 
 
 def read(path: Path) -> PolicyFile:

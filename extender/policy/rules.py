@@ -11,6 +11,7 @@ Of pools, and of tenants, the first that matches counts. What belongs to none is
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
@@ -136,7 +137,7 @@ class Avoid(_Written, frozen=True):
     profiles: tuple[ProfileName, ...] = ()
 
 
-class Rules(_Written, frozen=True):
+class Rules(_Written, frozen=True, dict=True):
     """All rules of a policy; without any, everything is allowed."""
 
     pools: tuple[Pool, ...] = ()
@@ -146,6 +147,12 @@ class Rules(_Written, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.pools or self.tenants or self.headroom or self.avoid)
+
+    @cached_property
+    def node_keys(self) -> frozenset[str]:
+        """The labels of Nodes that the rules look at."""
+        selectors = [pool.nodes for pool in self.pools] + [each.nodes for each in self.avoid]
+        return frozenset(key for selector in selectors for key in selector.keys)
 
     def pool_of(self, labels: Labels) -> Pool | None:
         """Return the pool of a node with these labels."""

@@ -55,6 +55,11 @@ class Selector(
         """Whether it selects everything."""
         return not self.match_labels and not self.match_expressions
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The labels it looks at."""
+        return frozenset((*self.match_labels, *(each.key for each in self.match_expressions)))
+
     def matches(self, labels: Labels) -> bool:
         """Tell whether an object with these labels is selected."""
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(

@@ -26,6 +26,7 @@ from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
+from extender.service.hooks import NAMESPACE_UNKNOWN
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
@@ -195,10 +196,15 @@ class Binder:
                     return entries
                 if knowledge.stopping:
                     raise BindFailed(GOING_AWAY)
-                choice = decide.place(view, knowledge.ledger, request)
+                if not knowledge.tenancy.known(request.pod.namespace):
+                    raise BindFailed(NAMESPACE_UNKNOWN)
+                # Looked at and promised without an await in between: no other bind can come first.
+                choice = decide.place(view, knowledge.ledger, knowledge.bounded(request))
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
-                knowledge.ledger = knowledge.ledger.assume(uid, promise(node, choice.placed))
+                knowledge.ledger = knowledge.ledger.assume(
+                    uid, promise(node, choice.placed, request.pod.namespace)
+                )
                 entries = decide.assignments(
                     request,
                     choice,

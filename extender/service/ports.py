@@ -76,6 +76,7 @@ class Feed(StrEnum):
     NODES = "nodes"
     PODS = "pods"
     LEASES = "leases"
+    NAMESPACES = "namespaces"
 
 
 class Cluster(Protocol):

@@ -116,7 +116,8 @@ class Reservations:
         """Return a member's places, if its node's view still allows them."""
         view = self._knowledge.views[place.node]
         own = self._knowledge.ledger.forget(request.pod.uid)
-        return planned(view, own.plan({request.pod.uid: place}), request)
+        asked = self._knowledge.bounded(request)
+        return planned(view, own.plan({request.pod.uid: place}), asked)
 
     async def _write(
         self, of: Key, node: str, requests: Sequence[Request], places: Mapping[str, Planned]
