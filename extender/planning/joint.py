@@ -44,16 +44,26 @@ class JointPlan(msgspec.Struct, frozen=True):
     considered: tuple[str, ...] = ()
     status: Status = Status.OPTIMAL
 
-    def planned(self, *, until: float) -> Mapping[str, Planned]:
-        """Return the places as the ledger keeps them."""
-        return {uid: Planned(node, placed, until) for uid, (node, placed) in self.places.items()}
+    def planned(
+        self, *, until: float, namespaces: Mapping[str, str] | None = None
+    ) -> Mapping[str, Planned]:
+        """Return the places as the ledger keeps them, with the pods' *namespaces*."""
+        of = namespaces or {}
+        return {
+            uid: Planned(node, placed, until, of.get(uid, ""))
+            for uid, (node, placed) in self.places.items()
+        }
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """At most so many pods in one problem, and seconds for its solution."""
+    """At most so many pods in one problem, and seconds for its solution.
+
+    ``caps`` are the memory slices that tenants may still have.
+    """
 
     pods: int
     seconds: float
+    caps: Mapping[str, int] = {}
 
 
 def joint_plan(
@@ -84,10 +94,13 @@ def joint_plan(
             priority=each.request.priority,
             gang=_gang(each.request),
             nodes=known[each.nodes, each.request.wanted],
+            tenant=None if each.request.bounds is None else each.request.bounds.terms.name,
         )
         for each in considered
     ]
-    outcome = solve(Problem(Fleet.of(fleet), requests), seconds=limits.seconds, clock=clock)
+    outcome = solve(
+        Problem(Fleet.of(fleet), requests, limits.caps), seconds=limits.seconds, clock=clock
+    )
     places: dict[str, tuple[str, list[Placed]]] = {}
     bins = {(name, bin.uuid): at for name in fleet for at, bin in enumerate(fleet[name])}
     for each_place in outcome.solution.assignments:

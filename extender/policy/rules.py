@@ -158,6 +158,11 @@ class Rules(_Written, frozen=True, dict=True):
         """Return the pool of a node with these labels."""
         return next((each for each in self.pools if each.nodes.matches(labels)), None)
 
+    def concerns(self, kept: Headroom, labels: Labels) -> bool:
+        """Tell whether headroom is kept on a node with these labels."""
+        pool = self.pool_of(labels) if kept.pool else None
+        return not kept.pool or (pool is not None and pool.name == kept.pool)
+
     def tenant_of(self, labels: Labels) -> Tenant | None:
         """Return the tenant whose namespace has these labels."""
         return next((each for each in self.tenants if each.namespaces.matches(labels)), None)

@@ -95,7 +95,13 @@ class Binder:
             async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
                 await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
         except BindFailed as error:
-            log.info("bind_failed", pod=pod.name, node=args.node, reason=str(error))
+            log.info(
+                "bind_failed",
+                pod=pod.name,
+                node=args.node,
+                reason=str(error),
+                policy_version=knowledge.in_force.version,
+            )
             return wire.BindingResult(str(error))
         except TimeoutError:
             log.warning("bind_unfinished", pod=pod.name, node=args.node, error="timeout")
@@ -200,6 +206,7 @@ class Binder:
                     raise BindFailed(NAMESPACE_UNKNOWN)
                 # Looked at and promised without an await in between: no other bind can come first.
                 choice = decide.place(view, knowledge.ledger, knowledge.bounded(request))
+                version = knowledge.in_force.version
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
                 knowledge.ledger = knowledge.ledger.assume(
@@ -225,6 +232,14 @@ class Binder:
                     knowledge.forget(uid)
                     raise
                 knowledge.ledger = knowledge.ledger.confirm(uid)
+                log.info(
+                    "place_chosen",
+                    pod=request.pod.name,
+                    namespace=request.pod.namespace,
+                    uid=uid,
+                    node=node,
+                    policy_version=version,
+                )
                 return entries
 
     async def _realized(

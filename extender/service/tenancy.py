@@ -15,6 +15,7 @@ import msgspec
 from extender.ledger import Ledger
 from extender.occupants import charges, namespace_of
 from extender.packing.headroom import room
+from extender.planning.stages import Left
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import NO_RULES, Rules, Tenant
 from extender.policy.selectors import Labels
@@ -124,11 +125,9 @@ class Tenancy:
 
     def _rooms_on(self, view: NodeView, promised: Iterable[Taken] = ()) -> Iterator[int]:
         """Yield how much of each headroom a node has."""
-        pool = self.rules.pool_of(view.labels)
         bins = view.bins(promised) if view.takes_new else ()
         for kept in self.rules.headroom:
-            concerned = not kept.pool or (pool is not None and pool.name == kept.pool)
-            yield room(bins, kept.profile) if concerned else 0
+            yield room(bins, kept.profile) if self.rules.concerns(kept, view.labels) else 0
 
     # What is asked.
 
@@ -196,6 +195,20 @@ class Tenancy:
             if profile in asked
         )
         return left, counts
+
+    def left(self, ledger: Ledger) -> Left:
+        """Return what each tenant with caps may still have."""
+        slices, counts = {}, {}
+        for name, tenant in self._by_name.items():
+            if tenant.caps.memory_slices is not None or tenant.caps.profiles:
+                used, profiles = self.used(name, ledger)
+                if tenant.caps.memory_slices is not None:
+                    slices[name] = max(0, tenant.caps.memory_slices - used)
+                counts[name] = {
+                    profile: max(0, cap - profiles[profile])
+                    for profile, cap in tenant.caps.profiles.items()
+                }
+        return Left(slices, counts)
 
     def used(
         self,

@@ -129,9 +129,8 @@ def _over_cap(view: NodeView, placed: Sequence[Placed], bounds: Bounds) -> Refus
 
 def _limits(view: NodeView, bounds: Bounds) -> Iterator[tuple[str, int]]:
     """Yield the headroom kept in the node's pool, and how much less of each there may be."""
-    pool = bounds.terms.rules.pool_of(view.labels) if bounds.spare else None
     for kept, spare in zip(bounds.terms.kept, bounds.spare, strict=True):
-        if not kept.pool or (pool is not None and kept.pool == pool.name):
+        if bounds.terms.rules.concerns(kept, view.labels):
             yield kept.profile, spare
 
 
