@@ -5,10 +5,11 @@ kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what
 
 ``replica`` is an extender process with all its parts. Several of them run for the lead through
 ``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
+``own_events`` tells people about the extender itself.
 """
 
 from extender.cluster.door import KubernetesCluster, OwnPod
 from extender.cluster.feeds import feed
-from extender.cluster.replica import Election, Replica
+from extender.cluster.replica import Election, PolicySource, Replica
 
-__all__ = ["Election", "KubernetesCluster", "OwnPod", "Replica", "feed"]
+__all__ = ["Election", "KubernetesCluster", "OwnPod", "PolicySource", "Replica", "feed"]

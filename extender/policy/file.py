@@ -174,11 +174,19 @@ def read(path: Path) -> PolicyFile:
     Raises:
         MalformedPolicy: if it cannot be read, is not such a file, or asks for what makes no sense.
     """
+    return parsed(contents(path), str(path))
+
+
+def contents(path: Path) -> bytes:
+    """Return what is in a policy file.
+
+    Raises:
+        MalformedPolicy: if it cannot be read.
+    """
     try:
-        text = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise MalformedPolicy(str(path), [f"cannot be read: {error.strerror}"]) from error
-    return parsed(text, str(path))
 
 
 def parsed(text: bytes, source: str) -> PolicyFile:

@@ -164,3 +164,13 @@ class Signpost(Protocol):
 
     async def take_down(self) -> None:
         """Let no calls come to this replica."""
+
+
+class OwnEvents(Protocol):
+    """Where the service tells people about itself.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def warn(self, reason: str, message: str) -> None:
+        """Warn of something, once for the same words; *reason* is one word in CamelCase."""
