@@ -29,11 +29,13 @@ TENANTS = """\
 """
 EXTRAS = (
     "",
-    "headroom: [{profile: 7g.80gb, keep: 1, pool: big}]",
-    "headroom: [{profile: 3g.40gb, keep: 3, releasedTo: {tenants: [green], priority: 5}}]",
-    "headroom: [{profile: 7g.80gb, keep: 1, pool: big, releasedTo: {priority: 5}},"
-    " {profile: 1g.10gb, keep: 9}]\navoid: [{nodes: {matchLabels: {pool: big}}}]",
+    "headroom: [{profile: 7g.80gb, keep: 3, pool: big}]",
+    "headroom: [{profile: 3g.40gb, keep: 9, releasedTo: {tenants: [green], priority: 5}}]",
+    "headroom: [{profile: 7g.80gb, keep: 4, pool: big, releasedTo: {priority: 5}},"
+    " {profile: 1g.10gb, keep: 38}]\navoid: [{nodes: {matchLabels: {pool: big}}}]",
 )
+"""Headroom is near all there is: room for 4 x 7g.80gb in the pool, 12 x 3g.40gb in all."""
+
 SHAPES = (("1-10C",), ("2-20C",), ("3-40C",), ("7-80C",), ("1-10C", "1-10C"), ("2-20C", "3-40C"))
 
 
