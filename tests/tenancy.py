@@ -52,6 +52,7 @@ class Cluster:
         self.nodes, self.namespaces, self.gpus = nodes, namespaces, gpus
         self.plans: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
         self.instances: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
+        self.leaving: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
         self.generation = dict.fromkeys(nodes, 1)
         self.observed = dict.fromkeys(nodes, 1)
         self._version = 0
@@ -61,6 +62,7 @@ class Cluster:
 
     def start(self) -> None:
         """Begin anew with the objects that are there, as a restarted extender does."""
+        self.leaving = dict.fromkeys(self.nodes, ())
         self.knowledge = Knowledge(
             Settings(),
             InForce(Policy(PolicyName.DEFAULT), self.rules, version="test"),
@@ -105,7 +107,7 @@ class Cluster:
 
     def follow(self, name: str) -> None:
         """Let the agent make what exists equal the plan."""
-        self.instances[name] = self.plans[name]
+        self.instances[name], self.leaving[name] = self.plans[name], ()
         self.observed[name] = self.generation[name]
         self.tell(name)
 
@@ -127,12 +129,15 @@ class Cluster:
         for name, plan in self.plans.items():
             kept = [each for each in plan if each.pod is None or each.pod.uid != uid]
             if len(kept) < len(plan):
+                # The agent may be making them at this moment.
+                self.leaving[name] += tuple(each for each in plan if each not in kept)
                 self.write(name, kept)
 
     def wrongs(self) -> Iterator[str]:
         """Yield what is there and must not be; rules as they always were."""
         here = [(name, entry) for name, plan in self.plans.items() for entry in plan]
         there = [(name, entry) for name, made in self.instances.items() for entry in made]
+        there += [(name, entry) for name, gone in self.leaving.items() for entry in gone]
         yield from wrongs(self.rules, self.nodes, self.namespaces, here, present=[*here, *there])
 
     def room(self, pool: str, profile: str, *, besides: Iterable[tuple[str, Placed]] = ()) -> int:

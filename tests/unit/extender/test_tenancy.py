@@ -164,12 +164,30 @@ def test_headroom_is_for_whom_it_is_released() -> None:
     assert refusals(there, "1-10C") == {}, "what costs no such room is placed in any case"
 
 
-def test_an_instance_goes_where_it_costs_no_headroom() -> None:
-    there = cluster("headroom: [{profile: 3g.40gb, keep: 1}]", nodes={"a": {}}, gpus=1)
-    placed(there, "a", "3-40C", namespace="free")  # the other half is what is kept
+def test_an_instance_goes_where_it_costs_no_headroom_though_that_is_not_the_best_place() -> None:
+    there = cluster("", nodes={"a": {}}, gpus=2)
+    placed(there, "a", "1-10C", namespace="free")
+    kept = rules("headroom: [{profile: 7g.80gb, keep: 1}]")
 
-    assert refusals(there, "2-20C")["a"][0] == {Code.HEADROOM}
-    assert refusals(there, "3-40C")["a"][0] == {Code.HEADROOM}
+    def chosen(by: Rules) -> str:
+        there.knowledge.adopt(InForce(Policy(PolicyName.WORST_FIT), by, version=repr(by)))
+        asked = there.knowledge.bounded(asks("1-10C"))
+        found = place(there.knowledge.views["a"], there.knowledge.ledger, asked)
+        assert isinstance(found, Choice)
+        return found.placed[0].uuid
+
+    assert chosen(rules("")) == "a-1", "the emptier GPU"
+    assert chosen(kept) == "a-0"
+
+
+def test_victims_give_back_headroom_too() -> None:
+    there = cluster("headroom: [{profile: 7g.80gb, keep: 1}]", nodes={"a": {}}, gpus=2)
+    placed(there, "a", "7-80C", namespace="free", pod="one")
+    knowledge = there.knowledge
+    asked = knowledge.bounded(asks("7-80C"), leaving=["one"])
+
+    assert refusals(there, "7-80C")["a"][0] == {Code.HEADROOM}
+    assert sufficient(knowledge.views, knowledge.ledger, asked, {"a": ["one"]}) == ("a",)
 
 
 def test_nodes_to_be_avoided_come_last_and_not_never() -> None:
@@ -290,6 +308,19 @@ async def test_a_pod_whose_namespace_is_not_known_yet_is_asked_for_again(service
     assert service.hooks.filter(args).error == NAMESPACE_UNKNOWN
     service.knowledge.namespace("default", {})
     assert service.hooks.filter(args).node_names == ("node-1",)
+
+
+async def test_who_was_over_a_cap_is_woken_when_something_of_it_is_given_back() -> None:
+    there = cluster(f"tenants: [{RED}, caps: {{memorySlices: 1}}}}]")
+    placed(there, "a", "1-10C", namespace="r1")
+    knowledge = there.knowledge
+    knowledge.refused.add(asks("1-10C", namespace="r2", pod="later"), {Code.OVER_CAP})
+    knowledge.room.clear()
+
+    there.take_back("before")
+    there.follow("a")
+
+    assert knowledge.room.is_set(), "though no node has become better for what it asks"
 
 
 async def test_a_namespace_that_changes_hands_is_judged_anew(service: Service) -> None:
