@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from extender.cli.against import Effects, look
 from extender.policy import Policy, PolicyName, Weights
 from extender.policy.file import (
     MalformedPolicy,
@@ -21,12 +23,14 @@ from extender.policy.file import (
     written,
 )
 from extender.policy.rules import Rules
+from extender.service.ports import ClusterUnavailable
 from extender.simulation.experiment import Stage
 from extender.simulation.guard import guarded
 from extender.simulation.mixes import NAMED, UnknownMix
 from extender.simulation.scenario import Scenario, UnknownModel, stage
 from extender.simulation.training import Effort
 from extender.simulation.training import train as tune
+from nodeagent.apiserver.protocol import ApiError
 
 policy = typer.Typer(name="policy", help="Make and check policy files.", no_args_is_help=True)
 
@@ -117,9 +121,25 @@ def train(
     )
 
 
+class Against(StrEnum):
+    """What a policy is checked against."""
+
+    CLUSTER = "cluster"
+
+
 @policy.command()
-def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> None:
-    """Say whether a policy file can be used, and which policy really decides by it."""
+def check(
+    file: Annotated[Path, typer.Argument(help="The policy file.")],
+    against: Annotated[
+        Against | None,
+        typer.Option(help="Look what it comes to there: whom it matches, and what is over it."),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="Credentials for --against cluster; in a cluster, the pod's own."),
+    ] = None,
+) -> None:
+    """Say whether a policy file can be used, which policy really decides by it, and its rules."""
     try:
         found = read(file)
     except MalformedPolicy as error:
@@ -130,6 +150,15 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")]) -> Non
     typer.echo(f"  version {found.version}")
     for line in _rules(found.rules):
         typer.echo(f"  {line}")
+    if against is Against.CLUSTER:
+        try:
+            there = look(kubeconfig)
+        except (ApiError, ClusterUnavailable) as error:
+            typer.echo(f"tangram policy check: cannot use the API server: {error}", err=True)
+            raise typer.Exit(1) from error
+        typer.echo("In the cluster:")
+        for line in Effects(found, there).lines():
+            typer.echo(f"  {line}")
 
 
 def _rules(rules: Rules) -> Iterator[str]:

@@ -46,12 +46,13 @@ ACCOUNTS = ("tangram-extender", "tangram-simulated-agent", "tangram-scheduler")
 
 RARELY: Mapping[str, frozenset[Permission]] = {
     # After a lost write, for a pod that is not labelled, and when a node's GPUs are gone for good;
-    # owners are asked about where there are any.
+    # owners are asked about where there are any; Events tell of policies that are wrong.
     "tangram-extender": frozenset(
         {
             (keys.GROUP, "gpunodes", "get"),
             (keys.GROUP, "gpunodes", "delete"),
             ("", "pods", "get"),
+            ("", "events", "create"),
             ("apps", "replicasets", "get"),
             ("apps", "statefulsets", "get"),
             ("kubevirt.io", "virtualmachines", "get"),
