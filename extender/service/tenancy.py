@@ -72,15 +72,15 @@ class Tenancy:
     # What the cluster reports.
 
     def namespace(self, name: str, labels: Labels) -> bool:
-        """Take in a namespace; return whether it has changed hands."""
+        """Take in a namespace; return whether what it has is another's than was thought."""
         self._namespaces[name] = labels
         self._deleted.pop(name, None)
         before, now = self._tenants.get(name), self._whose(labels)
         if before == now:
             return False
         self._move(name, before, now)
-        if before is None:
-            return False
+        if before is None and not self._slices[name]:
+            return False  # a new one, with nothing in it yet
         self._terms.clear()  # what was judged by them is not so any more
         return True
 

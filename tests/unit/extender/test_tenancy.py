@@ -135,6 +135,25 @@ def test_caps_count_slices_and_instances_and_not_the_pods_own() -> None:
     )
 
 
+def test_entries_that_are_known_before_their_namespace_are_judged_anew_with_it() -> None:
+    there = cluster(
+        f"tenants: [{RED}, dedicated: gpu}}]",
+        nodes={"a": {}},
+        namespaces={"free": "none", "r1": "red"},
+        gpus=1,
+    )
+    placed(there, "a", "1-10C", namespace="r1")
+    late = cluster(
+        f"tenants: [{RED}, dedicated: gpu}}]", nodes={"a": {}}, namespaces={"free": "none"}, gpus=1
+    )
+    late.write("a", there.plans["a"])
+    assert refusals(late, "1-10C") == {}
+
+    late.knowledge.namespace("r1", {"team": "red"})
+
+    assert refusals(late, "1-10C")["a"][0] == {Code.NOT_SHARED}
+
+
 def test_far_from_its_caps_a_tenants_pods_are_one_class_of_requests() -> None:
     there = cluster(f"tenants: [{RED}, caps: {{memorySlices: 20}}}}]")
     knowledge = there.knowledge
