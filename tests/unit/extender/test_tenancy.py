@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from extender.ledger import Ledger
 from extender.packing.choose import Choice
-from extender.planning.joint import Limits, Waiting
-from extender.planning.stages import staged_plan
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.rules import Rules
 from extender.service import Service
@@ -275,47 +273,6 @@ def test_a_held_place_that_the_rules_no_longer_allow_is_not_inherited() -> None:
         )
     )
     assert not inherits()
-
-
-def test_the_tenant_of_higher_priority_is_planned_first() -> None:
-    there = cluster(f"tenants: [{RED}, priority: 1}}, {BLUE}}}]", nodes={"a": {}}, gpus=1)
-    knowledge = there.knowledge
-    waiting = [
-        Waiting(knowledge.bounded(asks("7-80C", namespace=each, pod=each)), ("a",), since=at)
-        for at, each in enumerate(("b1", "r1"))
-    ]
-
-    found = staged_plan(
-        knowledge.views,
-        knowledge.ledger,
-        waiting,
-        Limits(pods=9, seconds=5.0),
-        knowledge.tenancy.left(knowledge.ledger),
-        clock=lambda: 0.0,
-    )
-
-    assert set(found.places) == {"r1"}
-
-
-def test_the_solver_chooses_who_fits_in_a_cap() -> None:
-    there = cluster(f"tenants: [{RED}, caps: {{memorySlices: 4}}}}]", nodes={"a": {}}, gpus=4)
-    knowledge = there.knowledge
-    shapes = ("1-10C", "2-20C", "2-20C", "3-40C")  # in order of arrival three slices would be used
-    waiting = [
-        Waiting(knowledge.bounded(asks(each, namespace="r1", pod=str(at))), ("a",), since=at)
-        for at, each in enumerate(shapes)
-    ]
-
-    found = staged_plan(
-        knowledge.views,
-        knowledge.ledger,
-        waiting,
-        Limits(pods=9, seconds=5.0),
-        knowledge.tenancy.left(knowledge.ledger),
-        clock=lambda: 0.0,
-    )
-
-    assert sum(each.placement.size for _, placed in found.places.values() for each in placed) == 4
 
 
 async def test_a_pod_whose_namespace_is_not_known_yet_is_asked_for_again(service: Service) -> None:
