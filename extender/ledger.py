@@ -28,10 +28,11 @@ from extender.snapshot import Taken
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """The slices one pod is promised on one node."""
+    """The slices one pod is promised on one node; ``namespace`` is the pod's, "" for nobody."""
 
     node: str
     taken: tuple[Taken, ...]
+    namespace: str = ""
 
 
 class Presumption(msgspec.Struct, frozen=True):
@@ -47,11 +48,12 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
     node: str
     placed: tuple[Placed, ...]
     until: float
+    namespace: str = ""
 
     @cached_property
     def promise(self) -> Promise:
         """The slices it is about."""
-        return promise(self.node, self.placed)
+        return promise(self.node, self.placed, self.namespace)
 
 
 class Ledger(msgspec.Struct, frozen=True, dict=True):
@@ -133,6 +135,23 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         """Return the slices that pods other than *besides* will probably get, or are avoided."""
         return _slices(self._presumed_by_node.get(node, ()), besides)
 
+    def beside(
+        self, node: str, *, besides: str = "", presumed: bool = False
+    ) -> frozenset[tuple[str, str]]:
+        """Return the GPUs promised to pods other than *besides*, with the pods' namespaces.
+
+        To those certain to get them; with *presumed*, to those who probably will as well.
+        """
+        found = self._assumed_by_node.get(node, ())
+        if presumed:
+            found += self._presumed_by_node.get(node, ())
+        return frozenset(
+            (taken.gpu, promise.namespace)
+            for pod, promise in found
+            if pod != besides and promise.namespace
+            for taken in promise.taken
+        )
+
     @cached_property
     def _assumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
         return _by_node(self.assumed.items())
@@ -167,6 +186,7 @@ def _without(mapping: Mapping[str, _Entry], pod: str) -> Mapping[str, _Entry]:
     return {each: entry for each, entry in mapping.items() if each != pod}
 
 
-def promise(node: str, placed: Iterable[Placed]) -> Promise:
-    """Return the promise of the places chosen on a node."""
-    return Promise(node, tuple(Taken(p.uuid, p.profile_id, p.placement) for p in placed))
+def promise(node: str, placed: Iterable[Placed], namespace: str = "") -> Promise:
+    """Return the promise of the places chosen on a node to a pod of a *namespace*."""
+    taken = tuple(Taken(p.uuid, p.profile_id, p.placement) for p in placed)
+    return Promise(node, taken, namespace)

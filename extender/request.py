@@ -14,6 +14,7 @@ from collections import Counter
 import msgspec
 
 from extender import wire
+from extender.policy.bounds import Bounds
 from nodeagent.api import keys, resources
 from nodeagent.api.gpunode import OwnerRef, PodRef
 
@@ -31,7 +32,7 @@ Wanted = tuple[str, ...]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a pod asks for."""
+    """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment."""
 
     pod: PodRef
     wanted: Wanted
@@ -39,6 +40,7 @@ class Request(msgspec.Struct, frozen=True):
     waits_for_volumes: bool = False
     gang: Gang | None = None
     priority: int = 0
+    bounds: Bounds | None = None
 
 
 class NotOurs(msgspec.Struct, frozen=True):

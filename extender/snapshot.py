@@ -16,8 +16,9 @@ import msgspec
 from extender.packing.choose import Bin
 from extender.packing.tables import Tables, tables
 from extender.policy import Policy, PolicyName
+from extender.policy.bounds import UNKNOWN
 from nodeagent.api import resources
-from nodeagent.api.geometry import Placement
+from nodeagent.api.geometry import Geometry, Placement
 from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
 from nodeagent.api.rivals import Rival
 
@@ -31,10 +32,14 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Releasing(msgspec.Struct, frozen=True):
-    """Slices whose promise was taken back in plan *generation*: free once the agent has seen it."""
+    """Slices whose promise was taken back in plan *generation*: free once the agent has seen it.
+
+    ``namespace`` is that of whom they were promised to.
+    """
 
     taken: Taken
     generation: int
+    namespace: str = UNKNOWN
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
     way there may still be on the GPUs, and nobody knows what it was, before the agent has seen it.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
-    leave the plan with its next write.
+    leave the plan with its next write. ``labels`` are the Node's, as far as rules look at them.
     """
 
     node: GpuNode
@@ -67,6 +72,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     rival: Rival | None = None
     unanswered: int = 0
     lapsed: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -243,6 +249,38 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             if profile_id is not None:
                 return self.node.status.geometries[gpu.geometry].by_id[profile_id].name
         return ""
+
+    @property
+    def kind(self) -> object:
+        """What nodes that serve the same things have in common."""
+        status = self.node.status
+        gpus = frozenset((gpu.geometry, gpu.vgpu_types) for gpu in self.usable)
+        return status.mode, status.resources, gpus
+
+    @property
+    def sizes(self) -> frozenset[tuple[str, str, int]]:
+        """What each resource may come to here: the profile, and its memory slices."""
+        found = set()
+        for gpu in self.usable:
+            by_id = self.node.status.geometries[gpu.geometry].by_id
+            for resource, profile_id in self._serves(gpu).items():
+                found.add((resource, by_id[profile_id].name, by_id[profile_id].size))
+        return frozenset(found)
+
+    def profile_named(self, gpu: str, profile_id: int) -> str:
+        """Return what the GPU's driver calls a profile today, "" if the GPU is gone."""
+        geometry = self._geometry_of.get(gpu)
+        profile = None if geometry is None else geometry.by_id.get(profile_id)
+        return "" if profile is None else profile.name
+
+    @cached_property
+    def _geometry_of(self) -> Mapping[str, Geometry]:
+        status = self.node.status
+        return {
+            gpu.uuid: status.geometries[gpu.geometry]
+            for gpu in status.gpus
+            if gpu.geometry in status.geometries
+        }
 
     @cached_property
     def obtainable(self) -> frozenset[str]:

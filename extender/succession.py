@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from extender.occupants import namespace_of
 from extender.snapshot import NodeView, Releasing, taken_by
 from nodeagent.api.gpunode import GpuNode
 
@@ -20,7 +21,7 @@ def left_behind(node: GpuNode, *, known: Collection[str] = ()) -> tuple[Releasin
     if node.status.observed_generation >= generation:
         return ()
     return tuple(
-        Releasing(taken_by(each), generation)
+        Releasing(taken_by(each), generation, namespace_of(each))
         for each in node.spec.assignments
         if each.pod is None and each.id not in known
     )
@@ -55,11 +56,14 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
             lapsed=frozenset(),
         )
     kept = {taken_by(each) for each in newer.spec.assignments if each.pod is not None}
-    had = (taken_by(each) for each in older.spec.assignments if each.pod is not None)
-    given_back = (taken for taken in had if taken not in kept)
+    had = (each for each in older.spec.assignments if each.pod is not None)
+    given_back = (each for each in had if taken_by(each) not in kept)
     releasing = (
         *view.releasing,
-        *(Releasing(taken, newer.metadata.generation) for taken in given_back),
+        *(
+            Releasing(taken_by(each), newer.metadata.generation, namespace_of(each))
+            for each in given_back
+        ),
         *left_behind(newer, known={each.id for each in view.reservations}),
     )
     seen = newer.status.observed_generation

@@ -6,20 +6,24 @@ from pathlib import Path
 
 import typer
 
-from extender.policy import Policy, PolicyName
-from extender.policy.file import MalformedPolicy, read
+from extender.cluster import PolicySource
+from extender.policy import InForce, Policy, PolicyName
+from extender.policy.file import MalformedPolicy, contents, parsed
+from extender.policy.values import Times
 
 HELP = f"{', '.join(PolicyName)}; or a policy file (YAML)."
 
 
-def policy(text: str, *, option: str = "--policy") -> Policy:
-    """Return the policy that *text* names; whatever is no name is a path. *option* is where from.
+def in_force(text: str, *, option: str = "--policy") -> tuple[InForce, PolicySource | None]:
+    """Return the policy that *text* names, and its file, where it is one.
+
+    Whatever is no name is a path; *option* is where it is from.
 
     Raises:
         typer.BadParameter: saying what is wrong with the name or the file.
     """
     if text in {name.value for name in PolicyName}:
-        return Policy(PolicyName(text))
+        return InForce.of(PolicyName(text)), None
     path = Path(text)
     if not path.suffix and not path.exists():
         raise typer.BadParameter(
@@ -27,6 +31,23 @@ def policy(text: str, *, option: str = "--policy") -> Policy:
             param_hint=option,
         )
     try:
-        return read(path).policy
+        content = contents(path)
+        return parsed(content, str(path)).in_force, PolicySource(path, content)
     except MalformedPolicy as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def policy(text: str, *, option: str = "--policy") -> Policy:
+    """Return the ranking that *text* names, for what keeps no rules.
+
+    Raises:
+        typer.BadParameter: saying what is wrong with the name or the file.
+    """
+    found, _ = in_force(text, option=option)
+    if found.rules or found.times != Times():
+        raise typer.BadParameter(
+            f"{text}: pools, tenants, headroom, avoid and times are kept by `tangram serve` alone;"
+            " leave them out here",
+            param_hint=option,
+        )
+    return found.policy

@@ -18,10 +18,10 @@ import uvloop
 from extender.admission import Schedulers
 from extender.cli import policies
 from extender.cli.doors import Doors
-from extender.cluster import Election, OwnPod, Replica, Reviews
+from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
-from extender.policy import Policy, PolicyName
+from extender.policy import InForce, PolicyName
 from extender.server import Certificates, CertificatesUnusable
 from extender.settings import InvalidTiming, LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiError
@@ -82,7 +82,12 @@ def serve(
         str, typer.Option(help="Path before the verbs, as in the scheduler's urlPrefix.")
     ] = "",
     policy: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help=f"{policies.HELP} A file is read again when it changes; one with a fault is not"
+            " adopted.",
+        ),
     ] = PolicyName.DEFAULT.value,
     http_timeout: Annotated[
         float,
@@ -190,7 +195,7 @@ def serve(
         raise typer.BadParameter(
             "without certificates nobody has a name", param_hint="--client-name"
         )
-    chosen = policies.policy(policy)
+    chosen, file = policies.in_force(policy)
     settings = Settings(
         http_timeout_seconds=http_timeout,
         reservation_seconds=reservation,
@@ -199,7 +204,7 @@ def serve(
         circuit_failures=circuit_failures,
         circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
-        plan_solve_seconds=chosen.plan_seconds,
+        plan_solve_seconds=chosen.policy.plan_seconds,
     )
     pod = _own_pod(own_pod)
     timing = _timing(lease_duration, renew_deadline, retry_period)
@@ -221,7 +226,7 @@ def serve(
         clients=clients,
         schedulers=Schedulers(first, frozenset(others)),
     )
-    work = _serve(kubeconfig, doors, chosen, settings, pod, election)
+    work = _serve(kubeconfig, doors, chosen, file, settings, pod, election)
     try:
         uvloop.run(work)
     except OSError as error:
@@ -236,7 +241,8 @@ def serve(
 async def _serve(
     kubeconfig: Path | None,
     doors: Doors,
-    policy: Policy,
+    policy: InForce,
+    file: PolicySource | None,
     settings: Settings,
     own_pod: OwnPod | None,
     election: Election | None,
@@ -245,20 +251,24 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
-        replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
+        replica = Replica(
+            api, settings, policy, election=election, own_pod=own_pod, policy_file=file
+        )
         # Without certificates all of this is on loopback, where whoever asks is let in.
         reviewer = Reviews(api) if doors.anybody_tls else None
         async with doors.opened(replica.service, reviewer) as urls:
             identity = election.identity if election else ""
-            if not values_states(policy):
-                log.warning("joint_plans_prove_admission_only", policy=policy.effective.value)
+            ranking = policy.policy
+            if not values_states(ranking):
+                log.warning("joint_plans_prove_admission_only", policy=ranking.effective.value)
             log.info(
                 "serving",
                 url=urls.hooks,
                 probes=urls.probes,
                 webhook=urls.webhook,
                 desk=urls.desk,
-                policy=policy.effective.value,
+                policy=ranking.effective.value,
+                policy_version=policy.version,
                 identity=identity,
             )
             if election and own_pod is None:

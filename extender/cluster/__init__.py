@@ -5,12 +5,21 @@ kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what
 
 ``replica`` is an extender process with all its parts. Several of them run for the lead through
 ``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
-``reviews`` asks who somebody is and what they may see.
+``reviews`` asks who somebody is and what they may see, ``own_events`` tells people about the
+extender itself; ``census`` lists a cluster once.
 """
 
 from extender.cluster.door import KubernetesCluster, OwnPod
 from extender.cluster.feeds import feed
-from extender.cluster.replica import Election, Replica
+from extender.cluster.replica import Election, PolicySource, Replica
 from extender.cluster.reviews import Reviews
 
-__all__ = ["Election", "KubernetesCluster", "OwnPod", "Replica", "Reviews", "feed"]
+__all__ = [
+    "Election",
+    "KubernetesCluster",
+    "OwnPod",
+    "PolicySource",
+    "Replica",
+    "Reviews",
+    "feed",
+]

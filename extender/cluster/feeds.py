@@ -18,7 +18,7 @@ from extender.cluster import objects
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Feed
 from nodeagent.api import gpunode, keys
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServer, Kind
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, ApiServer, Kind
 from nodeagent.apiserver.reflector import (
     Confirmed,
     Deleted,
@@ -154,7 +154,7 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
 
     def node(raw: bytes, listed: bool) -> None:
         found = objects.node(raw)
-        knowledge.node(found.name, cordoned=found.cordoned, rival=found.rival)
+        knowledge.node(found.name, cordoned=found.cordoned, rival=found.rival, labels=found.labels)
 
     # All in one turn: a plan written in between would look older afterwards than it did before.
     yield _Followed(
@@ -169,6 +169,12 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         NODES,
         take_in=node,
         gone=lambda gone: knowledge.node_gone(gone.name),
+    )
+    yield _Followed(
+        Feed.NAMESPACES,
+        NAMESPACES,
+        take_in=lambda raw, _: knowledge.namespace(*objects.namespace(raw)),
+        gone=lambda gone: knowledge.namespace_gone(gone.name),
     )
     yield _Followed(
         Feed.PODS,

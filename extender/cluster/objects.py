@@ -18,16 +18,16 @@ class _Spec(msgspec.Struct, frozen=True):
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     resource_version: str = ""
-
-
-class _NodeMetadata(msgspec.Struct, frozen=True):
-    name: str
     labels: dict[str, str] = {}
 
 
 class _Node(msgspec.Struct, frozen=True):
-    metadata: _NodeMetadata
+    metadata: _Metadata
     spec: _Spec = _Spec()
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: _Metadata
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -57,6 +57,7 @@ class _Owner(msgspec.Struct, frozen=True):
 _OWNER = msgspec.json.Decoder(_Owner)
 _POD = msgspec.json.Decoder(wire.Pod)
 _NODE = msgspec.json.Decoder(_Node)
+_NAMESPACE = msgspec.json.Decoder(_Namespace)
 _LEASE = msgspec.json.Decoder(_Lease)
 
 
@@ -76,11 +77,19 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
 def node(raw: bytes) -> NodeFacts:
     """Read a Node."""
     decoded = _NODE.decode(raw)
+    labels = decoded.metadata.labels
     return NodeFacts(
         decoded.metadata.name,
         cordoned=decoded.spec.unschedulable,
-        rival=rival_of(decoded.metadata.labels),
+        rival=rival_of(labels),
+        labels=labels,
     )
+
+
+def namespace(raw: bytes) -> tuple[str, dict[str, str]]:
+    """Read a Namespace: its name, and its labels."""
+    decoded = _NAMESPACE.decode(raw)
+    return decoded.metadata.name, decoded.metadata.labels
 
 
 def lease(raw: bytes) -> tuple[str, str]:

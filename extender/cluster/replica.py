@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -16,11 +17,13 @@ from extender.cluster.door import KubernetesCluster, OwnPod
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
+from extender.cluster.own_events import OwnPodEvents
 from extender.cluster.signpost import LabelSignpost
-from extender.policy import Policy, PolicyName
+from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
 from extender.service.campaign import Campaign
 from extender.service.ports import ClusterUnavailable
+from extender.service.reloading import Reloading
 from extender.service.service import new_assignment_id
 from extender.service.tenure import Tenure
 from extender.settings import LeaseTiming, Settings
@@ -38,17 +41,28 @@ class Election(msgspec.Struct, frozen=True):
     timing: LeaseTiming = LeaseTiming()
 
 
+class PolicySource(msgspec.Struct, frozen=True):
+    """A policy file to be watched, and what it held when it was read first."""
+
+    path: Path
+    seen: bytes
+
+
 class Replica:
-    """An extender beside an API server; without an *election* it leads, whoever else does."""
+    """An extender beside an API server; without an *election* it leads, whoever else does.
+
+    With a *policy_file*, it goes by another policy whenever that changes.
+    """
 
     def __init__(
         self,
         api: ApiServer,
         settings: Settings | None = None,
-        policy: Policy | PolicyName = PolicyName.DEFAULT,
+        policy: InForce | Policy | PolicyName = PolicyName.DEFAULT,
         *,
         election: Election | None = None,
         own_pod: OwnPod | None = None,
+        policy_file: PolicySource | None = None,
         clock: Callable[[], float] = time.monotonic,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
@@ -71,6 +85,15 @@ class Replica:
         )
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
+        self.reloading: Reloading | None = None
+        if policy_file is not None:
+            self.reloading = Reloading(
+                self.service.knowledge,
+                policy_file.path.read_bytes,
+                source=str(policy_file.path),
+                seen=policy_file.seen,
+                events=None if own_pod is None else OwnPodEvents(api, own_pod, utc_now),
+            )
         self._campaign: Campaign | None = None
         if election is not None:
             self._campaign = Campaign(
@@ -94,6 +117,8 @@ class Replica:
             work = [tasks.create_task(self.service.run(), name="service")]
             if self._campaign is not None:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))
+            if self.reloading is not None:
+                work.append(tasks.create_task(self.reloading.run(), name="reloading"))
             await stop.wait()
             log.info("stopping")
             await self._answer_the_last()

@@ -80,7 +80,7 @@ def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
             continue
         seen.add(same)
         for option in bin.tables.options(bin.occupancy, profile)[:1]:
-            rank = (option.cost, -_fullness(bin), index)
+            rank = (option.cost, -fullness(bin), index)
             if best is None or rank < best:
                 best, chosen = rank, (profile, option.placement)
     if best is None or chosen is None:
@@ -131,7 +131,8 @@ def _sorting(kind: Kind) -> tuple[str, Occupancy, tuple[int, ...]]:
     return kind.tables.geometry.hash, kind.occupancy, profiles
 
 
-def _fullness(bin: Bin) -> int:
+def fullness(bin: Bin) -> int:
+    """Return how many slices of a GPU are taken, 0 where that decides nothing."""
     return bin.occupancy.mask.bit_count() if bin.tables.prefers_fuller else 0
 
 
@@ -142,16 +143,7 @@ def _free_slices(bins: Sequence[Bin]) -> int:
 def _most(bin: Bin, wanted: str) -> int:
     """Return how many of *wanted* alone the GPU could still take."""
     profile = bin.profile(wanted)
-    if profile is None:
-        return 0
-    geometry, count, end = bin.tables.geometry, 0, 0
-    for placement in sorted(geometry.legal(bin.occupancy, profile)):
-        if placement.start >= end:
-            count, end = count + 1, placement.end
-    if profile.limited:
-        held = bin.occupancy.counts[geometry.limited.index(profile.id)]
-        count = min(count, profile.max_instances - held)
-    return count
+    return 0 if profile is None else bin.tables.at_once(bin.occupancy, profile)
 
 
 def _smallest(bins: Sequence[Bin], wanted: str) -> int:

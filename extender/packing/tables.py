@@ -34,6 +34,7 @@ class Tables:
         self.rule = rule
         self._options: dict[tuple[Occupancy, int], tuple[Option, ...]] = {}
         self._worth: dict[Occupancy, int] = {}
+        self._at_once: dict[tuple[Occupancy, int], int] = {}
 
     @property
     def prefers_fuller(self) -> bool:
@@ -66,6 +67,14 @@ class Tables:
             known = self._options[key] = self._computed(occupancy, profile)
         return known
 
+    def at_once(self, occupancy: Occupancy, profile: Profile) -> int:
+        """Return how many instances of *profile* alone a GPU in this state could still take."""
+        key = (occupancy, profile.id)
+        known = self._at_once.get(key)
+        if known is None:
+            known = self._at_once[key] = _at_once(self.geometry, occupancy, profile)
+        return known
+
     def _computed(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
         legal = tuple(self.geometry.legal(occupancy, profile))
         options = (
@@ -88,3 +97,14 @@ def tables(geometry: Geometry, policy: PolicyName | Policy) -> Tables:
 @functools.lru_cache(maxsize=256)
 def _tables(geometry: Geometry, policy: Policy) -> Tables:
     return Tables(geometry, rule(policy))
+
+
+def _at_once(geometry: Geometry, occupancy: Occupancy, profile: Profile) -> int:
+    count, end = 0, 0
+    for placement in sorted(geometry.legal(occupancy, profile)):
+        if placement.start >= end:
+            count, end = count + 1, placement.end
+    if profile.limited:
+        held = occupancy.counts[geometry.limited.index(profile.id)]
+        count = min(count, profile.max_instances - held)
+    return count

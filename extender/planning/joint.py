@@ -49,16 +49,26 @@ class JointPlan(msgspec.Struct, frozen=True):
     considered: tuple[str, ...] = ()
     status: Status = Status.OPTIMAL
 
-    def planned(self, *, until: float) -> Mapping[str, Planned]:
-        """Return the places as the ledger keeps them."""
-        return {uid: Planned(node, placed, until) for uid, (node, placed) in self.places.items()}
+    def planned(
+        self, *, until: float, namespaces: Mapping[str, str] | None = None
+    ) -> Mapping[str, Planned]:
+        """Return the places as the ledger keeps them, with the pods' *namespaces*."""
+        of = namespaces or {}
+        return {
+            uid: Planned(node, placed, until, of.get(uid, ""))
+            for uid, (node, placed) in self.places.items()
+        }
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """At most so many pods in one problem, and seconds for its solution."""
+    """At most so many pods in one problem, and seconds for its solution.
+
+    ``caps`` are the memory slices that tenants may still have.
+    """
 
     pods: int
     seconds: float
+    caps: Mapping[str, int] = {}
 
 
 def joint_plan(
@@ -76,12 +86,12 @@ def joint_plan(
     """
     ends = clock() + limits.seconds
     considered = bounded(waiting, limits.pods)
-    first = _planned(views, ledger.plan({}), considered, ends, clock)
+    first = _planned(views, ledger.plan({}), considered, limits.caps, ends, clock)
     left = [each for each in considered if each.uid not in first.places]
     if not _avoided_for(left, ledger):
         return first
     besides = ledger.plan(first.planned(until=math.inf)).trust(ledger.avoided)
-    second = _planned(views, besides, left, ends, clock)
+    second = _planned(views, besides, left, _caps_left(limits, considered, first), ends, clock)
     return JointPlan(
         {**first.places, **second.places},
         first.considered,
@@ -99,6 +109,7 @@ def _planned(
     views: Mapping[str, NodeView],
     ledger: Ledger,
     considered: Sequence[Waiting],
+    caps: Mapping[str, int],
     ends: float,
     clock: Callable[[], float],
 ) -> JointPlan:
@@ -106,11 +117,8 @@ def _planned(
     fleet = _nodes(views, ledger, {name for each in considered for name in each.nodes})
     if not considered or not fleet:
         return JointPlan(considered=tuple(each.uid for each in considered))
-    outcome = solve(
-        Problem(Fleet.of(fleet), _requests(views, fleet.keys(), considered)),
-        seconds=max(0.0, ends - clock()),
-        clock=clock,
-    )
+    problem = Problem(Fleet.of(fleet), _requests(views, fleet.keys(), considered), caps)
+    outcome = solve(problem, seconds=max(0.0, ends - clock()), clock=clock)
     places: dict[str, tuple[str, list[Placed]]] = {}
     bins = {(name, bin.uuid): at for name in fleet for at, bin in enumerate(fleet[name])}
     for each_place in outcome.solution.assignments:
@@ -131,6 +139,21 @@ def _planned(
     )
 
 
+def _caps_left(limits: Limits, considered: Sequence[Waiting], plan: JointPlan) -> Mapping[str, int]:
+    """Return what tenants may have besides what a plan gives them."""
+    caps = dict(limits.caps)
+    for each in considered:
+        tenant = _tenant(each.request)
+        if tenant in caps and each.uid in plan.places:
+            _, placed = plan.places[each.uid]
+            caps[tenant] -= sum(one.placement.size for one in placed)
+    return caps
+
+
+def _tenant(request: Request) -> str | None:
+    return None if request.bounds is None else request.bounds.terms.name
+
+
 def _requests(
     views: Mapping[str, NodeView], fleet: Collection[str], considered: Sequence[Waiting]
 ) -> list[Packed]:
@@ -147,6 +170,7 @@ def _requests(
             priority=each.request.priority,
             gang=_gang(each.request),
             nodes=known[each.nodes, each.request.wanted],
+            tenant=_tenant(each.request),
         )
         for each in considered
     ]

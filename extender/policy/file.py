@@ -5,17 +5,28 @@ kind: PlacementPolicy
 value: learned
 demand: {7g.80gb: 0.2, 3g.40gb: 0.3, 1g.10gb: 0.5}
 weights: ...          # as `tangram policy train` writes them
+pools: ...            # who may have what, and where: see `rules`
+tenants: ...
+headroom: ...
+avoid: ...
+times: {reservationSeconds: 120}
+deadlines: {planSeconds: 0.3}
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from extender.policy.in_force import InForce, digest
 from extender.policy.names import PolicyName
-from extender.policy.values import PLAN_SECONDS, Policy, Weights
+from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
+from extender.policy.sense import nonsense
+from extender.policy.strict import Problem, problems
+from extender.policy.values import PLAN_SECONDS, Policy, Times, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1e6)]
@@ -23,8 +34,14 @@ Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=60.0)]
 
 
+Lasting = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
+
+
 class MalformedPolicy(Exception):
-    """The policy file cannot be used; the text names the file, the place and the remedy."""
+    """The policy cannot be used; the text names the file, each place, and the remedy for it."""
+
+    def __init__(self, source: str, found: Sequence[Problem | str]) -> None:
+        super().__init__("\n".join(f"{source}: {each}" for each in found))
 
 
 class WrittenWeights(
@@ -78,6 +95,32 @@ class Deadlines(
     plan_seconds: Seconds = PLAN_SECONDS
 
 
+class WrittenTimes(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
+):
+    """How long places are kept, in seconds; what is not said is as the command line has it.
+
+    ``reservation``: for a pod that does not come to bind; ``presumption``: for prioritize's winner
+    (one with volume claims: ``presumption_with_volumes``); ``restart_hold``: for the next pod of
+    one that has ended.
+    """
+
+    reservation_seconds: Lasting | None = None
+    presumption_seconds: Lasting | None = None
+    presumption_with_volumes_seconds: Lasting | None = None
+    restart_hold_seconds: Lasting | None = None
+
+    @property
+    def times(self) -> Times:
+        """The same as a value."""
+        return Times(
+            self.reservation_seconds,
+            self.presumption_seconds,
+            self.presumption_with_volumes_seconds,
+            self.restart_hold_seconds,
+        )
+
+
 class PolicyFile(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"
 ):
@@ -85,15 +128,20 @@ class PolicyFile(
 
     api_version: Literal["tangram.dev/v1alpha1"]
     kind: Literal["PlacementPolicy"]
-    value: PolicyName
+    value: PolicyName = PolicyName.DEFAULT
     demand: dict[str, Share] = {}
     weights: WrittenWeights | None = None
     trained: Trained | None = None
+    pools: tuple[Pool, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    headroom: tuple[Headroom, ...] = ()
+    avoid: tuple[Avoid, ...] = ()
+    times: WrittenTimes = WrittenTimes()
     deadlines: Deadlines = Deadlines()
 
     @property
     def policy(self) -> Policy:
-        """The policy it asks for; weights that were found no better are left out."""
+        """How it ranks placements."""
         total = sum(self.demand.values())
         demand = tuple((name, share / total) for name, share in self.demand.items() if share)
         if self.weights is None or (self.trained is not None and not self.trained.better):
@@ -102,6 +150,23 @@ class PolicyFile(
             weights = self.weights.weights
         return Policy(self.value, demand, weights, self.deadlines.plan_seconds)
 
+    @property
+    def rules(self) -> Rules:
+        """Who may have what, and where."""
+        return Rules(
+            pools=self.pools, tenants=self.tenants, headroom=self.headroom, avoid=self.avoid
+        )
+
+    @property
+    def version(self) -> str:
+        """Twelve digits that tell this policy from others, however it is laid out."""
+        return digest(self)
+
+    @property
+    def in_force(self) -> InForce:
+        """All that decisions take from it."""
+        return InForce(self.policy, self.rules, self.times.times, self.version)
+
 
 def read(path: Path) -> PolicyFile:
     """Read a policy file.
@@ -109,31 +174,51 @@ def read(path: Path) -> PolicyFile:
     Raises:
         MalformedPolicy: if it cannot be read, is not such a file, or asks for what makes no sense.
     """
+    return parsed(contents(path), str(path))
+
+
+def contents(path: Path) -> bytes:
+    """Return what is in a policy file.
+
+    Raises:
+        MalformedPolicy: if it cannot be read.
+    """
     try:
-        file = msgspec.yaml.decode(path.read_bytes(), type=PolicyFile)
+        return path.read_bytes()
     except OSError as error:
-        raise MalformedPolicy(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.ValidationError as error:
-        remedy = ""
-        if "$.value" in str(error):
-            remedy = f"; use one of {', '.join(PolicyName)}"
-        elif "unknown field" in str(error):
-            remedy = "; remove it, or correct its spelling"
-        raise MalformedPolicy(f"{path}: {error}{remedy}") from error
-    except msgspec.DecodeError as error:
-        raise MalformedPolicy(f"{path}: is not YAML: {error}") from error
-    if file.weights is not None and file.value is not PolicyName.LEARNED:
-        raise MalformedPolicy(
-            f"{path}: $.weights are for value learned, but $.value is {file.value};"
-            " remove the weights or say `value: learned`"
-        )
-    if file.value is PolicyName.LEARNED and file.weights is None:
-        raise MalformedPolicy(
-            f"{path}: $.value is learned without $.weights; `tangram policy train` writes them"
-        )
-    if file.demand and not sum(file.demand.values()):
-        raise MalformedPolicy(f"{path}: $.demand asks for nothing; give a profile a share above 0")
+        raise MalformedPolicy(str(path), [f"cannot be read: {error.strerror}"]) from error
+
+
+def parsed(text: bytes, source: str) -> PolicyFile:
+    """Read a policy; *source* is what to call it in messages.
+
+    Raises:
+        MalformedPolicy: naming all that is wrong with it.
+    """
+    try:
+        raw = msgspec.yaml.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedPolicy(source, [f"is not YAML: {error}"]) from error
+    found = tuple(problems(raw, PolicyFile))
+    if not found:
+        file = msgspec.convert(raw, PolicyFile)
+        found = (*_about_values(file), *nonsense(file.rules))
+    if found:
+        raise MalformedPolicy(source, found)
     return file
+
+
+def _about_values(file: PolicyFile) -> Sequence[Problem]:
+    found = []
+    if file.weights is not None and file.value is not PolicyName.LEARNED:
+        text = f"are for value learned, but $.value is {file.value}"
+        found.append(Problem("$.weights", text, "remove them or say `value: learned`"))
+    if file.value is PolicyName.LEARNED and file.weights is None:
+        text = "is learned without $.weights"
+        found.append(Problem("$.value", text, "`tangram policy train` writes them"))
+    if file.demand and not sum(file.demand.values()):
+        found.append(Problem("$.demand", "asks for nothing", "give a profile a share above 0"))
+    return found
 
 
 def written(file: PolicyFile) -> bytes:

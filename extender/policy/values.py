@@ -49,3 +49,12 @@ class Policy(msgspec.Struct, frozen=True):
         if self.name is PolicyName.LEARNED and self.weights is None:
             return PolicyName.DEFAULT
         return self.name
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How long places are kept, in seconds; None: as it is anyway."""
+
+    reservation_seconds: float | None = None
+    presumption_seconds: float | None = None
+    presumption_with_volumes_seconds: float | None = None
+    restart_hold_seconds: float | None = None

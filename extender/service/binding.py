@@ -27,6 +27,7 @@ from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
+from extender.service.hooks import NAMESPACE_UNKNOWN
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
@@ -95,7 +96,13 @@ class Binder:
             async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
                 await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
         except BindFailed as error:
-            log.info("bind_failed", pod=pod.name, node=args.node, reason=str(error))
+            log.info(
+                "bind_failed",
+                pod=pod.name,
+                node=args.node,
+                reason=str(error),
+                policy_version=knowledge.in_force.version,
+            )
             return wire.BindingResult(str(error))
         except TimeoutError:
             log.warning("bind_unfinished", pod=pod.name, node=args.node, error="timeout")
@@ -200,10 +207,16 @@ class Binder:
                     return entries
                 if knowledge.stopping:
                     raise BindFailed(GOING_AWAY)
-                choice = decide.place(view, knowledge.ledger, request)
+                if not knowledge.tenancy.known(request.pod.namespace):
+                    raise BindFailed(NAMESPACE_UNKNOWN)
+                # Looked at and promised without an await in between: no other bind can come first.
+                choice = decide.place(view, knowledge.ledger, knowledge.bounded(request))
+                version = knowledge.in_force.version
                 if isinstance(choice, Refused):
                     raise BindFailed(choice.reason)
-                knowledge.ledger = knowledge.ledger.assume(uid, promise(node, choice.placed))
+                knowledge.ledger = knowledge.ledger.assume(
+                    uid, promise(node, choice.placed, request.pod.namespace)
+                )
                 entries = decide.assignments(
                     request,
                     choice,
@@ -224,6 +237,14 @@ class Binder:
                     knowledge.forget(uid)
                     raise
                 knowledge.ledger = knowledge.ledger.confirm(uid)
+                log.info(
+                    "place_chosen",
+                    pod=request.pod.name,
+                    namespace=request.pod.namespace,
+                    uid=uid,
+                    node=node,
+                    policy_version=version,
+                )
                 return entries
 
     async def _realized(

@@ -14,10 +14,10 @@ from nodeagent.api.gpunode import OwnerRef
 
 
 class Holds:
-    """Reservations by node; each *lasts* so many seconds of *clock*."""
+    """Reservations by node; each ``lasts`` so many seconds of *clock*."""
 
     def __init__(self, lasts: float, clock: Callable[[], float]) -> None:
-        self._lasts = lasts
+        self.lasts = lasts
         self._clock = clock
         self._since: dict[str, dict[str, float]] = {}
         self._owned: dict[str, Mapping[OwnerRef, int]] = {}
@@ -60,7 +60,7 @@ class Holds:
 
     def over(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield each node with the ids of its reservations whose time is over."""
-        until = self._clock() - self._lasts
+        until = self._clock() - self.lasts
         for node, since in self._since.items():
             ids = frozenset(id for id, at in since.items() if at <= until)
             if ids:

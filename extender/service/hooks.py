@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from extender import wire
-from extender.ledger import promise
 from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.enlisted import key
@@ -22,6 +21,8 @@ from extender.verbs.verdicts import (
     PLANNING,
     Refused,
 )
+
+NAMESPACE_UNKNOWN = "vGPU: the pod's namespace is not known yet"
 
 
 class Hooks:
@@ -41,8 +42,8 @@ class Hooks:
                 return _filtered((), dict.fromkeys(names, reason), whole)
             case Request() as request:
                 why_not = self._knowledge.not_ready()
-                if why_not:
-                    return wire.FilterResult(error=why_not)
+                if why_not or not self._knowledge.tenancy.known(request.pod.namespace):
+                    return wire.FilterResult(error=why_not or NAMESPACE_UNKNOWN)
                 return self._filter(request, names, whole)
             case unexpected:
                 assert_never(unexpected)
@@ -68,7 +69,7 @@ class Hooks:
         answer = filter(
             knowledge.fleet,
             knowledge.ledger,
-            request,
+            knowledge.bounded(request),
             names,
             assigned=assigned,
             held=knowledge.holds.nodes_of(request.owner),
@@ -77,7 +78,7 @@ class Hooks:
         if answer.passed:
             knowledge.refused.drop(uid)
             if answer.only is not None:
-                knowledge.presume(request, promise(answer.passed[0], answer.only.placed))
+                knowledge.presume(request, answer.passed[0], answer.only)
         else:
             knowledge.refused.add(request, answer.codes)
             knowledge.work.refused(answer.codes)
@@ -122,18 +123,22 @@ class Hooks:
         names, _ = _candidates(args)
         knowledge = self._knowledge
         asked = of_pod(args.pod, devices_per_pod=knowledge.settings.devices_per_pod)
-        if not isinstance(asked, Request) or knowledge.not_ready():
+        if (
+            not isinstance(asked, Request)
+            or knowledge.not_ready()
+            or not knowledge.tenancy.known(asked.pod.namespace)
+        ):
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = prioritize(
             knowledge.fleet,
             knowledge.ledger,
-            asked,
+            knowledge.bounded(asked),
             names,
             assigned=knowledge.place_of(asked.pod.uid),
             held=knowledge.holds.nodes_of(asked.owner),
         )
         if ranked.choice is not None:
-            knowledge.presume(asked, promise(ranked.winner, ranked.choice.placed))
+            knowledge.presume(asked, ranked.winner, ranked.choice)
         return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
@@ -153,14 +158,21 @@ class Hooks:
     def _sufficient(
         self, request: Request, proposed: Mapping[str, wire.MetaVictims]
     ) -> Mapping[str, wire.MetaVictims]:
-        if self._knowledge.not_ready():
+        knowledge = self._knowledge
+        if knowledge.not_ready() or not knowledge.tenancy.known(request.pod.namespace):
             return {}
-        nodes = sufficient(
-            self._knowledge.views,
-            self._knowledge.ledger,
-            request,
-            {name: [pod.uid for pod in each.pods or ()] for name, each in proposed.items()},
-        )
+        victims = {name: [pod.uid for pod in each.pods or ()] for name, each in proposed.items()}
+        # Each node's victims leave something of the caps they count for.
+        nodes = [
+            name
+            for name, uids in victims.items()
+            if sufficient(
+                knowledge.views,
+                knowledge.ledger,
+                knowledge.bounded(request, leaving=uids),
+                {name: uids},
+            )
+        ]
         return {name: proposed[name] for name in nodes}
 
 

@@ -13,9 +13,12 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 import structlog
 
-from extender.ledger import Ledger, Promise
+from extender.ledger import Ledger, promise
 from extender.metrics import Work
-from extender.policy import Policy, PolicyName
+from extender.packing.choose import Choice
+from extender.policy import InForce, Policy, PolicyName
+from extender.policy.selectors import Labels
+from extender.policy.values import Times
 from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
@@ -27,6 +30,7 @@ from extender.service.holds import Holds
 from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
+from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.snapshot import NodeView
@@ -57,18 +61,21 @@ class Knowledge:
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
     ``behind`` the nodes' changes.
+
+    The policy may be changed at any time (:meth:`adopt`); its times come before the settings'.
     """
 
     def __init__(
         self,
         settings: Settings,
-        policy: Policy | PolicyName,
+        policy: InForce | Policy | PolicyName,
         *,
         clock: Callable[[], float],
         tenure: Tenure,
     ) -> None:
-        self.settings = settings
-        self.policy = policy
+        self._given = settings
+        self.in_force = InForce.of(policy)
+        self.settings = _timed(settings, self.in_force.times)
         self.clock = clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
@@ -76,6 +83,7 @@ class Knowledge:
         self._buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
         self.rivals: dict[str, Rival] = {}
+        self._labels: dict[str, Labels] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
         self.pods: dict[str, PodFacts] = {}
@@ -83,7 +91,8 @@ class Knowledge:
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
         self.avoidance = Avoidance(settings, lambda: self.clock())
-        self.holds = Holds(settings.restart_hold_seconds, lambda: self.clock())
+        self.holds = Holds(self.settings.restart_hold_seconds, lambda: self.clock())
+        self.tenancy = Tenancy(self.views, self.assigned, self.holds, self.in_force.rules)
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
         self.left_gangs: OrderedDict[str, None] = OrderedDict()
@@ -121,13 +130,14 @@ class Knowledge:
         if view is None:
             view = NodeView(
                 node,
-                self.policy,
+                self.in_force.policy,
                 left_behind(node),
                 stale=self.freshness.stale(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 rival=self.rivals.get(node.name),
                 failing=self.avoidance.refuses(node.name),
                 unanswered=unanswered(node),
+                labels=self._looked_at(node.name),
             )
         else:
             view = successor(view, node, listed=listed)
@@ -156,7 +166,14 @@ class Knowledge:
         if view is not None and view.node.metadata.uid == uid:
             self._replace(name, None)
 
-    def node(self, name: str, *, cordoned: bool, rival: Rival | None = None) -> None:
+    def node(
+        self,
+        name: str,
+        *,
+        cordoned: bool,
+        rival: Rival | None = None,
+        labels: Labels | None = None,
+    ) -> None:
         """Take in a Node."""
         if name not in self.nodes and name in self.freshness.announced:
             self.arrivals.set()
@@ -167,17 +184,39 @@ class Knowledge:
             self.rivals[name] = rival
             if name in self.views or name in self.freshness.announced:
                 log.warning("rival_owner", node=name, rival=rival.name, remedy=rival.remedy)
+        self._labels[name] = labels or {}
+        labels = self._looked_at(name)
         view = self.views.get(name)
-        if view is not None and (view.cordoned, view.rival) != (cordoned, rival):
-            changed = msgspec.structs.replace(view, cordoned=cordoned, rival=rival)
+        if view is None:
+            return
+        if view.labels != labels and self.refused:
+            self.room.set()  # it may have come into another pool
+        if (view.cordoned, view.rival, view.labels) != (cordoned, rival, labels):
+            changed = msgspec.structs.replace(view, cordoned=cordoned, rival=rival, labels=labels)
             self._replace(name, changed)
+
+    def _looked_at(self, name: str) -> Labels:
+        """Return the labels of a Node that the rules look at: the others change nothing."""
+        labels, keys = self._labels.get(name, {}), self.in_force.rules.node_keys
+        return {key: labels[key] for key in keys & labels.keys()} if keys else {}
 
     def node_gone(self, name: str) -> None:
         """Take in that a Node was deleted."""
         self.nodes.pop(name, None)
         self.rivals.pop(name, None)
+        self._labels.pop(name, None)
         if name in self.views:
             self.arrivals.set()
+
+    def namespace(self, name: str, labels: Labels) -> None:
+        """Take in a Namespace: its labels tell whose it is."""
+        if self.tenancy.namespace(name, labels):
+            self.fleet.begin_anew()
+            self.room.set()
+
+    def namespace_gone(self, name: str) -> None:
+        """Take in that a Namespace was deleted."""
+        self.tenancy.namespace_gone(name)
 
     def lease(self, node: str, version: str) -> None:
         """Take in an agent's Lease."""
@@ -240,15 +279,19 @@ class Knowledge:
         while len(self.requests) > REMEMBERED:
             self.requests.popitem(last=False)
 
-    def presume(self, request: Request, promise: Promise) -> None:
-        """Keep the slices prioritize chose from others until the bind comes, or does not."""
+    def presume(self, request: Request, node: str, choice: Choice) -> None:
+        """Keep the slices chosen on *node* from others until the bind comes, or does not."""
         limits = self.settings
         lasts = (
             limits.presumption_with_volumes_seconds
             if request.waits_for_volumes
             else limits.presumption_seconds
         )
-        self.ledger = self.ledger.presume(request.pod.uid, promise, until=self.clock() + lasts)
+        self.ledger = self.ledger.presume(
+            request.pod.uid,
+            promise(node, choice.placed, request.pod.namespace),
+            until=self.clock() + lasts,
+        )
 
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
@@ -279,6 +322,36 @@ class Knowledge:
     def reservation_over(self, uid: str) -> bool:
         """Tell whether a pod has had its place for longer than it may without being bound."""
         return self.assigned.seconds(uid) > self.settings.reservation_seconds
+
+    def bounded(self, request: Request, *, leaving: Collection[str] = ()) -> Request:
+        """Return a request with what the rules leave it at this moment.
+
+        To be asked for anew after every await: others are promised things meanwhile.
+        """
+        return self.tenancy.bounded(request, self.ledger, leaving=leaving)
+
+    # The policy.
+
+    def adopt(self, policy: InForce) -> None:
+        """Go by another policy from here on; what has its place keeps it.
+
+        Decisions never await between looking at the rules and promising, so that each goes by one
+        policy as a whole.
+        """
+        before, self.in_force = self.in_force, policy
+        seconds = policy.policy.plan_seconds
+        given = msgspec.structs.replace(self._given, plan_solve_seconds=seconds)
+        self.settings = _timed(given, policy.times)
+        self.holds.lasts = self.settings.restart_hold_seconds
+        for name, view in tuple(self.views.items()):
+            labels = self._looked_at(name)
+            if policy.policy != before.policy or view.labels != labels:
+                by = msgspec.structs.replace(view, policy=policy.policy, labels=labels)
+                self._replace(name, by)
+        self.tenancy.adopt(policy.rules)
+        self.fleet.begin_anew()
+        self.room.set()  # who was refused may be allowed now
+        log.info("policy_adopted", policy_version=policy.version, before=before.version)
 
     # Who decides.
 
@@ -347,6 +420,7 @@ class Knowledge:
             return
         self.assigned.planned(name, () if view is None else view.pods)
         self.holds.planned(name, before, view)
+        self.tenancy.changed(name, before, view)
         if view is None:
             del self.views[name]
         else:
@@ -362,6 +436,13 @@ class Knowledge:
         """Ask for a wake-up if a refused pod fits now where it did not before."""
         if not self.room.is_set() and (
             (self.gangs_wait_for_room and (before is None or improved(before, view)))
+            or (self.tenancy.rules and self.refused and (before is None or improved(before, view)))
             or self.refused.fit_now(before, view, self.ledger.assumed_on(view.name))
         ):
             self.room.set()
+
+
+def _timed(settings: Settings, times: Times) -> Settings:
+    """Return the settings with the times a policy has for them."""
+    said = {name: each for name, each in msgspec.structs.asdict(times).items() if each is not None}
+    return msgspec.structs.replace(settings, **said)

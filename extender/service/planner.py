@@ -21,10 +21,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import structlog
 
 from extender.planning.gangs import Standing
-from extender.planning.joint import JointPlan, Limits, Waiting, joint_plan
+from extender.planning.joint import JointPlan, Limits, Waiting
+from extender.planning.stages import staged_plan
 from extender.service.enlisted import Key, key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
@@ -82,10 +84,15 @@ class Planner:
             return
         views, ledger, clock = dict(knowledge.views), knowledge.ledger, knowledge.clock
         limits = Limits(settings.plan_pods, settings.plan_solve_seconds)
-        started = clock()
+        bounded = [
+            msgspec.structs.replace(each, request=knowledge.bounded(each.request))
+            for each in waiting
+        ]
+        left = knowledge.tenancy.left(ledger.plan({}))
+        started, version = clock(), knowledge.in_force.version
         try:
             found = await self._solve(
-                lambda: joint_plan(views, ledger, waiting, limits, clock=clock)
+                lambda: staged_plan(views, ledger, bounded, limits, left, clock=clock)
             )
         except Exception:  # a plan is an improvement: the hooks must outlive a fault in it
             log.exception("planning_failed", pods=len(waiting))
@@ -93,7 +100,8 @@ class Planner:
             return
         alone = {each.uid for each in waiting if each.request.gang is None}
         alone.intersection_update(knowledge.pending.waiting)
-        places = found.planned(until=clock() + settings.plan_lasts_seconds)
+        namespaces = {each.uid: each.request.pod.namespace for each in waiting}
+        places = found.planned(until=clock() + settings.plan_lasts_seconds, namespaces=namespaces)
         knowledge.ledger = knowledge.ledger.plan({u: p for u, p in places.items() if u in alone})
         self._open = bool(knowledge.ledger.planned)
         left_out = [u for u in found.considered if u in alone and u not in places]
@@ -111,6 +119,7 @@ class Planner:
             placed=len(found.places),
             status=found.status.value,
             seconds=round(took, 3),
+            policy_version=version,
         )
         for of in complete:
             await self._reservations.decide(of, waiting, places)

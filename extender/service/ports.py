@@ -96,6 +96,7 @@ class NodeFacts(msgspec.Struct, frozen=True):
     name: str
     cordoned: bool = False
     rival: Rival | None = None
+    labels: Mapping[str, str] = {}
 
 
 class Feed(StrEnum):
@@ -105,6 +106,7 @@ class Feed(StrEnum):
     NODES = "nodes"
     PODS = "pods"
     LEASES = "leases"
+    NAMESPACES = "namespaces"
 
 
 class Cluster(Protocol):
@@ -192,3 +194,13 @@ class Signpost(Protocol):
 
     async def take_down(self) -> None:
         """Let no calls come to this replica."""
+
+
+class OwnEvents(Protocol):
+    """Where the service tells people about itself.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def warn(self, reason: str, message: str) -> None:
+        """Warn of something, once for the same words; *reason* is one word in CamelCase."""

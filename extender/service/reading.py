@@ -5,21 +5,17 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from extender.metrics import FleetState
-from extender.policy import Policy
 from extender.service.knowledge import Knowledge
 
 
 def reading(knowledge: Knowledge) -> FleetState:
     """Return how things stand now: what may be read in a thread while the knowledge goes on."""
-    policy = knowledge.policy
-    if isinstance(policy, Policy):
-        policy = policy.effective
     presumed = knowledge.ledger.presumed  # avoided GPUs are in it, too
     return FleetState(
         views=dict(knowledge.views),
         leads=not knowledge.tenure.why_not(),
         ready=not knowledge.not_warm(),
-        policy=policy.value,
+        policy=knowledge.in_force.policy.effective.value,
         version=version("tangram-vgpu"),
         pending=len(knowledge.pending.waiting),
         refused=len(knowledge.refused),

@@ -61,7 +61,13 @@ class Reservations:
         members = [w for w in waiting if w.request.gang is not None and key(w.request.gang) == of]
         if not members or not all(each.uid in places for each in members):
             self._knowledge.enlisted.no_room.add(of)
-            log.info("gang_refused", namespace=of[0], gang=of[1], members=len(members))
+            log.info(
+                "gang_refused",
+                namespace=of[0],
+                gang=of[1],
+                members=len(members),
+                policy_version=self._knowledge.in_force.version,
+            )
             return
         self._knowledge.enlisted.no_room.discard(of)
         if self._gangs.standing(of) is not Standing.COMPLETE:
@@ -90,6 +96,7 @@ class Reservations:
             view = knowledge.views.get(place.node)
             if view is None or self._right(request, place) is None:
                 return False
+        version = knowledge.in_force.version
         for request in requests:
             ledger = ledger.assume(request.pod.uid, places[request.pod.uid].promise)
         knowledge.ledger = ledger
@@ -109,14 +116,21 @@ class Reservations:
             self._gangs.at_work.discard(of)
             for request in requests:
                 knowledge.forget(request.pod.uid)
-        log.info("gang_reserved", namespace=of[0], gang=of[1], members=len(requests))
+        log.info(
+            "gang_reserved",
+            namespace=of[0],
+            gang=of[1],
+            members=len(requests),
+            policy_version=version,
+        )
         return True
 
     def _right(self, request: Request, place: Planned) -> Choice | None:
         """Return a member's places, if its node's view still allows them."""
         view = self._knowledge.views[place.node]
         own = self._knowledge.ledger.forget(request.pod.uid)
-        return planned(view, own.plan({request.pod.uid: place}), request)
+        asked = self._knowledge.bounded(request)
+        return planned(view, own.plan({request.pod.uid: place}), asked)
 
     async def _write(
         self, of: Key, node: str, requests: Sequence[Request], places: Mapping[str, Planned]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from extender.policy import Policy, PolicyName
+from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
 from extender.service.gangs import Gangs
@@ -48,7 +48,7 @@ class Service:
         self,
         cluster: Cluster,
         settings: Settings | None = None,
-        policy: Policy | PolicyName = PolicyName.DEFAULT,
+        policy: InForce | Policy | PolicyName = PolicyName.DEFAULT,
         *,
         tenure: Tenure | None = None,
         clock: Callable[[], float] = time.monotonic,

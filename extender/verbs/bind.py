@@ -58,7 +58,7 @@ def annotation(view: NodeView, entries: Sequence[Assignment]) -> str:
             Decision(
                 id=each.id,
                 gpu=each.gpu,
-                profile=_profile_name(view, each),
+                profile=view.profile_named(each.gpu, each.profile_id),
                 profile_id=each.profile_id,
                 start=each.start,
                 size=each.size,
@@ -67,13 +67,3 @@ def annotation(view: NodeView, entries: Sequence[Assignment]) -> str:
             for each in entries
         ]
     ).decode()
-
-
-def _profile_name(view: NodeView, assignment: Assignment) -> str:
-    """Return what the GPU's driver calls the profile today, "" if the GPU is gone."""
-    status = view.node.status
-    for gpu in status.gpus:
-        if gpu.uuid == assignment.gpu and gpu.geometry in status.geometries:
-            profile = status.geometries[gpu.geometry].by_id.get(assignment.profile_id)
-            return "" if profile is None else profile.name
-    return ""

@@ -13,6 +13,7 @@ from extender.request import Request
 from extender.verbs.bind import place
 from extender.verbs.fleet import Fleet
 from extender.verbs.inherit import inherited
+from extender.verbs.permitted import bounds_among
 from extender.verbs.verdicts import UNREPORTED, Code, Refused, verdict
 
 
@@ -53,7 +54,7 @@ def filter(
         elsewhere = dict.fromkeys(names, ELSEWHERE.reason)
         del elsewhere[assigned]
         return Filtered((assigned,), elsewhere, {ELSEWHERE.code})
-    like = fleet.to(request.wanted)
+    like = fleet.to(request.wanted, request.bounds)
     reasons, codes = like.refusals, like.codes
     here = dict(_judged_anew(fleet, ledger, request, ledger.nodes | held, yields=yields))
     if here:
@@ -88,5 +89,6 @@ def _judged_anew(
         if inherited(view, ledger, request):
             yield name, None
         elif taken or own:
-            why = verdict(view, request.wanted, taken, own)
+            bounds = bounds_among(request, ledger, name, presumed=yields)
+            why = verdict(view, request.wanted, taken, own, bounds)
             yield name, why if isinstance(why, Refused) else None

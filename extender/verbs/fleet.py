@@ -1,9 +1,10 @@
 """All nodes, and how they stand to each equivalence class of requests.
 
 Requests that want the same are one *equivalence class*, whoever makes them: a cluster of thousands
-of pods has a dozen. Whether and how well they fit a node rests on the node's view alone, so a hook
-looks up each name it was sent, and judges only the nodes that have changed since. What the ledger
-promises besides concerns few nodes; the hooks judge those by themselves.
+of pods has a dozen. Rules of the policy make some more: for each tenant, and by what is left of its
+caps where that is little. Whether and how well they fit a node rests on the node's view alone, so a
+hook looks up each name it was sent, and judges only the nodes that have changed since. What the
+ledger promises besides concerns few nodes; the hooks judge those by themselves.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from extender.packing.choose import Choice
+from extender.policy.bounds import Bounds
 from extender.request import Wanted
 from extender.snapshot import NodeView
+from extender.verbs.permitted import avoided
 from extender.verbs.verdicts import UNREPORTED, Code, Fits, verdict
 
 MOST_CLASSES = 64
@@ -23,6 +26,12 @@ MOST_CLASSES = 64
 
 KEPT_UP = 16
 """How many of these are judged as nodes change, those asked about last; the others when asked."""
+
+Shape = Wanted | tuple[Wanted, Bounds]
+"""What tells classes apart: what is wanted, and within which bounds where rules set any."""
+
+_LAST = 1 << 60
+"""More than any placement costs: values are sums in millionths over a GPU's profiles."""
 
 Rank = tuple[int, int, int, str]
 """Cost, tie, fullness (negative), name: the least is the best node."""
@@ -37,9 +46,14 @@ class EquivalenceClass:
     """
 
     def __init__(
-        self, wanted: Wanted, views: Mapping[str, NodeView], names: Iterable[str] = ()
+        self,
+        wanted: Wanted,
+        views: Mapping[str, NodeView],
+        names: Iterable[str] = (),
+        bounds: Bounds | None = None,
     ) -> None:
         self.wanted = wanted
+        self.bounds = bounds
         self.refusals: dict[str, str] = dict.fromkeys(names, "")
         self.codes: dict[str, Code] = {UNREPORTED.reason: UNREPORTED.code}
         self.order: list[Rank] = []
@@ -76,10 +90,11 @@ class EquivalenceClass:
             insort(self.order, latter)
 
     def _judge(self, name: str, view: NodeView) -> None:
-        found = verdict(view, self.wanted)
+        found = verdict(view, self.wanted, bounds=self.bounds)
         if isinstance(found, Fits):
             self.refusals[name] = ""
-            self._ranks[name] = rank(view, found.choice)
+            last = avoided(view, self.wanted, self.bounds)
+            self._ranks[name] = rank(view, found.choice, last=last)
         else:
             self.refusals[name] = found.reason
             self.codes[found.reason] = found.code
@@ -90,19 +105,20 @@ class Fleet:
 
     def __init__(self, views: Mapping[str, NodeView]) -> None:
         self.views = views
-        self._classes: OrderedDict[Wanted, EquivalenceClass] = OrderedDict()
+        self._classes: OrderedDict[Shape, EquivalenceClass] = OrderedDict()
         self._names: dict[str, str] = {}
 
-    def to(self, wanted: Wanted) -> EquivalenceClass:
-        """Return how the nodes stand to what is *wanted*, as of now."""
-        known = self._classes.get(wanted)
+    def to(self, wanted: Wanted, bounds: Bounds | None = None) -> EquivalenceClass:
+        """Return how the nodes stand to what is *wanted* within *bounds*, as of now."""
+        shape = wanted if bounds is None else (wanted, bounds)
+        known = self._classes.get(shape)
         if known is None:
-            known = EquivalenceClass(wanted, self.views, self._side_by_side())
-            self._classes[wanted] = known
+            known = EquivalenceClass(wanted, self.views, self._side_by_side(), bounds)
+            self._classes[shape] = known
             if len(self._classes) > MOST_CLASSES:
                 self._classes.popitem(last=False)
         else:
-            self._classes.move_to_end(wanted)
+            self._classes.move_to_end(shape)
             known.catch_up()
         return known
 
@@ -122,6 +138,10 @@ class Fleet:
         for each in self._classes.values():
             each.changed(name)
 
+    def begin_anew(self) -> None:
+        """Forget all that was judged: by other rules, or by other values."""
+        self._classes.clear()
+
     def catching_up(self, *, at_once: int) -> Iterator[None]:
         """Judge anew the changed nodes for each class in use, pausing after so many *at once*."""
         for each in tuple(islice(reversed(self._classes.values()), KEPT_UP)):
@@ -129,6 +149,7 @@ class Fleet:
                 yield
 
 
-def rank(view: NodeView, choice: Choice) -> Rank:
-    """Rank a node where the request fits."""
-    return choice.cost, choice.tie, -view.fullness, view.name
+def rank(view: NodeView, choice: Choice, *, last: bool = False) -> Rank:
+    """Rank a node where the request fits; one that is to be the *last* comes behind all others."""
+    cost = choice.cost + _LAST if last else choice.cost
+    return cost, choice.tie, -view.fullness, view.name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, Placed
 from extender.request import Request
 from extender.snapshot import NodeView, taken_by
+from extender.verbs.permitted import bounds_among, objection
 from extender.verbs.planned import cost_at
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api.gpunode import Assignment
@@ -33,7 +36,18 @@ def inherited(view: NodeView, ledger: Ledger, request: Request) -> Choice | None
         for hold in holds
     )
     cost = cost_at(bins, placed)
-    return None if cost is None else Choice(cost, 0, placed)
+    if cost is None or not _allowed(view, ledger, request, placed):
+        return None
+    return Choice(cost, 0, placed)
+
+
+def _allowed(view: NodeView, ledger: Ledger, request: Request, placed: tuple[Placed, ...]) -> bool:
+    """Tell whether the rules still let the owner have what is held for it; headroom has none."""
+    bounds = bounds_among(request, ledger, view.name)
+    if bounds is None:
+        return True
+    bounds = msgspec.structs.replace(bounds, terms=bounds.terms.keeping_nothing, spare=())
+    return objection(view, (), placed, bounds) is None
 
 
 def superseded(view: NodeView, request: Request, choice: Choice) -> tuple[str, ...]:

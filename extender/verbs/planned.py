@@ -8,6 +8,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Bin, Choice, Placed
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.permitted import bounds_among, objection
 from extender.verbs.verdicts import unsuitable
 
 
@@ -26,7 +27,12 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     bins = view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))
     cost = cost_at(bins, plan.placed)
-    return None if cost is None else Choice(cost, 0, plan.placed)
+    if cost is None:
+        return None
+    bounds = bounds_among(request, ledger, view.name)
+    if bounds is not None and objection(view, bins, plan.placed, bounds) is not None:
+        return None
+    return Choice(cost, 0, plan.placed)
 
 
 def cost_at(bins: Sequence[Bin], places: Iterable[Placed]) -> int | None:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import msgspec
+
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, choose
+from extender.packing.headroom import room
 from extender.request import Request
-from extender.snapshot import NodeView, taken_by
+from extender.snapshot import NodeView, Taken, taken_by
+from extender.verbs.permitted import bounds_among, forbidden, within
+from extender.verbs.reasons import Fits
 
 
 def sufficient(
@@ -37,4 +42,41 @@ def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[
     }.union(view.kept_for(request.owner))
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
     bins = view.bins(promised, leaving=leaving)
-    return isinstance(choose(bins, request.wanted), Choice)
+    if request.bounds is None:
+        return isinstance(choose(bins, request.wanted), Choice)
+    gone = _without(view, leaving)
+    bounds = bounds_among(request, ledger, view.name)
+    assert bounds is not None  # as the request has some
+    if forbidden(gone, request.wanted, bounds) is not None:
+        return False
+    regained = tuple(
+        spare + room(bins, kept.profile) - room(view.bins(promised), kept.profile)
+        for kept, spare in zip(bounds.terms.kept, bounds.spare, strict=True)
+    )
+    bounds = msgspec.structs.replace(bounds, spare=regained)
+    return isinstance(within(gone, bins, request.wanted, bounds), Fits)
+
+
+def _without(view: NodeView, leaving: Collection[Taken]) -> NodeView:
+    """Return the view as it will be when those who hold these slices are gone."""
+    node, status = view.node, view.node.status
+    gpus = tuple(
+        msgspec.structs.replace(
+            gpu,
+            instances=tuple(
+                each
+                for each in gpu.instances
+                if Taken(gpu.uuid, each.profile_id, each.placement) not in leaving
+            ),
+        )
+        for gpu in status.gpus
+    )
+    kept = tuple(each for each in node.spec.assignments if taken_by(each) not in leaving)
+    return msgspec.structs.replace(
+        view,
+        node=msgspec.structs.replace(
+            node,
+            spec=msgspec.structs.replace(node.spec, assignments=kept),
+            status=msgspec.structs.replace(status, gpus=gpus),
+        ),
+    )

@@ -14,6 +14,7 @@ from extender.request import Request
 from extender.verbs.bind import place
 from extender.verbs.fleet import EquivalenceClass, Fleet, Rank, rank
 from extender.verbs.inherit import inherited
+from extender.verbs.permitted import avoided
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import Best, Fits, best
 
@@ -65,7 +66,7 @@ def prioritize(
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
     special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
-    others = _free(fleet.to(request.wanted), scores.keys(), special)
+    others = _free(fleet.to(request.wanted, request.bounds), scores.keys(), special)
     ranked = sorted(
         [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]
     )
@@ -100,4 +101,5 @@ def _special(fleet: Fleet, ledger: Ledger, request: Request, names: Set[str]) ->
             continue
         match best(view, ledger, request):
             case Best(verdict=Fits(choice=choice), contested=contested):
-                yield Claim.CONTESTED if contested else Claim.FREE, rank(view, choice)
+                last = avoided(view, request.wanted, request.bounds)
+                yield Claim.CONTESTED if contested else Claim.FREE, rank(view, choice, last=last)

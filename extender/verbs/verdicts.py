@@ -1,62 +1,22 @@
-"""Whether a request fits a node, and if not, why.
-
-Texts are for the person reading ``kubectl describe pod``. They are few and stable: no counts, times
-or node names, for a text that varies between attempts makes kube-scheduler retry without end.
-"""
+"""Whether a request fits a node, and if not, why."""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, Infeasible, choose
+from extender.policy.bounds import Bounds
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
+from extender.verbs.permitted import bounds_among, forbidden, within
+from extender.verbs.reasons import Code as Code
+from extender.verbs.reasons import Fits as Fits
+from extender.verbs.reasons import Refused as Refused
+from extender.verbs.reasons import Verdict as Verdict
+from extender.verbs.reasons import no_room
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Layout
-
-
-class Code(StrEnum):
-    """Why a node is refused; stable, for metrics and for programs."""
-
-    NO_ROOM = "no-room"
-    UNKNOWN_RESOURCE = "unknown-resource"
-    NO_INVENTORY = "no-inventory"
-    STALE = "stale"
-    CORDONED = "cordoned"
-    AGENT_FAILING = "agent-failing"
-    UNSETTLED = "unsettled"
-    MIG_DISABLED = "mig-disabled"
-    UNHEALTHY = "unhealthy"
-    STATIC_LAYOUT = "static-layout"
-    UNMANAGED = "unmanaged"
-    RIVAL = "rival"
-    FOREIGN_INSTANCE = "foreign-instance"
-    RESERVED_ELSEWHERE = "reserved-elsewhere"
-    PLANNING = "planning"
-    GANG_INCOMPLETE = "gang-incomplete"
-    GANG_NO_ROOM = "gang-no-room"
-    GANG_MALFORMED = "gang-malformed"
-
-
-class Fits(msgspec.Struct, frozen=True, gc=False):
-    """The request fits, best so."""
-
-    choice: Choice
-
-
-class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The request does not fit; evicting somebody would help only where ``code`` is no-room."""
-
-    code: Code
-    reason: str
-
-
-Verdict = Fits | Refused
 
 _MEMO_LIMIT = 256  # shapes remembered for each state of a node; tenants name few resources
 
@@ -66,17 +26,19 @@ def verdict(
     wanted: Wanted,
     promised: tuple[Taken, ...] = (),
     own: tuple[Taken, ...] = (),
+    bounds: Bounds | None = None,
 ) -> Verdict:
     """Judge what is *wanted* on a node on which *promised* slices are taken besides.
 
-    What is the pod's *own*, kept there for its owner alone, is free to it.
+    What is the pod's *own*, kept there for its owner alone, is free to it; *bounds* are what the
+    policy's rules leave it.
     """
-    key = (wanted, promised, own)
+    key = (wanted, promised, own, bounds)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, wanted, promised, own)
+        known = view.memo[key] = _judged(view, wanted, promised, own, bounds)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -122,23 +84,25 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
 
 
 def _judged(
-    view: NodeView, wanted: Wanted, promised: tuple[Taken, ...], own: tuple[Taken, ...]
+    view: NodeView,
+    wanted: Wanted,
+    promised: tuple[Taken, ...],
+    own: tuple[Taken, ...],
+    bounds: Bounds | None,
 ) -> Verdict:
     why_not = unsuitable(view, wanted)
+    if why_not is None and bounds is not None:
+        why_not = forbidden(view, wanted, bounds)
     if why_not is not None:
         return why_not
-    match choose(view.bins(promised, leaving=own), wanted):
+    bins = view.bins(promised, leaving=own)
+    if bounds is not None:
+        return within(view, bins, wanted, bounds)
+    match choose(bins, wanted):
         case Choice() as choice:
             return Fits(choice)
         case Infeasible():
-            return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
-
-
-def _together(wanted: Sequence[str]) -> str:
-    """Say what is asked for, so that the same request always reads the same."""
-    return " together with ".join(
-        name if count == 1 else f"{count} x {name}" for name, count in Counter(wanted).items()
-    )
+            return no_room(wanted)
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -153,10 +117,12 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     assumed = ledger.assumed_on(view.name, besides=request.pod.uid)
     presumed = ledger.presumed_on(view.name, besides=request.pod.uid)
     own = view.kept_for(request.owner)
-    undisturbed = verdict(view, request.wanted, assumed + presumed, own)
+    bounds = bounds_among(request, ledger, view.name, presumed=True)
+    undisturbed = verdict(view, request.wanted, assumed + presumed, own, bounds)
     if isinstance(undisturbed, Fits) or not presumed:
         return Best(undisturbed)
-    return Best(verdict(view, request.wanted, assumed, own), contested=True)
+    bounds = bounds_among(request, ledger, view.name)
+    return Best(verdict(view, request.wanted, assumed, own, bounds), contested=True)
 
 
 PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")

@@ -76,6 +76,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 NODES = Kind("", "v1", "nodes", namespaced=False)
+NAMESPACES = Kind("", "v1", "namespaces", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
 EVENTS = Kind("", "v1", "events", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)

@@ -13,6 +13,7 @@ from nodeagent.apiserver.patches import same
 from nodeagent.apiserver.protocol import (
     EVENTS,
     LEASES,
+    NAMESPACES,
     NODES,
     PODS,
     Conflict,
@@ -51,6 +52,7 @@ class Rules(msgspec.Struct, frozen=True):
 
 RULES = {
     NODES: Rules(keeps_given_status=True, counts_generations=False),
+    NAMESPACES: Rules(counts_generations=False),
     PODS: Rules(
         fixed=("nodeName", "containers"),
         selectable=Rules().selectable | {"spec.nodeName", "status.phase"},

@@ -11,6 +11,7 @@ import msgspec
 
 from extender import wire
 from extender.cluster import KubernetesCluster, OwnPod, feed
+from extender.policy import InForce, PolicyName
 from extender.service import Service
 from extender.settings import Settings
 from nodeagent.api import gpunode, keys
@@ -19,6 +20,7 @@ from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
     LEASES,
+    NAMESPACES,
     NODES,
     PODS,
     Kind,
@@ -46,10 +48,12 @@ class World:
         self.api = InMemoryApi()
 
     @contextlib.asynccontextmanager
-    async def extender(self, settings: Settings = QUICK) -> AsyncIterator[Service]:
+    async def extender(
+        self, settings: Settings = QUICK, policy: InForce | PolicyName = PolicyName.DEFAULT
+    ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins."""
         cluster = KubernetesCluster(self.api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0"))
-        service = Service(cluster, settings)
+        service = Service(cluster, settings, policy)
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(feed(self.api, service.knowledge)),
@@ -62,9 +66,12 @@ class World:
                 for task in work:
                     task.cancel()
 
-    async def add_node(self, name: str, *, gpus: int = 1) -> None:
+    async def add_namespace(self, name: str, **labels: str) -> None:
+        await self.api.create(NAMESPACES, {"metadata": {"name": name, "labels": labels}})
+
+    async def add_node(self, name: str, *, gpus: int = 1, **labels: str) -> None:
         """Add a node whose agent has reported."""
-        await self.api.create(NODES, {"metadata": {"name": name}})
+        await self.api.create(NODES, {"metadata": {"name": name, "labels": labels}})
         body = {
             "metadata": {"name": keys.lease_name(name), "labels": {keys.AGENT_LABEL: "true"}},
             "spec": {"holderIdentity": name},

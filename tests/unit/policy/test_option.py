@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from extender.cli.policies import policy
+from extender.cli.policies import in_force, policy
 from extender.packing.choose import Choice, choose
 from extender.packing.states import Layout
 from extender.packing.tables import tables
@@ -51,3 +51,19 @@ def test_learned_weights_decide_on_a_node_by_the_layout_of_its_gpus() -> None:
     assert isinstance(choice, Choice)
     (best, *_) = tables(H100.geometry, learned).options(bin.occupancy, H100.geometry.by_id[19])
     assert (choice.cost, choice.placed[0].placement) == (best.cost, best.placement)
+
+
+def test_rules_are_read_for_those_who_keep_them_and_refused_for_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
+        "headroom: [{profile: 1g.10gb, keep: 1}]\n"
+    )
+
+    found, source = in_force(str(path))
+
+    assert [kept.profile for kept in found.rules.headroom] == ["1g.10gb"]
+    assert source is not None
+    assert source.seen == path.read_bytes()
+    with pytest.raises(typer.BadParameter, match="kept by `tangram serve` alone"):
+        policy(str(path))

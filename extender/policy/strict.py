@@ -1,0 +1,102 @@
+"""Reading a document strictly: everything that is wrong with it, not the first thing only."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong at a *path*, such as ``$.tenants[0].caps``, and what to do about it."""
+
+    path: str
+    text: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+def problems(raw: object, shape: Any, path: str = "$") -> Iterator[Problem]:
+    """Yield all that keeps *raw* (YAML's or JSON's values) from being a *shape*."""
+    shape = _expected(shape, raw)
+    if _is_struct(shape):
+        yield from _of_fields(raw, shape, path)
+    elif typing.get_origin(shape) is tuple and isinstance(raw, list):
+        for at, each in enumerate(raw):
+            yield from problems(each, typing.get_args(shape)[0], f"{path}[{at}]")
+    elif typing.get_origin(shape) is dict and isinstance(raw, dict):
+        key_shape, value_shape = typing.get_args(shape)
+        for key, each in raw.items():
+            yield from _of_value(key, key_shape, f"{path}.{key}")
+            yield from problems(each, value_shape, f"{path}.{key}")
+    else:
+        yield from _of_value(raw, shape, path)
+
+
+def _of_fields(raw: object, shape: Any, path: str) -> Iterator[Problem]:
+    if not isinstance(raw, dict):
+        yield Problem(path, f"expected fields, got {_shown(raw)}", "write `name: value` lines")
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+    for key in raw:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(fields)}"
+            yield Problem(
+                f"{path}.{key}", f"unknown field `{key}`", f"correct its spelling: {remedy}"
+            )
+    for name, field in fields.items():
+        if name in raw:
+            yield from problems(raw[name], field.type, f"{path}.{name}")
+        elif field.required:
+            yield Problem(f"{path}.{name}", "is missing", "add it")
+
+
+def _of_value(raw: object, shape: Any, path: str) -> Iterator[Problem]:
+    try:
+        msgspec.convert(raw, shape)
+    except msgspec.ValidationError as error:
+        text, _, _ = str(error).partition(" - at `")
+        yield Problem(path, f"{text[:1].lower()}{text[1:]}, got {_shown(raw)}", _remedy(raw, shape))
+
+
+def _remedy(raw: object, shape: Any) -> str:
+    bare = typing.get_args(shape)[0] if typing.get_origin(shape) is typing.Annotated else shape
+    if isinstance(bare, type) and hasattr(bare, "__members__"):
+        return f"use one of {', '.join(each.value for each in bare)}"  # type: ignore[attr-defined]
+    literals = [
+        str(value)
+        for each in (bare, *typing.get_args(bare))
+        if typing.get_origin(each) is typing.Literal
+        for value in typing.get_args(each)
+    ]
+    if literals:
+        return f"use {' or '.join(filter(None, literals))}"
+    if bare is str and not isinstance(raw, str):
+        return "put it in quotes"
+    described = [each.description for each in getattr(shape, "__metadata__", ())]
+    return f"write {described[0]}" if any(described) else "correct it"
+
+
+def _expected(shape: Any, raw: object) -> Any:
+    """Return what *raw* is to be, of what it may be: the struct, unless it is null."""
+    if isinstance(shape, types.UnionType) or typing.get_origin(shape) is typing.Union:
+        structs = [each for each in typing.get_args(shape) if _is_struct(each)]
+        if len(structs) == 1 and raw is not None:
+            return structs[0]
+    return shape
+
+
+def _is_struct(shape: Any) -> bool:
+    return isinstance(shape, type) and issubclass(shape, msgspec.Struct)
+
+
+def _shown(raw: object) -> str:
+    text = repr(raw)
+    return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"

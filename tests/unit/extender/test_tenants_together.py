@@ -1,0 +1,110 @@
+"""Joint plans and gangs under the rules: who comes first, who fits in a cap, all or none."""
+
+from __future__ import annotations
+
+import pytest
+
+from extender.planning.joint import JointPlan, Limits, Waiting
+from extender.planning.stages import staged_plan
+from extender.policy import InForce, Policy, PolicyName
+from tests.fakes.scheduling import Scheduler
+from tests.fakes.world import World
+from tests.tenancy import Cluster, asks, rules
+from tests.unit.extender.test_gangs import NO_ROOM, NODES, SOON, bound, entries, gang
+from tests.waiting import until
+
+RED = "{name: red, namespaces: {matchLabels: {team: red}}"
+BLUE = "{name: blue, namespaces: {matchLabels: {team: blue}}"
+
+
+def planned(
+    text: str, *pods: tuple[str, str], nodes: tuple[str, ...] = ("a",), gpus: int
+) -> JointPlan:
+    """Plan pods, given as namespace and vGPU type, that came in this order."""
+    there = Cluster(rules(text), nodes={name: {"pool": name} for name in nodes}, gpus=gpus)
+    knowledge = there.knowledge
+    return staged_plan(
+        knowledge.views,
+        knowledge.ledger,
+        [
+            Waiting(
+                knowledge.bounded(asks(shape, namespace=namespace, pod=f"{namespace}-{at}")),
+                nodes,
+                since=float(at),
+            )
+            for at, (namespace, shape) in enumerate(pods)
+        ],
+        Limits(pods=99, seconds=5.0),
+        knowledge.tenancy.left(knowledge.ledger),
+        clock=lambda: 0.0,
+    )
+
+
+def test_the_tenant_of_higher_priority_is_planned_first() -> None:
+    text = f"tenants: [{RED}, priority: 1}}, {BLUE}}}]"
+
+    assert set(planned(text, ("b1", "7-80C"), ("r1", "7-80C"), gpus=1).places) == {"r1-1"}
+
+
+def test_the_solver_chooses_who_fits_in_a_cap() -> None:
+    shapes = ("1-10C", "2-20C", "2-20C", "3-40C")  # one after the other they would use 3 slices
+    text = f"tenants: [{RED}, caps: {{memorySlices: 4}}}}]"
+
+    found = planned(text, *(("r1", each) for each in shapes), gpus=4)
+
+    assert sum(each.placement.size for _, placed in found.places.values() for each in placed) == 4
+
+
+def test_those_who_share_nothing_are_planned_onto_gpus_of_their_own() -> None:
+    text = f"tenants: [{RED}, dedicated: gpu}}, {BLUE}}}]"
+    pods = [("r1", "1-10C"), ("b1", "1-10C"), ("r2", "1-10C"), ("free", "1-10C")]
+
+    found = planned(text, *pods, gpus=2)
+
+    on = {uid: placed[0].uuid for uid, (_, placed) in found.places.items()}
+    assert on["r1-0"] == on["r2-2"]
+    assert on["b1-1"] == on["free-3"]
+    assert on["r1-0"] != on["b1-1"]
+    assert len(planned(text, *pods, gpus=1).places) == 2, "one of the two has the only GPU"
+
+
+def test_nodes_to_be_avoided_are_planned_with_last() -> None:
+    text = "avoid: [{nodes: {matchLabels: {pool: a}}}]"
+    pods = [("free", "7-80C")] * 3
+
+    found = planned(text, *pods, nodes=("a", "b"), gpus=2)
+
+    assert sorted(node for node, _ in found.places.values()) == ["a", "b", "b"]
+
+
+def test_headroom_is_left_by_a_plan_but_for_those_it_is_released_to() -> None:
+    text = (
+        f"tenants: [{RED}}}]\n"
+        "headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]"
+    )
+
+    assert len(planned(text, *[("free", "4-40C")] * 3, gpus=2).places) == 1
+    assert len(planned(text, *[("r1", "4-40C")] * 3, gpus=2).places) == 2
+
+
+@pytest.mark.parametrize(("cap", "places"), [(7, 0), (8, 2)])
+async def test_a_gang_fits_in_its_tenants_cap_whole_or_not_at_all(cap: int, places: int) -> None:
+    world = World()
+    for name in NODES:
+        await world.add_node(name)
+    await world.add_namespace("default", team="red")
+    by = rules(f"tenants: [{RED}, caps: {{memorySlices: {cap}}}, dedicated: node}}]")
+    policy = InForce(Policy(PolicyName.DEFAULT), by, version="test")
+    pods = await gang(world, "3-40C", "3-40C")
+    async with world.extender(SOON, policy) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+        if places:
+            await scheduler.until_bound(world, pods)
+        else:
+            await scheduler.once(pods)
+            await until(lambda: extender.knowledge.enlisted.no_room)
+            await scheduler.once(pods)
+            assert set(scheduler.reasons.values()) == {NO_ROOM}
+
+    assert len(await bound(world, pods)) == places
+    assert await entries(world) == places

@@ -1,0 +1,195 @@
+"""The rules of a policy file: what they say, and what is refused, all of it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from extender.cli.main import app
+from extender.policy.file import MalformedPolicy, PolicyFile, parsed
+from extender.policy.rules import Apart
+from extender.policy.selectors import Selector
+from extender.policy.values import Times
+
+HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
+ALL = "namespaces: {}"
+KEPT = "profile: 1g.10gb, keep: 1"
+WHOLE = (
+    HEAD
+    + """\
+pools:
+- {name: big, nodes: {matchLabels: {pool: big}}, profiles: [3g.40gb, 7g.80gb]}
+- {name: rest, nodes: {}}
+tenants:
+- name: red
+  namespaces: {matchLabels: {team: red}}
+  profiles: [1g.10gb, 3g.40gb]
+  pools: [big, rest]
+  caps: {memorySlices: 40, profiles: {3g.40gb: 2}}
+  dedicated: gpu
+  priority: 5
+- {name: blue, namespaces: {matchExpressions: [{key: team, operator: In, values: [blue]}]}}
+headroom:
+- {pool: big, profile: 7g.80gb, keep: 2, releasedTo: {priority: 1000, tenants: [red]}}
+avoid:
+- {nodes: {matchLabels: {old: "yes"}}, tenants: [blue], profiles: [1g.10gb]}
+times: {reservationSeconds: 60, restartHoldSeconds: 0}
+deadlines: {planSeconds: 1.5}
+"""
+)
+
+
+def policy(text: str) -> PolicyFile:
+    return parsed(text.encode(), "policy.yaml")
+
+
+def complaints(text: str) -> list[str]:
+    with pytest.raises(MalformedPolicy) as caught:
+        policy(text)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("policy.yaml: ") for line in lines)
+    return [line.removeprefix("policy.yaml: ") for line in lines]
+
+
+def test_without_rules_there_are_none() -> None:
+    assert not policy(HEAD).rules
+    assert policy(HEAD).times.times == Times()
+
+
+def test_a_whole_policy_says_what_it_says() -> None:
+    found = policy(WHOLE)
+    rules = found.rules
+    red, big, rest = (
+        rules.tenant_of({"team": "red"}),
+        rules.pool_of({"pool": "big"}),
+        rules.pool_of({}),
+    )
+
+    assert red is not None
+    assert (red.name, red.apart, red.priority) == ("red", Apart.GPU, 5)
+    assert (red.caps.memory_slices, red.caps.profiles) == (40, {"3g.40gb": 2})
+    assert [pool and pool.name for pool in (big, rest)] == ["big", "rest"], "the first counts"
+    assert rules.tenant_of({"team": "green"}) is None
+    (room,) = rules.headroom
+    assert [room.released(*to) for to in (("", 999), ("", 1000), ("red", 0))] == [False, True, True]
+    assert found.times.times == Times(reservation_seconds=60, restart_hold_seconds=0)
+    assert found.policy.plan_seconds == 1.5
+
+
+def test_a_version_tells_policies_apart_and_not_their_layout() -> None:
+    assert policy(WHOLE).version == policy("# a comment\n" + WHOLE + "\n\n").version
+    assert policy(WHOLE).version != policy(WHOLE.replace("keep: 2", "keep: 3")).version
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "selected"),
+    [
+        ({}, {}, True),
+        ({"matchLabels": {"a": "1"}}, {"a": "1", "b": "2"}, True),
+        ({"matchLabels": {"a": "1", "b": "1"}}, {"a": "1"}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}, {}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, {}, True),
+        (
+            {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]},
+            {"a": "1"},
+            False,
+        ),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"a": ""}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, {"a": ""}, False),
+    ],
+)
+def test_selectors_select_as_in_kubernetes(
+    selector: dict[str, object], labels: dict[str, str], selected: bool
+) -> None:
+    assert msgspec.convert(selector, Selector).matches(labels) is selected
+
+
+def test_all_errors_are_told_each_with_its_path_value_and_remedy() -> None:
+    text = (
+        HEAD
+        + """\
+pools:
+- {name: Big, nodes: {matchLabels: {gpu: true}}}
+tenants:
+- {name: red, namespaces: {}, caps: {memorySlices: -1, profile: {}}, dedicated: rack}
+- {namespaces: {}}
+headroom: [{profile: 3g, keep: 0}]
+avoid: no
+times: {reservationSeconds: long}
+"""
+    )
+    found = complaints(text)
+
+    expected = [
+        ("$.pools[0].name", "`'Big'`", "lower-case letters"),
+        ("$.pools[0].nodes.matchLabels.gpu", "`True`", "put it in quotes"),
+        ("$.tenants[0].caps.memorySlices", "`-1`", "correct it"),
+        ("$.tenants[0].caps.profile", "unknown field", "did you mean profiles?"),
+        ("$.tenants[0].dedicated", "`'rack'`", "use gpu or node"),
+        ("$.tenants[1].name", "is missing", "add it"),
+        ("$.headroom[0].profile", "`'3g'`", "such as 1g.10gb"),
+        ("$.headroom[0].keep", "`0`", "correct it"),
+        ("$.avoid", "`False`", "correct it"),
+        ("$.times.reservationSeconds", "`'long'`", "correct it"),
+    ]
+    assert len(found) == len(expected), "\n".join(found)
+    for path, value, remedy in expected:
+        (line,) = [each for each in found if each.startswith(path + ":")]
+        assert value in line
+        assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"tenants: [{{name: a, {ALL}}}, {{name: a, {ALL}}}]", "a is there already; rename"),
+        (f"tenants: [{{name: a, {ALL}}}, {{name: b, {ALL}}}]", "selects everything"),
+        (f"tenants: [{{name: a, {ALL}, pools: [x]}}]", "there is no pool x; define the pool"),
+        ("headroom: [{profile: 1g.10gb, keep: 1, pool: x}]", "there is no pool x"),
+        (f"headroom: [{{{KEPT}, releasedTo: {{tenants: [x]}}}}]", "there is no tenant x"),
+        (f"headroom: [{{{KEPT}}}, {{{KEPT}}}]", "twice"),
+        ("avoid: [{nodes: {}, tenants: [x]}]", "there is no tenant x"),
+        ("avoid: [{nodes: {matchExpressions: [{key: a, operator: In}]}}]", "In of nothing"),
+        (
+            "pools: [{name: p, nodes: {}, profiles: [3g.40gb]}]\n"
+            f"headroom: [{{{KEPT}, pool: p}}]",
+            "which pool p does not offer",
+        ),
+        (
+            "pools: [{name: p, nodes: {}, profiles: [1g.10gb]}]\n"
+            f"tenants: [{{name: a, {ALL}, pools: [p], profiles: [3g.40gb]}}]",
+            "offer none of its profiles",
+        ),
+        (
+            f"tenants: [{{name: a, {ALL}, profiles: [3g.40gb],"
+            " caps: {profiles: {1g.10gb: 1}}}]",
+            "may not use at all",
+        ),
+        (
+            "avoid: [{nodes: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}]",
+            "Exists takes no values; remove them",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, says: str) -> None:
+    assert any(says in each for each in complaints(HEAD + text))
+
+
+def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(WHOLE)
+    bad.write_text(HEAD + "pools: 3\ntimes: 4\n")
+
+    told = CliRunner().invoke(app, ["policy", "check", str(good)])
+    refused = CliRunner().invoke(app, ["policy", "check", str(bad)])
+
+    assert told.exit_code == 0
+    assert f"version {policy(WHOLE).version}" in told.output
+    assert "tenant red: 1g.10gb, 3g.40gb; big, rest; at most 40 memory slices" in told.output
+    assert "shares no GPU; priority +5" in told.output
+    assert "headroom: 2 x 7g.80gb kept free in pool big" in told.output
+    assert refused.exit_code == 1
+    assert [line.split(": ")[2] for line in refused.output.splitlines()] == ["$.pools", "$.times"]
