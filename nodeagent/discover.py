@@ -14,6 +14,10 @@ from nodeagent.driver import Host
 from nodeagent.ownership import Observed
 
 
+KEEPERS_TOLD = 8
+"""How many of those who keep a device are told: each was off while another had it, and left it."""
+
+
 def inventory(
     host: Host, observed: Mapping[str, Sequence[Observed]], plan: Iterable[Assignment]
 ) -> Inventory:
@@ -67,7 +71,7 @@ def _instance(observed: Observed) -> Instance:
         holder=observed.holder.pod if observed.holder else None,
         resource=_resource(observed),
         standing=observed.standing,
-        keepers=observed.keepers if observed.standing else (),
+        keepers=observed.keepers[:KEEPERS_TOLD] if observed.standing else (),
         # One of ours is destroyed at once, unless something keeps it.
         vacant=observed.vacant and (not observed.assignment or bool(observed.held)),
     )

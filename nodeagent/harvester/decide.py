@@ -4,7 +4,7 @@ For a GPU instance that waits for its device::
 
     empty, nobody else's is ─▶ enable a VGPUDevice that offers the type ─▶ wait until it is made
                                      │ none does                             │ in another instance
-                                     └─▶ wait: Harvester looks every 30 s    └─▶ disable that one
+                                     └─▶ touch one, and wait                 └─▶ disable that one
 
 For a GPU that is ours to cut::
 
@@ -40,6 +40,13 @@ class Enable(msgspec.Struct, frozen=True):
     assignment: str
 
 
+class Touch(msgspec.Struct, frozen=True):
+    """Have Harvester look anew what may be made on a device, and note for which assignment."""
+
+    device: VgpuDevice
+    assignment: str
+
+
 class Disable(msgspec.Struct, frozen=True):
     """Have a vGPU taken away."""
 
@@ -66,7 +73,7 @@ class Wait(msgspec.Struct, frozen=True):
     reason: str
 
 
-Write = Enable | Disable | EnableFunctions | Configure
+Write = Enable | Touch | Disable | EnableFunctions | Configure
 
 MAKING = "Harvester has yet to make the vGPU"
 NOT_OFFERED = "no VGPUDevice offers the type yet: Harvester looks every 30 seconds"
@@ -83,11 +90,14 @@ def further(
     *,
     keepers: Collection[str],
     held: Collection[str] = (),
-) -> Enable | Disable | Wait:
+) -> Enable | Touch | Disable | Wait:
     """Return how to go on with the empty GPU instance *gi_id*, which is to serve *resource*.
 
     *keepers* are the names of the VGPUDevices that VMs keep, *held* the ids of the devices that
     pods have.
+
+    Harvester reads what may be made on a virtual function when its object has changed, and every
+    30 seconds. That a change which means nothing will do is inferred; without it, it takes longer.
     """
     profile_id = next((i.profile_id for i in joined.gpu.instances if i.gi_id == gi_id), None)
     type_name = next(
@@ -101,7 +111,7 @@ def further(
     if profile_id is None or not type_name:
         return Wait(NO_TYPE)
     for device in joined.devices:
-        if device.assignment == assignment and device.address in joined.vgpus:
+        if device.enabled and device.assignment == assignment and device.address in joined.vgpus:
             vgpu = joined.vgpus[device.address]
             if vgpu.gi_id in (None, gi_id):
                 return Wait(MAKING)
@@ -112,9 +122,12 @@ def further(
         return Wait(MAKING)
     if joined.vacant(profile_id) != (gi_id,):
         return Wait(RIVAL)
-    for device in joined.devices:
-        if _is_free(device, joined) and type_name in device.available:
-            return Enable(device, type_name, assignment)
+    free = [device for device in joined.devices if _is_free(device, joined)]
+    offering = next((each for each in free if type_name in each.available), None)
+    if offering is not None:
+        return Enable(offering, type_name, assignment)
+    if free and not any(each.assignment == assignment for each in free):
+        return Touch(free[0], assignment)
     return Wait(NOT_OFFERED)
 
 

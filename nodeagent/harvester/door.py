@@ -71,6 +71,9 @@ class HarvesterObjects(Protocol):
     async def enable(self, device: VgpuDevice, type_name: str, assignment: str) -> None:
         """Have a vGPU of that type made on *device*, for *assignment*."""
 
+    async def touch(self, device: VgpuDevice, assignment: str) -> None:
+        """Have Harvester look at *device* anew, which may be enabled for *assignment* then."""
+
     async def disable(self, device: VgpuDevice) -> None:
         """Have the vGPU on *device* taken away."""
 
@@ -136,6 +139,14 @@ class ClusterObjects:
         self._vgpus.written(device.head.name, raw)
         log.info("vgpu_enabled", device=device.head.name, type=type_name, assignment=assignment)
 
+    async def touch(self, device: VgpuDevice, assignment: str) -> None:
+        """Have Harvester look at *device* anew, which may be enabled for *assignment* then."""
+        annotations = {ASSIGNMENT_ANNOTATION: assignment}
+        call = f"touch VGPUDevice {device.head.name}"
+        raw = await self._write(call, VGPU_DEVICES, device.head, {}, annotations)
+        self._vgpus.written(device.head.name, raw)
+        log.debug("vgpu_touched", device=device.head.name, assignment=assignment)
+
     async def disable(self, device: VgpuDevice) -> None:
         """Have the vGPU on *device* taken away."""
         spec, annotations = {"enabled": False}, {ASSIGNMENT_ANNOTATION: None}
@@ -183,7 +194,7 @@ class ClusterObjects:
             return await self._api.patch(
                 kind,
                 head.name,
-                {"metadata": metadata, "spec": spec},
+                {"metadata": metadata} | ({"spec": spec} if spec else {}),
                 patch_type=PatchType.MERGE,
                 timeout=self._timeout,
             )

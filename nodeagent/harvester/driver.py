@@ -40,6 +40,7 @@ from nodeagent.harvester.decide import (
     Disable,
     Enable,
     EnableFunctions,
+    Touch,
     Wait,
     Write,
     further,
@@ -123,7 +124,7 @@ class HarvesterDriver:
             raise RivalCandidate(CREATE)
         if purpose is not None:
             for device in found.awaited(profile_id):
-                if purpose.resource not in of_vgpu_type(device.type_name):
+                if purpose.resource not in of_vgpu_type(device.kind):
                     detail = f"{device.head.name} waits for a {device.type_name} of that profile"
                     raise RivalCandidate(
                         CREATE, meaning="another vGPU would be made in it", detail=detail
@@ -197,7 +198,7 @@ class HarvesterDriver:
                     match self._next(each, found, objects, held):
                         case Wait(reason=reason):
                             waiting[each.assignment.id] = reason
-                        case Enable() | Disable() as next_write:
+                        case Enable() | Touch() | Disable() as next_write:
                             refusals.append(await self._tried(next_write))
                             waiting[each.assignment.id] = refusals[-1] or MAKING
             for disable in leftovers(found, planned=planned, keepers=objects.keepers):
@@ -206,7 +207,7 @@ class HarvesterDriver:
 
     def _next(
         self, each: Unfinished, found: Joined, objects: Objects, held: Collection[str]
-    ) -> Enable | Disable | Wait:
+    ) -> Enable | Touch | Disable | Wait:
         return further(
             found,
             each.gi_id,
@@ -229,6 +230,8 @@ class HarvesterDriver:
         match write:
             case Enable(device, type_name, assignment):
                 await self._objects.enable(device, type_name, assignment)
+            case Touch(device, assignment):
+                await self._objects.touch(device, assignment)
             case Disable(device):
                 await self._objects.disable(device)
             case EnableFunctions(gpu):

@@ -36,7 +36,7 @@ class Joined(msgspec.Struct, frozen=True):
     def profile_of(self, device: VgpuDevice) -> int | None:
         """Return the profile that backs the type a device is wanted with, None if none does."""
         types = {each.name: each.profile_id for each in self.gpu.vgpu_types}
-        return types.get(device.type_name)
+        return types.get(device.kind)
 
     def awaited(self, profile_id: int) -> tuple[VgpuDevice, ...]:
         """Return the devices that wait for a vGPU of the profile: Harvester may make it any time.
@@ -139,6 +139,6 @@ def _with_device(
         instance,
         in_use=instance.in_use or vgpu.is_open(opened),
         device=LiveDevice(vgpu.id, vgpu.nodes),
-        serves=of_vgpu_type(device.configured_type or device.type_name),
+        serves=of_vgpu_type(device.kind),
         keepers=objects.keepers.get(device.head.name, ()),
     )

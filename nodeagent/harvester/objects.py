@@ -70,6 +70,11 @@ class VgpuDevice(msgspec.Struct, frozen=True):
     available: frozenset[str] = frozenset()
     assignment: str = ""
 
+    @property
+    def kind(self) -> str:
+        """Its type; of a vGPU that was there before its object, only Harvester's status tells."""
+        return self.type_name or self.configured_type
+
 
 class Requested(msgspec.Struct, frozen=True):
     """How many GPU instances of a profile Harvester is to make, wherever the driver likes."""
