@@ -6,12 +6,13 @@ GPU instance ids are reused and tell nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
-from nodeagent.adoption import holder_of
+from nodeagent.adoption import holder_of, stands
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode
+from nodeagent.api.gpunode import Mode, OwnerRef
 from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance
 from nodeagent.journal import Made
 from nodeagent.kubelet import Holder
@@ -23,6 +24,10 @@ class Observed(msgspec.Struct, frozen=True):
     ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
     destroyed now, "" if it can. Without a ``device`` it is of no use to anybody; a ``vacant`` one
     is where the driver may put the next vGPU of its profile. ``holder`` is who has a foreign one.
+
+    With Harvester: an ``unfinished`` one has yet to get its device, which ``serves`` these names; a
+    ``standing`` one is there for whoever comes, and stays; ``holder`` may also have what was meant
+    for another pod, ``keepers`` are whose it stays.
     """
 
     gi_id: int
@@ -33,6 +38,10 @@ class Observed(msgspec.Struct, frozen=True):
     device: LiveDevice | None = None
     vacant: bool = False
     holder: Holder | None = None
+    unfinished: bool = False
+    standing: bool = False
+    serves: tuple[str, ...] = ()
+    keepers: tuple[OwnerRef, ...] = ()
 
 
 def observe(
@@ -43,13 +52,15 @@ def observe(
     claimed: Collection[str] = (),
     stuck: Mapping[int, str] | None = None,
     holders: Sequence[Holder] = (),
+    pods: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Observed, ...]:
     """Tell our GPU instances on *gpu* of *host* from foreign ones, and the held from the idle.
 
     *claimed* are the assignments whose device the kubelet has given to a pod that still runs,
     *holders* the pods that have one from elsewhere; *stuck* says, by GPU instance id, why the
-    driver has just refused to destroy it.
+    driver has just refused to destroy it. *pods* are the UIDs of the planned ones, by assignment.
     """
+    elsewhere = host.mode is Mode.HARVESTER
     ours = [each for each in made if each.boot_id == host.boot_id and each.gpu == gpu.uuid]
 
     def seen(live: LiveInstance) -> Observed:
@@ -59,6 +70,10 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
+        holder = holder_of(live, gpu, host.mode, holders) if elsewhere or not owner else None
+        free = elsewhere and not held and holder is None and owner not in pods
+        if holder and owner and pods.get(owner) == holder.pod.uid:
+            holder = None  # as it was planned
         return Observed(
             live.gi_id,
             live.profile_id,
@@ -67,7 +82,11 @@ def observe(
             held,
             live.device,
             vacant=live.device is None and host.mode is not Mode.CONTAINER,
-            holder=None if owner else holder_of(live, gpu, host.mode, holders),
+            holder=holder,
+            unfinished=elsewhere and live.device is None and not live.in_use,
+            standing=free and stands(live, gpu, ours=bool(owner)),
+            serves=live.serves,
+            keepers=live.keepers,
         )
 
     return tuple(map(seen, gpu.instances))
