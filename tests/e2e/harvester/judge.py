@@ -1,0 +1,80 @@
+"""Whether every VM is where it was planned: judged from the GPUs themselves, by nobody's ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from nodeagent.api import keys
+from tests.e2e.harvester.cluster import Cluster
+from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.log import traps
+from tests.fakes.pcidevices.names import VGPUS, VMS
+from tests.fakes.pcidevices.webhooks import allocated
+
+Place = tuple[str, int, int]
+"""A GPU (UUID), a profile id, the first memory slice."""
+
+
+async def violations(cluster: Cluster) -> list[str]:
+    """Return what is wrong; nothing if all is well. The cluster must be at rest."""
+    return [*traps(cluster.log.entries), *[each async for each in _misplaced(cluster)]]
+
+
+async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
+    pods = await cluster.launchers()
+    nodes = await cluster.gpu_nodes()
+    kept = {name for vm in await cluster.listed(VMS, "default") for name in allocated(vm)}
+    vgpus = {each["metadata"]["name"]: each for each in await cluster.listed(VGPUS)}
+    places: dict[str, list[Place]] = {}
+    for name, pod in pods.items():
+        node_name, uid = pod["spec"].get("nodeName", ""), pod["metadata"]["uid"]
+        if not node_name or pod["status"]["phase"] != "Running":
+            continue
+        node = cluster.nodes[node_name]
+        functions = node.launchers.devices(uid)
+        places[name] = [place(node.host, function) for function in functions]
+        asked = pod["spec"]["containers"][0]["resources"]["limits"]
+        if len(functions) != sum(map(int, asked.values())):
+            yield f"{name}: has {len(functions)} vGPUs of {asked}"
+        entries = [e for e in nodes[node_name].spec.assignments if e.pod and e.pod.uid == uid]
+        planned = Counter((e.gpu, e.profile_id, e.start) for e in entries)
+        if planned != Counter(places[name]):
+            yield f"{name}: has {places[name]}, and the plan says {sorted(planned)}"
+        text = (pod["metadata"].get("annotations") or {}).get(keys.DECISION_ANNOTATION)
+        if text is None:
+            yield f"{name}: bound without a decision"
+    every = Counter(each for found in places.values() for each in found)
+    for each, count in every.items():
+        if count > 1:
+            yield f"{each}: has {count} VMs"
+    for name, node in cluster.nodes.items():
+        entries_of = {(e.gpu, e.profile_id, e.start) for e in nodes[name].spec.assignments if e.pod}
+        backing = {
+            place(node.host, vgpu["spec"]["address"]): each
+            for each, vgpu in vgpus.items()
+            if vgpu["spec"]["nodeName"] == name
+            and any(
+                node.host.vgpu(vgpu["spec"]["address"])
+                for gpu in node.host.gpus.values()
+                if vgpu["spec"]["address"] in node.host.functions(gpu)
+            )
+        }
+        for index, uuid in enumerate(node.host.machine.uuids):
+            taken = 0
+            for instance in node.host.machine.gpu_instances(index):
+                here = (uuid, instance.profile_id, instance.placement.start)
+                if taken & instance.placement.mask:
+                    yield f"{name}: {uuid} has overlapping GPU instances"
+                taken |= instance.placement.mask
+                if here not in entries_of and backing.get(here) not in kept:
+                    yield f"{name}: {here} is in no plan, and no VM keeps its device"
+
+
+def place(host: Host, function: str) -> Place:
+    """Return the GPU instance behind the vGPU on a virtual function."""
+    vgpu, machine = host.vgpu(function), host.machine
+    assert vgpu is not None, function
+    instances = {each.gi_id: each for each in machine.gpu_instances(vgpu.gpu)}
+    instance = instances[vgpu.gi_id]
+    return machine.uuids[vgpu.gpu], instance.profile_id, instance.placement.start
