@@ -107,6 +107,30 @@ class Cluster:
 
         await until(run, within=within, every=0.2)
 
+    async def settled(self, *names: str, within: float = 240.0) -> None:
+        """Wait until VMs run, but for those that find no room; and until nothing changes."""
+
+        async def settled() -> bool:
+            phases = await self.phases()
+            return all(phases.get(name) in ("Running", "Scheduling") for name in names)
+
+        await until(settled, within=within, every=0.3)
+        await self.quiet(within=within)
+
+    async def empty(self, *, within: float = 120.0) -> None:
+        """Wait until no GPU holds anything, and no plan says that one should."""
+
+        async def nothing() -> bool:
+            held = any(
+                node.host.machine.gpu_instances(gpu) or node.host.kernel.vgpus()
+                for node in self.nodes.values()
+                for gpu in node.host.gpus.values()
+            )
+            plans = (await self.gpu_nodes()).values()
+            return not held and not any(node.spec.assignments for node in plans)
+
+        await until(nothing, within=within, every=0.3)
+
     async def gone(self, *names: str, within: float = 120.0) -> None:
         """Wait until VMs have no instance and no launcher."""
 
@@ -174,7 +198,7 @@ async def cluster(
     *before_agents* is awaited with the cluster before any agent is started.
     """
     names = [f"node-{n}" for n in range(1, nodes + 1)]
-    (directory / "controlplane").mkdir(parents=True)
+    (directory / "controlplane").mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(required_binaries(), directory=directory / "controlplane")
