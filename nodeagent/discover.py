@@ -13,7 +13,6 @@ from nodeagent.api.occupancy import summary
 from nodeagent.driver import Host
 from nodeagent.ownership import Observed
 
-
 KEEPERS_TOLD = 8
 """How many of those who keep a device are told: each was off while another had it, and left it."""
 

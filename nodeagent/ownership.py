@@ -71,9 +71,8 @@ def observe(
         elif owner in claimed:
             held = "claimed by a pod"
         holder = holder_of(live, gpu, host.mode, holders) if elsewhere or not owner else None
-        free = elsewhere and not held and holder is None and owner not in pods
-        if holder and owner and pods.get(owner) == holder.pod.uid:
-            holder = None  # as it was planned
+        well = not gpu.unhealthy or gpu.unready
+        free = elsewhere and well and not held and holder is None and owner not in pods
         return Observed(
             live.gi_id,
             live.profile_id,
@@ -116,3 +115,28 @@ def _is(live: LiveInstance, gpu: LiveGpu, made: Made) -> bool:
     """Tell whether the *live* one on *gpu* is the one that was *made*."""
     found = (gpu.uuid, live.profile_id, live.placement)
     return found == (made.gpu, made.profile_id, made.placement)
+
+
+def only_unplanned(
+    observed: Mapping[str, Sequence[Observed]], pods: Mapping[str, str]
+) -> dict[str, tuple[Observed, ...]]:
+    """Leave the holders out that have what was planned for them, and nothing else.
+
+    *pods* are the UIDs of the planned ones, by assignment. Of a pod that has anything else, all
+    that it has is told.
+    """
+    elsewhere = {
+        each.holder.pod.uid
+        for every in observed.values()
+        for each in every
+        if each.holder and pods.get(each.assignment) != each.holder.pod.uid
+    }
+    return {
+        gpu: tuple(
+            msgspec.structs.replace(each, holder=None)
+            if each.holder and each.holder.pod.uid not in elsewhere
+            else each
+            for each in every
+        )
+        for gpu, every in observed.items()
+    }

@@ -13,9 +13,9 @@ from enum import StrEnum
 import msgspec
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice, Infeasible, choose
+from extender.packing.choose import Choice, Infeasible, Placed, choose
 from extender.request import Request, Wanted
-from extender.snapshot import NodeView, Taken
+from extender.snapshot import NodeView, Standing, Taken
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Layout
 
@@ -56,6 +56,9 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
 
 Verdict = Fits | Refused
+
+SPENDS_NOTHING = -(2**53)
+"""What a device costs that stands there already: less than any that is to be made."""
 
 _MEMO_LIMIT = 256  # shapes remembered for each state of a node; tenants name few resources
 
@@ -114,12 +117,58 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
 def _judged(
     view: NodeView, wanted: Wanted, promised: tuple[Taken, ...], own: tuple[Taken, ...]
 ) -> Verdict:
+    standing = _standing(view, wanted, promised) if view.standing else ()
+    if standing:
+        return _with_standing(view, wanted, standing, promised, own)
     why_not = unsuitable(view, wanted)
     if why_not is not None:
         return why_not
     match choose(view.bins(promised, leaving=own), wanted):
         case Choice() as choice:
             return Fits(choice)
+        case Infeasible():
+            return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
+
+
+def _standing(view: NodeView, wanted: Wanted, promised: tuple[Taken, ...]) -> tuple[Placed, ...]:
+    """Return devices that stand there for what is *wanted*, as far as there are any.
+
+    The kubelet would give them to the pod whatever else were made for it.
+    """
+    if not view.takes_new:
+        return ()
+    left, placed = list(view.standing_for(None, promised)), []
+    for resource in wanted:
+        found = next((each for each in left if each.resource == resource), None)
+        if found is not None:
+            left.remove(found)
+            placed.append(placed_at(found))
+    return tuple(placed)
+
+
+def placed_at(standing: Standing) -> Placed:
+    """Return the place of a device that stands there."""
+    taken = standing.taken
+    return Placed(standing.resource, standing.index, taken.gpu, taken.profile_id, taken.placement)
+
+
+def _with_standing(
+    view: NodeView,
+    wanted: Wanted,
+    standing: tuple[Placed, ...],
+    promised: tuple[Taken, ...],
+    own: tuple[Taken, ...],
+) -> Verdict:
+    """Judge what is *wanted* besides the devices that stand there."""
+    rest = tuple(sorted((Counter(wanted) - Counter(each.wanted for each in standing)).elements()))
+    if not rest:
+        return Fits(Choice(SPENDS_NOTHING, 0, standing))
+    why_not = unsuitable(view, rest)
+    if why_not is not None:
+        return why_not
+    match choose(view.bins(promised, leaving=own), rest):
+        case Choice(cost=cost, tie=tie, placed=placed):
+            return Fits(Choice(cost, tie, (*standing, *placed)))
         case Infeasible():
             return Refused(Code.NO_ROOM, f"vGPU: no free placement for {_together(wanted)}")
 

@@ -11,7 +11,7 @@ from nodeagent.actuate.intent import Intent, Outcome
 from nodeagent.api.gpunode import Mode
 from nodeagent.driver import CREATE, Host, LiveGpu
 from nodeagent.journal import Made
-from nodeagent.ownership import Observed, observe, remembered
+from nodeagent.ownership import Observed, observe, only_unplanned, remembered
 from nodeagent.purview import without
 from nodeagent.reconcile import (
     Blocked,
@@ -201,7 +201,7 @@ class Work:
         return Made(step.assignment, gpu, step.profile_id, step.placement, self.host.boot_id)
 
     def _observe(self) -> None:
-        self._observed = {
+        observed = {
             gpu.uuid: observe(
                 gpu,
                 self.made,
@@ -213,6 +213,7 @@ class Work:
             )
             for gpu in self.host.gpus
         }
+        self._observed = only_unplanned(observed, self._pods)
 
     def _todo(self, kind: type[_Step]) -> dict[str, list[_Step]]:
         found = {

@@ -19,11 +19,12 @@ _OVER = (UNINITIALIZED, DriverNotLoaded.code, VersionMismatch.code)
 
 
 class Nvml:
-    """The library at *location*, which may move; ``in_flight`` is the call being made, or the last one.
+    """The library at *location*, which may move.
 
-    What is to be called with it stands in ``gpus``, ``profiles``, ``gpu_instances``,
-    ``compute_instances`` and ``vgpus``, by what it is about. ``session`` counts how often it was
-    initialised: handles and event sets of an earlier session are of no use.
+    ``in_flight`` is the call being made, or the last one. What is to be called with it stands in
+    ``gpus``, ``profiles``, ``gpu_instances``, ``compute_instances`` and ``vgpus``, by what it is
+    about. ``session`` counts how often it was initialised: handles and event sets of an earlier
+    session are of no use.
     """
 
     def __init__(self, location: Location | Callable[[], Location]) -> None:

@@ -32,6 +32,7 @@ from tests.fakes.pcidevices.names import (
     VGPUS,
     VMS,
     Version,
+    device_name,
     resource_name,
 )
 from tests.fakes.pcidevices.site import Cluster
@@ -213,14 +214,25 @@ class Station(House):
         return pods[-1]["status"]["phase"] if pods else ""
 
     async def running(self, *names: str) -> None:
-        """Bind VMs' launchers, and wait until they run."""
+        """Bind VMs' launchers, and wait until they run and Harvester has noted what they have."""
         for name in names:
             await self.bind(name)
 
         async def all_run() -> bool:
-            return all([await self.phase(name) == "Running" for name in names])
+            return all(
+                [await self.phase(name) == "Running" and await self.noted(name) for name in names]
+            )
 
         await self.until(all_run)
+
+    async def noted(self, name: str) -> bool:
+        """Tell whether a VM's annotation names what its launcher has."""
+        uid = (await self.launcher_of(name)).uid
+        details = await self.allocation(name) or {}
+        noted = {
+            device for kind in details.values() for devices in kind.values() for device in devices
+        }
+        return noted == {device_name(NAME, address) for address in self.node.devices(uid)}
 
     def places_of(self, uid: str) -> list[tuple[int, int]]:
         """Return the GPU and the start of each GPU instance that a launcher's VM has open."""
