@@ -191,12 +191,8 @@ async def cluster(
     gpus: int = 2,
     scan_seconds: float = 30.0,
     agents: bool = True,
-    before_agents: Any = None,
 ) -> AsyncIterator[Cluster]:
-    """Run everything until the block ends; *directory* keeps the logs.
-
-    *before_agents* is awaited with the cluster before any agent is started.
-    """
+    """Run everything, *agents* too, until the block ends; *directory* keeps the logs."""
     names = [f"node-{n}" for n in range(1, nodes + 1)]
     (directory / "controlplane").mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
@@ -229,8 +225,6 @@ async def cluster(
             running.nodes[name] = node
         await _kubevirt(stack, api)
         await _extender(stack, running, directory, kubeconfig)
-        if before_agents is not None:
-            await before_agents(running)
         if agents:
             for node in running.nodes.values():
                 await node.agent.start()
@@ -238,17 +232,27 @@ async def cluster(
         yield running
 
 
+async def reported(running: Cluster) -> None:
+    """Wait until every agent has told of its GPUs."""
+
+    async def all_told() -> bool:
+        found = await running.gpu_nodes()
+        return len(found) == len(running.nodes) and all(n.status.gpus for n in found.values())
+
+    await until(all_told, within=120, every=0.2)
+
+
 async def ready(running: Cluster) -> None:
     """Wait until every GPU takes GPU instances, and have every type permitted."""
 
-    async def reported() -> bool:
+    async def well() -> bool:
         found = await running.gpu_nodes()
         return len(found) == len(running.nodes) and all(
             node.status.gpus and not any(gpu.unhealthy for gpu in node.status.gpus)
             for node in found.values()
         )
 
-    await until(reported, within=120, every=0.2)
+    await until(well, within=120, every=0.2)
     async for _ in provided(running.api):
         pass
 
