@@ -41,13 +41,20 @@ def holder_of(
     return holder if gpu.served(mode).get(holder.resource) == live.profile_id else None
 
 
-def stands(live: LiveInstance, gpu: LiveGpu, *, ours: bool) -> bool:
+def stands(live: LiveInstance, *, ours: bool) -> bool:
     """Tell whether a device stays when nobody has it; *ours* is whether we made its GPU instance.
 
-    A VM that is off may keep it, and of a static layout we take nothing away but what is ours.
+    A VM that is off may keep it, and what we have not made is not ours to take away.
     """
-    of_layout = gpu.layout is Layout.STATIC and not ours
-    return live.device is not None and (bool(live.keepers) or of_layout)
+    return live.device is not None and (bool(live.keepers) or not ours)
+
+
+def is_free(live: LiveInstance, holders: Iterable[Holder]) -> bool:
+    """Tell whether a device is there that nobody has, as far as anybody can tell."""
+    device = live.device
+    return (
+        device is not None and not live.in_use and all(each.device != device.id for each in holders)
+    )
 
 
 def adoptions(
@@ -93,12 +100,12 @@ def adoptions(
         holder = holder_of(live, gpu, host.mode, holding)
         served = holder and (holder.pod.uid, holder.resource) == (each.pod.uid, each.resource)
         ours_once = claimed.get(each.id) == each.pod.uid and _told_as_ours(live, each, host, told)
-        here = (gpu.uuid, each.placement)
-        free = host.mode is Mode.HARVESTER and not live.in_use and holder is None
+        by_us = (gpu.uuid, each.placement) in made_by_us
         standing = (
-            free
+            host.mode is Mode.HARVESTER
             and each.resource in live.serves
-            and (here not in made_by_us or stands(live, gpu, ours=True))
+            and is_free(live, holding)
+            and stands(live, ours=by_us)
         )
         if not served and not ours_once and not standing:
             return None
@@ -109,7 +116,7 @@ def adoptions(
             each.placement,
             host.boot_id,
             adopted=bool(served),
-            lent=gpu.layout is Layout.STATIC and here not in made_by_us,
+            lent=gpu.layout is Layout.STATIC and not by_us,
         )
 
     return tuple(it for each in plan if (it := adopted(each)))

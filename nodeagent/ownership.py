@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from nodeagent.adoption import holder_of, stands
+from nodeagent.adoption import holder_of, is_free, stands
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode, OwnerRef
 from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance
@@ -72,7 +72,7 @@ def observe(
             held = "claimed by a pod"
         holder = holder_of(live, gpu, host.mode, holders) if elsewhere or not owner else None
         well = not gpu.unhealthy or gpu.unready
-        free = elsewhere and well and not held and holder is None and owner not in pods
+        free = elsewhere and well and not held and owner not in pods and is_free(live, holders)
         return Observed(
             live.gi_id,
             live.profile_id,
@@ -83,7 +83,7 @@ def observe(
             vacant=live.device is None and host.mode is not Mode.CONTAINER,
             holder=holder,
             unfinished=elsewhere and live.device is None and not live.in_use,
-            standing=free and stands(live, gpu, ours=bool(owner)),
+            standing=free and stands(live, ours=bool(owner)),
             serves=live.serves,
             keepers=live.keepers,
         )

@@ -141,15 +141,13 @@ class HarvesterHandout:
         planned = {each.id for each in self._plan}
         coming = expected(self._plan, (self._realized or {}).keys(), self._turn)
         tempting = {id for resource in coming for id in self._devices.get(resource, ())}
-        there = {
-            (gpu.uuid, live.placement): (gpu, live) for gpu in host.gpus for live in gpu.instances
-        }
+        there = {(gpu.uuid, live.placement): live for gpu in host.gpus for live in gpu.instances}
         found = set(self.claimed_by)
         for each in made:
-            gpu, live = there.get((each.gpu, each.placement), (None, None))
-            if gpu is None or live is None or live.device is None:
+            live = there.get((each.gpu, each.placement))
+            if live is None or live.device is None:
                 continue
-            leaves = each.assignment not in planned and not stands(live, gpu, ours=not each.lent)
+            leaves = each.assignment not in planned and not stands(live, ours=not each.lent)
             if live.device.id in held or (leaves and live.device.id in tempting):
                 found.add(each.assignment)
         return frozenset(found)
@@ -214,8 +212,9 @@ class HarvesterHandout:
         known, turn = self._realized or {}, self._turn
         told = {id: device for id, device in devices.items() if id in known or id in turn.served}
         held = {each.device for each in self.holders}
-        safe = {devices[id] for id in turn.now | turn.served if id in devices}
-        safe |= {
+        # What is meant for a pod whose turn comes later is well, too: if this one is given it, the
+        # two change places.
+        safe = set(devices.values()) | {
             each.device.id
             for every in outcome.observed.values()
             for each in every

@@ -19,6 +19,7 @@ from nodeagent.vgpu.join import Seen
 
 UNKNOWN_GPU = "Harvester does not know the GPU: is its addon pcidevices-controller enabled?"
 NO_LAYOUT = "Harvester has no MigConfiguration of the GPU yet"
+NO_FUNCTIONS = "Harvester has yet to list the GPU's virtual functions"
 NOT_NEUTRAL = (
     "Harvester's MigConfiguration asks for GPU instances of its own: nothing is made here before"
     " these are gone"
@@ -122,7 +123,9 @@ def unready(gpu: LiveGpu, seen: Seen, objects: Objects) -> str:
         return NO_LAYOUT
     if not mig.enabled:
         return NOT_ENABLED
-    return NOT_NEUTRAL if mig.asks else ""
+    if mig.asks:
+        return NOT_NEUTRAL
+    return "" if objects.vgpus_of(gpu.pci_address) else NO_FUNCTIONS
 
 
 def _with_device(

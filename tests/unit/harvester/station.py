@@ -64,6 +64,8 @@ class Station(House):
         self._boot = boot
         os.environ[STATE_VARIABLE] = str(machine.state)
         self.sysfs: FakeSysfs | None = None
+        self.ending: type[Exception] = LookupError
+        """What the controller raises as it ends; another takes over."""
 
     @property
     def version(self) -> Version:
@@ -244,6 +246,13 @@ class Station(House):
             found.append((vgpu.gpu, instances[vgpu.gi_id].placement.start))
         return found
 
+    async def reboot(self) -> None:
+        """Reboot the node, while no agent runs: a new one begins with it."""
+        self.node.reboot()
+        await self.plugins.close()
+        self.site.restart()
+        self._boot.write_text("boot-2\n")
+
     # -- waiting -----------------------------------------------------------------------------------
 
     async def until(
@@ -255,10 +264,27 @@ class Station(House):
                 held = holds()
                 if await held if inspect.isawaitable(held) else held:
                     return
-                await self.kubevirt.work()
-                await self.node.work()
-                await self.site.pass_(STEP_SECONDS)
+                await self.turn()
                 await asyncio.sleep(0.002)
+
+    async def work(self) -> None:
+        """Let everybody do what follows from what has happened."""
+        for _ in range(6):
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Let everybody work once, and a moment of Harvester's time pass."""
+        await self.kubevirt.work()
+        await self.node.work()
+        try:
+            await self.site.pass_(STEP_SECONDS)
+        except self.ending:
+            await self.plugins.close()  # they are of the controller's process
+            self.site.restart()
+
+    def host_is_whole(self) -> bool:
+        """Tell whether every GPU has all its virtual functions."""
+        return not self.site.host.unplugged
 
     async def until_told(self, holds: Callable[[Inventory], bool], **options: float) -> Inventory:
         """Wait until the inventory is such, and return it."""

@@ -122,3 +122,31 @@ async def test_whom_the_kubelet_gave_which_of_several_is_told(station: Station) 
             told = await station.until_told(lambda it: len(standing(it)) == 1)
             assert [each.start for each in standing(told)] == [5]
     assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_all_that_were_off_come_back_at_once_to_what_they_kept(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        plan = []
+        for n in range(3):
+            pod = await station.vm_of(f"vm-{n}")
+            plan.append(station.assignment(f"a{n}", pod, n + 2, at=n))
+            await station.plan(*plan)
+            await station.until_told(lambda it, n=n: f"a{n}" in {r.id for r in it.realized})  # type: ignore[misc]
+            await station.running(f"vm-{n}")
+        for n in range(3):
+            await station.stop(f"vm-{n}")
+        await station.plan()
+        await station.until_told(lambda it: len(standing(it)) == 3)
+
+        pods = [await station.start(f"vm-{n}") for n in range(3)]
+        plan = [station.assignment(f"b{n}", pod, n + 2, at=n) for n, pod in enumerate(pods)]
+        await station.plan(*plan)
+        for n in range(3):
+            await station.until_told(lambda it, n=n: f"b{n}" in {r.id for r in it.realized})  # type: ignore[misc]
+            await station.running(f"vm-{n}")
+
+        given = sorted(start for pod in pods for _, start in station.places_of(pod.uid))
+        assert given == [2, 3, 4]  # to whom which, the kubelet decides
+        assert station.starts() == [2, 3, 4]
+    assert list(traps(station.cluster.log.entries)) == []
