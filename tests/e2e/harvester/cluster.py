@@ -190,6 +190,7 @@ async def cluster(
     nodes: int,
     gpus: int = 2,
     scan_seconds: float = 30.0,
+    heeds_touches: bool = True,
     agents: bool = True,
 ) -> AsyncIterator[Cluster]:
     """Run everything, *agents* too, until the block ends; *directory* keeps the logs."""
@@ -219,7 +220,16 @@ async def cluster(
             home = directory / name
             home.mkdir()
             made = machine(home, library, MODEL, gpus=gpus, node=name)
-            node = Node(name, home, made, log, version, kubeconfig, scan_seconds=scan_seconds)
+            node = Node(
+                name,
+                home,
+                made,
+                log,
+                version,
+                kubeconfig,
+                scan_seconds=scan_seconds,
+                heeds_touches=heeds_touches,
+            )
             await node.start()
             stack.push_async_callback(node.stop)
             running.nodes[name] = node
