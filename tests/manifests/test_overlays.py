@@ -260,6 +260,8 @@ def test_the_agents_options_are_those_it_has(
     } <= mounted
     if mode is Mode.HARVESTER:  # its driver is in a pod, found by the node's processes
         assert options["host_root"] == Path("/")
+        assert options["root"] is None or options["root"] == Path("/")
+        assert options["enable_sriov"]
         assert pod(overlay(name), "DaemonSet", AGENT)["hostPID"]
     else:
         assert options["cdi_dir"] in mounted
