@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -16,9 +17,19 @@ Place = tuple[str, int, int]
 """A GPU (UUID), a profile id, the first memory slice."""
 
 
-async def violations(cluster: Cluster) -> list[str]:
-    """Return what is wrong; nothing if all is well. The cluster must be at rest."""
-    return [*traps(cluster.log.entries), *[each async for each in _misplaced(cluster)]]
+async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
+    """Return what is wrong; nothing if all is well, or comes to be so in time (in seconds).
+
+    What is being taken away is not yet gone, and who looks at many things sees none of them at the
+    same moment. A VM in a wrong place, or a step into a trap, does not pass.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within
+    while True:
+        found = [*traps(cluster.log.entries), *[each async for each in _misplaced(cluster)]]
+        if not found or loop.time() >= until:
+            return found
+        await asyncio.sleep(1.0)
 
 
 async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
