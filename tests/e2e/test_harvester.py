@@ -22,7 +22,8 @@ from tests.e2e.stack import artifacts
 from tests.fakes.pcidevices.names import Version
 
 SCAN_SECONDS = 2.0
-MIX = (19, 19, 19, 14, 14, 9, 5)
+CREATE = "nvmlDeviceCreateGpuInstance"
+MIX = (19, 19, 19, 19, 14, 14, 9)
 """Profiles that VMs ask for: small ones more often."""
 
 each_version = pytest.mark.parametrize("version", list(Version), ids=str)
@@ -44,6 +45,7 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
             alive += fresh
             await running.settled(*alive)
             assert await violations(running) == []
+            assert len(await running.running()) >= 0.9 * len(alive)
             gone = chance.sample(alive, 6)
             for name in gone:
                 await running.delete(name)
@@ -64,6 +66,9 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
         await running.gone(*alive)
         await running.empty()
         assert await violations(running) == []
+        for node in running.nodes.values():
+            assert node.host.machine.calls(CREATE) == []  # without a placement
+            assert node.host.machine.calls(f"{CREATE}WithPlacement")
 
 
 @each_version
@@ -111,12 +116,12 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
             node.step = step
         names = [f"vm-{n}" for n in range(8)]
         for n, name in enumerate(names):
-            await running.create(name, chance.choice((19, 19, 14)))
+            await running.create(name, 19)
             if n % 2:
                 node = running.nodes[f"node-{1 + n // 2 % 2}"]
                 await node.agent.stop(signal.SIGKILL)
                 await node.agent.start()
-        await running.settled(*names)
+        await running.all_run(*names)
         for name in names[::2]:
             await running.delete(name)
         for node in running.nodes.values():
@@ -124,7 +129,7 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
             await node.agent.start()
         await running.gone(*names[::2])
         deadly.clear()
-        await running.settled(*names[1::2])
+        await running.all_run(*names[1::2])
 
         assert sum(node.crashes for node in running.nodes.values()) >= 3
         assert await violations(running) == []

@@ -25,6 +25,7 @@ from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.harvester.hooks import Webhooks
+from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
 from tests.e2e.process import ROOT, Process
 from tests.e2e.stack import free_port, prepare
@@ -98,6 +99,10 @@ class Cluster:
         vms = await self.listed(VMS, "default")
         return {vm["metadata"]["name"]: vmis.get(vm["metadata"]["name"], "") for vm in vms}
 
+    async def running(self) -> list[str]:
+        """Return the VMs that run."""
+        return [name for name, phase in (await self.phases()).items() if phase == "Running"]
+
     async def all_run(self, *names: str, within: float = 240.0) -> None:
         """Wait until VMs run."""
 
@@ -107,14 +112,16 @@ class Cluster:
 
         await until(run, within=within, every=0.2)
 
-    async def settled(self, *names: str, within: float = 240.0) -> None:
-        """Wait until VMs run, but for those that find no room; and until nothing changes."""
+    async def settled(self, *names: str, within: float = 300.0) -> None:
+        """Wait until VMs run, but for those that find no room anywhere."""
 
         async def settled() -> bool:
             phases = await self.phases()
-            return all(phases.get(name) in ("Running", "Scheduling") for name in names)
+            waiting = {name for name in names if phases.get(name) != "Running"}
+            launchers = (await self.launchers()).keys()
+            return waiting <= launchers and not await missed(self)
 
-        await until(settled, within=within, every=0.3)
+        await until(settled, within=within, every=0.5)
         await self.quiet(within=within)
 
     async def empty(self, *, within: float = 120.0) -> None:

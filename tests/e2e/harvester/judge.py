@@ -4,17 +4,68 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
 
 from nodeagent.api import keys
-from tests.e2e.harvester.cluster import Cluster
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Geometry, Occupancy
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import Kind
 from tests.fakes.pcidevices.host import Host
-from tests.fakes.pcidevices.log import traps
-from tests.fakes.pcidevices.names import VGPUS, VMS
+from tests.fakes.pcidevices.log import Log, traps
+from tests.fakes.pcidevices.names import VGPUS, VMS, resource_name
 from tests.fakes.pcidevices.webhooks import allocated
+
+PROFILES = {
+    resource_name(kind.name): kind.profile_id
+    for model in MODELS.values()
+    for kind in model.vgpu_types
+}
+"""The profile behind each resource of the catalog's usual boards."""
 
 Place = tuple[str, int, int]
 """A GPU (UUID), a profile id, the first memory slice."""
+
+
+class Launchers(Protocol):
+    """The VMs of a node."""
+
+    def devices(self, uid: str) -> tuple[str, ...]:
+        """Return the virtual functions whose vGPUs the VM in a pod has open."""
+
+
+class Node(Protocol):
+    """A node, as far as it is judged."""
+
+    @property
+    def host(self) -> Host:
+        """Its GPUs."""
+
+    @property
+    def launchers(self) -> Launchers:
+        """Its VMs."""
+
+
+class Cluster(Protocol):
+    """A cluster, as far as it is judged."""
+
+    @property
+    def log(self) -> Log:
+        """What was done."""
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+
+    async def launchers(self) -> dict[str, dict[str, Any]]:
+        """Return the launcher of each VM."""
+
+    async def gpu_nodes(self) -> dict[str, GpuNode]:
+        """Return the plan and inventory of each node."""
+
+    async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+        """Return every object of a kind."""
 
 
 async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
@@ -30,6 +81,33 @@ async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
         if not found or loop.time() >= until:
             return found
         await asyncio.sleep(1.0)
+
+
+async def missed(cluster: Cluster) -> list[str]:
+    """Return the VMs that are not bound though some GPU has a legal free place for them."""
+    open_profiles = {
+        profile.id
+        for node in cluster.nodes.values()
+        for index, model in enumerate(node.host.machine.models)
+        for geometry in [MODELS[model].geometry]
+        for now in [_occupancy(node.host, index, geometry)]
+        for profile in geometry.profiles
+        if any(geometry.legal(now, profile))
+    }
+    return [
+        name
+        for name, pod in (await cluster.launchers()).items()
+        if not pod["spec"].get("nodeName")
+        and {PROFILES[each] for each in pod["spec"]["containers"][0]["resources"]["limits"]}
+        <= open_profiles
+    ]
+
+
+def _occupancy(host: Host, gpu: int, geometry: Geometry) -> Occupancy:
+    now = geometry.empty
+    for each in host.machine.gpu_instances(gpu):
+        now = geometry.occupied(now, each.profile_id, each.placement)
+    return now
 
 
 async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
@@ -64,7 +142,7 @@ async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
         backing = {
             place(node.host, vgpu["spec"]["address"]): each
             for each, vgpu in vgpus.items()
-            if vgpu["spec"]["nodeName"] == name
+            if vgpu["spec"].get("nodeName") == name
             and any(
                 node.host.vgpu(vgpu["spec"]["address"])
                 for gpu in node.host.gpus.values()

@@ -24,7 +24,7 @@ from tests.e2e.harvester.cluster import cluster
 from tests.fakes.pcidevices.names import Version
 from tests.waiting import until
 
-PROFILES = (19, 14, 19, 9, 19)
+PROFILES = (19, 14, 19, 19)
 """What the VMs ask for, one after the other; together they fit."""
 
 
