@@ -18,7 +18,7 @@ from nodeagent.actuate import Outcome
 from nodeagent.adoption import stands
 from nodeagent.api.gpunode import Assignment, Realized
 from nodeagent.driver import DriverError, Host
-from nodeagent.harvester.driver import Further, Unfinished
+from nodeagent.harvester.making import Making, Unfinished
 from nodeagent.harvester.turns import Turn, expected, turns, unsafe
 from nodeagent.journal import Made
 from nodeagent.kubelet import Holder, KubeletError
@@ -41,21 +41,6 @@ class Serving(Protocol):
 
     async def devices(self) -> Mapping[str, Collection[str]]:
         """Return every healthy device of each resource."""
-
-
-class Making(Protocol):
-    """What has devices made."""
-
-    async def further(
-        self,
-        unfinished: Sequence[Unfinished],
-        *,
-        planned: Collection[str],
-        ours: Collection[str],
-        host: Host,
-        held: Collection[str],
-    ) -> Further:
-        """Write what is to be written next, and say what is waited for."""
 
 
 class HarvesterHandout:
