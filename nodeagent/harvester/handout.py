@@ -19,7 +19,7 @@ from nodeagent.adoption import stands
 from nodeagent.api.gpunode import Assignment, Realized
 from nodeagent.driver import DriverError, Host
 from nodeagent.harvester.making import Making, Unfinished
-from nodeagent.harvester.turns import Turn, expected, turns, unsafe
+from nodeagent.harvester.turns import Turn, expected, may_come, turns, unsafe
 from nodeagent.journal import Made
 from nodeagent.kubelet import Holder, KubeletError
 from nodeagent.ownership import Observed
@@ -188,38 +188,32 @@ class HarvesterHandout:
     def _say(
         self, plan: Sequence[Assignment], outcome: Outcome, observed: Mapping[str, Observed]
     ) -> None:
-        """Find out whose pods may come."""
+        """Find out whose pods may come; whoever was told so once is told so as long as that is there."""
         devices = {
             id: each.device.id
             for id, each in observed.items()
             if each.device is not None and id in outcome.live
         }
-        known, turn = self._realized or {}, self._turn
-        told = {id: device for id, device in devices.items() if id in known or id in turn.served}
         held = {each.device for each in self.holders}
-        # What is meant for a pod whose turn comes later is well, too: if this one is given it, the
-        # two change places.
-        safe = set(devices.values()) | {
+        standing = {
             each.device.id
             for every in outcome.observed.values()
             for each in every
             if each.standing and each.device is not None
         }
-        risky = unsafe(self._devices, held | safe)
-        coming: dict[str, list[Assignment]] = {}
-        for each in plan:
-            if each.id in turn.now and each.pod is not None:
-                coming.setdefault(each.pod.uid, []).append(each)
-        for assignments in coming.values():
-            if all(
-                each.id in devices
-                and devices[each.id] in self._devices.get(each.resource, ())
-                and each.resource not in risky
-                for each in assignments
-            ):
-                told |= {each.id: devices[each.id] for each in assignments}
-        planned = {each.id for each in plan}
-        self._realized = {id: device for id, device in told.items() if id in planned}
+        # What is meant for a pod whose turn comes later is well, too: if this one is given it, the
+        # two change places.
+        risky = unsafe(self._devices, held.union(standing, devices.values()))
+        advertised = {id for ids in self._devices.values() for id in ids}
+        ready = {id for id, device in devices.items() if device in advertised}
+        told = {
+            *(self._realized or ()),
+            *self._turn.served,
+            *may_come(plan, self._turn, ready=ready, risky=risky),
+        }
+        self._realized = {
+            each.id: devices[each.id] for each in plan if each.id in told & devices.keys()
+        }
 
     async def _answer(self, answer: Awaitable[_T]) -> _T:
         try:
