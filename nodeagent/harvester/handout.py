@@ -188,7 +188,7 @@ class HarvesterHandout:
     def _say(
         self, plan: Sequence[Assignment], outcome: Outcome, observed: Mapping[str, Observed]
     ) -> None:
-        """Find out whose pods may come; whoever was told so once is told so as long as that is there."""
+        """Find out whose pods may come; those told of once are, as long as what they had is there."""
         devices = {
             id: each.device.id
             for id, each in observed.items()
@@ -211,9 +211,8 @@ class HarvesterHandout:
             *self._turn.served,
             *may_come(plan, self._turn, ready=ready, risky=risky),
         }
-        self._realized = {
-            each.id: devices[each.id] for each in plan if each.id in told & devices.keys()
-        }
+        told &= devices.keys()
+        self._realized = {each.id: devices[each.id] for each in plan if each.id in told}
 
     async def _answer(self, answer: Awaitable[_T]) -> _T:
         try:
