@@ -188,7 +188,7 @@ class HarvesterHandout:
     def _say(
         self, plan: Sequence[Assignment], outcome: Outcome, observed: Mapping[str, Observed]
     ) -> None:
-        """Find out whose pods may come; those told of once are, as long as what they had is there."""
+        """Find out whose pods may come: those once told of still, while what they had is there."""
         devices = {
             id: each.device.id
             for id, each in observed.items()
