@@ -17,7 +17,7 @@ from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, PatchType
 from nodeagent.deviceplugin import Places, Timing
-from nodeagent.harvester.objects import VMI_KIND
+from nodeagent.harvester.wire import VMI_KIND
 from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.real_node import RealNode
