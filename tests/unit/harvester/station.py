@@ -63,6 +63,7 @@ class Station(House):
         boot.write_text("boot-1\n")
         self._boot = boot
         os.environ[STATE_VARIABLE] = str(machine.state)
+        self.location = Location(machine.library)
         self.sysfs: FakeSysfs | None = None
         self.ending: type[Exception] = LookupError
         """What the controller raises as it ends; another takes over."""
@@ -120,7 +121,7 @@ class Station(House):
             nodes=(NAME,),
             mode=Mode.HARVESTER,
             state_dir=self.directory / "agent",
-            location=Location(self.machine.library),
+            location=self.location,
             host_root=self.directory,
             places=self.places,
             timing=SOON,
