@@ -22,6 +22,7 @@ from nodeagent.harvester import (
     HarvesterDriver,
     HarvesterHandout,
     HarvesterPlugin,
+    Making,
 )
 from nodeagent.journal_file import FileJournal
 from nodeagent.kubelet import Kubelet
@@ -96,10 +97,12 @@ class RealNode(msgspec.Struct, frozen=True):
             kubelet: Kubelet
             handout = prepare = None
             if self.mode is Mode.HARVESTER:
-                made = await stack.enter_async_context(self._harvesters(api, node))
+                objects = ClusterObjects(api, node, timeout=settings.api_timeout_seconds)
+                gpus = await stack.enter_async_context(self._harvesters(objects))
+                making = Making(gpus, objects, functions=self.enable_sriov)
                 plugin = HarvesterPlugin(pods=pods, places=self.places, timing=self.timing)
-                handout = HarvesterHandout(plugin, made, within=settings.kubelet_timeout_seconds)
-                driver: Driver = made
+                handout = HarvesterHandout(plugin, making, within=settings.kubelet_timeout_seconds)
+                driver: Driver = gpus
                 kubelet = plugin
             else:
                 driver, prepare = await stack.enter_async_context(self._gpus(self.mode, state_dir))
@@ -122,17 +125,15 @@ class RealNode(msgspec.Struct, frozen=True):
             ]
 
     @contextlib.asynccontextmanager
-    async def _harvesters(self, api: ApiServer, node: str) -> AsyncIterator[HarvesterDriver]:
+    async def _harvesters(self, objects: ClusterObjects) -> AsyncIterator[HarvesterDriver]:
         """Return the driver of GPUs whose devices are Harvester's; then close it."""
         location: Location | Callable[[], Location] = self.location
         if self.location == Location():
             location = DriverRoot(self.host_root / "proc").location
-        objects = ClusterObjects(api, node, timeout=self.settings.api_timeout_seconds)
         async with NvmlDriver(location, Mode.HARVESTER, root=self.host_root) as nvml:
             worker = NvmlThread(within=FILES_WITHIN_SECONDS)
             try:
-                files = self.sysfs(self.host_root)
-                yield HarvesterDriver(nvml, objects, files, worker, functions=self.enable_sriov)
+                yield HarvesterDriver(nvml, objects, self.sysfs(self.host_root), worker)
             finally:
                 await worker.close()
 

@@ -27,7 +27,7 @@ from nodeagent.apiserver.reflector import (
     reflect,
 )
 from nodeagent.driver import DriverError
-from nodeagent.harvester import objects
+from nodeagent.harvester import wire
 from nodeagent.harvester.known import Known
 from nodeagent.harvester.objects import (
     MIG_CONFIGURATIONS,
@@ -98,10 +98,10 @@ class ClusterObjects:
         self._node = node
         self._timeout = timeout
         self._pace = pace
-        self._gpus = Known(objects.sriov_gpu_device)
-        self._vgpus = Known(objects.vgpu_device)
-        self._migs = Known(objects.mig_configuration)
-        self._keepers = Known(objects.keeper, lambda kept: bool(kept[1]))
+        self._gpus = Known(wire.sriov_gpu_device)
+        self._vgpus = Known(wire.vgpu_device)
+        self._migs = Known(wire.mig_configuration)
+        self._keepers = Known(wire.keeper, lambda kept: bool(kept[1]))
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Keep them current until cancelled; call *changed* whenever they have changed."""

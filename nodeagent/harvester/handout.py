@@ -18,8 +18,8 @@ from nodeagent.actuate import Outcome
 from nodeagent.adoption import stands
 from nodeagent.api.gpunode import Assignment, Realized
 from nodeagent.driver import DriverError, Host
-from nodeagent.harvester.driver import Further, Unfinished
-from nodeagent.harvester.turns import Turn, expected, turns, unsafe
+from nodeagent.harvester.making import Making, Unfinished
+from nodeagent.harvester.turns import Turn, expected, may_come, turns, unsafe
 from nodeagent.journal import Made
 from nodeagent.kubelet import Holder, KubeletError
 from nodeagent.ownership import Observed
@@ -41,21 +41,6 @@ class Serving(Protocol):
 
     async def devices(self) -> Mapping[str, Collection[str]]:
         """Return every healthy device of each resource."""
-
-
-class Making(Protocol):
-    """What has devices made."""
-
-    async def further(
-        self,
-        unfinished: Sequence[Unfinished],
-        *,
-        planned: Collection[str],
-        ours: Collection[str],
-        host: Host,
-        held: Collection[str],
-    ) -> Further:
-        """Write what is to be written next, and say what is waited for."""
 
 
 class HarvesterHandout:
@@ -203,38 +188,31 @@ class HarvesterHandout:
     def _say(
         self, plan: Sequence[Assignment], outcome: Outcome, observed: Mapping[str, Observed]
     ) -> None:
-        """Find out whose pods may come."""
+        """Find out whose pods may come: those once told of still, while what they had is there."""
         devices = {
             id: each.device.id
             for id, each in observed.items()
             if each.device is not None and id in outcome.live
         }
-        known, turn = self._realized or {}, self._turn
-        told = {id: device for id, device in devices.items() if id in known or id in turn.served}
         held = {each.device for each in self.holders}
-        # What is meant for a pod whose turn comes later is well, too: if this one is given it, the
-        # two change places.
-        safe = set(devices.values()) | {
+        standing = {
             each.device.id
             for every in outcome.observed.values()
             for each in every
             if each.standing and each.device is not None
         }
-        risky = unsafe(self._devices, held | safe)
-        coming: dict[str, list[Assignment]] = {}
-        for each in plan:
-            if each.id in turn.now and each.pod is not None:
-                coming.setdefault(each.pod.uid, []).append(each)
-        for assignments in coming.values():
-            if all(
-                each.id in devices
-                and devices[each.id] in self._devices.get(each.resource, ())
-                and each.resource not in risky
-                for each in assignments
-            ):
-                told |= {each.id: devices[each.id] for each in assignments}
-        planned = {each.id for each in plan}
-        self._realized = {id: device for id, device in told.items() if id in planned}
+        # What is meant for a pod whose turn comes later is well, too: if this one is given it, the
+        # two change places.
+        risky = unsafe(self._devices, held.union(standing, devices.values()))
+        advertised = {id for ids in self._devices.values() for id in ids}
+        ready = {id for id, device in devices.items() if device in advertised}
+        told = {
+            *(self._realized or ()),
+            *self._turn.served,
+            *may_come(plan, self._turn, ready=ready, risky=risky),
+        }
+        told &= devices.keys()
+        self._realized = {each.id: devices[each.id] for each in plan if each.id in told}
 
     async def _answer(self, answer: Awaitable[_T]) -> _T:
         try:

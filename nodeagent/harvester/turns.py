@@ -56,6 +56,22 @@ def turns(plan: Iterable[Assignment], holders: Iterable[Holder], begun: Collecti
     return Turn(frozenset(now), frozenset(served))
 
 
+def may_come(
+    plan: Iterable[Assignment], turn: Turn, *, ready: Collection[str], risky: Collection[str]
+) -> frozenset[str]:
+    """Return the assignments of the pods whose turn it is and that have all they want.
+
+    *ready* are the assignments whose device the kubelet could give away now; no pod may come for a
+    *risky* resource.
+    """
+    return frozenset(
+        each.id
+        for _, assignments in _pods(each for each in plan if each.id in turn.now)
+        for each in assignments
+        if all(it.id in ready and it.resource not in risky for it in assignments)
+    )
+
+
 def unsafe(devices: Mapping[str, Collection[str]], known: Collection[str]) -> frozenset[str]:
     """Return the resources of which the kubelet has a device other than those *known* to be well.
 

@@ -16,6 +16,7 @@ from nodeagent.harvester import (
     HarvesterDriver,
     HarvesterHandout,
     HarvesterPlugin,
+    Making,
 )
 from nodeagent.journal import Made
 from nodeagent.journal_file import FileJournal
@@ -166,12 +167,9 @@ class Lives:
             parts.location, parts.mode or "harvester", root=parts.host_root
         ) as nvml:
             worker = NvmlThread(within=20.0)
+            objects = ClusterObjects(api, NAME, timeout=8.0)
             driver = HarvesterDriver(
-                FusedDriver(nvml, fuse),
-                ClusterObjects(api, NAME, timeout=8.0),
-                parts.sysfs(parts.host_root),
-                worker,
-                functions=True,
+                FusedDriver(nvml, fuse), objects, parts.sysfs(parts.host_root), worker
             )
             plugin = HarvesterPlugin(
                 pods=lambda: gpu_pods(api, NAME, timeout=8.0),
@@ -184,7 +182,9 @@ class Lives:
                 api=api,
                 driver=driver,
                 kubelet=plugin,
-                handout=HarvesterHandout(plugin, driver, within=8.0),
+                handout=HarvesterHandout(
+                    plugin, Making(driver, objects, functions=True), within=8.0
+                ),
                 journal=FusedJournal(journal, fuse=fuse),
                 epoch=f"life-{self.count}",
                 settings=EAGER,

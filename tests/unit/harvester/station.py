@@ -17,7 +17,7 @@ from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, PatchType
 from nodeagent.deviceplugin import Places, Timing
-from nodeagent.harvester.objects import VMI_KIND
+from nodeagent.harvester.wire import VMI_KIND
 from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.real_node import RealNode
@@ -63,6 +63,7 @@ class Station(House):
         boot.write_text("boot-1\n")
         self._boot = boot
         os.environ[STATE_VARIABLE] = str(machine.state)
+        self.location = Location(machine.library)
         self.sysfs: FakeSysfs | None = None
         self.ending: type[Exception] = LookupError
         """What the controller raises as it ends; another takes over."""
@@ -120,7 +121,7 @@ class Station(House):
             nodes=(NAME,),
             mode=Mode.HARVESTER,
             state_dir=self.directory / "agent",
-            location=Location(self.machine.library),
+            location=self.location,
             host_root=self.directory,
             places=self.places,
             timing=SOON,
@@ -184,6 +185,9 @@ class Station(House):
 
     # -- VMs ---------------------------------------------------------------------------------------
 
+    def resource(self, profile: int) -> str:
+        return resource_name(KINDS[profile])
+
     async def vm_of(self, name: str, profile: int = SMALL, count: int = 1) -> PodRef:
         """Create a VM and return its launcher, which nobody has bound yet."""
         await self.create(name, *[resource_name(KINDS[profile])] * count)
@@ -210,7 +214,7 @@ class Station(House):
     async def phase(self, name: str) -> str:
         pods = [
             pod
-            for pod in await self.pods()
+            for pod in await self.launchers()
             if pod["metadata"]["labels"]["vm.kubevirt.io/name"] == name
         ]
         return pods[-1]["status"]["phase"] if pods else ""
@@ -229,7 +233,7 @@ class Station(House):
 
     async def noted(self, name: str) -> bool:
         """Tell whether a VM's annotation names what its launcher has."""
-        uid = (await self.launcher_of(name)).uid
+        uid = (await self.pod(name))["metadata"]["uid"]
         details = await self.allocation(name) or {}
         noted = {
             device for kind in details.values() for devices in kind.values() for device in devices
@@ -318,5 +322,9 @@ class Station(House):
         return [name for name, it in (await self.objects()).items() if it["spec"]["enabled"]]
 
     async def pods(self) -> list[dict[str, Any]]:
-        page = await self.cluster.api.list(PODS)
+        """Return the launchers, and no other pods."""
+        return await self.launchers()
+
+    async def launchers(self) -> list[dict[str, Any]]:
+        page = await self.cluster.api.list(PODS, namespace="default")
         return [msgspec.json.decode(raw) for raw in page.items]

@@ -16,12 +16,12 @@ from nodeagent.apiserver.protocol import VIRTUAL_MACHINES, Kind, PatchType
 from nodeagent.driver import DriverError
 from nodeagent.harvester.door import ClusterObjects, Refusal
 from nodeagent.harvester.objects import (
-    ALLOCATION_ANNOTATION,
     MIG_CONFIGURATIONS,
     SRIOV_GPU_DEVICES,
     VGPU_DEVICES,
     Objects,
 )
+from nodeagent.harvester.wire import ALLOCATION_ANNOTATION
 from tests.waiting import until
 
 KINDS = (SRIOV_GPU_DEVICES, VGPU_DEVICES, MIG_CONFIGURATIONS, VIRTUAL_MACHINES)

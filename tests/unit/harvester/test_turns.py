@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.api.gpunode import Assignment, PodRef
-from nodeagent.harvester.turns import expected, turns, unsafe
+from nodeagent.harvester.turns import expected, may_come, turns, unsafe
 from nodeagent.kubelet import Holder
 
 SMALL, BIG = "nvidia.com/NVIDIA_A100X-1-5C", "nvidia.com/NVIDIA_A100X-3-20C"
@@ -96,6 +96,15 @@ def test_a_resource_with_a_device_that_is_on_its_way_out_is_unsafe() -> None:
 
     assert unsafe(devices, {"d1", "d3"}) == {SMALL}
     assert unsafe(devices, {"d1", "d2", "d3"}) == frozenset()
+
+
+def test_a_pod_may_come_when_all_it_wants_is_there_and_none_of_it_is_risky() -> None:
+    plan = [wants("a1", "p1"), wants("b1", "p1", BIG), wants("a2", "p2", at=5)]
+    turn = turns(plan, [], ())
+
+    assert may_come(plan, turn, ready={"a1", "b1", "a2"}, risky=()) == {"a1", "b1"}
+    assert may_come(plan, turn, ready={"a1", "a2"}, risky=()) == frozenset()
+    assert may_come(plan, turn, ready={"a1", "b1"}, risky={BIG}) == frozenset()
 
 
 def test_a_pod_is_expected_from_when_it_was_told_until_it_was_served() -> None:
