@@ -22,11 +22,13 @@ from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, Kind, PatchType
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.harvester.hooks import Webhooks
 from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
+from tests.e2e.installation import Installer
 from tests.e2e.process import ROOT, Process
 from tests.e2e.stack import free_port, prepare
 from tests.fakes.kubevirt import KubeVirt, virtual_machine
@@ -42,6 +44,7 @@ from tests.fakes.pcidevices.names import (
     resource_name,
 )
 from tests.fakes.pcidevices.site import machine
+from tests.manifests.kustomize import overlay
 from tests.waiting import until
 
 MODEL = "A100-40GB"
@@ -223,6 +226,7 @@ async def cluster(
         await api.create(KUBEVIRTS, body, namespace=KUBEVIRT_NAMESPACE)
         await stack.enter_async_context(Webhooks(api, log, version).serving(plane))
         library = built_for_tests(directory / "fake-nvml")
+        accounts = await _accounts(plane, directory, names)
         for name in names:
             home = directory / name
             home.mkdir()
@@ -234,6 +238,7 @@ async def cluster(
                 log,
                 version,
                 kubeconfig,
+                accounts[name],
                 scan_seconds=scan_seconds,
                 heeds_touches=heeds_touches,
             )
@@ -311,6 +316,25 @@ async def _extender(
         resources=dict.fromkeys(RESOURCES.values(), True),
     )
     await plane.start_scheduler(compose.patch(wanted))
+
+
+async def _accounts(
+    plane: ControlPlane, directory: Path, nodes: Sequence[str]
+) -> Mapping[str, Path]:
+    """Install what bounds the agents, and return the kubeconfig of each node's agent."""
+    made: dict[str, Path] = {}
+    async with plane.client() as session:
+        installer = Installer(plane, session)
+        for each in overlay("harvester"):
+            name = each["metadata"]["name"]
+            if name.startswith("tangram-agent") and each["kind"] != "DaemonSet":
+                await installer.apply(each)
+        for node in nodes:
+            await installer.pod(f"agent-{node}", "tangram-agent", node)
+            token = await installer.token("tangram-agent", f"agent-{node}")
+            made[node] = directory / f"agent-{node}.kubeconfig"
+            made[node].write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
+    return made
 
 
 async def _kubevirt(stack: contextlib.AsyncExitStack, api: RestApi) -> None:

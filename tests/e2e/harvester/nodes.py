@@ -30,7 +30,10 @@ class Killed(Exception):
 
 
 class Node:
-    """A node in *home*; whoever runs there asks the API server by *kubeconfig*."""
+    """A node in *home*; who runs there asks the API server by *kubeconfig*, its agent by *account*.
+
+    That account is the one the overlay gives it, with the bounds that are in the overlay.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Node:
         log: Log,
         version: Version,
         kubeconfig: Path,
+        account: Path,
         *,
         scan_seconds: float,
         heeds_touches: bool = True,
@@ -53,6 +57,7 @@ class Node:
         self._log = log
         self._version = version
         self._kubeconfig = kubeconfig
+        self._account = account
         self._scan_seconds = scan_seconds
         self._heeds_touches = heeds_touches
         self._stack = contextlib.AsyncExitStack()
@@ -87,7 +92,7 @@ class Node:
             *("tests.e2e.harvester.agent", "--node", self.name, "--harvester", self._version),
             *("--library", str(machine.library), "--state", str(machine.state)),
             *("--home", str(self._home), "--kubelet", str(places.device_plugins.parent)),
-            *("--kubeconfig", str(self._kubeconfig), "--manage", manage),
+            *("--kubeconfig", str(self._account), "--manage", manage),
         )
 
     async def stop(self) -> None:

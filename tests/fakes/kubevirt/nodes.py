@@ -20,6 +20,7 @@ from nodeagent.apiserver.protocol import (
 )
 from nodeagent.apiserver.reflector import reflect
 from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
+from tests.fakes.kubevirt.launcher import LAUNCHER
 from tests.fakes.pcidevices.host import Host
 from tests.fakes.pcidevices.names import Version, variable
 
@@ -62,7 +63,12 @@ class LauncherNode:
         changed = asyncio.Event()
 
         async def follow() -> None:
-            changes = reflect(self._api, PODS, field_selector=f"spec.nodeName={self.name}")
+            changes = reflect(
+                self._api,
+                PODS,
+                label_selector=LAUNCHER,
+                field_selector=f"spec.nodeName={self.name}",
+            )
             async with contextlib.aclosing(changes):
                 async for _ in changes:
                     changed.set()
@@ -95,9 +101,11 @@ class LauncherNode:
             self._advertised = counts
 
     async def work(self) -> None:
-        """Bring every pod on the node to where it should be."""
+        """Bring every launcher on the node to where it should be."""
         selector = f"spec.nodeName={self.name}"
-        page = await self._api.list(PODS, field_selector=selector, limit=10_000)
+        page = await self._api.list(
+            PODS, label_selector=LAUNCHER, field_selector=selector, limit=10_000
+        )
         pods: list[Value] = [msgspec.json.decode(raw) for raw in page.items]
         there = {pod["metadata"]["uid"] for pod in pods}
         for uid in self._pods.keys() - there:
