@@ -19,7 +19,7 @@ from extender.policy import Policy, PolicyName
 from extender.policy.bounds import UNKNOWN
 from nodeagent.api import resources
 from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, OwnerRef, PodRef
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, Mode, OwnerRef, PodRef
 from nodeagent.api.rivals import Rival
 
 
@@ -50,6 +50,18 @@ class Held(msgspec.Struct, frozen=True):
     placement: Placement
     resource: str
     pod: PodRef
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A device for ``resource`` that nobody has, and that stays; its ``keepers`` come first.
+
+    ``index`` is its GPU's among all of the node.
+    """
+
+    index: int
+    taken: Taken
+    resource: str
+    keepers: tuple[OwnerRef, ...]
 
 
 class NodeView(msgspec.Struct, frozen=True, dict=True):
@@ -175,16 +187,61 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
 
     @cached_property
-    def adoptable(self) -> tuple[Held, ...]:
-        """What pods had before Tangram came, where the plan has nothing of the kind yet."""
-        planned = [each for each in self.node.spec.assignments if each.pod is not None]
+    def standing(self) -> tuple[Standing, ...]:
+        """The devices that stand there for whoever comes, whatever the plan says of them.
+
+        Only with Harvester's device plugin there are any. Those that nobody keeps come first.
+        """
+        status = self.node.status
+        if status.mode is not Mode.HARVESTER:
+            return ()
+        found = [
+            Standing(
+                index, Taken(gpu.uuid, each.profile_id, each.placement), each.resource, each.keepers
+            )
+            for index, gpu in enumerate(status.gpus)
+            for each in gpu.instances
+            if each.standing and (not status.resources or each.resource in status.resources)
+        ]
+        return tuple(sorted(found, key=lambda each: bool(each.keepers)))
+
+    @cached_property
+    def keepers(self) -> frozenset[OwnerRef]:
+        """The owners who have kept a device here."""
+        return frozenset(owner for each in self.standing for owner in each.keepers)
+
+    def standing_for(
+        self, owner: OwnerRef | None, promised: Iterable[Taken] = ()
+    ) -> tuple[Standing, ...]:
+        """Return those that the plan, or a promise, gives to nobody but a pod of *owner*."""
+        if not self.standing:
+            return ()
+        theirs = {
+            taken_by(each)
+            for each in self.in_force
+            if each.pod is not None or owner is None or each.owner != owner
+        }
+        return tuple(each for each in self.standing if each.taken not in theirs.union(promised))
+
+    @cached_property
+    def held_devices(self) -> tuple[Held, ...]:
+        """Every device of which the agent tells that a pod has it."""
         return tuple(
             Held(gpu.uuid, each.profile_id, each.placement, each.resource, each.holder)
             for gpu in self.node.status.gpus
             for each in gpu.instances
             if each.holder is not None
-            and not any(
-                a.gpu == gpu.uuid and a.placement.mask & each.placement.mask for a in planned
+        )
+
+    @cached_property
+    def adoptable(self) -> tuple[Held, ...]:
+        """What pods had before Tangram came, where the plan has nothing of the kind yet."""
+        planned = [each for each in self.node.spec.assignments if each.pod is not None]
+        return tuple(
+            each
+            for each in self.held_devices
+            if not any(
+                a.gpu == each.gpu and a.placement.mask & each.placement.mask for a in planned
             )
         )
 

@@ -8,6 +8,9 @@ Who has it, we know in one of two ways:
   tells it, and the extender answers with the assignment.
 * The kubelet says that the pod has the slot which an agent of this boot told for that assignment,
   together with this GPU instance as its own. Only the journal is lost.
+
+With Harvester a device may also stand there for whoever comes: a VM that is off keeps it, or it is
+part of a static layout. Then the plan alone says whose it is to be.
 """
 
 from __future__ import annotations
@@ -28,13 +31,30 @@ def holder_of(
     It may not where two pods seem to have it, where the pod asked for a resource that this GPU does
     not serve by such a GPU instance, and where the GPU is not ours to use.
     """
-    if live.device is None or gpu.layout is not Layout.DYNAMIC:
+    usable = gpu.layout is Layout.DYNAMIC or mode is Mode.HARVESTER
+    if live.device is None or not usable:
         return None
     found = [each for each in holders if each.device == live.device.id]
     if len({each.pod.uid for each in found}) != 1:
         return None
     (holder, *_) = found
     return holder if gpu.served(mode).get(holder.resource) == live.profile_id else None
+
+
+def stands(live: LiveInstance, *, ours: bool) -> bool:
+    """Tell whether a device stays when nobody has it; *ours* is whether we made its GPU instance.
+
+    A VM that is off may keep it, and what we have not made is not ours to take away.
+    """
+    return live.device is not None and (bool(live.keepers) or not ours)
+
+
+def is_free(live: LiveInstance, holders: Iterable[Holder]) -> bool:
+    """Tell whether a device is there that nobody has, as far as anybody can tell."""
+    device = live.device
+    return (
+        device is not None and not live.in_use and all(each.device != device.id for each in holders)
+    )
 
 
 def adoptions(
@@ -51,9 +71,18 @@ def adoptions(
     *made* is what it says now, *told* the inventory as an agent told it last; *claimed* says which
     pod (UID) has the slot of each assignment.
     """
+    plan = tuple(plan)
+    made = tuple(made)
+    planned = {each.id for each in plan}
     known = {each.assignment for each in made}
-    ours = {(each.gpu, each.placement) for each in made}
+    ours = {
+        (each.gpu, each.placement): each
+        for each in made
+        # With Harvester an earlier VM's may be another's by now: by the plan, or by the kubelet.
+        if host.mode is not Mode.HARVESTER or each.assignment in planned
+    }
     gpus = {gpu.uuid: gpu for gpu in host.gpus}
+    made_by_us = {(each.gpu, each.placement) for each in made if not each.lent}
     holding = tuple(holders)
 
     def adopted(each: Assignment) -> Made | None:
@@ -71,7 +100,14 @@ def adoptions(
         holder = holder_of(live, gpu, host.mode, holding)
         served = holder and (holder.pod.uid, holder.resource) == (each.pod.uid, each.resource)
         ours_once = claimed.get(each.id) == each.pod.uid and _told_as_ours(live, each, host, told)
-        if not served and not ours_once:
+        by_us = (gpu.uuid, each.placement) in made_by_us
+        standing = (
+            host.mode is Mode.HARVESTER
+            and each.resource in live.serves
+            and is_free(live, holding)
+            and stands(live, ours=by_us)
+        )
+        if not served and not ours_once and not standing:
             return None
         return Made(
             each.id,
@@ -80,6 +116,7 @@ def adoptions(
             each.placement,
             host.boot_id,
             adopted=bool(served),
+            lent=gpu.layout is Layout.STATIC and not by_us,
         )
 
     return tuple(it for each in plan if (it := adopted(each)))

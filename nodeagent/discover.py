@@ -13,6 +13,9 @@ from nodeagent.api.occupancy import summary
 from nodeagent.driver import Host
 from nodeagent.ownership import Observed
 
+KEEPERS_TOLD = 8
+"""How many of those who keep a device are told: each was off while another had it, and left it."""
+
 
 def inventory(
     host: Host, observed: Mapping[str, Sequence[Observed]], plan: Iterable[Assignment]
@@ -63,9 +66,17 @@ def _instance(observed: Observed) -> Instance:
         profile_id=observed.profile_id,
         start=observed.placement.start,
         size=observed.placement.size,
-        assignment=observed.assignment,
+        assignment="" if observed.standing else observed.assignment,
         holder=observed.holder.pod if observed.holder else None,
-        resource=observed.holder.resource if observed.holder else "",
+        resource=_resource(observed),
+        standing=observed.standing,
+        keepers=observed.keepers[:KEEPERS_TOLD] if observed.standing else (),
         # One of ours is destroyed at once, unless something keeps it.
         vacant=observed.vacant and (not observed.assignment or bool(observed.held)),
     )
+
+
+def _resource(observed: Observed) -> str:
+    if observed.holder:
+        return observed.holder.resource
+    return observed.serves[0] if observed.standing and observed.serves else ""

@@ -52,7 +52,7 @@ def told(drift: Sequence[str]) -> str:
 def _on(gpu: LiveGpu, observed: Iterable[Observed], claimed: Collection[str]) -> Iterator[str]:
     for each in observed:
         place = _place(gpu, each.profile_id, each.placement)
-        if not each.assignment and each.holder is None:
+        if not each.assignment and each.holder is None and not each.standing:
             yield f"{place}: a GPU instance that Tangram did not create"
         elif each.device is None and each.assignment in claimed:
             yield f"{place}: the device of assignment {each.assignment} is gone, a pod had it"

@@ -17,6 +17,7 @@ Errors carry the call and NVML's code, so a report reads the same whichever driv
     ├── ResetRequired          nothing works before a GPU reset (…_RESET_REQUIRED, 16)
     ├── VersionMismatch        library and kernel driver differ (…_LIB_RM_VERSION_MISMATCH, 18)
     ├── InstanceInUse          a client still holds it (NVML_ERROR_IN_USE, 19)
+    │   └── StillLeaving       nobody uses it, and its device is being taken away (19)
     ├── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
     ├── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
     └── VgpuError              the kernel refused a step of a vGPU's life (its errno)
@@ -34,7 +35,7 @@ import msgspec
 
 from nodeagent.api import resources
 from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.api.gpunode import Layout, Mode, VgpuType
+from nodeagent.api.gpunode import Layout, Mode, OwnerRef, VgpuType
 
 CREATE = "nvmlDeviceCreateGpuInstanceWithPlacement"
 DESTROY = "nvmlGpuInstanceDestroy"
@@ -158,6 +159,13 @@ class InstanceInUse(DriverError):
     meaning = "in use by a client"
 
 
+class StillLeaving(InstanceInUse):
+    """Nobody uses the GPU instance, and its device is being taken away by somebody else."""
+
+    code = 19
+    meaning = "its device is being taken away"
+
+
 class PlacementUnavailable(DriverError):
     """The slices are taken, or the GPU holds as many GPU instances of the profile as it may."""
 
@@ -209,6 +217,9 @@ class LiveInstance(msgspec.Struct, frozen=True):
 
     Without a ``device`` it cannot be handed out: its creation was cut short, its device was taken
     away, or it is somebody else's and free.
+
+    Where devices are made by somebody else (Harvester): ``serves`` are the names by which its
+    device is asked for, ``keepers`` whose it stays while they are off.
     """
 
     gi_id: int
@@ -216,12 +227,15 @@ class LiveInstance(msgspec.Struct, frozen=True):
     placement: Placement
     in_use: bool = False
     device: LiveDevice | None = None
+    serves: tuple[str, ...] = ()
+    keepers: tuple[OwnerRef, ...] = ()
 
 
 class LiveGpu(msgspec.Struct, frozen=True):
     """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy.
 
-    An unhealthy GPU may list fewer GPU instances than it holds.
+    An unhealthy GPU may list fewer GPU instances than it holds. One that is ``unready`` is well,
+    and has only to be made ready for new ones.
     """
 
     uuid: str
@@ -233,6 +247,7 @@ class LiveGpu(msgspec.Struct, frozen=True):
     mig_enabled: bool = True
     layout: Layout = Layout.DYNAMIC
     unhealthy: str = ""
+    unready: bool = False
     instances: tuple[LiveInstance, ...] = ()
 
     def served(self, mode: Mode) -> Mapping[str, int]:

@@ -20,7 +20,8 @@ class Made(msgspec.Struct, frozen=True):
     """A GPU instance we made or are about to make, in the node's boot of that id.
 
     ``unanswered`` is whether its creation got no answer, so that it may still come to be;
-    ``adopted`` whether we did not make it, and its pod has it from elsewhere than our slots.
+    ``adopted`` whether we did not make it, and its pod has it from elsewhere than our slots;
+    ``lent`` whether it is a static layout's, and is let be once its pod has ended.
     """
 
     assignment: str
@@ -30,6 +31,7 @@ class Made(msgspec.Struct, frozen=True):
     boot_id: str
     unanswered: bool = False
     adopted: bool = False
+    lent: bool = False
 
 
 class Journal(Protocol):

@@ -6,12 +6,13 @@ GPU instance ids are reused and tell nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
-from nodeagent.adoption import holder_of
+from nodeagent.adoption import holder_of, is_free, stands
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode
+from nodeagent.api.gpunode import Mode, OwnerRef
 from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance
 from nodeagent.journal import Made
 from nodeagent.kubelet import Holder
@@ -23,6 +24,10 @@ class Observed(msgspec.Struct, frozen=True):
     ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
     destroyed now, "" if it can. Without a ``device`` it is of no use to anybody; a ``vacant`` one
     is where the driver may put the next vGPU of its profile. ``holder`` is who has a foreign one.
+
+    With Harvester: an ``unfinished`` one has yet to get its device, which ``serves`` these names; a
+    ``standing`` one is there for whoever comes, and stays; ``holder`` may also have what was meant
+    for another pod, ``keepers`` are whose it stays.
     """
 
     gi_id: int
@@ -33,6 +38,10 @@ class Observed(msgspec.Struct, frozen=True):
     device: LiveDevice | None = None
     vacant: bool = False
     holder: Holder | None = None
+    unfinished: bool = False
+    standing: bool = False
+    serves: tuple[str, ...] = ()
+    keepers: tuple[OwnerRef, ...] = ()
 
 
 def observe(
@@ -43,13 +52,15 @@ def observe(
     claimed: Collection[str] = (),
     stuck: Mapping[int, str] | None = None,
     holders: Sequence[Holder] = (),
+    pods: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Observed, ...]:
     """Tell our GPU instances on *gpu* of *host* from foreign ones, and the held from the idle.
 
     *claimed* are the assignments whose device the kubelet has given to a pod that still runs,
     *holders* the pods that have one from elsewhere; *stuck* says, by GPU instance id, why the
-    driver has just refused to destroy it.
+    driver has just refused to destroy it. *pods* are the UIDs of the planned ones, by assignment.
     """
+    elsewhere = host.mode is Mode.HARVESTER
     ours = [each for each in made if each.boot_id == host.boot_id and each.gpu == gpu.uuid]
 
     def seen(live: LiveInstance) -> Observed:
@@ -59,6 +70,9 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
+        holder = holder_of(live, gpu, host.mode, holders) if elsewhere or not owner else None
+        well = not gpu.unhealthy or gpu.unready
+        free = elsewhere and well and not held and owner not in pods and is_free(live, holders)
         return Observed(
             live.gi_id,
             live.profile_id,
@@ -67,7 +81,11 @@ def observe(
             held,
             live.device,
             vacant=live.device is None and host.mode is not Mode.CONTAINER,
-            holder=None if owner else holder_of(live, gpu, host.mode, holders),
+            holder=holder,
+            unfinished=elsewhere and live.device is None and not live.in_use,
+            standing=free and stands(live, ours=bool(owner)),
+            serves=live.serves,
+            keepers=live.keepers,
         )
 
     return tuple(map(seen, gpu.instances))
@@ -97,3 +115,28 @@ def _is(live: LiveInstance, gpu: LiveGpu, made: Made) -> bool:
     """Tell whether the *live* one on *gpu* is the one that was *made*."""
     found = (gpu.uuid, live.profile_id, live.placement)
     return found == (made.gpu, made.profile_id, made.placement)
+
+
+def only_unplanned(
+    observed: Mapping[str, Sequence[Observed]], pods: Mapping[str, str]
+) -> dict[str, tuple[Observed, ...]]:
+    """Leave the holders out that have what was planned for them, and nothing else.
+
+    *pods* are the UIDs of the planned ones, by assignment. Of a pod that has anything else, all
+    that it has is told.
+    """
+    elsewhere = {
+        each.holder.pod.uid
+        for every in observed.values()
+        for each in every
+        if each.holder and pods.get(each.assignment) != each.holder.pod.uid
+    }
+    return {
+        gpu: tuple(
+            msgspec.structs.replace(each, holder=None)
+            if each.holder and each.holder.pod.uid not in elsewhere
+            else each
+            for each in every
+        )
+        for gpu, every in observed.items()
+    }

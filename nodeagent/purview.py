@@ -2,7 +2,8 @@
 
 GPUs are opted in and handed back one by one, by an annotation of the GpuNode: ``all``, ``none``, or
 UUIDs and PCI addresses with commas between. On a GPU that is not ours nothing is created; what is
-ours there runs to its end.
+ours there runs to its end. With Harvester its layout is static then, and what somebody else has
+made there is handed out as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from nodeagent.api.gpunode import Inventory, Layout
+from nodeagent.api.gpunode import Inventory, Layout, Mode
 from nodeagent.api.keys import GPUS_ANNOTATION
 from nodeagent.driver import Host, LiveGpu
 
@@ -59,7 +60,8 @@ def excluded(
     found = {name: _named(name, present) for name in names}
     problems = [reason for name in names if (reason := _problem(name, found[name]))]
     if problems:
-        ours = {gpu.uuid for gpu in before.gpus if gpu.layout is not Layout.UNMANAGED}
+        others = _not_ours(before.mode)
+        ours = {gpu.uuid for gpu in before.gpus if gpu.layout is not others}
         return Excluded(frozenset(present.keys() - ours), f"{GPUS_ANNOTATION}: {problems[0]}")
     return Excluded(frozenset(present.keys() - set(found.values())))
 
@@ -69,10 +71,14 @@ def without(host: Host, gpus: Collection[str]) -> Host:
     return msgspec.structs.replace(
         host,
         gpus=tuple(
-            msgspec.structs.replace(gpu, layout=Layout.UNMANAGED) if gpu.uuid in gpus else gpu
+            msgspec.structs.replace(gpu, layout=_not_ours(host.mode)) if gpu.uuid in gpus else gpu
             for gpu in host.gpus
         ),
     )
+
+
+def _not_ours(mode: Mode) -> Layout:
+    return Layout.STATIC if mode is Mode.HARVESTER else Layout.UNMANAGED
 
 
 def _named(name: str, present: dict[str, str]) -> str:

@@ -16,7 +16,16 @@ from nodeagent.apiserver.protocol import ApiServer
 from nodeagent.assembly import JOURNAL, WrongUsage
 from nodeagent.deviceplugin import DevicePlugins, Places, Timing
 from nodeagent.driver import Driver, LiveGpu
+from nodeagent.harvester import (
+    ClusterObjects,
+    DriverRoot,
+    HarvesterDriver,
+    HarvesterHandout,
+    HarvesterPlugin,
+    Making,
+)
 from nodeagent.journal_file import FileJournal
+from nodeagent.kubelet import Kubelet
 from nodeagent.node_pods import gpu_pods
 from nodeagent.nvml import Location, NvmlDriver
 from nodeagent.nvml.thread import NvmlThread
@@ -50,8 +59,8 @@ class RealNode(msgspec.Struct, frozen=True):
 
     @property
     def connections(self) -> int:
-        """The plan's watch, and a request now and then."""
-        return 8
+        """The plan's watch, those of Harvester's objects, and a request now and then."""
+        return 12
 
     def check(self) -> None:
         """Raise :class:`WrongUsage` if the options do not say all, or contradict each other."""
@@ -60,13 +69,10 @@ class RealNode(msgspec.Struct, frozen=True):
         if self.mode is None:
             raise WrongUsage(
                 "--mode: say how this node hands out GPU instances:"
-                " container, vgpu-mdev or vgpu-vfio"
+                " container, vgpu-mdev, vgpu-vfio or harvester"
             )
-        if self.mode is Mode.HARVESTER:
-            raise WrongUsage(
-                "--mode harvester: Harvester's own device plugin is not supported yet;"
-                " switch it off and use vgpu-mdev or vgpu-vfio"
-            )
+        if self.enable_mig and self.mode is Mode.HARVESTER:
+            raise WrongUsage("--enable-mig: Harvester turns MIG mode on by itself; leave it out")
         if self.state_dir is None:
             raise WrongUsage(
                 "--state-dir: say where to keep the journal, on the node's own disk;"
@@ -86,22 +92,50 @@ class RealNode(msgspec.Struct, frozen=True):
         async def pods() -> frozenset[PodRef]:
             return await gpu_pods(api, node, timeout=settings.api_timeout_seconds)
 
-        async with self._gpus(self.mode, self.state_dir / node) as (driver, prepare):
+        state_dir = self.state_dir / node
+        async with contextlib.AsyncExitStack() as stack:
+            kubelet: Kubelet
+            handout = prepare = None
+            if self.mode is Mode.HARVESTER:
+                objects = ClusterObjects(api, node, timeout=settings.api_timeout_seconds)
+                gpus = await stack.enter_async_context(self._harvesters(objects))
+                making = Making(gpus, objects, functions=self.enable_sriov)
+                plugin = HarvesterPlugin(pods=pods, places=self.places, timing=self.timing)
+                handout = HarvesterHandout(plugin, making, within=settings.kubelet_timeout_seconds)
+                driver: Driver = gpus
+                kubelet = plugin
+            else:
+                driver, prepare = await stack.enter_async_context(self._gpus(self.mode, state_dir))
+                kubelet = DevicePlugins(
+                    self.mode, pods=pods, places=self.places, timing=self.timing
+                )
             yield [
                 Agent(
                     node,
                     api=api,
                     driver=driver,
-                    kubelet=DevicePlugins(
-                        self.mode, pods=pods, places=self.places, timing=self.timing
-                    ),
-                    journal=FileJournal(self.state_dir / node / JOURNAL),
+                    kubelet=kubelet,
+                    handout=handout,
+                    journal=FileJournal(state_dir / JOURNAL),
                     epoch=str(uuid.uuid4()),
                     settings=settings,
                     purview=purview,
                     prepare=prepare,
                 )
             ]
+
+    @contextlib.asynccontextmanager
+    async def _harvesters(self, objects: ClusterObjects) -> AsyncIterator[HarvesterDriver]:
+        """Return the driver of GPUs whose devices are Harvester's; then close it."""
+        location: Location | Callable[[], Location] = self.location
+        if self.location == Location():
+            location = DriverRoot(self.host_root / "proc").location
+        async with NvmlDriver(location, Mode.HARVESTER, root=self.host_root) as nvml:
+            worker = NvmlThread(within=FILES_WITHIN_SECONDS)
+            try:
+                yield HarvesterDriver(nvml, objects, self.sysfs(self.host_root), worker)
+            finally:
+                await worker.close()
 
     @contextlib.asynccontextmanager
     async def _gpus(

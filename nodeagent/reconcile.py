@@ -63,7 +63,7 @@ class Blocked(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """The assignment's GPU instance can be created once the blocked one in its way has gone."""
+    """The assignment's GPU instance can be created once the one in its way has gone, or is done."""
 
     assignment: str
     gi_id: int
@@ -94,9 +94,10 @@ def steps(
     for each in leaving:
         if each.held:
             yield Blocked(each.gi_id, each.assignment, each.held)
-        else:
+        elif not each.standing:
             yield Destroy(each.gi_id, each.assignment)
-    yield from _creations(staying, [each for each in leaving if each.held], desired, closed)
+    blocked = [each for each in leaving if each.held or each.standing]
+    yield from _creations(staying, blocked, desired, closed)
 
 
 def _creations(
@@ -113,8 +114,9 @@ def _creations(
             continue
         mask = wanted.placement.mask
         obstacle = next((owner for place, owner in taken.items() if place.mask & mask), None)
+        before = (*blocked, *(each for each in staying if each.assignment and each.unfinished))
         going = next(
-            (e.gi_id for e in blocked if e.placement.mask & mask or _may_take_its_vgpu(e, wanted)),
+            (e.gi_id for e in before if e.placement.mask & mask or _may_take_its_vgpu(e, wanted)),
             None,
         )
         if obstacle is not None:
@@ -138,13 +140,14 @@ def _unwanted(observed: Observed, desired: Mapping[str, Wanted]) -> bool:
     if not observed.assignment:
         return False
     wanted = desired.get(observed.assignment)
-    useless = observed.device is None and not observed.held
+    useless = observed.device is None and not observed.held and not observed.unfinished
     return wanted is None or useless or not is_as_wanted(observed, wanted)
 
 
 def is_as_wanted(observed: Observed, wanted: Wanted) -> bool:
     """Tell whether the GPU instance is the one an assignment asks for."""
-    return (observed.profile_id, observed.placement) == (wanted.profile_id, wanted.placement)
+    same_place = (observed.profile_id, observed.placement) == (wanted.profile_id, wanted.placement)
+    return same_place and (not observed.serves or wanted.resource in observed.serves)
 
 
 def _may_take_its_vgpu(observed: Observed, wanted: Wanted) -> bool:

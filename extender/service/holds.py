@@ -7,7 +7,7 @@ time the entry bears is for people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import OwnerRef
@@ -26,11 +26,11 @@ class Holds:
 
     def planned(self, node: str, before: NodeView | None, now: NodeView | None) -> None:
         """Take in that the plan of *node* is another."""
-        for owner in before.held if before else ():
+        for owner in _owners(before):
             self._nodes[owner].discard(node)
             if not self._nodes[owner]:
                 del self._nodes[owner]
-        for owner in now.held if now else ():
+        for owner in _owners(now):
             self._nodes.setdefault(owner, set()).add(node)
         self._count(node, now)
         known, here = self._since.pop(node, {}), now.reservations if now else ()
@@ -55,7 +55,7 @@ class Holds:
         return self._total[owner]
 
     def nodes_of(self, owner: OwnerRef | None) -> frozenset[str]:
-        """Return the nodes on which a place is held for the owner."""
+        """Return the nodes on which a place is held for the owner, or a device of its is kept."""
         return frozenset(self._nodes.get(owner, ())) if owner is not None else frozenset()
 
     def over(self) -> Iterator[tuple[str, frozenset[str]]]:
@@ -65,3 +65,7 @@ class Holds:
             ids = frozenset(id for id, at in since.items() if at <= until)
             if ids:
                 yield node, ids
+
+
+def _owners(view: NodeView | None) -> Set[OwnerRef]:
+    return frozenset() if view is None else view.held.keys() | view.keepers

@@ -21,6 +21,7 @@ from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
+from extender.service.recording import Recorder
 from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.settings import Settings
@@ -70,6 +71,7 @@ class Service:
         self.planner = Planner(self.knowledge, gangs, self._reservations, solve=solve)
         self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
+        self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self._cluster = cluster
         self._utc_now = utc_now
@@ -107,6 +109,7 @@ class Service:
         while True:
             if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
+                await self._recorder.sweep()
                 await self._adopter.sweep()
                 await self._reservations.sweep()
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,7 @@
-"""The place held for a pod that comes back: where its owner's last one was, if it asks the same."""
+"""The place held for a pod that comes back: where its owner's last one was, if it asks the same.
+
+With Harvester a VM keeps its devices while it is off: they are as good as places held.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from extender.request import Request
 from extender.snapshot import NodeView, taken_by
 from extender.verbs.permitted import bounds_among, objection
 from extender.verbs.planned import cost_at
+from extender.verbs.standing import SPENDS_NOTHING, placed_at
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api.gpunode import Assignment
 
@@ -21,6 +25,10 @@ def inherited(view: NodeView, ledger: Ledger, request: Request) -> Choice | None
     destroys it before it makes the next one. A foreign one is in the way. Members of a gang inherit
     nothing: they are placed together.
     """
+    return _held(view, ledger, request) or _kept(view, ledger, request)
+
+
+def _held(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
     holds = _asked_again(view, request)
     if not holds or unsuitable(view, request.wanted) is not None:
         return None
@@ -48,6 +56,23 @@ def _allowed(view: NodeView, ledger: Ledger, request: Request, placed: tuple[Pla
         return True
     bounds = msgspec.structs.replace(bounds, terms=bounds.terms.keeping_nothing, spare=())
     return objection(view, (), placed, bounds) is None
+
+
+def _kept(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
+    """Return devices that the owner keeps here, None unless it has one for each thing it wants."""
+    owner = request.owner
+    if owner not in view.keepers or request.gang is not None or not view.takes_new:
+        return None
+    promised = ledger.assumed_on(view.name, besides=request.pod.uid)
+    left = [each for each in view.standing_for(owner, promised) if owner in each.keepers]
+    placed = []
+    for wanted in request.wanted:
+        found = next((each for each in left if each.resource == wanted), None)
+        if found is None:
+            return None
+        left.remove(found)
+        placed.append(placed_at(found))
+    return Choice(SPENDS_NOTHING, 0, tuple(placed))
 
 
 def superseded(view: NodeView, request: Request, choice: Choice) -> tuple[str, ...]:
@@ -78,7 +103,7 @@ def _asked_again(view: NodeView, request: Request) -> tuple[Assignment, ...]:
 def _obstructed(view: NodeView, hold: Assignment) -> bool:
     """Tell whether a GPU instance sits in the place that the agent did not make."""
     return any(
-        not there.assignment and there.placement.mask & hold.placement.mask
+        not there.assignment and not there.standing and there.placement.mask & hold.placement.mask
         for gpu in view.node.status.gpus
         if gpu.uuid == hold.gpu
         for there in gpu.instances

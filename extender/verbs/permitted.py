@@ -14,7 +14,8 @@ from extender.policy.bounds import Bounds
 from extender.policy.rules import Apart
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView
-from extender.verbs.reasons import Code, Fits, Refused, Verdict, no_room
+from extender.verbs.reasons import Code, Refused, Verdict, no_room
+from extender.verbs.standing import together
 
 NODE_NOT_SHARED = Refused(
     Code.NOT_SHARED, "vGPU: the node is another tenant's, and they do not share nodes"
@@ -67,8 +68,38 @@ def shut(view: NodeView, bounds: Bounds) -> frozenset[str]:
     )
 
 
-def within(view: NodeView, bins: Sequence[Bin], wanted: Wanted, bounds: Bounds) -> Verdict:
-    """Choose the best places that the rules allow on the *bins* of a node that is not forbidden."""
+def not_as_it_stands(view: NodeView, standing: Sequence[Placed], bounds: Bounds) -> Refused | None:
+    """Return why the rules do not allow devices that stand there already; None if they do.
+
+    They take no room from anybody, so no headroom is lost.
+    """
+    if not shut(view, bounds).isdisjoint(each.uuid for each in standing):
+        return GPUS_NOT_SHARED
+    return _over_cap(view, standing, bounds)
+
+
+def within(
+    view: NodeView,
+    bins: Sequence[Bin],
+    wanted: Wanted,
+    bounds: Bounds,
+    standing: tuple[Placed, ...] = (),
+) -> Verdict:
+    """Choose the best places that the rules allow on the *bins* of a node that is not forbidden.
+
+    Besides what is *standing* there for the same request.
+    """
+    found = _chosen(view, bins, wanted, bounds, standing)
+    return together(standing, found) if isinstance(found, Choice) else found
+
+
+def _chosen(
+    view: NodeView,
+    bins: Sequence[Bin],
+    wanted: Wanted,
+    bounds: Bounds,
+    standing: tuple[Placed, ...],
+) -> Choice | Refused:
     closed = shut(view, bounds)
     open = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
     match choose(open, wanted):
@@ -76,16 +107,16 @@ def within(view: NodeView, bins: Sequence[Bin], wanted: Wanted, bounds: Bounds) 
             elsewhere = closed and isinstance(choose(bins, wanted), Choice)
             return GPUS_NOT_SHARED if elsewhere else no_room(wanted)
         case Choice() as choice:
-            over = _over_cap(view, choice.placed, bounds)
+            over = _over_cap(view, (*standing, *choice.placed), bounds)
             if over is not None:
                 return over
             costly = _costs_headroom(view, open, choice.placed, bounds)
             if costly is None:
-                return Fits(choice)
+                return choice
             # One instance may go elsewhere on the node; of several, no other arrangement is tried.
             limits = tuple(_limits(view, bounds))
             cheaper = frugal(open, wanted[0], limits) if len(wanted) == 1 else costly
-            return Fits(cheaper) if isinstance(cheaper, Choice) else costly
+            return cheaper if isinstance(cheaper, Choice) else costly
 
 
 def objection(

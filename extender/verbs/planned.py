@@ -16,7 +16,7 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
     """Return the planned places of a pod on a node; None if the plan has none there, or not now.
 
     Made from an older state of the node, the plan holds while its GPUs are usable, serve what is
-    asked for by the same profile, and have the very slices free.
+    asked for by the same profile, have the very slices free, and no device stands there already.
     """
     plan = ledger.planned.get(request.pod.uid)
     if plan is None or plan.node != view.name:
@@ -25,6 +25,8 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     if unsuitable(view, request.wanted) is not None:
         return None
+    if any(each.resource in request.wanted for each in view.standing_for(None)):
+        return None  # which the kubelet would give it, whatever is made for it
     bins = view.bins(ledger.assumed_on(view.name, besides=request.pod.uid))
     cost = cost_at(bins, plan.placed)
     if cost is None:

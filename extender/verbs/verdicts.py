@@ -9,12 +9,13 @@ from extender.packing.choose import Choice, Infeasible, choose
 from extender.policy.bounds import Bounds
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
-from extender.verbs.permitted import bounds_among, forbidden, within
+from extender.verbs.permitted import bounds_among, forbidden, not_as_it_stands, within
 from extender.verbs.reasons import Code as Code
 from extender.verbs.reasons import Fits as Fits
 from extender.verbs.reasons import Refused as Refused
 from extender.verbs.reasons import Verdict as Verdict
 from extender.verbs.reasons import no_room
+from extender.verbs.standing import besides, standing_for_anybody, together
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Layout
 
@@ -90,19 +91,23 @@ def _judged(
     own: tuple[Taken, ...],
     bounds: Bounds | None,
 ) -> Verdict:
-    why_not = unsuitable(view, wanted)
+    standing = standing_for_anybody(view, wanted, promised)
+    made = besides(wanted, standing) if standing else wanted
+    why_not = unsuitable(view, made) if made else None
     if why_not is None and bounds is not None:
-        why_not = forbidden(view, wanted, bounds)
+        why_not = forbidden(view, wanted, bounds) or not_as_it_stands(view, standing, bounds)
     if why_not is not None:
         return why_not
+    if not made:
+        return together(standing)
     bins = view.bins(promised, leaving=own)
     if bounds is not None:
-        return within(view, bins, wanted, bounds)
-    match choose(bins, wanted):
+        return within(view, bins, made, bounds, standing)
+    match choose(bins, made):
         case Choice() as choice:
-            return Fits(choice)
+            return together(standing, choice) if standing else Fits(choice)
         case Infeasible():
-            return no_room(wanted)
+            return no_room(made)
 
 
 class Best(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ import structlog
 from nodeagent.actuate.calls import Calls
 from nodeagent.actuate.intent import Intent, Outcome
 from nodeagent.actuate.work import Work
+from nodeagent.api.gpunode import Mode
 from nodeagent.driver import (
     CREATE,
     DESTROY,
@@ -39,6 +40,7 @@ from nodeagent.driver import (
     PlacementUnavailable,
     Purpose,
     RivalCandidate,
+    StillLeaving,
 )
 from nodeagent.journal import Journal, JournalError, Made
 from nodeagent.reconcile import Create, Destroy
@@ -133,7 +135,9 @@ class Actuator:
 
     async def _adopt(self, adopted: Sequence[Made]) -> None:
         """Have the journal call *adopted* ours; while it cannot be written, they stay foreign."""
-        if adopted and await self._saved((*self._journal.made, *adopted)):
+        places = {(each.gpu, each.placement) for each in adopted}
+        others = (it for it in self._journal.made if (it.gpu, it.placement) not in places)
+        if adopted and await self._saved((*others, *adopted)):
             for each in adopted:
                 log.info(
                     "gpu_instance_adopted",
@@ -153,16 +157,19 @@ class Actuator:
                 continue  # somebody else was faster
             except DriverError as error:
                 work.stuck[gpu, step.gi_id] = str(error)
-                told.warning("gpu_instance_not_destroyed", error=str(error))
+                if isinstance(error, StillLeaving):
+                    told.info("gpu_instance_leaving", reason=error.detail)
+                else:
+                    told.warning("gpu_instance_not_destroyed", error=str(error))
                 if isinstance(error, DriverTimeout):
                     return
             else:
                 told.info("gpu_instance_destroyed")
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:
-        failed: set[int] = set()
+        closed: set[int] = set()
         for n, step in enumerate(todo):
-            if step.profile_id in failed:
+            if step.profile_id in closed:
                 work.put_off(gpu, [step])
                 continue
             told = log.bind(
@@ -194,9 +201,11 @@ class Actuator:
                     return
                 else:
                     # What it may have left behind would take the vGPU of the next of its profile.
-                    failed.add(step.profile_id)
+                    closed.add(step.profile_id)
             else:
                 told.info("gpu_instance_created", gi_id=gi_id)
+                if work.host.mode is Mode.HARVESTER:
+                    closed.add(step.profile_id)  # its vGPU comes later, and before any other
 
     async def _saved(self, made: tuple[Made, ...]) -> bool:
         if made == self._journal.made:

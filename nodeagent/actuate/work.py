@@ -11,7 +11,7 @@ from nodeagent.actuate.intent import Intent, Outcome
 from nodeagent.api.gpunode import Mode
 from nodeagent.driver import CREATE, Host, LiveGpu
 from nodeagent.journal import Made
-from nodeagent.ownership import Observed, observe, remembered
+from nodeagent.ownership import Observed, observe, only_unplanned, remembered
 from nodeagent.purview import without
 from nodeagent.reconcile import (
     Blocked,
@@ -45,10 +45,16 @@ class Work:
         self, host: Host, intent: Intent, made: tuple[Made, ...], *, busy: Collection[str] = ()
     ) -> None:
         self.host = host
-        self.made = made
         self.stuck: dict[tuple[str, int], str] = {}
         self.failures: dict[str, str] = {}
         self._intent = intent
+        self._pods = {each.id: each.pod.uid for each in intent.plan if each.pod}
+        # What a static layout has lent goes back to it.
+        self.made = tuple(
+            each
+            for each in made
+            if not each.lent or each.assignment in self._pods or each.assignment in intent.claimed
+        )
         wanted = [each for each in intent.plan if each.pod and each.id not in intent.lost]
         self._refused = {each.id: reason for each in wanted if (reason := refusal(each, host))}
         self._desired: dict[str, dict[str, Wanted]] = {gpu.uuid: {} for gpu in host.gpus}
@@ -151,7 +157,7 @@ class Work:
         for step in (step for todo in creations.values() for step in todo):
             if step.assignment in live:
                 self.failures.pop(step.assignment, None)
-            elif step.assignment not in self._put_off:
+            elif step.assignment not in self._put_off and step.assignment not in self.unfinished():
                 self.failures.setdefault(step.assignment, _NOT_THERE)
 
     def live(self) -> frozenset[str]:
@@ -161,6 +167,17 @@ class Work:
             for gpu, observed in self._observed.items()
             for each in observed
             if each.device is not None
+            and (wanted := self._desired_on(gpu).get(each.assignment)) is not None
+            and is_as_wanted(each, wanted)
+        )
+
+    def unfinished(self) -> frozenset[str]:
+        """Return the assignments whose GPU instance exists as planned, and has no device yet."""
+        return frozenset(
+            each.assignment
+            for gpu, observed in self._observed.items()
+            for each in observed
+            if each.unfinished
             and (wanted := self._desired_on(gpu).get(each.assignment)) is not None
             and is_as_wanted(each, wanted)
         )
@@ -184,17 +201,19 @@ class Work:
         return Made(step.assignment, gpu, step.profile_id, step.placement, self.host.boot_id)
 
     def _observe(self) -> None:
-        self._observed = {
+        observed = {
             gpu.uuid: observe(
                 gpu,
                 self.made,
                 self.host,
                 claimed=self._intent.claimed,
                 holders=self._intent.holders,
+                pods=self._pods,
                 stuck={gi_id: why for (at, gi_id), why in self.stuck.items() if at == gpu.uuid},
             )
             for gpu in self.host.gpus
         }
+        self._observed = only_unplanned(observed, self._pods)
 
     def _todo(self, kind: type[_Step]) -> dict[str, list[_Step]]:
         found = {

@@ -33,7 +33,7 @@ def alarms(
 ) -> tuple[Alarm, ...]:
     """Return what to warn the pods of that have something of the *plan* on an unhealthy GPU."""
     there = {each.id for each in realized}
-    unhealthy = {gpu.uuid: gpu.unhealthy for gpu in host.gpus if gpu.unhealthy}
+    unhealthy = {gpu.uuid: gpu.unhealthy for gpu in host.gpus if gpu.unhealthy and not gpu.unready}
     return tuple(
         Alarm(each.pod, _message(each, each.pod, unhealthy[each.gpu]))
         for each in plan

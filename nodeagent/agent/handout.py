@@ -39,6 +39,21 @@ class Handout:
         return self._known or slots.Ties()
 
     @property
+    def realized(self) -> Sequence[Realized]:
+        """The ties, as the inventory tells them."""
+        return self.ties.realized
+
+    @property
+    def had(self) -> Collection[str]:
+        """The assignments whose slot a pod has, or has had."""
+        return self.ties.had
+
+    @property
+    def due_in(self) -> float:
+        """No hurry: whatever changes is told of."""
+        return float("inf")
+
+    @property
     def claimed_by(self) -> Mapping[str, str]:
         """The UID of the pod that has the slot of each assignment."""
         return self.ties.claimed_by(self._claims)
@@ -71,6 +86,10 @@ class Handout:
             self._claims = await self._answer(self._kubelet.claims())
             left = slots.kept(before, plan, self._claims)
         self._known = left
+
+    def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
+        """Return none: what is made is nobody's before its slot is tied."""
+        return frozenset()
 
     def claimed(self, host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments whose GPU instance a pod may have.

@@ -13,6 +13,7 @@ import structlog
 
 from nodeagent.actuate import Actuator
 from nodeagent.agent.alarms import Alarms
+from nodeagent.agent.handing import Handing
 from nodeagent.agent.handout import Handout
 from nodeagent.agent.passes import Passes
 from nodeagent.agent.preparing import Prepare
@@ -37,6 +38,7 @@ ALARM_SECONDS = 2.0  # what warning pods may add to a pass
 class Agent:
     """The agent of one node; *epoch* names this process, *clock* counts seconds.
 
+    *handout* says which pods may come where the kubelet is not ours to serve.
     *purview* is what of the node it may use; *prepare* makes GPUs ready, if that was asked for.
     *chance* draws from [0, 1).
 
@@ -51,6 +53,7 @@ class Agent:
         api: ApiServer,
         driver: Driver,
         kubelet: Kubelet,
+        handout: Handing | None = None,
         journal: Journal,
         epoch: str,
         settings: Settings | None = None,
@@ -81,7 +84,7 @@ class Agent:
         )
         self._passes = Passes(
             self._actuator,
-            Handout(kubelet, within=settings.kubelet_timeout_seconds),
+            handout or Handout(kubelet, within=settings.kubelet_timeout_seconds),
             self._reporter,
             Alarms(
                 PodEvents(api, node, timeout=settings.api_timeout_seconds),

@@ -19,7 +19,7 @@ from nodeagent.adoption import adoptions
 from nodeagent.agent.alarms import Alarms, alarms
 from nodeagent.agent.endings import GONE, REBOOTED, ended
 from nodeagent.agent.findings import Findings
-from nodeagent.agent.handout import Handout
+from nodeagent.agent.handing import Handing
 from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.retries import Retries
@@ -40,7 +40,7 @@ class Passes:
     def __init__(
         self,
         actuator: Actuator,
-        handout: Handout,
+        handout: Handing,
         reporter: Reporter,
         alarms: Alarms,
         journal: Journal,
@@ -140,7 +140,7 @@ class Passes:
         made, handout = self._journal.made, self._handout
         over = {
             **self._over,
-            **ended(plan, before, host, had=handout.ties.had, adopted=self._adopted()),
+            **ended(plan, before, host, had=handout.had, adopted=self._adopted()),
         }
         self._over = {each.id: over[each.id] for each in plan if each.id in over}
         adopted = adoptions(
@@ -151,10 +151,13 @@ class Passes:
             told=before,
             claimed=handout.claimed_by,
         )
+        later = handout.later([each for each in plan if each.id not in self._over], host, made)
         return Intent(
             plan=plan,
             claimed=handout.claimed(host, (*made, *adopted)),
-            postponed={each.id for each in plan} if self._draining else self._retries.postponed(),
+            postponed={each.id for each in plan}
+            if self._draining
+            else self._retries.postponed() | later,
             lost=self._over.keys(),
             adopted=adopted,
             holders=handout.holders,
@@ -189,7 +192,7 @@ class Passes:
         """Return what a reboot has ended before a pod had it: bound meanwhile, it will yet ask."""
         if host.mode is Mode.CONTAINER:
             return ()
-        had = self._handout.ties.had
+        had = self._handout.had
         return [e for e in plan if self._over.get(e.id) == REBOOTED and e.id not in had]
 
     def _adopted(self) -> frozenset[str]:
@@ -198,7 +201,7 @@ class Passes:
 
     def _realized(self, planned: Collection[str]) -> list[Realized]:
         adopted = [Realized(id) for id in sorted(self._adopted()) if id in planned]
-        every = (*self._handout.ties.realized, *adopted)
+        every = (*self._handout.realized, *adopted)
         return [each for each in every if each.id not in self._over]
 
     def _drifted(self, plan: Iterable[Assignment], outcome: Outcome) -> tuple[str, ...]:
@@ -220,6 +223,7 @@ class Passes:
     def _next_in(self, outcome: Outcome) -> float:
         self._blocked_passes = self._blocked_passes + 1 if outcome.blocked else 0
         dues = [self._settings.rescan_seconds, self._reporter.due_in, self._retries.due_in]
+        dues.append(self._handout.due_in)
         if self._blocked_passes:
             dues.append(self._settings.retry_after(self._blocked_passes))
         return min(dues)

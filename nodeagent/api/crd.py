@@ -28,6 +28,7 @@ MOST = {
     "geometries": 32,
     "gpus": 32,
     "instances": 64,
+    "keepers": 8,
     "profiles": 64,
     "realized": 256,
     "resources": 256,

@@ -101,6 +101,10 @@ class Instance(_Wire, frozen=True):
 
     Of those not made by us, ``holder`` is the pod that has one for the ``resource`` it asked for,
     where an assignment may adopt it; a ``vacant`` one would take the next vGPU of its profile.
+
+    With Harvester the kubelet picks among what is there: ``holder`` may have what was made for
+    another pod's assignment. A ``standing`` one has a device for ``resource`` that nobody has, and
+    that stays; ``keepers`` are the owners whose it was last, and who come first.
     """
 
     gi_id: int
@@ -111,6 +115,8 @@ class Instance(_Wire, frozen=True):
     holder: PodRef | None = None
     resource: str = ""
     vacant: bool = False
+    standing: bool = False
+    keepers: tuple[OwnerRef, ...] = ()
 
     @property
     def placement(self) -> Placement:

@@ -40,6 +40,12 @@ DECISION_ANNOTATION: Final = "tangram.dev/decision"
 GPUS_ANNOTATION: Final = "tangram.dev/gpus"
 """On a GpuNode: which of the node's GPUs Tangram may use (see ``nodeagent.purview``)."""
 
+ASSIGNMENT_ANNOTATION: Final = "tangram.dev/assignment"
+"""On a Harvester VGPUDevice that the agent has enabled: for which assignment."""
+
+NEUTRAL_ANNOTATION: Final = "tangram.dev/neutral"
+"""On a Harvester MigConfiguration that the agent has made neutral, so that it can undo that."""
+
 WAKE_ANNOTATION: Final = "tangram.dev/room-appeared"
 """On the extender's own pod: changed whenever room appears for a pod that was refused.
 

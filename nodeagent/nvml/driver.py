@@ -34,9 +34,10 @@ SHUTDOWN = "nvmlShutdown"
 class NvmlDriver:
     """A :class:`~nodeagent.driver.Driver` of this node's GPUs; enter it to have it closed.
 
-    Only one may be open in a process, for pynvml has one library. *root* is where ``/proc``,
-    ``/sys`` and ``/dev`` are, *within* the seconds after which a call is stuck: a look then fails,
-    and all other calls are refused until it returns, while a change answers once it has ended.
+    Only one may be open in a process, for pynvml has one library, whose *location* may move. *root*
+    is where ``/proc``, ``/sys`` and ``/dev`` are, *within* the seconds after which a call is stuck:
+    a look then fails, and all other calls are refused until it returns, while a change answers once
+    it has ended.
     Events are asked for each *listen_every* seconds, and after an error not for *retry_after*;
     *benign_xids* are no reason to close a GPU.
 
@@ -46,7 +47,7 @@ class NvmlDriver:
 
     def __init__(
         self,
-        location: Location,
+        location: Location | Callable[[], Location],
         mode: Mode,
         *,
         root: Path = Path("/"),

@@ -19,29 +19,33 @@ _OVER = (UNINITIALIZED, DriverNotLoaded.code, VersionMismatch.code)
 
 
 class Nvml:
-    """The library at *location*; ``in_flight`` is the call being made, or the last one.
+    """The library at *location*, which may move.
 
-    What is to be called with it stands in ``gpus``, ``profiles``, ``gpu_instances``,
-    ``compute_instances`` and ``vgpus``, by what it is about. ``session`` counts how often it was
-    initialised: handles and event sets of an earlier session are of no use.
+    ``in_flight`` is the call being made, or the last one. What is to be called with it stands in
+    ``gpus``, ``profiles``, ``gpu_instances``, ``compute_instances`` and ``vgpus``, by what it is
+    about. ``session`` counts how often it was initialised: handles and event sets of an earlier
+    session are of no use.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location | Callable[[], Location]) -> None:
         self.in_flight = "NVML"
         self.session = 0
-        self._location = location
+        self._locate = location if callable(location) else lambda: location
+        self._location: Location | None = None
         self._open = False
         self._over = False
 
     def open(self) -> None:
-        """Load and initialise the library, unless that is done."""
-        if self._over:
+        """Load and initialise the library, unless that is done; anew where it has moved."""
+        location = self._locate()
+        if self._over or (self._open and location != self._location):
             with contextlib.suppress(DriverError):
                 self.close()
             self._open = self._over = False
         if not self._open:
             self.in_flight = library.LOAD
-            library.load(self._location)
+            library.load(location)
+            self._location = location
             self.ask(pynvml.nvmlInitWithFlags, 0)
             self._open = True
             self.session += 1

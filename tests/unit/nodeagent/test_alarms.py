@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from nodeagent.agent.alarms import MOST_AT_ONCE, REASON
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.agent.alarms import MOST_AT_ONCE, REASON, alarms
+from nodeagent.api.gpunode import Assignment, PodRef, Realized
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import EVENTS, PODS, ApiError, Refused, Unavailable
 from nodeagent.settings import Settings
@@ -257,3 +257,17 @@ async def test_of_a_pod_that_is_gone_nobody_is_warned(station: Station) -> None:
         await until(lambda: has(station, 1))
 
     assert await about(station) == [("Pod", "other")]
+
+
+def test_nobody_is_warned_of_a_gpu_that_has_only_to_be_made_ready() -> None:
+    host = hardware(1).host()
+    (gpu,) = host.gpus
+    plan = [assignment("a", gpu.uuid)]
+
+    def warned(**told: Any) -> int:
+        gpus = (msgspec.structs.replace(gpu, **told),)
+        now = msgspec.structs.replace(host, gpus=gpus)
+        return len(alarms(plan, now, realized=[Realized("a", "slot")]))
+
+    assert warned(unhealthy=SICK) == 1
+    assert warned(unhealthy="Harvester has yet to list its functions", unready=True) == 0

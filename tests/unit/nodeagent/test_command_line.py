@@ -20,7 +20,11 @@ def logging_as_before() -> Iterator[None]:
     [
         (["--node", "a", "--node", "b"], "give --node once"),
         (["--node", "a"], "--mode: say how"),
-        (["--node", "a", "--mode", "harvester"], "--mode harvester"),
+        (["--node", "a", "--mode", "harvester"], "--state-dir: say where"),
+        (
+            ["--node", "a", "--mode", "harvester", "--state-dir", "s", "--enable-mig"],
+            "--enable-mig: Harvester turns MIG mode on by itself",
+        ),
         (["--node", "a", "--mode", "container"], "--state-dir: say where"),
         (
             ["--node", "a", "--mode", "container", "--state-dir", "s", "--enable-sriov"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Gpu, Inventory, Layout
-from nodeagent.purview import Purview, excluded
+from nodeagent.api.gpunode import Gpu, Inventory, Layout, Mode
+from nodeagent.purview import Purview, excluded, without
 from tests.unit.nodeagent.builders import ONE, SMALL, assignment, hardware
 from tests.unit.nodeagent.station import Station, conditions, owners, reasons
 
@@ -65,6 +66,19 @@ def test_a_bad_annotation_is_explained_and_changes_nothing(annotation: str, prob
 
     assert choice.problem == f"tangram.dev/gpus: {problem}"
     assert named(choice.gpus) == {"second"}
+
+
+@pytest.mark.parametrize("layout", [Layout.STATIC, Layout.UNMANAGED])
+def test_with_harvester_a_gpu_that_is_not_ours_has_a_static_layout(layout: Layout) -> None:
+    mode = Mode.HARVESTER if layout is Layout.STATIC else Mode.VGPU_MDEV
+    host = msgspec.structs.replace(hardware(2).host(), mode=mode)
+
+    told = without(host, {FIRST.uuid})
+
+    assert [gpu.layout for gpu in told.gpus] == [layout, Layout.DYNAMIC]
+    gpus = tuple(Gpu(g.uuid, g.pci_address, g.model, "g", layout=g.layout) for g in told.gpus)
+    choice = excluded("nonsense", host.gpus, Inventory(mode=mode, gpus=gpus), all_gpus=True)
+    assert named(choice.gpus) == {"second"}  # as it was before
 
 
 async def test_on_a_gpu_that_is_not_ours_nothing_is_made(station: Station) -> None:

@@ -116,3 +116,54 @@ def test_inventory_without_a_driver_says_so_in_one_line(
         "tangram-agent: no NVIDIA driver: libnvidia-ml.so.1 cannot be loaded "
         f"({reason.format(nowhere)}); give --library or --root\n"
     )
+
+
+async def test_a_library_that_has_moved_is_opened_where_it_is_now(
+    node_of: NodeOf, tmp_path: Path
+) -> None:
+    """A driver's pod that has been replaced is reached through another process."""
+    node = node_of()
+    roots = []
+    for name in ("before", "after"):
+        home = tmp_path / name / "usr/lib64"
+        home.mkdir(parents=True)
+        shutil.copy(node.library, home / NAME)
+        roots.append(Location(root=tmp_path / name))
+    now = [roots[0]]
+
+    async with NvmlDriver(lambda: now[0], Mode.CONTAINER, root=node.root) as driver:
+        for _ in range(2):
+            await driver.discover()
+        assert symbols(node, "nvmlInitWithFlags", "nvmlShutdown") == ["nvmlInitWithFlags"]
+
+        now[0] = roots[1]
+        assert len((await driver.discover()).gpus) == 1
+
+    assert symbols(node, "nvmlInitWithFlags", "nvmlShutdown") == [
+        "nvmlInitWithFlags",
+        "nvmlShutdown",
+        "nvmlInitWithFlags",
+        "nvmlShutdown",
+    ]
+
+
+async def test_while_it_is_nowhere_nothing_can_be_asked(node_of: NodeOf) -> None:
+    node = node_of()
+    there = [True]
+
+    def location() -> Location:
+        if not there[0]:
+            raise LibraryNotFound("dlopen", detail="the driver's pod is being replaced")
+        return Location(node.library)
+
+    async with NvmlDriver(location, Mode.CONTAINER, root=node.root) as driver:
+        await driver.discover()
+        there[0] = False
+        with pytest.raises(LibraryNotFound, match="is being replaced"):
+            await driver.discover()
+        there[0] = True
+        assert len((await driver.discover()).gpus) == 1
+
+
+def symbols(node: Node, *wanted: str) -> list[str]:
+    return [call.symbol for call in node.machine.calls() if call.symbol in wanted]

@@ -1,0 +1,173 @@
+"""From the API server's JSON to Harvester's objects as the agent knows them.
+
+Nothing in them is required, and every member may be null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from nodeagent.api.gpunode import OwnerRef
+from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, NEUTRAL_ANNOTATION
+from nodeagent.harvester.objects import (
+    Head,
+    MigConfiguration,
+    Requested,
+    SriovGpuDevice,
+    VgpuDevice,
+)
+
+ALLOCATION_ANNOTATION = "harvesterhci.io/deviceAllocationDetails"
+"""On a VirtualMachine: the devices it has, or had when it ran last, by resource."""
+
+CONFIGURED = "vGPUConfigured"
+VMI_KIND = "VirtualMachineInstance"
+"""A launcher's owner; it has the name of its VirtualMachine."""
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    annotations: dict[str, str] | None = None
+
+    @property
+    def head(self) -> Head:
+        return Head(self.name, self.uid, self.resource_version)
+
+    def annotation(self, name: str) -> str:
+        return (self.annotations or {}).get(name, "")
+
+
+class _GpuSpec(msgspec.Struct, frozen=True, rename="camel"):
+    address: str | None = None
+    node_name: str | None = None
+    enabled: bool | None = None
+
+
+class _Gpu(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _GpuSpec = _GpuSpec()
+
+
+class _VgpuSpec(msgspec.Struct, frozen=True, rename="camel"):
+    address: str | None = None
+    enabled: bool | None = None
+    type_name: str | None = msgspec.field(default=None, name="vGPUTypeName")
+    parent: str | None = msgspec.field(default=None, name="parentGPUDeviceAddress")
+
+
+class _VgpuStatus(msgspec.Struct, frozen=True, rename="camel"):
+    status: str | None = msgspec.field(default=None, name="vGPUStatus")
+    uuid: str | None = None
+    type_name: str | None = msgspec.field(default=None, name="configureVGPUTypeName")
+    available_types: dict[str, str] | None = None
+
+
+class _Vgpu(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _VgpuSpec = _VgpuSpec()
+    status: _VgpuStatus | None = None
+
+
+class _Profile(msgspec.Struct, frozen=True):
+    name: str | None = None
+    id: int | None = None
+    requested: int | None = None
+
+
+class _MigSpec(msgspec.Struct, frozen=True, rename="camel"):
+    enabled: bool | None = None
+    gpu_address: str | None = None
+    node_name: str | None = None
+    profile_spec: tuple[_Profile, ...] | None = None
+
+
+class _MigStatus(msgspec.Struct, frozen=True):
+    status: str | None = None
+
+
+class _Mig(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _MigSpec = _MigSpec()
+    status: _MigStatus | None = None
+
+
+class _Details(msgspec.Struct, frozen=True):
+    gpus: dict[str, tuple[str, ...] | None] | None = None
+    hostdevices: dict[str, tuple[str, ...] | None] | None = None
+
+
+class _Vm(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+_GPU = msgspec.json.Decoder(_Gpu)
+_VGPU = msgspec.json.Decoder(_Vgpu)
+_MIG = msgspec.json.Decoder(_Mig)
+_VM = msgspec.json.Decoder(_Vm)
+_DETAILS = msgspec.json.Decoder(_Details)
+
+
+def sriov_gpu_device(raw: bytes) -> SriovGpuDevice:
+    """Read an SRIOVGPUDevice."""
+    found = _GPU.decode(raw)
+    return SriovGpuDevice(
+        found.metadata.head, found.spec.address or "", enabled=bool(found.spec.enabled)
+    )
+
+
+def vgpu_device(raw: bytes) -> VgpuDevice:
+    """Read a VGPUDevice."""
+    found = _VGPU.decode(raw)
+    spec, status = found.spec, found.status or _VgpuStatus()
+    return VgpuDevice(
+        found.metadata.head,
+        spec.address or "",
+        spec.parent or "",
+        enabled=bool(spec.enabled),
+        type_name=spec.type_name or "",
+        configured=status.status == CONFIGURED,
+        uuid=status.uuid or "",
+        configured_type=status.type_name or "",
+        available=frozenset(status.available_types or ()),
+        assignment=found.metadata.annotation(ASSIGNMENT_ANNOTATION),
+    )
+
+
+def mig_configuration(raw: bytes) -> tuple[str, MigConfiguration]:
+    """Read a MigConfiguration: the node it is about, and what it says."""
+    found = _MIG.decode(raw)
+    spec, status = found.spec, found.status or _MigStatus()
+    return spec.node_name or "", MigConfiguration(
+        found.metadata.head,
+        spec.gpu_address or "",
+        enabled=bool(spec.enabled),
+        requested=tuple(
+            Requested(each.name or "", each.id or 0, each.requested or 0)
+            for each in spec.profile_spec or ()
+        ),
+        status=status.status or "",
+        ours=bool(found.metadata.annotation(NEUTRAL_ANNOTATION)),
+    )
+
+
+def keeper(raw: bytes) -> tuple[OwnerRef, frozenset[str]]:
+    """Read what a VirtualMachine keeps: who its launchers' owner is, and the VGPUDevices' names.
+
+    In 1.8 they are told among the host devices, by the same names: inferred, from how both kinds
+    of object are named.
+    """
+    metadata = _VM.decode(raw).metadata
+    owner = OwnerRef(VMI_KIND, metadata.namespace, metadata.name)
+    text = metadata.annotation(ALLOCATION_ANNOTATION)
+    return owner, frozenset(_named(_DETAILS.decode(text))) if text else frozenset()
+
+
+def _named(details: _Details) -> Iterator[str]:
+    for devices in (details.gpus or {}, details.hostdevices or {}):
+        for names in devices.values():
+            yield from names or ()

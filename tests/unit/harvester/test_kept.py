@@ -1,0 +1,152 @@
+"""Devices that VMs keep while they are off: space to hand out, which nobody may take away."""
+
+from __future__ import annotations
+
+from nodeagent.api.gpunode import Instance, Inventory, OwnerRef
+from tests.fakes.pcidevices.log import REFUSED, traps
+from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
+
+RESOURCE = resource_name(KINDS[SMALL])
+
+
+def standing(status: Inventory) -> list[Instance]:
+    return [each for gpu in status.gpus for each in gpu.instances if each.standing]
+
+
+async def run_vm(station: Station, name: str, start: int, id: str, *before: object) -> str:
+    pod = await station.vm_of(name)
+    await station.plan(*before, station.assignment(id, pod, start))  # type: ignore[arg-type]
+    await station.until_told(lambda it: id in {each.id for each in it.realized})
+    await station.running(name)
+    return pod.uid
+
+
+async def test_a_stopped_vm_keeps_its_device_and_that_is_told(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        await station.plan()
+
+        status = await station.until_told(lambda it: bool(standing(it)))
+
+    (kept,) = standing(status)
+    assert (kept.start, kept.resource, kept.assignment) == (3, RESOURCE, "")
+    assert kept.keepers == (OwnerRef("VirtualMachineInstance", "default", "vm-1"),)
+    assert not status.realized
+    assert station.cluster.log.of(REFUSED) == []  # nobody tried what Harvester would refuse
+
+
+async def test_it_is_given_to_its_own_vm_again_and_nothing_new_is_made(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)))
+        pod = await station.start("vm-1")
+        await station.plan(station.assignment("a2", pod, 3))
+        await station.until_realized("a2")
+        await station.running("vm-1")
+
+        assert station.places_of(pod.uid) == [(0, 3)]
+        assert station.starts() == [3]
+        told = await station.until_told(lambda it: not standing(it))
+        assert [each.assignment for each in told.gpus[0].instances] == ["a2"]
+    assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_or_to_another_vm_of_its_type(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)))
+        pod = await station.vm_of("vm-2")
+        await station.plan(station.assignment("a2", pod, 3))
+        await station.until_realized("a2")
+        await station.running("vm-2")
+
+        assert station.places_of(pod.uid) == [(0, 3)]
+        assert station.starts() == [3]
+
+
+async def test_it_goes_with_the_last_vm_that_keeps_it(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)))
+        await station.remove("vm-1")
+
+        await station.until(lambda: station.starts() == [])
+        assert await station.enabled() == []
+    assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_whom_the_kubelet_gave_which_of_several_is_told(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        first = station.assignment("a1", await station.vm_of("vm-1"), 3)
+        await station.plan(first)
+        await station.until_realized("a1")
+        await station.running("vm-1")
+        second = station.assignment("a2", await station.vm_of("vm-2"), 5, at=1)
+        await station.plan(first, second)
+        await station.until_realized("a1", "a2")
+        await station.running("vm-2")
+        for name in ("vm-1", "vm-2"):
+            await station.stop(name)
+        await station.plan()
+        await station.until_told(lambda it: len(standing(it)) == 2)
+
+        pod = await station.start("vm-1")
+        planned = station.assignment("b1", pod, 3)
+        await station.plan(planned)
+        await station.until_realized("b1")
+        await station.running("vm-1")
+        ((_, start),) = station.places_of(pod.uid)
+        if start != 3:  # the kubelet has taken the other one
+            told = await station.until_told(
+                lambda it: any(i.holder and i.holder.uid == pod.uid for i in it.gpus[0].instances)
+            )
+            (held,) = [i for i in told.gpus[0].instances if i.holder]
+            assert (held.start, held.resource) == (5, RESOURCE)
+            await station.plan(station.assignment("c1", pod, 5))  # as the extender answers
+            await station.until_realized("c1")
+            # Its own, which no VM's annotation names any more, goes.
+            await station.until(lambda: station.starts() == [5])
+        else:
+            told = await station.until_told(lambda it: len(standing(it)) == 1)
+            assert [each.start for each in standing(told)] == [5]
+    assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_all_that_were_off_come_back_at_once_to_what_they_kept(station: Station) -> None:
+    async with station.agent():
+        await station.ready()
+        plan = []
+        for n in range(3):
+            pod = await station.vm_of(f"vm-{n}")
+            plan.append(station.assignment(f"a{n}", pod, n + 2, at=n))
+            await station.plan(*plan)
+            await station.until_told(lambda it, n=n: f"a{n}" in {r.id for r in it.realized})  # type: ignore[misc]
+            await station.running(f"vm-{n}")
+        for n in range(3):
+            await station.stop(f"vm-{n}")
+        await station.plan()
+        await station.until_told(lambda it: len(standing(it)) == 3)
+
+        pods = [await station.start(f"vm-{n}") for n in range(3)]
+        plan = [station.assignment(f"b{n}", pod, n + 2, at=n) for n, pod in enumerate(pods)]
+        await station.plan(*plan)
+        for n in range(3):
+            await station.until_told(lambda it, n=n: f"b{n}" in {r.id for r in it.realized})  # type: ignore[misc]
+            await station.running(f"vm-{n}")
+
+        given = sorted(start for pod in pods for _, start in station.places_of(pod.uid))
+        assert given == [2, 3, 4]  # to whom which, the kubelet decides
+        assert station.starts() == [2, 3, 4]
+    assert list(traps(station.cluster.log.entries)) == []

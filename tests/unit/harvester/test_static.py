@@ -1,0 +1,170 @@
+"""Day 0: GPUs cut by hand, VMs that run already; opting GPUs in, and handing them back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Instance, Inventory, Layout
+from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REMOVE_VGPU, traps
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
+from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
+
+GPU = "node-1-000010000"
+FIRST, SECOND = "node-1-000010004", "node-1-000010005"
+RESOURCE = resource_name(KINDS[SMALL])
+
+
+def standing(status: Inventory) -> list[Instance]:
+    return [each for gpu in status.gpus for each in gpu.instances if each.standing]
+
+
+async def cut_by_hand(station: Station, *devices: str) -> None:
+    """Do what an administrator does without Tangram: two small GPU instances, some devices."""
+    await station.change(SRIOV_GPUS, GPU, enabled=True)
+    await station.site.pass_(30)
+    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 2}]
+    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
+    await station.site.pass_(60)
+    for name in devices:
+        await station.change(VGPUS, name, enabled=True, vGPUTypeName=KINDS[SMALL])
+        await station.site.pass_(30)
+
+
+async def mig(station: Station) -> dict[str, Any]:
+    value = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))
+    return dict(value["spec"])
+
+
+async def test_a_gpu_that_is_not_opted_in_is_left_as_it_is_and_its_devices_are_told(
+    station: Station,
+) -> None:
+    await cut_by_hand(station, FIRST)
+    before, instances = len(station.cluster.log.entries), station.machine.gpu_instances(0)
+
+    async with station.agent(all_gpus=False):
+        status = await station.until_told(lambda it: bool(standing(it)))
+        await station.site.pass_(300)
+
+    assert status.gpus[0].layout is Layout.STATIC
+    (free,) = standing(status)
+    assert (free.resource, free.keepers) == (RESOURCE, ())
+    assert station.machine.gpu_instances(0) == instances
+    by_us = [e for e in station.cluster.log.entries[before:] if e.actor == "agent"]
+    assert by_us == []
+
+
+async def test_its_devices_are_given_to_vms_and_stay(station: Station) -> None:
+    await cut_by_hand(station, FIRST)
+    async with station.agent(all_gpus=False):
+        (free,) = standing(await station.until_told(lambda it: bool(standing(it))))
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, free.start))
+        await station.until_realized("a1")
+        await station.running("vm-1")
+        assert station.places_of(pod.uid) == [(0, free.start)]
+
+        await station.remove("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)))
+
+        assert await station.enabled() == [FIRST]
+    assert station.cluster.log.of(REMOVE_VGPU) == []
+
+
+async def test_a_vm_that_ran_before_is_told_with_its_device_and_taken_over(
+    station: Station,
+) -> None:
+    await cut_by_hand(station, FIRST)
+    pod = await station.vm_of("vm-1")
+    await station.until(lambda: station.kubelet.allocatable.get(RESOURCE) == 1)
+    await station.running("vm-1")
+    async with station.agent(all_gpus=False):
+        told = await station.until_told(
+            lambda it: any(each.holder for gpu in it.gpus for each in gpu.instances)
+        )
+        (held,) = [each for each in told.gpus[0].instances if each.holder]
+        assert (held.holder, held.resource, held.standing) == (pod, RESOURCE, False)
+
+        await station.plan(station.assignment("a1", pod, held.start))
+        status = await station.until_realized("a1")
+
+    assert [each.slot for each in status.realized] == [""]
+    assert await station.phase("vm-1") == "Running"
+
+
+async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew(
+    station: Station,
+) -> None:
+    await cut_by_hand(station)
+    async with station.agent(all_gpus=False):
+        await station.until_told(lambda it: bool(it.gpus) and len(it.gpus[0].instances) == 2)
+        await station.choose_gpus("all")
+        await station.ready()
+        assert station.starts() == []
+        spec = await mig(station)
+        assert spec["enabled"]
+        assert not any(it["requested"] for it in spec["profileSpec"])
+
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, 2))
+        await station.until_realized("a1")
+        assert station.starts() == [2]
+    # Harvester took away what it had made itself, as it was told to: nobody used it.
+    assert len(station.cluster.log.of(DESTROY_INSTANCE)) == 2
+
+
+async def test_one_whose_devices_are_enabled_waits_and_takes_nothing_new(station: Station) -> None:
+    await cut_by_hand(station, FIRST)
+    async with station.agent():
+        told = await station.until_told(lambda it: bool(it.gpus and it.gpus[0].instances))
+        await station.site.pass_(300)
+
+        assert "asks for GPU instances of its own" in told.gpus[0].unhealthy
+    assert (await mig(station))["enabled"]
+    assert len(station.machine.gpu_instances(0)) == 2
+
+
+async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
+    station: Station,
+) -> None:
+    async with station.agent():
+        await station.ready()
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, 3))
+        await station.until_realized("a1")
+        await station.running("vm-1")
+
+        await station.choose_gpus("none")
+        await station.until_told(lambda it: it.gpus[0].layout is Layout.STATIC)
+        await station.site.pass_(60)
+        assert await station.phase("vm-1") == "Running"
+        assert (await mig(station))["enabled"]
+
+        await station.remove("vm-1")
+        await station.plan()
+
+        async def handed_back() -> bool:
+            return not (await mig(station))["enabled"]
+
+        await station.until(handed_back)
+        assert station.starts() == []
+    assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_a_gpu_instance_made_by_hand_on_an_opted_in_gpu_is_never_touched(
+    station: Station,
+) -> None:
+    async with station.agent():
+        await station.ready()
+        station.machine.create_gpu_instance(0, SMALL, Placement(0, 1))
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, 3))
+
+        told = await station.until_told(lambda it: bool(it.failed))
+
+        assert "a free GPU instance of the same profile" in told.failed[0].reason
+        assert station.starts() == [0]
+    assert station.cluster.log.of(CREATE_VGPU) == []
