@@ -44,8 +44,8 @@ def _burst_losses(bursts: Sequence[Row]) -> Iterator[str]:
     same = seeds - sum(row["joint_beats_largest"] for row in bursts)
     if same:
         yield (
-            f"In {same} of {seeds} bursts largest-first admits no less than the joint plan: sorting "
-            "is enough there."
+            f"In {same} of {seeds} bursts largest-first admits no less than the joint plan: "
+            "sorting is enough there."
         )
     for row in bursts:
         if row["joint_gangs"] < row["arrival_gangs"]:
