@@ -44,27 +44,27 @@ def _burst_losses(bursts: Sequence[Row]) -> Iterator[str]:
     same = seeds - sum(row["joint_beats_largest"] for row in bursts)
     if same:
         yield (
-            f"In {same} of {seeds} bursts largest-first admits what the joint plan admits at the "
-            "first priority at which they could differ: sorting is enough there."
+            f"In {same} of {seeds} bursts largest-first admits no less than the joint plan: "
+            "sorting is enough there."
         )
     for row in bursts:
         if row["joint_gangs"] < row["arrival_gangs"]:
             yield (
-                f"Slices count, not gangs: {_which(row)}, the joint plan admits "
+                f"{_which(row)}: slices count, not gangs; the joint plan admits "
                 f"{row['joint_gangs']} gangs and {row['joint_slices']} slices, the order of "
                 f"arrival {row['arrival_gangs']} and {row['arrival_slices']}."
             )
     for row in bursts:
         if row["optimal"] < row["seeds"]:
             yield (
-                f"{_which(row).capitalize()}, {row['seeds'] - row['optimal']} of {row['seeds']} "
+                f"{_which(row)}, {row['seeds'] - row['optimal']} of {row['seeds']} "
                 f"plans are not proven on every level in {SECONDS:g} s, "
                 f"{row['seeds'] - row['admission_proven']} not in what they admit."
             )
     for row in bursts:
         if row["served_admits_as_joint"] < row["seeds"] or row["served_loses_to_largest"]:
             yield (
-                f"{_which(row).capitalize()}, {PLAN_SECONDS:g} s are too short for "
+                f"{_which(row)}, {PLAN_SECONDS:g} s are too short for "
                 f"{row['seeds'] - row['served_admits_as_joint']} of {row['seeds']} plans to admit "
                 f"what {SECONDS:g} s do ({row['served_slices']} slices for "
                 f"{row['joint_slices']}); {row['served_loses_to_largest']} admit less than "
@@ -86,7 +86,8 @@ def _time_losses(timed: Sequence[Row]) -> Iterator[str]:
 
 
 def _which(row: Row) -> str:
-    return f"{row['demand']}, {row['fill']:.0%} full, {row['burst']} pods"
+    demand = row["demand"][0].upper() + row["demand"][1:]
+    return f"{demand}, {row['fill']:.0%} full, {row['burst']} pods"
 
 
 def _bursts(bursts: Sequence[Row]) -> Iterator[str]:
