@@ -54,6 +54,9 @@ class Hooks:
         knowledge = self._knowledge
         uid = request.pod.uid
         knowledge.ledger = knowledge.ledger.release(uid)
+        if uid in knowledge.left_gangs:
+            # kube-scheduler has yet to hear of its end; as a member it would count for ever.
+            return _filtered((), dict.fromkeys(names, GANG_INCOMPLETE.reason), whole)
         if uid not in knowledge.requests:
             now = knowledge.clock()
             knowledge.demand.asked(request, knowledge.views.values(), now=now)

@@ -234,6 +234,7 @@ class Knowledge:
         """Take in a pod."""
         uid = pod.ref.uid
         self.pods[uid] = pod
+        self.left_gangs.pop(uid, None)
         if pod.node or pod.over or pod.deleting:
             self.refused.drop(uid)
             self._needs_no_plan(uid)

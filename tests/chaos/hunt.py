@@ -62,8 +62,8 @@ class Hunt:
         with ProcessPoolExecutor(self._jobs, initializer=self._start) as pool:
             alone = [self._sent(pool, (each.name,)) for each in mutants]
             together = [(b, [self._sent(pool, n, b.only) for n in b.names]) for b in behind]
-            good = self._table(mutants, alone)
-            return self._table_behind(together) and good
+            good = not mutants or self._table(mutants, alone)
+            return (not behind or self._table_behind(together)) and good
 
     def _sent(
         self, pool: ProcessPoolExecutor, names: tuple[str, ...], only: tuple[str, ...] = ()
@@ -81,8 +81,6 @@ class Hunt:
         return caught == len(mutants)
 
     def _table_behind(self, hunts: Sequence[tuple[Behind, Sequence[Future[Hunted]]]]) -> bool:
-        if not hunts:
-            return True
         good = True
         self._say(
             "\nBugs that another line of defence makes harmless, in histories of the events"

@@ -18,6 +18,7 @@ from extender import request, wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
+from extender.planning import joint
 from extender.planning.gangs import Standing
 from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
@@ -27,6 +28,7 @@ from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, ClusterUnavailable
 from extender.service.posting import BindFailed, Poster
 from extender.service.reclaim import Reclaimer
+from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
@@ -118,13 +120,20 @@ def gang_ignored() -> Any:
 
 
 def gang_in_part() -> Any:
-    whole = service_gangs.standing
+    judged, reserved = service_gangs.standing, Reservations.decide
 
     def standing(members: Any) -> Standing:
-        stands = whole(members)
+        stands = judged(members)
         return Standing.RESERVED if stands is Standing.HALF else stands
 
-    return patch.object(service_gangs, "standing", standing)
+    async def decide(self: Any, of: Any, waiting: Any, places: Any) -> None:
+        await reserved(self, of, [each for each in waiting if each.uid in places], places)
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(patch.object(joint, "_gang", lambda request: None))
+    stack.enter_context(patch.object(Reservations, "decide", decide))
+    stack.enter_context(patch.object(service_gangs, "standing", standing))
+    return stack
 
 
 def without_uid() -> Any:

@@ -540,3 +540,16 @@ def test_a_gang_is_forgotten_with_its_last_member(service: Service) -> None:
 
     assert not service.knowledge.enlisted.members
     assert not service.knowledge.enlisted.lost
+
+
+def test_a_late_filter_of_a_member_that_is_gone_makes_it_no_member_again(service: Service) -> None:
+    knowledge = service.knowledge
+    pod = said(raw_pod("1-10C", uid="gone"), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+    service.hooks.filter(filter_args(pod, "node-1"))
+    knowledge.pod_gone("gone")
+
+    answer = service.hooks.filter(filter_args(pod, "node-1"))
+
+    assert answer.failed_and_unresolvable_nodes == {"node-1": WAITING}
+    assert not knowledge.enlisted.members
+    assert not knowledge.pending.waiting
