@@ -522,6 +522,8 @@ async def test_a_successor_of_the_extender_finds_what_is_held(world: World) -> N
         await world.delete_pod(first)
         await until(lambda: held(world))
     async with running(world) as extender:
+        # The agent may have yet to answer for the last of what its predecessor wrote.
+        await until(lambda: extender.knowledge.views["node-1"].takes_new)
         second = await launcher(world, "launcher-2", "1-10C")
         await bound(world, extender, second)
         (entry,) = await entries(world)
