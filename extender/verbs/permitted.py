@@ -70,8 +70,8 @@ def shut(view: NodeView, bounds: Bounds) -> frozenset[str]:
 def within(view: NodeView, bins: Sequence[Bin], wanted: Wanted, bounds: Bounds) -> Verdict:
     """Choose the best places that the rules allow on the *bins* of a node that is not forbidden."""
     closed = shut(view, bounds)
-    open = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
-    match choose(open, wanted):
+    usable = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
+    match choose(usable, wanted):
         case Infeasible():
             elsewhere = closed and isinstance(choose(bins, wanted), Choice)
             return GPUS_NOT_SHARED if elsewhere else no_room(wanted)
@@ -79,12 +79,12 @@ def within(view: NodeView, bins: Sequence[Bin], wanted: Wanted, bounds: Bounds) 
             over = _over_cap(view, choice.placed, bounds)
             if over is not None:
                 return over
-            costly = _costs_headroom(view, open, choice.placed, bounds)
+            costly = _costs_headroom(view, usable, choice.placed, bounds)
             if costly is None:
                 return Fits(choice)
             # One instance may go elsewhere on the node; of several, no other arrangement is tried.
             limits = tuple(_limits(view, bounds))
-            cheaper = frugal(open, wanted[0], limits) if len(wanted) == 1 else costly
+            cheaper = frugal(usable, wanted[0], limits) if len(wanted) == 1 else costly
             return Fits(cheaper) if isinstance(cheaper, Choice) else costly
 
 
