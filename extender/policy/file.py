@@ -189,16 +189,17 @@ def contents(path: Path) -> bytes:
         raise MalformedPolicy(str(path), [f"cannot be read: {error.strerror}"]) from error
 
 
-def parsed(text: bytes, source: str) -> PolicyFile:
+def parsed(content: bytes, source: str) -> PolicyFile:
     """Read a policy; *source* is what to call it in messages.
 
     Raises:
         MalformedPolicy: naming all that is wrong with it.
     """
     try:
-        raw = msgspec.yaml.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedPolicy(source, [f"is not YAML: {error}"]) from error
+        raw = msgspec.yaml.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = " ".join(str(error).split())  # on one line, as all others are
+        raise MalformedPolicy(source, [f"is not YAML: {text}"]) from error
     found = tuple(problems(raw, PolicyFile))
     if not found:
         file = msgspec.convert(raw, PolicyFile)
