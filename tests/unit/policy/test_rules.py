@@ -199,6 +199,14 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     assert [line.split(": ")[2] for line in refused.output.splitlines()] == ["$.pools", "$.times"]
 
 
+def test_a_field_that_is_there_twice_is_not_lost_silently() -> None:
+    again = "tenants: [{name: b, namespaces: {}, caps: {profiles: {1g.10gb: 1, 1g.10gb: 9}}}]\n"
+    (first, second) = sorted(complaints(HEAD + f"tenants: [{{name: a, {ALL}}}]\n" + again))
+
+    assert first == "$.tenants: is there twice, again in line 4; keep one of the two"
+    assert second.startswith("$.tenants[0].caps.profiles.1g.10gb: is there twice")
+
+
 KEYS = [
     *("apiVersion", "kind", "value", "pools", "tenants", "headroom", "avoid", "times", "weights"),
     *("name", "nodes", "namespaces", "matchLabels", "caps", "profiles", "releasedTo", "deadlines"),
