@@ -25,7 +25,7 @@ from extender.policy.in_force import InForce, digest
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
-from extender.policy.strict import Problem, problems
+from extender.policy.strict import Problem, problems, repeated
 from extender.policy.values import PLAN_SECONDS, Policy, Times, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
@@ -189,17 +189,18 @@ def contents(path: Path) -> bytes:
         raise MalformedPolicy(str(path), [f"cannot be read: {error.strerror}"]) from error
 
 
-def parsed(text: bytes, source: str) -> PolicyFile:
+def parsed(content: bytes, source: str) -> PolicyFile:
     """Read a policy; *source* is what to call it in messages.
 
     Raises:
         MalformedPolicy: naming all that is wrong with it.
     """
     try:
-        raw = msgspec.yaml.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedPolicy(source, [f"is not YAML: {error}"]) from error
-    found = tuple(problems(raw, PolicyFile))
+        raw = msgspec.yaml.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = " ".join(str(error).split())  # on one line, as all others are
+        raise MalformedPolicy(source, [f"is not YAML: {text}"]) from error
+    found = (*problems(raw, PolicyFile), *repeated(content))
     if not found:
         file = msgspec.convert(raw, PolicyFile)
         found = (*_about_values(file), *nonsense(file.rules))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import yaml
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -100,3 +101,27 @@ def _is_struct(shape: Any) -> bool:
 def _shown(raw: object) -> str:
     text = repr(raw)
     return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
+
+
+def repeated(content: bytes) -> Iterator[Problem]:
+    """Yield the fields that YAML *content* has twice: all but the last would be lost silently."""
+    root = yaml.compose(content, Loader=yaml.SafeLoader)
+    yield from _repeated(root, "$", set())
+
+
+def _repeated(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[Problem]:
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))  # an alias may stand within what it stands for
+    if isinstance(node, yaml.SequenceNode):
+        for at, each in enumerate(node.value):
+            yield from _repeated(each, f"{path}[{at}]", seen)
+    elif isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in keys:
+                text = f"is there twice, again in line {key.start_mark.line + 1}"
+                yield Problem(f"{path}.{name}", text, "keep one of the two")
+            keys.add(name)
+            yield from _repeated(value, f"{path}.{name}", seen)

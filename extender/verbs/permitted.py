@@ -101,8 +101,8 @@ def _chosen(
     standing: tuple[Placed, ...],
 ) -> Choice | Refused:
     closed = shut(view, bounds)
-    open = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
-    match choose(open, wanted):
+    usable = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
+    match choose(usable, wanted):
         case Infeasible():
             elsewhere = closed and isinstance(choose(bins, wanted), Choice)
             return GPUS_NOT_SHARED if elsewhere else no_room(wanted)
@@ -110,12 +110,12 @@ def _chosen(
             over = _over_cap(view, (*standing, *choice.placed), bounds)
             if over is not None:
                 return over
-            costly = _costs_headroom(view, open, choice.placed, bounds)
+            costly = _costs_headroom(view, usable, choice.placed, bounds)
             if costly is None:
                 return choice
             # One instance may go elsewhere on the node; of several, no other arrangement is tried.
             limits = tuple(_limits(view, bounds))
-            cheaper = frugal(open, wanted[0], limits) if len(wanted) == 1 else costly
+            cheaper = frugal(usable, wanted[0], limits) if len(wanted) == 1 else costly
             return cheaper if isinstance(cheaper, Choice) else costly
 
 

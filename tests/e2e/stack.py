@@ -19,6 +19,7 @@ import yaml
 from extender.demo.pods import launcher
 from extender.kubescheduler import compose
 from extender.kubescheduler.compose import Files, Wanted
+from extender.policy import PolicyName
 from extender.server.description import HOOKS
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.api.catalog import MODELS
@@ -189,11 +190,12 @@ async def stack(
     create_latency: float = 0.0,
     replicas: int = 1,
     definition: Path = CRD,
+    policy: str = PolicyName.DEFAULT.value,
 ) -> AsyncIterator[Stack]:
     """Run everything, with that *definition* of GpuNode, until the block ends.
 
     *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
-    one address.
+    one address. *policy* is a name or a file.
     """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
@@ -219,7 +221,7 @@ async def stack(
                 *("--port", port, "--http-timeout", str(http_timeout)),
                 *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),
                 *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
-                *("--client-ca", str(plane.ca_file)),
+                *("--client-ca", str(plane.ca_file), "--policy", policy),
                 *(ELECTION if replicas > 1 else ()),
             )
             for pod, port in ports.items()

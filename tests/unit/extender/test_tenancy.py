@@ -21,6 +21,7 @@ from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import Code
 from nodeagent.api.gpunode import Assignment, OwnerRef
+from nodeagent.apiserver.memory import Call
 from tests.builders import raw_pod
 from tests.fakes.world import World, bind_args, filter_args
 from tests.tenancy import Cluster, asks, rules, wrongs
@@ -360,6 +361,12 @@ def _entries_of(plans: dict[str, tuple[Assignment, ...]]) -> list[tuple[str, Ass
     ]
 
 
+async def _pause(call: Call) -> None:
+    """Let all other binds have a turn, several times, before and after a call is carried out."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def _raced(pods: list[tuple[str, str, str]], by: Rules) -> dict[str, tuple[Assignment, ...]]:
     """Bind all pods at once, each to its node, without a filter; return the plans."""
     world = World()
@@ -373,6 +380,7 @@ async def _raced(pods: list[tuple[str, str, str]], by: Rules) -> dict[str, tuple
             await world.add_pod(f"vm-{at}", shape, namespace=namespace)
             for at, (namespace, shape, _) in enumerate(pods)
         ]
+        world.api.disturbance = _pause
         async with asyncio.TaskGroup() as binds:
             for pod, (_, _, node) in zip(made, pods, strict=True):
                 binds.create_task(extender.binder.bind(bind_args(pod, node)))

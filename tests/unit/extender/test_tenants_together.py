@@ -7,6 +7,8 @@ import pytest
 from extender.planning.joint import JointPlan, Limits, Waiting
 from extender.planning.stages import staged_plan
 from extender.policy import InForce, Policy, PolicyName
+from nodeagent.api.gpunode import Mode
+from tests.builders import gpu, gpu_node, instance
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.tenancy import Cluster, asks, rules
@@ -85,6 +87,45 @@ def test_headroom_is_left_by_a_plan_but_for_those_it_is_released_to() -> None:
 
     assert len(planned(text, *[("free", "4-40C")] * 3, gpus=2).places) == 1
     assert len(planned(text, *[("r1", "4-40C")] * 3, gpus=2).places) == 2
+
+
+def test_a_cap_holds_where_a_resource_is_more_slices_than_elsewhere() -> None:
+    wanted = "nvidia.com/mig-1g.10gb"  # 1 slice of an H100-80GB, 2 of an A100-40GB
+    there = Cluster(
+        rules(f"tenants: [{RED}, caps: {{memorySlices: 3}}}}]"), nodes={"a": {}, "b": {}}
+    )
+    knowledge = there.knowledge
+    full = gpu(uuid="h", instances=(instance(0, 0),))
+    for name, model, gpus in (("a", "H100-80GB", [full]), ("b", "A100-40GB", 1)):
+        knowledge.gpu_node(
+            gpu_node(
+                name,
+                uid=f"uid-{name}",
+                model=model,
+                gpus=gpus,
+                mode=Mode.CONTAINER,
+                version=99,
+                generation=9,
+            )
+        )
+
+    found = staged_plan(
+        knowledge.views,
+        knowledge.ledger,
+        [
+            Waiting(
+                knowledge.bounded(asks(wanted, namespace="r1", pod=f"pod-{at}")),
+                ("a", "b"),
+                since=float(at),
+            )
+            for at in range(2)
+        ],
+        Limits(pods=9, seconds=5.0),
+        knowledge.tenancy.left(knowledge.ledger),
+        clock=lambda: 0.0,
+    )
+
+    assert list(found.places) == ["pod-0"]
 
 
 @pytest.mark.parametrize(("cap", "places"), [(7, 0), (8, 2)])

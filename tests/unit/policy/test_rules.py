@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from extender.cli.main import app
@@ -193,3 +197,63 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     assert "headroom: 2 x 7g.80gb kept free in pool big" in told.output
     assert refused.exit_code == 1
     assert [line.split(": ")[2] for line in refused.output.splitlines()] == ["$.pools", "$.times"]
+
+
+def test_a_field_that_is_there_twice_is_not_lost_silently() -> None:
+    again = "tenants: [{name: b, namespaces: {}, caps: {profiles: {1g.10gb: 1, 1g.10gb: 9}}}]\n"
+    (first, second) = sorted(complaints(HEAD + f"tenants: [{{name: a, {ALL}}}]\n" + again))
+
+    assert first == "$.tenants: is there twice, again in line 4; keep one of the two"
+    assert second.startswith("$.tenants[0].caps.profiles.1g.10gb: is there twice")
+
+
+KEYS = [
+    *("apiVersion", "kind", "value", "pools", "tenants", "headroom", "avoid", "times", "weights"),
+    *("name", "nodes", "namespaces", "matchLabels", "caps", "profiles", "releasedTo", "deadlines"),
+]
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.binary(max_size=4)
+    | st.sampled_from(["default", "PlacementPolicy", "tangram.dev/v1alpha1", "1g.10gb", "gpu"])
+    | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS) | st.integers() | st.booleans(), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(values, st.booleans())
+def test_whatever_is_in_a_file_it_is_a_policy_or_told_to_be_none(raw: object, headed: bool) -> None:
+    if headed and isinstance(raw, dict):
+        raw = {"apiVersion": "tangram.dev/v1alpha1", "kind": "PlacementPolicy"} | raw
+    text = yaml.safe_dump(raw)
+
+    with contextlib.suppress(MalformedPolicy):
+        assert isinstance(policy(text).in_force.version, str)
+
+
+@given(st.binary(max_size=40))
+def test_what_is_no_yaml_is_told_to_be_none(text: bytes) -> None:
+    with pytest.raises(MalformedPolicy):
+        parsed(text, "policy.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "&a [*a]",
+        "a: &a {a: *a}",
+        "? [1]\n: 2",
+        "? {}\n: 2",
+        "!!python/object:os.system 1",
+        "[" * 5000,
+    ],
+)
+def test_yaml_that_leads_nowhere_is_told_to_be_no_policy(text: str) -> None:
+    assert complaints(text)
