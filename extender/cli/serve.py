@@ -19,6 +19,7 @@ import typer
 import uvloop
 
 from extender.cli import policies
+from extender.cli.garbage import collected_between_answers
 from extender.cluster import Election, OwnPod, Replica
 from extender.packing.rules import values_states
 from extender.policy import Policy, PolicyName
@@ -235,7 +236,10 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
+    async with (
+        RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api,
+        collected_between_answers(),
+    ):
         replica = Replica(api, settings, policy, election=election, own_pod=own_pod)
         async with doors.opened(replica.service) as (url, probes):
             identity = election.identity if election else ""

@@ -65,7 +65,7 @@ def prioritize(
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
     special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
-    others = _free(fleet.to(request.wanted), scores.keys(), special)
+    others = _free(fleet.to(request.wanted, names), scores.keys(), special)
     ranked = sorted(
         [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]
     )

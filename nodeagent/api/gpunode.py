@@ -8,6 +8,8 @@ default, for the object is written four times in each VM's life and read by ever
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
@@ -255,10 +257,26 @@ def version_number(version: str) -> int:
 def decode(raw: bytes) -> GpuNode:
     """Read a GpuNode from JSON.
 
+    What thousands of nodes have in common is one object in memory, with what is worked out of it.
+
     Raises:
         msgspec.ValidationError: with the path of the offending field.
     """
-    return _DECODER.decode(raw)
+    node = _DECODER.decode(raw)
+    for key, geometry in node.status.geometries.items():
+        node.status.geometries[key] = _the_one(geometry)
+    for key, types in node.status.vgpu_types.items():
+        node.status.vgpu_types[key] = _the_one(types)
+    return node
+
+
+_Equal = TypeVar("_Equal")
+
+
+@lru_cache(maxsize=256)  # a cluster has a few kinds of GPUs; an agent gone mad might report many
+def _the_one(value: _Equal) -> _Equal:
+    """Return the first of all values equal to this one."""
+    return value
 
 
 _DECODER = msgspec.json.Decoder(GpuNode)
