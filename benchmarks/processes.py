@@ -1,4 +1,4 @@
-"""``tangram serve`` in a process of its own, and what the kernel counts for it."""
+"""Extenders in processes of their own, and what the kernel counts for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -25,10 +25,14 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-class Extender:
-    """One extender process; *directory* keeps its log."""
+TANGRAM = ("extender", "serve", "--reservation", "1000000")
+PASSTHROUGH = ("benchmarks.passthrough",)
 
-    def __init__(self, directory: Path, kubeconfig: Path, *options: str) -> None:
+
+class Extender:
+    """One extender process, ``tangram serve`` or another module; *directory* keeps its log."""
+
+    def __init__(self, directory: Path, kubeconfig: Path, module: Sequence[str] = TANGRAM) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -36,8 +40,8 @@ class Extender:
         self.pid = 0
         self.log = directory / "extender.log"
         self._command = (
-            *(sys.executable, "-m", "extender", "serve", "--kubeconfig", str(kubeconfig)),
-            *("--port", str(port), "--reservation", "1000000", *options),
+            *(sys.executable, "-m", *module),
+            *("--kubeconfig", str(kubeconfig), "--port", str(port)),
         )
 
     @contextlib.asynccontextmanager

@@ -35,18 +35,17 @@ import structlog
 import uvloop
 
 from benchmarks import populated, residents
-from benchmarks.extenders import agents
+from benchmarks.extenders import agents, renew
 from benchmarks.http import Connection, connected, quantile_ms
 from benchmarks.populated import GPUS, NAMESPACE, RESOURCES, SMALL, Vm
 from benchmarks.processes import Extender
 from benchmarks.twin import served
 from extender import wire
-from nodeagent.api import gpunode, keys
+from nodeagent.api import gpunode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, PODS, Kind, PatchType
 
-RENEWED_SECONDS = 20.0  # each agent's Lease; silent for 40 s, it would be taken for dead
 CANDIDATES = 50  # nodes a VM of the lives may go to
 WITHIN_SECONDS = 120.0
 
@@ -76,22 +75,6 @@ class Cluster:
         self.api = InMemoryApi(chance=random.Random(seed))
         self.names = list(self.site.nodes)
         self._reports = itertools.count(1)
-
-    async def renew(self) -> None:
-        """Renew the agents' Leases one after the other, until cancelled."""
-        alive = [name for name in self.names if name not in self.site.leaseless]
-        at_once = 1 + len(alive) // 1_000
-        for turn in itertools.count():
-            for at in range(turn * at_once, (turn + 1) * at_once):
-                spec = {"spec": {"leaseTransitions": turn}}
-                await self.api.patch(
-                    LEASES,
-                    keys.lease_name(alive[at % len(alive)]),
-                    spec,
-                    patch_type=PatchType.MERGE,
-                    namespace=keys.SYSTEM_NAMESPACE,
-                )
-            await asyncio.sleep(RENEWED_SECONDS * at_once / len(alive))
 
     async def change(self, name: str) -> None:
         """Have a node's GPUs all healthy, or none, in turns."""
@@ -243,7 +226,8 @@ async def measure(
         "pods": len(cluster.site.vms),
     }
     with tempfile.TemporaryDirectory(prefix="tangram-start-") as folder:
-        renewing = asyncio.create_task(cluster.renew(), name="renew")
+        alive = [name for name in cluster.names if name not in cluster.site.leaseless]
+        renewing = asyncio.create_task(renew(cluster.api, alive), name="renew")
         try:
             started = extender(cluster, Path(folder), settle=settle)
             async with agents(cluster.api), started as (process, found):
