@@ -19,6 +19,7 @@ import logging
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -145,6 +146,7 @@ class Churn:
                 asyncio.create_task(self.fleet.service.keep_up(), name="keep-up"),
                 asyncio.create_task(self._stay_current(), name="stay-current"),
             ]
+            deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
             try:
                 yield scheduler
             finally:

@@ -11,8 +11,9 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 
-YOUNG_SECONDS = 0.5
-"""How often what was made since the last time is looked through, in a few milliseconds."""
+YOUNG_SECONDS = 0.1
+"""How often what was made since the last time is looked through: with 500 nodes a second changing
+in less than a millisecond."""
 
 ALL_SECONDS = 600.0
 """How often everything is; requests, tasks and errors leave few cycles that outlive the former."""
