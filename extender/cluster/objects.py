@@ -64,7 +64,11 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
     ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
     asked = msgspec.structs.replace(asked, pod=ref)
     if isinstance(asked, Request):
-        asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted))
+        owner = asked.owner
+        if owner is not None:
+            kind, namespace = _the_one(owner.kind), _the_one(owner.namespace)
+            owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
+        asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
     return PodFacts(
         ref=ref,
         asked=asked,
