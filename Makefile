@@ -17,7 +17,11 @@
 #   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
 #   make bench-churn         filter while 400 binds wait and 1,000 watch events a second arrive
+#   make bench-start         an extender's process in a full cluster: start, memory, writes
+#   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
+#                            nothing, and with none
 #   make bench-joint         planning together beside one by one, and its time by cluster size
+#   make bench-defrag        what moving VMs is worth, and the number of moves beside a full search
 #   make bench-restart       how long a new extender takes to know all that its predecessor knew
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
@@ -29,8 +33,8 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
-	ci-tools bench bench-hooks bench-churn bench-joint bench-restart bench-quality \
-	crd golden proto lock clean
+	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
+	bench-defrag crd golden proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -82,8 +86,17 @@ bench-hooks: $(READY)
 bench-churn: $(READY)
 	@$(BIN)/python -m benchmarks.churn $(BENCH_ARGS)
 
+bench-start: $(READY)
+	@$(BIN)/python -m benchmarks.start $(BENCH_ARGS)
+
+bench-scheduler: ci-tools
+	@$(BIN)/python -m benchmarks.scheduler $(BENCH_ARGS)
+
 bench-joint: $(READY)
 	@$(BIN)/python -m benchmarks.joint $(BENCH_ARGS)
+
+bench-defrag: $(READY)
+	@$(BIN)/python -m benchmarks.defrag $(BENCH_ARGS)
 
 bench-restart: $(READY)
 	@$(BIN)/python -m benchmarks.restart $(BENCH_ARGS)

@@ -19,6 +19,7 @@ import logging
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +32,7 @@ from benchmarks.fleet import RESOURCE, KnownFleet
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
 from extender import wire
+from extender.cli.garbage import collected_between_answers
 from extender.cluster import KubernetesCluster
 from extender.server import serving
 from extender.service.ports import PlanConflict
@@ -135,11 +137,16 @@ class Churn:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Connection]:
         """Serve the hooks, judge nodes in the background, and yield the scheduler's connection."""
-        async with serving(self.fleet.service) as self._url, connected(self._url) as scheduler:
+        async with (
+            collected_between_answers(),
+            serving(self.fleet.service) as self._url,
+            connected(self._url) as scheduler,
+        ):
             background = [
                 asyncio.create_task(self.fleet.service.keep_up(), name="keep-up"),
                 asyncio.create_task(self._stay_current(), name="stay-current"),
             ]
+            deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
             try:
                 yield scheduler
             finally:

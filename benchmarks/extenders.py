@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,8 +18,9 @@ from extender import wire
 from extender.cluster import Replica
 from extender.service import Service
 from extender.settings import Settings
-from nodeagent.api import gpunode
-from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer
+from nodeagent.api import gpunode, keys
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, ApiServer, PatchType
 from nodeagent.apiserver.reflector import Replaced, Upserted, reflect
 
 # Agents that never renew are never silent, and no place runs out of time: neither is looked at.
@@ -26,6 +28,7 @@ SETTINGS = Settings(lease_missed_seconds=1e9, reservation_seconds=1e9)
 SHARE_CHANGED = 0.02  # of the VMs leave, and as many come
 LOOKED_AT_EVERY_SECONDS = 0.01
 WITHIN_SECONDS = 300.0
+RENEWED_SECONDS = 20.0  # each agent's Lease; silent for 40 s, it would be taken for dead
 
 
 class Started(msgspec.Struct):
@@ -61,13 +64,25 @@ async def started(api: ApiServer) -> AsyncIterator[Started]:
 async def agents(api: ApiServer) -> AsyncIterator[None]:
     """Let every agent make what is planned from now on, until the block ends."""
 
+    planned: dict[str, GpuNode] = {}
+    at_work: set[str] = set()
+
+    async def obey(name: str) -> None:
+        """Be the agent of a node until there is nothing new for it."""
+        while name in planned:
+            await residents.report(api, name, residents.obeyed(planned.pop(name)))
+        at_work.discard(name)
+
     async def follow() -> None:
         async with contextlib.aclosing(reflect(api, GPU_NODES)) as changes:
             async for change in changes:
                 if isinstance(change, Upserted):
                     node = gpunode.decode(change.object.raw)
                     if node.status.observed_generation < node.metadata.generation:
-                        await residents.report(api, node.name, residents.obeyed(node))
+                        planned[node.name] = node
+                        if node.name not in at_work:
+                            at_work.add(node.name)
+                            tasks.create_task(obey(node.name), name=f"agent-{node.name}")
                 elif isinstance(change, Replaced):
                     listed.set()
 
@@ -79,6 +94,21 @@ async def agents(api: ApiServer) -> AsyncIterator[None]:
             yield
         finally:
             following.cancel()
+
+
+async def renew(api: ApiServer, nodes: Sequence[str]) -> None:
+    """Renew the Leases of these nodes' agents one after the other, until cancelled."""
+    at_once = 1 + len(nodes) // 1_000
+    for turn in itertools.count():
+        for at in range(turn * at_once, (turn + 1) * at_once):
+            await api.patch(
+                LEASES,
+                keys.lease_name(nodes[at % len(nodes)]),
+                {"spec": {"leaseTransitions": turn}},
+                patch_type=PatchType.MERGE,
+                namespace=keys.SYSTEM_NAMESPACE,
+            )
+        await asyncio.sleep(RENEWED_SECONDS * at_once / len(nodes))
 
 
 async def live(api: ApiServer, service: Service, site: Site, *, seed: int) -> int:

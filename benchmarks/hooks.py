@@ -6,8 +6,9 @@ launchers of some 20 kB, each new, of types that fit and of such that fit nowher
 some nodes change, and a score of pods is chosen for but not bound. Floor and hooks take turns.
 
 ``sampled`` is the same with 500 of the names, as kube-scheduler samples them; ``handler`` reads,
-decides and writes without HTTP; ``cached`` repeats a pod while nothing changes; ``first_ms`` is the
-first pod of its type, for which every node is judged.
+decides and writes without HTTP; ``cached`` repeats a pod while nothing changes, with and without.
+``first_ms`` is the first pod of a type that nodes offer, ``unforeseen_ms`` that of one for which
+all nodes are to be judged.
 
     python -m benchmarks.hooks --nodes 100,1000,5000,15000
 """
@@ -35,6 +36,7 @@ from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
 from extender import wire
+from extender.cli.garbage import collected_between_answers
 from extender.server import serving
 from extender.service.hooks import Hooks
 
@@ -92,6 +94,7 @@ class Bench:
         plain = ready()
         plain.hooks = self.floor
         async with (
+            collected_between_answers(),
             serving(self.fleet.service) as hooks_url,
             serving(plain) as floor_url,
             connected(hooks_url) as hooks,
@@ -100,6 +103,7 @@ class Bench:
             self._connections = {"hooks": hooks, "floor": floor}
             keeping_up = asyncio.create_task(self.fleet.service.keep_up(), name="keep-up")
             try:
+                deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
                 yield
             finally:
                 keeping_up.cancel()
@@ -178,6 +182,15 @@ class Bench:
             await times.of(self._connections["hooks"], "filter", body)
         return times.told()
 
+    def rejected_again(self, count: int, rounds: int) -> dict[str, dict[str, float]]:
+        """Measure reading, rejecting and writing, for one pod while nothing changes."""
+        kind, times = REJECTED[0], Times()
+        body = question(pod(self._new_pod(), kind[0], amount=kind[1]), self.names(count))
+        for _ in range(rounds):
+            with times.taken():
+                wire.encode(self.fleet.service.hooks.filter(wire.decode(body, wire.ExtenderArgs)))
+        return {"filter": times.told()}
+
     def handler(self, count: int, rounds: int) -> dict[str, dict[str, float]]:
         """Measure reading, deciding and writing; the hook itself judges what has just changed."""
         hooks, times = self.fleet.service.hooks, {verb: Times() for verb in VERBS}
@@ -193,10 +206,10 @@ class Bench:
                     wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))
         return {verb: each.told() for verb, each in times.items()}
 
-    async def first(self) -> float:
+    async def first(self, kinds: Sequence[tuple[str, int]]) -> float:
         """Return the median time of the first pod of each type, in milliseconds."""
         took = []
-        for kind in (*FITTING, *REJECTED):
+        for kind in kinds:
             times = {side: {verb: Times() for verb in VERBS} for side in ("hooks", "floor")}
             await self.ask(kind, self.fleet.names, times)
             took += times["hooks"]["filter"].seconds
@@ -211,7 +224,8 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
             "nodes": nodes,
             "gpus": nodes * GPUS,
             "changes_per_pod": changes,
-            "first_ms": await bench.first(),
+            "first_ms": await bench.first(FITTING),
+            "unforeseen_ms": await bench.first(REJECTED),
             **await bench.over_http(nodes, rounds),
             "sampled": await bench.over_http(SAMPLE, rounds),
             "cached": {
@@ -222,13 +236,17 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
             "handler": {
                 "all_names": bench.handler(nodes, rounds),
                 "sampled": bench.handler(SAMPLE, rounds),
+                "sampled_rejected": bench.rejected_again(SAMPLE, rounds),
             },
         }
 
 
 def text(row: dict[str, Any]) -> str:
     """Return a table for people."""
-    lines = [f"{row['nodes']} nodes x {GPUS} GPUs; the first pod of a type: {row['first_ms']} ms"]
+    lines = [
+        f"{row['nodes']} nodes x {GPUS} GPUs; the first pod of a type: {row['first_ms']} ms"
+        f", unforeseen {row['unforeseen_ms']} ms"
+    ]
     for what, part in (("all names", row), (f"{row['sampled']['names']} names", row["sampled"])):
         for verb in VERBS:
             figures = (part[verb], part["floor"][verb], part["to_floor"][verb])

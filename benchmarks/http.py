@@ -95,11 +95,12 @@ class Times:
     def told(self) -> dict[str, float]:
         """Return the median and the 99th percentile of both, in milliseconds."""
         return {
-            f"{prefix}{quantile}_ms": _quantile(sorted(seconds), share)
+            f"{prefix}{quantile}_ms": quantile_ms(sorted(seconds), share)
             for prefix, seconds in (("", self.seconds), ("cpu_", self.cpu_seconds))
             for quantile, share in (("p50", 0.5), ("p99", 0.99))
         }
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile_ms(ordered: Sequence[float], share: float) -> float:
+    """Return what *share* of the seconds, in order, do not exceed, in milliseconds."""
     return round(ordered[math.ceil(share * len(ordered)) - 1] * 1000, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,8 +17,11 @@ from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServ
 AT_ONCE = 32  # requests, where there is a real API server
 
 
-async def create(api: ApiServer, site: Site) -> None:
-    """Make all of it there; the plans then name the pods by the UIDs they were given."""
+async def create(api: ApiServer, site: Site, *, offers: Mapping[str, str] | None = None) -> None:
+    """Make all of it there; the plans then name the pods by the UIDs they were given.
+
+    *offers* are what each Node has to allocate, where there is a kube-scheduler to look at it.
+    """
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def placed(node: GpuNode) -> None:
@@ -26,7 +30,7 @@ async def create(api: ApiServer, site: Site) -> None:
             entries = zip(node.spec.assignments, pods, strict=True)
             plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
             site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
-            await _create_node(api, site, site.nodes[node.name])
+            await _create_node(api, site, site.nodes[node.name], offers or {})
 
     async def waits(vm: Vm) -> None:
         async with gate:
@@ -50,9 +54,15 @@ class _Made(msgspec.Struct):
     metadata: _MadeMetadata
 
 
-async def _create_node(api: ApiServer, site: Site, node: GpuNode) -> None:
-    cordoned = {"unschedulable": True} if node.name in site.cordoned else {}
-    await api.create(NODES, {"metadata": {"name": node.name}, "spec": cordoned})
+async def _create_node(
+    api: ApiServer, site: Site, node: GpuNode, offers: Mapping[str, str]
+) -> None:
+    made = {
+        "metadata": {"name": node.name, "labels": {"kubevirt.io/schedulable": "true"}},
+        "spec": {"unschedulable": True} if node.name in site.cordoned else {},
+        "status": {"allocatable": offers, "capacity": offers},
+    }
+    await api.create(NODES, made)
     if node.name not in site.leaseless:
         labels = {keys.AGENT_LABEL: "true"}
         lease = {

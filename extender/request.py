@@ -31,7 +31,7 @@ Wanted = tuple[str, ...]
 """What is asked for, whoever asks: one resource for each GPU instance, sorted."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, gc=False, frozen=True):
     """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment."""
 
     pod: PodRef

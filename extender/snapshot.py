@@ -127,7 +127,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def taken(self) -> frozenset[Taken]:
         """Everything that holds slices on this node."""
-        return self._there.union(map(taken_by, self.in_force))
+        there = self._there
+        besides = [each for each in map(taken_by, self.in_force) if each not in there]
+        return there.union(besides) if besides else there
 
     @property
     def in_force(self) -> Iterable[Assignment]:

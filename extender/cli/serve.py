@@ -18,6 +18,7 @@ import uvloop
 from extender.admission import Schedulers
 from extender.cli import policies
 from extender.cli.doors import Doors
+from extender.cli.garbage import collected_between_answers
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
@@ -250,7 +251,10 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
+    async with (
+        RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api,
+        collected_between_answers(),
+    ):
         replica = Replica(
             api, settings, policy, election=election, own_pod=own_pod, policy_file=file
         )

@@ -34,24 +34,27 @@ log = structlog.get_logger()
 PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms later (measured)
 
 
+_TakeIn = Callable[[bool], None]
+
+
 class _Followed(msgspec.Struct):
     """How the objects of one kind are selected, and what is done with each.
 
-    ``take_in`` hears besides whether the object was listed, not watched; ``all_are`` hears the UIDs
-    of all that were, and the list's version. Of a list, ``at_a_time`` are taken in before others
-    have their turn, all where it is 0. ``known`` is what was last heard, by namespace and name,
-    without the JSON.
+    ``read`` turns the JSON into what is to be done with it, to be told whether the object was
+    listed, not watched; ``all_are`` hears the UIDs of all that were, and the list's version. Of a
+    list, ``at_a_time`` are taken in before others have their turn, all where it is 0. ``known`` are
+    the UIDs of what was last heard, by namespace and name.
     """
 
     feed: Feed
     kind: Kind
-    take_in: Callable[[bytes, bool], None]
-    gone: Callable[[Object], None]
+    read: Callable[[bytes], _TakeIn]
+    gone: Callable[[str, str], None]
     all_are: Callable[[Collection[str], str], None] = lambda uids, version: None
     labels: str = ""
     namespace: str = ""
     at_a_time: int = 0
-    known: dict[tuple[str, str], Object] = {}
+    known: dict[str, dict[str, str]] = {}
 
 
 async def feed(api: ApiServer, knowledge: Knowledge) -> None:
@@ -95,44 +98,64 @@ class Feeds:
     async def _follow(self, followed: _Followed, round: int) -> None:
         knowledge, known = self._knowledge, followed.known
 
-        def upsert(current: Object, *, listed: bool = False) -> None:
-            key = (current.namespace, current.name)
-            before = known.get(key)
-            if before is not None and before.uid != current.uid:
-                followed.gone(before)
-            known[key] = msgspec.structs.replace(current, raw=b"")
+        def read(raw: bytes) -> _TakeIn | msgspec.MsgspecError:
             try:
-                followed.take_in(current.raw, listed)
+                return followed.read(raw)
             except msgspec.MsgspecError as error:
+                return error
+
+        def upsert(current: Object, *, listed: bool = False) -> None:
+            there = known.setdefault(current.namespace, {})
+            before = there.get(current.name)
+            if before is not None and before != current.uid:
+                followed.gone(current.name, before)
+            there[current.name] = current.uid
+            if isinstance(current.read, msgspec.MsgspecError):
                 log.error(
                     "object_unreadable",
                     kind=followed.feed.value,
                     namespace=current.namespace,
                     name=current.name,
-                    error=str(error)[:300],
+                    error=str(current.read)[:300],
                 )
+            else:
+                assert callable(current.read)  # it is what followed.read returned
+                current.read(listed)
+
+        def gone(namespace: str, name: str, uid: str) -> None:
+            known.get(namespace, {}).pop(name, None)
+            followed.gone(name, uid)
+
+        async def taken_in(every: Replaced) -> None:
+            for count, each in enumerate(every.objects, 1):
+                upsert(each, listed=True)
+                if followed.at_a_time and not count % followed.at_a_time:
+                    await asyncio.sleep(0)
+            still = {(each.namespace, each.name) for each in every.objects}
+            for namespace, there in known.items():
+                for name, uid in tuple(there.items()):
+                    if (namespace, name) not in still:
+                        gone(namespace, name, uid)
+            followed.all_are({each.uid for each in every.objects}, every.resource_version)
 
         changes = reflect(
-            self._api, followed.kind, namespace=followed.namespace, label_selector=followed.labels
+            self._api,
+            followed.kind,
+            namespace=followed.namespace,
+            label_selector=followed.labels,
+            read=read,
         )
         async with contextlib.aclosing(changes):
             async for change in changes:
                 match change:
-                    case Replaced(objects=listed, resource_version=version):
-                        for count, each in enumerate(listed, 1):
-                            upsert(each, listed=True)
-                            if followed.at_a_time and not count % followed.at_a_time:
-                                await asyncio.sleep(0)
-                        for key in known.keys() - {(each.namespace, each.name) for each in listed}:
-                            followed.gone(known.pop(key))
-                        followed.all_are({each.uid for each in listed}, version)
+                    case Replaced():
+                        await taken_in(change)
                         knowledge.feed_synced(followed.feed)
                         self._listed_in(round, followed.feed)
                     case Upserted(object=current):
                         upsert(current)
-                    case Deleted(object=gone):
-                        known.pop((gone.namespace, gone.name), None)
-                        followed.gone(gone)
+                    case Deleted(object=last):
+                        gone(last.namespace, last.name, last.uid)
                     case Confirmed():
                         knowledge.feed_synced(followed.feed)
                     case Interrupted(error=error):
@@ -152,43 +175,61 @@ class Feeds:
 def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     limit = knowledge.settings.devices_per_pod
 
-    def node(raw: bytes, listed: bool) -> None:
-        found = objects.node(raw)
-        knowledge.node(found.name, cordoned=found.cordoned, rival=found.rival, labels=found.labels)
+    def gpu_node(raw: bytes) -> _TakeIn:
+        read = gpunode.decode(raw)
+        return lambda listed: knowledge.gpu_node(read, listed=listed)
+
+    def node(raw: bytes) -> _TakeIn:
+        read = objects.node(raw)
+        return lambda _: knowledge.node(
+            read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels
+        )
+
+    def namespace(raw: bytes) -> _TakeIn:
+        name, labels = objects.namespace(raw)
+        return lambda _: knowledge.namespace(name, labels)
+
+    def pod(raw: bytes) -> _TakeIn:
+        read = objects.pod(raw, devices_per_pod=limit)
+        return lambda _: knowledge.pod(read)
+
+    def lease(raw: bytes) -> _TakeIn:
+        node, version = objects.lease(raw)
+        return lambda _: knowledge.lease(node, version)
 
     # All in one turn: a plan written in between would look older afterwards than it did before.
     yield _Followed(
         Feed.GPU_NODES,
         GPU_NODES,
-        take_in=lambda raw, listed: knowledge.gpu_node(gpunode.decode(raw), listed=listed),
-        gone=lambda gone: knowledge.gpu_node_deleted(gone.name, gone.uid),
+        read=gpu_node,
+        gone=knowledge.gpu_node_deleted,
         all_are=knowledge.gpu_nodes_are,
     )
     yield _Followed(
         Feed.NODES,
         NODES,
-        take_in=node,
-        gone=lambda gone: knowledge.node_gone(gone.name),
+        read=node,
+        gone=lambda name, _: knowledge.node_gone(name),
     )
     yield _Followed(
         Feed.NAMESPACES,
         NAMESPACES,
-        take_in=lambda raw, _: knowledge.namespace(*objects.namespace(raw)),
-        gone=lambda gone: knowledge.namespace_gone(gone.name),
+        read=namespace,
+        gone=lambda name, _: knowledge.namespace_gone(name),
     )
     yield _Followed(
         Feed.PODS,
         PODS,
-        take_in=lambda raw, _: knowledge.pod(objects.pod(raw, devices_per_pod=limit)),
-        gone=lambda gone: knowledge.pod_gone(gone.uid),
+        read=pod,
+        gone=lambda _, uid: knowledge.pod_gone(uid),
         labels=f"{keys.MANAGED_LABEL}=true",
         at_a_time=PODS_AT_A_TIME,
     )
     yield _Followed(
         Feed.LEASES,
         LEASES,
-        take_in=lambda raw, _: knowledge.lease(*objects.lease(raw)),
-        gone=lambda gone: knowledge.lease_gone(gone.name.removeprefix(keys.LEASE_PREFIX)),
+        read=lease,
+        gone=lambda name, _: knowledge.lease_gone(name.removeprefix(keys.LEASE_PREFIX)),
         labels=f"{keys.AGENT_LABEL}=true",
         namespace=keys.SYSTEM_NAMESPACE,
     )

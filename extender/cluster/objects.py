@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TypeVar
+
 import msgspec
 
 from extender import wire
-from extender.request import of_pod
+from extender.request import Request, of_pod
 from extender.service.ports import NodeFacts, PodFacts
 from nodeagent.api import keys
 from nodeagent.api.rivals import rival_of
@@ -65,11 +68,19 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
     """Read a Pod."""
     decoded = _POD.decode(raw)
     asked = of_pod(decoded, devices_per_pod=devices_per_pod)
+    ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
+    asked = msgspec.structs.replace(asked, pod=ref)
+    if isinstance(asked, Request):
+        owner = asked.owner
+        if owner is not None:
+            kind, namespace = _the_one(owner.kind), _the_one(owner.namespace)
+            owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
+        asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
     return PodFacts(
-        ref=asked.pod,
+        ref=ref,
         asked=asked,
-        node=decoded.spec.node_name,
-        phase=decoded.status.phase,
+        node=_the_one(decoded.spec.node_name),
+        phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
     )
 
@@ -108,3 +119,12 @@ def replicas(raw: bytes) -> int:
     """
     owner = _OWNER.decode(raw)
     return 0 if owner.metadata.deletion_timestamp or owner.spec.halted else owner.spec.replicas
+
+
+_Equal = TypeVar("_Equal", str, tuple[str, ...])
+
+
+@lru_cache(maxsize=16_384)  # nodes, namespaces, what is asked for: of each far fewer than pods
+def _the_one(value: _Equal) -> _Equal:
+    """Return the first of all values equal to this one: a hundred thousand pods share it."""
+    return value

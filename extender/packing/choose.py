@@ -72,22 +72,21 @@ def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
 def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
     """Return the cheapest placement; ties go to the fuller GPU, then to the first."""
     best: tuple[int, int, int] | None = None
-    chosen: tuple[Profile, Placement] | None = None
-    seen: set[tuple[int, Occupancy, int]] = set()
-    for index, bin in enumerate(bins):
-        profile = bin.profile(wanted)
-        if profile is None or (same := (id(bin.tables), bin.occupancy, profile.id)) in seen:
+    chosen: tuple[int, Placement] | None = None
+    for index, bin in enumerate(bins):  # of every node that changes, so nothing is made in vain
+        profile_id = bin.serves.get(wanted)
+        if profile_id is None:
             continue
-        seen.add(same)
-        for option in bin.tables.options(bin.occupancy, profile)[:1]:
-            rank = (option.cost, -fullness(bin), index)
-            if best is None or rank < best:
-                best, chosen = rank, (profile, option.placement)
+        option = bin.tables.cheapest(bin.occupancy, profile_id)
+        if option is None or (best is not None and option.cost > best[0]):
+            continue
+        rank = (option.cost, -fullness(bin), index)
+        if best is None or rank < best:
+            best, chosen = rank, (profile_id, option.placement)
     if best is None or chosen is None:
         return INFEASIBLE
     cost, tie, index = best
-    profile, placement = chosen
-    return Choice(cost, tie, (Placed(wanted, index, bins[index].uuid, profile.id, placement),))
+    return Choice(cost, tie, (Placed(wanted, index, bins[index].uuid, *chosen),))
 
 
 def _several(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:

@@ -35,6 +35,7 @@ class Tables:
         self._options: dict[tuple[Occupancy, int], tuple[Option, ...]] = {}
         self._worth: dict[Occupancy, int] = {}
         self._at_once: dict[tuple[Occupancy, int], int] = {}
+        self._cheapest: dict[tuple[Occupancy, int], Option | None] = {}
 
     @property
     def prefers_fuller(self) -> bool:
@@ -74,6 +75,16 @@ class Tables:
         if known is None:
             known = self._at_once[key] = _at_once(self.geometry, occupancy, profile)
         return known
+
+    def cheapest(self, occupancy: Occupancy, profile_id: int) -> Option | None:
+        """Return the first of the options for a profile by its id; None if there is none."""
+        key = (occupancy, profile_id)
+        try:
+            return self._cheapest[key]
+        except KeyError:
+            profile = self.geometry.by_id.get(profile_id)
+            options = self.options(occupancy, profile) if profile is not None else ()
+            return self._cheapest.setdefault(key, options[0] if options else None)
 
     def _computed(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
         legal = tuple(self.geometry.legal(occupancy, profile))

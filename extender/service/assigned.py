@@ -14,11 +14,12 @@ class Assigned(Mapping[str, str]):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._since: dict[str, dict[str, float]] = {}
+        # Pairs, for there is nearly always one, and a hundred thousand pods have it.
+        self._since: dict[str, tuple[tuple[str, float], ...]] = {}
         self._pods: dict[str, frozenset[str]] = {}
 
     def __getitem__(self, uid: str) -> str:
-        return next(reversed(self._since[uid]))
+        return self._since[uid][-1][0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._since)
@@ -30,19 +31,21 @@ class Assigned(Mapping[str, str]):
         """Take in that the plan of *node* has places for these *pods*, and for no others."""
         before, now = self._pods.pop(node, frozenset()), frozenset(pods)
         for uid in before - now:
-            del self._since[uid][node]
-            if not self._since[uid]:
+            left = tuple(each for each in self._since[uid] if each[0] != node)
+            if left:
+                self._since[uid] = left
+            else:
                 del self._since[uid]
         for uid in now - before:
-            self._since.setdefault(uid, {})[node] = self._clock()
+            self._since[uid] = (*self._since.get(uid, ()), (node, self._clock()))
         if now:
             self._pods[node] = now
 
     def nodes_of(self, uid: str) -> tuple[str, ...]:
         """Return every node where the pod has a place, the one seen last first."""
-        return tuple(reversed(self._since.get(uid, {})))
+        return tuple(node for node, _ in reversed(self._since.get(uid, ())))
 
     def seconds(self, uid: str) -> float:
         """Return for how long the pod has had a place, 0 if it has none."""
         now = self._clock()
-        return now - min(self._since.get(uid, {}).values(), default=now)
+        return now - min((since for _, since in self._since.get(uid, ())), default=now)

@@ -14,6 +14,8 @@ log = structlog.get_logger()
 
 HALF_LIFE_SECONDS = 7 * 86_400.0  # a request of last week counts half
 TELL_SECONDS = 600.0
+LOOK_AGAIN_SECONDS = 60.0  # for what no node offered: of thousands, each would be asked every time
+MOST_UNOFFERED = 1_000  # names remembered for that; pods may ask for anything
 
 
 class Demand:
@@ -22,15 +24,27 @@ class Demand:
     def __init__(self, now: float) -> None:
         self.mix = ObservedMix(HALF_LIFE_SECONDS, now)
         self._profiles: dict[str, str] = {}
+        self._unoffered: dict[str, float] = {}
         self._told_at = now
 
     def asked(self, request: Request, views: Iterable[NodeView], *, now: float) -> None:
         """Count a pod's request; a resource that no node offers has no profile, and no share."""
         for resource in request.wanted:
-            name = self._profiles.get(resource) or _profile(resource, views)
+            name = self._profiles.get(resource) or self._looked_for(resource, views, now=now)
             if name:
                 self._profiles[resource] = name
                 self.mix = self.mix.after(name, now=now)
+
+    def _looked_for(self, resource: str, views: Iterable[NodeView], *, now: float) -> str:
+        if now < self._unoffered.get(resource, float("-inf")) + LOOK_AGAIN_SECONDS:
+            return ""
+        name = _profile(resource, views)
+        self._unoffered.pop(resource, None)
+        if not name:
+            if len(self._unoffered) >= MOST_UNOFFERED:
+                self._unoffered.clear()
+            self._unoffered[resource] = now
+        return name
 
     def tell(self, *, now: float) -> None:
         """Log the mix now and then, in the form ``--mix`` takes."""

@@ -75,7 +75,7 @@ class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
 
 
-class PodFacts(msgspec.Struct, frozen=True):
+class PodFacts(msgspec.Struct, frozen=True, gc=False):
     """What the service keeps of a pod."""
 
     ref: PodRef

@@ -54,7 +54,7 @@ def filter(
         elsewhere = dict.fromkeys(names, ELSEWHERE.reason)
         del elsewhere[assigned]
         return Filtered((assigned,), elsewhere, {ELSEWHERE.code})
-    like = fleet.to(request.wanted, request.bounds)
+    like = fleet.to(request.wanted, request.bounds, among=names)
     reasons, codes = like.refusals, like.codes
     here = dict(_judged_anew(fleet, ledger, request, ledger.nodes | held, yields=yields))
     if here:
@@ -62,7 +62,11 @@ def filter(
         codes = codes | {why.reason: why.code for why in here.values() if why}
     # One pass for each question, for there are thousands of names.
     found = list(map(reasons.get, names, repeat(UNREPORTED.reason)))
-    if any(found):
+    told = set(found)
+    passed: tuple[str, ...]
+    if "" not in told:
+        passed, refused = (), dict(zip(names, found, strict=True))
+    elif len(told) > 1:
         passed = tuple([name for name, reason in zip(names, found, strict=True) if not reason])
         refused = {name: reason for name, reason in zip(names, found, strict=True) if reason}
     else:
@@ -71,7 +75,7 @@ def filter(
     return Filtered(
         passed,
         refused,
-        {codes[reason] for reason in set(refused.values())},
+        {codes[reason] for reason in told if reason},
         only if isinstance(only, Choice) else None,
     )
 

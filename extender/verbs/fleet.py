@@ -32,13 +32,15 @@ Shape = Wanted | tuple[Wanted, Bounds]
 
 _LAST = 1 << 60
 """More than any placement costs: values are sums in millionths over a GPU's profiles."""
+FEW = 64
+"""Nodes that are judged in a millisecond, whoever was asked about."""
 
 Rank = tuple[int, int, int, str]
 """Cost, tie, fullness (negative), name: the least is the best node."""
 
 
 class EquivalenceClass:
-    """What is *wanted*, and how every node stands to it.
+    """What is *wanted*, and how every node stands to it once it has been judged.
 
     ``refusals`` maps each node to the reason why it is refused, "" where the request fits;
     ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first.
@@ -59,26 +61,33 @@ class EquivalenceClass:
         self.order: list[Rank] = []
         self._ranks: dict[str, Rank] = {}
         self._views = views
-        for name, view in views.items():
-            self._judge(name, view)
-        self.order = sorted(self._ranks.values())
-        self._behind: set[str] = set()
+        self._behind = set(views)
 
     def changed(self, name: str) -> None:
         """Note that a node has come, changed or gone."""
         self._behind.add(name)
 
-    def catch_up(self, *, most: int | None = None) -> bool:
-        """Judge anew the nodes that have changed, at *most* so many; tell whether all are."""
-        count = len(self._behind) if most is None else min(most, len(self._behind))
-        for _ in range(count):
+    def catch_up(self, among: Iterable[str] | None = None) -> None:
+        """Judge the nodes that have changed; where they are many, only those *among* the names."""
+        if among is not None and len(self._behind) > FEW:
+            behind = self._behind.intersection(among)
+            self._behind -= behind
+        else:
+            behind, self._behind = self._behind, set()
+        if len(behind) <= FEW:
+            for name in behind:
+                self._move(self._ranks.pop(name, None), self._judge(name))
+        else:  # to put all in order is quicker then than to put each in its place
+            for name in behind:
+                self._ranks.pop(name, None)
+                self._judge(name)
+            self.order = sorted(self._ranks.values())
+
+    def catch_up_some(self, *, most: int) -> bool:
+        """Judge at *most* so many of the nodes that have changed; tell whether these were all."""
+        for _ in range(min(most, len(self._behind))):
             name = self._behind.pop()
-            former, view = self._ranks.pop(name, None), self._views.get(name)
-            if view is None:
-                self.refusals.pop(name, None)
-            else:
-                self._judge(name, view)
-            self._move(former, self._ranks.get(name))
+            self._move(self._ranks.pop(name, None), self._judge(name))
         return not self._behind
 
     def _move(self, former: Rank | None, latter: Rank | None) -> None:
@@ -89,38 +98,55 @@ class EquivalenceClass:
         if latter is not None:
             insort(self.order, latter)
 
-    def _judge(self, name: str, view: NodeView) -> None:
+    def _judge(self, name: str) -> Rank | None:
+        """Judge a node anew, and return its rank, None where the request does not fit."""
+        view = self._views.get(name)
+        if view is None:
+            self.refusals.pop(name, None)
+            return None
         found = verdict(view, self.wanted, bounds=self.bounds)
         if isinstance(found, Fits):
             self.refusals[name] = ""
             last = avoided(view, self.wanted, self.bounds)
-            self._ranks[name] = rank(view, found.choice, last=last)
-        else:
-            self.refusals[name] = found.reason
-            self.codes[found.reason] = found.code
+            self._ranks[name] = ranked = rank(view, found.choice, last=last)
+            return ranked
+        self.refusals[name] = found.reason
+        self.codes[found.reason] = found.code
+        return None
 
 
 class Fleet:
-    """The nodes' *views*, which others change, and the classes asked about of late."""
+    """The nodes' *views*, which others change, and the *classes*; last those asked about last."""
 
     def __init__(self, views: Mapping[str, NodeView]) -> None:
         self.views = views
-        self._classes: OrderedDict[Shape, EquivalenceClass] = OrderedDict()
+        self.classes: OrderedDict[Shape, EquivalenceClass] = OrderedDict()
         self._names: dict[str, str] = {}
+        self._offers_unread = set(views)
 
-    def to(self, wanted: Wanted, bounds: Bounds | None = None) -> EquivalenceClass:
-        """Return how the nodes stand to what is *wanted* within *bounds*, as of now."""
+    def to(
+        self,
+        wanted: Wanted,
+        bounds: Bounds | None = None,
+        *,
+        among: Iterable[str] | None = None,
+    ) -> EquivalenceClass:
+        """Return how nodes stand to what is *wanted* within *bounds*, as of now.
+
+        All of them; where many have changed, those *among* the names.
+        """
         shape = wanted if bounds is None else (wanted, bounds)
-        known = self._classes.get(shape)
-        if known is None:
-            known = EquivalenceClass(wanted, self.views, self._side_by_side(), bounds)
-            self._classes[shape] = known
-            if len(self._classes) > MOST_CLASSES:
-                self._classes.popitem(last=False)
-        else:
-            self._classes.move_to_end(shape)
-            known.catch_up()
+        known = self.classes.get(shape) or self._begun(wanted, bounds)
+        self.classes.move_to_end(shape)
+        known.catch_up(among)
         return known
+
+    def _begun(self, wanted: Wanted, bounds: Bounds | None = None) -> EquivalenceClass:
+        begun = EquivalenceClass(wanted, self.views, self._side_by_side(), bounds)
+        self.classes[wanted if bounds is None else (wanted, bounds)] = begun
+        if len(self.classes) > MOST_CLASSES:
+            self.classes.popitem(last=False)
+        return begun
 
     def _side_by_side(self) -> Iterable[str]:
         """Return the views' names as strings that lie together in memory.
@@ -135,18 +161,43 @@ class Fleet:
 
     def changed(self, name: str) -> None:
         """Note that a node has come, changed or gone."""
-        for each in self._classes.values():
+        self._offers_unread.add(name)
+        for each in self.classes.values():
             each.changed(name)
 
     def begin_anew(self) -> None:
         """Forget all that was judged: by other rules, or by other values."""
-        self._classes.clear()
+        self.classes.clear()
+        self._offers_unread.update(self.views)
 
     def catching_up(self, *, at_once: int) -> Iterator[None]:
-        """Judge anew the changed nodes for each class in use, pausing after so many *at once*."""
-        for each in tuple(islice(reversed(self._classes.values()), KEPT_UP)):
-            while not each.catch_up(most=at_once):
+        """Judge the changed nodes for each class in use, pausing after so many *at once*.
+
+        Then for what nodes offer and nobody has asked for yet.
+        """
+        yield from self._judging(at_once)
+        while self._offers_unread:
+            for _ in range(min(at_once, len(self._offers_unread))):
+                view = self.views.get(self._offers_unread.pop())
+                if view is not None:
+                    self._foresee(view.offered)
+            yield
+        yield from self._judging(at_once)
+
+    def _judging(self, at_once: int) -> Iterator[None]:
+        for each in tuple(islice(reversed(self.classes.values()), KEPT_UP)):
+            while not each.catch_up_some(most=at_once):
                 yield
+
+    def _foresee(self, offered: Iterable[str]) -> None:
+        """Begin the classes of single resources, while there is room for them.
+
+        Most pods ask for one. The first of them would wait until every node is judged.
+        """
+        for resource in offered:
+            if len(self.classes) < KEPT_UP and (resource,) not in self.classes:
+                self._begun((resource,))
+                self.classes.move_to_end((resource,), last=False)
 
 
 def rank(view: NodeView, choice: Choice, *, last: bool = False) -> Rank:

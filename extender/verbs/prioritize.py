@@ -66,7 +66,8 @@ def prioritize(
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
     special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
-    others = _free(fleet.to(request.wanted, request.bounds), scores.keys(), special)
+    like = fleet.to(request.wanted, request.bounds, among=names)
+    others = _free(like, scores.keys(), special)
     ranked = sorted(
         [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]
     )

@@ -8,6 +8,8 @@ default, for the object is written four times in each VM's life and read by ever
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
@@ -261,10 +263,55 @@ def version_number(version: str) -> int:
 def decode(raw: bytes) -> GpuNode:
     """Read a GpuNode from JSON.
 
+    What thousands of nodes have in common is one object in memory, with what is worked out of it;
+    so is each name that one node bears several times.
+
     Raises:
         msgspec.ValidationError: with the path of the offending field.
     """
-    return _DECODER.decode(raw)
+    node = _DECODER.decode(raw)
+    _share(node)
+    return node
+
+
+def _share(node: GpuNode) -> None:
+    """Put one object in the place of all that are equal: nobody can tell, and a third is saved."""
+    status = node.status
+    for key, geometry in status.geometries.items():
+        status.geometries[key] = _the_one(geometry)
+    for key, types in status.vgpu_types.items():
+        status.vgpu_types[key] = _the_one(types)
+    names: dict[str, str] = {}
+    put, own = msgspec.structs.force_setattr, names.setdefault
+    for gpu in status.gpus:
+        names[gpu.uuid] = gpu.uuid
+        put(gpu, "model", _the_one(gpu.model))
+        put(gpu, "geometry", _the_one(gpu.geometry))
+        put(gpu, "vgpu_types", _the_one(gpu.vgpu_types))
+    for entry in node.spec.assignments:
+        names[entry.id] = entry.id
+        put(entry, "gpu", own(entry.gpu, entry.gpu))
+        put(entry, "resource", _the_one(entry.resource))
+        if entry.pod is not None:
+            put(entry.pod, "namespace", own(entry.pod.namespace, entry.pod.namespace))
+        if entry.owner is not None:
+            put(entry.owner, "kind", _the_one(entry.owner.kind))
+            put(entry.owner, "namespace", own(entry.owner.namespace, entry.owner.namespace))
+            put(entry.owner, "name", own(entry.owner.name, entry.owner.name))
+    for gpu in status.gpus:
+        for there in gpu.instances:
+            put(there, "assignment", own(there.assignment, there.assignment))
+    for made in status.realized:
+        put(made, "id", own(made.id, made.id))
+
+
+_Equal = TypeVar("_Equal")
+
+
+@lru_cache(maxsize=256)  # a cluster has a few kinds of GPUs; an agent gone mad might report many
+def _the_one(value: _Equal) -> _Equal:
+    """Return the first of all values equal to this one."""
+    return value
 
 
 _DECODER = msgspec.json.Decoder(GpuNode)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import assert_never
 
@@ -34,12 +35,16 @@ from nodeagent.apiserver.protocol import (
 
 
 class Object(msgspec.Struct, frozen=True):
-    """One object's JSON, and what tells it from all others, even where the rest cannot be read."""
+    """One object, and what tells it from all others, even where the rest cannot be read.
+
+    ``raw`` is its JSON; where it was given to be *read*, what came of that is kept instead.
+    """
 
     namespace: str
     name: str
     uid: str
     raw: bytes
+    read: object = None
 
 
 class Replaced(msgspec.Struct, frozen=True):
@@ -104,15 +109,22 @@ async def reflect(
     namespace: str = "",
     label_selector: str = "",
     field_selector: str = "",
+    read: Callable[[bytes], object] | None = None,
     pace: Pace = DEFAULT_PACE,
     chance: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[Change, None]:
     """Yield all that becomes of the selected objects, for ever.
 
-    Close it (``contextlib.aclosing``), for it holds a connection. *chance* draws from [0, 1).
+    Close it (``contextlib.aclosing``), for it holds a connection. *chance* draws from [0, 1). With
+    *read* the JSON of a list is never all in memory: each object is read as its page comes.
     """
     selection = _Selection(kind, namespace, label_selector, field_selector)
+
+    def object_of(raw: bytes) -> Object:
+        found = _object(raw)
+        return found if read is None else msgspec.structs.replace(found, raw=b"", read=read(raw))
+
     version = ""  # the last one heard of; "" when the next step is to list
     failures = silent = 0  # since a watch last told something
     paused = 0.0
@@ -121,15 +133,16 @@ async def reflect(
         failures += 1
         try:
             if not version:
-                listed = await _listed(api, selection, pace.page_size)
+                listed = await _listed(api, selection, pace.page_size, object_of)
                 version = listed.resource_version
                 yield listed
+                del listed  # or it would be in memory for as long as the watch lasts
             watch = selection.watch(api, version, timeout=pace.watch * (1 + chance()))
             async with contextlib.aclosing(watch) as events:
                 yield await _accepted(events)
                 silent += 1
                 async for event in events:
-                    change = _change(event)
+                    change = _change(event, object_of)
                     failures = silent = 0
                     paused = 0.0
                     version = event.resource_version
@@ -188,13 +201,17 @@ class _Head(msgspec.Struct):
 
 _HEAD = msgspec.json.Decoder(_Head)
 
+_ObjectOf = Callable[[bytes], Object]
 
-async def _listed(api: ApiServer, selection: _Selection, page_size: int) -> Replaced:
+
+async def _listed(
+    api: ApiServer, selection: _Selection, page_size: int, object_of: _ObjectOf
+) -> Replaced:
     page = await selection.page(api, page_size, "")
-    objects = [_object(raw) for raw in page.items]
+    objects = [object_of(raw) for raw in page.items]
     while page.continue_token:
         page = await selection.page(api, page_size, page.continue_token)
-        objects += (_object(raw) for raw in page.items)
+        objects += (object_of(raw) for raw in page.items)
     return Replaced(tuple(objects), page.resource_version)
 
 
@@ -205,10 +222,10 @@ async def _accepted(events: AsyncGenerator[WatchEvent, None]) -> Confirmed:
     return Confirmed(opening.resource_version)
 
 
-def _change(event: WatchEvent) -> Change:
+def _change(event: WatchEvent, object_of: _ObjectOf) -> Change:
     match event.type:
         case EventType.ADDED | EventType.MODIFIED:
-            return Upserted(_object(event.object))
+            return Upserted(object_of(event.object))
         case EventType.DELETED:
             return Deleted(_object(event.object))
         case EventType.BOOKMARK:
@@ -222,7 +239,8 @@ def _object(raw: bytes) -> Object:
         metadata = _HEAD.decode(raw).metadata
     except msgspec.MsgspecError as error:
         raise Unavailable(0, f"not an object: {error}") from error
-    return Object(metadata.namespace, metadata.name, metadata.uid, raw)
+    # Hundreds of thousands of pods are in a few namespaces.
+    return Object(sys.intern(metadata.namespace), metadata.name, metadata.uid, raw)
 
 
 def _pause(pace: Pace, failures: int, paused: float, error: ApiError | None, drawn: float) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.ledger import Ledger, Promise
 from extender.snapshot import NodeView, Taken
+from extender.verbs import fleet as fleet_module
 from extender.verbs.filter import filter
 from extender.verbs.fleet import EquivalenceClass, Fleet, rank
 from extender.verbs.prioritize import prioritize
@@ -61,6 +64,7 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
     for each in (*asked, finally_asked):
         wanted = request(*each).wanted
         kept, anew = fleet.to(wanted), EquivalenceClass(wanted, views)
+        anew.catch_up()
         assert kept.refusals == anew.refusals
         assert kept.order == anew.order
         verdicts = {name: verdict(view, wanted) for name, view in views.items()}
@@ -72,6 +76,46 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
         assert {kept.codes[why] for why in kept.refusals.values() if why} == {
             anew.codes[why] for why in anew.refusals.values() if why
         }
+
+
+@given(changes, shapes, st.lists(st.sets(st.sampled_from(NAMES)), max_size=12))
+def test_of_many_nodes_those_asked_about_stand_as_if_all_had_been_judged(
+    changed: list[tuple[str, tuple[list[object], dict[str, bool]] | None]],
+    shape: tuple[str, ...],
+    asked: list[set[str]],
+) -> None:
+    views: dict[str, NodeView] = {}
+    fleet, wanted = Fleet(views), request(*shape).wanted
+    with patch.object(fleet_module, "FEW", 0):
+        for (name, node), names in zip(changed, asked, strict=False):
+            views.pop(name, None)
+            if node is not None:
+                views[name] = made(name, node)
+            fleet.changed(name)
+
+            kept, anew = fleet.to(wanted, among=names), EquivalenceClass(wanted, views)
+            anew.catch_up()
+
+            for each in names:
+                assert kept.refusals.get(each) == anew.refusals.get(each)
+            assert [it for it in kept.order if it[-1] in names] == [
+                it for it in anew.order if it[-1] in names
+            ]
+
+
+def test_what_nodes_offer_is_judged_before_anybody_asks() -> None:
+    full = gpu(0, instances=(instance(0, 0),))
+    views = {"a": made("a", ([gpu(0)], {})), "b": made("b", ([full], {}))}
+    fleet = Fleet(views)
+
+    for _ in fleet.catching_up(at_once=1):
+        pass
+
+    (wanted,) = [each for each in fleet.classes if each == request("7-80C").wanted]
+    begun, anew = fleet.classes[wanted], EquivalenceClass(wanted, views)
+    anew.catch_up()
+    assert (begun.refusals, begun.order) == (anew.refusals, anew.order)
+    assert len(fleet.classes) <= fleet_module.KEPT_UP
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), nodes, min_size=1), shapes, st.data())

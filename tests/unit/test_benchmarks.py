@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, hooks, populated, residents, restart
+from benchmarks import bursts, churn, hooks, populated, residents, restart, start
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
@@ -55,6 +55,21 @@ def test_filter_is_measured_while_binds_wait_and_nodes_change(
     assert row["binds_in_flight"] > 0
     assert row["binds_failed"] == 0
     assert row["events_per_second"] > 0
+
+
+def test_an_extender_process_is_started_beside_a_full_cluster(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    size = ["--nodes", "3", "--per-gpu", "2", "--samples", "3", "--changes", "5", "--lives", "2"]
+    assert start.main([*size, "--settle", "0"]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert (row["nodes"], row["assignments"], row["lives"]) == (3, 48, 2)
+    assert row["processor_s"] > 0
+    assert 10 < row["resident_mb"] <= row["peak_mb"]
+    assert 0 < row["change_p50_ms"] <= row["change_p99_ms"]
+    assert row["writes_gpunode"] <= 4, "the budget of a VM's whole life"
+    assert row["bytes_gpunode"] > 0
 
 
 def test_a_launcher_is_as_large_as_a_real_one() -> None:

@@ -58,6 +58,11 @@ class Process:
         """Whether the program runs now."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process id, 0 while it does not run."""
+        return self._child.pid if self._child is not None and self.running else 0
+
     def start(self) -> None:
         """Start the program; its output is added to the log."""
         if self.running:

@@ -141,6 +141,21 @@ def test_a_node_reads_as_it_was_written() -> None:
     assert gpunode.decode(msgspec.json.encode(told)) == told
 
 
+def test_what_nodes_have_in_common_is_in_memory_once() -> None:
+    raw = msgspec.json.encode(node(gpus=2, instances=7))
+    one, other = gpunode.decode(raw), gpunode.decode(raw)
+
+    key = H100.geometry.hash
+    assert one.status.geometries[key] is other.status.geometries[key]
+    assert one.status.vgpu_types["0123456789ab"] is other.status.vgpu_types["0123456789ab"]
+    assert one.spec.assignments[0].resource is other.spec.assignments[-1].resource
+    gpu = one.status.gpus[1]
+    (entry, *_) = [each for each in one.spec.assignments if each.gpu == gpu.uuid]
+    assert entry.gpu is gpu.uuid
+    assert gpu.instances[0].assignment is entry.id
+    assert entry.id in {each.id for each in one.status.realized if each.id is entry.id}
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_geometry_survives_the_journey_with_its_hash(model: str) -> None:
     geometry = MODELS[model].geometry

@@ -39,6 +39,22 @@ def kinds(changes: Sequence[Change]) -> list[type[Change]]:
     return [type(change) for change in changes]
 
 
+async def test_what_is_read_as_it_comes_is_kept_in_the_place_of_its_json() -> None:
+    api = InMemoryApi()
+    await create(api, "a")
+    async with reflecting(api, read=len) as following:
+        listed = await following()
+        await following()
+        await create(api, "b")
+        upserted = await following()
+
+    assert isinstance(listed, Replaced)
+    assert isinstance(upserted, Upserted)
+    for each in (*listed.objects, upserted.object):
+        assert each.raw == b""
+        assert each.read == len(await api.get(GPU_NODES, each.name))
+
+
 async def test_it_lists_all_pages_then_watches() -> None:
     api = InMemoryApi()
     for name in NAMES:

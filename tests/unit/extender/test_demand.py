@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from extender.policy import PolicyName
-from extender.service.demand import TELL_SECONDS, Demand
+from extender.service.demand import LOOK_AGAIN_SECONDS, TELL_SECONDS, Demand
 from extender.simulation.mixes import mix
 from extender.snapshot import NodeView
 from nodeagent.api.catalog import MODELS
@@ -39,3 +39,14 @@ def test_a_resource_that_no_node_offers_has_no_share() -> None:
         demand.tell(now=TELL_SECONDS)
 
     assert not logs
+
+
+def test_what_no_node_offered_is_looked_for_again_after_a_while() -> None:
+    views = [NodeView(gpu_node("node-1"), PolicyName.DEFAULT, stale=False)]
+    demand = Demand(0.0)
+    demand.asked(request("1-10C"), [], now=1.0)
+
+    demand.asked(request("1-10C"), views, now=LOOK_AGAIN_SECONDS)
+    assert not demand.mix.counts
+    demand.asked(request("1-10C"), views, now=1.0 + LOOK_AGAIN_SECONDS)
+    assert demand.mix.counts
