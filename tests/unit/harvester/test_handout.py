@@ -77,11 +77,7 @@ class Desk:
         self.there: tuple[LiveInstance, ...] = ()
         self.journal: dict[int, str] = {}
         self.kubelet, self.making = Kubelet(), Making()
-        self.handout = self.begin()
-
-    def begin(self) -> HarvesterHandout:
         self.handout = HarvesterHandout(self.kubelet, self.making, within=1.0)  # type: ignore[arg-type]
-        return self.handout
 
     @property
     def made(self) -> tuple[Made, ...]:
