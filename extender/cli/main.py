@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import typer
 
+from extender.cli import harvester
 from extender.cli.demo import demo
 from extender.cli.policy import policy
 from extender.cli.scheduler_config import scheduler_config
@@ -25,6 +26,7 @@ app.command()(serve)
 app.command()(scheduler_config)
 app.command()(simulate)
 app.add_typer(policy)
+app.add_typer(harvester.app)
 
 
 def _print_version(wanted: bool) -> None:

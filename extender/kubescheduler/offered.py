@@ -35,11 +35,15 @@ def of_inventory(nodes: Iterable[GpuNode]) -> Offered:
     return dict(sorted(found.items()))
 
 
-def of_models(models: Iterable[Model]) -> Offered:
-    """Return what any board of known *models* can serve, to VMs and to containers."""
+def of_models(models: Iterable[Model], *, harvester: bool = False) -> Offered:
+    """Return what any board of known *models* can serve, to VMs and to containers.
+
+    With *harvester* to VMs alone, and by devices that come when they are made.
+    """
     found: set[str] = set()
     for model in models:
-        found.update(resources.served(Mode.CONTAINER, model.geometry, ()))
+        if not harvester:
+            found.update(resources.served(Mode.CONTAINER, model.geometry, ()))
         for board in model.boards.values():
             found.update(resources.served(Mode.VGPU_VFIO, model.geometry, board.types))
-    return dict.fromkeys(sorted(found), False)
+    return dict.fromkeys(sorted(found), harvester)

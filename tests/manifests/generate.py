@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from extender.cli.scheduler_config import SCHEDULER, SERVICE, TLS_DIRECTORY
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
 CRD = MANIFESTS / "base/crd/gpunodes.yaml"
 SECOND_SCHEDULER = MANIFESTS / "base/scheduler/scheduler-config.yaml"
+HARVESTER_SCHEDULER = MANIFESTS / "overlays/harvester/scheduler-config.yaml"
 DEFAULT_SCHEDULER = MANIFESTS / "components/default-scheduler/scheduler-patch.yaml"
 PERMITTED = MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml"
 
@@ -34,10 +36,16 @@ def generated() -> Mapping[Path, str]:
         verbs=tuple(hook.verb for hook in HOOKS),
         resources=of_models(MODELS.values()),
     )
+    on_harvester = msgspec.structs.replace(
+        wanted, resources=of_models(MODELS.values(), harvester=True)
+    )
     by_command = "`tangram scheduler-config --model all`"
     return {
         CRD: _written("nodeagent/api", crd.definition()),
         SECOND_SCHEDULER: _written(by_command, compose.second_scheduler(wanted, SCHEDULER)),
+        HARVESTER_SCHEDULER: _written(
+            "the catalog of GPU models", compose.second_scheduler(on_harvester, SCHEDULER)
+        ),
         DEFAULT_SCHEDULER: _written(by_command, compose.patch(wanted)),
         PERMITTED: _written("the catalog of GPU models", permitted_host_devices()),
     }

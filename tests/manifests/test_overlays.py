@@ -234,7 +234,12 @@ def test_the_scheduler_is_of_the_version_that_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [("default", Mode.CONTAINER), ("kubevirt", Mode.VGPU_VFIO)]
+    ("name", "mode"),
+    [
+        ("default", Mode.CONTAINER),
+        ("kubevirt", Mode.VGPU_VFIO),
+        ("harvester", Mode.HARVESTER),
+    ],
 )
 def test_the_agents_options_are_those_it_has(
     name: str, mode: Mode, monkeypatch: pytest.MonkeyPatch
@@ -252,9 +257,15 @@ def test_the_agents_options_are_those_it_has(
         options["state_dir"],
         options["kubelet_dir"],
         options["pod_resources"].parent,
-        options["cdi_dir"],
     } <= mounted
-    assert options["root"] / "usr" in mounted
+    if mode is Mode.HARVESTER:  # its driver is in a pod, found by the node's processes
+        assert options["host_root"] == Path("/")
+        assert options["root"] is None or options["root"] == Path("/")
+        assert options["enable_sriov"]
+        assert pod(overlay(name), "DaemonSet", AGENT)["hostPID"]
+    else:
+        assert options["cdi_dir"] in mounted
+        assert options["root"] / "usr" in mounted
 
 
 def test_simulated_agents_serve_the_simulated_nodes_and_the_real_ones_are_gone() -> None:
@@ -325,7 +336,7 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
         assert f'"{word}"' in policies["tangram-pods"]
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
     for policy, text in policies.items():
-        assert keys.GROUP in text or policy == "tangram-agent-events"
+        assert keys.GROUP in text or policy in ("tangram-agent-events", "tangram-agent-devices")
         assert f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-" in text
 
 
@@ -343,6 +354,20 @@ def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kube
     assert template["spec"]["schedulerName"] == profile.scheduler_name
     assert device["deviceName"] in {each.name for each in entry.managed_resources or ()}
     assert device["deviceName"] in {each["resourceName"] for each in permitted}
+
+
+def test_the_sample_for_harvester_asks_the_scheduler_that_does_not_count_its_devices() -> None:
+    sample = yaml.safe_load((MANIFESTS / "samples/harvester-virtual-machine.yaml").read_text())
+    template = sample["spec"]["template"]
+    (profile,) = scheduler_configuration(overlay("harvester")).profiles or ()
+    (entry,) = scheduler_configuration(overlay("harvester")).extenders or ()
+    (device,) = template["spec"]["domain"]["devices"]["gpus"]
+    managed = {each.name: each.ignored_by_scheduler for each in entry.managed_resources or ()}
+
+    assert template["metadata"]["labels"][keys.MANAGED_LABEL] == "true"
+    assert template["spec"]["schedulerName"] == profile.scheduler_name
+    assert managed[device["deviceName"]] is True
+    assert set(managed.values()) == {True}
 
 
 def test_kubevirt_permits_every_type_and_leaves_it_to_us() -> None:

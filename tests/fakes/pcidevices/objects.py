@@ -14,6 +14,7 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     namespace: str = ""
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}

@@ -78,6 +78,7 @@ class Site:
         self._plugins = plugins or self.shelf
         self._environment = environment
         self.step = step
+        self.heeds_touches = True
         self._lives = 0
         self.restart()
 
@@ -93,6 +94,7 @@ class Site:
             seed=self._lives,
             step=lambda name: self.step(name),
             environment=self._environment,
+            heeds_touches=self.heeds_touches,
         )
 
     async def work(self) -> None:

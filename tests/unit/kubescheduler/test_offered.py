@@ -57,3 +57,10 @@ def test_every_resource_of_the_catalog_is_ours() -> None:
 
     assert all(resources.ours(name) for name in offered)
     assert {"nvidia.com/mig-7g.80gb", "nvidia.com/NVIDIA_A100-1-5C"} <= offered.keys()
+
+
+def test_harvester_serves_vms_alone_and_is_not_counted() -> None:
+    every, harvesters = of_models(MODELS.values()), of_models(MODELS.values(), harvester=True)
+
+    assert set(harvesters.values()) == {True}
+    assert harvesters.keys() == {name for name in every if not name.startswith("nvidia.com/mig-")}

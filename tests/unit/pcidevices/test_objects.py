@@ -95,6 +95,21 @@ async def test_whatever_changes_in_an_object_refreshes_its_available_types_at_on
     assert set((await node.status(VGPUS, FIRST))["availableTypes"]) == {BIG}
 
 
+async def test_a_controller_that_does_not_heed_touches_lags_all_the_same(node: Node) -> None:
+    node.heeds_touches = False
+    node.restart()
+    await node.work()
+    node.cut(9)
+
+    await node.touch(FIRST)
+    await node.work()
+    before = (await node.status(VGPUS, FIRST)).get("availableTypes")
+    await node.pass_(30)
+
+    assert not before
+    assert set((await node.status(VGPUS, FIRST))["availableTypes"]) == {BIG}
+
+
 async def test_types_are_numbered_as_the_interface_has_them(node: Node) -> None:
     node.cut()
     await node.pass_(30)

@@ -1,0 +1,169 @@
+"""Whether every VM is where it was planned: judged from the GPUs themselves, by nobody's ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from nodeagent.api import keys
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Geometry, Occupancy
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import Kind
+from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.log import Log, traps
+from tests.fakes.pcidevices.names import VGPUS, VMS, resource_name
+from tests.fakes.pcidevices.webhooks import allocated
+
+PROFILES = {
+    resource_name(kind.name): kind.profile_id
+    for model in MODELS.values()
+    for kind in model.vgpu_types
+}
+"""The profile behind each resource of the catalog's usual boards."""
+
+Place = tuple[str, int, int]
+"""A GPU (UUID), a profile id, the first memory slice."""
+
+
+class Launchers(Protocol):
+    """The VMs of a node."""
+
+    def devices(self, uid: str) -> tuple[str, ...]:
+        """Return the virtual functions whose vGPUs the VM in a pod has open."""
+
+
+class Node(Protocol):
+    """A node, as far as it is judged."""
+
+    @property
+    def host(self) -> Host:
+        """Its GPUs."""
+
+    @property
+    def launchers(self) -> Launchers:
+        """Its VMs."""
+
+
+class Cluster(Protocol):
+    """A cluster, as far as it is judged."""
+
+    @property
+    def log(self) -> Log:
+        """What was done."""
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes by name."""
+
+    async def launchers(self) -> dict[str, dict[str, Any]]:
+        """Return the launcher of each VM."""
+
+    async def gpu_nodes(self) -> dict[str, GpuNode]:
+        """Return the plan and inventory of each node."""
+
+    async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+        """Return every object of a kind."""
+
+
+async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
+    """Return what is wrong; nothing if all is well, or comes to be so in time (in seconds).
+
+    What is being taken away is not yet gone, and who looks at many things sees none of them at the
+    same moment. A VM in a wrong place, or a step into a trap, does not pass.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within
+    while True:
+        found = [*traps(cluster.log.entries), *[each async for each in _misplaced(cluster)]]
+        if not found or loop.time() >= until:
+            return found
+        await asyncio.sleep(1.0)
+
+
+async def missed(cluster: Cluster) -> list[str]:
+    """Return the VMs that are not bound though some GPU has a legal free place for them."""
+    open_profiles = {
+        profile.id
+        for node in cluster.nodes.values()
+        for index, model in enumerate(node.host.machine.models)
+        for geometry in [MODELS[model].geometry]
+        for now in [_occupancy(node.host, index, geometry)]
+        for profile in geometry.profiles
+        if any(geometry.legal(now, profile))
+    }
+    return [
+        name
+        for name, pod in (await cluster.launchers()).items()
+        if not pod["spec"].get("nodeName")
+        and {PROFILES[each] for each in pod["spec"]["containers"][0]["resources"]["limits"]}
+        <= open_profiles
+    ]
+
+
+def _occupancy(host: Host, gpu: int, geometry: Geometry) -> Occupancy:
+    now = geometry.empty
+    for each in host.machine.gpu_instances(gpu):
+        now = geometry.occupied(now, each.profile_id, each.placement)
+    return now
+
+
+async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
+    pods = await cluster.launchers()
+    nodes = await cluster.gpu_nodes()
+    kept = {name for vm in await cluster.listed(VMS, "default") for name in allocated(vm)}
+    vgpus = {each["metadata"]["name"]: each for each in await cluster.listed(VGPUS)}
+    places: dict[str, list[Place]] = {}
+    for name, pod in pods.items():
+        node_name, uid = pod["spec"].get("nodeName", ""), pod["metadata"]["uid"]
+        if not node_name or pod["status"]["phase"] != "Running":
+            continue
+        node = cluster.nodes[node_name]
+        functions = node.launchers.devices(uid)
+        places[name] = [place(node.host, function) for function in functions]
+        asked = pod["spec"]["containers"][0]["resources"]["limits"]
+        if len(functions) != sum(map(int, asked.values())):
+            yield f"{name}: has {len(functions)} vGPUs of {asked}"
+        entries = [e for e in nodes[node_name].spec.assignments if e.pod and e.pod.uid == uid]
+        planned = Counter((e.gpu, e.profile_id, e.start) for e in entries)
+        if planned != Counter(places[name]):
+            yield f"{name}: has {places[name]}, and the plan says {sorted(planned)}"
+        text = (pod["metadata"].get("annotations") or {}).get(keys.DECISION_ANNOTATION)
+        if text is None:
+            yield f"{name}: bound without a decision"
+    every = Counter(each for found in places.values() for each in found)
+    for each, count in every.items():
+        if count > 1:
+            yield f"{each}: has {count} VMs"
+    for name, node in cluster.nodes.items():
+        entries_of = {(e.gpu, e.profile_id, e.start) for e in nodes[name].spec.assignments if e.pod}
+        backing = {
+            place(node.host, vgpu["spec"]["address"]): each
+            for each, vgpu in vgpus.items()
+            if vgpu["spec"].get("nodeName") == name
+            and any(
+                node.host.vgpu(vgpu["spec"]["address"])
+                for gpu in node.host.gpus.values()
+                if vgpu["spec"]["address"] in node.host.functions(gpu)
+            )
+        }
+        for index, uuid in enumerate(node.host.machine.uuids):
+            taken = 0
+            for instance in node.host.machine.gpu_instances(index):
+                here = (uuid, instance.profile_id, instance.placement.start)
+                if taken & instance.placement.mask:
+                    yield f"{name}: {uuid} has overlapping GPU instances"
+                taken |= instance.placement.mask
+                if here not in entries_of and backing.get(here) not in kept:
+                    yield f"{name}: {here} is in no plan, and no VM keeps its device"
+
+
+def place(host: Host, function: str) -> Place:
+    """Return the GPU instance behind the vGPU on a virtual function."""
+    vgpu, machine = host.vgpu(function), host.machine
+    assert vgpu is not None, function
+    instances = {each.gi_id: each for each in machine.gpu_instances(vgpu.gpu)}
+    instance = instances[vgpu.gi_id]
+    return machine.uuids[vgpu.gpu], instance.profile_id, instance.placement.start

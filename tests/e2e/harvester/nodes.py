@@ -1,0 +1,154 @@
+"""A node of the cluster: its machine, kubelet, device plugins, controller, Tangram's agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import zlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from nodeagent.apiserver.protocol import ApiError
+from nodeagent.apiserver.rest import RestApi
+from nodeagent.deviceplugin.places import Places
+from tests.e2e.process import Process
+from tests.fakes.kubelet import FakeKubelet, temporary_places
+from tests.fakes.kubevirt import LauncherNode
+from tests.fakes.nvml.machine import Machine
+from tests.fakes.pcidevices.admission import Admission
+from tests.fakes.pcidevices.controller import Controller
+from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.log import Log
+from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.plugin import ServedPlugins
+from tests.fakes.pcidevices.store import Step
+
+
+class Killed(Exception):
+    """The controller ends here."""
+
+
+class Node:
+    """A node in *home*; whoever runs there asks the API server by *kubeconfig*."""
+
+    def __init__(
+        self,
+        name: str,
+        home: Path,
+        machine: Machine,
+        log: Log,
+        version: Version,
+        kubeconfig: Path,
+        *,
+        scan_seconds: float,
+        heeds_touches: bool = True,
+        functions: int = 8,
+    ) -> None:
+        self.name = name
+        self.host = Host(name, machine, log, version, functions=functions)
+        self.step: Step = lambda name: None
+        self.crashes = 0
+        self._home = home
+        self._log = log
+        self._version = version
+        self._kubeconfig = kubeconfig
+        self._scan_seconds = scan_seconds
+        self._heeds_touches = heeds_touches
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lives = 0
+        home.mkdir(parents=True, exist_ok=True)
+        self._boot = home / "proc/sys/kernel/random/boot_id"
+        self._boot.parent.mkdir(parents=True, exist_ok=True)
+        self._boot.write_text("boot-1\n")
+
+    async def start(self) -> None:
+        """Start all but the agent."""
+        places: Places = self._stack.enter_context(temporary_places())
+        self.kubelet = FakeKubelet(places, seed=_number(self.name))
+        await self._stack.enter_async_context(self.kubelet.serving())
+        self._api = await self._stack.enter_async_context(
+            RestApi(kubeconfig=self._kubeconfig, connections=16)
+        )
+        self.plugins = ServedPlugins(places, self._version, self._device_exists)
+        self.launchers = LauncherNode(self._api, self.host, self.kubelet)
+        self._tasks = [
+            asyncio.create_task(_kept(self.launchers.run), name=f"{self.name}-launchers"),
+            asyncio.create_task(self._controllers(), name=f"{self.name}-controller"),
+        ]
+        self.agent = self.agent_process()
+
+    def agent_process(self, *, manage: str = "all") -> Process:
+        """Return the node's agent, which is yet to be started."""
+        machine, places = self.host.machine, self.kubelet.places
+        return Process(
+            self._home / "agent.log",
+            *("tests.e2e.harvester.agent", "--node", self.name, "--harvester", self._version),
+            *("--library", str(machine.library), "--state", str(machine.state)),
+            *("--home", str(self._home), "--kubelet", str(places.device_plugins.parent)),
+            *("--kubeconfig", str(self._kubeconfig), "--manage", manage),
+        )
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        await self.agent.stop(signal.SIGKILL)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.plugins.close()
+        await self._stack.aclose()
+
+    async def reboot(self) -> None:
+        """Reboot: of agent, controller, VMs and GPUs nothing survives but what is on disk."""
+        await self.agent.stop(signal.SIGKILL)
+        self._boot.write_text(f"{self._boot.read_text().strip()}-after\n")
+        self.launchers.reboot()
+        self._tasks[1].cancel()
+        await asyncio.wait([self._tasks[1]])
+        self._tasks[1] = asyncio.create_task(self._controllers(), name=f"{self.name}-controller")
+        await self.launchers.work()
+        await self.agent.start()
+
+    async def _controllers(self) -> None:
+        """Run a controller, and another whenever one is killed, which begins without a memory."""
+        while True:
+            await self.plugins.close()
+            self._lives += 1
+            loop = asyncio.get_running_loop()
+            controller = Controller(
+                Admission(self._api, self._log, self.name, self._version, judges=False),
+                self.host,
+                self.plugins,
+                loop.time,
+                seed=self._lives * 1000 + _number(self.name),
+                step=lambda name: self.step(name),
+                scan_seconds=self._scan_seconds,
+                heeds_touches=self._heeds_touches,
+                environment=self.launchers.environment,
+            )
+            try:
+                await controller.run()
+            except* Killed:
+                self.crashes += 1
+            except* ApiError:
+                await asyncio.sleep(0.1)
+
+    def _device_exists(self, device: str) -> bool:
+        if self._version is Version.V1_7:
+            return any(vgpu.uuid == device for vgpu in self.host.kernel.vgpus())
+        return any(device in self.host.functions(gpu) for gpu in self.host.gpus.values())
+
+
+def _number(name: str) -> int:
+    return zlib.crc32(name.encode()) % 1000
+
+
+async def _kept(run: Callable[[], Awaitable[None]]) -> None:
+    """Run *run* for ever: what the API server's absence ends is begun again."""
+    while True:
+        try:
+            await run()
+        except* ApiError:
+            await asyncio.sleep(0.1)

@@ -1,0 +1,189 @@
+"""Tangram on Harvester 1.7 and 1.8: real control plane, real extender and agents.
+
+Harvester's scan comes every 2 s here, every 30 s there; all other time is the clock's.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from extender.cli.harvester import provided
+from nodeagent.api import keys
+from nodeagent.apiserver.protocol import GPU_NODES, PatchType
+from tests.e2e.harvester.by_hand import by_hand, hand_made_vm, handed_back
+from tests.e2e.harvester.cluster import cluster, reported
+from tests.e2e.harvester.judge import place, violations
+from tests.e2e.harvester.nodes import Killed
+from tests.e2e.stack import artifacts
+from tests.fakes.pcidevices.names import Version
+
+SCAN_SECONDS = 2.0
+CREATE = "nvmlDeviceCreateGpuInstance"
+MIX = (19, 19, 19, 19, 14, 14, 9)
+"""Profiles that VMs ask for: small ones more often."""
+
+each_version = pytest.mark.parametrize("version", list(Version), ids=str)
+
+
+@each_version
+async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Version) -> None:
+    """Each has the GPU instance that was planned for it, or, of a kept device, that is recorded."""
+    chance = random.Random(6)
+    directory = artifacts(tmp_path)
+    async with cluster(directory, version, nodes=6, scan_seconds=SCAN_SECONDS) as running:
+        names = [f"vm-{n:02}" for n in range(60)]
+        wanted = {name: chance.choice(MIX) for name in names}
+        alive: list[str] = []
+        for wave in range(0, 60, 15):
+            fresh = names[wave : wave + 15]
+            for name in fresh:
+                await running.create(name, wanted[name])
+            alive += fresh
+            await running.settled(*alive)
+            assert await violations(running) == []
+            assert len(await running.running()) >= 0.9 * len(alive)
+            gone = chance.sample(alive, 6)
+            for name in gone:
+                await running.delete(name)
+            stopped = chance.sample([name for name in alive if name not in gone], 2)
+            for name in stopped:
+                await running.run(name, "Halted")
+            alive = [name for name in alive if name not in gone]
+            await running.gone(*gone, *stopped)
+            await running.quiet()
+            assert await violations(running) == []
+            for name in stopped:
+                await running.run(name, "Always")
+            await running.settled(*alive)
+        assert await violations(running) == []
+
+        for name in alive:
+            await running.delete(name)
+        await running.gone(*alive)
+        await running.empty()
+        assert await violations(running) == []
+        for node in running.nodes.values():
+            assert node.host.machine.calls(CREATE) == []  # without a placement
+            assert node.host.machine.calls(f"{CREATE}WithPlacement")
+
+
+@each_version
+async def test_a_node_reboots_and_every_vm_has_a_vgpu_again(
+    tmp_path: Path, version: Version
+) -> None:
+    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+        names = ["vm-1", "vm-2", "vm-3", "vm-4"]
+        for name, profile in zip(names, (19, 19, 14, 9), strict=True):
+            await running.create(name, profile)
+        await running.all_run(*names)
+        await running.run("vm-2", "Halted")
+        await running.gone("vm-2")
+        await running.quiet()
+
+        await running.nodes["node-1"].reboot()
+        await running.nodes["node-2"].reboot()
+        await running.all_run("vm-1", "vm-3", "vm-4")
+        await running.run("vm-2", "Always")
+        await running.all_run(*names)
+        await running.quiet()
+
+        assert await violations(running) == []
+
+
+@each_version
+async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
+    tmp_path: Path, version: Version
+) -> None:
+    """Controllers at a step of their own, the moment they come to it; agents at any moment."""
+    chance = random.Random(9)
+    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+        deadly = chance.choices(range(4, 40), k=60)
+        count = 0
+
+        def step(name: str) -> None:
+            nonlocal count
+            count += 1
+            if deadly and count >= deadly[-1]:
+                deadly.pop()
+                count = 0
+                raise Killed(name)
+
+        for node in running.nodes.values():
+            node.step = step
+        names = [f"vm-{n}" for n in range(8)]
+        for n, name in enumerate(names):
+            await running.create(name, 19)
+            if n % 2:
+                node = running.nodes[f"node-{1 + n // 2 % 2}"]
+                await node.agent.stop(signal.SIGKILL)
+                await node.agent.start()
+        await running.all_run(*names)
+        for name in names[::2]:
+            await running.delete(name)
+        for node in running.nodes.values():
+            await node.agent.stop(signal.SIGKILL)
+            await node.agent.start()
+        await running.gone(*names[::2])
+        deadly.clear()
+        await running.all_run(*names[1::2])
+
+        assert sum(node.crashes for node in running.nodes.values()) >= 3
+        assert await violations(running) == []
+        for name in names[1::2]:
+            await running.delete(name)
+        await running.empty()
+
+
+@each_version
+async def test_what_runs_already_is_adopted_and_handed_back(
+    tmp_path: Path, version: Version
+) -> None:
+    """Day 0: a GPU cut by hand serves a VM; another one is left to Tangram, and taken back."""
+    async with cluster(
+        artifacts(tmp_path), version, nodes=1, scan_seconds=2.0, agents=False
+    ) as running:
+        node = running.nodes["node-1"]
+        first, second = node.host.gpus
+        await by_hand(running, "node-1", first, {19: 2})
+        before = await hand_made_vm(running, "old", 19)
+        vgpus = node.host.kernel.vgpus()
+
+        node.agent = node.agent_process(manage="none")
+        await node.agent.start()
+        await reported(running)
+        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: second}}}
+        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
+        async for _ in provided(running.api):
+            pass
+        await running.create("new", 14)
+        await running.all_run("new")
+        await running.quiet()
+
+        launchers = await running.launchers()
+        assert launchers["old"]["metadata"]["uid"] == before
+        assert [each for each in node.host.kernel.vgpus() if each.gpu == 0] == vgpus
+        made = place(node.host, *node.launchers.devices(launchers["new"]["metadata"]["uid"]))
+        assert made[0] == node.host.machine.uuids[1]
+        plan = (await running.gpu_nodes())["node-1"].spec.assignments
+        assert {each.pod.name for each in plan if each.pod} == {
+            pod["metadata"]["name"] for pod in launchers.values()
+        }
+
+        await running.delete("new")
+        await running.gone("new")
+        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "none"}}}
+        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
+        await handed_back(running, "node-1", second)
+        await node.agent.stop()
+        await running.quiet()
+
+        launchers = await running.launchers()
+        assert launchers["old"]["metadata"]["uid"] == before
+        assert launchers["old"]["status"]["phase"] == "Running"
+        assert node.host.machine.gpu_instances(1) == []
+        assert [each for each in node.host.kernel.vgpus() if each.gpu == 0] == vgpus
+        await by_hand(running, "node-1", second, {9: 1})  # and Harvester has it again

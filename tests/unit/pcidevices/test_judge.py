@@ -1,0 +1,125 @@
+"""The judge of a Harvester cluster notices what is wrong, whoever has made it so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from nodeagent.api import keys
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import GpuNode
+from nodeagent.apiserver.protocol import PODS, Kind, PatchType
+from tests.e2e.harvester.judge import violations
+from tests.fakes.kubelet import temporary_places
+from tests.fakes.kubevirt import LauncherNode
+from tests.fakes.nvml.library import built_for_tests
+from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.log import HOT_REMOVE, Log
+from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.site import Cluster, machine
+from tests.unit.harvester.station import Station
+
+
+class Seen:
+    """A station as the judge sees a cluster, and its one node."""
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+
+    @property
+    def log(self) -> Log:
+        return self.station.cluster.log
+
+    @property
+    def nodes(self) -> Mapping[str, SeenNode]:
+        return {"node-1": SeenNode(self.station)}
+
+    async def launchers(self) -> dict[str, dict[str, Any]]:
+        pods = await self.station.pods()
+        return {pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod for pod in pods}
+
+    async def gpu_nodes(self) -> dict[str, GpuNode]:
+        return {"node-1": await self.station.gpu_node()}
+
+    async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+        page = await self.station.cluster.api.list(kind, namespace=namespace)
+        return [msgspec.json.decode(raw) for raw in page.items]
+
+    async def wrong(self) -> list[str]:
+        return await violations(self, within=0.0)
+
+
+class SeenNode:
+    def __init__(self, station: Station) -> None:
+        self.station = station
+
+    @property
+    def host(self) -> Host:
+        return self.station.site.host
+
+    @property
+    def launchers(self) -> LauncherNode:
+        return self.station.node
+
+
+@pytest.fixture
+async def seen(tmp_path: Path, version: Version) -> AsyncIterator[Seen]:
+    """A node on which one VM runs, at the fourth memory slice, as was planned."""
+    shared = next(each for each in tmp_path.parents if each.name.startswith("pytest-"))
+    library = built_for_tests(shared / "fake-nvml")
+    with temporary_places() as places:
+        gpus = machine(tmp_path, library, "A100-40GB", node="node-1")
+        station = Station(Cluster(version), gpus, places, tmp_path)
+        async with station.kubelet.serving():
+            await station.begin()
+            async with station.agent():
+                await station.ready()
+                pod = await station.vm_of("vm-1")
+                await station.plan(station.assignment("a1", pod, 3))
+                await station.until_realized("a1")
+                await station.running("vm-1")
+            patch = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: "[]"}}}
+            await station.cluster.api.patch(
+                PODS, pod.name, patch, patch_type=PatchType.MERGE, namespace="default"
+            )
+            yield Seen(station)
+            await station.close()
+
+
+async def test_all_is_well(seen: Seen) -> None:
+    assert await seen.wrong() == []
+
+
+async def test_a_plan_that_says_another_place_is_noticed(seen: Seen) -> None:
+    (entry,) = (await seen.station.gpu_node()).spec.assignments
+    await seen.station.plan(msgspec.structs.replace(entry, start=5))
+
+    found = await seen.wrong()
+
+    assert any("vm-1: has" in each for each in found)
+    assert await seen.wrong() == found
+
+
+async def test_a_gpu_instance_of_nobody_is_noticed(seen: Seen) -> None:
+    seen.station.machine.create_gpu_instance(0, 19, Placement(0, 1))
+
+    assert any("is in no plan" in each for each in await seen.wrong())
+
+
+async def test_what_a_stopped_vm_keeps_is_somebodys(seen: Seen) -> None:
+    await seen.station.stop("vm-1")
+    await seen.station.plan()
+    assert await seen.wrong() == []
+
+    await seen.station.remove("vm-1")
+    assert any("is in no plan" in each for each in await seen.wrong())
+
+
+async def test_a_step_into_a_trap_is_noticed_for_ever(seen: Seen) -> None:
+    seen.log.add("node-1", HOT_REMOVE, "node-1 0000:10:00.4")
+
+    assert any("torn off the bus" in each for each in await seen.wrong())
