@@ -4,6 +4,9 @@ A device is its own slot: an mdev's UUID (1.7) or a virtual function's address (
 knows it. A pod may come when it is its turn (``turns``), all its devices are there and told to the
 kubelet, and nothing else is there that it might be given and that is on its way out. What it was
 really given, the kubelet tells afterwards.
+
+It is the kubelet's own list that is waited for, and not the Node's status, which follows seconds
+later: that a kubelet admits pods by the former is inferred.
 """
 
 from __future__ import annotations
