@@ -127,8 +127,11 @@ class Cluster:
         await until(settled, within=within, every=0.5)
         await self.quiet(within=within)
 
-    async def empty(self, *, within: float = 120.0) -> None:
-        """Wait until no GPU holds anything, and no plan says that one should."""
+    async def empty(self, *, within: float = 240.0) -> None:
+        """Wait until no GPU holds anything, and no plan says that one should.
+
+        A place may be held for a VM that starts anew, which takes the extender two minutes.
+        """
 
         async def nothing() -> bool:
             held = any(
