@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import yaml
 
 from extender.policy.in_force import InForce, digest
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
-from extender.policy.strict import Problem, problems, repeated
+from extender.policy.strict import Problem, problems, repeated, too_deep
 from extender.policy.values import PLAN_SECONDS, Policy, Times, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
@@ -196,8 +197,10 @@ def parsed(content: bytes, source: str) -> PolicyFile:
         MalformedPolicy: naming all that is wrong with it.
     """
     try:
+        if too_deep(content):
+            raise MalformedPolicy(source, ["is nested too deeply to be a policy"])
         raw = msgspec.yaml.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())  # on one line, as all others are
         raise MalformedPolicy(source, [f"is not YAML: {text}"]) from error
     found = (*problems(raw, PolicyFile), *repeated(content))

@@ -103,6 +103,26 @@ def _shown(raw: object) -> str:
     return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
 
 
+DEEPEST = 32
+"""Levels within each other: a policy has six, and readers of YAML recurse as deep as it goes."""
+
+
+def too_deep(content: bytes) -> bool:
+    """Tell whether YAML *content* is nested so deeply that reading it would not end well.
+
+    A RecursionError within the reader's C code leaves the interpreter in disorder.
+    """
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            return True
+    return False
+
+
 def repeated(content: bytes) -> Iterator[Problem]:
     """Yield the fields that YAML *content* has twice: all but the last would be lost silently."""
     root = yaml.compose(content, Loader=yaml.SafeLoader)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from extender.cli.main import app
+from extender.cli.policy import policy as commands
 from extender.policy.file import MalformedPolicy, PolicyFile, parsed
 from extender.policy.rules import Apart
 from extender.policy.selectors import Selector
@@ -187,8 +187,8 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     good.write_text(WHOLE)
     bad.write_text(HEAD + "pools: 3\ntimes: 4\n")
 
-    told = CliRunner().invoke(app, ["policy", "check", str(good)])
-    refused = CliRunner().invoke(app, ["policy", "check", str(bad)])
+    told = CliRunner().invoke(commands, ["check", str(good)])
+    refused = CliRunner().invoke(commands, ["check", str(bad)])
 
     assert told.exit_code == 0
     assert f"version {policy(WHOLE).version}" in told.output
