@@ -12,6 +12,7 @@ import collections
 import contextlib
 import copy
 import json
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ class Installed:
         ports: Ports,
         ways: Ways,
         secrets: Secrets,
+        policy: Path,
         processes: Mapping[str, Process],
     ) -> None:
         self.plane = plane
@@ -65,8 +67,11 @@ class Installed:
         self._audit = audit
         self.hooks = f"https://127.0.0.1:{ports.hooks}"
         self.webhook = f"https://127.0.0.1:{ports.admission}"
+        self.desk = f"https://127.0.0.1:{ports.desk}"
         self.ways = ways
         self.secrets = secrets
+        self.policy = policy
+        """The file of it, as components/policy mounts one."""
         self.processes = processes
 
     async def create_vms(self, count: int) -> None:
@@ -146,6 +151,7 @@ class Ports(NamedTuple):
     hooks: int
     probes: int
     admission: int
+    desk: int
 
 
 class Ways(NamedTuple):
@@ -198,8 +204,9 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
         session = await stack.enter_async_context(plane.client())
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
         installer = Installer(plane, session)
-        with held_port() as hooks, held_port() as probes, held_port() as admission:
-            ports = Ports(*(int(each.getsockname()[1]) for each in (hooks, probes, admission)))
+        with contextlib.ExitStack() as held:
+            sockets = [held.enter_context(held_port()) for _ in Ports._fields]
+            ports = Ports(*(int(each.getsockname()[1]) for each in sockets))
         secrets = Secrets(Secret(directory / "extender-tls"), Secret(directory / "scheduler-tls"))
         for secret, name in ((secrets.extender, "tangram-extender"), (secrets.scheduler, CLIENT)):
             secret.put(plane.authority.issue(name), plane.ca_file)
@@ -213,11 +220,14 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
             "/api/v1/nodes", json={"metadata": {"name": CONTROL_PLANE_NODE}}
         ) as answer:
             assert answer.status == 201
+        policy = Path(shutil.copy(MANIFESTS / "components/policy/policy.yaml", directory))
         credentials = {
             account: await _credentials(plane, installer, account) for account in ACCOUNTS
         }
         processes = {
-            "extender": _extender(directory, manifests, credentials, ports, secrets.extender),
+            "extender": _extender(
+                directory, manifests, credentials, ports, secrets.extender, policy
+            ),
             "agent": _agent(directory, manifests, credentials),
         }
         for process in processes.values():
@@ -227,7 +237,7 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
         await plane.start_scheduler(
             _scheduler_configuration(manifests, credentials, secrets.scheduler, ways.hooks.port)
         )
-        running = Installed(plane, api, session, audit, ports, ways, secrets, processes)
+        running = Installed(plane, api, session, audit, ports, ways, secrets, policy, processes)
         await running.in_force()
         yield running
 
@@ -255,13 +265,15 @@ def _extender(
     credentials: Mapping[str, Path],
     ports: Ports,
     secret: Secret,
+    policy: Path,
 ) -> Process:
-    """Return the extender as its Deployment has it, but for where it is."""
+    """Return the extender as its Deployment has it, but for where it is, with a policy's file."""
     here = {
         "--host=$(POD_IP)": "--host=127.0.0.1",
         "--port=8443": f"--port={ports.hooks}",
         "--probe-port=8081": f"--probe-port={ports.probes}",
         "--admission-port=9443": f"--admission-port={ports.admission}",
+        "--desk-port=8444": f"--desk-port={ports.desk}",
         "--own-pod=$(POD_NAMESPACE)/$(POD_NAME)": (
             f"--own-pod={keys.SYSTEM_NAMESPACE}/tangram-extender-0"
         ),
@@ -275,6 +287,7 @@ def _extender(
         directory / "extender.log",
         "extender",
         *(here.get(argument, argument) for argument in arguments),
+        f"--policy={policy}",
         *("--leader-elect", f"--kubeconfig={credentials['tangram-extender']}"),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import aiohttp
 import yaml
 
 from nodeagent.api import gpunode, keys, resources
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, PatchType
+from nodeagent.apiserver.protocol import EVENTS, GPU_NODES, LEASES, NODES, PODS, PatchType
+from tests.e2e.installation import Installer
 from tests.e2e.process import ROOT
 from tests.e2e.running import ACCOUNTS, Installed, installed, vm
 from tests.e2e.stack import artifacts
@@ -22,6 +24,8 @@ from tests.manifests.roles import granted
 from tests.waiting import until
 
 VMS = 100
+RBAC = "rbac.authorization.k8s.io/v1"
+METRICS_READER = "tangram-metrics-reader"
 
 OWNERS = {
     "ReplicaSet": "apps/v1",
@@ -126,6 +130,71 @@ async def a_pod_loses_its_label(running: Installed) -> None:
     await running.api.patch(PODS, name, gone, patch_type=PatchType.MERGE, namespace="default")
 
 
+async def a_policy_is_refused(running: Installed) -> None:
+    """Let the policy's file be wrong until the extender has said so on its own pod."""
+    good = running.policy.read_text()
+
+    def put(text: str) -> None:
+        """Replace the file at once, as the kubelet does."""
+        new = running.policy.with_suffix(".new")
+        new.write_text(text)
+        new.replace(running.policy)
+
+    async def why() -> list[str]:
+        found = (await running.api.list(EVENTS, namespace=keys.SYSTEM_NAMESPACE)).items
+        events = [json.loads(raw) for raw in found]
+        return [
+            event["message"]
+            for event in events
+            if event["reason"] == "PolicyRefused"
+            and event["involvedObject"]["name"] == "tangram-extender-0"
+        ]
+
+    put(good + "headroom: plenty\n")
+    await until(why, within=60, every=0.2)
+    assert all("$.headroom" in text for text in await why())
+    put(good)
+
+
+async def metrics_are_read(running: Installed) -> None:
+    """Ask for the metrics by an account that has their role, and by one that has none."""
+    installer = Installer(running.plane, running.session)
+    trust = ssl.create_default_context(cafile=running.plane.ca_file)
+    account = {"name": "prometheus", "namespace": keys.SYSTEM_NAMESPACE}
+    await installer.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    await installer.apply(
+        {
+            "apiVersion": RBAC,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": METRICS_READER},
+            "roleRef": {
+                "apiGroup": RBAC.partition("/")[0],
+                "kind": "ClusterRole",
+                "name": METRICS_READER,
+            },
+            "subjects": [{"kind": "ServiceAccount"} | account],
+        }
+    )
+
+    async def read(http: aiohttp.ClientSession, token: str) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with http.get(f"{running.desk}/metrics", ssl=trust, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async with aiohttp.ClientSession() as http:
+        reader = await installer.token("prometheus")
+
+        async def told() -> bool:
+            return (await read(http, reader))[0] == 200
+
+        # What was refused before the API server had heard of the binding is kept for half a minute.
+        await until(told, within=90, every=0.5)
+        assert "\ntangram_" in (await read(http, reader))[1]
+        forbidden, text = await read(http, await installer.token("tangram-extender"))
+        assert (forbidden, "nonResourceURLs" in text) == (403, True)
+        assert [(await read(http, token))[0] for token in ("", "guessed")] == [401, 401]
+
+
 async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_installed(
     tmp_path: Path,
 ) -> None:
@@ -142,6 +211,8 @@ async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_instal
         await running.planned(staying)
         await a_node_comes_and_goes(running)
         await a_pod_loses_its_label(running)
+        await a_policy_is_refused(running)
+        await metrics_are_read(running)
 
         def unused(account: str) -> frozenset[Permission]:
             return granted(overlay("dev"), account) - running.asked(account).keys()

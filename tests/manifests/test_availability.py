@@ -77,7 +77,7 @@ def test_what_goes_before_others_in_the_api_server_is_what_the_accounts_may_do(n
 
 
 @each_overlay
-def test_the_network_lets_in_hooks_and_webhook_and_nothing_else(name: str) -> None:
+def test_the_network_lets_in_hooks_and_webhook_and_the_desk_and_nothing_else(name: str) -> None:
     manifests = overlay(name)
     policies = of_kind(manifests, "NetworkPolicy").values()
     for workload, spec, labels in workloads(manifests):
@@ -94,6 +94,19 @@ def test_the_network_lets_in_hooks_and_webhook_and_nothing_else(name: str) -> No
             assert let_in == {each["name"] for each in container["ports"]} - {"probes"}
         else:
             assert let_in == set()
+
+
+@each_overlay
+def test_the_desk_is_reached_from_where_prometheus_is_alone(name: str) -> None:
+    policies = of_kind(overlay(name), "NetworkPolicy").values()
+    rules = [rule for each in policies for rule in each.get("ingress", ())]
+    (rule,) = (each for each in rules if {"port": "desk"} in each["ports"])
+
+    assert rule["ports"] == [{"port": "desk"}]
+    (source,) = rule["from"]
+    (namespaces,) = source["namespaceSelector"]["matchExpressions"]
+    assert namespaces["key"] == "kubernetes.io/metadata.name"
+    assert namespaces["operator"] == "In"
 
 
 @each_overlay

@@ -162,6 +162,7 @@ def test_the_extenders_ports_and_probes_are_served(name: str) -> None:
         "hooks": options["port"],
         "probes": options["probe_port"],
         "admission": options["admission_port"],
+        "desk": options["desk_port"],
     }
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         asked = extender[probe]["httpGet"]

@@ -1,0 +1,76 @@
+"""Prometheus finds each replica, trusts who answers, and may read metrics and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.manifests.generate import MANIFESTS
+from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay
+from tests.manifests.test_overlays import EXTENDER, find, serve_options
+
+READER, SERVICE = "tangram-metrics-reader", "tangram-metrics"
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> list[Manifest]:
+    """The base with monitoring."""
+    copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
+    return combined(copy, "mtls-cert-manager", "monitoring")
+
+
+def test_the_monitor_selects_the_service_of_the_desks_and_no_other(
+    manifests: list[Manifest],
+) -> None:
+    monitor = find(manifests, "ServiceMonitor", EXTENDER)
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    selected = [
+        m for m in manifests if m["kind"] == "Service" and wanted <= m["metadata"]["labels"].items()
+    ]
+
+    (service,) = selected
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (port,) = service["spec"]["ports"]
+    assert service["metadata"]["namespace"] == monitor["metadata"]["namespace"]
+    assert (endpoint["port"], endpoint["path"]) == (port["name"], "/metrics")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_each_replica_is_asked_at_its_desk(name: str) -> None:
+    manifests = overlay(name)
+    service = find(manifests, "Service", SERVICE)["spec"]
+    template = find(manifests, "Deployment", EXTENDER)["spec"]["template"]
+    (port,) = service["ports"]
+
+    assert service["clusterIP"] == "None"
+    assert service["selector"].items() <= template["metadata"]["labels"].items()  # no leader's
+    assert (port["targetPort"], port["port"]) == ("desk", serve_options(manifests)["desk_port"])
+
+
+def test_it_trusts_the_certificate_that_the_desk_shows(manifests: list[Manifest]) -> None:
+    (endpoint,) = find(manifests, "ServiceMonitor", EXTENDER)["spec"]["endpoints"]
+    certificate = find(manifests, "Certificate", EXTENDER)
+    secret = endpoint["tlsConfig"]["ca"]["secret"]
+
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["serverName"] in certificate["spec"]["dnsNames"]
+    assert secret == {"name": certificate["spec"]["secretName"], "key": "ca.crt"}
+    namespace = find(manifests, "ServiceMonitor", EXTENDER)["metadata"]["namespace"]
+    assert namespace == certificate["metadata"]["namespace"]  # where it looks for the Secret
+
+
+def test_who_reads_may_read_the_metrics_and_nothing_else(manifests: list[Manifest]) -> None:
+    role = find(manifests, "ClusterRole", READER)
+    binding = find(manifests, "ClusterRoleBinding", READER)
+
+    assert role["rules"] == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
+    assert binding["roleRef"]["name"] == READER
+    (account,) = binding["subjects"]
+    assert account["namespace"] != "tangram-system"  # none of ours reads them
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_nobody_reads_them_unless_somebody_says_so(name: str) -> None:
+    assert not any(m["roleRef"]["name"] == READER for m in overlay(name) if "roleRef" in m)
