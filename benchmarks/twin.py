@@ -20,6 +20,7 @@ from nodeagent.apiserver.protocol import (
     EVENTS,
     GPU_NODES,
     LEASES,
+    NAMESPACES,
     NODES,
     PODS,
     REPLICA_SETS,
@@ -36,7 +37,7 @@ from nodeagent.apiserver.protocol import (
 _KINDS = {
     (kind.prefix, kind.plural): kind
     for kind in (
-        *(NODES, PODS, EVENTS, LEASES, GPU_NODES),
+        *(NODES, NAMESPACES, PODS, EVENTS, LEASES, GPU_NODES),
         *(STATEFUL_SETS, REPLICA_SETS, VIRTUAL_MACHINES),
     )
 }

@@ -69,7 +69,7 @@ class Contest(Scheduler):
         timeout: float,
         dawdle: float,
     ) -> None:
-        super().__init__(loop, judge, chance, extenders, nodes, timeout=timeout)
+        super().__init__(loop, judge, chance, extenders, nodes, timeout=timeout, late=lambda: False)
         self.tally = Tally()
         self.last: dict[str, Refusal | None] = {}
         self.both = False

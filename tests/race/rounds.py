@@ -17,6 +17,7 @@ from tests.builders import H100
 from tests.chaos import loop as loops
 from tests.chaos.cluster import EXTENDER, NODE_NAMES, Cluster
 from tests.chaos.loop import SeededLoop
+from tests.chaos.rest import unsettled
 from tests.chaos.wire import SENDER
 from tests.race import lead
 from tests.race.contest import NO_ANSWER, Contest, Tally
@@ -138,7 +139,7 @@ class Round:
     def _at_rest(self, *, placed: int) -> bool:
         judge = self._cluster.judge
         bound = sum(bool(pod.node) for pod in judge.pods.values())
-        return bound == placed and not self._contest.busy and not any(judge.unsettled())
+        return bound == placed and not self._contest.busy and not any(unsettled(judge))
 
     async def _come(self) -> None:
         if self._lead is not None:
@@ -207,7 +208,7 @@ class Round:
                 yield f"{pod.name} was not refused since"
             elif last.reasons != dict.fromkeys(NODE_NAMES, no_room(self._wanted)):
                 yield f"{pod.name} was refused because of {last.reasons}"
-        yield from judge.unsettled()
+        yield from unsettled(judge)
 
     def _strange(self) -> Iterator[str]:
         """Yield what was answered in words that vary: kube-scheduler retries without end on them.
