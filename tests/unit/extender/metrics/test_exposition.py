@@ -85,7 +85,7 @@ async def test_a_node_that_goes_is_no_longer_counted(service: Service) -> None:
     service.knowledge.gpu_node(gpu_node("node-2", gpus=8, uid="uid-2"))
     assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 10
 
-    service.knowledge.gpu_node_gone("node-2")
+    service.knowledge.gpu_node_gone("node-2", "uid-2")
 
     assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 2
 
