@@ -95,7 +95,7 @@ def joint_plan(
     return JointPlan(
         {**first.places, **second.places},
         first.considered,
-        first.status if second.status is Status.OPTIMAL else second.status,
+        first.status.beside(second.status),
     )
 
 
@@ -140,14 +140,18 @@ def _planned(
 
 
 def _caps_left(limits: Limits, considered: Sequence[Waiting], plan: JointPlan) -> Mapping[str, int]:
-    """Return what tenants may have besides what a plan gives them."""
+    """Return what tenants may have besides what a plan gives them.
+
+    The solver charges a pod by the smallest profile that serves it, so that a plan may give more
+    than is left. Less than nothing no plan can leave, and the problem would be infeasible for all.
+    """
     caps = dict(limits.caps)
     for each in considered:
         tenant = _tenant(each.request)
         if tenant in caps and each.uid in plan.places:
             _, placed = plan.places[each.uid]
             caps[tenant] -= sum(one.placement.size for one in placed)
-    return caps
+    return {tenant: max(0, left) for tenant, left in caps.items()}
 
 
 def _tenant(request: Request) -> str | None:
