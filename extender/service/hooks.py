@@ -115,6 +115,8 @@ class Hooks:
                 return GANG_MALFORMED
             case Standing.COMPLETE if of in self._knowledge.enlisted.no_room:
                 return GANG_NO_ROOM
+            case Standing.COMPLETE if of in self._knowledge.enlisted.left_out:
+                return PLANNING  # as soon as a plan has a place for it: another now would have none
             case Standing.COMPLETE:
                 self._knowledge.room.set()
                 return GANG_INCOMPLETE
