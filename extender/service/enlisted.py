@@ -32,9 +32,13 @@ class Enlisted:
 
     def enlist(self, request: Request) -> None:
         """Note the gang of a pod, if it is in one."""
-        if request.gang is not None:
-            of = self._key_of[request.pod.uid] = key(request.gang)
-            self.members.setdefault(of, {})[request.pod.uid] = request.gang
+        uid = request.pod.uid
+        of = None if request.gang is None else key(request.gang)
+        if self._key_of.get(uid, of) != of:
+            self.leave(uid)  # what a pod says of its gang may be changed
+        if request.gang is not None and of is not None:
+            self._key_of[uid] = of
+            self.members.setdefault(of, {})[uid] = request.gang
 
     def leave(self, uid: str) -> None:
         """Forget a pod that is no more, and its gang with the last."""

@@ -32,6 +32,7 @@ SETTINGS = msgspec.structs.replace(
     presumption_seconds=0.05,
     presumption_with_volumes_seconds=0.05,
     unseen_pod_recheck_seconds=0.05,
+    unseen_pod_seconds=0.05,
     lease_missed_seconds=3600.0,  # no agent renews its Lease here, and all silent is not ready
 )
 ANSWER_SECONDS = 30.0  # an answer that takes longer has not come
@@ -129,16 +130,12 @@ async def _asked(client: RawClient, asked: Hostile, verdict: Verdict) -> bool:
 async def _settled(
     world: World, service: Service, before: dict[str, Any], verdict: Verdict
 ) -> None:
-    """Let the pods that were asked about be gone, and wait for all to be as it was."""
-    knowledge = service.knowledge
+    """Wait for all to be as it was: of the pods that were asked about, no watch ever tells."""
     now: dict[str, Any] = {}
 
     async def as_before() -> bool:
         nonlocal now
-        for uid in {*knowledge.requests, *(r.pod.uid for r in knowledge.refused.shapes())}:
-            if uid not in knowledge.pods:
-                knowledge.pod_gone(uid)
-        now = await standing(world, knowledge)
+        now = await standing(world, service.knowledge)
         return now == before
 
     try:
