@@ -83,6 +83,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unseen_pod_recheck_seconds: float = 30.0
     """How often a pod is read by name that has an assignment but is not in the pod watch."""
 
+    unseen_pod_seconds: float = 360.0
+    """How long a pod is remembered that filter asked about and the watch does not show.
+
+    kube-scheduler comes back with an unschedulable pod after 5 minutes at the latest.
+    """
+
     body_limit_bytes: int = 32 * 1024 * 1024
     """The largest request body. Whole-node requests of 1,000 nodes are about 30 MB (measured)."""
 

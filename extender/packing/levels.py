@@ -137,7 +137,10 @@ def search(
     seconds: float,
     seed: int,
 ) -> Found:
-    """Maximise a level by CP-SAT with only the useful columns above 0."""
+    """Maximise a level by CP-SAT with only the useful columns above 0.
+
+    What it finds before time is up may be worse than the *best* values known: these are kept then.
+    """
     if program.needs_more_than(useful):
         return Found(None, None, infeasible=True)
     cp = cp_model.CpModel()
@@ -182,7 +185,10 @@ def search(
         return Found(best, None)
     values = np.zeros(len(program.upper), dtype=np.int64)
     values[useful] = solver.response_proto.solution
-    return Found(values.tolist(), math.floor(solver.best_objective_bound + 0.5))
+    found: Sequence[int] = values.tolist()
+    if best is not None and level.sum(best) > level.sum(found):
+        found = best
+    return Found(found, math.floor(solver.best_objective_bound + 0.5))
 
 
 def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) -> list[int]:

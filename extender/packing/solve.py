@@ -45,6 +45,13 @@ class Status(enum.Enum):
     INFEASIBLE = "infeasible"
     UNKNOWN = "unknown"
 
+    def beside(self, other: Status) -> Status:
+        """Return what is known of two plans carried out side by side.
+
+        One that places nobody leaves the other as it is: together they may be carried out.
+        """
+        return self if self is other else Status.FEASIBLE
+
 
 class LevelResult(msgspec.Struct, frozen=True):
     """One level of the objective; more is better.

@@ -29,12 +29,14 @@ from extender.verbs.verdicts import Code, unsuitable
 class Waiting(msgspec.Struct, frozen=True):
     """A pod that was filtered and has no place: ``nodes`` are its last filter's candidates.
 
-    ``since`` is its first filter, on the caller's monotonic clock.
+    ``since`` is its first filter, on the caller's monotonic clock; ``turn`` is the number of the
+    last plan that found no place for it, 0 if none has looked for one.
     """
 
     request: Request
     nodes: tuple[str, ...]
     since: float
+    turn: int = 0
 
     @property
     def uid(self) -> str:
@@ -95,7 +97,7 @@ def joint_plan(
     return JointPlan(
         {**first.places, **second.places},
         first.considered,
-        first.status if second.status is Status.OPTIMAL else second.status,
+        first.status.beside(second.status),
     )
 
 
@@ -140,14 +142,18 @@ def _planned(
 
 
 def _caps_left(limits: Limits, considered: Sequence[Waiting], plan: JointPlan) -> Mapping[str, int]:
-    """Return what tenants may have besides what a plan gives them."""
+    """Return what tenants may have besides what a plan gives them.
+
+    The solver charges a pod by the smallest profile that serves it, so that a plan may give more
+    than is left. Less than nothing no plan can leave, and the problem would be infeasible for all.
+    """
     caps = dict(limits.caps)
     for each in considered:
         tenant = _tenant(each.request)
         if tenant in caps and each.uid in plan.places:
             _, placed = plan.places[each.uid]
             caps[tenant] -= sum(one.placement.size for one in placed)
-    return caps
+    return {tenant: max(0, left) for tenant, left in caps.items()}
 
 
 def _tenant(request: Request) -> str | None:
@@ -177,11 +183,27 @@ def _requests(
 
 
 def bounded(waiting: Sequence[Waiting], pods: int) -> Sequence[Waiting]:
-    """Return at most *pods* of them: by priority, then by arrival; never a part of a gang."""
+    """Return at most *pods* of them: by priority, then by arrival; never a part of a gang.
+
+    If they are more, those of one priority take turns: first come whom no plan has looked at yet.
+    """
     together: dict[object, list[Waiting]] = defaultdict(list)
-    for each in sorted(waiting, key=lambda each: (-each.request.priority, each.since)):
+    for each in sorted(waiting, key=_precedence):
         together[each.request.gang or each.uid].append(each)
-    return tuple(_whole(together.values(), pods))
+    if len(waiting) <= pods:
+        return tuple(each for group in together.values() for each in group)
+    turns = sorted(together.values(), key=_turn)
+    chosen = {each.uid for each in _whole(turns, pods)}
+    return tuple(each for group in together.values() for each in group if each.uid in chosen)
+
+
+def _precedence(waiting: Waiting) -> tuple[int, float]:
+    return -waiting.request.priority, waiting.since
+
+
+def _turn(group: Sequence[Waiting]) -> tuple[int, int]:
+    """Return what a gang or a pod is sorted by; a gang with a new member has not had its turn."""
+    return -group[0].request.priority, min(each.turn for each in group)
 
 
 def _whole(together: Iterable[Sequence[Waiting]], pods: int) -> Iterator[Waiting]:

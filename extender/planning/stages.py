@@ -132,8 +132,7 @@ class _Work:
             Limits(len(asking), seconds, self._left.slices),
             clock=clock,
         )
-        if found.status is not Status.OPTIMAL:
-            self.status = found.status
+        self.status = self.status.beside(found.status)
         for together in _groups(asking):
             if all(each.uid in found.places for each in together):
                 self._take(together, found)

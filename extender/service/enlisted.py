@@ -17,7 +17,8 @@ class Enlisted:
     """The gangs of living pods: ``members`` has what each pod says of its gang, by UID.
 
     For a term: who has ``come`` to bind; the gangs for which a Binding was ``posting``; those
-    ``lost``, whose places are to be given back; and those for which there was ``no_room``.
+    ``lost``, whose places are to be given back; those for which there was ``no_room``; and those
+    that were ``left_out`` of the last plan, for it had others to look at.
     """
 
     def __init__(self) -> None:
@@ -27,12 +28,17 @@ class Enlisted:
         self.posting: set[Key] = set()
         self.lost: set[Key] = set()
         self.no_room: set[Key] = set()
+        self.left_out: set[Key] = set()
 
     def enlist(self, request: Request) -> None:
         """Note the gang of a pod, if it is in one."""
-        if request.gang is not None:
-            of = self._key_of[request.pod.uid] = key(request.gang)
-            self.members.setdefault(of, {})[request.pod.uid] = request.gang
+        uid = request.pod.uid
+        of = None if request.gang is None else key(request.gang)
+        if self._key_of.get(uid, of) != of:
+            self.leave(uid)  # what a pod says of its gang may be changed
+        if request.gang is not None and of is not None:
+            self._key_of[uid] = of
+            self.members.setdefault(of, {})[uid] = request.gang
 
     def leave(self, uid: str) -> None:
         """Forget a pod that is no more, and its gang with the last."""
@@ -46,7 +52,7 @@ class Enlisted:
     def over(self, of: Key) -> None:
         """Forget what is remembered of a gang that holds nothing."""
         self.come.pop(of, None)
-        for marks in (self.posting, self.lost, self.no_room):
+        for marks in (self.posting, self.lost, self.no_room, self.left_out):
             marks.discard(of)
 
     def begin_term(self) -> None:

@@ -54,9 +54,8 @@ class Hooks:
         knowledge = self._knowledge
         uid = request.pod.uid
         knowledge.ledger = knowledge.ledger.release(uid)
-        if uid in knowledge.left_gangs:
-            # kube-scheduler has yet to hear of its end; as a member it would count for ever.
-            return _filtered((), dict.fromkeys(names, GANG_INCOMPLETE.reason), whole)
+        if uid in knowledge.gone:
+            return self._filter_gone(request, names, whole)
         if uid not in knowledge.requests:
             now = knowledge.clock()
             knowledge.demand.asked(request, knowledge.views.values(), now=now)
@@ -87,6 +86,27 @@ class Hooks:
             knowledge.work.refused(answer.codes)
         return _filtered(answer.passed, answer.refused, whole)
 
+    def _filter_gone(
+        self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
+    ) -> wire.FilterResult:
+        """Answer for a pod of whose end the watch has told, and remember nothing of it.
+
+        kube-scheduler has yet to hear of that, or the pod merely lost its label; remembered, it
+        would be planned with, and count as a member of its gang, for ever.
+        """
+        knowledge = self._knowledge
+        if request.gang is not None or knowledge.gone[request.pod.uid]:
+            return _filtered((), dict.fromkeys(names, GANG_INCOMPLETE.reason), whole)
+        answer = filter(
+            knowledge.fleet,
+            knowledge.ledger,
+            knowledge.bounded(request),
+            names,
+            assigned=knowledge.place_of(request.pod.uid),
+            held=knowledge.holds.nodes_of(request.owner),
+        )
+        return _filtered(answer.passed, answer.refused, whole)
+
     def _why_wait(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
         """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
         if request.gang is not None:
@@ -115,6 +135,8 @@ class Hooks:
                 return GANG_MALFORMED
             case Standing.COMPLETE if of in self._knowledge.enlisted.no_room:
                 return GANG_NO_ROOM
+            case Standing.COMPLETE if of in self._knowledge.enlisted.left_out:
+                return PLANNING  # as soon as a plan has a place for it: another now would have none
             case Standing.COMPLETE:
                 self._knowledge.room.set()
                 return GANG_INCOMPLETE
@@ -140,7 +162,7 @@ class Hooks:
             assigned=knowledge.place_of(asked.pod.uid),
             held=knowledge.holds.nodes_of(asked.owner),
         )
-        if ranked.choice is not None:
+        if ranked.choice is not None and asked.pod.uid not in knowledge.gone:
             knowledge.presume(asked, ranked.winner, ranked.choice)
         return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
 

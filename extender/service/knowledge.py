@@ -32,6 +32,7 @@ from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals, improved
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
+from extender.service.unseen import Unseen
 from extender.settings import Settings
 from extender.snapshot import NodeView
 from extender.succession import left_behind, successor, unanswered
@@ -53,8 +54,9 @@ class Knowledge:
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
 
-    ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``left_gangs`` those that
-    were in one and are gone.
+    ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
+    filter asked about and the watch has not shown; ``gone`` those of whose end it told, and whether
+    they were in a gang.
 
     ``work`` counts and times what is done.
 
@@ -95,7 +97,8 @@ class Knowledge:
         self.tenancy = Tenancy(self.views, self.assigned, self.holds, self.in_force.rules)
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
-        self.left_gangs: OrderedDict[str, None] = OrderedDict()
+        self.unseen = Unseen(REMEMBERED)
+        self.gone: OrderedDict[str, bool] = OrderedDict()
         self.demand = Demand(clock())
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
@@ -234,7 +237,8 @@ class Knowledge:
         """Take in a pod."""
         uid = pod.ref.uid
         self.pods[uid] = pod
-        self.left_gangs.pop(uid, None)
+        self.unseen.drop(uid)
+        self.gone.pop(uid, None)
         if pod.node or pod.over or pod.deleting:
             self.refused.drop(uid)
             self._needs_no_plan(uid)
@@ -247,18 +251,35 @@ class Knowledge:
 
     def pod_gone(self, uid: str) -> None:
         """Take in that a pod was deleted, or is no longer labelled as ours."""
-        known, asked = self.pods.pop(uid, None), self.requests.pop(uid, None)
+        known, asked = self.pods.pop(uid, None), self.requests.get(uid)
         asked = asked or (known.asked if known and isinstance(known.asked, Request) else None)
-        if asked is not None and asked.gang is not None:
-            self.left_gangs[uid] = None
-            while len(self.left_gangs) > REMEMBERED:
-                self.left_gangs.popitem(last=False)
+        in_gang = asked is not None and asked.gang is not None
+        self.gone[uid] = in_gang or self.gone.pop(uid, False)
+        while len(self.gone) > REMEMBERED:
+            self.gone.popitem(last=False)
+        self.unseen.drop(uid)
+        self._forget_pod(uid)
+        self._suspect(uid)
+
+    def _forget_pod(self, uid: str) -> None:
+        """Remember nothing that a pod asked for."""
+        self.requests.pop(uid, None)
         self.refused.drop(uid)
         self.ledger = self.ledger.release(uid)
         self._needs_no_plan(uid)
         self.pending.gone(uid)
         self.enlisted.leave(uid)
-        self._suspect(uid)
+
+    def _forget_unseen(self, *, now: float) -> None:
+        """Forget the pods that neither kube-scheduler nor the watch has spoken of for long.
+
+        But not one that has a place: that is given back once the pod was read.
+        """
+        for uid in tuple(self.unseen.over(since=now - self.settings.unseen_pod_seconds)):
+            if uid in self.assigned:
+                self.unseen.asked(uid, now=now)
+            else:
+                self._forget_pod(uid)
 
     def _needs_no_plan(self, uid: str) -> None:
         self.pending.placed(uid)
@@ -275,6 +296,8 @@ class Knowledge:
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind."""
         self.requests[request.pod.uid] = request
+        if request.pod.uid not in self.pods:
+            self.unseen.asked(request.pod.uid, now=self.clock())
         self.enlisted.enlist(request)
         self.requests.move_to_end(request.pod.uid)
         while len(self.requests) > REMEMBERED:
@@ -392,6 +415,7 @@ class Knowledge:
         now = self.clock()
         self.ledger = self.ledger.expire(now=now)
         self.demand.tell(now=now)
+        self._forget_unseen(now=now)
         for name in tuple(self.avoidance.nodes):
             self.refresh_failing(name)
         for name, over in tuple(self.holds.over()):

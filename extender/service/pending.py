@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 
+import msgspec
+
 from extender.planning.joint import Waiting
 from extender.request import Request
 from extender.settings import Settings
@@ -35,6 +37,7 @@ class Pending:
         self._deferred: dict[str, float] = {}
         self._yielding: dict[str, float] = {}
         self.last_arrival = float("-inf")
+        self._turns = 0
 
     def seen(self, uid: str) -> None:
         """Note a pod that has no place: from the watch, or from its first filter."""
@@ -51,7 +54,8 @@ class Pending:
         self.seen(uid)
         self._unfiltered.discard(uid)
         known = self.waiting.get(uid)
-        self.waiting[uid] = Waiting(request, tuple(nodes), now if known is None else known.since)
+        since, turn = (now, 0) if known is None else (known.since, known.turn)
+        self.waiting[uid] = Waiting(request, tuple(nodes), since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))
 
@@ -114,6 +118,19 @@ class Pending:
                 break
             recent.add(uid)
         return recent
+
+    def no_place(self, uids: Collection[str]) -> bool:
+        """Note whom a plan found no place for; return whether none had looked for one before.
+
+        The next plan, if they are too many for one, looks at the others first.
+        """
+        self._turns += 1
+        anew = False
+        for uid in uids:
+            if (known := self.waiting.get(uid)) is not None:
+                anew |= not known.turn
+                self.waiting[uid] = msgspec.structs.replace(known, turn=self._turns)
+        return anew
 
     def planned(self, considered: Collection[str], left_out: Collection[str]) -> None:
         """Note a plan: nobody considered waits for it any more."""

@@ -106,6 +106,7 @@ class Planner:
         self._open = bool(knowledge.ledger.planned)
         left_out = [u for u in found.considered if u in alone and u not in places]
         knowledge.pending.planned(found.considered, left_out if self._open else ())
+        anew = knowledge.pending.no_place([u for u in found.considered if u not in places])
         took = clock() - started
         knowledge.work.planned(
             found.status.value,
@@ -121,9 +122,13 @@ class Planner:
             seconds=round(took, 3),
             policy_version=version,
         )
+        considered = frozenset(found.considered)
         for of in complete:
-            await self._reservations.decide(of, waiting, places)
-        knowledge.gangs_wait_for_room = bool(knowledge.enlisted.no_room)
+            await self._reservations.decide(of, waiting, considered, places)
+        enlisted = knowledge.enlisted
+        knowledge.gangs_wait_for_room = bool(enlisted.no_room or enlisted.left_out)
+        if enlisted.left_out and (anew or not places.keys() <= alone):
+            knowledge.room.set()  # others have had their turn: the next plan looks at more of them
 
     def _plannable(self) -> tuple[Sequence[Waiting], Sequence[Key]]:
         """Return the pods to plan, and the gangs among them."""

@@ -116,7 +116,7 @@ class Reclaimer:
             return False
         if node not in knowledge.nodes or knowledge.nodes[node]:
             return False
-        if _in_gang(facts) or pod.uid in knowledge.left_gangs:
+        if _in_gang(facts) or knowledge.gone.get(pod.uid, False):
             return False  # gangs are placed together, and inherit nothing
         try:
             wanted = await patience.again(lambda: self._cluster.pods_wanted(owner))

@@ -55,12 +55,27 @@ class Reservations:
         self._utc_now = utc_now
 
     async def decide(
-        self, of: Key, waiting: Sequence[Waiting], places: Mapping[str, Planned]
+        self,
+        of: Key,
+        waiting: Sequence[Waiting],
+        considered: Collection[str],
+        places: Mapping[str, Planned],
     ) -> None:
-        """Reserve a gang whole, or note that there is no room for it."""
+        """Reserve a gang whole, or note that there is no room for it, or that it was left out.
+
+        A plan says nothing of a gang that it has not *considered*; of one with more members than a
+        plan takes, none ever will.
+        """
         members = [w for w in waiting if w.request.gang is not None and key(w.request.gang) == of]
+        enlisted = self._knowledge.enlisted
+        enlisted.left_out.discard(of)
+        unseen = not all(each.uid in considered for each in members)
+        if unseen and len(members) <= self._knowledge.settings.plan_pods:
+            if of not in enlisted.no_room:
+                enlisted.left_out.add(of)
+            return
         if not members or not all(each.uid in places for each in members):
-            self._knowledge.enlisted.no_room.add(of)
+            enlisted.no_room.add(of)
             log.info(
                 "gang_refused",
                 namespace=of[0],
@@ -69,7 +84,7 @@ class Reservations:
                 policy_version=self._knowledge.in_force.version,
             )
             return
-        self._knowledge.enlisted.no_room.discard(of)
+        enlisted.no_room.discard(of)
         if self._gangs.standing(of) is not Standing.COMPLETE:
             return  # a member has gone meanwhile
         requests = [each.request for each in members]

@@ -50,7 +50,7 @@ def _held(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
 
 
 def _allowed(view: NodeView, ledger: Ledger, request: Request, placed: tuple[Placed, ...]) -> bool:
-    """Tell whether the rules still let the owner have what is held for it; headroom has none."""
+    """Tell whether the rules still let the owner have what it holds or keeps; headroom has none."""
     bounds = bounds_among(request, ledger, view.name)
     if bounds is None:
         return True
@@ -72,6 +72,8 @@ def _kept(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
             return None
         left.remove(found)
         placed.append(placed_at(found))
+    if not _allowed(view, ledger, request, tuple(placed)):
+        return None
     return Choice(SPENDS_NOTHING, 0, tuple(placed))
 
 

@@ -34,6 +34,9 @@ async def standing(world: World, knowledge: Knowledge) -> dict[str, Any]:
         "assigned": dict(knowledge.assigned),
         "ledger": knowledge.ledger,
         "requests": set(knowledge.requests),
+        "waiting": set(knowledge.pending.waiting),
+        "enlisted": {of: dict(each) for of, each in knowledge.enlisted.members.items()},
+        "unseen": len(knowledge.unseen),
         "refused": [each.pod.uid for each in knowledge.refused.shapes()],
     }
 

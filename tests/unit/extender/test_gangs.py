@@ -188,6 +188,65 @@ async def test_a_gang_refused_for_lack_of_room_is_placed_when_there_is(world: Wo
     assert await entries(world) == 2
 
 
+async def test_a_gang_that_a_plan_had_no_room_to_look_at_is_looked_at_by_the_next(
+    world: World,
+) -> None:
+    """The two gangs are one pod more than a plan takes, and the first of them has no place."""
+    large, small = [
+        [
+            await world.add_pod(
+                f"{name}-{index}",
+                wanted,
+                annotations={keys.GANG: name, keys.GANG_SIZE: str(size)},
+            )
+            for index in range(size)
+        ]
+        for name, wanted, size in (("large", "7-80C", 3), ("small", "1-10C", 2))
+    ]
+    settings = msgspec.structs.replace(SOON, plan_pods=4)
+    async with world.extender(settings) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once([*large, *small])
+        await scheduler.until_bound(world, small)
+        await scheduler.once(large)
+        assert {scheduler.reasons[pod["metadata"]["name"]] for pod in large} == {NO_ROOM}
+
+    assert scheduler.reasons["small-0"] != NO_ROOM
+
+
+async def test_a_gang_left_out_of_a_plan_is_told_so_and_asks_for_no_other(service: Service) -> None:
+    knowledge = service.knowledge
+    knowledge.settings = msgspec.structs.replace(knowledge.settings, plan_pods=2)
+    for feed in Feed:
+        knowledge.feed_synced(feed)
+    first, second = (
+        [
+            said(
+                raw_pod("7-80C", "7-80C", name=name, uid=name, priority=priority),
+                **{keys.GANG: gang, keys.GANG_SIZE: "2"},
+            )
+            for name in names
+        ]
+        for gang, names, priority in (("g", "ab", 1), ("h", "cd", 0))
+    )
+    for pod in (*first, *second):
+        service.hooks.filter(filter_args(pod, "node-1"))
+
+    again = []
+    for _ in range(2):
+        knowledge.room.clear()
+        await service.planner.plan()
+        again.append(knowledge.room.is_set())
+    answers = [service.hooks.filter(filter_args(pod, "node-1")) for pod in (first[0], second[0])]
+
+    assert again == [True, False], "the more urgent come first however often: no plan would help"
+    assert not knowledge.room.is_set()
+    assert [each.failed_and_unresolvable_nodes["node-1"] for each in answers] == [
+        NO_ROOM,
+        "vGPU: being placed together with the pods that came with it",
+    ]
+
+
 async def test_a_gang_that_is_not_all_there_has_no_place(world: World) -> None:
     pods = await gang(world, "1-10C", "1-10C", size=3)
     async with world.extender(SOON) as extender, world.obedient(*NODES):

@@ -200,6 +200,34 @@ def test_a_bounded_queue_is_never_longer_and_never_parts_a_gang(
         assert len(kept) == len(made)
 
 
+@pytest.mark.parametrize("gang", ["", "g"])
+def test_whom_no_plan_has_looked_at_comes_before_those_who_found_no_place(gang: str) -> None:
+    queue, clock = pending()
+    for at in range(4):
+        pair = gang and f"{gang}{at // 2}"
+        asked = waiting("7-80C", pod=f"pod-{at}", gang=pair).request
+        queue.filtered(asked, ["a"])
+        clock.now += 1.0
+
+    turns = []
+    for _ in range(3):
+        considered = bounded(tuple(queue.waiting.values()), 3 if not gang else 2)
+        turns.append([each.uid.removeprefix("pod-") for each in considered])
+        queue.no_place([each.uid for each in considered])
+        for each in considered:  # to be filtered again costs nobody its place in the line
+            queue.filtered(each.request, ["a"])
+
+    expected = {"": ["012", "013", "012"], "g": ["01", "23", "01"]}
+    assert ["".join(each) for each in turns] == expected[gang]
+
+
+def test_a_higher_priority_waits_for_nobody_elses_turn() -> None:
+    urgent = waiting("1-10C", pod="pod-1", priority=1)
+    tried = msgspec.structs.replace(urgent, turn=7)
+
+    assert bounded((waiting("1-10C", pod="pod-0"), tried), 1) == (tried,)
+
+
 queues = st.lists(
     st.tuples(st.sampled_from(WANTED), st.sampled_from(["", "", "g", "h"])), max_size=9
 )

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from extender.ledger import Ledger, promise
+from extender.packing.choose import Choice, Placed
 from extender.request import Request
 from extender.snapshot import NodeView, Taken
 from extender.verbs.bind import place
@@ -16,12 +17,13 @@ from extender.verbs.fleet import Fleet
 from extender.verbs.inherit import inherited
 from extender.verbs.prioritize import prioritize
 from extender.verbs.record import corrections
-from extender.verbs.verdicts import Fits, Refused, verdict
+from extender.verbs.verdicts import Code, Fits, Refused, verdict
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Instance, Layout, Mode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, PatchType
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
 from tests.fakes.world import World
+from tests.tenancy import Cluster, asks, rules
 from tests.waiting import until
 
 SMALL = VGPU + "1-10C"
@@ -135,6 +137,36 @@ def test_an_owner_gets_its_own_among_those_of_a_node() -> None:
 
     assert not isinstance(choice, Refused)
     assert [each.placement.start for each in choice.placed] == [3]
+
+
+@pytest.mark.parametrize(
+    ("said", "why_not"),
+    [
+        ("profiles: [1g.10gb]", None),
+        ("profiles: [7g.80gb]", Code.PROFILE_NOT_ALLOWED),
+        ("caps: {memorySlices: 2}", None),
+        ("caps: {memorySlices: 1}", Code.OVER_CAP),
+    ],
+)
+def test_an_owner_gets_what_it_keeps_only_as_far_as_the_rules_let_it(
+    said: str, why_not: Code | None
+) -> None:
+    tenant = f"{{name: red, namespaces: {{matchLabels: {{team: red}}}}, {said}}}"
+    there = Cluster(rules(f"tenants: [{tenant}]"))
+    there.give(
+        asks("1-10C", namespace="r2", pod="other"),
+        "a",
+        Choice(0, 0, (Placed(SMALL, 0, "GPU-0", ONE, Placement(0, 1)),)),
+    )
+    asked = msgspec.structs.replace(
+        asks("1-10C", namespace="r1"), owner=OwnerRef("VirtualMachineInstance", "r1", "vm-1")
+    )
+    device = msgspec.structs.replace(kept(3), keepers=(asked.owner,))
+    node, bounded = on(device), there.knowledge.bounded(asked)
+
+    assert (inherited(node, Ledger(), bounded) is None) == (why_not is not None)
+    found = place(node, Ledger(), bounded)
+    assert (found.code if isinstance(found, Refused) else None) == why_not
 
 
 def test_a_place_held_for_a_restart_is_the_device_that_stands_there() -> None:

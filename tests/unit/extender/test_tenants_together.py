@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from extender.ledger import Promise
+from extender.packing.solve import Status
 from extender.planning.joint import JointPlan, Limits, Waiting
 from extender.planning.stages import staged_plan
 from extender.policy import InForce, Policy, PolicyName
+from extender.snapshot import Taken
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
 from tests.builders import gpu, gpu_node, instance
 from tests.fakes.scheduling import Scheduler
@@ -126,6 +130,55 @@ def test_a_cap_holds_where_a_resource_is_more_slices_than_elsewhere() -> None:
     )
 
     assert list(found.places) == ["pod-0"]
+
+
+def test_who_is_given_more_than_a_cap_leaves_keeps_nobody_from_a_gpu_that_failed() -> None:
+    there = Cluster(
+        rules(f"tenants: [{RED}, caps: {{memorySlices: 1}}}}]"), nodes={"a": {}, "b": {}, "c": {}}
+    )
+    knowledge = there.knowledge
+    full = gpu(uuid="full", instances=(instance(0, 0),))
+    failed = gpu(uuid="failed")
+    for name, model, gpus in (
+        ("a", "H100-80GB", [full]),
+        ("b", "A100-40GB", 1),  # the red pod is 1 slice by the H100 there, and 2 on this one
+        ("c", "H100-80GB", [failed]),
+    ):
+        knowledge.gpu_node(
+            gpu_node(
+                name,
+                uid=f"uid-{name}",
+                model=model,
+                gpus=gpus,
+                mode=Mode.CONTAINER,
+                version=99,
+                generation=9,
+            )
+        )
+    lost = Promise("c", (Taken("failed", 0, Placement(0, 8)),))
+
+    found = staged_plan(
+        knowledge.views,
+        knowledge.ledger.avoid("c/failed", lost, until=9.0),
+        [
+            Waiting(
+                knowledge.bounded(asks(f"nvidia.com/mig-{wanted}", namespace=of, pod=f"{of}-pod")),
+                (node,),
+                since=0.0,
+            )
+            for of, wanted, node in (
+                ("r1", "1g.10gb", "b"),
+                ("r2", "1g.10gb", "c"),
+                ("free", "7g.80gb", "c"),
+            )
+        ],
+        Limits(pods=9, seconds=5.0),
+        knowledge.tenancy.left(knowledge.ledger),
+        clock=lambda: 0.0,
+    )
+
+    assert list(found.places) == ["free-pod"]
+    assert found.status in (Status.OPTIMAL, Status.FEASIBLE)
 
 
 @pytest.mark.parametrize(("cap", "places"), [(7, 0), (8, 2)])

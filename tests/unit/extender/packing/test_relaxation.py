@@ -64,6 +64,14 @@ def test_a_row_that_needs_a_column_left_out_has_no_solution() -> None:
     assert search(program, level, None, without, seconds=10.0, seed=1).infeasible
 
 
+def test_a_search_gives_nothing_worse_than_what_is_known() -> None:
+    program = Program()
+    level, useful = Level(program.columns([1, 1]), [5, 1]), np.array([False, True])
+
+    assert search(program, level, [1, 0], useful, seconds=10.0, seed=1).values == [1, 0]
+    assert search(program, level, [0, 0], useful, seconds=10.0, seed=1).values == [0, 1]
+
+
 def test_pieces_of_different_nodes_are_no_place_for_a_vm() -> None:
     # Both nodes together have room for four 7g, and neither has.
     given = problem({"a": [[], []], "b": [[], []]}, request("four", *["7g"] * 4))

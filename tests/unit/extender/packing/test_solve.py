@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extender.packing.check import score, violations
 from extender.packing.problem import Problem, Spread
@@ -158,3 +160,13 @@ def test_where_placements_cost_no_value_only_what_is_admitted_is_proven(policy: 
     assert admission.gap == 0
     assert [level.bound for level in others] == [None, None]
     assert [level.attained for level in outcome.levels] == [*score(given, outcome.solution).levels]
+
+
+@given(st.sampled_from(Status), st.sampled_from(Status))
+def test_two_plans_side_by_side_are_the_best_only_if_each_is(one: Status, other: Status) -> None:
+    both = one.beside(other)
+
+    assert both is other.beside(one)
+    assert (both is Status.OPTIMAL) == (one is other is Status.OPTIMAL)
+    if {one, other} & {Status.OPTIMAL, Status.FEASIBLE}:
+        assert both in (Status.OPTIMAL, Status.FEASIBLE)

@@ -1,0 +1,39 @@
+"""The pods that filter asked about and the watch has not shown.
+
+Either the watch is late, or the pod has no label for it, or it was gone before it was asked about:
+of its end nobody will tell. kube-scheduler comes back with whom it still has.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+
+class Unseen:
+    """By UID, when each was last asked about; times on one clock, in seconds. At most *limit*."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._asked_at: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._asked_at)
+
+    def asked(self, uid: str, *, now: float) -> None:
+        """Note that a pod is asked about."""
+        self._asked_at[uid] = now
+        self._asked_at.move_to_end(uid)
+
+    def drop(self, uid: str) -> None:
+        """Note that the watch has shown a pod, or told of its end."""
+        self._asked_at.pop(uid, None)
+
+    def over(self, *, since: float) -> Iterator[str]:
+        """Yield and forget whom nobody asked about since then, and the oldest beyond the limit."""
+        while self._asked_at:
+            uid, at = next(iter(self._asked_at.items()))
+            if at > since and len(self._asked_at) <= self._limit:
+                return
+            del self._asked_at[uid]
+            yield uid
