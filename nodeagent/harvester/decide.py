@@ -8,7 +8,8 @@ For a GPU instance that waits for its device::
 
 For a GPU that is ours to cut::
 
-    no functions ─▶ enable them, if told to        asks for instances, holds nothing of ours
+    no functions ─▶ enable them, if told to        asks for instances, named by the administrator,
+                                                   nobody uses any
                                                         └─▶ disabled ─▶ enabled, asking for none
     handed back, nothing of ours left ─▶ disabled
 
@@ -164,12 +165,15 @@ def layout(
     """Return what is to be written about the layout of *gpu*, None if nothing is, or not now.
 
     *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions.
+    What somebody has cut by hand is given up only where *gpu* is ours in spite of it: whoever said
+    so knew of it, as opposed to one who was faster than this look.
     """
     known, mig = objects.gpu(gpu.pci_address), objects.mig(gpu.pci_address)
     devices = objects.vgpus_of(gpu.pci_address)
     idle = not ours and not any(each.enabled for each in devices)
     if gpu.layout is not Layout.DYNAMIC:
-        handed_back = mig is not None and mig.ours and mig.enabled and idle and not gpu.instances
+        marked = mig is not None and mig.ours and mig.neutral
+        handed_back = marked and idle and not gpu.instances
         return Configure(mig, enabled=False, ours=False) if mig and handed_back else None
     if known is None or not gpu.mig_enabled:
         return None
@@ -182,7 +186,8 @@ def layout(
     # Harvester takes its own GPU instances away as it is disabled, and only then lets the counts
     # be changed.
     used = any(each.in_use or each.device is not None for each in gpu.instances)
-    return Configure(mig, enabled=False, ours=False) if idle and not used else None
+    given_up = gpu.cut_by_hand and idle and not used
+    return Configure(mig, enabled=False, ours=False) if given_up else None
 
 
 def _is_free(device: VgpuDevice, joined: Joined) -> bool:

@@ -177,7 +177,11 @@ class ClusterObjects:
         call = f"configure MigConfiguration {mig.head.name}"
         raw = await self._write(call, MIG_CONFIGURATIONS, mig.head, spec, annotations)
         self._migs.written(mig.head.name, raw)
-        log.info("layout_left_to_tangram" if ours else "layout_handed_back", gpu=mig.head.name)
+        if mig.cut_by_hand and not enabled:
+            given_up = {each.name: each.requested for each in mig.requested if each.requested}
+            log.warning("layout_given_up", gpu=mig.head.name, requested=given_up)
+        else:
+            log.info("layout_left_to_tangram" if ours else "layout_handed_back", gpu=mig.head.name)
 
     async def _write(
         self,

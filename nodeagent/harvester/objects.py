@@ -97,6 +97,11 @@ class MigConfiguration(msgspec.Struct, frozen=True):
         return any(each.requested > 0 for each in self.requested)
 
     @property
+    def cut_by_hand(self) -> bool:
+        """Whether somebody has had Harvester cut the GPU, and wants it so."""
+        return self.enabled and self.asks
+
+    @property
     def neutral(self) -> bool:
         """Whether Harvester neither creates nor deletes GPU instances: it only compares.
 

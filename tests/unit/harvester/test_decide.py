@@ -253,12 +253,17 @@ def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
 
 
 def test_one_that_asks_for_instances_is_disabled_first_once_nobody_uses_any() -> None:
-    asking = mig(asks=2)
+    asking, cut = mig(asks=2), gpu(small(), cut_by_hand=True)
+    used = gpu(small(in_use=True), cut_by_hand=True)
 
-    assert step(migs=(asking,), of=gpu(small())) == Configure(asking, enabled=False, ours=False)
-    assert step(migs=(asking,), of=gpu(small(in_use=True))) is None
-    assert step(migs=(asking,), vgpus=(made(),)) is None
-    assert step(migs=(asking,), ours=True) is None
+    assert step(migs=(asking,), of=cut) == Configure(asking, enabled=False, ours=False)
+    assert step(migs=(asking,), of=used) is None
+    assert step(migs=(asking,), of=cut, vgpus=(made(),)) is None
+    assert step(migs=(asking,), of=cut, ours=True) is None
+
+
+def test_what_was_cut_by_hand_since_the_gpu_was_found_to_be_ours_stays() -> None:
+    assert step(migs=(mig(asks=2),), of=gpu(small())) is None
 
 
 def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() -> None:
@@ -269,6 +274,7 @@ def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() 
     assert step(of=static, migs=(marked,), ours=True) is None
     assert step(of=static, migs=(marked,), vgpus=(made(),)) is None
     assert step(of=gpu(small(), layout=Layout.STATIC), migs=(marked,)) is None
+    assert step(of=static, migs=(mig(ours=True, asks=2),)) is None  # somebody has it already
 
 
 @pytest.mark.parametrize(

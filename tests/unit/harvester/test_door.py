@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent.api.gpunode import OwnerRef
 from nodeagent.apiserver.memory import InMemoryApi
@@ -169,14 +170,34 @@ async def test_a_layout_is_configured_with_its_profiles_and_no_counts(house: Hou
     await house.mig("n1-000010000", "n1", 2)
     async with house.followed() as objects:
         (mig,) = objects.now().migs
-        await objects.configure(mig, enabled=True, ours=True)
-        (neutral,) = objects.now().migs
-        await objects.configure(neutral, enabled=False, ours=False)
+        with capture_logs() as logged:
+            await objects.configure(mig, enabled=True, ours=True)
+            (neutral,) = objects.now().migs
+            await objects.configure(neutral, enabled=False, ours=False)
         (back,) = objects.now().migs
 
+    assert [each["event"] for each in logged] == ["layout_left_to_tangram", "layout_handed_back"]
     assert (neutral.neutral, neutral.ours) == (True, True)
     assert [(each.name, each.id) for each in neutral.requested] == [("MIG 1g.5gb", 19)]
     assert (back.enabled, back.ours) == (False, False)
+
+
+async def test_a_layout_that_is_given_up_is_logged_as_that_with_what_it_was(house: House) -> None:
+    await house.mig("n1-000010000", "n1", 2)
+    await house.change(MIG_CONFIGURATIONS, "n1-000010000", {"spec": {"enabled": True}})
+    async with house.followed() as objects:
+        (mig,) = objects.now().migs
+        with capture_logs() as logged:
+            await objects.configure(mig, enabled=False, ours=False)
+
+    assert logged == [
+        {
+            "event": "layout_given_up",
+            "log_level": "warning",
+            "gpu": "n1-000010000",
+            "requested": {"MIG 1g.5gb": 2},
+        }
+    ]
 
 
 async def test_one_that_cannot_be_read_stays_as_it_was(house: House) -> None:
