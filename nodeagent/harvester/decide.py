@@ -15,9 +15,9 @@ For a GPU that is ours to cut::
 
 Each follows from what is there and nothing else, so whatever was cut off is gone on with.
 
-Never disabled: what a VM keeps (Harvester would refuse), and a VGPUDevice without a ``uuid``. Where
-that is empty, Harvester 1.7 joins the path of the file that removes the vGPU without it, and what
-is left of it takes the virtual function itself off the bus.
+Never disabled: what a VM names as its own (Harvester would refuse), and a VGPUDevice without a
+``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU without
+it, and what is left of it takes the virtual function itself off the bus.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ def further(
     assignment: str,
     resource: str,
     *,
-    keepers: Collection[str],
+    named: Collection[str],
     held: Collection[str] = (),
 ) -> Enable | Touch | Disable | Wait:
     """Return how to go on with the empty GPU instance *gi_id*, which is to serve *resource*.
 
-    *keepers* are the names of the VGPUDevices that VMs keep, *held* the ids of the devices that
-    pods have.
+    *named* are the names of the VGPUDevices that VMs name as theirs, *held* the ids of the devices
+    that pods have.
 
     Harvester reads what may be made on a virtual function when its object has changed, and every
     30 seconds. That a change which means nothing will do is inferred; without it, it takes longer.
@@ -116,7 +116,7 @@ def further(
             vgpu = joined.vgpus[device.address]
             if vgpu.gi_id in (None, gi_id):
                 return Wait(MAKING)
-            if vgpu.id not in held and may_be_disabled(device, joined, keepers):
+            if vgpu.id not in held and may_be_disabled(device, joined, named):
                 return Disable(device)
             return Wait(ASTRAY)
     if joined.awaited(profile_id):
@@ -132,14 +132,14 @@ def further(
     return Wait(NOT_OFFERED)
 
 
-def may_be_disabled(device: VgpuDevice, joined: Joined, keepers: Collection[str]) -> bool:
+def may_be_disabled(device: VgpuDevice, joined: Joined, named: Collection[str]) -> bool:
     """Tell whether to disable a device is safe, and would not be refused."""
     vgpu = joined.vgpus.get(device.address)
-    return vgpu is not None and is_declared(device, vgpu) and device.head.name not in keepers
+    return vgpu is not None and is_declared(device, vgpu) and device.head.name not in named
 
 
 def leftovers(
-    joined: Joined, *, planned: Collection[str], keepers: Collection[str]
+    joined: Joined, *, planned: Collection[str], named: Collection[str]
 ) -> tuple[Disable, ...]:
     """Return what we once enabled and nobody wants, of which a reboot has left the object alone.
 
@@ -154,7 +154,7 @@ def leftovers(
         and device.assignment not in planned
         and device.uuid
         and device.address not in joined.vgpus
-        and device.head.name not in keepers
+        and device.head.name not in named
         and not joined.vacant(-1 if (it := joined.profile_of(device)) is None else it)
     )
 

@@ -135,7 +135,11 @@ class HarvesterDriver:
             raise InstanceInUse(DESTROY)
         if not device.enabled:
             raise StillLeaving(DESTROY, detail="Harvester has yet to take its vGPU away")
-        if not may_be_disabled(device, found, self._objects.now().keepers):
+        named = self._objects.now().named
+        if device.head.name in named:
+            detail = "a VM names its vGPU as its own, which Harvester lets nobody take away"
+            raise StillLeaving(DESTROY, detail=detail)
+        if not may_be_disabled(device, found, named):
             raise StillLeaving(DESTROY, detail="Harvester has yet to say that its vGPU is made")
         await self._objects.disable(device)
         raise StillLeaving(DESTROY, detail="Harvester is told to take its vGPU away")

@@ -104,7 +104,7 @@ class Making:
                     case Enable() | Touch() | Disable() as step:
                         refusals.append(await self._tried(step))
                         waiting[each.assignment.id] = refusals[-1] or MAKING
-            for disable in leftovers(found, planned=planned, keepers=objects.keepers):
+            for disable in leftovers(found, planned=planned, named=objects.named):
                 refusals.append(await self._tried(disable))
         return Further(waiting, any(refusals))
 
@@ -141,6 +141,6 @@ def _next(
         each.gi_id,
         each.assignment.id,
         each.assignment.resource,
-        keepers=objects.keepers,
+        named=objects.named,
         held=held,
     )

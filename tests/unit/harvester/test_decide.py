@@ -105,7 +105,7 @@ def joined(instances: Any, devices: Any, vgpus: Any = ()) -> Joined:
 
 
 def next_for(found: Joined, gi_id: int = 1, **options: Any) -> object:
-    return further(found, gi_id, "a1", RESOURCE, **{"keepers": (), **options})
+    return further(found, gi_id, "a1", RESOURCE, **{"named": (), **options})
 
 
 def test_the_first_device_that_offers_the_type_is_enabled() -> None:
@@ -156,11 +156,11 @@ def test_a_vgpu_that_went_astray_is_taken_away_unless_somebody_has_it_or_keeps_i
 
     assert next_for(found) == Disable(made())
     assert next_for(found, held={UUID}) == Wait(ASTRAY)
-    assert next_for(found, keepers={"n1-1"}) == Wait(ASTRAY)
+    assert next_for(found, named={"n1-1"}) == Wait(ASTRAY)
 
 
 def test_an_unknown_type_is_waited_for() -> None:
-    assert further(joined([small()], []), 1, "a1", "nvidia.com/X-1-5C", keepers=()) == Wait(NO_TYPE)
+    assert further(joined([small()], []), 1, "a1", "nvidia.com/X-1-5C", named=()) == Wait(NO_TYPE)
 
 
 # -- never disabled without a uuid -----------------------------------------------------------------
@@ -193,18 +193,18 @@ vgpus_drawn = st.builds(
     st.sets(st.sampled_from(["n1-1", "n1-2"])),
 )
 def test_whatever_is_there_nothing_is_disabled_that_has_no_uuid_or_is_kept(
-    devices: list[VgpuDevice], vgpus: list[Vgpu], keepers: set[str]
+    devices: list[VgpuDevice], vgpus: list[Vgpu], named: set[str]
 ) -> None:
     found = joined([small(1), small(2, 3)], devices, vgpus)
     writes = [
-        next_for(found, keepers=keepers),
-        *leftovers(found, planned={"a1"}, keepers=keepers),
+        next_for(found, named=named),
+        *leftovers(found, planned={"a1"}, named=named),
     ]
     for write in writes:
         if isinstance(write, Disable):
             assert write.device.uuid
             assert write.device.enabled
-            assert write.device.head.name not in keepers
+            assert write.device.head.name not in named
         if isinstance(write, Enable):
             assert write.device.address not in found.vgpus
             assert not write.device.enabled
@@ -214,8 +214,8 @@ def test_what_a_reboot_left_of_ours_is_cleared_and_of_nobody_elses() -> None:
     mine, planned, theirs = made(1, assignment="old"), made(2), made(3, assignment="")
     found = joined([], [mine, planned, theirs])
 
-    assert leftovers(found, planned={"a1"}, keepers=()) == (Disable(mine),)
-    assert leftovers(found, planned={"a1"}, keepers={"n1-1"}) == ()
+    assert leftovers(found, planned={"a1"}, named=()) == (Disable(mine),)
+    assert leftovers(found, planned={"a1"}, named={"n1-1"}) == ()
 
 
 # -- the layout ------------------------------------------------------------------------------------
