@@ -16,8 +16,8 @@ For a GPU that is ours to cut::
 Each follows from what is there and nothing else, so whatever was cut off is gone on with.
 
 Never disabled: what a VM names as its own (Harvester would refuse), and a VGPUDevice without a
-``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU without
-it, and what is left of it takes the virtual function itself off the bus.
+``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU
+without it, and what is left of it takes the virtual function itself off the bus.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def layout(
 ) -> EnableFunctions | Configure | None:
     """Return what is to be written about the layout of *gpu*, None if nothing is, or not now.
 
-    *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions.
+    *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions,
+    upon which Harvester turns MIG mode on where the GPU knows it.
     What somebody has cut by hand is given up only where *gpu* is ours in spite of it: whoever said
     so knew of it, as opposed to one who was faster than this look.
     """
@@ -175,11 +176,12 @@ def layout(
         marked = mig is not None and mig.ours and mig.neutral
         handed_back = marked and idle and not gpu.instances
         return Configure(mig, enabled=False, ours=False) if mig and handed_back else None
-    if known is None or not gpu.mig_enabled:
+    if known is None:
         return None
     if not known.enabled:
-        return EnableFunctions(known) if functions and not gpu.instances else None
-    if mig is None or mig.neutral:
+        wanted = functions and gpu.geometry.profiles and not gpu.instances
+        return EnableFunctions(known) if wanted else None
+    if not gpu.mig_enabled or mig is None or mig.neutral:
         return None
     if not mig.enabled:
         return Configure(mig, enabled=True, ours=True)

@@ -47,6 +47,7 @@ from nodeagent.harvester.objects import (
     SriovGpuDevice,
     VgpuDevice,
 )
+from nodeagent.nvml.profiles import NOT_MIG_CAPABLE
 from nodeagent.vgpu.interface import Vgpu
 from nodeagent.vgpu.join import Seen
 
@@ -244,6 +245,16 @@ def test_functions_are_enabled_only_when_told_and_on_an_empty_gpu() -> None:
     assert step(functions=True, **off) == EnableFunctions(sriov(enabled=False))
     assert step(functions=False, **off) is None
     assert step(functions=True, of=gpu(small()), **off) is None
+
+
+def test_functions_are_enabled_without_mig_mode_only_where_the_gpu_knows_it() -> None:
+    off = {"gpus": (sriov(enabled=False),), "migs": ()}
+    capable = gpu(mig_enabled=False)
+    other = gpu(mig_enabled=False, geometry=NOT_MIG_CAPABLE)
+
+    assert step(functions=True, of=capable, **off) == EnableFunctions(sriov(enabled=False))
+    assert step(functions=True, of=other, **off) is None
+    assert step(functions=True, of=capable, migs=(mig(asks=2),)) is None
 
 
 def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
