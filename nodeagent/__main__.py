@@ -98,7 +98,7 @@ def run(
         Manage,
         typer.Option(
             help=f"Which GPUs may be used where the GpuNode's annotation {keys.GPUS_ANNOTATION}"
-            " does not say it."
+            " does not say it. Those cut by hand with Harvester are not among all: name them there."
         ),
     ] = Manage.ALL,
     resource: Annotated[

@@ -235,7 +235,8 @@ class LiveGpu(msgspec.Struct, frozen=True):
     """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy.
 
     An unhealthy GPU may list fewer GPU instances than it holds. One that is ``unready`` is well,
-    and has only to be made ready for new ones.
+    and has only to be made ready for new ones. One that is ``cut_by_hand`` has a layout that
+    somebody asked for, and is ours to cut anew only if it is named (Harvester).
     """
 
     uuid: str
@@ -248,6 +249,7 @@ class LiveGpu(msgspec.Struct, frozen=True):
     layout: Layout = Layout.DYNAMIC
     unhealthy: str = ""
     unready: bool = False
+    cut_by_hand: bool = False
     instances: tuple[LiveInstance, ...] = ()
 
     def served(self, mode: Mode) -> Mapping[str, int]:

@@ -3,7 +3,8 @@
 GPUs are opted in and handed back one by one, by an annotation of the GpuNode: ``all``, ``none``, or
 UUIDs and PCI addresses with commas between. On a GPU that is not ours nothing is created; what is
 ours there runs to its end. With Harvester its layout is static then, and what somebody else has
-made there is handed out as it is.
+made there is handed out as it is. A GPU cut by hand is ours only if it is named: ``all`` does not
+mean those.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ _PCI = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7]
 class Purview(msgspec.Struct, frozen=True):
     """What the agent was told when it was started.
 
-    ``all_gpus`` is whether it may use every GPU where the annotation says nothing; ``resources``
-    are the only ones it hands out, where there are any.
+    ``all_gpus`` is whether it may use every GPU where the annotation says nothing, but for those
+    cut by hand; ``resources`` are the only ones it hands out, where there are any.
     """
 
     all_gpus: bool = True
@@ -48,12 +49,15 @@ def excluded(
 ) -> Excluded:
     """Return which of *gpus* are not ours by the *annotation*, None if there is none.
 
-    By one that cannot be followed it stays as *before* has it, and GPUs not in there are not ours.
+    By one that cannot be followed it stays as *before* has it, and GPUs not in there are not ours,
+    nor are those cut by hand: whether they were named is not known any more.
     """
-    present = {gpu.uuid: gpu.pci_address for gpu in gpus}
+    every = tuple(gpus)
+    present = {gpu.uuid: gpu.pci_address for gpu in every}
+    cut_by_hand = frozenset(gpu.uuid for gpu in every if gpu.cut_by_hand)
     word = annotation.strip() if annotation is not None else ("all" if all_gpus else "none")
     if word == "all":
-        return Excluded()
+        return Excluded(cut_by_hand)
     if word == "none":
         return Excluded(frozenset(present))
     names = [name.strip() for name in word.split(",")]
@@ -62,7 +66,8 @@ def excluded(
     if problems:
         others = _not_ours(before.mode)
         ours = {gpu.uuid for gpu in before.gpus if gpu.layout is not others}
-        return Excluded(frozenset(present.keys() - ours), f"{GPUS_ANNOTATION}: {problems[0]}")
+        not_ours = cut_by_hand.union(present.keys() - ours)
+        return Excluded(not_ours, f"{GPUS_ANNOTATION}: {problems[0]}")
     return Excluded(frozenset(present.keys() - set(found.values())))
 
 

@@ -18,6 +18,7 @@ from nodeagent.deviceplugin import DevicePlugins, Places, Timing
 from nodeagent.driver import Driver, LiveGpu
 from nodeagent.harvester import (
     ClusterObjects,
+    DriverPods,
     DriverRoot,
     HarvesterDriver,
     HarvesterHandout,
@@ -98,7 +99,8 @@ class RealNode(msgspec.Struct, frozen=True):
             handout = prepare = None
             if self.mode is Mode.HARVESTER:
                 objects = ClusterObjects(api, node, timeout=settings.api_timeout_seconds)
-                gpus = await stack.enter_async_context(self._harvesters(objects))
+                driver_pods = DriverPods(api, node, timeout=settings.api_timeout_seconds)
+                gpus = await stack.enter_async_context(self._harvesters(objects, driver_pods))
                 making = Making(gpus, objects, functions=self.enable_sriov)
                 plugin = HarvesterPlugin(pods=pods, places=self.places, timing=self.timing)
                 handout = HarvesterHandout(plugin, making, within=settings.kubelet_timeout_seconds)
@@ -125,15 +127,18 @@ class RealNode(msgspec.Struct, frozen=True):
             ]
 
     @contextlib.asynccontextmanager
-    async def _harvesters(self, objects: ClusterObjects) -> AsyncIterator[HarvesterDriver]:
+    async def _harvesters(
+        self, objects: ClusterObjects, pods: DriverPods
+    ) -> AsyncIterator[HarvesterDriver]:
         """Return the driver of GPUs whose devices are Harvester's; then close it."""
         location: Location | Callable[[], Location] = self.location
         if self.location == Location():
-            location = DriverRoot(self.host_root / "proc").location
+            location = DriverRoot(self.host_root / "proc", lambda: pods.uids).location
         async with NvmlDriver(location, Mode.HARVESTER, root=self.host_root) as nvml:
             worker = NvmlThread(within=FILES_WITHIN_SECONDS)
             try:
-                yield HarvesterDriver(nvml, objects, self.sysfs(self.host_root), worker)
+                files = self.sysfs(self.host_root)
+                yield HarvesterDriver(nvml, objects, files, worker, pods.ask)
             finally:
                 await worker.close()
 

@@ -8,15 +8,16 @@ For a GPU instance that waits for its device::
 
 For a GPU that is ours to cut::
 
-    no functions ─▶ enable them, if told to        asks for instances, holds nothing of ours
+    no functions ─▶ enable them, if told to        asks for instances, named by the administrator,
+                                                   nobody uses any
                                                         └─▶ disabled ─▶ enabled, asking for none
     handed back, nothing of ours left ─▶ disabled
 
 Each follows from what is there and nothing else, so whatever was cut off is gone on with.
 
-Never disabled: what a VM keeps (Harvester would refuse), and a VGPUDevice without a ``uuid``. Where
-that is empty, Harvester 1.7 joins the path of the file that removes the vGPU without it, and what
-is left of it takes the virtual function itself off the bus.
+Never disabled: what a VM names as its own (Harvester would refuse), and a VGPUDevice without a
+``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU
+without it, and what is left of it takes the virtual function itself off the bus.
 """
 
 from __future__ import annotations
@@ -88,13 +89,13 @@ def further(
     assignment: str,
     resource: str,
     *,
-    keepers: Collection[str],
+    named: Collection[str],
     held: Collection[str] = (),
 ) -> Enable | Touch | Disable | Wait:
     """Return how to go on with the empty GPU instance *gi_id*, which is to serve *resource*.
 
-    *keepers* are the names of the VGPUDevices that VMs keep, *held* the ids of the devices that
-    pods have.
+    *named* are the names of the VGPUDevices that VMs name as theirs, *held* the ids of the devices
+    that pods have.
 
     Harvester reads what may be made on a virtual function when its object has changed, and every
     30 seconds. That a change which means nothing will do is inferred; without it, it takes longer.
@@ -115,7 +116,7 @@ def further(
             vgpu = joined.vgpus[device.address]
             if vgpu.gi_id in (None, gi_id):
                 return Wait(MAKING)
-            if vgpu.id not in held and may_be_disabled(device, joined, keepers):
+            if vgpu.id not in held and may_be_disabled(device, joined, named):
                 return Disable(device)
             return Wait(ASTRAY)
     if joined.awaited(profile_id):
@@ -131,14 +132,14 @@ def further(
     return Wait(NOT_OFFERED)
 
 
-def may_be_disabled(device: VgpuDevice, joined: Joined, keepers: Collection[str]) -> bool:
+def may_be_disabled(device: VgpuDevice, joined: Joined, named: Collection[str]) -> bool:
     """Tell whether to disable a device is safe, and would not be refused."""
     vgpu = joined.vgpus.get(device.address)
-    return vgpu is not None and is_declared(device, vgpu) and device.head.name not in keepers
+    return vgpu is not None and is_declared(device, vgpu) and device.head.name not in named
 
 
 def leftovers(
-    joined: Joined, *, planned: Collection[str], keepers: Collection[str]
+    joined: Joined, *, planned: Collection[str], named: Collection[str]
 ) -> tuple[Disable, ...]:
     """Return what we once enabled and nobody wants, of which a reboot has left the object alone.
 
@@ -153,7 +154,7 @@ def leftovers(
         and device.assignment not in planned
         and device.uuid
         and device.address not in joined.vgpus
-        and device.head.name not in keepers
+        and device.head.name not in named
         and not joined.vacant(-1 if (it := joined.profile_of(device)) is None else it)
     )
 
@@ -163,26 +164,32 @@ def layout(
 ) -> EnableFunctions | Configure | None:
     """Return what is to be written about the layout of *gpu*, None if nothing is, or not now.
 
-    *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions.
+    *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions,
+    upon which Harvester turns MIG mode on where the GPU knows it.
+    What somebody has cut by hand is given up only where *gpu* is ours in spite of it: whoever said
+    so knew of it, as opposed to one who was faster than this look.
     """
     known, mig = objects.gpu(gpu.pci_address), objects.mig(gpu.pci_address)
     devices = objects.vgpus_of(gpu.pci_address)
     idle = not ours and not any(each.enabled for each in devices)
     if gpu.layout is not Layout.DYNAMIC:
-        handed_back = mig is not None and mig.ours and mig.enabled and idle and not gpu.instances
+        marked = mig is not None and mig.ours and mig.neutral
+        handed_back = marked and idle and not gpu.instances
         return Configure(mig, enabled=False, ours=False) if mig and handed_back else None
-    if known is None or not gpu.mig_enabled:
+    if known is None:
         return None
     if not known.enabled:
-        return EnableFunctions(known) if functions and not gpu.instances else None
-    if mig is None or mig.neutral:
+        wanted = functions and gpu.geometry.profiles and not gpu.instances
+        return EnableFunctions(known) if wanted else None
+    if not gpu.mig_enabled or mig is None or mig.neutral:
         return None
     if not mig.enabled:
         return Configure(mig, enabled=True, ours=True)
     # Harvester takes its own GPU instances away as it is disabled, and only then lets the counts
     # be changed.
     used = any(each.in_use or each.device is not None for each in gpu.instances)
-    return Configure(mig, enabled=False, ours=False) if idle and not used else None
+    given_up = gpu.cut_by_hand and idle and not used
+    return Configure(mig, enabled=False, ours=False) if given_up else None
 
 
 def _is_free(device: VgpuDevice, joined: Joined) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
 
 from nodeagent.api.gpunode import OwnerRef
 from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, NEUTRAL_ANNOTATION
+from nodeagent.api.resources import of_vgpu_type
 from nodeagent.apiserver.protocol import VIRTUAL_MACHINES, ApiError, ApiServer, Kind, PatchType
 from nodeagent.apiserver.reflector import (
     DEFAULT_PACE,
@@ -35,6 +36,7 @@ from nodeagent.harvester.objects import (
     SRIOV_GPU_DEVICES,
     VGPU_DEVICES,
     Head,
+    Keeper,
     MigConfiguration,
     Objects,
     SriovGpuDevice,
@@ -101,7 +103,7 @@ class ClusterObjects:
         self._gpus = Known(wire.sriov_gpu_device)
         self._vgpus = Known(wire.vgpu_device)
         self._migs = Known(wire.mig_configuration)
-        self._keepers = Known(wire.keeper, lambda kept: bool(kept[1]))
+        self._keepers = Known(wire.keeper, lambda keeper: bool(keeper.named))
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Keep them current until cancelled; call *changed* whenever they have changed."""
@@ -127,7 +129,10 @@ class ClusterObjects:
             tuple(self._gpus.found.values()),
             tuple(self._vgpus.found.values()),
             tuple(mig for node, mig in self._migs.found.values() if node == self._node),
-            _by_device(self._keepers.found),
+            _by_device(self._keepers.found.values(), self._vgpus.found.values()),
+            frozenset(
+                name for keeper in self._keepers.found.values() for name in keeper.named
+            ).intersection(each.head.name for each in self._vgpus.found.values()),
         )
 
     async def enable(self, device: VgpuDevice, type_name: str, assignment: str) -> None:
@@ -177,7 +182,11 @@ class ClusterObjects:
         call = f"configure MigConfiguration {mig.head.name}"
         raw = await self._write(call, MIG_CONFIGURATIONS, mig.head, spec, annotations)
         self._migs.written(mig.head.name, raw)
-        log.info("layout_left_to_tangram" if ours else "layout_handed_back", gpu=mig.head.name)
+        if mig.cut_by_hand and not enabled:
+            given_up = {each.name: each.requested for each in mig.requested if each.requested}
+            log.warning("layout_given_up", gpu=mig.head.name, requested=given_up)
+        else:
+            log.info("layout_left_to_tangram" if ours else "layout_handed_back", gpu=mig.head.name)
 
     async def _write(
         self,
@@ -224,12 +233,15 @@ class ClusterObjects:
 
 
 def _by_device(
-    kept: Mapping[str, tuple[OwnerRef, frozenset[str]]],
+    keepers: Iterable[Keeper], vgpus: Iterable[VgpuDevice]
 ) -> dict[str, tuple[OwnerRef, ...]]:
+    """Return whose each device is, by its name, of those that serve what they are kept for."""
+    serves = {each.head.name: of_vgpu_type(each.kind) for each in vgpus if each.kind}
     found: dict[str, list[OwnerRef]] = {}
-    for owner, devices in kept.values():
-        for device in devices:
-            found.setdefault(device, []).append(owner)
+    for keeper in keepers:
+        for resource, device in keeper.kept:
+            if resource in serves.get(device, ()):
+                found.setdefault(device, []).append(keeper.owner)
     return {
         device: tuple(sorted(owners, key=lambda each: (each.namespace, each.name)))
         for device, owners in found.items()

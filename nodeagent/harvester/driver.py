@@ -8,7 +8,7 @@ lasts. Nothing is waited for in either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -22,6 +22,7 @@ from nodeagent.driver import (
     GpuLost,
     Host,
     InstanceInUse,
+    LibraryNotFound,
     LiveInstance,
     MigDisabled,
     NoSuchInstance,
@@ -45,16 +46,22 @@ LIST = "list the vGPUs"
 class HarvesterDriver:
     """A :class:`~nodeagent.driver.Driver` over *gpus*, which knows the GPU instances.
 
-    *worker* runs what touches files.
+    *worker* runs what touches files. *ask* asks anew where the driver is, if it is not there.
     """
 
     def __init__(
-        self, gpus: Driver, objects: HarvesterObjects, sysfs: Sysfs, worker: Worker
+        self,
+        gpus: Driver,
+        objects: HarvesterObjects,
+        sysfs: Sysfs,
+        worker: Worker,
+        ask: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._gpus = gpus
         self._objects = objects
         self._kernel = Kernel(sysfs)
         self._worker = worker
+        self._ask = ask
         self._listed: dict[tuple[str, int], LiveInstance] = {}
 
     async def discover(self) -> Host:
@@ -128,13 +135,26 @@ class HarvesterDriver:
             raise InstanceInUse(DESTROY)
         if not device.enabled:
             raise StillLeaving(DESTROY, detail="Harvester has yet to take its vGPU away")
-        if not may_be_disabled(device, found, self._objects.now().keepers):
+        named = self._objects.now().named
+        if device.head.name in named:
+            detail = "a VM names its vGPU as its own, which Harvester lets nobody take away"
+            raise StillLeaving(DESTROY, detail=detail)
+        if not may_be_disabled(device, found, named):
             raise StillLeaving(DESTROY, detail="Harvester has yet to say that its vGPU is made")
         await self._objects.disable(device)
         raise StillLeaving(DESTROY, detail="Harvester is told to take its vGPU away")
 
+    async def _discovered(self) -> Host:
+        try:
+            return await self._gpus.discover()
+        except LibraryNotFound:
+            if self._ask is None:
+                raise
+            await self._ask()
+            return await self._gpus.discover()
+
     async def _look(self) -> tuple[Host, dict[str, Joined]]:
-        host = await self._gpus.discover()
+        host = await self._discovered()
         addresses = {gpu.uuid: gpu.pci_address for gpu in host.gpus if gpu.mig_enabled}
         seen, opened = await self._worker.run(LIST, lambda: self._kernel.look(addresses))
         objects = self._objects.now()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from nodeagent.api.keys import GPUS_ANNOTATION
 from nodeagent.api.resources import of_vgpu_type
 from nodeagent.driver import SRIOV_DISABLED, LiveDevice, LiveGpu, LiveInstance
 from nodeagent.harvester.objects import Objects, VgpuDevice
@@ -21,8 +22,8 @@ UNKNOWN_GPU = "Harvester does not know the GPU: is its addon pcidevices-controll
 NO_LAYOUT = "Harvester has no MigConfiguration of the GPU yet"
 NO_FUNCTIONS = "Harvester has yet to list the GPU's virtual functions"
 NOT_NEUTRAL = (
-    "Harvester's MigConfiguration asks for GPU instances of its own: nothing is made here before"
-    " these are gone"
+    "Harvester's MigConfiguration asks for GPU instances of its own, which stay; only on a GPU"
+    f" named in {GPUS_ANNOTATION} are they given up, once nobody uses any"
 )
 NOT_ENABLED = "Harvester's MigConfiguration is not enabled, so Harvester would delete GPU instances"
 
@@ -91,6 +92,7 @@ def join(gpu: LiveGpu, seen: Seen, objects: Objects, opened: frozenset[str]) -> 
         {vgpu.function: vgpu for vgpu in seen.vgpus},
     )
     reason = unready(gpu, seen, objects)
+    mig = objects.mig(gpu.pci_address)
     instances = tuple(
         msgspec.structs.replace(each, in_use=True)
         if seen.trouble
@@ -101,6 +103,7 @@ def join(gpu: LiveGpu, seen: Seen, objects: Objects, opened: frozenset[str]) -> 
         gpu,
         unhealthy=gpu.unhealthy or seen.trouble or reason,
         unready=not (gpu.unhealthy or seen.trouble) and bool(reason),
+        cut_by_hand=mig is not None and mig.cut_by_hand,
         instances=instances,
     )
     return msgspec.structs.replace(joined, gpu=told)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 class Known(Generic[T]):
     """Objects by namespace and name, as *read* reads them; only those *worth* it are kept.
 
-    One that cannot be read any more stays as it was. An older state never takes a newer one's
-    place, unless it is listed.
+    One that cannot be read any more stays as it was; each such state of it is logged once. An older
+    state never takes a newer one's place, unless it is listed.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Known(Generic[T]):
         self._worth = worth
         self._found: dict[str, T] = {}
         self._versions: dict[str, int] = {}
+        self._unreadable: dict[str, int] = {}
 
     @property
     def found(self) -> Mapping[str, T]:
@@ -40,7 +41,10 @@ class Known(Generic[T]):
     def replace(self, every: Iterable[Object]) -> None:
         """Take in that these are all there are."""
         before, self._found, self._versions = self._found, {}, {}
+        complaints, self._unreadable = self._unreadable, {}
         for each in every:
+            if (complaint := complaints.get(_key(each))) is not None:
+                self._unreadable[_key(each)] = complaint
             if not self._put(_key(each), each.raw) and _key(each) in before:
                 self._found[_key(each)] = before[_key(each)]
         self.listed = True
@@ -58,16 +62,21 @@ class Known(Generic[T]):
     def drop(self, each: Object) -> bool:
         """Take in that an object is gone, and tell whether that changes anything."""
         self._versions.pop(_key(each), None)
+        self._unreadable.pop(_key(each), None)
         return self._found.pop(_key(each), None) is not None
 
     def _put(self, key: str, raw: bytes) -> bool:
         """Return whether the object could be read."""
+        version = -1
         try:
             version = version_number(_HEAD.decode(raw).metadata.version)
             read = self._read(raw)
-        except msgspec.MsgspecError as error:
-            log.error("object_unreadable", object=key, error=str(error))
+        except (msgspec.MsgspecError, RecursionError) as error:  # by brackets in brackets in …
+            if self._unreadable.get(key) != version:
+                self._unreadable[key] = version
+                log.error("object_unreadable", object=key, error=str(error))
             return False
+        self._unreadable.pop(key, None)
         if version >= self._versions.get(key, -1):
             self._versions[key] = version
             if self._worth(read):

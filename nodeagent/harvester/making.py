@@ -77,7 +77,8 @@ class Making:
         """Write what is to be written next on each GPU, and say what each assignment waits for.
 
         *planned* are the ids of all assignments, *ours* the UUIDs of the GPUs that hold something
-        of ours; *host* says which GPUs are ours to cut, and *held* which devices pods have.
+        of ours; *host* says which GPUs are ours to cut, and which were cut by hand when that was
+        decided; *held* which devices pods have.
 
         Raises:
             DriverError: nothing can be seen, so nothing was written.
@@ -90,7 +91,7 @@ class Making:
             found = joined.get(gpu.uuid)
             if found is None:
                 continue
-            now = msgspec.structs.replace(found.gpu, layout=gpu.layout)
+            now = msgspec.structs.replace(found.gpu, layout=gpu.layout, cut_by_hand=gpu.cut_by_hand)
             write = layout(now, objects, ours=gpu.uuid in ours, functions=self._functions)
             if write is not None:
                 refusals.append(await self._tried(write))
@@ -103,7 +104,7 @@ class Making:
                     case Enable() | Touch() | Disable() as step:
                         refusals.append(await self._tried(step))
                         waiting[each.assignment.id] = refusals[-1] or MAKING
-            for disable in leftovers(found, planned=planned, keepers=objects.keepers):
+            for disable in leftovers(found, planned=planned, named=objects.named):
                 refusals.append(await self._tried(disable))
         return Further(waiting, any(refusals))
 
@@ -140,6 +141,6 @@ def _next(
         each.gi_id,
         each.assignment.id,
         each.assignment.resource,
-        keepers=objects.keepers,
+        named=objects.named,
         held=held,
     )

@@ -97,6 +97,11 @@ class MigConfiguration(msgspec.Struct, frozen=True):
         return any(each.requested > 0 for each in self.requested)
 
     @property
+    def cut_by_hand(self) -> bool:
+        """Whether somebody has had Harvester cut the GPU, and wants it so."""
+        return self.enabled and self.asks
+
+    @property
     def neutral(self) -> bool:
         """Whether Harvester neither creates nor deletes GPU instances: it only compares.
 
@@ -105,16 +110,29 @@ class MigConfiguration(msgspec.Struct, frozen=True):
         return self.enabled and not self.asks
 
 
-class Objects(msgspec.Struct, frozen=True):
-    """All of a node's, and who keeps a VGPUDevice: the VMs whose annotation names it, by its name.
+class Keeper(msgspec.Struct, frozen=True):
+    """What a VM's annotation says it has: ``kept`` are resources and VGPUDevices' names.
 
-    Harvester refuses to disable what a VM keeps, be it running or not.
+    These are no more than it asks for; ``named`` are all the devices it names.
+    """
+
+    owner: OwnerRef
+    kept: frozenset[tuple[str, str]]
+    named: frozenset[str]
+
+
+class Objects(msgspec.Struct, frozen=True):
+    """All of a node's, and who keeps a VGPUDevice, by its name: VMs that ask for what it is.
+
+    Harvester refuses to disable what any VM's annotation names, be the VM running or not, and be
+    that true or not: ``named`` are those.
     """
 
     gpus: tuple[SriovGpuDevice, ...] = ()
     vgpus: tuple[VgpuDevice, ...] = ()
     migs: tuple[MigConfiguration, ...] = ()
     keepers: Mapping[str, tuple[OwnerRef, ...]] = {}
+    named: frozenset[str] = frozenset()
 
     def gpu(self, address: str) -> SriovGpuDevice | None:
         """Return the object of the GPU at that PCI address."""

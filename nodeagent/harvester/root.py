@@ -2,19 +2,23 @@
 
 Harvester's addon nvidia-driver-toolkit has the driver in a pod (``app=nvidia-driver-daemonset`` in
 ``harvester-system``) and nothing of it on the host. The files of that pod are reached through
-``/proc/PID/root`` of any process in it; which process that is, shows what is below: NVIDIA's
-``sriov-manage``, which only a vGPU host driver brings, and which Harvester itself calls by that
-path. Where no pod has it, the host may: Harvester looks there, too.
+``/proc/PID/root`` of any process in it. Which pod it is, the API server says (``driver_pods``), and
+which processes are in it, their control groups: a tenant's container can hold any file, and a
+library that is loaded acts with all that the agent may do. What is below tells whether the driver
+is installed yet: NVIDIA's ``sriov-manage``, which only a vGPU host driver brings, and which
+Harvester itself calls by that path. Where no pod has it, the host may: Harvester looks there, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from nodeagent.driver import LibraryNotFound
+from nodeagent.harvester.cgroups import pod_of
 from nodeagent.nvml.library import LOAD, Location, inside
 
 log = structlog.get_logger()
@@ -30,17 +34,22 @@ class _Process(msgspec.Struct, frozen=True):
 
 
 class DriverRoot:
-    """Finds a process of the driver's pod in the directory *proc*, and follows it to the next."""
+    """Finds a process of the driver's pod in the directory *proc*, and follows it to the next.
 
-    def __init__(self, proc: Path) -> None:
+    *pods* returns the UIDs of the driver's pods on this node, None before they are known.
+    """
+
+    def __init__(self, proc: Path, pods: Callable[[], Collection[str] | None]) -> None:
         self._proc = proc
+        self._pods = pods
         self._process: _Process | None = None
 
     def location(self) -> Location:
         """Return where the library is now. Another one than before means: open it anew.
 
         Raises:
-            LibraryNotFound: no process has the driver's files.
+            LibraryNotFound: no process of a driver's pod has its files, nor has the host; or which
+                pods these are is to be asked for.
         """
         known = self._process
         if known is None or self._started(known.pid) != known.started or not self._has(known.pid):
@@ -50,22 +59,35 @@ class DriverRoot:
         return Location(root=self._root(known.pid))
 
     def _found(self) -> _Process:
-        """Return the oldest process with the driver's files; of a pod's before the host's own."""
-        found: list[tuple[bool, _Process]] = []
-        host = self._namespace(1)
-        seen: set[str] = set()
-        for pid in sorted(int(each.name) for each in self._listed()):
-            started, namespace = self._started(pid), self._namespace(pid)
-            if started is None or namespace in seen:
-                continue
-            if namespace:
-                seen.add(namespace)  # all in one mount namespace have the same files
-            if self._has(pid):
-                found.append((namespace == host, _Process(pid, started)))
-        if not found:
-            detail = f"no process has a /{MARK} (is Harvester's addon nvidia-driver-toolkit on?)"
-            raise LibraryNotFound(LOAD, detail=detail)
-        return min(found, key=lambda each: (each[0], each[1].started, each[1].pid))[1]
+        """Return the oldest process with the driver's files; of a pod's before the host's own.
+
+        The files of others are not even looked for: a tenant's file system need not answer.
+        """
+        pods = self._pods()
+        if pods is None:
+            raise LibraryNotFound(LOAD, detail="Harvester's driver pods are not known yet")
+        pids = sorted(int(each.name) for each in self._listed())
+        found = [
+            _Process(pid, started)
+            for pid in pids
+            if (started := self._started(pid)) is not None
+            and self._pod(pid) in pods
+            and self._has(pid)
+        ]
+        if found:
+            return min(found, key=lambda each: (each.started, each.pid))
+        if (started := self._started(1)) is not None and self._has(1):
+            return _Process(1, started)
+        where = "no process of Harvester's driver pod has" if pods else "no driver pod is here with"
+        detail = f"{where} a /{MARK} (is Harvester's addon nvidia-driver-toolkit on?)"
+        log.warning("driver_not_found", reason=where, pods=sorted(pods), processes=len(pids))
+        raise LibraryNotFound(LOAD, detail=detail)
+
+    def _pod(self, pid: int) -> str:
+        try:
+            return pod_of((self._proc / str(pid) / "cgroup").read_text())
+        except (OSError, ValueError):
+            return ""  # it has ended, or its name is none
 
     def _listed(self) -> list[Path]:
         try:
@@ -81,12 +103,6 @@ class DriverRoot:
             return inside(self._root(pid), MARK).exists()
         except OSError:
             return False  # it has ended, or may not be looked into
-
-    def _namespace(self, pid: int) -> str:
-        try:
-            return str((self._proc / str(pid) / "ns/mnt").readlink())
-        except OSError:
-            return ""
 
     def _started(self, pid: int) -> int | None:
         """Return when a process was started, None if there is none.

@@ -5,6 +5,7 @@ Nothing in them is required, and every member may be null.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -13,6 +14,7 @@ from nodeagent.api.gpunode import OwnerRef
 from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, NEUTRAL_ANNOTATION
 from nodeagent.harvester.objects import (
     Head,
+    Keeper,
     MigConfiguration,
     Requested,
     SriovGpuDevice,
@@ -101,8 +103,43 @@ class _Details(msgspec.Struct, frozen=True):
     hostdevices: dict[str, tuple[str, ...] | None] | None = None
 
 
+class _Asked(msgspec.Struct, frozen=True, rename="camel"):
+    device_name: str | None = None
+
+
+class _VmDevices(msgspec.Struct, frozen=True, rename="camel"):
+    gpus: tuple[_Asked, ...] | None = None
+    host_devices: tuple[_Asked, ...] | None = None
+
+
+class _Domain(msgspec.Struct, frozen=True):
+    devices: _VmDevices | None = None
+
+
+class _VmiSpec(msgspec.Struct, frozen=True):
+    domain: _Domain | None = None
+
+
+class _Template(msgspec.Struct, frozen=True):
+    spec: _VmiSpec | None = None
+
+
+class _VmSpec(msgspec.Struct, frozen=True):
+    template: _Template | None = None
+
+
 class _Vm(msgspec.Struct, frozen=True):
     metadata: _Metadata
+    spec: _VmSpec | None = None
+
+    @property
+    def asks(self) -> Counter[str]:
+        """How many devices it asks for, by resource."""
+        template = self.spec.template if self.spec else None
+        domain = template.spec.domain if template and template.spec else None
+        devices = (domain.devices if domain else None) or _VmDevices()
+        every = (*(devices.gpus or ()), *(devices.host_devices or ()))
+        return Counter(each.device_name for each in every if each.device_name)
 
 
 _GPU = msgspec.json.Decoder(_Gpu)
@@ -155,19 +192,27 @@ def mig_configuration(raw: bytes) -> tuple[str, MigConfiguration]:
     )
 
 
-def keeper(raw: bytes) -> tuple[OwnerRef, frozenset[str]]:
-    """Read what a VirtualMachine keeps: who its launchers' owner is, and the VGPUDevices' names.
+def keeper(raw: bytes) -> Keeper:
+    """Read which VGPUDevices a VirtualMachine names, and which of them it may call its own.
 
+    Whoever may edit a VM may write there what he likes, so it is held against what the VM asks for.
     In 1.8 they are told among the host devices, by the same names: inferred, from how both kinds
     of object are named.
     """
-    metadata = _VM.decode(raw).metadata
-    owner = OwnerRef(VMI_KIND, metadata.namespace, metadata.name)
-    text = metadata.annotation(ALLOCATION_ANNOTATION)
-    return owner, frozenset(_named(_DETAILS.decode(text))) if text else frozenset()
+    vm = _VM.decode(raw)
+    owner = OwnerRef(VMI_KIND, vm.metadata.namespace, vm.metadata.name)
+    text = vm.metadata.annotation(ALLOCATION_ANNOTATION)
+    named = tuple(dict.fromkeys(_named(_DETAILS.decode(text)))) if text else ()
+    left = vm.asks
+    kept = []
+    for resource, device in named:
+        if left[resource] > 0:
+            left[resource] -= 1
+            kept.append((resource, device))
+    return Keeper(owner, frozenset(kept), frozenset(device for _, device in named))
 
 
-def _named(details: _Details) -> Iterator[str]:
+def _named(details: _Details) -> Iterator[tuple[str, str]]:
     for devices in (details.gpus or {}, details.hostdevices or {}):
-        for names in devices.values():
-            yield from names or ()
+        for resource, names in devices.items():
+            yield from ((resource, name) for name in names or ())

@@ -85,6 +85,7 @@ class _Attribute(IntEnum):
     REMAPPED = 3
     ECC = 7
     VIRTUALIZATION = 9
+    MIG_MODE = 10
 
 
 _MAX_GPU_INSTANCES = 16
@@ -374,6 +375,10 @@ class Machine:
     def virtualization_mode(self, gpu: int, mode: int) -> None:
         """Set the mode: 0 bare metal, 1 passed through, 2 a vGPU guest, 3 a vGPU host."""
         self._set(gpu, _Attribute.VIRTUALIZATION, mode)
+
+    def switch_mig(self, gpu: int, *, on: bool) -> None:
+        """Turn MIG mode on or off at once, on a GPU that knows it and holds nothing."""
+        self._set(gpu, _Attribute.MIG_MODE, on)
 
     def xid(self, gpu: int, xid: int, gi_id: int = WHOLE_GPU, ci_id: int = WHOLE_GPU) -> None:
         """Let the driver report an Xid error."""

@@ -131,7 +131,8 @@ class Host:
         self._note(deeds.SRIOV, gpu_address(gpu), "-e" if enable else "-d", lost=lost)
 
     def enable_mig(self, gpu: int) -> None:
-        """Put a GPU into MIG mode, in which it is already."""
+        """Put a GPU into MIG mode, which may be on already."""
+        self.machine.switch_mig(gpu, on=True)
         self._note(deeds.MIG_MODE, gpu_address(gpu))
 
     def create_instance(self, gpu: int, profile_id: int) -> None:

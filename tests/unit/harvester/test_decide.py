@@ -47,6 +47,7 @@ from nodeagent.harvester.objects import (
     SriovGpuDevice,
     VgpuDevice,
 )
+from nodeagent.nvml.profiles import NOT_MIG_CAPABLE
 from nodeagent.vgpu.interface import Vgpu
 from nodeagent.vgpu.join import Seen
 
@@ -105,7 +106,7 @@ def joined(instances: Any, devices: Any, vgpus: Any = ()) -> Joined:
 
 
 def next_for(found: Joined, gi_id: int = 1, **options: Any) -> object:
-    return further(found, gi_id, "a1", RESOURCE, **{"keepers": (), **options})
+    return further(found, gi_id, "a1", RESOURCE, **{"named": (), **options})
 
 
 def test_the_first_device_that_offers_the_type_is_enabled() -> None:
@@ -156,11 +157,11 @@ def test_a_vgpu_that_went_astray_is_taken_away_unless_somebody_has_it_or_keeps_i
 
     assert next_for(found) == Disable(made())
     assert next_for(found, held={UUID}) == Wait(ASTRAY)
-    assert next_for(found, keepers={"n1-1"}) == Wait(ASTRAY)
+    assert next_for(found, named={"n1-1"}) == Wait(ASTRAY)
 
 
 def test_an_unknown_type_is_waited_for() -> None:
-    assert further(joined([small()], []), 1, "a1", "nvidia.com/X-1-5C", keepers=()) == Wait(NO_TYPE)
+    assert further(joined([small()], []), 1, "a1", "nvidia.com/X-1-5C", named=()) == Wait(NO_TYPE)
 
 
 # -- never disabled without a uuid -----------------------------------------------------------------
@@ -193,18 +194,18 @@ vgpus_drawn = st.builds(
     st.sets(st.sampled_from(["n1-1", "n1-2"])),
 )
 def test_whatever_is_there_nothing_is_disabled_that_has_no_uuid_or_is_kept(
-    devices: list[VgpuDevice], vgpus: list[Vgpu], keepers: set[str]
+    devices: list[VgpuDevice], vgpus: list[Vgpu], named: set[str]
 ) -> None:
     found = joined([small(1), small(2, 3)], devices, vgpus)
     writes = [
-        next_for(found, keepers=keepers),
-        *leftovers(found, planned={"a1"}, keepers=keepers),
+        next_for(found, named=named),
+        *leftovers(found, planned={"a1"}, named=named),
     ]
     for write in writes:
         if isinstance(write, Disable):
             assert write.device.uuid
             assert write.device.enabled
-            assert write.device.head.name not in keepers
+            assert write.device.head.name not in named
         if isinstance(write, Enable):
             assert write.device.address not in found.vgpus
             assert not write.device.enabled
@@ -214,8 +215,8 @@ def test_what_a_reboot_left_of_ours_is_cleared_and_of_nobody_elses() -> None:
     mine, planned, theirs = made(1, assignment="old"), made(2), made(3, assignment="")
     found = joined([], [mine, planned, theirs])
 
-    assert leftovers(found, planned={"a1"}, keepers=()) == (Disable(mine),)
-    assert leftovers(found, planned={"a1"}, keepers={"n1-1"}) == ()
+    assert leftovers(found, planned={"a1"}, named=()) == (Disable(mine),)
+    assert leftovers(found, planned={"a1"}, named={"n1-1"}) == ()
 
 
 # -- the layout ------------------------------------------------------------------------------------
@@ -246,6 +247,16 @@ def test_functions_are_enabled_only_when_told_and_on_an_empty_gpu() -> None:
     assert step(functions=True, of=gpu(small()), **off) is None
 
 
+def test_functions_are_enabled_without_mig_mode_only_where_the_gpu_knows_it() -> None:
+    off = {"gpus": (sriov(enabled=False),), "migs": ()}
+    capable = gpu(mig_enabled=False)
+    other = gpu(mig_enabled=False, geometry=NOT_MIG_CAPABLE)
+
+    assert step(functions=True, of=capable, **off) == EnableFunctions(sriov(enabled=False))
+    assert step(functions=True, of=other, **off) is None
+    assert step(functions=True, of=capable, migs=(mig(asks=2),)) is None
+
+
 def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
     assert step() is None
     disabled = mig(enabled=False, asks=3)
@@ -253,12 +264,17 @@ def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
 
 
 def test_one_that_asks_for_instances_is_disabled_first_once_nobody_uses_any() -> None:
-    asking = mig(asks=2)
+    asking, cut = mig(asks=2), gpu(small(), cut_by_hand=True)
+    used = gpu(small(in_use=True), cut_by_hand=True)
 
-    assert step(migs=(asking,), of=gpu(small())) == Configure(asking, enabled=False, ours=False)
-    assert step(migs=(asking,), of=gpu(small(in_use=True))) is None
-    assert step(migs=(asking,), vgpus=(made(),)) is None
-    assert step(migs=(asking,), ours=True) is None
+    assert step(migs=(asking,), of=cut) == Configure(asking, enabled=False, ours=False)
+    assert step(migs=(asking,), of=used) is None
+    assert step(migs=(asking,), of=cut, vgpus=(made(),)) is None
+    assert step(migs=(asking,), of=cut, ours=True) is None
+
+
+def test_what_was_cut_by_hand_since_the_gpu_was_found_to_be_ours_stays() -> None:
+    assert step(migs=(mig(asks=2),), of=gpu(small())) is None
 
 
 def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() -> None:
@@ -269,6 +285,7 @@ def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() 
     assert step(of=static, migs=(marked,), ours=True) is None
     assert step(of=static, migs=(marked,), vgpus=(made(),)) is None
     assert step(of=gpu(small(), layout=Layout.STATIC), migs=(marked,)) is None
+    assert step(of=static, migs=(mig(ours=True, asks=2),)) is None  # somebody has it already
 
 
 @pytest.mark.parametrize(

@@ -2,88 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
-
-import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from nodeagent.api.gpunode import OwnerRef
-from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import VIRTUAL_MACHINES, Kind, PatchType
 from nodeagent.driver import DriverError
-from nodeagent.harvester.door import ClusterObjects, Refusal
+from nodeagent.harvester.door import Refusal
 from nodeagent.harvester.objects import (
     MIG_CONFIGURATIONS,
-    SRIOV_GPU_DEVICES,
     VGPU_DEVICES,
     Objects,
 )
-from nodeagent.harvester.wire import ALLOCATION_ANNOTATION
+from tests.unit.harvester.objects_house import FIRST, House
 from tests.waiting import until
-
-KINDS = (SRIOV_GPU_DEVICES, VGPU_DEVICES, MIG_CONFIGURATIONS, VIRTUAL_MACHINES)
-FIRST = "n1-000010004"
-
-
-class House:
-    def __init__(self) -> None:
-        self.api = InMemoryApi()
-        for kind in KINDS:
-            self.api.register(kind)
-        self.objects = ClusterObjects(self.api, "n1", timeout=5.0)
-        self.changes = 0
-
-    @contextlib.asynccontextmanager
-    async def followed(self) -> AsyncIterator[ClusterObjects]:
-        def changed() -> None:
-            self.changes += 1
-
-        task = asyncio.create_task(self.objects.follow(changed))
-        try:
-            await until(self.known)
-            yield self.objects
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def known(self) -> bool:
-        with contextlib.suppress(DriverError):
-            self.objects.now()
-            return True
-        return False
-
-    async def vgpu(self, name: str = FIRST, node: str = "n1", **spec: Any) -> None:
-        body = {
-            "metadata": {"name": name, "labels": {"nodename": node}},
-            "spec": {
-                "address": "0000:10:00.4",
-                "nodeName": node,
-                "parentGPUDeviceAddress": "0000:10:00.0",
-                "enabled": False,
-                **spec,
-            },
-        }
-        await self.api.create(VGPU_DEVICES, body)
-
-    async def mig(self, name: str, node: str, *requested: int) -> None:
-        profiles = [{"name": "MIG 1g.5gb", "id": 19, "requested": each} for each in requested]
-        spec = {"nodeName": node, "gpuAddress": "0000:10:00.0", "profileSpec": profiles}
-        body = {"metadata": {"name": name}, "spec": spec}
-        await self.api.create(MIG_CONFIGURATIONS, body)
-
-    async def vm(self, name: str, allocation: str | None) -> None:
-        annotations = {} if allocation is None else {ALLOCATION_ANNOTATION: allocation}
-        body = {"metadata": {"name": name, "annotations": annotations}, "spec": {}}
-        await self.api.create(VIRTUAL_MACHINES, body, namespace="default")
-
-    async def change(self, kind: Kind, name: str, patch: dict[str, Any], **options: Any) -> None:
-        await self.api.patch(kind, name, patch, patch_type=PatchType.MERGE, **options)
-
-    async def read(self, kind: Kind, name: str) -> dict[str, Any]:
-        return dict(msgspec.json.decode(await self.api.get(kind, name)))
 
 
 @pytest.fixture
@@ -121,22 +51,6 @@ async def test_null_and_missing_members_mean_nothing(house: House) -> None:
     assert (vgpu.enabled, vgpu.kind, vgpu.uuid, vgpu.available) == (False, "", "", frozenset())
 
 
-async def test_who_keeps_a_device_follows_the_vms(house: House) -> None:
-    await house.vm("vm-1", f'{{"gpus":{{"nvidia.com/X":["{FIRST}"]}},"hostdevices":{{}}}}')
-    await house.vm("vm-2", f'{{"hostdevices":{{"nvidia.com/X":["{FIRST}"]}}}}')
-    await house.vm("vm-3", None)
-    await house.vm("vm-4", "no JSON")
-    async with house.followed() as objects:
-        owners = [OwnerRef("VirtualMachineInstance", "default", f"vm-{n}") for n in (1, 2)]
-        assert objects.now().keepers == {FIRST: tuple(owners)}
-
-        await house.api.delete(VIRTUAL_MACHINES, "vm-1", namespace="default")
-        await until(lambda: objects.now().keepers == {FIRST: (owners[1],)})
-        gone = {"metadata": {"annotations": {ALLOCATION_ANNOTATION: None}}}
-        await house.change(VIRTUAL_MACHINES, "vm-2", gone, namespace="default")
-        await until(lambda: not objects.now().keepers)
-
-
 async def test_a_write_says_what_is_wanted_and_for_whom_and_is_known_at_once(house: House) -> None:
     await house.vgpu()
     async with house.followed() as objects:
@@ -169,14 +83,34 @@ async def test_a_layout_is_configured_with_its_profiles_and_no_counts(house: Hou
     await house.mig("n1-000010000", "n1", 2)
     async with house.followed() as objects:
         (mig,) = objects.now().migs
-        await objects.configure(mig, enabled=True, ours=True)
-        (neutral,) = objects.now().migs
-        await objects.configure(neutral, enabled=False, ours=False)
+        with capture_logs() as logged:
+            await objects.configure(mig, enabled=True, ours=True)
+            (neutral,) = objects.now().migs
+            await objects.configure(neutral, enabled=False, ours=False)
         (back,) = objects.now().migs
 
+    assert [each["event"] for each in logged] == ["layout_left_to_tangram", "layout_handed_back"]
     assert (neutral.neutral, neutral.ours) == (True, True)
     assert [(each.name, each.id) for each in neutral.requested] == [("MIG 1g.5gb", 19)]
     assert (back.enabled, back.ours) == (False, False)
+
+
+async def test_a_layout_that_is_given_up_is_logged_as_that_with_what_it_was(house: House) -> None:
+    await house.mig("n1-000010000", "n1", 2)
+    await house.change(MIG_CONFIGURATIONS, "n1-000010000", {"spec": {"enabled": True}})
+    async with house.followed() as objects:
+        (mig,) = objects.now().migs
+        with capture_logs() as logged:
+            await objects.configure(mig, enabled=False, ours=False)
+
+    assert logged == [
+        {
+            "event": "layout_given_up",
+            "log_level": "warning",
+            "gpu": "n1-000010000",
+            "requested": {"MIG 1g.5gb": 2},
+        }
+    ]
 
 
 async def test_one_that_cannot_be_read_stays_as_it_was(house: House) -> None:

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import PODS, ApiError
+from nodeagent.driver import DriverError
+from nodeagent.harvester import DriverPods
 from nodeagent.nvml import Location
 from nodeagent.nvml.library import NAME as LIBRARY
-from tests.unit.harvester.station import Station
+from tests.unit.harvester.station import NAME, Station
 
 
-def start_pod(directory: Path, pid: int, library: Path) -> Path:
-    """Have a process whose root has the driver's files, and return where it shows."""
+async def driver_pod(station: Station, name: str) -> str:
+    """Have a pod of Harvester's driver on the node, and return its UID."""
+    labels = {"app": "nvidia-driver-daemonset"}
+    body = {"metadata": {"name": name, "labels": labels}, "spec": {"nodeName": NAME}}
+    raw = await station.cluster.api.create(PODS, body, namespace="harvester-system")
+    return str(msgspec.json.decode(raw)["metadata"]["uid"])
+
+
+def start_process(directory: Path, pid: int, library: Path, pod: str) -> Path:
+    """Have a process of *pod* whose root has the driver's files, and return where it shows."""
     files = directory / f"pod-{pid}"
     for name in ("usr/lib64", "usr/lib/nvidia"):
         (files / name).mkdir(parents=True)
     shutil.copy(library, files / "usr/lib64" / LIBRARY)
     (files / "usr/lib/nvidia/sriov-manage").touch()
     home = directory / "proc" / str(pid)
-    (home / "ns").mkdir(parents=True)
+    home.mkdir(parents=True)
     (home / "root").symlink_to(files)
-    (home / "ns/mnt").symlink_to(f"mnt:[{pid}]")
+    (home / "cgroup").write_text(f"0::/kubepods/besteffort/pod{pod}/{pid}\n")
     (home / "stat").write_text(f"{pid} (nvidia-vgpud) S {'0 ' * 18}{pid}\n")
     return home
 
 
 async def test_its_library_serves_and_that_of_the_next_pod_after_it(station: Station) -> None:
     library = station.machine.library
-    first = start_pod(station.directory, 4242, library)
+    first = start_process(station.directory, 4242, library, await driver_pod(station, "driver-1"))
     station.location = Location()
     async with station.agent():
         await station.ready()
@@ -37,7 +53,8 @@ async def test_its_library_serves_and_that_of_the_next_pod_after_it(station: Sta
         opened = len(station.machine.calls("nvmlInitWithFlags"))
 
         shutil.rmtree(first)
-        start_pod(station.directory, 4343, library)
+        await station.cluster.api.delete(PODS, "driver-1", namespace="harvester-system")
+        start_process(station.directory, 4343, library, await driver_pod(station, "driver-2"))
         again = station.assignment("a2", await station.vm_of("vm-2"), 5, at=1)
         await station.running("vm-1")
         await station.plan(station.assignment("a1", pod, 3), again)
@@ -58,5 +75,59 @@ async def test_while_there_is_no_pod_the_node_says_so_and_nothing_is_touched(
         assert (ready.status, ready.reason) == ("False", "DriverUnavailable")
         assert "nvidia-driver-toolkit" in ready.message
 
-        start_pod(station.directory, 4242, station.machine.library)
+        start_process(
+            station.directory, 4242, station.machine.library, await driver_pod(station, "driver-1")
+        )
         await station.ready()
+
+
+async def test_a_library_in_a_tenants_container_is_never_loaded(station: Station) -> None:
+    station.location = Location()
+    tenant = str(uuid.uuid4())
+    start_process(station.directory, 17, station.machine.library, tenant)
+    await driver_pod(station, "driver-1")
+    async with station.agent():
+        told = await station.until_told(lambda it: bool(it.conditions))
+
+        (ready,) = [each for each in told.conditions if each.type == "Ready"]
+        assert "no process of Harvester's driver pod has" in ready.message
+        assert station.machine.calls("nvmlInitWithFlags") == []
+
+
+@pytest.fixture
+def api() -> InMemoryApi:
+    return InMemoryApi()
+
+
+async def test_only_the_nodes_own_pods_of_harvesters_namespace_and_label_count(
+    api: InMemoryApi,
+) -> None:
+    uids = {}
+    for name, namespace, app, node in (
+        ("own", "harvester-system", "nvidia-driver-daemonset", "node-1"),
+        ("far", "harvester-system", "nvidia-driver-daemonset", "node-2"),
+        ("forged", "tenant", "nvidia-driver-daemonset", "node-1"),
+        ("other", "harvester-system", "other", "node-1"),
+    ):
+        body = {"metadata": {"name": name, "labels": {"app": app}}, "spec": {"nodeName": node}}
+        raw = await api.create(PODS, body, namespace=namespace)
+        uids[name] = msgspec.json.decode(raw)["metadata"]["uid"]
+    pods = DriverPods(api, "node-1", timeout=1.0)
+    assert pods.uids is None
+
+    await pods.ask()
+
+    assert pods.uids == {uids["own"]}
+
+
+async def test_what_an_api_server_does_not_answer_stays_what_it_was(api: InMemoryApi) -> None:
+    pods = DriverPods(api, "node-1", timeout=1.0)
+
+    async def fail(_: object) -> None:
+        raise ApiError(500, "no")
+
+    await pods.ask()
+    api.disturbance = fail
+    with pytest.raises(DriverError, match="list the driver's pods"):
+        await pods.ask()
+    assert pods.uids == frozenset()

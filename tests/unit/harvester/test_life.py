@@ -14,6 +14,19 @@ async def test_a_gpu_is_made_ready_without_a_hand_on_it(station: Station) -> Non
     assert list(traps(station.cluster.log.entries)) == []
 
 
+async def test_one_whose_mig_mode_is_off_is_made_ready_too(station: Station) -> None:
+    station.machine.switch_mig(0, on=False)
+    async with station.agent():
+        await station.until_told(lambda it: bool(it.gpus and it.gpus[0].mig_enabled))
+        await station.ready()
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, 3))
+        await station.until_realized("a1")
+
+    assert station.starts() == [3]
+    assert list(traps(station.cluster.log.entries)) == []
+
+
 async def test_a_vm_gets_the_gpu_instance_that_was_planned_for_it(station: Station) -> None:
     async with station.agent():
         await station.ready()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Instance, Inventory, Layout
@@ -101,7 +102,7 @@ async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew
     await cut_by_hand(station)
     async with station.agent(all_gpus=False):
         await station.until_told(lambda it: bool(it.gpus) and len(it.gpus[0].instances) == 2)
-        await station.choose_gpus("all")
+        await station.choose_gpus(station.machine.uuids[0])
         await station.ready()
         assert station.starts() == []
         spec = await mig(station)
@@ -116,13 +117,59 @@ async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew
     assert len(station.cluster.log.of(DESTROY_INSTANCE)) == 2
 
 
-async def test_one_whose_devices_are_enabled_waits_and_takes_nothing_new(station: Station) -> None:
+@pytest.mark.parametrize("annotation", [None, "all", "GPU-nonsense"])
+async def test_what_was_cut_by_hand_stays_unless_its_gpu_is_named(
+    station: Station, annotation: str | None
+) -> None:
+    await cut_by_hand(station)
+    starts = station.starts()
+    if annotation is not None:
+        await station.choose_gpus(annotation)
+    async with station.agent():
+        told = await station.until_told(lambda it: bool(it.gpus and it.gpus[0].instances))
+        await station.site.pass_(300)
+        await station.change(VGPUS, FIRST, enabled=True, vGPUTypeName=KINDS[SMALL])
+        (free,) = standing(await station.until_told(lambda it: bool(standing(it))))
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, free.start))
+        await station.until_realized("a1")
+
+    assert told.gpus[0].layout is Layout.STATIC
+    assert "only on a GPU named in tangram.dev/gpus" in told.gpus[0].unhealthy
+    assert station.starts() == starts
+    assert (await mig(station))["profileSpec"][0]["requested"] == 2
+    assert station.cluster.log.of(DESTROY_INSTANCE) == []
+
+
+async def test_a_gpu_cut_by_hand_after_it_was_left_to_tangram_is_static_from_then_on(
+    station: Station,
+) -> None:
+    async with station.agent():
+        await station.ready()
+        # Harvester freezes the counts while the layout is in force, so whoever changes them is on
+        # the way from disabled to enabled.
+        spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 2}]
+        await station.change(MIG_CONFIGURATIONS, GPU, enabled=False)
+        await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
+        told = await station.until_told(lambda it: it.gpus[0].layout is Layout.STATIC)
+        await station.site.pass_(300)
+
+        assert "of its own" in told.gpus[0].unhealthy
+    assert len(station.machine.gpu_instances(0)) == 2
+    assert (await mig(station))["enabled"]
+
+
+async def test_one_named_whose_devices_are_enabled_waits_and_takes_nothing_new(
+    station: Station,
+) -> None:
     await cut_by_hand(station, FIRST)
+    await station.choose_gpus(station.machine.uuids[0])
     async with station.agent():
         told = await station.until_told(lambda it: bool(it.gpus and it.gpus[0].instances))
         await station.site.pass_(300)
 
         assert "asks for GPU instances of its own" in told.gpus[0].unhealthy
+        assert told.gpus[0].layout is Layout.DYNAMIC
     assert (await mig(station))["enabled"]
     assert len(station.machine.gpu_instances(0)) == 2
 

@@ -49,6 +49,28 @@ def test_without_an_annotation_the_agents_own_setting_counts(all_gpus: bool) -> 
 
 
 @pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        (None, {"second"}),
+        ("all", {"second"}),
+        ("none", set()),
+        (FIRST.uuid, {"first"}),
+        (f"{FIRST.uuid},{SECOND.uuid}", {"first", "second"}),
+        ("nonsense", {"second"}),  # though it was ours before
+    ],
+)
+def test_one_cut_by_hand_is_ours_only_if_it_is_named(
+    annotation: str | None, expected: set[str]
+) -> None:
+    cut = msgspec.structs.replace(FIRST, cut_by_hand=True)
+    before = Inventory(gpus=tuple(Gpu(g.uuid, g.pci_address, g.model, "g") for g in (cut, SECOND)))
+
+    choice = excluded(annotation, (cut, SECOND), before, all_gpus=True)
+
+    assert named(choice.gpus) == expected
+
+
+@pytest.mark.parametrize(
     ("annotation", "problem"),
     [
         ("", "a name is missing between the commas; say all, none, or which GPUs"),

@@ -219,6 +219,7 @@ enum attribute {
     REMAPPED,         /* and the three after it */
     ECC = REMAPPED + 4, /* and the one after it */
     VIRTUALIZATION = ECC + 2,
+    MIG_MODE,
 };
 
 EXPORT void fake_set(struct machine *of, uint32_t gpu, uint32_t attribute, uint64_t value)
@@ -235,8 +236,10 @@ EXPORT void fake_set(struct machine *of, uint32_t gpu, uint32_t attribute, uint6
         set->remapped[attribute - REMAPPED] = (uint32_t)value;
     else if (attribute < VIRTUALIZATION)
         set->ecc[attribute - ECC] = value;
-    else
+    else if (attribute == VIRTUALIZATION)
         set->virtualization = (uint32_t)value;
+    else
+        set->mig_current = set->mig_pending = value != 0;
 }
 
 EXPORT void fake_privilege(struct machine *of, uint32_t privilege)
