@@ -58,7 +58,13 @@ class Hunt:
         self._start = start
 
     def run(self, mutants: Sequence[Mutant], behind: Sequence[Behind]) -> bool:
-        """Print and keep a table; return whether all turned out as they should."""
+        """Print and keep a table; return whether all turned out as they should.
+
+        Raises:
+            ValueError: nothing is to be planted, of which nothing could be said.
+        """
+        if not mutants and not behind:
+            raise ValueError("no bug to plant")
         with ProcessPoolExecutor(self._jobs, initializer=self._start) as pool:
             alone = [self._sent(pool, (each.name,)) for each in mutants]
             together = [(b, [self._sent(pool, n, b.only) for n in b.names]) for b in behind]

@@ -7,8 +7,13 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from tests.chaos import __main__ as command
 from tests.chaos.events import drawn
+from tests.chaos.hunt import Hunt
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.shrink import kinds, shrunk
@@ -53,6 +58,23 @@ def test_a_planted_bug_is_caught_and_its_history_made_short() -> None:
     assert kinds(caught) & kinds(still)
     assert len(short) < len(story)
     assert tell(caught.seed, short).broken == ()
+
+
+def test_the_name_of_no_planted_bug_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setattr(sys, "argv", ["tests.chaos", "--mutants", "--mutant", "no-such-bug"])
+
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+
+    assert ended.value.code == 2
+
+
+def test_a_hunt_for_nothing_finds_nothing_out(tmp_path: Path) -> None:
+    hunt = Hunt(1, 0, EVENTS, 1, start=lambda: None, out=tmp_path / "table.md")
+
+    with pytest.raises(ValueError, match="no bug to plant"):
+        hunt.run([], [])
 
 
 def test_a_frozen_process_goes_on_where_it_was_and_a_killed_one_never_does() -> None:
