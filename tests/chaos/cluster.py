@@ -269,7 +269,7 @@ class Cluster:
     def _ended(self, process: Process, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.judge.violations.append(f"{self.loop.time():.3f} s: crashed: {process}: {error!r}")
+            self.judge.crashed(process, error)
 
     def _bury(self, process: Process) -> None:
         if process.alive:

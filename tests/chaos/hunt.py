@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import msgspec
 
 from tests.chaos.events import drawn
 from tests.chaos.mutants import Behind, Mutant, named
+from tests.chaos.shrink import kinds
 from tests.chaos.story import Outcome, tell
 
 LONGEST_TEXT = 90
+CRASHED = "crashed"
 
 
 class Hunted(msgspec.Struct, frozen=True):
@@ -28,6 +30,12 @@ class Hunted(msgspec.Struct, frozen=True):
         if self.outcome is None:
             return "NOT CAUGHT"
         return self.outcome.broken[0].split(": ", 1)[1][:LONGEST_TEXT]
+
+
+def catches(outcome: Outcome, bugs: Iterable[Mutant]) -> bool:
+    """Tell whether a history shows one of *bugs*: by a promise of theirs, and with no crash."""
+    broken = kinds(outcome)
+    return CRASHED not in broken and any(broken & each.breaks for each in bugs)
 
 
 class Hunt:
@@ -115,10 +123,11 @@ def hunted(
 ) -> Hunted:
     """Run histories, of *only* these events if given, against the bugs *names*, all at once."""
     started = time.monotonic()
+    bugs = [named(name) for name in names]
     with planted(names):
         for tried in range(histories):
             outcome = tell(seed + tried, drawn(seed + tried, events, only=only))
-            if outcome.broken:
+            if catches(outcome, bugs):
                 return Hunted(outcome, tried + 1, time.monotonic() - started)
     return Hunted(None, histories, time.monotonic() - started)
 

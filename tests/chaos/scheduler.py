@@ -193,7 +193,10 @@ class Scheduler:
             return None
         task = self._loop.spawn(process, work)
         done, _ = await asyncio.wait([task], timeout=self._timeout)
-        return task.result() if done else None
+        error = task.exception() if done else None
+        if error is not None:
+            self._judge().crashed(process, error)
+        return task.result() if done and error is None else None
 
     def _try_again(self, uid: str) -> None:
         self._due[uid] = self._loop.time() + self._chance.uniform(1.0, 4.0)

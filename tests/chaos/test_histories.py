@@ -8,19 +8,23 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from tests.chaos import __main__ as command
 from tests.chaos.events import drawn
-from tests.chaos.hunt import Hunt
+from tests.chaos.hunt import CRASHED, Hunt, catches
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
-from tests.chaos.mutants import MUTANTS
+from tests.chaos.mutants import MASKED, MUTANTS, Mutant, agent, extender, named
 from tests.chaos.shrink import kinds, shrunk
-from tests.chaos.story import tell
+from tests.chaos.story import Outcome, tell
 
 HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`
+SHORT = 24
+SOON = 20  # histories within which a planted bug is met
+PLANTED_IN = {agent.__file__, extender.__file__}
 
 
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
@@ -58,6 +62,37 @@ def test_a_planted_bug_is_caught_and_its_history_made_short() -> None:
     assert kinds(caught) & kinds(still)
     assert len(short) < len(story)
     assert tell(caught.seed, short).broken == ()
+
+
+@pytest.mark.parametrize("bug", [*MUTANTS, *MASKED], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
+    seeds = iter(range(SOON))
+    met: set[str] = set()
+
+    def meet(frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code.co_filename in PLANTED_IN:
+            met.add(frame.f_code.co_name)
+
+    with bug.planted():
+        while not met:
+            seed = next(seeds)
+            sys.setprofile(meet)
+            try:
+                told = tell(seed, drawn(seed, SHORT))
+            finally:
+                sys.setprofile(None)
+            assert CRASHED not in kinds(told), told.broken
+
+
+def test_a_crash_catches_no_bug_and_neither_does_a_promise_it_does_not_break() -> None:
+    bug = named("no-relist")
+
+    assert catches(Outcome(0, ("1.0 s: unread: a leads",)), [bug])
+    assert not catches(Outcome(0, ("1.0 s: crashed: a_1: TypeError()",)), [bug])
+    assert not catches(
+        Outcome(0, ("1.0 s: unread: a leads", "1.0 s: crashed: a_1: TypeError()")), [bug]
+    )
+    assert not catches(Outcome(0, ("in the end: starved: vm-0",)), [bug])
 
 
 def test_the_name_of_no_planted_bug_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
