@@ -14,7 +14,7 @@ import structlog
 from tests.chaos.campaign import Campaign, machine, outcomes
 from tests.chaos.events import EVENTS, drawn
 from tests.chaos.hunt import Hunt
-from tests.chaos.mutants import BEHIND, MASKED, MUTANTS, named
+from tests.chaos.mutants import MASKED, MUTANTS, named
 from tests.chaos.shrink import shrunk
 from tests.chaos.story import tell
 
@@ -100,12 +100,7 @@ def show(seed: int, events: int, *, shrink: bool) -> None:
 def hunt(args: argparse.Namespace) -> int:
     """Run histories against each planted bug until it is caught; print a table."""
     hunting = Hunt(args.histories, args.seed, args.events, args.jobs, start=prepare, out=args.out)
-    if args.mutant:
-        behind = [each for each in BEHIND if each.bug == args.mutant]
-        alone = [] if behind else [named(args.mutant)]
-    else:
-        alone, behind = list(MUTANTS), []
-    good = hunting.run(alone, behind)
+    good = hunting.run([named(args.mutant)] if args.mutant else MUTANTS)
     return 0 if good else 1
 
 

@@ -159,47 +159,30 @@ MUTANTS = (
 )
 
 
-class Behind(msgspec.Struct, frozen=True):
-    """A *bug* that shows only without a *defence* (both by name), where *only* such events are."""
-
-    bug: str
-    defence: str
-    only: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[tuple[str, ...], ...]:
-        """The bug alone, no defence alone, and both."""
-        return (self.bug,), (self.defence,), (self.bug, self.defence)
-
-
-MASKED = (
+MASKED = {
     _mutant(
         "any-version",
         "an older state replaces a newer one",
         extender.any_version,
-        "promised twice, lost, half bound",
-    ),
-    _mutant("no-claims", "the kubelet's claims are ignored", agent.claims_ignored, "lost"),
+        "promised twice, half bound, lost",
+    ): "a patch of the plan tests the generation it was decided on, so that what was decided on an"
+    " old state is refused",
+    _mutant(
+        "no-claims", "the kubelet's claims are ignored", agent.claims_ignored, "lost"
+    ): "what is in use is not destroyed, claimed or not",
     _mutant(
         "assume-written",
         "an unknown write of the plan counts as done",
         extender.no_read_after_unknown,
         "half bound, lost",
-    ),
-)
-"""Bugs that no history shows by themselves; they can be planted by name.
+    ): "nobody acts upon a plan that was written in vain: what it was to have is looked for in the"
+    " view",
+}
+"""Bugs that no history shows, and what is thought to stand before each.
 
-Nobody acts upon a plan that was written in vain: what it was to have is looked for in the view.
+That is unproven: with the defence taken away as well, neither 25 histories of pods that come, go
+and come again have shown the first bug, nor 20 the second. They can be planted by name.
 """
-
-_CALM = ("arrive", "depart", "replace", "restart")
-BEHIND = (
-    # A patch tests the generation it was decided on: what was decided on an old state is refused.
-    Behind("any-version", "no-test", (*_CALM, "stick watches")),
-    # What is in use is not destroyed, claimed or not.
-    Behind("no-claims", "in-use", _CALM),
-)
-"""What may hide a bug, to be tried by name; the first pair has shown nothing in 25 histories."""
 
 
 def named(name: str) -> Mutant:
