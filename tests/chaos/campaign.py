@@ -41,6 +41,7 @@ class Campaign(msgspec.Struct):
     binds: int = 0
     inherited: int = 0
     gangs: int = 0
+    followed: int = 0
     virtual: float = 0.0
     processor: float = 0.0
     wall: float = 0.0
@@ -57,6 +58,7 @@ class Campaign(msgspec.Struct):
         self.binds += outcome.binds
         self.inherited += outcome.inherited
         self.gangs += outcome.gangs
+        self.followed += outcome.followed
         self.virtual += outcome.seconds
         self.happened.update(outcome.happened)
         self.struck.update(outcome.struck)
@@ -69,7 +71,7 @@ class Campaign(msgspec.Struct):
         return (
             f"{self.histories} histories of {self.events} events in {self.wall:.0f} s:"
             f" {self.api_calls} API calls, {self.binds} binds, {self.gangs} gangs begun,"
-            f" {self.inherited} places inherited,"
+            f" {self.followed} joint plans followed, {self.inherited} places inherited,"
             f" {len(self.broken)} histories with broken promises"
         )
 
@@ -96,6 +98,7 @@ events each.
 | API calls | {self.api_calls:,} |
 | binds | {self.binds:,} |
 | gangs of which a member was bound | {self.gangs:,} |
+| pods bound where a joint plan had put them | {self.followed:,} |
 | places inherited by an owner's next pod | {self.inherited:,} |
 | processor seconds a history | {each:.3f} |
 | seconds on {self.jobs} processes | {self.wall:,.0f} |

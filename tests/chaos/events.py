@@ -10,7 +10,8 @@ EVENTS = 200
 MEAN_PAUSE_SECONDS = 0.4
 
 LIKELIHOOD = {
-    "arrive": 60,
+    "arrive": 45,
+    "burst": 6,
     "gather": 10,
     "scatter": 2,
     "depart": 34,
@@ -41,6 +42,7 @@ LIKELIHOOD = {
     "stick watches": 6,
     "drop watches": 5,
     "compact": 3,
+    "cordon": 3,
 }
 
 
