@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.chaos.campaign import Campaign, machine, outcomes
+from tests.chaos.campaign import Campaign, outcomes
 from tests.chaos.events import EVENTS, drawn
 from tests.chaos.hunt import Hunt
 from tests.chaos.mutants import MASKED, MUTANTS, named
@@ -66,7 +66,7 @@ def survey(args: argparse.Namespace) -> int:
     """Run histories and show the first that fails, as short as can be."""
     started = time.monotonic()
     seeds = range(args.seed, args.seed + args.histories)
-    campaign = Campaign(args.events, args.seed, jobs=args.jobs, machine=machine())
+    campaign = Campaign(args.events, args.seed, jobs=args.jobs)
     for told, seconds in outcomes(seeds, args.events, args.jobs):
         campaign.processor += seconds
         campaign.wall = time.monotonic() - started
