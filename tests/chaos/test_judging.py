@@ -68,6 +68,26 @@ def test_but_not_one_that_lost_them_long_ago() -> None:
     assert bind(gangs, pods[0], pods)
 
 
+def test_members_that_ended_unheard_count_for_a_while_if_they_have_places() -> None:
+    clock = Clock()
+    gangs, ended, comer = Gangs(clock), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look(ended, set())
+    gangs.look([comer], {"uid-0", "uid-1"})
+
+    clock.now += LATELY_SECONDS
+    assert bind(gangs, comer, [comer]) == []
+    clock.now += 1.0
+    assert bind(gangs, comer, [comer])
+
+
+def test_and_do_not_without_a_place_for_each() -> None:
+    gangs, ended, comer = Gangs(Clock()), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look(ended, set())
+    gangs.look([comer], {"uid-0"})
+
+    assert bind(gangs, comer, [comer])
+
+
 def test_once_a_member_is_bound_the_others_are_ordinary_pods() -> None:
     gangs, pods = Gangs(Clock()), members(3)
     gangs.look(pods, {each.uid for each in pods})
