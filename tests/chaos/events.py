@@ -10,8 +10,8 @@ EVENTS = 200
 MEAN_PAUSE_SECONDS = 0.4
 
 LIKELIHOOD = {
-    "arrive": 45,
-    "burst": 6,
+    "arrive": 38,
+    "burst": 5,
     "gather": 10,
     "scatter": 2,
     "depart": 34,

@@ -12,8 +12,8 @@ from tests.chaos.cluster import GANGS, VMS, Cluster
 from tests.chaos.events import Event
 from tests.chaos.pods import Pod
 
-NAMES = tuple(f"vm-{n}" for n in range(11))
-BURST = (3, 5)  # pods, at least and at most; three are one for the extender
+NAMES = tuple(f"vm-{n}" for n in range(10))
+BURST = (3, 4)  # pods, at least and at most; three are one for the extender
 WANTS = (
     *(["1-10C"], ["1-10C"], ["2-20C"], ["3-40C"], ["4-40C"], ["7-80C"]),
     *(["1-10C", "2-20C"], ["2-20C", "2-20C"], ["4-40C", "4-40C"]),
