@@ -11,10 +11,10 @@ from pathlib import Path
 
 import structlog
 
-from tests.chaos.campaign import Campaign, machine, outcomes
+from tests.chaos.campaign import Campaign, outcomes
 from tests.chaos.events import EVENTS, drawn
 from tests.chaos.hunt import Hunt
-from tests.chaos.mutants import BEHIND, MUTANTS, named
+from tests.chaos.mutants import MASKED, MUTANTS, named
 from tests.chaos.shrink import shrunk
 from tests.chaos.story import tell
 
@@ -39,7 +39,12 @@ def main() -> int:
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
     parser.add_argument("--out", type=Path, help="store the result: JSON and .md, or a table (.md)")
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
-    parser.add_argument("--mutant", help="run against one of them, by name")
+    parser.add_argument(
+        "--mutant",
+        choices=[each.name for each in (*MUTANTS, *MASKED)],
+        metavar="NAME",
+        help="run against one of them, by name",
+    )
     args = parser.parse_args()
     prepare()
     if args.mutants or args.mutant:
@@ -61,7 +66,7 @@ def survey(args: argparse.Namespace) -> int:
     """Run histories and show the first that fails, as short as can be."""
     started = time.monotonic()
     seeds = range(args.seed, args.seed + args.histories)
-    campaign = Campaign(args.events, args.seed, jobs=args.jobs, machine=machine())
+    campaign = Campaign(args.events, args.seed, jobs=args.jobs)
     for told, seconds in outcomes(seeds, args.events, args.jobs):
         campaign.processor += seconds
         campaign.wall = time.monotonic() - started
@@ -95,12 +100,7 @@ def show(seed: int, events: int, *, shrink: bool) -> None:
 def hunt(args: argparse.Namespace) -> int:
     """Run histories against each planted bug until it is caught; print a table."""
     hunting = Hunt(args.histories, args.seed, args.events, args.jobs, start=prepare, out=args.out)
-    if args.mutant:
-        alone = [named(args.mutant)] if args.mutant in {each.name for each in MUTANTS} else []
-        behind = [each for each in BEHIND if each.bug == args.mutant]
-    else:
-        alone, behind = list(MUTANTS), []
-    good = hunting.run(alone, behind)
+    good = hunting.run([named(args.mutant)] if args.mutant else MUTANTS)
     return 0 if good else 1
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tests import results
 from tests.chaos.events import drawn
 from tests.chaos.story import Outcome, tell
 
@@ -41,11 +41,11 @@ class Campaign(msgspec.Struct):
     binds: int = 0
     inherited: int = 0
     gangs: int = 0
+    followed: int = 0
     virtual: float = 0.0
     processor: float = 0.0
     wall: float = 0.0
     jobs: int = 1
-    machine: str = ""
     happened: Counter[str] = msgspec.field(default_factory=Counter)
     struck: Counter[str] = msgspec.field(default_factory=Counter)
     broken: list[Broken] = []
@@ -57,6 +57,7 @@ class Campaign(msgspec.Struct):
         self.binds += outcome.binds
         self.inherited += outcome.inherited
         self.gangs += outcome.gangs
+        self.followed += outcome.followed
         self.virtual += outcome.seconds
         self.happened.update(outcome.happened)
         self.struck.update(outcome.struck)
@@ -69,13 +70,13 @@ class Campaign(msgspec.Struct):
         return (
             f"{self.histories} histories of {self.events} events in {self.wall:.0f} s:"
             f" {self.api_calls} API calls, {self.binds} binds, {self.gangs} gangs begun,"
-            f" {self.inherited} places inherited,"
+            f" {self.followed} joint plans followed, {self.inherited} places inherited,"
             f" {len(self.broken)} histories with broken promises"
         )
 
     def save(self, path: Path) -> None:
         """Write it to *path* as JSON, and beside that for people."""
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        results.keep(path, **msgspec.to_builtins(self))
         path.with_suffix(".md").write_text(self.page())
 
     def page(self) -> str:
@@ -96,11 +97,13 @@ events each.
 | API calls | {self.api_calls:,} |
 | binds | {self.binds:,} |
 | gangs of which a member was bound | {self.gangs:,} |
+| pods bound where a joint plan had put them | {self.followed:,} |
 | places inherited by an owner's next pod | {self.inherited:,} |
 | processor seconds a history | {each:.3f} |
 | seconds on {self.jobs} processes | {self.wall:,.0f} |
 
-{self.machine}
+{_sentence(results.machine())}
+
 {told}
 
 ## What happened
@@ -113,18 +116,16 @@ events each.
 """
 
 
+def _sentence(machine: Mapping[str, Any]) -> str:
+    return (
+        f"{machine['processors']} processors ({machine['processor']}), Python {machine['python']},"
+        f" {machine['system']}"
+    )
+
+
 def _table(counts: Counter[str]) -> str:
     rows = "\n".join(f"| {kind} | {count:,} |" for kind, count in counts.most_common())
     return f"| kind | times |\n| --- | ---: |\n{rows}"
-
-
-def machine() -> str:
-    """Say on what this runs."""
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.exists() else []
-    names = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
-    model = ", ".join(sorted(names)) or platform.machine()
-    return f"{os.cpu_count()} processors ({model}), Python {platform.python_version()}"
 
 
 def outcomes(seeds: range, events: int, jobs: int) -> Iterator[tuple[list[Outcome], float]]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,14 @@ from nodeagent.agent import Agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import NODES, PODS, VIRTUAL_MACHINES, ApiError, Conflict
+from nodeagent.apiserver.protocol import (
+    NODES,
+    PODS,
+    VIRTUAL_MACHINES,
+    ApiError,
+    Conflict,
+    PatchType,
+)
 from nodeagent.apiserver.reflector import Pace
 from nodeagent.settings import Settings as AgentSettings
 from nodeagent.simulated.admission import Checkpoint
@@ -32,7 +39,8 @@ from tests.chaos.loop import Process, SeededLoop
 from tests.chaos.scheduler import Extender, Scheduler
 from tests.chaos.wire import SENDER, Network, Wire
 
-NODE_NAMES = ("node-1", "node-2")
+GPUS = {"node-1": 2, "node-2": 1}
+NODE_NAMES = tuple(GPUS)
 REPLICAS = ("a", "b")
 GANGS = {"duo": ("duo-0", "duo-1"), "trio": ("trio-0", "trio-1", "trio-2")}
 """The names of the pods that come in gangs."""
@@ -54,6 +62,8 @@ EXTENDER = ExtenderSettings(
     circuit_longest_seconds=16.0,
     lease_missed_seconds=12.0,
     snapshot_age_seconds=12.0,
+    plan_burst_pods=3,
+    plan_silence_seconds=30.0,
     unseen_pod_recheck_seconds=5.0,
 )
 TIMING = LeaseTiming(lease_duration_seconds=6, renew_deadline_seconds=4.0, retry_period_seconds=1.0)
@@ -69,17 +79,22 @@ PACE = Pace(first_pause=0.25, longest_pause=3.0)
 
 
 class Cluster:
-    """Two nodes with a GPU each, their agents, two extenders, and a scheduler."""
+    """Two nodes, with as many GPUs as *gpus* says, their agents, two extenders, and a scheduler."""
 
     def __init__(
-        self, loop: SeededLoop, chance: random.Random, *, settings: ExtenderSettings = EXTENDER
+        self,
+        loop: SeededLoop,
+        chance: random.Random,
+        *,
+        settings: ExtenderSettings = EXTENDER,
+        gpus: Mapping[str, int] = GPUS,
     ) -> None:
         self.loop = loop
         self._settings = settings
         self.chance = chance
         self.api = InMemoryApi(clock=self._time, chance=chance)
         self.network = Network(loop, self.api, chance)
-        self.hardware = {name: Hardware(name, [H100], Mode.VGPU_VFIO) for name in NODE_NAMES}
+        self.hardware = {n: Hardware(n, [H100] * gpus[n], Mode.VGPU_VFIO) for n in NODE_NAMES}
         self.judge = Judge(
             self.hardware,
             clock=loop.time,
@@ -202,8 +217,10 @@ class Cluster:
         await asyncio.sleep(after)
         self.start_extender(name)
 
-    def heal(self) -> None:
+    async def heal(self) -> None:
         """Let nothing go wrong any more."""
+        for name in NODE_NAMES:
+            await self.cordon(name, shut=False)
         self.network.rough.clear()
         self.network.stalled.clear()
         for kind in tuple(self.network.stuck):
@@ -218,6 +235,11 @@ class Cluster:
             for gpu in self.hardware[name].gpus:
                 if gpu.lost:
                     self.revive(gpu)
+
+    async def cordon(self, node: str, *, shut: bool) -> None:
+        """Do as kubectl cordon does; if not *shut*, as uncordon."""
+        spec = {"spec": {"unschedulable": shut}}
+        await self.api.patch(NODES, node, spec, patch_type=PatchType.MERGE)
 
     # Pods and GPUs.
 
@@ -269,7 +291,7 @@ class Cluster:
     def _ended(self, process: Process, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.judge.violations.append(f"{self.loop.time():.3f} s: crashed: {process}: {error!r}")
+            self.judge.crashed(process, error)
 
     def _bury(self, process: Process) -> None:
         if process.alive:

@@ -51,6 +51,8 @@ async def befall(cluster: Cluster, event: Event) -> None:
             later(_rough_disk(cluster, node, seconds))
         case "stick watches":
             later(_stuck_watches(cluster, WATCHED[event.who % len(WATCHED)], 2 * seconds))
+        case "cordon":
+            later(_cordoned(cluster, node, 2 * seconds))
         case "drop watches":
             cluster.network.drop_watches(gone=False)
         case "compact":
@@ -133,6 +135,12 @@ async def _cut_off(cluster: Cluster, name: str, seconds: float) -> None:
     cluster.network.cut.add(name)
     await asyncio.sleep(seconds)
     cluster.network.rejoin(name)
+
+
+async def _cordoned(cluster: Cluster, node: str, seconds: float) -> None:
+    await cluster.cordon(node, shut=True)
+    await asyncio.sleep(seconds)
+    await cluster.cordon(node, shut=False)
 
 
 async def _rough_network(cluster: Cluster, kind: str, seconds: float) -> None:

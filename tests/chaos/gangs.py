@@ -4,7 +4,7 @@
 
 From the first Binding on, a loss is an ordinary one: who is left or comes later is a pod like any
 other. A leader that has not heard yet of a member's end acts on what it knows, so what was so
-*lately* counts.
+*lately* counts, and so do the places of members that ended lately.
 """
 
 from __future__ import annotations
@@ -24,22 +24,28 @@ class Gangs:
         self._clock = clock
         self._together: dict[str, bool] = {}
         self._lately: dict[str, float] = {}
-        self._uids: set[str] = set()
+        self._gang_of: dict[str, str] = {}
+        self._ended: dict[str, float] = {}
+        self._placed: Collection[str] = ()
 
     def counts(self, uid: str) -> bool:
         """Tell whether a pod is or was a member of a gang."""
-        return uid in self._uids
+        return uid in self._gang_of
 
     def look(self, pods: Iterable[Pod], placed: Collection[str]) -> None:
         """Note which gangs have a place for each member, or one that is bound.
 
         *placed* are the UIDs of pods with an entry in a plan.
         """
+        self._placed = placed
         gangs: dict[str, list[Pod]] = {name: [] for name in self._together}
         for pod in pods:
             if pod.gang:
-                self._uids.add(pod.uid)
+                self._gang_of[pod.uid] = pod.gang
                 gangs.setdefault(pod.gang, []).append(pod)
+        living = {pod.uid for members in gangs.values() for pod in members if pod.alive}
+        for uid in self._gang_of.keys() - living:
+            self._ended.setdefault(uid, self._clock())
         for name, members in gangs.items():
             if self._together.get(name):
                 self._lately[name] = self._clock()
@@ -55,5 +61,18 @@ class Gangs:
             return
         self.begun += 1
         since = self._clock() - self._lately.get(pod.gang, float("-inf"))
-        if not self._together.get(pod.gang) and since > LATELY_SECONDS:
-            yield f"half a gang: {pod.name} is bound, and {pod.gang} never had {pod.size} places"
+        if self._together.get(pod.gang) or since <= LATELY_SECONDS:
+            return
+        if self._seems_together(pod):
+            return
+        yield f"half a gang: {pod.name} is bound, and {pod.gang} never had {pod.size} places"
+
+    def _seems_together(self, pod: Pod) -> bool:
+        """Tell whether *pod*'s gang has all its places if those live whose end was lately."""
+        long_ago = self._clock() - LATELY_SECONDS
+        seem_alive = (
+            uid
+            for uid, gang in self._gang_of.items()
+            if gang == pod.gang and self._ended.get(uid, float("inf")) >= long_ago
+        )
+        return sum(uid in self._placed for uid in seem_alive) >= pod.size

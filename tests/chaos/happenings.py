@@ -12,10 +12,11 @@ from tests.chaos.cluster import GANGS, VMS, Cluster
 from tests.chaos.events import Event
 from tests.chaos.pods import Pod
 
-NAMES = tuple(f"vm-{n}" for n in range(9))
+NAMES = tuple(f"vm-{n}" for n in range(10))
+BURST = (3, 4)  # pods, at least and at most; three are one for the extender
 WANTS = (
     *(["1-10C"], ["1-10C"], ["2-20C"], ["3-40C"], ["4-40C"], ["7-80C"]),
-    *(["1-10C", "2-20C"], ["2-20C", "2-20C"]),
+    *(["1-10C", "2-20C"], ["2-20C", "2-20C"], ["4-40C", "4-40C"]),
 )
 MEMBERS_WANT = (["1-10C"], ["2-20C"], ["3-40C"], ["1-10C", "1-10C"])
 
@@ -27,6 +28,8 @@ async def happen(cluster: Cluster, event: Event) -> None:
     match event.what:
         case "arrive":
             await _arrive(cluster, event)
+        case "burst":
+            await _burst(cluster, event)
         case "gather":
             later(_gathered(cluster, event))
         case "scatter":
@@ -50,12 +53,23 @@ def _pod(cluster: Cluster, event: Event) -> Pod | None:
     return pods[event.who % len(pods)] if pods else None
 
 
-async def _arrive(cluster: Cluster, event: Event) -> None:
+def _free(cluster: Cluster) -> list[str]:
     there = {pod.name for pod in cluster.judge.pods.values()}
-    free = [name for name in NAMES if name not in there]
-    if free:
+    return [name for name in NAMES if name not in there]
+
+
+async def _arrive(cluster: Cluster, event: Event) -> None:
+    if free := _free(cluster):
         grace = 0 if event.much < 0.5 else 2
         await cluster.create_pod(free[event.who % len(free)], WANTS[event.who % len(WANTS)], grace)
+
+
+async def _burst(cluster: Cluster, event: Event) -> None:
+    """Create some pods at once, which makes the extender plan them together."""
+    least, most = BURST
+    count = least + int(event.much * (most - least + 1))
+    for at, name in enumerate(_free(cluster)[:count]):
+        await cluster.create_pod(name, WANTS[(event.who + at) % len(WANTS)], 0)
 
 
 async def _gathered(cluster: Cluster, event: Event) -> None:

@@ -13,6 +13,7 @@ Broken promises are told at the moment they are broken:
 * ``half bound``: a pod is bound without its decision, or the decision is not in the plan.
 * ``bound after the answer``: a Binding is written that nobody waits for any more.
 * ``not the leader``: a plan is written by a process that does not hold the Lease.
+* ``crashed``: a process ends in an error, or answers a call with one.
 * ``unread``: one is written by a leader that has not listed everything since it leads.
 
 What holds for places that are held says ``holds``, for gangs ``gangs``, in the end ``rest``. The
@@ -131,6 +132,10 @@ class Judge:
                 if key[1] not in there:
                     self.foreign.discard(key)
                     self.made_for.pop(key, None)
+
+    def crashed(self, process: object, error: BaseException) -> None:
+        """See that *process*, or an answer of it, ended in an *error*."""
+        self._broken(f"crashed: {process}: {error!r}")
 
     # What must hold.
 

@@ -16,6 +16,7 @@ import msgspec
 from extender.cluster import Replica
 from tests.chaos.judge import Judge
 from tests.chaos.loop import Process, SeededLoop
+from tests.chaos.pods import Pod
 from tests.chaos.wire import LATENCY_SECONDS
 from tests.fakes.world import bind_args, filter_args
 
@@ -70,6 +71,7 @@ class Scheduler:
         self._binds: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self.binds = 0
+        self.followed = 0
 
     def add(self, pod: dict[str, Any]) -> None:
         """Schedule *pod* from now on."""
@@ -157,9 +159,15 @@ class Scheduler:
             again = asyncio.create_task(self._again(extender, pod, node))
             self._binds.add(again)
             again.add_done_callback(self._binds.discard)
+        uid = pod["metadata"]["uid"]
+        meant = extender.replica.service.knowledge.ledger.planned.get(uid)
         error = await self._bound(extender, pod, node)
         if error != "":
-            self._try_again(pod["metadata"]["uid"])
+            self._try_again(uid)
+        elif meant is not None and (bound := self._judge().pods.get(uid)) is not None:
+            self.followed += bound.node == meant.node and _places(bound) == {
+                (each.uuid, each.profile_id, each.placement.start) for each in meant.placed
+            }
 
     async def _again(self, extender: Extender, pod: dict[str, Any], node: str) -> None:
         await asyncio.sleep(self._chance.expovariate(0.3))
@@ -193,8 +201,15 @@ class Scheduler:
             return None
         task = self._loop.spawn(process, work)
         done, _ = await asyncio.wait([task], timeout=self._timeout)
-        return task.result() if done else None
+        error = task.exception() if done else None
+        if error is not None:
+            self._judge().crashed(process, error)
+        return task.result() if done and error is None else None
 
     def _try_again(self, uid: str) -> None:
         self._due[uid] = self._loop.time() + self._chance.uniform(1.0, 4.0)
         self._news.set()
+
+
+def _places(pod: Pod) -> set[tuple[str, int, int]]:
+    return {(each.gpu, each.profile_id, each.start) for each in pod.decisions}

@@ -10,9 +10,14 @@ from tests.chaos.story import Outcome, tell
 MOST_TRIES = 400
 
 
+def kind(broken: str) -> str:
+    """Return of what kind a broken promise is, by what was told of it."""
+    return broken.split(": ")[1]
+
+
 def kinds(outcome: Outcome) -> frozenset[str]:
     """Return what kinds of promises were broken, such as "promised twice"."""
-    return frozenset(each.split(": ")[1] for each in outcome.broken)
+    return frozenset(kind(each) for each in outcome.broken)
 
 
 def shrunk(seed: int, events: Sequence[Event], *, tries: int = MOST_TRIES) -> tuple[Event, ...]:

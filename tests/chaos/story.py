@@ -25,7 +25,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """How a history ended: what was *broken*, and how much there was of it.
 
     ``happened`` counts events by kind, ``struck`` calls of the API server by what befell them;
-    ``gangs`` are those of which a first member was bound.
+    ``gangs`` are those of which a first member was bound; ``followed`` counts the pods bound where
+    a joint plan had put them.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class Outcome(msgspec.Struct, frozen=True):
     binds: int = 0
     inherited: int = 0
     gangs: int = 0
+    followed: int = 0
     seconds: float = 0.0
     happened: Mapping[str, int] = {}
     struck: Mapping[str, int] = {}
@@ -60,7 +62,7 @@ async def _told(
         await happen(cluster, event)
         if cluster.judge.violations:
             break
-    cluster.heal()
+    await cluster.heal()
     left: list[str] = []
     if not cluster.judge.violations:
         left = await _at_rest(cluster)
@@ -74,6 +76,7 @@ async def _told(
         cluster.scheduler.binds,
         cluster.judge.holds.inherited,
         cluster.judge.gangs.begun,
+        cluster.scheduler.followed,
         loop.time(),
         dict(cluster.happened),
         dict(cluster.network.strikes),

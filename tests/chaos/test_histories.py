@@ -7,15 +7,24 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
+from types import FrameType
 
+import pytest
+
+from tests.chaos import __main__ as command
 from tests.chaos.events import drawn
+from tests.chaos.hunt import CRASHED, Hunt, caught
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
-from tests.chaos.mutants import MUTANTS
+from tests.chaos.mutants import MASKED, MUTANTS, Mutant, agent, extender, named
 from tests.chaos.shrink import kinds, shrunk
-from tests.chaos.story import tell
+from tests.chaos.story import Outcome, tell
 
 HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`
+SHORT = 24
+SOON = 20  # histories within which a planted bug is met
+PLANTED_IN = {agent.__file__, extender.__file__}
 
 
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
@@ -45,14 +54,63 @@ def test_a_planted_bug_is_caught_and_its_history_made_short() -> None:
     bug = next(each for each in MUTANTS if each.name == "reclaim-by-name")
 
     with bug.planted():
-        caught = next(each for seed in range(20) if (each := tell(seed, drawn(seed))).broken)
-        story = drawn(caught.seed)
-        short = shrunk(caught.seed, story, tries=25)
-        still = tell(caught.seed, short)
+        first = next(each for seed in range(20) if caught(each := tell(seed, drawn(seed)), bug))
+        story = drawn(first.seed)
+        short = shrunk(first.seed, story, tries=25)
+        still = tell(first.seed, short)
 
-    assert kinds(caught) & kinds(still)
+    assert kinds(first) & kinds(still)
     assert len(short) < len(story)
-    assert tell(caught.seed, short).broken == ()
+    assert tell(first.seed, short).broken == ()
+
+
+@pytest.mark.parametrize("bug", [*MUTANTS, *MASKED], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
+    seeds = iter(range(SOON))
+    met: set[str] = set()
+
+    def meet(frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code.co_filename in PLANTED_IN:
+            met.add(frame.f_code.co_name)
+
+    with bug.planted():
+        while not met:
+            seed = next(seeds)
+            sys.setprofile(meet)
+            try:
+                told = tell(seed, drawn(seed, SHORT))
+            finally:
+                sys.setprofile(None)
+            assert CRASHED not in kinds(told), told.broken
+
+
+def test_a_crash_catches_no_bug_and_neither_does_a_promise_it_does_not_break() -> None:
+    bug = named("no-relist")
+
+    unread, crash = "1.0 s: unread: a leads", "1.0 s: crashed: a_1: TypeError()"
+    starved = "in the end: starved: vm-0"
+
+    assert caught(Outcome(0, (starved, unread)), bug) == unread
+    assert not caught(Outcome(0, (crash,)), bug)
+    assert not caught(Outcome(0, (unread, crash)), bug)
+    assert not caught(Outcome(0, (starved,)), bug)
+
+
+def test_the_name_of_no_planted_bug_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setattr(sys, "argv", ["tests.chaos", "--mutants", "--mutant", "no-such-bug"])
+
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+
+    assert ended.value.code == 2
+
+
+def test_a_hunt_for_nothing_finds_nothing_out(tmp_path: Path) -> None:
+    hunt = Hunt(1, 0, EVENTS, 1, start=lambda: None, out=tmp_path / "table.md")
+
+    with pytest.raises(ValueError, match="no bug to plant"):
+        hunt.run([])
 
 
 def test_a_frozen_process_goes_on_where_it_was_and_a_killed_one_never_does() -> None:

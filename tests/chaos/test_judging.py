@@ -9,6 +9,7 @@ import msgspec
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
 from nodeagent.simulated.hardware import Hardware
+from tests import results
 from tests.builders import H100, VGPU
 from tests.chaos.campaign import Campaign
 from tests.chaos.gangs import LATELY_SECONDS, Gangs
@@ -67,6 +68,26 @@ def test_but_not_one_that_lost_them_long_ago() -> None:
     assert bind(gangs, pods[0], pods)
 
 
+def test_members_that_ended_unheard_count_for_a_while_if_they_have_places() -> None:
+    clock = Clock()
+    gangs, ended, comer = Gangs(clock), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look(ended, set())
+    gangs.look([comer], {"uid-0", "uid-1"})
+
+    clock.now += LATELY_SECONDS
+    assert bind(gangs, comer, [comer]) == []
+    clock.now += 1.0
+    assert bind(gangs, comer, [comer])
+
+
+def test_and_do_not_without_a_place_for_each() -> None:
+    gangs, ended, comer = Gangs(Clock()), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look(ended, set())
+    gangs.look([comer], {"uid-0"})
+
+    assert bind(gangs, comer, [comer])
+
+
 def test_once_a_member_is_bound_the_others_are_ordinary_pods() -> None:
     gangs, pods = Gangs(Clock()), members(3)
     gangs.look(pods, {each.uid for each in pods})
@@ -100,7 +121,9 @@ def test_where_a_foreign_instance_is_free_there_is_no_room_for_its_kind() -> Non
 
 def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> None:
     campaign = Campaign(events=200, first_seed=5)
-    campaign.add(Outcome(5, (), api_calls=7, happened={"reboot": 2}, struck={"delay": 3}))
+    campaign.add(
+        Outcome(5, (), api_calls=7, followed=4, happened={"reboot": 2}, struck={"delay": 3})
+    )
     campaign.add(Outcome(6, ("1.0 s: lost: a pod",), happened={"reboot": 1}))
 
     campaign.save(tmp_path / "chaos.json")
@@ -110,5 +133,8 @@ def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> Non
     assert (stored["histories"], stored["api_calls"], stored["happened"]["reboot"]) == (2, 7, 3)
     assert stored["broken"] == [{"seed": 6, "what": ["1.0 s: lost: a pod"]}]
     assert "| histories (seeds 5 to 6) | 2 |" in page
+    assert stored["machine"] == results.machine()
+    assert f"Python {results.machine()['python']}" in page
+    assert "| pods bound where a joint plan had put them | 4 |" in page
     assert "| reboot | 3 |" in page
     assert "* seed 6: 1.0 s: lost: a pod" in page

@@ -77,7 +77,8 @@ class Round:
         self._change = change
         self._wanted = chance.choice(list(SLOTS))
         settings = msgspec.structs.replace(EXTENDER, plan_burst_pods=chance.choice(BURSTS))
-        self._cluster = Cluster(loop, chance, settings=settings)
+        gpus = dict.fromkeys(NODE_NAMES, 1)
+        self._cluster = Cluster(loop, chance, settings=settings, gpus=gpus)
         self._contest = self._cluster.scheduler = Contest(
             loop,
             lambda: self._cluster.judge,
