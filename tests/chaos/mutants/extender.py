@@ -126,8 +126,9 @@ def gang_in_part() -> Any:
         stands = judged(members)
         return Standing.RESERVED if stands is Standing.HALF else stands
 
-    async def decide(self: Any, of: Any, waiting: Any, places: Any) -> None:
-        await reserved(self, of, [each for each in waiting if each.uid in places], places)
+    async def decide(self: Any, of: Any, waiting: Any, considered: Any, places: Any) -> None:
+        found = [each for each in waiting if each.uid in places]
+        await reserved(self, of, found, considered, places)
 
     stack = contextlib.ExitStack()
     stack.enter_context(patch.object(joint, "_gang", lambda request: None))
