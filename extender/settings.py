@@ -117,10 +117,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     plan_lasts_seconds: float = 5.0
     """How long planned places are kept from others that have another choice."""
 
-    plan_silence_seconds: float = 360.0
-    """How long after its last filter a pod still counts as waiting. kube-scheduler comes back with
-    every pending pod within 5 minutes; one it does not come back with may be no more, unheard."""
-
     plan_pods: int = 1000
     """The most pods in one plan; the others are planned when their turn comes."""
 

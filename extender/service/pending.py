@@ -34,7 +34,6 @@ class Pending:
         self._arrivals: deque[float] = deque(maxlen=max(1, settings.plan_burst_pods))
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._unfiltered: set[str] = set()
-        self._filtered_at: dict[str, float] = {}
         self._deferred: dict[str, float] = {}
         self._yielding: dict[str, float] = {}
         self.last_arrival = float("-inf")
@@ -54,7 +53,6 @@ class Pending:
         uid, now = request.pod.uid, self._clock()
         self.seen(uid)
         self._unfiltered.discard(uid)
-        self._filtered_at[uid] = now
         known = self.waiting.get(uid)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
         self.waiting[uid] = Waiting(request, tuple(nodes), since, turn)
@@ -73,24 +71,12 @@ class Pending:
 
     def _drop(self, uid: str) -> None:
         self.waiting.pop(uid, None)
-        self._filtered_at.pop(uid, None)
         self._deferred.pop(uid, None)
         self._yielding.pop(uid, None)
-
-    def drop_silent(self) -> None:
-        """Forget the pods that kube-scheduler does not come back with.
-
-        One that is filtered when the watch has told of its end already, or never will, is told of
-        by nothing else; every plan would keep room for it.
-        """
-        long_ago = self._clock() - self._settings.plan_silence_seconds
-        for uid in [uid for uid, at in self._filtered_at.items() if at < long_ago]:
-            self._drop(uid)
 
     def begin_term(self) -> None:
         """Forget who waits: kube-scheduler will be back with every pod."""
         self.waiting.clear()
-        self._filtered_at.clear()
         self._deferred.clear()
         self._yielding.clear()
 

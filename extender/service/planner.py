@@ -78,7 +78,6 @@ class Planner:
         A plan for one pod is none: it will be placed as well when it comes.
         """
         knowledge, settings = self._knowledge, self._knowledge.settings
-        knowledge.pending.drop_silent()
         waiting, complete = self._plannable()
         if len(waiting) < 2:
             knowledge.pending.planned([each.uid for each in waiting], ())

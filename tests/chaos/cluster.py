@@ -63,7 +63,7 @@ EXTENDER = ExtenderSettings(
     lease_missed_seconds=12.0,
     snapshot_age_seconds=12.0,
     plan_burst_pods=3,
-    plan_silence_seconds=30.0,
+    unseen_pod_seconds=30.0,
     unseen_pod_recheck_seconds=5.0,
 )
 TIMING = LeaseTiming(lease_duration_seconds=6, renew_deadline_seconds=4.0, retry_period_seconds=1.0)

@@ -446,19 +446,6 @@ def test_a_plan_ends_the_waiting_and_who_is_left_out_yields_once() -> None:
     assert not queue.yields("d")
 
 
-def test_who_is_not_filtered_again_waits_no_more() -> None:
-    queue, clock = pending()
-    arrive(queue, "gone")
-    arrive(queue, "there")
-
-    clock.now += Settings().plan_silence_seconds
-    arrive(queue, "there")
-    clock.now += 1.0
-    queue.drop_silent()
-
-    assert list(queue.waiting) == ["there"]
-
-
 def test_who_yields_hears_of_the_end() -> None:
     queue, clock = pending()
     for pod in "abcd":
