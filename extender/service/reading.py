@@ -10,7 +10,6 @@ from extender.service.knowledge import Knowledge
 
 def reading(knowledge: Knowledge) -> FleetState:
     """Return how things stand now: what may be read in a thread while the knowledge goes on."""
-    presumed = knowledge.ledger.presumed  # avoided GPUs are in it, too
     return FleetState(
         views=dict(knowledge.views),
         leads=not knowledge.tenure.why_not(),
@@ -19,5 +18,5 @@ def reading(knowledge: Knowledge) -> FleetState:
         version=version("tangram-vgpu"),
         pending=len(knowledge.pending.waiting),
         refused=len(knowledge.refused),
-        presumed=sum(uid in knowledge.requests for uid in presumed),
+        presumed=len(knowledge.ledger.presumed),
     )

@@ -32,6 +32,7 @@ Shape = Wanted | tuple[Wanted, Bounds]
 
 _LAST = 1 << 60
 """More than any placement costs: values are sums in millionths over a GPU's profiles."""
+
 FEW = 64
 """Nodes that are judged in a millisecond, whoever was asked about."""
 
