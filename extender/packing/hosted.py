@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from extender.packing.classes import Condensed
 from extender.packing.hosting import Hosting
-from extender.packing.levels import Solved, search
+from extender.packing.levels import Solved
 from extender.packing.pricing import Pricing
 from extender.packing.program import Level
 from extender.packing.relaxation import Bound, Relaxation
+from extender.packing.search import search
 from extender.packing.seats import Tally
 from extender.packing.suites import Needs
 

@@ -8,18 +8,16 @@ first: that is most of them, and what then attains the bound is optimal in the w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from ortools.sat.python import cp_model
 
 from extender.packing.classes import Condensed
 from extender.packing.model import Counts, build
 from extender.packing.program import Level, Program
 from extender.packing.relaxation import Relaxation
+from extender.packing.search import Found, least_known, search
 from extender.packing.seats import Tally
 
 _SHARE_OF_NARROWED = 0.5
@@ -79,15 +77,6 @@ def solve_levels(
     return Solved(bounds, len(program.upper), counted, proven)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The best values known of all columns, and the bound of the level searched."""
-
-    values: Sequence[int] | None
-    bound: int | None
-    infeasible: bool = False
-
-
 def _solved(
     program: Program,
     relaxation: Relaxation,
@@ -97,98 +86,41 @@ def _solved(
     left: Callable[[], float],
     seed: int,
 ) -> Found:
-    """Maximise one level, beginning with the best values known."""
+    """Maximise one level, beginning with the best values known.
+
+    First among the columns that may be above 0 where the bound is attained; if none of them does
+    that, among those that may be where the best values known are exceeded.
+    """
     if best is not None and level.sum(best) == level.most:
         return Found(best, level.most)
     if left() <= 0:
         return Found(best, level.most)
     bound = relaxation.bound(level, seconds=left())
     if bound is not None:
-        if best is not None and level.sum(best) == bound.most:
-            return Found(best, bound.most)
-        narrowed = search(
-            program,
-            level,
-            best,
-            bound.useful,
-            seconds=left() * _SHARE_OF_NARROWED,
-            seed=seed,
-        )
-        if narrowed.values is not None:
-            if level.sum(narrowed.values) == bound.most:
-                return Found(narrowed.values, bound.most)
-            if best is None or level.sum(narrowed.values) > level.sum(best):
-                best = narrowed.values
+        level = level.within(bound.most)
+        if best is None or level.sum(best) < bound.most:
+            seconds = left() * _SHARE_OF_NARROWED
+            narrowed = search(program, level, best, bound.useful, seconds=seconds, seed=seed)
+            best = narrowed.values if narrowed.values is not None else best
+            attainable = narrowed.bound is None or narrowed.bound >= bound.most
+            if narrowed.infeasible or not attainable:
+                level = level.within(bound.most - 1)
+        if best is not None and level.sum(best) == level.most:
+            return Found(best, level.most)
     if left() <= 0:
-        return Found(best, level.most if bound is None else bound.most)
-    every = np.ones(len(program.upper), dtype=np.bool_)
-    whole = search(program, level, best, every, seconds=left(), seed=seed)
-    known = [whole.bound, level.most, None if bound is None else bound.most]
-    least = min((each for each in known if each is not None), default=None)
-    return Found(whole.values, least, whole.infeasible)
-
-
-def search(
-    program: Program,
-    level: Level,
-    best: Sequence[int] | None,
-    useful: NDArray[np.bool_],
-    *,
-    seconds: float,
-    seed: int,
-) -> Found:
-    """Maximise a level by CP-SAT with only the useful columns above 0.
-
-    What it finds before time is up may be worse than the *best* values known: these are kept then.
-    """
-    if program.needs_more_than(useful):
-        return Found(None, None, infeasible=True)
-    cp = cp_model.CpModel()
-    variables = {
-        column: cp.new_int_var(0, program.upper[column], "")
-        for column in np.flatnonzero(useful).tolist()
-    }
-
-    def weighted(columns: Sequence[int], weights: Sequence[int]) -> cp_model.LinearExprT:
-        return cp_model.LinearExpr.weighted_sum([variables[at] for at in columns], weights)
-
-    for row, columns, weights in program.rows(useful):
-        least, most = program.least[row], program.most[row]
-        cp.add_linear_constraint(
-            weighted(columns, weights),
-            cp_model.INT_MIN if least is None else least,
-            cp_model.INT_MAX if most is None else most,
-        )
-    kept = [
-        (variables[column], weight)
-        for column, weight in zip(level.columns, level.weights, strict=True)
-        if column in variables
-    ]
-    objective = cp_model.LinearExpr.weighted_sum([v for v, _ in kept], [w for _, w in kept])
-    cp.maximize(objective)
-    if best is not None:
-        for column, variable in variables.items():
-            cp.add_hint(variable, best[column])
-    if level.most is not None:
-        cp.add(objective <= level.most)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(seconds, 0.0)
-    solver.parameters.random_seed = seed
-    solver.parameters.num_workers = 1
-    solver.parameters.linearization_level = 2
-    status = solver.solve(cp)
-    if status == cp_model.MODEL_INVALID:
-        raise ValueError(f"the packing model is invalid: {cp.validate()}")
-    if status == cp_model.INFEASIBLE:
-        return Found(None, None, infeasible=True)
-    if status == cp_model.UNKNOWN:
-        return Found(best, None)
-    values = np.zeros(len(program.upper), dtype=np.int64)
-    values[useful] = solver.response_proto.solution
-    found: Sequence[int] = values.tolist()
-    if best is not None and level.sum(best) > level.sum(found):
-        found = best
-    return Found(found, math.floor(solver.best_objective_bound + 0.5))
+        return Found(best, level.most)
+    if bound is None or best is None:
+        columns = np.ones(len(program.upper), dtype=np.bool_)
+    else:
+        columns = bound.useful_for(level.sum(best) + 1)
+    rest = search(program, level, best, columns, seconds=left(), seed=seed)
+    if best is None:
+        return Found(rest.values, least_known(rest.bound, level.most), rest.infeasible)
+    known = level.sum(best)
+    if rest.infeasible:
+        return Found(best, known)
+    most = None if rest.bound is None else max(rest.bound, known)
+    return Found(rest.values, least_known(most, level.most))
 
 
 def _values(condensed: Condensed, counts: Counts, counted: Tally, columns: int) -> list[int]:

@@ -34,11 +34,24 @@ class Prices:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a level cannot exceed; ``useful`` are the columns that may be above 0 where it does."""
+    """What a level cannot exceed, and the prices from which that follows.
+
+    ``paid`` is the bound before it was rounded down, in units of ``1 / prices.unit``.
+    """
 
     most: int
-    useful: NDArray[np.bool_]
+    paid: int
     prices: Prices
+
+    @property
+    def useful(self) -> NDArray[np.bool_]:
+        """The columns that may be above 0 where the level is ``most``."""
+        return self.useful_for(self.most)
+
+    def useful_for(self, least: int) -> NDArray[np.bool_]:
+        """Return the columns that may be above 0 where the level is *least* or more."""
+        # One unit of a column with less left would take the sum below that.
+        return self.prices.left >= least * self.prices.unit - self.paid
 
 
 class Relaxation:
@@ -110,6 +123,4 @@ class Relaxation:
         for at in np.flatnonzero(left > 0).tolist():
             total += int(left[at]) * program.upper[at]
         most = total // unit if known is None else min(total // unit, known)
-        # One unit of a column with less left would take the sum below the bound.
-        useful = left >= most * unit - total
-        return Bound(most, useful, Prices(unit, prices, left))
+        return Bound(most, total, Prices(unit, prices, left))

@@ -6,9 +6,10 @@ import numpy as np
 
 from extender.packing.classes import condense
 from extender.packing.hosted import solve_hosted
-from extender.packing.levels import search, solve_levels
+from extender.packing.levels import solve_levels
 from extender.packing.program import Level, Program
 from extender.packing.relaxation import Bound, Relaxation
+from extender.packing.search import search
 from tests.unit.extender.packing.problems import problem, request
 
 
@@ -95,3 +96,18 @@ def test_what_is_known_of_a_level_holds_only_beside_what_is_known_before_it() ->
     assert fresh.bounds[0] == 2
     assert told.bounds == fresh.bounds
     assert told.proven
+
+
+def test_what_exceeds_the_best_known_is_among_the_columns_useful_for_that() -> None:
+    # By the relaxation 2.5 of the good pieces fit, so 7 could be attained; whole, 6 are.
+    program = Program()
+    good, bad, useless = program.columns([5, 5, 5])
+    program.at_most([good, bad, useless], [2, 3, 5], 5)
+    level = Level([good, bad, useless], [3, 3, 1])
+
+    found = bound(Relaxation(program), level)
+
+    assert found.most == 7
+    assert found.useful.tolist() == [True, False, False]
+    assert found.useful_for(6).tolist() == [True, True, False]
+    assert found.useful_for(1).tolist() == [True, True, True]
