@@ -11,6 +11,7 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.plans import Plans
+from extender.service.reclaim import LOOKED_AT_ONCE
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -319,3 +320,22 @@ async def test_that_there_was_no_gpunode_does_not_hide_the_one_made_since(world:
         known = views["node-1"].node.metadata.uid
 
     assert known != old
+
+
+async def test_the_hooks_answer_while_a_sweep_looks_at_many_plans(service: Service) -> None:
+    knowledge = service.knowledge
+    for index in range(3 * LOOKED_AT_ONCE):
+        knowledge.gpu_node(gpu_node(f"node-{index:03}"))
+    uid = knowledge.views["node-149"].node.metadata.uid
+    turns = 0
+
+    sweeping = asyncio.create_task(service._reclaimer.sweep())
+    while not sweeping.done():
+        turns += 1
+        if turns == 2:
+            knowledge.gpu_node_gone("node-149", uid)  # what is no longer known is passed over
+        await asyncio.sleep(0)
+    sweeping.result()
+
+    assert "node-149" not in knowledge.views
+    assert turns > 3
