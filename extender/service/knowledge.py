@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -37,7 +37,7 @@ from extender.settings import Settings
 from extender.snapshot import NodeView
 from extender.succession import left_behind, successor, unanswered
 from extender.verbs.fleet import Fleet
-from nodeagent.api.gpunode import GpuNode, version_number
+from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 from nodeagent.api.rivals import Rival
 
 log = structlog.get_logger()
@@ -324,6 +324,12 @@ class Knowledge:
             self.room.set()
 
     # What is asked.
+
+    def entries(self) -> Iterable[tuple[NodeView, Assignment]]:
+        """Yield every entry of every plan."""
+        for view in self.views.values():
+            for entry in view.node.spec.assignments:
+                yield view, entry
 
     def place_of(self, uid: str) -> str:
         """Return the node where a pod has its place, "" if it has none worth coming back for.

@@ -144,7 +144,8 @@ class Reclaimer:
             if name in knowledge.nodes and name not in knowledge.views:
                 await self._tracked(name, self._create)
         for name in tuple(knowledge.views):
-            if name not in knowledge.nodes and _empty(knowledge.views[name]):
+            view = knowledge.views.get(name)  # gone, perhaps, while another was cleared away
+            if name not in knowledge.nodes and view is not None and _empty(view):
                 await self._tracked(name, self._clear_away)
 
     async def _tracked(self, name: str, work: Callable[[str], Awaitable[None]]) -> None:
