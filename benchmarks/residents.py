@@ -17,16 +17,23 @@ from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServ
 AT_ONCE = 32  # requests, where there is a real API server
 
 
-async def create(api: ApiServer, site: Site, *, offers: Mapping[str, str] | None = None) -> None:
+async def create(
+    api: ApiServer,
+    site: Site,
+    *,
+    offers: Mapping[str, str] | None = None,
+    short: bool = False,
+) -> None:
     """Make all of it there; the plans then name the pods by the UIDs they were given.
 
     *offers* are what each Node has to allocate, where there is a kube-scheduler to look at it.
+    Pods are *short* without what Tangram does not look at.
     """
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def placed(node: GpuNode) -> None:
         async with gate:
-            pods = [await _create_pod(api, site.vms[a.id]) for a in node.spec.assignments]
+            pods = [await _create_pod(api, site.vms[a.id], short) for a in node.spec.assignments]
             entries = zip(node.spec.assignments, pods, strict=True)
             plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
             site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
@@ -34,14 +41,19 @@ async def create(api: ApiServer, site: Site, *, offers: Mapping[str, str] | None
 
     async def waits(vm: Vm) -> None:
         async with gate:
-            await _create_pod(api, vm)
+            await _create_pod(api, vm, short)
 
     pending = [vm for vm in site.vms.values() if vm.entry is None]
     await asyncio.gather(*map(placed, tuple(site.nodes.values())), *map(waits, pending))
 
 
-async def _create_pod(api: ApiServer, vm: Vm) -> PodRef:
-    made = await api.create(PODS, pod(vm), namespace=NAMESPACE)
+async def _create_pod(api: ApiServer, vm: Vm, short: bool) -> PodRef:
+    body = pod(vm)
+    if short:
+        del body["spec"]["volumes"]
+        for what in ("command", "env", "volumeMounts"):
+            del body["spec"]["containers"][0][what]
+    made = await api.create(PODS, body, namespace=NAMESPACE)
     uid = msgspec.json.decode(made, type=_Made).metadata.uid
     return PodRef(NAMESPACE, vm.name, uid)
 

@@ -10,6 +10,9 @@ its own:
 * ``writes_*`` are all writes of GpuNodes and pods in the lives of some VMs, from their creation as
   pods until nothing of them is left, by VM; ``bytes_*`` what the objects written have for JSON.
 
+``--real`` has etcd and kube-apiserver instead of the twin, where the VMs' pods are without what
+only makes them long (40,000 of 20 kB are more than etcd takes), and writes are not counted.
+
     python -m benchmarks.start --nodes 5000 --per-gpu 3
 """
 
@@ -45,7 +48,11 @@ from extender import wire
 from nodeagent.api import gpunode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import GPU_NODES, PODS, Kind, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, Kind, PatchType
+from nodeagent.apiserver.rest import RestApi
+from tests.e2e.controlplane.binaries import Missing, locate
+from tests.e2e.controlplane.cluster import control_plane
+from tests.e2e.stack import install
 
 CANDIDATES = 50  # nodes a VM of the lives may go to
 WITHIN_SECONDS = 120.0
@@ -68,12 +75,12 @@ class Written:
 
 
 class Cluster:
-    """The twin, and what goes on in it."""
+    """An API server full of VMs, and what goes on in it."""
 
-    def __init__(self, nodes: int, per_gpu: int, *, seed: int) -> None:
+    def __init__(self, api: ApiServer, nodes: int, per_gpu: int, *, seed: int) -> None:
+        self.api = api
         self.chance = random.Random(seed)
         self.site = populated.drawn(nodes, nodes * GPUS * per_gpu, pending=1, seed=seed)
-        self.api = InMemoryApi(chance=random.Random(seed))
         self.names = list(self.site.nodes)
         self._reports = itertools.count(1)
 
@@ -135,10 +142,10 @@ async def _another(connection: Connection, body: bytes, before: bytes) -> bytes:
             await asyncio.sleep(0.0005)
 
 
-async def lives(cluster: Cluster, connection: Connection, *, count: int) -> Row:
+async def lives(cluster: Cluster, twin: InMemoryApi, connection: Connection, *, count: int) -> Row:
     """Let VMs come and go, and count what is written for them."""
     written = Written()
-    cluster.api.witnessed_by(written)
+    twin.witnessed_by(written)
     bound = 0
     for index in range(count):
         vm = Vm(f"life-{index:03}", wanted=RESOURCES[SMALL[index % len(SMALL)]])
@@ -194,13 +201,12 @@ async def _forgotten(cluster: Cluster) -> None:
 
 @contextlib.asynccontextmanager
 async def extender(
-    cluster: Cluster, directory: Path, *, settle: float
+    kubeconfig: Path, directory: Path, *, settle: float
 ) -> AsyncIterator[tuple[Extender, Row]]:
-    """Start ``tangram serve`` beside the twin, and measure that; memory after *settle* seconds."""
-    async with served(cluster.api, directory) as kubeconfig, contextlib.AsyncExitStack() as stack:
-        process = Extender(directory, kubeconfig)
-        began = time.perf_counter()
-        await stack.enter_async_context(process.running())
+    """Start ``tangram serve``, and measure that; memory after *settle* seconds."""
+    process = Extender(directory, kubeconfig)
+    began = time.perf_counter()
+    async with process.running():
         row: Row = {"ready_s": round(await process.ready(WITHIN_SECONDS) - began, 2)}
         row["processor_s"] = round(process.processor_seconds(), 2)
         await asyncio.sleep(settle)
@@ -208,41 +214,69 @@ async def extender(
         yield process, row
 
 
-async def measure(
-    nodes: int,
-    per_gpu: int,
-    *,
-    settle: float,
-    samples: int,
-    per_second: float,
-    count: int,
-    seed: int,
-) -> Row:
-    """Return all that is measured at one size."""
-    cluster = Cluster(nodes, per_gpu, seed=seed)
-    await residents.create(cluster.api, cluster.site)
+@contextlib.asynccontextmanager
+async def real(directory: Path) -> AsyncIterator[tuple[RestApi, Path]]:
+    """Run an API server with what Tangram needs there; yield it and a kubeconfig for it.
+
+    Raises:
+        SystemExit: its programs are not here.
+    """
+    binaries = locate()
+    if isinstance(binaries, Missing):
+        raise SystemExit(f"skipped: {binaries.reason}")
+    logs = directory / "controlplane"
+    logs.mkdir()
+    async with control_plane(binaries, directory=logs) as plane:
+        await install(plane)
+        kubeconfig = plane.kubeconfig("admin")
+        async with RestApi(kubeconfig=kubeconfig, connections=64) as api:
+            yield api, kubeconfig
+
+
+@contextlib.asynccontextmanager
+async def quiet_collector() -> AsyncIterator[None]:
+    """Keep Python from looking through what lies in the twin, which would take 100 ms."""
     gc.collect()
-    gc.freeze()  # or looking through the twin's objects stops the clock's process for 100 ms
-    row: Row = {
-        "nodes": nodes,
-        "assignments": cluster.site.assignments,
-        "pods": len(cluster.site.vms),
-    }
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+async def measure(nodes: int, per_gpu: int, options: argparse.Namespace) -> Row:
+    """Return all that is measured at one size."""
     with tempfile.TemporaryDirectory(prefix="tangram-start-") as folder:
-        alive = [name for name in cluster.names if name not in cluster.site.leaseless]
-        renewing = asyncio.create_task(renew(cluster.api, alive), name="renew")
-        try:
-            started = extender(cluster, Path(folder), settle=settle)
-            async with agents(cluster.api), started as (process, found):
-                row |= found
-                async with connected(process.url) as connection:
-                    row |= await seen_after(
-                        cluster, connection, samples=samples, per_second=per_second
-                    )
-                    row |= await lives(cluster, connection, count=count)
-        finally:
-            renewing.cancel()
-            gc.unfreeze()
+        directory = Path(folder)
+        async with contextlib.AsyncExitStack() as stack:
+            api: ApiServer
+            twin: InMemoryApi | None = None
+            if options.real:
+                api, kubeconfig = await stack.enter_async_context(real(directory))
+            else:
+                api = twin = InMemoryApi(chance=random.Random(options.seed))
+                kubeconfig = await stack.enter_async_context(served(twin, directory))
+            cluster = Cluster(api, nodes, per_gpu, seed=options.seed)
+            await residents.create(api, cluster.site, short=options.real)
+            row: Row = {
+                "api_server": "twin" if twin else "real",
+                "nodes": nodes,
+                "assignments": cluster.site.assignments,
+                "pods": len(cluster.site.vms),
+            }
+            await stack.enter_async_context(quiet_collector())
+            alive = [name for name in cluster.names if name not in cluster.site.leaseless]
+            renewing = asyncio.create_task(renew(api, alive), name="renew")
+            stack.callback(renewing.cancel)
+            await stack.enter_async_context(agents(api))
+            started = extender(kubeconfig, directory, settle=options.settle)
+            process, found = await stack.enter_async_context(started)
+            connection = await stack.enter_async_context(connected(process.url))
+            row |= found | await seen_after(
+                cluster, connection, samples=options.samples, per_second=options.changes
+            )
+            if twin:
+                row |= await lives(cluster, twin, connection, count=options.lives)
     return row
 
 
@@ -259,20 +293,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=200, help="changes that are timed")
     parser.add_argument("--changes", type=float, default=200.0, help="of GpuNodes, a second")
     parser.add_argument("--lives", type=int, default=50, help="VMs that come and go")
+    parser.add_argument("--real", action="store_true", help="beside etcd and kube-apiserver")
     parser.add_argument("--seed", type=int, default=1, help="what there is")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for per_gpu in map(int, options.per_gpu.split(",")):
         print(f"making {options.nodes} nodes, {per_gpu} instances a GPU", file=sys.stderr)
-        work = measure(
-            options.nodes,
-            per_gpu,
-            settle=options.settle,
-            samples=options.samples,
-            per_second=options.changes,
-            count=options.lives,
-            seed=options.seed,
-        )
+        work = measure(options.nodes, per_gpu, options)
         print(json.dumps(uvloop.run(work)), flush=True)
     return 0
 
