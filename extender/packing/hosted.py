@@ -3,12 +3,12 @@
 The model that takes VMs' pieces from any nodes of a group bounds what can be admitted; its prices
 show the first suites. Then, level by level, suites are added until the bound is proven for every
 plan, and at last whole numbers are looked for that attain all bounds at once: those of the linear
-relaxation nearly are. Where none are found, only the bounds are known.
+relaxation nearly are. Where none are found, the plan is one that comes near them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,16 +50,16 @@ class _Hosted:
         self._program = hosting.program
         self._relaxation = Relaxation(hosting.program, grows=True)
         self._bounds: list[int | None] = [None] * len(hosting.program.levels)
+        self._held: dict[int, int] = {}
 
     def solved(self) -> Solved:
         """Return what came of the levels."""
         *admitted, value, _ = self._program.levels
-        held = []
         for at, level in enumerate(admitted):
             bound = self._relaxed(level)
             if bound is None:
                 return self._known()
-            held.append(self._hold(at, bound))
+            self._hold(at, bound)
         bound = self._relaxed(value)
         if bound is None:
             return self._known()
@@ -71,47 +71,91 @@ class _Hosted:
         levels = range(len(self._program.levels))
         if self._from_anywhere():
             # Pieces of different nodes give more than VMs find on nodes: all anew without them.
-            for row in held:
-                self._program.release(row)
+            self._release(range(len(admitted)))
             self._bounds[1:] = [None] * (len(levels) - 1)
             self._hosting.close_anywhere()
             self._relaxation = Relaxation(self._program, grows=True)
         elif last is None:
-            return self._known()
+            return self._nearly()
         else:
             self._hold(len(admitted), last)
             levels = levels[-1:]
         for at in levels:
             last = self._certified(at)
             if last is None:
-                return self._known()
+                return self._known() if at < len(admitted) else self._nearly()
             self._hold(at, last)
         assert last is not None
         return self._attained(last)
 
-    def _hold(self, at: int, bound: Bound) -> int:
-        """Let a level attain its bound from now on; return the index of the row."""
+    def _hold(self, at: int, bound: Bound) -> None:
+        """Let a level attain its bound from now on."""
         self._bounds[at] = bound.most
-        return self._program.hold(self._program.levels[at], bound.most)
+        self._held[at] = self._program.hold(self._program.levels[at], bound.most)
+
+    def _release(self, levels: Iterable[int]) -> None:
+        """Let those of the levels that are held be anything from now on."""
+        for at in levels:
+            if at in self._held:
+                self._program.release(self._held.pop(at))
 
     def _attained(self, last: Bound) -> Solved:
-        """Look for whole numbers that attain all bounds."""
-        for useful in self._useful(last):
+        """Look for whole numbers that attain all bounds; if none are found, nearly."""
+        columns = list(self._useful(last))
+        near: Solved | None = None
+        for useful in columns:
             if self._left() <= 0:
                 break
-            found = search(
-                self._program,
-                self._program.levels[-1],
-                None,
-                useful,
-                seconds=self._left() * _SHARE_OF_SEARCH,
-                seed=self._seed,
-            )
-            if found.values is not None:
-                return Solved(
-                    self._bounds, len(self._program.upper), self._tally(found.values), proven=True
-                )
-        return self._known()
+            found = self._search(len(self._program.levels) - 1, None, useful)
+            if found is not None:
+                return self._solved(found, proven=True)
+            if near is None:
+                near = self._nearly()
+        return near or self._known()
+
+    def _nearly(self) -> Solved:
+        """Look for whole numbers that admit what can be, and come near the bounds of the rest."""
+        program = self._program
+        *_, value, newly_used = range(len(program.levels))
+        held = {at: self._bounds[at] for at in (value, newly_used) if at in self._held}
+        self._release(held)
+        best: Sequence[int] | None = None
+        for at in (value, newly_used):
+            bound = self._relaxed(program.levels[at])
+            if bound is None:
+                break
+            for useful in self._useful(bound):
+                if best is not None:
+                    useful |= np.array(best) > 0
+                found = self._search(at, best, useful)
+                if found is not None:
+                    best = found
+                    if program.levels[at].sum(best) == self._bounds[at] or self._left() <= 0:
+                        break
+            if best is None:
+                break
+            self._held[at] = program.hold(program.levels[at], program.levels[at].sum(best))
+        self._release((value, newly_used))
+        for at, most in held.items():
+            assert most is not None
+            self._held[at] = program.hold(program.levels[at], most)
+        return self._known() if best is None else self._solved(best, proven=False)
+
+    def _search(
+        self, at: int, best: Sequence[int] | None, useful: NDArray[np.bool_]
+    ) -> Sequence[int] | None:
+        """Return whole numbers that make a level large, better than the best known if any are."""
+        return search(
+            self._program,
+            self._program.levels[at].within(self._bounds[at]),
+            best,
+            useful,
+            seconds=self._left() * _SHARE_OF_SEARCH,
+            seed=self._seed,
+        ).values
+
+    def _solved(self, values: Sequence[int], *, proven: bool) -> Solved:
+        return Solved(self._bounds, len(self._program.upper), self._tally(values), proven=proven)
 
     def _from_anywhere(self) -> bool:
         """Return whether what is to be admitted takes pieces of different nodes for a VM."""

@@ -132,9 +132,9 @@ class _Search:
         expansion = expand(self.pooled, solved.counted)
         if expansion.unplaced:
             raise AssertionError("a VM has a suite and no seats")
-        self._attained = True
-        self._best = expansion.seats
-        return True
+        self._attained = solved.proven
+        self._best = expansion.seats if solved.proven else self._beside(expansion.seats)
+        return solved.proven
 
     def _note(self, condensed: Condensed, solved: Solved) -> None:
         """Remember the size of a model, and what it proves of all plans."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+import random
 
+import numpy as np
+import pytest
+
+from benchmarks.demands import pooled
+from benchmarks.fleets import grown
+from extender.packing.check import score, violations
 from extender.packing.classes import condense
+from extender.packing.expand import expand
 from extender.packing.hosted import solve_hosted
 from extender.packing.levels import solve_levels
+from extender.packing.problem import Problem, Spread
 from extender.packing.program import Level, Program
 from extender.packing.relaxation import Bound, Relaxation
 from extender.packing.search import search
+from extender.packing.seats import named
 from tests.unit.extender.packing.problems import problem, request
 
 
@@ -111,3 +120,25 @@ def test_what_exceeds_the_best_known_is_among_the_columns_useful_for_that() -> N
     assert found.useful.tolist() == [True, False, False]
     assert found.useful_for(6).tolist() == [True, True, False]
     assert found.useful_for(1).tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_where_no_whole_numbers_attain_all_bounds_the_plan_comes_near_them(seed: int) -> None:
+    fleet = grown(80, fill=0.7, gpus_per_node=8, seed=seed)
+    given = Problem(fleet, pooled(fleet.nodes, 30, list(Spread), random.Random(seed)))
+    condensed = condense(given)
+
+    hosted = solve_hosted(condensed, left=lambda: 10.0, seed=1)
+
+    assert hosted is not None
+    assert hosted.counted is not None
+    assert not hosted.proven
+    expansion = expand(condensed, hosted.counted)
+    assert not expansion.unplaced
+    solution = named(given, expansion.seats)
+    assert not list(violations(given, solution))
+    *admitted, value, _ = score(given, solution).levels
+    bound = hosted.bounds[-2]
+    assert admitted == hosted.bounds[:-2]
+    assert bound is not None
+    assert 0.9 * bound <= value <= bound
