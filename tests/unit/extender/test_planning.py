@@ -223,6 +223,15 @@ def test_whom_no_plan_has_looked_at_comes_before_those_who_found_no_place(gang: 
     assert ["".join(each) for each in turns] == expected[gang]
 
 
+def test_a_gang_is_as_urgent_as_its_most_urgent_member() -> None:
+    lesser = waiting("1-10C", pod="pod-0", gang="g")
+    single = waiting("1-10C", pod="pod-1", priority=5)
+    greater = waiting("1-10C", pod="pod-2", gang="g", priority=9)
+
+    assert bounded((lesser, single, greater), 3) == (greater, lesser, single)
+    assert bounded((lesser, single, greater), 2) == (greater, lesser)
+
+
 def test_a_higher_priority_waits_for_nobody_elses_turn() -> None:
     urgent = waiting("1-10C", pod="pod-1", priority=1)
     tried = msgspec.structs.replace(urgent, turn=7)
