@@ -133,15 +133,16 @@ def _amounts(spec: wire.PodSpec, limit: int) -> Counter[str]:
     for container in spec.init_containers or ():
         asked = _container(container)
         if container.restart_policy == "Always":
-            lasting += asked
+            lasting.update(asked)
             most |= lasting
         else:
-            most |= lasting + asked
+            most |= lasting + Counter(asked)
         _bound(most, limit)
     for container in spec.containers or ():
-        lasting += _container(container)
-        _bound(lasting, limit)
-    return _bound(most | lasting, limit)
+        if asked := _container(container):
+            lasting.update(asked)
+            _bound(lasting, limit)
+    return _bound(most | lasting, limit) if most else lasting
 
 
 def _bound(amounts: Counter[str], limit: int) -> Counter[str]:
@@ -150,16 +151,16 @@ def _bound(amounts: Counter[str], limit: int) -> Counter[str]:
     return amounts
 
 
-def _container(container: wire.Container) -> Counter[str]:
-    found: Counter[str] = Counter()
+def _container(container: wire.Container) -> dict[str, int]:
+    found: dict[str, int] = {}
     if container.resources is None:
         return found
     # Limits count where no request is given: the API server makes them equal for these resources.
     for amounts in (container.resources.limits or {}, container.resources.requests or {}):
         for resource, quantity in amounts.items():
-            if resources.ours(resource):
-                found[resource] = max(found[resource], _whole(resource, quantity))
-    return +found
+            if resources.ours(resource) and (count := _whole(resource, quantity)):
+                found[resource] = max(found.get(resource, 0), count)
+    return found
 
 
 def _whole(resource: str, quantity: str | float) -> int:

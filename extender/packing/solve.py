@@ -122,6 +122,8 @@ class _Search:
 
     def host(self, seconds: float) -> bool:
         """Solve the model with nodes for VMs on several GPUs; return whether that settled all."""
+        if seconds <= 0:
+            return False
         deadline = self._left() - seconds
         solved = solve_hosted(self.pooled, left=lambda: self._left() - deadline, seed=self._seed)
         if solved is None:

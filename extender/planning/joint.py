@@ -17,13 +17,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 import msgspec
 
 from extender.ledger import Ledger, Planned
-from extender.packing.choose import Bin, Placed
+from extender.packing.choose import INFEASIBLE, Bin, Placed, choose
 from extender.packing.problem import Fleet, Problem
 from extender.packing.problem import Request as Packed
 from extender.packing.solve import Status, solve
 from extender.request import Request
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import Code, unsuitable
+
+MOST_LOOKS = 4096
+"""At nodes, for pods that none may have room for; a look at a full one takes some 10 us."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -117,9 +120,10 @@ def _planned(
 ) -> JointPlan:
     """Plan pods on what the ledger has not promised, avoided or planned; the solver *ends* then."""
     fleet = _nodes(views, ledger, {name for each in considered for name in each.nodes})
-    if not considered or not fleet:
+    requests = _hopeful(fleet, _requests(views, fleet.keys(), considered))
+    if not requests:
         return JointPlan(considered=tuple(each.uid for each in considered))
-    problem = Problem(Fleet.of(fleet), _requests(views, fleet.keys(), considered), caps)
+    problem = Problem(Fleet.of(fleet), requests, caps)
     outcome = solve(problem, seconds=max(0.0, ends - clock()), clock=clock)
     places: dict[str, tuple[str, list[Placed]]] = {}
     bins = {(name, bin.uuid): at for name in fleet for at, bin in enumerate(fleet[name])}
@@ -179,6 +183,34 @@ def _requests(
             tenant=_tenant(each.request),
         )
         for each in considered
+    ]
+
+
+def _hopeful(fleet: Mapping[str, Sequence[Bin]], requests: Sequence[Packed]) -> list[Packed]:
+    """Leave out whom no node has room for even alone, and the gangs of such.
+
+    Most plans are made while little is free: what cannot be placed is seen here sooner than proven
+    there. Where it is not seen within ``MOST_LOOKS``, the solver has it to prove.
+    """
+    room: dict[tuple[tuple[str, ...], frozenset[str] | None], bool] = {}
+    looks = MOST_LOOKS
+    hopeless_gangs: set[str | None] = set()
+    for each in requests:
+        key = (each.wanted, each.nodes)
+        if key not in room:
+            room[key] = False
+            for name in fleet if each.nodes is None else each.nodes:
+                looks -= 1
+                if looks < 0 or choose(fleet[name], each.wanted) is not INFEASIBLE:
+                    room[key] = True
+                    break
+        if not room[key]:
+            hopeless_gangs.add(each.gang)
+    hopeless_gangs.discard(None)
+    return [
+        each
+        for each in requests
+        if room[each.wanted, each.nodes] and each.gang not in hopeless_gangs
     ]
 
 

@@ -1,9 +1,10 @@
 """The joint plan under the rules of a policy: a stage for each set of pods that may share.
 
 Pods of a tenant that shares nothing, and pods to which other headroom is released, are planned by
-themselves, the most urgent first, each stage on what the ones before leave. In a stage, GPUs that
-are not to be shared are full, and so is the headroom that is kept from its pods. Nodes to be
-avoided are planned with in a second pass, for those alone whom the first one found no place.
+themselves, the most urgent first, each stage on what the ones before leave. A gang is as urgent as
+its most urgent member, whom :func:`~extender.planning.joint.bounded` puts first of it. In a stage,
+GPUs that are not to be shared are full, and so is the headroom that is kept from its pods. Nodes to
+be avoided are planned with in a second pass, for those alone whom the first one found no place.
 
 So every plan keeps the rules, and that of one stage is as good as without them; what one stage
 takes from another is not weighed against it. Without rules there is a single stage.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from extender.request import Gang, Request
+from extender.verbs.verdicts import Refused
 
 Key = tuple[str, str]
 """Namespace and name of a gang."""
@@ -17,8 +18,8 @@ class Enlisted:
     """The gangs of living pods: ``members`` has what each pod says of its gang, by UID.
 
     For a term: who has ``come`` to bind; the gangs for which a Binding was ``posting``; those
-    ``lost``, whose places are to be given back; those for which there was ``no_room``; and those
-    that were ``left_out`` of the last plan, for it had others to look at.
+    ``lost``, whose places are to be given back; those for which there was ``no_room``, and why; and
+    those that were ``left_out`` of the last plan, for it had others to look at.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Enlisted:
         self.come: dict[Key, set[str]] = {}
         self.posting: set[Key] = set()
         self.lost: set[Key] = set()
-        self.no_room: set[Key] = set()
+        self.no_room: dict[Key, Refused] = {}
         self.left_out: set[Key] = set()
 
     def enlist(self, request: Request) -> None:
@@ -52,7 +53,8 @@ class Enlisted:
     def over(self, of: Key) -> None:
         """Forget what is remembered of a gang that holds nothing."""
         self.come.pop(of, None)
-        for marks in (self.posting, self.lost, self.no_room, self.left_out):
+        self.no_room.pop(of, None)
+        for marks in (self.posting, self.lost, self.left_out):
             marks.discard(of)
 
     def begin_term(self) -> None:

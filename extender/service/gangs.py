@@ -56,6 +56,17 @@ class Gangs:
         for of in tuple(self._knowledge.enlisted.members):
             yield of, self.standing(of)
 
+    def may_go_on(self, request: Request) -> bool:
+        """Tell whether a member of a gang that has its places need not wait for others to bind.
+
+        One beyond the gang's size, or that came later, has no place among them. It is an ordinary
+        pod once a member is bound for certain; before that it would be the first, and the gang half
+        a gang if the others' end has not been heard of.
+        """
+        assert request.gang is not None
+        members = self.members(key(request.gang))
+        return request.pod.uid in self._knowledge.assigned or any(m.bound for _, m in members)
+
     def lost(self, of: Key) -> bool:
         """Tell whether a gang's places are being given back."""
         return of in self._knowledge.enlisted.lost

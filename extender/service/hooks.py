@@ -17,7 +17,6 @@ from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import (
     GANG_INCOMPLETE,
     GANG_MALFORMED,
-    GANG_NO_ROOM,
     PLANNING,
     Refused,
 )
@@ -62,7 +61,7 @@ class Hooks:
         knowledge.remember(request)
         assigned = knowledge.place_of(uid)
         if uid not in knowledge.assigned:
-            knowledge.pending.filtered(request, names)
+            self._note(request, names)
         why_wait = self._why_wait(request, names, assigned)
         if why_wait is not None:
             knowledge.refused.add(request, {why_wait.code})
@@ -85,6 +84,17 @@ class Hooks:
             knowledge.refused.add(request, answer.codes)
             knowledge.work.refused(answer.codes)
         return _filtered(answer.passed, answer.refused, whole)
+
+    def _note(self, request: Request, names: Sequence[str]) -> None:
+        """Note where a pod may go; a refused gang is planned anew once a member may go elsewhere.
+
+        kube-scheduler offers a part of the nodes at a time. While a gang is refused, those of all
+        its filters count: they grow no more one day, and neither does the gang ask for plans.
+        """
+        knowledge, gang = self._knowledge, request.gang
+        refused = gang is not None and key(gang) in knowledge.enlisted.no_room
+        if knowledge.pending.filtered(request, names, adding=refused) and refused:
+            knowledge.room.set()
 
     def _filter_gone(
         self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
@@ -125,16 +135,16 @@ class Hooks:
         gangs, of = self._gangs, key(request.gang)
         match gangs.standing(of):
             case Standing.BEGUN:
-                return None
-            case Standing.RESERVED if not gangs.lost(of):
-                if request.pod.uid not in self._knowledge.assigned or assigned in names:
+                return None if gangs.may_go_on(request) else GANG_INCOMPLETE
+            case Standing.RESERVED if not gangs.lost(of) and gangs.may_go_on(request):
+                if assigned in names:
                     return None
                 gangs.lose(of)  # a place that kube-scheduler cannot use any more
                 return GANG_INCOMPLETE
             case Standing.MALFORMED:
                 return GANG_MALFORMED
             case Standing.COMPLETE if of in self._knowledge.enlisted.no_room:
-                return GANG_NO_ROOM
+                return self._knowledge.enlisted.no_room[of]
             case Standing.COMPLETE if of in self._knowledge.enlisted.left_out:
                 return PLANNING  # as soon as a plan has a place for it: another now would have none
             case Standing.COMPLETE:

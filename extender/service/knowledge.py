@@ -24,7 +24,7 @@ from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
 from extender.service.changes import Changes
 from extender.service.demand import Demand
-from extender.service.enlisted import Enlisted
+from extender.service.enlisted import Enlisted, key
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
 from extender.service.pending import Pending
@@ -235,7 +235,7 @@ class Knowledge:
 
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod."""
-        uid = pod.ref.uid
+        uid, before = pod.ref.uid, self.pods.get(pod.ref.uid)
         self.pods[uid] = pod
         self.unseen.drop(uid)
         self.gone.pop(uid, None)
@@ -246,8 +246,16 @@ class Knowledge:
             self.pending.seen(uid)
         if isinstance(pod.asked, Request):
             self.enlisted.enlist(pod.asked)
+            if pod.node and (before is None or not before.node):
+                self._begun(pod.asked)
         if pod.over or (pod.node and {*self.assigned.nodes_of(uid)} - {pod.node}):
             self._suspect(uid)
+
+    def _begun(self, asked: Request) -> None:
+        """Let the members that wait for one of their gang to be bound ask again."""
+        members = () if asked.gang is None else self.enlisted.members[key(asked.gang)]
+        if any(self.refused.get(uid) for uid in members):
+            self.room.set()
 
     def pod_gone(self, uid: str) -> None:
         """Take in that a pod was deleted, or is no longer labelled as ours."""

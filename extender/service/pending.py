@@ -48,16 +48,24 @@ class Pending:
             while len(self._seen) > REMEMBERED:
                 self._unfiltered.discard(self._seen.popitem(last=False)[0])
 
-    def filtered(self, request: Request, nodes: Sequence[str]) -> None:
-        """Note a pod's filter, and the nodes it may go to."""
+    def filtered(self, request: Request, nodes: Sequence[str], *, adding: bool = False) -> bool:
+        """Note a pod's filter, and the nodes it may go to; return whether any of them is new.
+
+        With *adding*, those of its filters before count, too.
+        """
         uid, now = request.pod.uid, self._clock()
         self.seen(uid)
         self._unfiltered.discard(uid)
-        known = self.waiting.get(uid)
+        known, candidates = self.waiting.get(uid), tuple(nodes)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
-        self.waiting[uid] = Waiting(request, tuple(nodes), since, turn)
+        before = () if known is None else known.nodes
+        new = before != candidates and not set(before).issuperset(candidates)
+        if adding:
+            candidates = tuple(dict.fromkeys((*before, *candidates))) if new else before
+        self.waiting[uid] = Waiting(request, candidates, since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))
+        return new
 
     def placed(self, uid: str) -> None:
         """Forget a pod that has its place, or that needs none any more."""

@@ -39,14 +39,13 @@ class Rendezvous:
         knowledge, gangs, of = self._knowledge, self._gangs, key(request.gang)
         knowledge.remember(request)
         standing = gangs.standing(of)
+        if not gangs.may_go_on(request):
+            return GANG_INCOMPLETE.reason
         if standing is Standing.BEGUN:
             return ""
         if standing is not Standing.RESERVED or gangs.lost(of):
             return GANG_INCOMPLETE.reason
-        reserved = knowledge.assigned.get(request.pod.uid)
-        if reserved is None:
-            return ""  # one more than the gang needs: an ordinary pod
-        if reserved != node:
+        if knowledge.assigned[request.pod.uid] != node:
             gangs.lose(of)
             return "vGPU: the place of the gang's pod is on another node"
         gangs.come(request)

@@ -22,11 +22,13 @@ from extender.request import Request
 from extender.service.enlisted import Key, key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
+from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.service.trust import Trust
 from extender.verbs import bind as decide
 from extender.verbs.planned import planned
+from extender.verbs.verdicts import GANG_NO_ROOM
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment
 
@@ -74,20 +76,22 @@ class Reservations:
             if of not in enlisted.no_room:
                 enlisted.left_out.add(of)
             return
+        requests = [each.request for each in members]
         if not members or not all(each.uid in places for each in members):
-            enlisted.no_room.add(of)
+            over = self._knowledge.tenancy.over_cap(requests, self._knowledge.ledger)
+            why = enlisted.no_room[of] = over or GANG_NO_ROOM
             log.info(
                 "gang_refused",
                 namespace=of[0],
                 gang=of[1],
                 members=len(members),
+                reason=why.reason,
                 policy_version=self._knowledge.in_force.version,
             )
             return
-        enlisted.no_room.discard(of)
+        enlisted.no_room.pop(of, None)
         if self._gangs.standing(of) is not Standing.COMPLETE:
             return  # a member has gone meanwhile
-        requests = [each.request for each in members]
         try:
             reserved = await self._reserve(of, requests, places)
         except ClusterUnavailable as error:
@@ -119,9 +123,10 @@ class Reservations:
         for request in requests:
             by_node[places[request.pod.uid].node].append(request)
         self._gangs.at_work.add(of)
+        patience = Patience(knowledge)
         try:
             for node, here in sorted(by_node.items()):
-                if not await self._write(of, node, here, places):
+                if not await self._write(of, node, here, places, patience):
                     await self._take_back(of, by_node)
                     return False
         except ClusterUnavailable:
@@ -148,10 +153,20 @@ class Reservations:
         return planned(view, own.plan({request.pod.uid: place}), asked)
 
     async def _write(
-        self, of: Key, node: str, requests: Sequence[Request], places: Mapping[str, Planned]
+        self,
+        of: Key,
+        node: str,
+        requests: Sequence[Request],
+        places: Mapping[str, Planned],
+        patience: Patience,
     ) -> bool:
-        """Write the places of the members on one node in one patch; return whether they are."""
-        since = rfc3339.microseconds(self._utc_now())
+        """Write the places of the members on one node in one patch; return whether they are.
+
+        Raises:
+            ClusterUnavailable: the plan could not be written, or kept changing, for as long as
+                there is *patience*.
+        """
+        since, conflicts = rfc3339.microseconds(self._utc_now()), 0
         async with self._plans.turn(node):
             while (view := self._knowledge.views.get(node)) is not None:
                 if self._gangs.lost(of):
@@ -166,8 +181,10 @@ class Reservations:
                     entries += decide.assignments(request, choice, ids=ids, since=since)
                 try:
                     with self._trust.probing(node):
-                        await self._plans.write(view, add=entries)
-                except PlanConflict:
+                        await self._plans.write(view, add=entries, patience=patience)
+                except PlanConflict as conflict:
+                    conflicts += 1
+                    await patience.pause(conflict, conflicts)
                     continue
                 return True
         return False

@@ -8,7 +8,7 @@ however many binds are under way.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -23,6 +23,7 @@ from extender.request import Request, Wanted
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
 from extender.snapshot import NodeView, Taken
+from extender.verbs.verdicts import Refused, gang_over_cap
 from nodeagent.api.gpunode import Assignment
 
 REMEMBERED = 20_000  # deleted namespaces: what their pods had is given back within seconds
@@ -195,6 +196,28 @@ class Tenancy:
             if profile in asked
         )
         return left, counts
+
+    def over_cap(self, requests: Sequence[Request], ledger: Ledger) -> Refused | None:
+        """Return what cap of their tenant's a gang's *requests* exceed together, if any.
+
+        However they are placed: each counts as the least that it may come to.
+        """
+        tenant = self._by_name.get(
+            next((self._tenants.get(each.pod.namespace, "") for each in requests), "")
+        )
+        if tenant is None:
+            return None
+        slices, profiles = self.used(tenant.name, ledger)
+        wanted = [resource for each in requests for resource in each.wanted]
+        kinds = [self._sizes.get(resource, set()) for resource in wanted]
+        slices += sum(min((size for _, size in each), default=0) for each in kinds)
+        if tenant.caps.memory_slices is not None and slices > tenant.caps.memory_slices:
+            return gang_over_cap(tenant.name, "memory slices")
+        certain = [{profile for profile, _ in each} for each in kinds]
+        for profile, cap in tenant.caps.profiles.items():
+            if profiles[profile] + certain.count({profile}) > cap:
+                return gang_over_cap(tenant.name, profile)
+        return None
 
     def left(self, ledger: Ledger) -> Left:
         """Return what each tenant with caps may still have."""

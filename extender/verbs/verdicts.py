@@ -140,6 +140,11 @@ GANG_MALFORMED = Refused(
 UNREPORTED = Refused(Code.NO_INVENTORY, "vGPU: the node reports no GPU inventory")
 
 
+def gang_over_cap(tenant: str, of: str) -> Refused:
+    """Refuse a gang that takes its *tenant* beyond a cap: *of* memory slices, or a profile."""
+    return Refused(Code.OVER_CAP, f"vGPU: the whole gang is beyond tenant {tenant}'s cap of {of}")
+
+
 def _why_unusable(view: NodeView) -> Refused:
     listed = view.node.status.gpus
     managed = [gpu for gpu in listed if gpu.layout is not Layout.UNMANAGED]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated
 
 import msgspec
@@ -61,7 +61,7 @@ class Profile(msgspec.Struct, frozen=True, rename="camel", gc=False):
     @property
     def placements(self) -> tuple[Placement, ...]:
         """Every legal placement, in the order in which the driver lists the starts."""
-        return tuple(Placement(start, self.size) for start in self.starts)
+        return _placements(self.starts, self.size)
 
     @property
     def fits_at_once(self) -> int:
@@ -76,6 +76,11 @@ class Profile(msgspec.Struct, frozen=True, rename="camel", gc=False):
     def limited(self) -> bool:
         """Whether ``max_instances`` forbids what the placements alone would allow (``+me``)."""
         return self.max_instances < self.fits_at_once
+
+
+@lru_cache(maxsize=1024)  # of all models together there are under a hundred
+def _placements(starts: tuple[int, ...], size: int) -> tuple[Placement, ...]:
+    return tuple(Placement(start, size) for start in starts)
 
 
 class Occupancy(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -26,7 +26,12 @@ _LONGEST = 253 + 1 + 63
 
 def ours(resource: str) -> bool:
     """Tell whether a resource name asks for a GPU instance, be it known on this cluster or not."""
-    return len(resource) <= _LONGEST and bool(_MIG.fullmatch(resource) or _VGPU.fullmatch(resource))
+    return len(resource) <= _LONGEST and _named_like_ours(resource)
+
+
+@functools.lru_cache(maxsize=4096)  # a cluster's pods ask for few different resources
+def _named_like_ours(resource: str) -> bool:
+    return bool(_MIG.fullmatch(resource) or _VGPU.fullmatch(resource))
 
 
 def of_profile(name: str) -> str:

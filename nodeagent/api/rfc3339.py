@@ -24,4 +24,6 @@ def microseconds(moment: datetime) -> str:
 
 
 def _utc(moment: datetime, timespec: str) -> str:
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec=timespec)}Z"

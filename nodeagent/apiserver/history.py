@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from typing import Any, Self
@@ -68,7 +69,7 @@ class Start(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode()
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, dict=True):
     """One write: the object before (None if created) and after (None if deleted)."""
 
     version: int
@@ -86,9 +87,15 @@ class Write(msgspec.Struct, frozen=True):
             return WatchEvent(type_, after.raw, str(self.version))
         if before is None:
             return None
-        last = before.value()
+        return WatchEvent(EventType.DELETED, self._last, str(self.version))
+
+    @cached_property
+    def _last(self) -> bytes:
+        """The object as it was before, under this version: what watches tell of its deletion."""
+        assert self.before is not None
+        last = self.before.value()
         last["metadata"]["resourceVersion"] = str(self.version)
-        return WatchEvent(EventType.DELETED, msgspec.json.encode(last), str(self.version))
+        return msgspec.json.encode(last)
 
 
 class History:

@@ -197,7 +197,7 @@ class InMemoryApi:
             revision = self._store.existing(kind, key)
             before, change = revision.value(), _copied(patch)
             match patch_type, change:
-                case PatchType.JSON, list():
+                case PatchType.JSON, list():  # changes what it is given
                     patched = patches.json_patched(revision.value(), change)
                 case PatchType.MERGE, dict():
                     patched = patches.merge_patched(before, change)
@@ -225,7 +225,7 @@ class InMemoryApi:
             revision = self._store.existing(kind, key)
             if uid and uid != revision.uid:
                 raise Conflict(409, f"precondition failed: UID is {revision.uid}, not {uid}")
-            before, value = revision.value(), revision.value()
+            value = revision.value()
             version = value["metadata"]["resourceVersion"]
             if resource_version not in ("", version):
                 raise Conflict(409, f"precondition failed: resourceVersion is {version}")
@@ -235,7 +235,7 @@ class InMemoryApi:
                 return
             deadline = rfc3339.seconds(self._clock() + timedelta(seconds=grace))
             after = semantics.marked(value, grace_seconds=grace, deadline=deadline)
-            if not patches.same(before, after):
+            if not patches.same(revision.value(), after):
                 self._store.write(kind, key, after)
 
     def _bind(self, kind: Kind, key: Key, subresource: str, binding: dict[str, Any]) -> bytes:
@@ -253,13 +253,15 @@ class InMemoryApi:
         self._store.history(kind)  # raises if the kind is not served
         return self._rules[kind]
 
-    @contextlib.asynccontextmanager
-    async def _called(self, timeout: float, call: Call) -> AsyncIterator[None]:
-        await asyncio.sleep(0)  # no answer comes at once: others have their turn first
+    def _called(self, timeout: float, call: Call) -> contextlib.AbstractAsyncContextManager[None]:
         disturbance = self.disturbance
-        if disturbance is None:
-            yield
-            return
+        return _TURN if disturbance is None else self._disturbed(timeout, call, disturbance)
+
+    @contextlib.asynccontextmanager
+    async def _disturbed(
+        self, timeout: float, call: Call, disturbance: Disturbance
+    ) -> AsyncIterator[None]:
+        await _TURN.__aenter__()
         try:
             async with asyncio.timeout(timeout):
                 await disturbance(call)
@@ -268,6 +270,19 @@ class InMemoryApi:
                     await self.disturbance(msgspec.structs.replace(call, done=True))
         except TimeoutError as error:
             raise Unavailable(0, f"no answer within {timeout:g} s") from error
+
+
+class _Turn(contextlib.AbstractAsyncContextManager[None]):
+    """No answer comes at once: others have their turn first."""
+
+    async def __aenter__(self) -> None:
+        await asyncio.sleep(0)
+
+    async def __aexit__(self, *ended: object) -> None:
+        pass
+
+
+_TURN = _Turn()
 
 
 def _copied(body: Any) -> Any:

@@ -122,8 +122,7 @@ async def reflect(
     selection = _Selection(kind, namespace, label_selector, field_selector)
 
     def object_of(raw: bytes) -> Object:
-        found = _object(raw)
-        return found if read is None else msgspec.structs.replace(found, raw=b"", read=read(raw))
+        return _object(raw) if read is None else _object(raw, read)
 
     version = ""  # the last one heard of; "" when the next step is to list
     failures = silent = 0  # since a watch last told something
@@ -234,13 +233,16 @@ def _change(event: WatchEvent, object_of: _ObjectOf) -> Change:
             assert_never(event.type)
 
 
-def _object(raw: bytes) -> Object:
+def _object(raw: bytes, read: Callable[[bytes], object] | None = None) -> Object:
     try:
         metadata = _HEAD.decode(raw).metadata
     except msgspec.MsgspecError as error:
         raise Unavailable(0, f"not an object: {error}") from error
     # Hundreds of thousands of pods are in a few namespaces.
-    return Object(sys.intern(metadata.namespace), metadata.name, metadata.uid, raw)
+    namespace = sys.intern(metadata.namespace)
+    if read is None:
+        return Object(namespace, metadata.name, metadata.uid, raw)
+    return Object(namespace, metadata.name, metadata.uid, b"", read(raw))
 
 
 def _pause(pace: Pace, failures: int, paused: float, error: ApiError | None, drawn: float) -> float:

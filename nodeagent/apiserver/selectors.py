@@ -52,9 +52,10 @@ class Selector(msgspec.Struct, frozen=True):
     def matches(self, labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:
         """Tell whether an object with these labels and fields is selected."""
         # Every write asks every watch, and most select nothing: that must cost nothing.
-        if self.labels and not all(r.holds(labels) for r in self.labels):
-            return False
-        return not self.fields or all(r.holds(fields) for r in self.fields)
+        for requirement in self.labels:
+            if not requirement.holds(labels):
+                return False
+        return not self.fields or all(requirement.holds(fields) for requirement in self.fields)
 
 
 def _terms(selector: str) -> list[str]:

@@ -252,6 +252,8 @@ class Cluster:
 
     async def create_pod(self, name: str, wants: Sequence[str], grace: int) -> None:
         """Create a pod, unless there is one of that name; it says so if it is one of a gang."""
+        if any(each.name == name for each in self.judge.pods.values()):
+            return
         pod = raw_pod(*wants, name=name, owner=("VirtualMachineInstance", name))
         del pod["metadata"]["uid"]
         for gang, members in GANGS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import accumulate
 
 import msgspec
 
@@ -66,11 +67,11 @@ class Event(msgspec.Struct, frozen=True):
 def drawn(seed: int, events: int = EVENTS) -> tuple[Event, ...]:
     """Return what happens under a seed."""
     chance = random.Random(f"story {seed}")
-    kinds, weights = tuple(LIKELIHOOD), tuple(LIKELIHOOD.values())
+    kinds, up_to = tuple(LIKELIHOOD), tuple(accumulate(LIKELIHOOD.values()))
     return tuple(
         Event(
             round(chance.expovariate(1 / MEAN_PAUSE_SECONDS), 3),
-            chance.choices(kinds, weights)[0],
+            chance.choices(kinds, cum_weights=up_to)[0],
             chance.randrange(1000),
             chance.randrange(1000) / 1000,
         )

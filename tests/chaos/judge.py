@@ -70,7 +70,7 @@ class Judge:
         self._waited_for = waited_for
         self._writer = writer
         self.excuses = Excuses(clock)
-        self.gangs = Gangs(clock)
+        self.gangs = Gangs(clock, waited_for=waited_for)
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
@@ -89,11 +89,15 @@ class Judge:
         if kind == GPU_NODES:
             self._wrote_plan(write)
             every = (entry for name in self.plans for entry in self.entries(name))
+            before = self._placed
             self._placed = frozenset(entry.pod.uid for entry in every if entry.pod)
-            self.gangs.look(self.pods.values(), self._placed)
+            if self._placed != before:
+                self.gangs.look(self.pods.values(), self._placed)
         elif kind == PODS and write.key[0] != keys.SYSTEM_NAMESPACE:
-            self._wrote_pod(write)
-            self.gangs.look(self.pods.values(), self._placed)
+            gone = self.pods.get(write.before.uid) if write.before else None
+            now = self._wrote_pod(write) or gone
+            if now is not None and now.gang:
+                self.gangs.look(self.pods.values(), self._placed)
         elif kind == LEASES and write.key[1] == keys.LEADER_LEASE and write.after:
             holder = write.after.value()["spec"]["holderIdentity"]
             if holder != self.holder:
@@ -195,11 +199,12 @@ class Judge:
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
-    def _wrote_pod(self, write: Write) -> None:
+    def _wrote_pod(self, write: Write) -> Pod | None:
+        """See a pod written, and return it, None if it is gone."""
         if write.after is None:
             if write.before is not None:
                 self.pods.pop(write.before.uid, None)
-            return
+            return None
         value = write.after.value()
         meta, spec, status = value["metadata"], value["spec"], value["status"]
         pod = self.pods.get(meta["uid"])
@@ -215,6 +220,7 @@ class Judge:
         if pod.phase == "Running" != phase and not pod.over:
             for fault in self.faults(pod):
                 self._broken(f"lost: {pod.name} runs, but {fault}")
+        return pod
 
     def _bound(self, pod: Pod, meta: Mapping[str, Any]) -> None:
         pod.bound_at = self._clock()

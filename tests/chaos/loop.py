@@ -163,6 +163,12 @@ class SeededLoop(asyncio.AbstractEventLoop):
         context.run(PROCESS.set, process)
         return self.create_task(coro, name=name, context=context)
 
+    def ask(self, process: Process, question: Callable[[], _T]) -> _T:
+        """Return what *process*, which is neither dead nor frozen, answers at once."""
+        context = self.world.copy()
+        context.run(PROCESS.set, process)
+        return context.run(question)
+
     def spawn_outside(self, coro: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Run *coro* as part of no process; nobody need ever ask how it ended."""
         task = self.create_task(coro, context=self.world.copy())

@@ -7,6 +7,7 @@ after its timeout though the call goes on, and now and then makes one twice, or 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -66,7 +67,7 @@ class Scheduler:
         self._timeout = timeout
         self._late = late
         self._pods: dict[str, dict[str, Any]] = {}
-        self._due: dict[str, float] = {}
+        self._due: list[tuple[float, str]] = []
         self._calls: dict[str, list[_Call]] = {}
         self._binds: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -77,8 +78,7 @@ class Scheduler:
         """Schedule *pod* from now on."""
         uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
-        self._due[uid] = self._loop.time()
-        self._news.set()
+        self._schedule(uid, self._loop.time())
 
     def waited_for(self, uid: str) -> bool:
         """Tell whether a bind of the pod has not been answered yet.
@@ -100,16 +100,14 @@ class Scheduler:
         """Schedule for ever."""
         while True:
             now = self._loop.time()
-            uid = min(self._due, key=lambda each: (self._due[each], each), default="")
-            if not uid or self._due[uid] > now:
+            if not self._due or self._due[0][0] > now:
                 self._news.clear()
-                try:
-                    async with asyncio.timeout(self._due[uid] - now if uid else None):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
+                alarm = self._loop.call_at(self._due[0][0], self._news.set) if self._due else None
+                await self._news.wait()
+                if alarm is not None:
+                    alarm.cancel()
                 continue
-            del self._due[uid]
+            _, uid = heapq.heappop(self._due)
             known = self._judge().pods.get(uid)
             there = known is not None and not (known.node or known.over or known.deleting)
             if not there and not self._late() and self._chance.random() > LATE_NEWS:
@@ -142,16 +140,24 @@ class Scheduler:
         if self._chance.random() < CHOOSY:
             candidates = (self._chance.choice(candidates),)
 
-        async def answer() -> Sequence[str]:
-            found = hooks.filter(filter_args(pod, *candidates))
+        def answer() -> Sequence[str]:
+            args = filter_args(pod, *candidates)
+            found = hooks.filter(args)
             names = tuple(found.node_names or ())
             if found.error or len(names) < 2:
                 return () if found.error else names
-            ranked = hooks.prioritize(filter_args(pod, *names))
+            ranked = hooks.prioritize(msgspec.structs.replace(args, node_names=names))
             return (max(ranked, key=lambda each: each.score).host,)
 
+        async def late() -> Sequence[str]:
+            return answer()
+
         await asyncio.sleep(LATENCY_SECONDS)
-        names = await self._answered(extender.process, answer())
+        process = extender.process
+        if process.frozen:
+            names = await self._answered(process, late())
+        else:
+            names = self._answered_at_once(process, answer)
         return names[0] if names else ""
 
     async def _bind(self, extender: Extender, pod: dict[str, Any], node: str) -> None:
@@ -206,9 +212,23 @@ class Scheduler:
             self._judge().crashed(process, error)
         return task.result() if done and error is None else None
 
+    def _answered_at_once(
+        self, process: Process, work: Callable[[], Sequence[str]]
+    ) -> Sequence[str]:
+        """Return what *process*, which is not frozen, answers without awaiting anything."""
+        try:
+            return self._loop.ask(process, work) if process.alive else ()
+        except Exception as error:  # noqa: BLE001 - it is the process's end
+            self._judge().crashed(process, error)
+            return ()
+
     def _try_again(self, uid: str) -> None:
-        self._due[uid] = self._loop.time() + self._chance.uniform(1.0, 4.0)
-        self._news.set()
+        self._schedule(uid, self._loop.time() + self._chance.uniform(1.0, 4.0))
+
+    def _schedule(self, uid: str, when: float) -> None:
+        heapq.heappush(self._due, (when, uid))
+        if self._due[0][1] == uid:
+            self._news.set()
 
 
 def _places(pod: Pod) -> set[tuple[str, int, int]]:

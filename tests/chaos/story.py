@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from extender.settings import Settings
 from nodeagent.apiserver.protocol import PODS, ApiError
 from tests.chaos import loop as loops
 from tests.chaos import rest
-from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
+from tests.chaos.cluster import EXTENDER, NODE_NAMES, REPLICAS, Cluster
 from tests.chaos.events import Event
 from tests.chaos.happenings import happen
 from tests.chaos.loop import SeededLoop
@@ -54,7 +55,7 @@ def tell(seed: int, events: Sequence[Event], *, tidy: bool = True) -> Outcome:
 async def _told(
     loop: SeededLoop, chance: random.Random, seed: int, events: Iterable[Event]
 ) -> Outcome:
-    cluster = Cluster(loop, chance)
+    cluster = Cluster(loop, chance, settings=_hurried(chance))
     await cluster.start()
     await asyncio.sleep(5.0)
     for event in events:
@@ -81,6 +82,12 @@ async def _told(
         dict(cluster.happened),
         dict(cluster.network.strikes),
     )
+
+
+def _hurried(chance: random.Random) -> Settings:
+    """Return settings that leave the solver no time in every other history: plans are greedy."""
+    seconds = chance.choice((EXTENDER.plan_solve_seconds, 0.0))
+    return msgspec.structs.replace(EXTENDER, plan_solve_seconds=seconds)
 
 
 async def _at_rest(cluster: Cluster) -> list[str]:

@@ -27,6 +27,10 @@ class Clock:
         return self.now
 
 
+def nobody(uid: str) -> bool:
+    return False
+
+
 def members(count: int = 2) -> list[Pod]:
     return [Pod(f"m-{n}", f"uid-{n}", gang="g", size=count) for n in range(count)]
 
@@ -37,7 +41,7 @@ def bind(gangs: Gangs, pod: Pod, others: list[Pod]) -> list[str]:
 
 
 def test_a_gang_is_begun_only_with_a_place_for_each() -> None:
-    gangs, pods = Gangs(Clock()), members()
+    gangs, pods = Gangs(Clock(), waited_for=nobody), members()
     gangs.look(pods, {"uid-0"})
 
     told = bind(gangs, pods[0], pods)
@@ -47,7 +51,7 @@ def test_a_gang_is_begun_only_with_a_place_for_each() -> None:
 
 def test_a_gang_that_had_all_its_places_lately_may_begin() -> None:
     clock = Clock()
-    gangs, pods = Gangs(clock), members()
+    gangs, pods = Gangs(clock, waited_for=nobody), members()
     gangs.look(pods, {"uid-0", "uid-1"})
     clock.now += 50.0
     pods[1].deleting = True
@@ -59,7 +63,7 @@ def test_a_gang_that_had_all_its_places_lately_may_begin() -> None:
 
 def test_but_not_one_that_lost_them_long_ago() -> None:
     clock = Clock()
-    gangs, pods = Gangs(clock), members()
+    gangs, pods = Gangs(clock, waited_for=nobody), members()
     gangs.look(pods, {"uid-0", "uid-1"})
     gangs.look(pods, {"uid-0"})
     clock.now += LATELY_SECONDS + 1.0
@@ -70,7 +74,11 @@ def test_but_not_one_that_lost_them_long_ago() -> None:
 
 def test_members_that_ended_unheard_count_for_a_while_if_they_have_places() -> None:
     clock = Clock()
-    gangs, ended, comer = Gangs(clock), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs, ended, comer = (
+        Gangs(clock, waited_for=nobody),
+        members(),
+        Pod("m-2", "uid-2", gang="g", size=2),
+    )
     gangs.look(ended, set())
     gangs.look([comer], {"uid-0", "uid-1"})
 
@@ -81,15 +89,54 @@ def test_members_that_ended_unheard_count_for_a_while_if_they_have_places() -> N
 
 
 def test_and_do_not_without_a_place_for_each() -> None:
-    gangs, ended, comer = Gangs(Clock()), members(), Pod("m-2", "uid-2", gang="g", size=2)
+    gangs, ended, comer = (
+        Gangs(Clock(), waited_for=nobody),
+        members(),
+        Pod("m-2", "uid-2", gang="g", size=2),
+    )
     gangs.look(ended, set())
     gangs.look([comer], {"uid-0"})
 
     assert bind(gangs, comer, [comer])
 
 
+def test_one_too_many_waits_until_another_is_bound() -> None:
+    clock = Clock()
+    gangs, pods = Gangs(clock, waited_for=lambda uid: uid == "uid-2"), members()
+    late = Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look([*pods, late], {"uid-0", "uid-1"})
+    gangs.look([*pods, late], {"uid-0", "uid-1", "uid-2"})
+
+    assert bind(gangs, late, pods) == [
+        "half a gang: m-2 is bound, one too many, before any other of g"
+    ]
+
+
+def test_one_too_many_may_follow_a_member_whose_end_nobody_has_heard_of() -> None:
+    clock = Clock()
+    gangs, pods = Gangs(clock, waited_for=lambda uid: uid == "uid-2"), members()
+    late = Pod("m-2", "uid-2", gang="g", size=2)
+    gangs.look([*pods, late], {"uid-0", "uid-1"})
+    pods[0].node = "node-1"
+    gangs.look([*pods, late], {"uid-0", "uid-1"})
+    clock.now += LATELY_SECONDS
+    gangs.look([late], {"uid-0", "uid-1", "uid-2"})
+
+    assert bind(gangs, late, []) == []
+
+
+def test_a_member_placed_with_its_gang_is_none_too_many() -> None:
+    gangs, pods = Gangs(Clock(), waited_for=nobody), members(3)
+    for pod in pods:
+        pod.size = 2
+    gangs.look(pods, {"uid-0", "uid-1"})
+    gangs.look(pods, {"uid-0", "uid-1", "uid-2"})
+
+    assert bind(gangs, pods[2], pods) == []
+
+
 def test_once_a_member_is_bound_the_others_are_ordinary_pods() -> None:
-    gangs, pods = Gangs(Clock()), members(3)
+    gangs, pods = Gangs(Clock(), waited_for=nobody), members(3)
     gangs.look(pods, {each.uid for each in pods})
     assert bind(gangs, pods[0], pods) == []
     gangs.look(pods, {pods[0].uid})

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -300,31 +301,52 @@ class Wire:
         if held_up:
             network.cut.add(self._process.name)
             fate.lost = True
-        ends = network.loop.time() + timeout
+        loop = network.loop
+        ends = loop.time() + timeout
+        answered: asyncio.Future[_T | Exception] = loop.create_future()
         # Outside of this process: what was sent is carried out.
-        sent = network.loop.spawn_outside(self._carried_out(fate, ends, call))
+        arrives = partial(self._arrive, fate, ends, call, answered)
+        loop.call_later(fate.going, arrives, context=loop.world)
         if min(timeout, fate.given_up) < fate.going + fate.coming:
             await asyncio.sleep(min(timeout, fate.given_up))
             raise Unavailable(0, "no answer, or the connection broke")
-        answer = await asyncio.shield(sent)
+        answer = await answered
+        if isinstance(answer, Exception):
+            raise answer
         if fate.lost:
             raise Unavailable(0, "the answer was lost")
         return answer
 
+    def _arrive(self, *sent: Any) -> None:
+        loop = self._network.loop
+        loop.create_task(self._carried_out(*sent), context=loop.world.copy())
+
     async def _carried_out(
-        self, fate: Fate, ends: float, call: Callable[[float], Coroutine[Any, Any, _T]]
-    ) -> _T:
+        self,
+        fate: Fate,
+        ends: float,
+        call: Callable[[float], Coroutine[Any, Any, _T]],
+        answered: asyncio.Future[_T | Exception],
+    ) -> None:
         SENDER.set(repr(self._process))
-        await asyncio.sleep(fate.going)
-        left = ends - self._network.loop.time()
+        answer: _T | Exception
+        try:
+            answer = await self._had(fate, ends - self._network.loop.time(), call)
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            answer = error
+        if fate.coming:
+            await asyncio.sleep(fate.coming)
+        if not answered.done():  # or its caller has given up
+            answered.set_result(answer)
+
+    async def _had(
+        self, fate: Fate, left: float, call: Callable[[float], Coroutine[Any, Any, _T]]
+    ) -> _T:
         if left <= 0:
             raise Unavailable(0, "the time for it was over")
         if fate.refusal:
             raise fate.refusal
-        answer = await call(left)
-        if fate.coming:
-            await asyncio.sleep(fate.coming)
-        return answer
+        return await call(left)
 
     def _drawn(self, verb: str) -> Fate:
         """Draw what becomes of a call: mostly nothing much."""

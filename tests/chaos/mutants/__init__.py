@@ -127,6 +127,12 @@ MUTANTS = (
         "half a gang",
     ),
     _mutant(
+        "gang-exceeded",
+        "a member beyond the gang's size does not wait for another to be bound",
+        extender.gang_exceeded,
+        "half a gang",
+    ),
+    _mutant(
         "node-time", "staleness goes by the agent's own time", extender.trust_node_time, "starved"
     ),
     _mutant("in-use", "destroyed without asking whether it is in use", agent.use_unchecked, "lost"),

@@ -22,12 +22,15 @@ from extender.planning import joint
 from extender.planning.gangs import Standing
 from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
+from extender.service.enlisted import key
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
+from extender.service.hooks import Hooks
 from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, ClusterUnavailable
 from extender.service.posting import BindFailed, Poster
 from extender.service.reclaim import Reclaimer
+from extender.service.rendezvous import Rendezvous
 from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.snapshot import NodeView
@@ -134,6 +137,27 @@ def gang_in_part() -> Any:
     stack.enter_context(patch.object(joint, "_gang", lambda request: None))
     stack.enter_context(patch.object(Reservations, "decide", decide))
     stack.enter_context(patch.object(service_gangs, "standing", standing))
+    return stack
+
+
+def gang_exceeded() -> Any:
+    waits, comes = Hooks._why_wait_for_gang, Rendezvous.wait
+
+    def one_too_many(hook: Any, request: Any) -> bool:
+        stands = hook._gangs.standing(key(request.gang))
+        return stands is Standing.RESERVED and request.pod.uid not in hook._knowledge.assigned
+
+    def why_wait(self: Any, request: Any, names: Any, assigned: str) -> Any:
+        if one_too_many(self, request):
+            return None
+        return waits(self, request, names, assigned)
+
+    async def wait(self: Any, request: Any, node: str, answer_by: float) -> str:
+        return "" if one_too_many(self, request) else await comes(self, request, node, answer_by)
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(patch.object(Hooks, "_why_wait_for_gang", why_wait))
+    stack.enter_context(patch.object(Rendezvous, "wait", wait))
     return stack
 
 

@@ -35,7 +35,8 @@ class Round(msgspec.Struct, frozen=True):
     it. ``recovered_seconds`` is from its beginning to when a VM was bound that was created after
     that, ``settled_seconds`` to the last write before all was at rest; None if it never was.
     ``held`` places were kept for VMs that restarted, ``found_again`` of them were had by the next
-    pod, and ``gangs`` began to be bound, from the beginning of the load to the round's end.
+    pod, ``released`` left a plan with their pods, and ``gangs`` began to be bound, from the
+    beginning of the load to the round's end.
     """
 
     fault: str
@@ -46,6 +47,7 @@ class Round(msgspec.Struct, frozen=True):
     bound: int
     held: int
     found_again: int
+    released: int
     gangs: int
     violations: tuple[str, ...]
 
@@ -61,7 +63,8 @@ class Round(msgspec.Struct, frozen=True):
         )
         return (
             f"first VM bound {recovered}, settled {settled}, {self.bound} bound,"
-            f" {self.held} places held and {self.found_again} found again, {self.gangs} gangs,"
+            f" {self.held} places held and {self.found_again} found again,"
+            f" {self.released} given back, {self.gangs} gangs,"
             f" {len(self.violations)} violations"
         )
 
@@ -114,10 +117,13 @@ class Campaign:
         self.violations.append(what)
         self._tell(f"BROKEN {what}")
 
-    async def round(self, fault: Fault) -> Round:
-        """Let one thing go wrong, and see what comes of it."""
+    async def round(self, fault: Fault, *, rest: bool = True) -> Round:
+        """Let one thing go wrong, and see what comes of it.
+
+        Without *rest* the load goes on, and what is left behind is seen after a later round.
+        """
         clock = asyncio.get_running_loop().time
-        held, found_again, gangs = self._counts()
+        counted = self._counts()
         self._load.resume()
         writes, hooks = await self._measured()
         self._tell(f"{fault.name}: {writes:.0f} writes/s, {hooks:.0f} hook calls/s")
@@ -126,34 +132,45 @@ class Campaign:
             await asyncio.sleep(fault.seconds)
         self._tell(f"{fault.name}: over after {clock() - begun:.1f} s")
         recovered = await self._recovered(begun)
-        await asyncio.sleep(GOES_ON_SECONDS)
-        self._load.pause()
-        wrong = await settled(self._site, self._census)
-        for each in wrong:
-            self._broken(each)
+        settled_at: float | None = None
+        if rest:
+            await asyncio.sleep(GOES_ON_SECONDS)
+            self._load.pause()
+            settled_at = await self._rested()
         if recovered is None:
             self._broken(f"no VM was bound in {RECOVERS_WITHIN_SECONDS:g} s")
-        counts = self._counts()
+        held, found_again, released, gangs = (
+            now - before for now, before in zip(self._counts(), counted, strict=True)
+        )
         done = Round(
             fault=fault.name,
             writes_per_second=writes,
             hooks_per_second=hooks,
             recovered_seconds=None if recovered is None else recovered - begun,
-            settled_seconds=None if wrong else self._census.last_write - begun,
+            settled_seconds=None if settled_at is None else settled_at - begun,
             bound=self._census.bound_between(begun, clock()),
-            held=counts[0] - held,
-            found_again=counts[1] - found_again,
-            gangs=counts[2] - gangs,
+            held=held,
+            found_again=found_again,
+            released=released,
+            gangs=gangs,
             violations=tuple(self.violations[self._counted :]),
         )
         self._counted = len(self.violations)
         self._tell(f"{fault.name}: {done}")
         return done
 
-    def _counts(self) -> tuple[int, int, int]:
-        """Return how many holds were made and found again so far, and gangs begun."""
-        checker = self._checker
-        return checker.holds.made, checker.holds.found_again, len(checker.gangs.begun)
+    async def _rested(self) -> float | None:
+        """Wait until all is at rest; return when it was last written, None if not all is right."""
+        wrong = await settled(self._site, self._census)
+        for each in wrong:
+            self._broken(each)
+        return None if wrong else self._census.last_write
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        """Return how many holds were made and found again, places given back, and gangs begun."""
+        seen = self._checker
+        holds, released = seen.holds, seen.releases.seen
+        return holds.made, holds.found_again, released, len(seen.gangs.begun)
 
     async def _measured(self) -> tuple[float, float]:
         """Wait until the load is what it should be, or for so long, and return both its rates."""

@@ -3,8 +3,9 @@
 It knows the objects and nothing of how they came about. What it calls broken:
 
 * ``promised twice``: a plan gives slices to two, or slices that a bound pod still has, or those of
-  a foreign GPU instance; or a node reports two GPU instances in one place. A place that is held for
-  a VM that restarts is promised like any other.
+  a foreign GPU instance, or those of an entry that is still on its way out (``releasing``); or a
+  node reports two GPU instances in one place. A place that is held for a VM that restarts is
+  promised like any other.
 * ``lost``: what a bound pod was promised leaves the plan, or its GPU instance leaves the inventory,
   before the pod has ended; or the pod's kubelet had to refuse it.
 * ``half bound``: a pod is bound and its decision is not one entry of that node's plan for each
@@ -25,7 +26,8 @@ from nodeagent.api.gpunode import Decision, GpuNode
 from tests.e2e.chaos.gangs import Gangs, Member
 from tests.e2e.chaos.history import Write
 from tests.e2e.chaos.holds import Holds
-from tests.e2e.chaos.spots import Spot, spot
+from tests.e2e.chaos.releasing import Releases
+from tests.e2e.chaos.spots import Spot, existing, spot
 
 GPU_NODES = f"{keys.GROUP}/{keys.GPU_NODE_PLURAL}/"
 PODS = "pods/default/"
@@ -104,6 +106,7 @@ class Checker:
     ) -> None:
         self.holds = Holds(hold_seconds, clock)
         self.gangs = Gangs()
+        self.releases = Releases()
         self.nodes: dict[str, GpuNode] = {}
         self.pods: dict[str, Pod] = {}
         """By key in etcd, as are the nodes by name: the last of either that was written."""
@@ -133,6 +136,10 @@ class Checker:
         if node.spec != before.spec:
             yield from self._plan_written(before, node, held)
             yield from self.holds.plan_written(before.spec, node.spec)
+        if value is None:
+            self.releases.gone(name)
+        else:
+            yield from self.releases.node_written(before, node)
         yield from self._inventory_written(before, node, held)
 
     def _plan_written(
@@ -161,7 +168,7 @@ class Checker:
     def _inventory_written(
         self, before: GpuNode, node: GpuNode, held: list[tuple[Pod, Decision]]
     ) -> Iterator[str]:
-        earlier, now = _existing(before), _existing(node)
+        earlier, now = existing(before), existing(node)
         if earlier == now:
             return
         gone = set(earlier) - set(now)
@@ -204,11 +211,3 @@ class Checker:
                 yield f"half bound: {pod.name}, and {decision.id} is not planned on {pod.node}"
             elif decision.id not in realized:
                 yield f"half bound: {pod.name}, and {decision.id} is not realized"
-
-
-def _existing(node: GpuNode) -> list[Spot]:
-    return [
-        Spot(gpu.uuid, each.profile_id, each.start, each.size)
-        for gpu in node.status.gpus
-        for each in gpu.instances
-    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, Decision
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode
 
 
 class Spot(msgspec.Struct, frozen=True, order=True):
@@ -24,3 +24,12 @@ class Spot(msgspec.Struct, frozen=True, order=True):
 def spot(of: Assignment | Decision) -> Spot:
     """Return where that is."""
     return Spot(of.gpu, of.profile_id, of.start, of.size)
+
+
+def existing(node: GpuNode) -> list[Spot]:
+    """Return where the GPU instances are that a node's agent reports."""
+    return [
+        Spot(gpu.uuid, each.profile_id, each.start, each.size)
+        for gpu in node.status.gpus
+        for each in gpu.instances
+    ]

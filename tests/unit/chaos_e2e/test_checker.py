@@ -247,6 +247,74 @@ def test_a_pod_that_its_kubelet_refused_is_seen_once() -> None:
     assert "its kubelet could not run it" in story.broken[0]
 
 
+# Places on their way out.
+
+
+def left(story: Story, *, owner: OwnerRef | None = None, observed: int, there: bool) -> None:
+    """Write that an entry has left the plan, which the agent has *observed* up to a generation.
+
+    Its GPU instance, where *there*, has yet to go. Then somebody else is promised its place.
+    """
+    gpus = [gpu(instances=(instance(THREE, 0),) if there else ())]
+    story.raw_node(gpu_node(plan=[planned("a", THREE, 0, owner=VM)], generation=1))
+    story.raw_node(gpu_node(gpus=gpus, generation=2, observed=observed))
+    heir = planned("b", ONE, 3, pod="pod-2", owner=owner)
+    story.raw_node(gpu_node(gpus=gpus, plan=[heir], generation=3, observed=observed))
+
+
+@pytest.mark.parametrize(
+    ("observed", "there"),
+    [
+        pytest.param(2, True, id="its GPU instance is there"),
+        pytest.param(1, False, id="it may be made yet"),
+    ],
+)
+def test_a_place_that_somebody_is_promised_before_it_is_free_is_seen(
+    observed: int, there: bool
+) -> None:
+    story = Story()
+    left(story, owner=OTHER, observed=observed, there=there)
+
+    assert story.broken == ["revision 3: promised twice: b where a is on its way out"]
+    assert story.checker.releases.seen == 1
+
+
+def test_a_place_of_which_the_agent_has_said_that_it_is_free_is_anybodys() -> None:
+    story = Story()
+    left(story, observed=2, there=False)
+
+    assert story.broken == []
+
+
+def test_the_owners_next_pod_need_not_wait_for_what_the_last_one_left() -> None:
+    story = Story()
+    left(story, owner=VM, observed=1, there=True)
+
+    assert story.broken == []
+
+
+def test_a_held_place_is_on_its_way_out_for_everybody_else() -> None:
+    story = Story()
+    hold = planned("a", THREE, 0, pod=None, owner=VM)
+    story.raw_node(gpu_node(plan=[planned("a", THREE, 0, owner=VM)], generation=1))
+    story.raw_node(gpu_node(plan=[hold], generation=2, observed=1))
+    story.now = HOLD_SECONDS
+    heir = planned("b", ONE, 3, pod="pod-2", owner=OTHER)
+    story.raw_node(gpu_node(plan=[heir], generation=3, observed=1))
+
+    assert story.broken == ["revision 3: promised twice: b where a is on its way out"]
+
+
+def test_a_place_that_was_free_meanwhile_is_out() -> None:
+    story = Story()
+    story.raw_node(gpu_node(plan=[planned("a", THREE, 0)], generation=1))
+    story.raw_node(gpu_node(generation=2, observed=1))
+    story.raw_node(gpu_node(generation=2, observed=2))
+    story.raw_node(gpu_node(plan=[planned("b", ONE, 3, pod="pod-2")], generation=3, observed=1))
+
+    assert story.broken == []
+
+
 # Places held for VMs that restart.
 
 

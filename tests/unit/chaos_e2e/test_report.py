@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from tests import results
+from tests.e2e import test_faults
 from tests.e2e.chaos import report
 from tests.e2e.chaos.campaign import Round
 from tests.e2e.chaos.faults import faults
@@ -23,6 +24,7 @@ def round_of(fault: str, **figures: object) -> Round:
         "bound": 10,
         "held": 4,
         "found_again": 3,
+        "released": 9,
         "gangs": 2,
         "violations": (),
     }
@@ -31,6 +33,24 @@ def round_of(fault: str, **figures: object) -> Round:
 
 def test_each_kind_has_one_name() -> None:
     assert len({each.name for each in FAULTS}) == len(FAULTS) == 20
+
+
+def test_the_short_run_tries_each_kind_of_fault_once() -> None:
+    tried = [tuple(name.split("-")) for name in test_faults.CHOSEN]
+    processes = {
+        (verb, "extender" if which in ("leader", "standby") else which)
+        for verb, which in tried
+        if verb in ("kill", "stop")
+    }
+
+    assert processes == {
+        (verb, which)
+        for verb in ("kill", "stop")
+        for which in ("extender", "agents", "apiserver", "etcd")
+    }
+    assert {verb for verb, _ in tried} == {"kill", "stop", "delay", "cut", "drop"}
+    assert set(test_faults.CHOSEN) <= {each.name for each in FAULTS}
+    assert test_faults.CHOSEN[-1] in test_faults.RESTS_AFTER
 
 
 def test_rounds_are_summed_up_by_kind_of_fault() -> None:

@@ -10,13 +10,17 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from extender import wire
 from extender.planning.gangs import Member, Standing, standing
 from extender.request import LARGEST_GANG, Gang, Request, Unanswerable, of_pod
 from extender.service import Service
-from extender.service.ports import Feed
+from extender.service.plans import Plans
+from extender.service.ports import Feed, PlanConflict, PodFacts
+from extender.verbs.verdicts import GANG_NO_ROOM
 from nodeagent.api import keys
+from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, Unavailable
 from tests.builders import raw_pod
@@ -389,6 +393,112 @@ async def test_after_the_first_is_bound_a_new_member_is_an_ordinary_pod(world: W
         await scheduler.until_bound(world, [replacement])
 
 
+async def test_a_member_beyond_the_gangs_size_waits_until_another_is_bound(world: World) -> None:
+    pods = await gang(world, "1-10C", "2-20C")
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once(pods)
+        await world_plans(world, 2)
+        extra = await world.add_pod(
+            "extra", "3-40C", annotations={keys.GANG: "g", keys.GANG_SIZE: "2"}
+        )
+        await scheduler.once([extra])
+        refusal = scheduler.reasons["extra"]
+        answer = await scheduler.bind(extra, NODES[0])
+        assert await entries(world) == 2
+        await scheduler.until_bound(world, pods)
+        await scheduler.until_bound(world, [extra])
+
+    assert refusal == answer == WAITING
+
+
+async def test_a_member_beyond_the_gangs_size_is_woken_when_another_is_bound(
+    service: Service,
+) -> None:
+    knowledge = service.knowledge
+    for feed in Feed:
+        knowledge.feed_synced(feed)
+    first, extra = (
+        said(raw_pod("1-10C", name=name, uid=name), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+        for name in ("first", "extra")
+    )
+    for pod in (first, extra):
+        service.hooks.filter(filter_args(pod, "node-1"))
+    knowledge.room.clear()
+
+    known = PodFacts(PodRef("default", "first", "first"), knowledge.requests["first"])
+    knowledge.pod(known)
+    assert not knowledge.room.is_set()
+    knowledge.pod(msgspec.structs.replace(known, node="node-1"))
+
+    assert knowledge.room.is_set()
+
+
+async def test_a_refused_gang_is_planned_again_once_a_member_may_go_elsewhere(
+    world: World,
+) -> None:
+    pods = await gang(world, "7-80C", "7-80C")
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        narrow = Scheduler(extender, NODES[:1])
+        await narrow.once(pods)
+        await until(lambda: extender.knowledge.enlisted.no_room)
+        await narrow.once(pods)
+        assert {narrow.reasons[pod["metadata"]["name"]] for pod in pods} == {NO_ROOM}
+        await Scheduler(extender, NODES[1:]).once(pods[1:])
+        await world_plans(world, 2)
+        await Scheduler(extender, NODES).until_bound(world, pods)
+
+
+def test_a_refused_gang_asks_for_plans_only_while_its_candidates_grow(service: Service) -> None:
+    knowledge = service.knowledge
+    for feed in Feed:
+        knowledge.feed_synced(feed)
+    first, second = (
+        said(raw_pod("1-10C", name=name, uid=name), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+        for name in "ab"
+    )
+    for pod in (first, second):
+        service.hooks.filter(filter_args(pod, "node-1"))
+    knowledge.enlisted.no_room["default", "g"] = GANG_NO_ROOM
+
+    asks = []
+    for sampled in (("node-1",), ("node-2",), ("node-1",), ("node-3", "node-2"), ("node-3",)):
+        knowledge.room.clear()
+        answer = service.hooks.filter(filter_args(first, *sampled))
+        asks.append(knowledge.room.is_set())
+        assert set((answer.failed_and_unresolvable_nodes or {}).values()) == {NO_ROOM}
+
+    assert asks == [False, True, False, True, False]
+    assert knowledge.pending.waiting["a"].nodes == ("node-1", "node-2", "node-3")
+
+
+async def test_a_gangs_writes_that_keep_failing_are_paused_between_and_end_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else changes the plan before each write: the gang is postponed, nothing is left."""
+    pods = await gang(world, "1-10C", "2-20C")
+    settings = msgspec.structs.replace(
+        SOON, retry_seconds=0.3, first_retry_seconds=0.05, longest_retry_seconds=0.1
+    )
+    writes = 0
+
+    async def conflict(self: object, *args: object, **named: object) -> None:
+        nonlocal writes
+        writes += 1
+        raise PlanConflict("somebody else has changed the plan")
+
+    async with world.extender(settings) as extender, world.obedient(*NODES):
+        with monkeypatch.context() as patched, capture_logs() as told:
+            patched.setattr(Plans, "write", conflict)
+            await Scheduler(extender, NODES).once(pods)
+            await until(lambda: any(each["event"] == "gang_postponed" for each in told))
+            tried = writes
+        assert await entries(world) == 0
+        await Scheduler(extender, NODES).until_bound(world, pods)
+
+    assert 2 <= tried <= 40
+
+
 async def test_a_bind_that_waits_for_its_gang_is_answered_when_the_extender_goes(
     world: World,
 ) -> None:
@@ -577,7 +687,7 @@ def test_a_new_term_remembers_nobodys_coming_and_no_refusal(service: Service) ->
         service.hooks.filter(filter_args(pod, "node-1"))
     of = ("default", "g")
     knowledge.enlisted.come[of] = {"a"}
-    knowledge.enlisted.no_room.add(of)
+    knowledge.enlisted.no_room[of] = GANG_NO_ROOM
     assert len(knowledge.pending.waiting) == 2
 
     knowledge.begin_term()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from extender.cluster import KubernetesCluster, OwnPod
 from extender.ledger import Ledger, Planned, Promise, promise
 from extender.packing.choose import Choice, Placed
 from extender.packing.solve import Status
+from extender.planning import joint
 from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan
 from extender.request import Gang
 from extender.service import Service
@@ -221,6 +223,15 @@ def test_whom_no_plan_has_looked_at_comes_before_those_who_found_no_place(gang: 
     assert ["".join(each) for each in turns] == expected[gang]
 
 
+def test_a_gang_is_as_urgent_as_its_most_urgent_member() -> None:
+    lesser = waiting("1-10C", pod="pod-0", gang="g")
+    single = waiting("1-10C", pod="pod-1", priority=5)
+    greater = waiting("1-10C", pod="pod-2", gang="g", priority=9)
+
+    assert bounded((lesser, single, greater), 3) == (greater, lesser, single)
+    assert bounded((lesser, single, greater), 2) == (greater, lesser)
+
+
 def test_a_higher_priority_waits_for_nobody_elses_turn() -> None:
     urgent = waiting("1-10C", pod="pod-1", priority=1)
     tried = msgspec.structs.replace(urgent, turn=7)
@@ -274,6 +285,58 @@ def room(found: JointPlan, pod: Waiting, *, without: set[tuple[str, str]]) -> bo
         isinstance(verdict(view, pod.request.wanted, book.presumed_on(name)), Fits)
         for name, view in nodes(a=1, b=2).items()
     )
+
+
+halves = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(("2-20C", "3-40C", "4-40C")), min_size=1, max_size=3),
+        st.sampled_from(["", "", "g"]),
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(halves, st.sets(st.integers(0, 7)))
+def test_whom_no_node_has_room_for_the_solver_never_sees_and_no_plan_is_the_worse(
+    queue: list[tuple[list[str], str]], gone: set[int]
+) -> None:
+    made = [waiting(*wanted, pod=f"pod-{at}", gang=gang) for at, (wanted, gang) in enumerate(queue)]
+    book = Ledger()
+    for at in gone:  # slices of the GPUs of b, which leave little there
+        taken = Taken(f"GPU-{at // 4}", 19, Placement(at % 4, 1))
+        book = book.assume(f"other-{at}", Promise("b", (taken,)))
+
+    with patch.object(joint, "solve", wraps=joint.solve) as solver:
+        found = plan(nodes(a=1, b=2), *made, ledger=book)
+    with patch.object(joint, "MOST_LOOKS", 0):
+        unpruned = plan(nodes(a=1, b=2), *made, ledger=book)
+
+    def slices(one: JointPlan) -> int:
+        return sum(each.placement.size for _, placed in one.places.values() for each in placed)
+
+    assert slices(found) == slices(unpruned)
+    assert found.considered == unpruned.considered
+    for call in solver.call_args_list:
+        for asked in call.args[0].requests:
+            views = nodes(a=1, b=2).items()
+            assert any(
+                isinstance(verdict(view, asked.wanted, book.assumed_on(name)), Fits)
+                for name, view in views
+            )
+
+
+def test_a_gang_with_a_member_that_fits_nowhere_is_not_given_to_the_solver() -> None:
+    with patch.object(joint, "solve", wraps=joint.solve) as solver:
+        found = plan(
+            nodes(a=1),
+            waiting("7-80C", "7-80C", pod="pod-1", gang="g", nodes=("a",)),
+            waiting("1-10C", pod="pod-2", gang="g", nodes=("a",)),
+        )
+
+    assert found.considered == ("pod-1", "pod-2")
+    assert found.places == {}
+    assert not solver.called
 
 
 # Those who follow the plan.

@@ -16,7 +16,7 @@ from tests.builders import gpu, gpu_node, instance
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.tenancy import Cluster, asks, rules
-from tests.unit.extender.test_gangs import NO_ROOM, NODES, SOON, bound, entries, gang
+from tests.unit.extender.test_gangs import NODES, SOON, bound, entries, gang
 from tests.waiting import until
 
 RED = "{name: red, namespaces: {matchLabels: {team: red}}"
@@ -198,7 +198,9 @@ async def test_a_gang_fits_in_its_tenants_cap_whole_or_not_at_all(cap: int, plac
             await scheduler.once(pods)
             await until(lambda: extender.knowledge.enlisted.no_room)
             await scheduler.once(pods)
-            assert set(scheduler.reasons.values()) == {NO_ROOM}
+            assert set(scheduler.reasons.values()) == {
+                "vGPU: the whole gang is beyond tenant red's cap of memory slices"
+            }
 
     assert len(await bound(world, pods)) == places
     assert await entries(world) == places
