@@ -6,7 +6,6 @@ come in arrival order.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,16 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.packing.choose import Bin
+from extender.packing.spread import Spread
 from extender.packing.tables import Option, Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
-
-
-class Spread(enum.Enum):
-    """How the vGPUs of one VM lie on the GPUs of its node."""
-
-    ANY = "any"
-    SAME = "same"
-    DISTINCT = "distinct"
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -175,6 +175,7 @@ def _requests(
             wanted=each.request.wanted,
             priority=each.request.priority,
             gang=_gang(each.request),
+            spread=each.request.spread,
             nodes=known[each.nodes, each.request.wanted],
             tenant=_tenant(each.request),
         )

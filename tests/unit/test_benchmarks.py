@@ -22,7 +22,7 @@ from benchmarks.quality.__main__ import main as quality_main
 from benchmarks.quality.mapping import as_published, mapped
 from benchmarks.quality.traced import cluster_sizes, traced
 from extender.ledger import Promise
-from extender.packing.problem import Spread
+from extender.packing.spread import Spread
 from extender.simulation.scenario import Scenario
 from nodeagent.apiserver.memory import InMemoryApi
 
