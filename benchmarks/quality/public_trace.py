@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.quality import plots
-from benchmarks.quality.cells import RIVALS
+from benchmarks.quality.cells import RIVALS, TODAY
 from benchmarks.quality.claims import Below, comparisons, reference
 from benchmarks.quality.mapping import Mapped, mapped, workload
 from benchmarks.quality.page import Section, Table, points
@@ -17,7 +17,6 @@ from extender.simulation.paired import difference, estimate
 
 Results = Mapping[str, Result]
 
-TODAY = "kubernetes-default"
 _PLOT = "plots/trace.svg"
 
 

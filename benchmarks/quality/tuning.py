@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.quality.cells import SEEDS
 from benchmarks.quality.page import Section, Table
-from extender.simulation.guard import TRIALS
+from extender.simulation.question import TRIALS
 from extender.simulation.trained import stored
 from extender.simulation.training import Effort
 
