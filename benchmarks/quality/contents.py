@@ -9,11 +9,11 @@ from benchmarks.quality import plots
 from benchmarks.quality.cells import LOADS
 from benchmarks.quality.claims import Claim, claims, main_results
 from benchmarks.quality.mapping import as_published
-from benchmarks.quality.page import Section, Table, points
 from benchmarks.quality.public_trace import public_trace
 from benchmarks.quality.scrutiny import elsewhere, not_winning, reproduction
 from benchmarks.quality.store import Result, apart
 from benchmarks.quality.tuning import tuning
+from benchmarks.reporting.page import Section, Table, points
 from extender.simulation.outcome import compared
 from extender.simulation.paired import estimate
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.quality import plots
 from benchmarks.quality.cells import RIVALS
 from benchmarks.quality.claims import Below, comparisons, reference, reproduced
-from benchmarks.quality.page import Section, Table, points
 from benchmarks.quality.store import Result
+from benchmarks.reporting.page import Section, Table, points
 from extender.simulation.outcome import compared
 from extender.simulation.paired import estimate
 

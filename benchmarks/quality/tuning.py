@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.quality.cells import SEEDS
-from benchmarks.quality.page import Section, Table
+from benchmarks.reporting.page import Section, Table
 from extender.simulation.question import TRIALS
 from extender.simulation.trained import stored
 from extender.simulation.training import Effort

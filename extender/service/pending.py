@@ -17,6 +17,7 @@ import msgspec
 
 from extender.planning.joint import Waiting
 from extender.request import Request
+from extender.service.candidates import Candidates
 from extender.settings import Settings
 
 _NEVER = float("-inf")
@@ -38,6 +39,7 @@ class Pending:
         self._yielding: dict[str, float] = {}
         self.last_arrival = float("-inf")
         self._turns = 0
+        self._candidates = Candidates()
 
     def seen(self, uid: str) -> None:
         """Note a pod that has no place: from the watch, or from its first filter."""
@@ -55,7 +57,7 @@ class Pending:
         self._unfiltered.discard(uid)
         known = self.waiting.get(uid)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
-        self.waiting[uid] = Waiting(request, tuple(nodes), since, turn)
+        self.waiting[uid] = Waiting(request, self._candidates.of(nodes), since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))
 

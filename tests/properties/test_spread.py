@@ -81,7 +81,7 @@ def test_the_plan_lays_pods_as_they_ask_and_bind_follows_it(
                 request(*names, pod=f"pod-{at}", spread=spread),
                 gang=Gang("default", "g", 2) if in_gang else None,
             ),
-            tuple(views),
+            frozenset(views),
             since=float(at),
         )
         for at, (names, spread, in_gang) in enumerate(queue)

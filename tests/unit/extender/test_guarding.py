@@ -74,6 +74,15 @@ async def service(clock: Clock, jury: Jury) -> Service:
     return made
 
 
+def later(service: Service, clock: Clock) -> None:
+    """Let enough time pass for another question, in which everything has gone on."""
+    clock.now += AGAIN_SECONDS
+    for feed in Feed:
+        service.knowledge.feed_synced(feed)
+    for name in service.knowledge.views:
+        service.knowledge.lease(name, f"{clock.now}")
+
+
 def decides(service: Service, node: str) -> Key:
     """Tell what the rule that decides on a node looks at; learned weights look at the layout."""
     (bin, *_) = service.knowledge.views[node].bins()
@@ -139,7 +148,7 @@ async def test_another_mix_takes_them_back_until_they_are_better_on_that(
     assert decides(service, "h") is Key.OCCUPANCY
     assert not jury.asked, "not so soon again"
 
-    clock.now += AGAIN_SECONDS
+    later(service, clock)
     await service.guarding.look()
     assert decides(service, "h") is Key.LAYOUT
     (anew,) = [each for each in jury.asked if each.geometry == H100]
@@ -158,7 +167,7 @@ async def test_without_an_answer_default_decides_and_it_is_asked_again_later(
     assert [each["error"] for each in told] == ["no process for it"] * 2  # one for each geometry
     assert decides(service, "h") is Key.OCCUPANCY
     jury.fails = False
-    clock.now += AGAIN_SECONDS
+    later(service, clock)
     await service.guarding.look()
     assert decides(service, "h") is Key.LAYOUT
 

@@ -97,7 +97,7 @@ def test_bind_gives_what_filter_let_pass(asked: Request, gpus: int) -> None:
 
 @pytest.mark.parametrize("asked", [SAME, DISTINCT])
 def test_a_plan_lays_them_as_they_ask(fleet: Fleet, asked: Request) -> None:
-    waiting = Waiting(asked, tuple(fleet.views), since=0.0)
+    waiting = Waiting(asked, frozenset(fleet.views), since=0.0)
 
     plan = joint_plan(fleet.views, Ledger(), [waiting], Limits(10, 5.0), clock=time.monotonic)
 
