@@ -259,13 +259,13 @@ def _served(served: Sequence[Row]) -> Section:
     return Section(
         title="From what the extender knows to a plan",
         text=(
-            f"Of the {PLAN_SECONDS:g} s that tangram serve gives a plan, the solver has what is left"
-            " by reading the cluster: arrays are made from the views of all nodes, and what each"
-            " pod may have from the nodes it was filtered with. The plan is made in a thread beside the"
-            " hooks and shares the interpreter with them, so the processor's time counts."
+            f"tangram serve gives a plan {PLAN_SECONDS:g} s, and the solver has what reading the"
+            " cluster leaves of them: arrays are made from the views of all nodes, and what each"
+            " pod may have from the nodes it was filtered with. This is done in a thread beside the"
+            " hooks, which shares the interpreter with them, so the processor's time counts."
             f" Reading should take at most {SERVED_GOAL_SECONDS * 1000:g} ms of it. Nodes have 8"
-            " H100 that chance has filled to about three quarters; pods want one instance, every size"
-            " as likely.",
+            " H100 that chance has filled to about three quarters; pods want one instance, every"
+            " size as likely.",
         ),
         tables=(
             _table(
