@@ -121,17 +121,22 @@ def _bursts(bursts: Sequence[Row], demand: str, folder: Path) -> Section:
         "priorities": ("first_priority", "of the highest priority"),
         "gangs": ("gangs", "gangs"),
     }
-    tables = [_table(rows, [*_BURST, *_ways("slices", "")])]
+    bound: Column = ("proven bound", _text("bound_first"))
+    by_slices = [*_BURST, *_ways("slices"), *(() if demand == "priorities" else (bound,))]
+    tables = [_table(rows, by_slices)]
     if demand in extra:
-        tables.append(_table(rows, [*_BURST[:2], *_ways(*extra[demand])]))
+        of, what = extra[demand]
+        besides = (bound,) if of == "first_priority" else ()
+        tables.append(_table(rows, [*_BURST[:2], *_ways(of, f"{what}: "), *besides]))
     tables.append(_table(rows, [*_BURST[:2], *_CERTAINTY]))
     return Section(
         title=f"Bursts: {demand}",
         text=(
             _DEMANDS[demand],
             "100 H100 in 25 nodes, so full before the burst; memory slices, means over the seeds."
-            " The bound is what no plan could exceed on the first level. The last table counts the"
-            " seeds in which the plan is better, or proven.",
+            " The bound is what no plan could exceed on the first level, the slices of the highest"
+            " priority there is. The last table counts the seeds in which the plan is better, or"
+            " proven.",
         ),
         tables=tuple(tables),
         plots=(plot,),
@@ -160,11 +165,8 @@ _WAYS = {
 }
 
 
-def _ways(of: str, what: str) -> Iterator[Column]:
-    for way, label in _WAYS.items():
-        yield f"{what}: {label}" if what else label, _text(f"{way}_{of}")
-    if of != "gangs":
-        yield "proven bound", _text("bound_first")
+def _ways(of: str, what: str = "") -> Iterator[Column]:
+    return ((f"{what}{label}", _text(f"{way}_{of}")) for way, label in _WAYS.items())
 
 
 def _of_seeds(name: str) -> Callable[[Row], str]:

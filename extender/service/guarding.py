@@ -131,6 +131,8 @@ class Guarding:
         there = geometries(self._knowledge.views.values())
         self._follow(there)
         for geometry, gpus in there:
+            if self._knowledge.in_force.candidate != weights:
+                return  # changed meanwhile: the next look is about the others
             verdict, mix = self._verdicts.get(geometry.hash), self._mix(geometry)
             now = self._knowledge.clock()
             if verdict is None or (

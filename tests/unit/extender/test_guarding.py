@@ -213,10 +213,14 @@ async def test_policies_without_weights_are_no_question(service: Service, jury: 
 async def test_a_verdict_about_weights_that_are_no_longer_in_force_changes_nothing(
     service: Service,
 ) -> None:
+    asked = []
+
     async def slow(question: Question) -> Guarded:
+        asked.append(question)
         service.knowledge.adopt(InForce.of(Policy(PolicyName.MFI)))
         return Guarded(question.candidate, Estimate(1.0, 0.1, 0.01))
 
     await Guarding(service.knowledge, slow).look()
 
     assert service.knowledge.in_force.policy.name is PolicyName.MFI
+    assert len(asked) == 1, "nobody wants to know any more"
