@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from benchmarks.fleets import GEOMETRY, SERVES
-from extender.packing.problem import Request, Spread
+from extender.packing.problem import Request
+from extender.packing.spread import Spread
 
 
 def plain(count: int, chance: random.Random) -> Iterator[Request]:

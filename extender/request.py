@@ -14,6 +14,7 @@ from collections import Counter
 import msgspec
 
 from extender import wire
+from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from nodeagent.api import keys, resources
 from nodeagent.api.gpunode import OwnerRef, PodRef
@@ -32,7 +33,10 @@ Wanted = tuple[str, ...]
 
 
 class Request(msgspec.Struct, gc=False, frozen=True):
-    """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment."""
+    """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment.
+
+    ``spread`` is how its GPU instances lie on the GPUs of its node; of one alone nothing is said.
+    """
 
     pod: PodRef
     wanted: Wanted
@@ -40,6 +44,7 @@ class Request(msgspec.Struct, gc=False, frozen=True):
     waits_for_volumes: bool = False
     gang: Gang | None = None
     priority: int = 0
+    spread: Spread = Spread.ANY
     bounds: Bounds | None = None
 
 
@@ -60,6 +65,8 @@ Asked = Request | NotOurs | Unanswerable
 
 LARGEST_GANG = 256
 """Pods in one gang at most; all of them are held in memory, and their binds at once."""
+
+MOST_TEXT = 63  # of what a tenant wrote, in a reason
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 # Kubernetes canonicalises 1000 to "1k"; extended resources are whole numbers.
@@ -86,12 +93,13 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
     if not meta.uid or not meta.name or not meta.namespace:
         return Unanswerable(ref, "vGPU: the pod has no name, namespace or UID")
     try:
-        gang = _gang(pod)
+        gang, spread = _gang(pod), _spread(meta)
     except ValueError as error:
         return Unanswerable(ref, str(error))
     return Request(
         pod=ref,
         wanted=tuple(sorted(amounts.elements())),
+        spread=spread if amounts.total() > 1 else Spread.ANY,
         owner=_owner(meta),
         waits_for_volumes=any(
             volume.persistent_volume_claim is not None or volume.ephemeral is not None
@@ -120,6 +128,24 @@ def _gang(pod: wire.Pod) -> Gang | None:
     if size is None or not re.fullmatch(r"[0-9]{1,4}", size) or not 0 < int(size) <= LARGEST_GANG:
         raise ValueError(f"vGPU: {keys.GANG_SIZE} is not a whole number from 1 to {LARGEST_GANG}")
     return Gang(meta.namespace, name, int(size)) if int(size) > 1 else None
+
+
+def _spread(meta: wire.PodMetadata) -> Spread:
+    """Return how a pod wants its GPU instances to lie.
+
+    Raises:
+        ValueError: it says something else than what may be asked for; the message has the remedy.
+    """
+    match (meta.annotations or {}).get(keys.SPREAD_ANNOTATION):
+        case None:
+            return Spread.ANY
+        case (Spread.SAME | Spread.DISTINCT) as said:
+            return Spread(said)
+        case said:
+            raise ValueError(
+                f"vGPU: the annotation {keys.SPREAD_ANNOTATION} says {said[:MOST_TEXT]!r}:"
+                f" write {Spread.SAME} or {Spread.DISTINCT}, or remove it"
+            )
 
 
 def _amounts(spec: wire.PodSpec, limit: int) -> Counter[str]:

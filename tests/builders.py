@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from extender.packing.spread import Spread
 from extender.policy import PolicyName
 from extender.request import Request
 from extender.snapshot import NodeView
@@ -143,9 +144,14 @@ def view(
     )
 
 
-def request(*wanted: str, pod: str = "pod-1", owner: OwnerRef | None = None) -> Request:
+def request(
+    *wanted: str,
+    pod: str = "pod-1",
+    owner: OwnerRef | None = None,
+    spread: Spread = Spread.ANY,
+) -> Request:
     names = tuple(sorted(VGPU + each if "/" not in each else each for each in wanted))
-    return Request(PodRef("default", f"name-{pod}", pod), names, owner)
+    return Request(PodRef("default", f"name-{pod}", pod), names, owner, spread=spread)
 
 
 def raw_pod(

@@ -17,10 +17,10 @@ from extender.policy import PolicyName
 from extender.simulation.contenders import Contender, contender
 from extender.simulation.demand import Demand
 from extender.simulation.experiment import Stage, repacked
-from extender.simulation.guard import TRIALS, Trials
 from extender.simulation.lineup import lineup
 from extender.simulation.mixes import NAMED
 from extender.simulation.moving import Moved, Mover, replay_with_moves
+from extender.simulation.question import TRIALS, Trials
 from extender.simulation.repack import Fits, repack_test
 from extender.simulation.replay import NOWHERE, replay
 from extender.simulation.scenario import Scenario, stage

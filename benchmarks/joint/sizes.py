@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from benchmarks.demands import plain, pooled
 from benchmarks.fleets import grown
 from benchmarks.joint.burst import SECONDS, Row, judged
-from extender.packing.problem import Fleet, Problem, Request, Spread
+from extender.packing.problem import Fleet, Problem, Request
 from extender.packing.solve import Outcome, solve
+from extender.packing.spread import Spread
 
 SIZES = {
     200: (400, 4_000, 40_000, 400_000),

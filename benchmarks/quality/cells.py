@@ -35,6 +35,9 @@ BASELINES = (
 RIVALS = ("mfi", "best-fit")
 """Whom the default policy must nowhere be significantly below."""
 
+TODAY = "kubernetes-default"
+"""What happens without any of this."""
+
 LOADS = (0.85, 1.0)
 SEEDS = tuple(range(5000, 5020))
 """Those of the published reference; tuning and its guard use others."""
@@ -64,7 +67,13 @@ class Cell(msgspec.Struct, frozen=True):
             return f"{self.group}-{s.model}-{s.gpus}-{pods}-{how}".lower()
         mix = f"{s.mix}-then-{s.then}" if s.then else s.mix
         life = s.lifetime.replace(":", "-")
-        return f"{self.group}-{s.model}-{s.gpus}-{mix}-{s.load:g}-{life}".lower()
+        model = s.model.replace("=", "-").replace(",", "-")
+        return f"{self.group}-{model}-{s.gpus}-{mix}-{s.load:g}-{life}".lower()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its results are to stand beside what no policy without migration can exceed."""
+        return self.group == "main"
 
     @property
     def played(self) -> Scenario:
@@ -84,6 +93,7 @@ def full() -> Iterator[Cell]:
             yield from _elsewhere(mix, load)
         for mix, then in DRIFTS:
             yield Cell("drift", Scenario(mix=mix, then=then, load=load), (*OURS, *RIVALS))
+    yield from _smaller()
 
 
 OTHER_MODELS = ("A30-24GB", "RTX-PRO-6000-Blackwell-96GB")
@@ -108,6 +118,25 @@ def _elsewhere(mix: str, load: float) -> Iterator[Cell]:
         yield Cell("lifetime", Scenario(lifetime=lifetime, mix=mix, load=load), (*OURS, *RIVALS))
 
 
+MIXED_MODELS = "H100-80GB=60,A30-24GB=40"
+PUBLISHED_MIXES = ("uniform", "skew-small", "skew-big", "bimodal")
+QUEUED_LOADS = (0.85, 0.95)
+"""At a load of 1 a queue grows for as long as one looks."""
+
+FEWER_SEEDS, FEWER_ARRIVALS = SEEDS[:10], 10_000
+
+
+def _smaller() -> Iterator[Cell]:
+    """Yield what is tried at half the seeds and requests: two models at once, and a queue."""
+    for mix in PUBLISHED_MIXES:
+        for load in LOADS:
+            both = Scenario(model=MIXED_MODELS, mix=mix, load=load, arrivals=FEWER_ARRIVALS)
+            yield Cell("models", both, ("default", *RIVALS), FEWER_SEEDS)
+        for load in QUEUED_LOADS:
+            queue = Scenario(mix=mix, load=load, queueing=True, arrivals=FEWER_ARRIVALS)
+            yield Cell("queue", queue, ("default", *RIVALS, TODAY), FEWER_SEEDS)
+
+
 def small() -> Iterator[Cell]:
     """Yield a few cells that take seconds, for tests."""
     for load in LOADS:
@@ -117,6 +146,10 @@ def small() -> Iterator[Cell]:
         mix="skew-small", then="skew-big", load=1.0, gpus=8, arrivals=400, warmup=100
     )
     yield Cell("drift", scenario, ("default", *RIVALS), SEEDS[:3])
+    both = Scenario(model="H100-80GB=4,A30-24GB=4", load=0.95, arrivals=400, warmup=100)
+    yield Cell("models", both, ("default", *RIVALS), SEEDS[:3])
+    queue = Scenario(gpus=8, load=0.95, queueing=True, arrivals=400, warmup=100)
+    yield Cell("queue", queue, ("default", *RIVALS, TODAY), SEEDS[:3])
 
 
 def shard(cells: list[Cell], part: int, parts: int) -> list[Cell]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.quality.claims import Below
 from benchmarks.quality.store import Result
+from benchmarks.reporting.drawing import save
 from extender.simulation.outcome import compared
-
-mpl.rcParams["svg.hashsalt"] = "quality"  # the same results give the same file
-mpl.rcParams["svg.fonttype"] = "none"
 
 Cells = Mapping[tuple[str, float], Result]
 
@@ -51,7 +48,7 @@ def avoided(cells: Cells, load: float, policies: Sequence[str], path: Path) -> N
     axes.set_ylim(bottom=max(axes.get_ylim()[0], -100.0))
     axes.set_title(f"load {load:g}", loc="left")
     figure.legend(ncols=len(policies), frameon=False, fontsize="small", loc="outside upper right")
-    _save(figure, path)
+    save(figure, path)
 
 
 def largest_profile(cells: Cells, load: float, policies: Sequence[str], path: Path) -> None:
@@ -72,7 +69,7 @@ def largest_profile(cells: Cells, load: float, policies: Sequence[str], path: Pa
     axes.set_title(f"load {load:g}", loc="left")
     axes.grid(axis="y", linewidth=0.3)
     figure.legend(ncols=len(policies), frameon=False, fontsize="small", loc="outside upper right")
-    _save(figure, path)
+    save(figure, path)
 
 
 def differences(found: Sequence[Below], title: str, path: Path) -> None:
@@ -88,9 +85,4 @@ def differences(found: Sequence[Below], title: str, path: Path) -> None:
     axes.set_yticks([])
     axes.set_xlabel("percentage points of requests")
     axes.set_title(title, loc="left")
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    save(figure, path)

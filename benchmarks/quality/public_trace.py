@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.quality import plots
-from benchmarks.quality.cells import RIVALS
+from benchmarks.quality.cells import RIVALS, TODAY
 from benchmarks.quality.claims import Below, comparisons, reference
 from benchmarks.quality.mapping import Mapped, mapped, workload
-from benchmarks.quality.page import Section, Table, points
 from benchmarks.quality.store import Result
 from benchmarks.quality.traced import HELD_AT
+from benchmarks.reporting.page import Section, Table, points
 from extender.simulation.outcome import compared
 from extender.simulation.paired import difference, estimate
 
 Results = Mapping[str, Result]
 
-TODAY = "kubernetes-default"
 _PLOT = "plots/trace.svg"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.quality import plots
 from benchmarks.quality.cells import RIVALS
 from benchmarks.quality.claims import Below, comparisons, reference, reproduced
-from benchmarks.quality.page import Section, Table, points
 from benchmarks.quality.store import Result
+from benchmarks.reporting.page import Section, Table, points
 from extender.simulation.outcome import compared
 from extender.simulation.paired import estimate
 
@@ -28,9 +28,11 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             " of suspicions, not of proofs). What is ahead in requests alone may owe it to"
             " rejecting whole GPUs.",
             "The second table lists the single profiles of which default accepts less than MFI.",
-            f"On other models, sizes, lifetimes and changing mixes default's mean is below a"
-            f" rival's in {len(behind)} comparisons; the lowest are in the third table. The A30 and"
-            " the RTX PRO 6000 halve and halve again, so their figures are the same.",
+            f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
+            f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
+            " the third table. The A30 and the RTX PRO 6000 halve and halve again, so their"
+            " figures are the same.",
+            *_two_models(results),
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
             " then changes, its weights may be the wrong ones until the guard is asked again: the"
             " last table lists where learned is below default, the whole 95 % interval below 0.",
@@ -42,6 +44,24 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             _lowest(misled),
         ),
     )
+
+
+def _two_models(results: Mapping[str, Result]) -> Iterator[str]:
+    """Say how default fares where a request may be served by either of two models."""
+    both = {name: each for name, each in results.items() if each.group == "models"}
+    for rival in RIVALS:
+        found = [e for e in comparisons(both, "default", (rival,)) if e.metric == "requests"]
+        below = [each for each in found if each.significant]
+        if below:
+            means = sorted(each.mean for each in below)
+            yield (
+                f"With two models at once default is significantly below {rival} in {len(below)} of"
+                f" {len(found)} cells, by {-means[-1]:.1f} to {-means[0]:.1f} points of requests."
+                " default looks at one GPU's layout, which does not tell which model is scarcer;"
+                " whoever fills the GPU with the fewest free slices, as best-fit does, leaves the"
+                " larger GPUs to those who need them. It concerns requests that two models serve"
+                " under one name, as MIG profiles may be; vGPU types are each one board's."
+            )
 
 
 def _ahead(cells: Cells) -> Table:
@@ -92,6 +112,7 @@ GROUPS = {
     "size": "Other cluster sizes",
     "lifetime": "Other lifetimes",
     "drift": "A mix that changes half way",
+    "models": "Two GPU models at once",
 }
 
 
@@ -118,6 +139,7 @@ def elsewhere(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
             text=(
                 "default minus the rival, percentage points with 95 % intervals. A cell is named"
                 " by model, GPUs, mix, load and law of lifetimes.",
+                *_size(ours),
             ),
             tables=(
                 Table(
@@ -130,6 +152,19 @@ def elsewhere(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
                 ),
             ),
             plots=(name,),
+        )
+
+
+def _size(results: Mapping[str, Result]) -> Iterator[str]:
+    """Say how large a group was, where it was smaller than the main comparison."""
+    (result, *_) = results.values()
+    s = result.scenario
+    if s.model.count("="):
+        yield (
+            f"{s.model.replace('=', ' x ').replace(',', ' and ')}, in nodes of one model each:"
+            f" {len(result.seeds)} seeds, {s.arrivals:,} counted requests. A request for the whole"
+            " GPU, or for a part that both models have, may be served by either; slices count as"
+            " those of the first."
         )
 
 

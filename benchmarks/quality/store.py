@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.quality.cells import Cell
-from extender.simulation.measures import Measures, Tally
+from extender.simulation.bound import Bound
+from extender.simulation.measures import Measures, Tally, Waiting
 from extender.simulation.paired import Estimate
 from extender.simulation.scenario import Scenario
 
@@ -20,7 +21,8 @@ class Series(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``accepted`` by profile. ``active``, ``used``, ``unusable``, ``blocked``: means over time, see
     :class:`extender.simulation.measures.Averages`. ``decides``: the policy that really decided.
-    ``gain``: what learned weights gained on the guard's demands.
+    ``waiting``: who had to wait, with queueing, in mean lifetimes. ``gain``: what learned weights
+    gained on the guard's demands.
     """
 
     accepted: dict[str, list[int]]
@@ -30,12 +32,16 @@ class Series(msgspec.Struct, frozen=True, omit_defaults=True):
     used: list[float] = []
     unusable: list[float] = []
     blocked: list[float] = []
+    waiting: list[Waiting] = []
     decides: str = ""
     gain: Estimate | None = None
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All results of a cell; ``sizes`` and ``asked`` by profile, ``sha256`` that of a trace."""
+    """All results of a cell; ``sizes`` and ``asked`` by profile, ``sha256`` that of a trace.
+
+    ``bound`` is what no policy without migration can exceed on ever more GPUs, where it is known.
+    """
 
     group: str
     scenario: Scenario
@@ -44,6 +50,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     asked: dict[str, list[int]]
     series: dict[str, Series]
     sha256: str = ""
+    bound: Bound | None = None
 
     def measures(self, contender: str) -> list[Measures]:
         """Return what can be computed with again, seed by seed."""
@@ -57,8 +64,14 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
         ]
 
 
-def series(measured: list[Measures], decides: str, gain: Estimate | None) -> Series:
+NOBODY_WAITED = Waiting(0.0, 0.0, 0.0)
+
+
+def series(
+    measured: list[Measures], decides: str, gain: Estimate | None, *, queueing: bool
+) -> Series:
     """Return the measures of one contender as they are kept."""
+    waits = [each.waiting or NOBODY_WAITED for each in measured if queueing]
     profiles = measured[0].kinds
     averages = [each.averages for each in measured if each.averages is not None]
     return Series(
@@ -71,6 +84,7 @@ def series(measured: list[Measures], decides: str, gain: Estimate | None) -> Ser
         used=[round(each.used, 5) for each in averages],
         unusable=[round(each.unusable, 4) for each in averages],
         blocked=[round(each.blocked, 4) for each in averages],
+        waiting=[Waiting(*(round(n, 6) for n in msgspec.structs.astuple(w))) for w in waits],
         decides=decides,
         gain=gain,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.quality.cells import SEEDS
-from benchmarks.quality.page import Section, Table
-from extender.simulation.guard import TRIALS
+from benchmarks.reporting.page import Section, Table
+from extender.simulation.question import TRIALS
 from extender.simulation.trained import stored
 from extender.simulation.training import Effort
 
@@ -22,7 +22,7 @@ def tuning() -> Section:
                 name,
                 mix,
                 f"{trained.gpus} {trained.model}",
-                f"from {trained.seed}",
+                f"from {trained.seed}" + ("*" if trained.seed != effort.seed else ""),
                 f"{trained.load:g}",
                 f"{trained.gain:+.2f} ± {trained.gain_ci95:.2f}",
                 "yes" if trained.better else "NO",
@@ -40,6 +40,10 @@ def tuning() -> Section:
             " them. But it did see the mixes, so where this report uses the same mix, learned has"
             " been shown it, and default has not. In other mixes the nearest weights are tried, and"
             " used only if the guard finds them better there.",
+            f"Where the seeds are not from {effort.seed} (*), the weights come from a second"
+            " search, which began at the first one's result and drew demands of its own. They took"
+            " its place because they accept more on yet other seeds, as the file of the weights"
+            " records.",
         ),
         tables=(
             Table(

@@ -78,10 +78,13 @@ def demo(
     except UnknownMix as error:
         raise typer.BadParameter(str(error), param_hint="--mix") from error
     errors = Console(stderr=True)
+    # As in a cluster weights have to prove themselves first, which takes longer than most demos.
+    judged = options.policy.effective is PolicyName.LEARNED
+    until = "; until a simulation of what is asked for says it is better, default" if judged else ""
     errors.print(
         f"Tangram demo: simulated {model.value}, {gpus} in each node, nodes: {nodes}."
         f" VMs: {vms} (mix {mix}, load {load:g}), each tried once."
-        f" Policy: {options.policy.effective}.",
+        f" Policy: {options.policy.effective}{until}.",
         highlight=False,
     )
     outcome = _played(options, errors, serve=serve)

@@ -262,7 +262,8 @@ async def _serve(
         reviewer = Reviews(api) if doors.anybody_tls else None
         async with doors.opened(replica.service, reviewer) as urls:
             identity = election.identity if election else ""
-            ranking = policy.policy
+            in_force = replica.service.knowledge.in_force
+            ranking = in_force.policy
             if not values_states(ranking):
                 log.warning("joint_plans_prove_admission_only", policy=ranking.effective.value)
             log.info(
@@ -272,7 +273,7 @@ async def _serve(
                 webhook=urls.webhook,
                 desk=urls.desk,
                 policy=ranking.effective.value,
-                policy_version=policy.version,
+                policy_version=in_force.version,
                 identity=identity,
             )
             if election and own_pod is None:

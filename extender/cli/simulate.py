@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from extender.cli import policies
 from extender.cli.simulated import show
 from extender.policy import Policy, PolicyName
-from extender.simulation.bound import Bound, bound
+from extender.simulation.bound import known_bound
 from extender.simulation.contenders import IMITATIONS, REPACK, UnknownContender
-from extender.simulation.experiment import WARMUP, Stage, play
+from extender.simulation.experiment import WARMUP, play
 from extender.simulation.lifetimes import UnknownLifetime
 from extender.simulation.lineup import lineup
 from extender.simulation.measures import Measures
@@ -157,20 +157,9 @@ def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range)
         policy,
         entered,
         measured,
-        bound=_bound(scenario, on),
+        bound=known_bound(scenario, on),
         seconds=time.perf_counter() - started,
     )
-
-
-def _bound(scenario: Scenario, on: Stage) -> Bound | None:
-    """Return what cannot be exceeded, where that is known: one model, one mix, memoryless VMs."""
-    if len(on.fleet.groups) > 1 or scenario.lifetime != "exponential":
-        return None
-    if scenario.then or scenario.trace:
-        return None
-    pairs = zip(on.kinds, on.shares, strict=True)
-    shares = {p.id: share for kind, share in pairs if (p := kind.profiles[0]) is not None}
-    return bound(on.fleet.groups[0].geometry, shares, scenario.load)
 
 
 _OPTION = {

@@ -104,11 +104,12 @@ async def run(
         await story.leave_until(float("inf"))
         await cluster.emptied()
         leaked = instances(cluster.hardware)
+        decided = cluster.service.knowledge.in_force.policy.effective
     return Outcome(
         model=options.model.name,
         nodes=options.nodes,
         gpus_per_node=options.gpus,
-        policy=options.policy.effective.value,
+        policy=decided.value,
         mix=options.mix,
         load=options.load,
         seed=options.seed,

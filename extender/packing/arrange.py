@@ -5,8 +5,9 @@ GPU after GPU, by dynamic programming over what has been placed so far::
     least[d] = the least cost of placing d on the GPUs so far
     least'[d] = min over what one more GPU can take, t <= d, of least[d - t] + cost of t there
 
-*d* and *t* are counts of each different thing that is asked for. The work is bounded by (GPUs) x
-(what a GPU can take) x (sub-multisets of what is asked), however hard the instance is.
+*d* and *t* are counts of each different thing that is asked for; *t* is all that is asked where it
+must share a GPU, and a single thing where each needs a GPU of its own. The work is bounded by
+(GPUs) x (what a GPU can take) x (sub-multisets of what is asked), however hard the instance is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.packing.spread import Spread
 from extender.packing.tables import Tables
 from nodeagent.api.geometry import Occupancy, Placement
 
@@ -56,12 +58,14 @@ _NEVER = np.int64(1) << 61
 
 
 @functools.lru_cache(maxsize=4096)
-def arrangement(kinds: tuple[Kind, ...], asked: Counts) -> Arrangement | None:
+def arrangement(
+    kinds: tuple[Kind, ...], asked: Counts, spread: Spread = Spread.ANY
+) -> Arrangement | None:
     """Place *asked* on GPUs of these *kinds* at the least cost; None if it cannot be placed.
 
     Ties go to fuller GPUs, then to the first ones. Nodes whose GPUs are the same share the answer.
     """
-    options = [_options(kind, asked) for kind in kinds]
+    options = [_options(kind, asked, spread) for kind in kinds]
     shape = tuple(count + 1 for count in asked)
     strides = _strides(shape)
     least = np.full(int(np.prod(shape)), _NEVER)
@@ -108,12 +112,15 @@ def _taken(
     return (0,) * len(left)
 
 
-def _options(kind: Kind, asked: Counts) -> Mapping[Counts, Load]:
-    """Return what a GPU can take of *asked*, each with its cost and tie as one number."""
+def _options(kind: Kind, asked: Counts, spread: Spread) -> Mapping[Counts, Load]:
+    """Return what a GPU may take of *asked*, each with its cost and tie as one number."""
     fullness = kind.occupancy.mask.bit_count() if kind.tables.prefers_fuller else 0
     return {
         taken: Load(load.cost * _TIES - fullness * sum(taken), load.parts)
         for taken, load in _loads(*kind, asked).items()
+        if spread is Spread.ANY
+        or (spread is Spread.SAME and taken == asked)
+        or (spread is Spread.DISTINCT and sum(taken) == 1)
     }
 
 

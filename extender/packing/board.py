@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from extender.packing.apart import choose_apart
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.classes import Condensed
 from extender.packing.demand import Footprint
-from extender.packing.problem import GpuState, Spread
+from extender.packing.problem import GpuState
 from extender.packing.queues import Place, Queue, Ranking
 from extender.packing.seats import Seat
+from extender.packing.spread import Spread
 
 
 class Board:
@@ -127,8 +127,7 @@ class Board:
             first, end = self._fleet.first[nodes[at] : nodes[at] + 2].tolist()
             gpus = list(range(first, end))
             bins = [self._bin(int(self._state[gpu])) for gpu in gpus]
-            distinct = kind.spread is Spread.DISTINCT
-            choice = choose_apart(bins, kind.wanted) if distinct else choose(bins, kind.wanted)
+            choice = choose(bins, kind.wanted, kind.spread)
             if isinstance(choice, Choice):
                 looked_at.append(((choice.cost, choice.tie, nodes[at]), choice, gpus))
                 at += 1

@@ -17,8 +17,8 @@ from extender.packing.problem import (
     Problem,
     Request,
     Solution,
-    Spread,
 )
+from extender.packing.spread import Spread
 from extender.packing.violations import (
     BrokenGang,
     IllegalPlacement,

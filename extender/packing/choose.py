@@ -2,7 +2,8 @@
 
 The one function behind filter, prioritize, bind and preempt. A single instance takes the cheapest
 legal placement; ties go to the fuller GPU, then to the lowest index. Several are arranged at the
-least cost in all, exactly; ties go to fuller GPUs, and among GPUs that are the same to the first.
+least cost in all, exactly, on one GPU or on distinct ones where that is asked; ties go to fuller
+GPUs, and among GPUs that are the same to the first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from extender.packing.arrange import Kind, arrangement
+from extender.packing.spread import Spread
 from extender.packing.tables import Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
@@ -56,7 +58,9 @@ class Infeasible(msgspec.Struct, frozen=True):
 INFEASIBLE = Infeasible()
 
 
-def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
+def choose(
+    bins: Sequence[Bin], wanted: Sequence[str], spread: Spread = Spread.ANY
+) -> Choice | Infeasible:
     """Place every one of *wanted* on the *bins*, if any arrangement does, at the least cost."""
     if len(wanted) == 1:
         return _one(bins, wanted[0])
@@ -66,7 +70,7 @@ def choose(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
         return INFEASIBLE
     if any(count > sum(_most(bin, each) for bin in bins) for each, count in counts.items()):
         return INFEASIBLE
-    return _several(bins, wanted)
+    return _several(bins, wanted, spread)
 
 
 def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
@@ -89,7 +93,7 @@ def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
     return Choice(cost, tie, (Placed(wanted, index, bins[index].uuid, *chosen),))
 
 
-def _several(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
+def _several(bins: Sequence[Bin], wanted: Sequence[str], spread: Spread) -> Choice | Infeasible:
     """Return the cheapest arrangement, worked out once for all nodes with the same GPUs."""
     # Names that stand for the same profiles here are one: the fewer, the less there is to count.
     columns = {name: tuple(_profile_id(bin, name) for bin in bins) for name in set(wanted)}
@@ -104,7 +108,7 @@ def _several(bins: Sequence[Bin], wanted: Sequence[str]) -> Choice | Infeasible:
     ]
     by_kind = sorted(range(len(bins)), key=lambda at: (*_sorting(kinds[at]), at))
     found = arrangement(
-        tuple(kinds[at] for at in by_kind), tuple(len(names[column]) for column in order)
+        tuple(kinds[at] for at in by_kind), tuple(len(names[column]) for column in order), spread
     )
     if found is None:
         return INFEASIBLE

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from extender.packing.bundles import Item
-from extender.packing.problem import GpuModel, Problem, Request, Spread
+from extender.packing.problem import GpuModel, Problem, Request
+from extender.packing.spread import Spread
 
 
 @dataclass(frozen=True)

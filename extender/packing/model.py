@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from extender.packing.classes import Condensed, GpuClass
-from extender.packing.problem import Spread
 from extender.packing.program import Level, Program
 from extender.packing.seats import Tally
+from extender.packing.spread import Spread
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ come in arrival order.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,16 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.packing.choose import Bin
+from extender.packing.spread import Spread
 from extender.packing.tables import Option, Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
-
-
-class Spread(enum.Enum):
-    """How the vGPUs of one VM lie on the GPUs of its node."""
-
-    ANY = "any"
-    SAME = "same"
-    DISTINCT = "distinct"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -88,6 +80,10 @@ class GpuState:
         return GpuState(self.model, self.option(profile_id, placement).after)
 
 
+_Alike = tuple[GpuModel, dict[Occupancy, int]]
+"""A model, and the numbers of its states."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fleet:
     """Every GPU, node by node.
@@ -105,19 +101,29 @@ class Fleet:
     @classmethod
     def of(cls, nodes: Mapping[str, Sequence[Bin]]) -> Fleet:
         """Return the fleet that consists of these GPUs."""
-        models: dict[tuple[int, frozenset[tuple[str, int]]], GpuModel] = {}
-        known: dict[GpuState, int] = {}
         names = tuple(sorted(nodes))
-        state = []
-        for bin in (bin for name in names for bin in nodes[name]):
-            key = (id(bin.tables), frozenset(bin.serves.items()))
-            model = models.setdefault(key, GpuModel(bin.tables, bin.serves))
-            state.append(known.setdefault(GpuState(model, bin.occupancy), len(known)))
+        alike: dict[tuple[int, frozenset[tuple[str, int]]], _Alike] = {}
+        same: dict[tuple[int, int], _Alike] = {}  # by identity: of 40,000 GPUs few are looked into
+        states: list[GpuState] = []
+        state: list[int] = []
+        for name in names:
+            for bin in nodes[name]:
+                kind = same.get((id(bin.tables), id(bin.serves)))
+                if kind is None:
+                    key = (id(bin.tables), frozenset(bin.serves.items()))
+                    kind = alike.setdefault(key, (GpuModel(bin.tables, bin.serves), {}))
+                    same[id(bin.tables), id(bin.serves)] = kind
+                model, known = kind
+                at = known.get(bin.occupancy)
+                if at is None:
+                    at = known[bin.occupancy] = len(states)
+                    states.append(GpuState(model, bin.occupancy))
+                state.append(at)
         return cls(
             nodes=names,
             first=np.cumsum([0, *(len(nodes[name]) for name in names)], dtype=np.int64),
-            uuids=tuple(bin.uuid for name in names for bin in nodes[name]),
-            states=tuple(known),
+            uuids=tuple([bin.uuid for name in names for bin in nodes[name]]),
+            states=tuple(states),
             state=np.array(state, dtype=np.int32),
         )
 

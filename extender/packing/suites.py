@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from extender.packing.bundles import Counts
 from extender.packing.demand import Demand
-from extender.packing.problem import Spread
+from extender.packing.spread import Spread
 
 
 class Need(NamedTuple):

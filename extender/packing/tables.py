@@ -102,7 +102,9 @@ class Tables:
 
 def tables(geometry: Geometry, policy: PolicyName | Policy) -> Tables:
     """Return the tables of a geometry, the same object for equal ones."""
-    return _tables(geometry, Policy(policy) if isinstance(policy, PolicyName) else policy)
+    if isinstance(policy, PolicyName):
+        return _tables(geometry, Policy(policy))
+    return _tables(geometry, policy.on(geometry.hash))
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from extender.packing.bundles import Counts, Part
 from extender.packing.classes import Condensed
 from extender.packing.demand import Footprint
-from extender.packing.problem import Spread
+from extender.packing.spread import Spread
 from extender.packing.suites import Suite, total
 
 

@@ -169,13 +169,13 @@ class _Work:
 
     def _allowed(self, waiting: Iterable[Waiting], *, avoiding: bool) -> Iterator[Waiting]:
         """Yield the pods with the nodes on which the rules allow them."""
-        known: dict[object, tuple[str, ...]] = {}
+        known: dict[object, frozenset[str]] = {}
         for each in waiting:
             terms, wanted = _terms(each), each.request.wanted
             key = (each.nodes, wanted, id(terms))
             if key not in known:
                 there = [name for name in each.nodes if name in self._views]
-                known[key] = tuple(
+                known[key] = frozenset(
                     name
                     for name in there
                     if (bounds := self._bounds(terms, name))

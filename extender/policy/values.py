@@ -34,21 +34,33 @@ class Policy(msgspec.Struct, frozen=True):
     """How placements are ranked.
 
     ``demand`` is the share of requests for each profile, where the policy asks for it; without it
-    all profiles count alike. ``learned`` without weights is ``default``. ``plan_seconds`` is how
-    long the pending queue may be planned as one.
+    all profiles count alike. ``plan_seconds`` is how long the pending queue may be planned as one.
+
+    ``learned`` without weights is ``default``, and so it is on GPUs of a geometry that is not among
+    the ``proven``, by their hashes: those where the weights were found to be better. None: they
+    decide everywhere, and whether they should is the caller's affair.
     """
 
     name: PolicyName
     demand: Shares = ()
     weights: Weights | None = None
     plan_seconds: float = PLAN_SECONDS
+    proven: tuple[str, ...] | None = None
 
     @property
     def effective(self) -> PolicyName:
         """The name of the policy that really decides."""
-        if self.name is PolicyName.LEARNED and self.weights is None:
+        if self.name is PolicyName.LEARNED and (self.weights is None or self.proven == ()):
             return PolicyName.DEFAULT
         return self.name
+
+    def on(self, geometry: str) -> Policy:
+        """Return the policy that really decides on GPUs of a geometry, given its hash."""
+        if self.proven is None:
+            return self
+        if geometry in self.proven:
+            return msgspec.structs.replace(self, proven=None)
+        return Policy(PolicyName.DEFAULT)
 
 
 class Times(msgspec.Struct, frozen=True):

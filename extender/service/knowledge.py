@@ -76,7 +76,7 @@ class Knowledge:
         tenure: Tenure,
     ) -> None:
         self._given = settings
-        self.in_force = InForce.of(policy)
+        self.in_force = InForce.of(policy).proven_on(())
         self.settings = _timed(settings, self.in_force.times)
         self.clock = clock
         self.tenure = tenure
@@ -367,10 +367,13 @@ class Knowledge:
     def adopt(self, policy: InForce) -> None:
         """Go by another policy from here on; what has its place keeps it.
 
+        Learned weights that nothing is known of yet decide nowhere (``guarding`` finds out).
         Decisions never await between looking at the rules and promising, so that each goes by one
         policy as a whole.
         """
-        before, self.in_force = self.in_force, policy
+        before = self.in_force
+        self.in_force = policy if policy.policy.proven is not None else policy.after(before)
+        policy = self.in_force
         seconds = policy.policy.plan_seconds
         given = msgspec.structs.replace(self._given, plan_solve_seconds=seconds)
         self.settings = _timed(given, policy.times)

@@ -17,6 +17,7 @@ import msgspec
 
 from extender.planning.joint import Waiting
 from extender.request import Request
+from extender.service.candidates import Candidates
 from extender.settings import Settings
 
 _NEVER = float("-inf")
@@ -38,6 +39,7 @@ class Pending:
         self._yielding: dict[str, float] = {}
         self.last_arrival = float("-inf")
         self._turns = 0
+        self._candidates = Candidates()
 
     def seen(self, uid: str) -> None:
         """Note a pod that has no place: from the watch, or from its first filter."""
@@ -56,12 +58,12 @@ class Pending:
         uid, now = request.pod.uid, self._clock()
         self.seen(uid)
         self._unfiltered.discard(uid)
-        known, candidates = self.waiting.get(uid), tuple(nodes)
+        known, candidates = self.waiting.get(uid), self._candidates.of(nodes)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
-        before = () if known is None else known.nodes
-        new = before != candidates and not set(before).issuperset(candidates)
+        before = frozenset[str]() if known is None else known.nodes
+        new = not candidates <= before
         if adding:
-            candidates = tuple(dict.fromkeys((*before, *candidates))) if new else before
+            candidates = self._candidates.of(before | candidates) if new else before
         self.waiting[uid] = Waiting(request, candidates, since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Set
 
 import msgspec
 
+from extender.packing.spread import Spread
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code, Fits, verdict
@@ -26,7 +27,7 @@ class Refusals:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pods: OrderedDict[str, RefusedPod] = OrderedDict()
-        self._by_shape: dict[Wanted, dict[str, Request]] = {}
+        self._by_shape: dict[tuple[Wanted, Spread], dict[str, Request]] = {}
         self._owners: Counter[OwnerRef] = Counter()
 
     def __len__(self) -> int:
@@ -41,7 +42,7 @@ class Refusals:
         uid = request.pod.uid
         self.drop(uid)
         self._pods[uid] = RefusedPod(request, frozenset(codes))
-        self._by_shape.setdefault(request.wanted, {})[uid] = request
+        self._by_shape.setdefault((request.wanted, request.spread), {})[uid] = request
         if request.owner is not None:
             self._owners[request.owner] += 1
         while len(self._pods) > self._limit:
@@ -51,10 +52,11 @@ class Refusals:
         """Forget a pod that fits, is bound, or is gone."""
         known = self._pods.pop(uid, None)
         if known is not None:
-            alike = self._by_shape[known.request.wanted]
+            shape = (known.request.wanted, known.request.spread)
+            alike = self._by_shape[shape]
             del alike[uid]
             if not alike:
-                del self._by_shape[known.request.wanted]
+                del self._by_shape[shape]
             owner = known.request.owner
             if owner is not None:
                 self._owners[owner] -= 1
@@ -71,9 +73,12 @@ class Refusals:
         ):
             return True
         return any(
-            isinstance(verdict(view, wanted, promised), Fits)
-            and (before is None or not isinstance(verdict(before, wanted, promised), Fits))
-            for wanted in self._by_shape
+            isinstance(verdict(view, wanted, promised, spread=spread), Fits)
+            and (
+                before is None
+                or not isinstance(verdict(before, wanted, promised, spread=spread), Fits)
+            )
+            for wanted, spread in self._by_shape
         )
 
     def shapes(self) -> Iterable[Request]:

@@ -69,7 +69,7 @@ class Reloading:
         except MalformedPolicy as error:
             await self._refuse(str(error))
             return
-        if file.version == self._knowledge.in_force.version:
+        if file.version == self._knowledge.in_force.written:
             log.info("policy_unchanged", policy_version=file.version)
             return
         self._knowledge.adopt(file.in_force)

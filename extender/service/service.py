@@ -15,6 +15,7 @@ from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
 from extender.service.gangs import Gangs
+from extender.service.guarding import Guarding, Judge, in_process
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
 from extender.service.planner import Planner, Solve, in_thread
@@ -56,6 +57,7 @@ class Service:
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], str] = new_assignment_id,
         solve: Solve = in_thread,
+        judge: Judge = in_process,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -73,6 +75,7 @@ class Service:
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
+        self.guarding = Guarding(self.knowledge, judge)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
@@ -85,6 +88,7 @@ class Service:
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
+            tasks.create_task(self.guarding.run(), name="guard")
 
     def stop(self) -> None:
         """Answer the binds that wait, for this process is going away; their places are kept."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import msgspec
 
 from extender.packing.states import Key, Layout, added, empty
+from extender.simulation.experiment import Stage
+from extender.simulation.scenario import Scenario
 from extender.simulation.solver import Move, best_flow
 from nodeagent.api.geometry import Geometry, Occupancy
 
@@ -20,6 +22,20 @@ class Bound(msgspec.Struct, frozen=True):
 
     requests: float
     slices: float
+
+
+def known_bound(scenario: Scenario, stage: Stage) -> Bound | None:
+    """Return the bound of a scenario, None where there is none that we know.
+
+    There is for one model and one mix, memoryless VMs, and requests that do not wait.
+    """
+    if len(stage.fleet.groups) > 1 or scenario.lifetime != "exponential" or scenario.queueing:
+        return None
+    if scenario.then or scenario.trace:
+        return None
+    pairs = zip(stage.kinds, stage.shares, strict=True)
+    shares = {p.id: share for kind, share in pairs if (p := kind.profiles[0]) is not None}
+    return bound(stage.fleet.groups[0].geometry, shares, scenario.load)
 
 
 def bound(geometry: Geometry, mix: Mapping[int, float], load: float) -> Bound:

@@ -4,41 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from extender.policy import Policy, PolicyName
 from extender.simulation.contenders import of_policy
 from extender.simulation.demand import Mixed, poisson
 from extender.simulation.experiment import WARMUP, Stage, play
 from extender.simulation.fleet import Fleet, Kind
 from extender.simulation.lifetimes import lifetime
-from extender.simulation.paired import Estimate, difference
-
-
-class Trials(msgspec.Struct, frozen=True):
-    """How carefully the guard looks: so many demands of its own, of so many counted requests."""
-
-    seeds: int = 20
-    arrivals: int = 20_000
-    first_seed: int = 700_000
-
-
-TRIALS = Trials()
-
-
-class Guarded(msgspec.Struct, frozen=True):
-    """The policy that may be used, and what the candidate gained.
-
-    ``gain``: the mean of request and slice acceptance beyond ``default``, in percentage points.
-    """
-
-    policy: Policy
-    gain: Estimate
-
-    @property
-    def better(self) -> bool:
-        """Whether the candidate itself may be used."""
-        return self.gain.above_zero
+from extender.simulation.paired import difference
+from extender.simulation.question import TRIALS, Guarded, Trials
 
 
 def guarded(

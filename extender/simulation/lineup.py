@@ -9,8 +9,9 @@ import msgspec
 from extender.policy import Policy, PolicyName
 from extender.simulation.contenders import REPACK, Contender, contender, of_policy
 from extender.simulation.experiment import Stage
-from extender.simulation.guard import TRIALS, Trials, guarded
+from extender.simulation.guard import guarded
 from extender.simulation.paired import Estimate
+from extender.simulation.question import TRIALS, Trials
 from extender.simulation.trained import nearest
 
 

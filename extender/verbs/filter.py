@@ -54,7 +54,7 @@ def filter(
         elsewhere = dict.fromkeys(names, ELSEWHERE.reason)
         del elsewhere[assigned]
         return Filtered((assigned,), elsewhere, {ELSEWHERE.code})
-    like = fleet.to(request.wanted, request.bounds, among=names)
+    like = fleet.to(request.wanted, request.bounds, request.spread, among=names)
     reasons, codes = like.refusals, like.codes
     here = dict(_judged_anew(fleet, ledger, request, ledger.nodes | held, yields=yields))
     if here:
@@ -94,5 +94,5 @@ def _judged_anew(
             yield name, None
         elif taken or own:
             bounds = bounds_among(request, ledger, name, presumed=yields)
-            why = verdict(view, request.wanted, taken, own, bounds)
+            why = verdict(view, request.wanted, taken, own, bounds, request.spread)
             yield name, why if isinstance(why, Refused) else None

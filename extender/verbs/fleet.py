@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from extender.packing.choose import Choice
+from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from extender.request import Wanted
 from extender.snapshot import NodeView
@@ -27,8 +28,11 @@ MOST_CLASSES = 64
 KEPT_UP = 16
 """How many of these are judged as nodes change, those asked about last; the others when asked."""
 
-Shape = Wanted | tuple[Wanted, Bounds]
-"""What tells classes apart: what is wanted, and within which bounds where rules set any."""
+Shape = Wanted | tuple[Wanted, Bounds | None, Spread]
+"""What tells classes apart: what is wanted, within which bounds, and how it is to lie on GPUs.
+
+What is wanted alone, as of most, where nothing else is said.
+"""
 
 _LAST = 1 << 60
 """More than any placement costs: values are sums in millionths over a GPU's profiles."""
@@ -54,9 +58,11 @@ class EquivalenceClass:
         views: Mapping[str, NodeView],
         names: Iterable[str] = (),
         bounds: Bounds | None = None,
+        spread: Spread = Spread.ANY,
     ) -> None:
         self.wanted = wanted
         self.bounds = bounds
+        self.spread = spread
         self.refusals: dict[str, str] = dict.fromkeys(names, "")
         self.codes: dict[str, Code] = {UNREPORTED.reason: UNREPORTED.code}
         self.order: list[Rank] = []
@@ -105,7 +111,7 @@ class EquivalenceClass:
         if view is None:
             self.refusals.pop(name, None)
             return None
-        found = verdict(view, self.wanted, bounds=self.bounds)
+        found = verdict(view, self.wanted, bounds=self.bounds, spread=self.spread)
         if isinstance(found, Fits):
             self.refusals[name] = ""
             last = avoided(view, self.wanted, self.bounds)
@@ -129,22 +135,25 @@ class Fleet:
         self,
         wanted: Wanted,
         bounds: Bounds | None = None,
+        spread: Spread = Spread.ANY,
         *,
         among: Iterable[str] | None = None,
     ) -> EquivalenceClass:
-        """Return how nodes stand to what is *wanted* within *bounds*, as of now.
+        """Return how nodes stand to what is *wanted* within *bounds*, so *spread*, as of now.
 
         All of them; where many have changed, those *among* the names.
         """
-        shape = wanted if bounds is None else (wanted, bounds)
-        known = self.classes.get(shape) or self._begun(wanted, bounds)
+        shape = _shape(wanted, bounds, spread)
+        known = self.classes.get(shape) or self._begun(wanted, bounds, spread)
         self.classes.move_to_end(shape)
         known.catch_up(among)
         return known
 
-    def _begun(self, wanted: Wanted, bounds: Bounds | None = None) -> EquivalenceClass:
-        begun = EquivalenceClass(wanted, self.views, self._side_by_side(), bounds)
-        self.classes[wanted if bounds is None else (wanted, bounds)] = begun
+    def _begun(
+        self, wanted: Wanted, bounds: Bounds | None = None, spread: Spread = Spread.ANY
+    ) -> EquivalenceClass:
+        begun = EquivalenceClass(wanted, self.views, self._side_by_side(), bounds, spread)
+        self.classes[_shape(wanted, bounds, spread)] = begun
         if len(self.classes) > MOST_CLASSES:
             self.classes.popitem(last=False)
         return begun
@@ -199,6 +208,10 @@ class Fleet:
             if len(self.classes) < KEPT_UP and (resource,) not in self.classes:
                 self._begun((resource,))
                 self.classes.move_to_end((resource,), last=False)
+
+
+def _shape(wanted: Wanted, bounds: Bounds | None, spread: Spread) -> Shape:
+    return wanted if bounds is None and spread is Spread.ANY else (wanted, bounds, spread)
 
 
 def rank(view: NodeView, choice: Choice, *, last: bool = False) -> Rank:

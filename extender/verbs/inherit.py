@@ -32,6 +32,8 @@ def _held(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
     holds = _asked_again(view, request)
     if not holds or unsuitable(view, request.wanted) is not None:
         return None
+    if not request.spread.allows([hold.gpu for hold in holds]):
+        return None
     if any(_obstructed(view, hold) for hold in holds):
         return None
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
@@ -72,6 +74,8 @@ def _kept(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
             return None
         left.remove(found)
         placed.append(placed_at(found))
+    if not request.spread.allows([each.uuid for each in placed]):
+        return None
     if not _allowed(view, ledger, request, tuple(placed)):
         return None
     return Choice(SPENDS_NOTHING, 0, tuple(placed))

@@ -10,6 +10,7 @@ from extender.ledger import Ledger
 from extender.occupants import occupants
 from extender.packing.choose import Bin, Choice, Infeasible, Placed, choose
 from extender.packing.headroom import frugal, lost
+from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from extender.policy.rules import Apart
 from extender.request import Request, Wanted
@@ -84,12 +85,13 @@ def within(
     wanted: Wanted,
     bounds: Bounds,
     standing: tuple[Placed, ...] = (),
+    spread: Spread = Spread.ANY,
 ) -> Verdict:
     """Choose the best places that the rules allow on the *bins* of a node that is not forbidden.
 
     Besides what is *standing* there for the same request.
     """
-    found = _chosen(view, bins, wanted, bounds, standing)
+    found = _chosen(view, bins, wanted, bounds, standing, spread)
     return together(standing, found) if isinstance(found, Choice) else found
 
 
@@ -99,13 +101,14 @@ def _chosen(
     wanted: Wanted,
     bounds: Bounds,
     standing: tuple[Placed, ...],
+    spread: Spread,
 ) -> Choice | Refused:
     closed = shut(view, bounds)
     usable = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
-    match choose(usable, wanted):
+    match choose(usable, wanted, spread):
         case Infeasible():
-            elsewhere = closed and isinstance(choose(bins, wanted), Choice)
-            return GPUS_NOT_SHARED if elsewhere else no_room(wanted)
+            elsewhere = closed and isinstance(choose(bins, wanted, spread), Choice)
+            return GPUS_NOT_SHARED if elsewhere else no_room(wanted, spread)
         case Choice() as choice:
             over = _over_cap(view, (*standing, *choice.placed), bounds)
             if over is not None:

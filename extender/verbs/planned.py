@@ -23,6 +23,8 @@ def planned(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     if tuple(sorted(each.wanted for each in plan.placed)) != request.wanted:
         return None
+    if not request.spread.allows([each.uuid for each in plan.placed]):
+        return None
     if unsuitable(view, request.wanted) is not None:
         return None
     if any(each.resource in request.wanted for each in view.standing_for(None)):

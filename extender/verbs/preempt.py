@@ -43,7 +43,7 @@ def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
     bins = view.bins(promised, leaving=leaving)
     if request.bounds is None:
-        return isinstance(choose(bins, request.wanted), Choice)
+        return isinstance(choose(bins, request.wanted, request.spread), Choice)
     gone = _without(view, leaving)
     bounds = bounds_among(request, ledger, view.name)
     assert bounds is not None  # as the request has some
@@ -54,7 +54,8 @@ def _fits(view: NodeView, ledger: Ledger, request: Request, victims: Collection[
         for kept, spare in zip(bounds.terms.kept, bounds.spare, strict=True)
     )
     bounds = msgspec.structs.replace(bounds, spare=regained)
-    return isinstance(within(gone, bins, request.wanted, bounds), Fits)
+    spread = request.spread
+    return isinstance(within(gone, bins, request.wanted, bounds, spread=spread), Fits)
 
 
 def _without(view: NodeView, leaving: Collection[Taken]) -> NodeView:

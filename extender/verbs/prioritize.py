@@ -66,7 +66,7 @@ def prioritize(
     if assigned and assigned in scores:
         return Ranked(scores | {assigned: WINNER_SCORE})
     special = (ledger.nodes | held) & fleet.views.keys() & scores.keys()
-    like = fleet.to(request.wanted, request.bounds, among=names)
+    like = fleet.to(request.wanted, request.bounds, request.spread, among=names)
     others = _free(like, scores.keys(), special)
     ranked = sorted(
         [*islice(others, 1 + len(RUNNERS_UP)), *_special(fleet, ledger, request, special)]

@@ -12,7 +12,9 @@ from enum import StrEnum
 import msgspec
 
 from extender.packing.choose import Choice
+from extender.packing.spread import Spread
 from extender.request import Wanted
+from nodeagent.api import keys
 
 
 class Code(StrEnum):
@@ -60,9 +62,16 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 Verdict = Fits | Refused
 
 
-def no_room(wanted: Wanted) -> Refused:
+_LYING = {
+    Spread.ANY: "",
+    Spread.SAME: f" on one GPU, as {keys.SPREAD_ANNOTATION} asks",
+    Spread.DISTINCT: f" on distinct GPUs, as {keys.SPREAD_ANNOTATION} asks",
+}
+
+
+def no_room(wanted: Wanted, spread: Spread = Spread.ANY) -> Refused:
     """Refuse for want of room: what is asked for always reads the same."""
     together = " together with ".join(
         name if count == 1 else f"{count} x {name}" for name, count in Counter(wanted).items()
     )
-    return Refused(Code.NO_ROOM, f"vGPU: no free placement for {together}")
+    return Refused(Code.NO_ROOM, f"vGPU: no free placement for {together}{_LYING[spread]}")

@@ -6,6 +6,7 @@ import msgspec
 
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, Infeasible, choose
+from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView, Taken
@@ -28,18 +29,19 @@ def verdict(
     promised: tuple[Taken, ...] = (),
     own: tuple[Taken, ...] = (),
     bounds: Bounds | None = None,
+    spread: Spread = Spread.ANY,
 ) -> Verdict:
     """Judge what is *wanted* on a node on which *promised* slices are taken besides.
 
     What is the pod's *own*, kept there for its owner alone, is free to it; *bounds* are what the
-    policy's rules leave it.
+    policy's rules leave it; *spread* is how what it gets is to lie on the GPUs.
     """
-    key = (wanted, promised, own, bounds)
+    key = (wanted, promised, own, bounds, spread)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, wanted, promised, own, bounds)
+        known = view.memo[key] = _judged(view, wanted, promised, own, bounds, spread)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -90,6 +92,7 @@ def _judged(
     promised: tuple[Taken, ...],
     own: tuple[Taken, ...],
     bounds: Bounds | None,
+    spread: Spread,
 ) -> Verdict:
     standing = standing_for_anybody(view, wanted, promised)
     made = besides(wanted, standing) if standing else wanted
@@ -98,16 +101,21 @@ def _judged(
         why_not = forbidden(view, wanted, bounds) or not_as_it_stands(view, standing, bounds)
     if why_not is not None:
         return why_not
+    lying = [each.uuid for each in standing]
+    if not spread.allows(lying):
+        return no_room(wanted, spread)
     if not made:
         return together(standing)
     bins = view.bins(promised, leaving=own)
+    if lying:
+        bins = tuple(bin for bin in bins if spread.allows((*lying, bin.uuid)))
     if bounds is not None:
-        return within(view, bins, made, bounds, standing)
-    match choose(bins, made):
+        return within(view, bins, made, bounds, standing, spread)
+    match choose(bins, made, spread):
         case Choice() as choice:
             return together(standing, choice) if standing else Fits(choice)
         case Infeasible():
-            return no_room(made)
+            return no_room(made, spread)
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -123,11 +131,12 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     presumed = ledger.presumed_on(view.name, besides=request.pod.uid)
     own = view.kept_for(request.owner)
     bounds = bounds_among(request, ledger, view.name, presumed=True)
-    undisturbed = verdict(view, request.wanted, assumed + presumed, own, bounds)
+    spread = request.spread
+    undisturbed = verdict(view, request.wanted, assumed + presumed, own, bounds, spread)
     if isinstance(undisturbed, Fits) or not presumed:
         return Best(undisturbed)
     bounds = bounds_among(request, ledger, view.name)
-    return Best(verdict(view, request.wanted, assumed, own, bounds), contested=True)
+    return Best(verdict(view, request.wanted, assumed, own, bounds, spread), contested=True)
 
 
 PLANNING = Refused(Code.PLANNING, "vGPU: being placed together with the pods that came with it")

@@ -34,6 +34,9 @@ GANG: Final = "tangram.dev/gang"
 GANG_SIZE: Final = "tangram.dev/gang-size"
 """Annotation or label on each pod of a gang: how many pods must be placed together."""
 
+SPREAD_ANNOTATION: Final = "tangram.dev/spread"
+"""On a pod of several vGPUs: whether they must share a GPU, or lie on distinct ones."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 

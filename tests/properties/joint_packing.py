@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from hypothesis import strategies as st
 
 from extender.packing.choose import Bin
-from extender.packing.problem import Fleet, Problem, Request, Spread
+from extender.packing.problem import Fleet, Problem, Request
+from extender.packing.spread import Spread
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from extender.packing.check import score, violations
 from extender.packing.classes import condense
 from extender.packing.hosted import solve_hosted
-from extender.packing.problem import Problem, Spread
+from extender.packing.problem import Problem
 from extender.packing.solve import Outcome, Status, solve
+from extender.packing.spread import Spread
 from tests.properties.joint_packing import best, problems, vms_over_gpus
 
 ON_ONE_GPU_OR_ANY = (Spread.ANY, Spread.SAME)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from extender.packing.choose import Bin, Choice, choose
 from extender.packing.rules import ByValue
+from extender.packing.spread import Spread
 from extender.packing.tables import tables
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
@@ -40,7 +41,23 @@ def problems(draw: st.DrawFn, *, max_wanted: int = 5) -> tuple[list[Bin], list[s
     return bins, draw(st.lists(st.sampled_from(sorted(serves)), min_size=1, max_size=max_wanted))
 
 
-def fits(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[str]) -> bool:
+spreads = st.sampled_from(Spread)
+
+
+def open_to(spread: Spread, used: tuple[int, ...], gpu: int) -> bool:
+    """Tell whether the next vGPU may go to a GPU when others of the VM are on those *used*."""
+    if spread is Spread.SAME:
+        return all(gpu == each for each in used)
+    return spread is Spread.ANY or gpu not in used
+
+
+def fits(
+    bins: Sequence[Bin],
+    state: tuple[Occupancy, ...],
+    wanted: Sequence[str],
+    spread: Spread,
+    used: tuple[int, ...] = (),
+) -> bool:
     if not wanted:
         return True
     geometry = bins[0].tables.geometry
@@ -50,24 +67,34 @@ def fits(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[str
             bins,
             (*state[:i], geometry.occupied(state[i], profile.id, placement), *state[i + 1 :]),
             wanted[1:],
+            spread,
+            (*used, i),
         )
         for i in range(len(bins))
+        if open_to(spread, used, i)
         for placement in geometry.legal(state[i], profile)
     )
 
 
-@given(problems())
+@given(problems(), spreads)
 def test_a_request_is_placed_exactly_when_some_arrangement_exists(
-    problem: tuple[list[Bin], list[str]],
+    problem: tuple[list[Bin], list[str]], spread: Spread
 ) -> None:
     bins, wanted = problem
 
-    choice = choose(bins, wanted)
+    choice = choose(bins, wanted, spread)
 
-    assert isinstance(choice, Choice) == fits(bins, tuple(b.occupancy for b in bins), wanted)
+    state = tuple(bin.occupancy for bin in bins)
+    assert isinstance(choice, Choice) == fits(bins, state, wanted, spread)
 
 
-def costs(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[str]) -> list[int]:
+def costs(
+    bins: Sequence[Bin],
+    state: tuple[Occupancy, ...],
+    wanted: Sequence[str],
+    spread: Spread,
+    used: tuple[int, ...] = (),
+) -> list[int]:
     """Return what every arrangement costs, in this order of arrival."""
     if not wanted:
         return [0]
@@ -75,20 +102,25 @@ def costs(bins: Sequence[Bin], state: tuple[Occupancy, ...], wanted: Sequence[st
     return [
         option.cost + rest
         for i, bin in enumerate(bins)
+        if open_to(spread, used, i)
         for option in bin.tables.options(state[i], profile)
-        for rest in costs(bins, (*state[:i], option.after, *state[i + 1 :]), wanted[1:])
+        for rest in costs(
+            bins, (*state[:i], option.after, *state[i + 1 :]), wanted[1:], spread, (*used, i)
+        )
     ]
 
 
-@given(problems(max_wanted=4))
-def test_several_are_placed_at_the_least_cost(problem: tuple[list[Bin], list[str]]) -> None:
+@given(problems(max_wanted=4), spreads)
+def test_several_are_placed_at_the_least_cost(
+    problem: tuple[list[Bin], list[str]], spread: Spread
+) -> None:
     bins, wanted = problem
     if not isinstance(bins[0].tables.rule, ByValue):
         return  # what is lost then depends on the order of arrival
 
-    choice = choose(bins, wanted)
+    choice = choose(bins, wanted, spread)
 
-    all_costs = costs(bins, tuple(b.occupancy for b in bins), wanted)
+    all_costs = costs(bins, tuple(b.occupancy for b in bins), wanted, spread)
     assert (choice.cost if isinstance(choice, Choice) else None) == min(all_costs, default=None)
 
 
@@ -106,10 +138,12 @@ def test_nodes_with_the_same_gpus_in_another_order_cost_the_same(
         assert (one.cost, one.tie) == (other.cost, other.tie)
 
 
-@given(problems())
-def test_a_placed_request_is_legal_and_complete(problem: tuple[list[Bin], list[str]]) -> None:
+@given(problems(), spreads)
+def test_a_placed_request_is_legal_and_complete(
+    problem: tuple[list[Bin], list[str]], spread: Spread
+) -> None:
     bins, wanted = problem
-    choice = choose(bins, wanted)
+    choice = choose(bins, wanted, spread)
     if not isinstance(choice, Choice):
         return
     state = [b.occupancy for b in bins]
@@ -120,3 +154,4 @@ def test_a_placed_request_is_legal_and_complete(problem: tuple[list[Bin], list[s
         assert placed.uuid == bins[placed.bin].uuid
         state[placed.bin] = geometry.occupied(state[placed.bin], profile.id, placed.placement)
     assert sorted(p.wanted for p in choice.placed) == sorted(wanted)
+    assert spread.allows([placed.uuid for placed in choice.placed])

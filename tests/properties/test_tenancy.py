@@ -145,7 +145,7 @@ def test_no_joint_plan_breaks_the_rules(
         for at, (namespace, shape, priority, gang) in enumerate(queue)
     }
     waiting = [
-        Waiting(knowledge.bounded(each), tuple(NODES), since=float(at))
+        Waiting(knowledge.bounded(each), frozenset(NODES), since=float(at))
         for at, each in enumerate(raw.values())
     ]
 
@@ -180,7 +180,7 @@ def test_what_is_planned_can_be_followed_in_any_order(
         for at, (namespace, shape, priority, _) in enumerate(queue)
     ]
     waiting = [
-        Waiting(knowledge.bounded(each), tuple(NODES), since=float(at))
+        Waiting(knowledge.bounded(each), frozenset(NODES), since=float(at))
         for at, each in enumerate(raw)
     ]
     found = staged_plan(

@@ -13,8 +13,11 @@ from benchmarks import bursts, churn, hooks, populated, residents, restart, star
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
+from benchmarks.joint import __main__ as joint
+from benchmarks.joint import stored
 from benchmarks.joint.burst import burst, summary
-from benchmarks.joint.report import losses, report
+from benchmarks.joint.losses import losses
+from benchmarks.joint.served import served, views
 from benchmarks.joint.sizes import restricted, size
 from benchmarks.launchers import pod, question
 from benchmarks.quality import cells, running, store
@@ -22,7 +25,7 @@ from benchmarks.quality.__main__ import main as quality_main
 from benchmarks.quality.mapping import as_published, mapped
 from benchmarks.quality.traced import cluster_sizes, traced
 from extender.ledger import Promise
-from extender.packing.problem import Spread
+from extender.packing.spread import Spread
 from extender.simulation.scenario import Scenario
 from nodeagent.apiserver.memory import InMemoryApi
 
@@ -87,15 +90,17 @@ def test_placement_quality_is_run_once_checked_and_reported(tmp_path: Path) -> N
     arguments = ["--size", "small", "--results", str(tmp_path)]
     for part in ("1/2", "2/2"):
         assert quality_main(["run", *arguments, "--shard", part]) == 0
-    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    assert len(stored) == 3
+    found = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert len(found) == 5
 
     assert quality_main(["run", *arguments]) == 0
-    assert stored == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert found == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
     # So few requests prove nothing: the claims about all mixes must be seen to fail.
     assert quality_main(["report", *arguments]) == 1
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert page.count("<svg") == text.count(".svg)") == 5
+    assert page.count("<svg") == text.count(".svg)") == 6
+    assert "## With a queue" in text
+    assert "no policy without migration" in text
     assert "Where Tangram does not win" in text
 
 
@@ -122,18 +127,18 @@ def test_a_trace_is_run_where_it_lies_and_reported_without_it(tmp_path: Path) ->
     arguments = ["--size", "small", "--results", str(results)]
 
     assert quality_main(["run", *arguments, "--trace", str(trace)]) == 0
-    stored = {path: path.read_text() for path in results.glob("trace-*.json")}
-    assert {path.stem.rpartition("-pods-")[2] for path in stored} == {
+    kept = {path: path.read_text() for path in results.glob("trace-*.json")}
+    assert {path.stem.rpartition("-pods-")[2] for path in kept} == {
         *(f"a-{demand}" for demand in ("in-order", "0.85", "1")),
         *(f"a-shared-{demand}" for demand in ("in-order", "0.6", "0.85", "1")),
     }
-    assert not any(str(trace.parent) in text for text in stored.values())
+    assert not any(str(trace.parent) in text for text in kept.values())
 
     trace.unlink()
     assert quality_main(["run", *arguments]) == 0
     assert quality_main(["report", *arguments]) == 1
     page, text = (results / "report.html").read_text(), (results / "report.md").read_text()
-    assert page.count("<svg") == text.count(".svg)") == 6
+    assert page.count("<svg") == text.count(".svg)") == 7
     assert "## A public trace" in text
     assert "| pods, A, shared | 160 | 0.000 | 0.250 | 0.250 | 0.250 | 0.000 | 0.250 |  |" in text
 
@@ -223,13 +228,47 @@ def test_restricted_requests_with_several_vgpus_on_a_gpu_are_planned_to_proven_o
     assert row["with_several_vgpus"] > 0
 
 
-def test_the_report_has_a_table_for_each_kind_of_burst() -> None:
-    found = summary([burst(demand, fill=0.5, count=5, seed=1) for demand in DEMANDS])
+def test_a_plan_is_timed_from_what_the_extender_knows() -> None:
+    row = served(views(20, seed=1), 10, repetitions=1, seed=1)
 
-    text = report(found, [size(gpus, 5, repetitions=1, seed=1) for gpus in (400, 800)], [])
+    assert (row["nodes"], row["gpus"], row["placed"]) == (20, 160, 10)
+    assert 0 < row["reading_least_s"] <= row["processor_first_s"]
 
+
+def test_joint_planning_is_reported_from_what_is_stored_alone(tmp_path: Path) -> None:
+    bursts = summary([burst(demand, fill=0.5, count=5, seed=1) for demand in DEMANDS])
+    results = stored.Results(
+        sizes=[size(gpus, 5, repetitions=1, seed=1) for gpus in (400, 800)],
+        bursts=bursts,
+        served=[served(views(5, seed=1), 3, repetitions=1, seed=1)],
+        made={"bursts": stored.here("1")},
+    )
+    stored.save(tmp_path, results)
+
+    joint.main(["--report", "--out", str(tmp_path)])
+    text, page = (tmp_path / "joint.md").read_text(), (tmp_path / "joint.html").read_text()
+
+    assert stored.load(tmp_path) == results
     assert all(f"## Bursts: {demand}" in text for demand in DEMANDS)
-    assert "- 5 requests: " in text
+    assert "5 requests: " in text
+    assert page.count("<svg") == text.count(".svg)") == len(DEMANDS) + 1
+    measured = text.partition("## What was measured")[2].partition("##")[0].splitlines()
+    (noted,) = [line for line in measured if line.startswith("| bursts on 100 GPUs |")]
+    assert results.made["bursts"].processor in noted
+    (unknown,) = [line for line in measured if line.startswith("| time by cluster size |")]
+    assert unknown.count("not noted") == 5
+    assert "_" not in "".join(line for line in text.splitlines() if line.startswith("| "))
+
+
+def test_a_part_that_is_measured_anew_leaves_the_others(tmp_path: Path) -> None:
+    before = stored.Results(bursts=summary([burst("plain", fill=0.5, count=5, seed=1)]))
+    stored.save(tmp_path, before)
+
+    joint.main(["--out", str(tmp_path), "--part", "sizes", "--most-gpus", "0"])
+
+    after = stored.load(tmp_path)
+    assert after.bursts == before.bursts
+    assert set(after.made) == {"sizes"}
 
 
 def test_the_report_says_of_a_plan_only_what_was_measured() -> None:
@@ -241,6 +280,11 @@ def test_the_report_says_of_a_plan_only_what_was_measured() -> None:
     ]
     assert losses([], [quick | {"status": "feasible"}]) == [
         "5 requests on 400 GPUs: not proven on every level."
+    ]
+    row = served(views(5, seed=1), 3, repetitions=1, seed=1) | {"reading_least_s": 0.01}
+    assert losses([], [], [row]) == ["Nothing measured here shows where."]
+    assert losses([], [], [row | {"reading_least_s": 0.06}]) == [
+        "3 pods that wait on 5 nodes: reading the cluster takes 0.06 s of processor, over 0.05 s."
     ]
 
 

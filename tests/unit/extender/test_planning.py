@@ -50,7 +50,7 @@ def waiting(
         gang=Gang("default", gang, 2) if gang else None,
         priority=priority,
     )
-    return Waiting(asked, nodes, since=float(pod.removeprefix("pod-")))
+    return Waiting(asked, frozenset(nodes), since=float(pod.removeprefix("pod-")))
 
 
 def nodes(**gpus: int) -> dict[str, NodeView]:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from extender import wire
+from extender.packing.spread import Spread
 from extender.request import Asked, NotOurs, Request, Unanswerable, of_pod
+from nodeagent.api import keys
 from nodeagent.api.gpunode import PodRef
 from tests.builders import VGPU, as_json, raw_pod
 
@@ -139,3 +141,37 @@ def test_a_pod_of_very_many_containers_is_refused_without_adding_them_up(
     assert asked(pod) == Unanswerable(
         PodRef("default", "vm-1", "pod-1"), "vGPU: a pod may ask for at most 16 GPU instances"
     )
+
+
+def spread(said: str, *wanted: str) -> dict[str, Any]:
+    pod = raw_pod(*wanted)
+    pod["metadata"]["annotations"] = {keys.SPREAD_ANNOTATION: said}
+    return pod
+
+
+@pytest.mark.parametrize(("said", "meant"), [("same", Spread.SAME), ("distinct", Spread.DISTINCT)])
+def test_a_pod_of_several_vgpus_says_how_they_lie(said: str, meant: Spread) -> None:
+    several, one = asked(spread(said, "1-10C", "3-40C")), asked(spread(said, "1-10C"))
+
+    assert isinstance(several, Request)
+    assert isinstance(one, Request)
+    assert several.spread is meant
+    assert one.spread is Spread.ANY, "one alone is like those of which nothing is said"
+
+
+@pytest.mark.parametrize("said", ["", "any", "Same", "same ", "x" * 5000])
+def test_another_way_to_lie_is_refused_with_the_remedy(said: str) -> None:
+    answer = asked(spread(said, "1-10C", "3-40C"))
+
+    assert answer == Unanswerable(
+        PodRef("default", "vm-1", "pod-1"),
+        f"vGPU: the annotation tangram.dev/spread says {said[:63]!r}: write same or distinct,"
+        " or remove it",
+    )
+
+
+def test_a_pod_that_is_not_ours_may_say_what_it_likes() -> None:
+    pod = raw_pod(resources={"cpu": "2"})
+    pod["metadata"]["annotations"] = {keys.SPREAD_ANNOTATION: "wide"}
+
+    assert isinstance(asked(pod), NotOurs)

@@ -35,7 +35,7 @@ def planned(
         [
             Waiting(
                 knowledge.bounded(asks(shape, namespace=namespace, pod=f"{namespace}-{at}")),
-                nodes,
+                frozenset(nodes),
                 since=float(at),
             )
             for at, (namespace, shape) in enumerate(pods)
@@ -119,7 +119,7 @@ def test_a_cap_holds_where_a_resource_is_more_slices_than_elsewhere() -> None:
         [
             Waiting(
                 knowledge.bounded(asks(wanted, namespace="r1", pod=f"pod-{at}")),
-                ("a", "b"),
+                frozenset({"a", "b"}),
                 since=float(at),
             )
             for at in range(2)
@@ -163,7 +163,7 @@ def test_who_is_given_more_than_a_cap_leaves_keeps_nobody_from_a_gpu_that_failed
         [
             Waiting(
                 knowledge.bounded(asks(f"nvidia.com/mig-{wanted}", namespace=of, pod=f"{of}-pod")),
-                (node,),
+                frozenset({node}),
                 since=0.0,
             )
             for of, wanted, node in (

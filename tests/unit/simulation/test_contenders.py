@@ -11,9 +11,9 @@ from extender.policy import Policy, PolicyName
 from extender.simulation.bound import bound
 from extender.simulation.chance import Chance
 from extender.simulation.contenders import IMITATIONS, UnknownContender, contender
-from extender.simulation.guard import Trials
 from extender.simulation.lineup import lineup
 from extender.simulation.pickers import AnyPlace
+from extender.simulation.question import Trials
 from extender.simulation.scenario import Scenario, mixed, stage
 from extender.simulation.trained import nearest
 from nodeagent.api.catalog import MODELS

@@ -10,7 +10,8 @@ from extender.packing.learned import coefficients, features
 from extender.packing.states import Layout
 from extender.policy import Policy, PolicyName
 from extender.simulation.contenders import of_policy
-from extender.simulation.guard import Trials, guarded
+from extender.simulation.guard import guarded
+from extender.simulation.question import Trials
 from extender.simulation.scenario import Scenario, stage
 from extender.simulation.trained import nearest
 from extender.simulation.training import Effort, by_values, train, valued

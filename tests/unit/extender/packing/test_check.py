@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from extender.packing.check import score, violations
-from extender.packing.problem import Assignment, Request, Spread
+from extender.packing.problem import Assignment, Request
+from extender.packing.spread import Spread
 from extender.packing.violations import (
     BrokenGang,
     IllegalPlacement,

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.packing.check import score, violations
-from extender.packing.problem import Problem, Spread
+from extender.packing.problem import Problem
 from extender.packing.solve import Status
+from extender.packing.spread import Spread
 from extender.policy import PolicyName
 from tests.unit.extender.packing.problems import fleet, problem, request, solved
 

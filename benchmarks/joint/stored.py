@@ -1,0 +1,78 @@
+"""Results as they are kept, ``joint.json``: each part with where and when it was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.joint.burst import Row
+
+NAME = "joint.json"
+
+
+class Made(msgspec.Struct, frozen=True):
+    """Where and when a part was measured, from which seeds, and how busy the machine was.
+
+    ``load`` is the load average of a minute at the end, over so many ``cores``.
+    """
+
+    day: str
+    processor: str
+    cores: int
+    load: float
+    python: str
+    ortools: str
+    seeds: str
+
+
+class Results(msgspec.Struct, omit_defaults=True):
+    """All parts: bursts (``burst.summary``), plans of large fleets, and of what ``serve`` knows.
+
+    ``made`` is by part; a part from before that was noted is not in it.
+    """
+
+    sizes: list[Row] = []
+    mixed: list[Row] = []
+    bursts: list[Row] = []
+    served: list[Row] = []
+    made: dict[str, Made] = {}
+
+
+PARTS = ("bursts", "sizes", "mixed", "served")
+
+
+def here(seeds: str) -> Made:
+    """Return what is to be noted of a part that has just been measured."""
+    return Made(
+        day=datetime.now(UTC).date().isoformat(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        load=round(os.getloadavg()[0], 1),
+        python=platform.python_version(),
+        ortools=version("ortools"),
+        seeds=seeds,
+    )
+
+
+def _processor() -> str:
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text("utf-8").splitlines() if known.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def load(folder: Path) -> Results:
+    """Return what is stored in a folder; nothing, if nothing is."""
+    path = folder / NAME
+    return msgspec.json.decode(path.read_bytes(), type=Results) if path.exists() else Results()
+
+
+def save(folder: Path, results: Results) -> None:
+    """Store results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_bytes(msgspec.json.encode(results) + b"\n")

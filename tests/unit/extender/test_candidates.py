@@ -1,0 +1,36 @@
+"""Candidates that many pods have in common are kept once."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.service.candidates import KEPT, Candidates
+
+NAMES = [f"node-{at}" for at in range(9)]
+
+
+@given(st.lists(st.sets(st.sampled_from(NAMES)), max_size=3 * KEPT), st.randoms())
+def test_pods_get_the_nodes_they_came_with_and_the_same_set_for_the_same_nodes(
+    asked: list[set[str]], chance: random.Random
+) -> None:
+    candidates = Candidates()
+    for names in asked:
+        came = [*names]
+        chance.shuffle(came)
+
+        found = candidates.of(came)
+
+        assert found == names
+        assert candidates.of(came[::-1]) is found
+
+
+def test_sets_that_nobody_has_any_more_are_forgotten() -> None:
+    candidates = Candidates()
+    first = candidates.of(["of the first pod"])
+    for at in range(KEPT):
+        candidates.of([f"of another pod {at}"])
+
+    assert candidates.of(["of the first pod"]) is not first
