@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks import extenders, populated, residents, restart
+from benchmarks import extenders, populated, residents, restart, ruled
 from extender import wire
 from extender.service import Hooks
 from nodeagent.apiserver.rest import RestApi
@@ -73,15 +73,19 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
     tmp_path: Path,
 ) -> None:
     directory = artifacts(tmp_path)
-    site = populated.drawn(NODES, ASSIGNMENTS, pending=25, seed=1)
+    site, policy = restart.ruled_site(NODES, ASSIGNMENTS, pending=25, seed=1), ruled.policy()
+    rules = directory / "policy.yaml"
+    rules.write_text(ruled.TEXT)
     async with control_plane(required_binaries(), directory=directory / "controlplane") as plane:
         await install(plane)
         kubeconfig = plane.kubeconfig("admin")
         async with RestApi(kubeconfig=kubeconfig, connections=256) as api:
             await residents.create(api, site)
-            async with extenders.agents(api), extenders.started(api) as former:
+            await residents.label_namespace(api, ruled.NAMESPACE_LABELS)
+            async with extenders.agents(api), extenders.started(api, policy) as former:
                 came = await extenders.live(api, former.service, site, seed=1)
-                async with extenders.started(api) as successor:
+                held = [e.id for _, e in former.service.knowledge.entries() if e.pod is None]
+                async with extenders.started(api, policy) as successor:
                     found, pods = await restart.compared(
                         api, site, former.service, successor.service, seed=1
                     )
@@ -93,7 +97,7 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
         process = Process(
             directory / "extender.log",
             *("extender", "serve", "--kubeconfig", str(kubeconfig)),
-            *("--port", str(port), "--reservation", "1000000"),
+            *("--port", str(port), "--reservation", "1000000", "--policy", str(rules)),
         )
         try:
             first = await started(process, url)
@@ -110,6 +114,7 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
     )
     assert found.differing == ()
     assert found.compared["assignments"] > 0.97 * ASSIGNMENTS
+    assert len(held) > 0.01 * ASSIGNMENTS
     assert came > 50
     assert before == expected
     assert after == expected

@@ -38,16 +38,16 @@ class Releases:
 
     def node_written(self, before: GpuNode, now: GpuNode) -> Iterator[str]:
         """Judge a node's plan by the one before, and by what its inventory says now."""
-        leaving = self._on.get(now.name, ())
+        left = tuple(_left(before, now))
+        leaving = (*self._on.get(now.name, ()), *left)
         known = {entry.id for entry in before.spec.assignments}
         for entry in now.spec.assignments:
             for each in leaving if entry.id not in known else ():
                 own = each.owner is not None and entry.owner == each.owner
                 if not own and spot(entry).overlaps(each.spot) and not each.over(now):
                     yield f"promised twice: {entry.id} where {each.id} is on its way out"
-        left = tuple(_left(before, now))
         self.seen += len(left)
-        self._on[now.name] = tuple(each for each in (*leaving, *left) if not each.over(now))
+        self._on[now.name] = tuple(each for each in leaving if not each.over(now))
 
     def gone(self, name: str) -> None:
         """Note that a node's plan and inventory are no more."""

@@ -279,6 +279,15 @@ def test_a_place_that_somebody_is_promised_before_it_is_free_is_seen(
     assert story.checker.releases.seen == 1
 
 
+def test_a_place_that_changes_hands_in_one_write_is_seen() -> None:
+    story = Story()
+    story.raw_node(gpu_node(plan=[planned("a", THREE, 0, owner=VM)], generation=1))
+    heir = planned("b", ONE, 3, pod="pod-2", owner=OTHER)
+    story.raw_node(gpu_node(plan=[heir], generation=2, observed=1))
+
+    assert story.broken == ["revision 2: promised twice: b where a is on its way out"]
+
+
 def test_a_place_of_which_the_agent_has_said_that_it_is_free_is_anybodys() -> None:
     story = Story()
     left(story, observed=2, there=False)
