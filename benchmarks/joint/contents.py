@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.joint import plots
 from benchmarks.joint.burst import SECONDS, Row
+from benchmarks.joint.columns import (
+    BURST,
+    CERTAINTY,
+    LYING,
+    MODEL,
+    TIMES,
+    Column,
+    field,
+    levels,
+    table,
+    ways,
+)
 from benchmarks.joint.losses import GOAL_SECONDS, SERVED_GOAL_SECONDS, losses
 from benchmarks.joint.stored import PARTS, Results
 from benchmarks.reporting.page import Section, Table
 from extender.policy.values import PLAN_SECONDS
-
-Column = tuple[str, Callable[[Row], str]]
-"""A head, and what stands below it in a row."""
 
 
 def sections(results: Results, folder: Path) -> Iterator[Section]:
@@ -121,14 +130,14 @@ def _bursts(bursts: Sequence[Row], demand: str, folder: Path) -> Section:
         "priorities": ("first_priority", "of the highest priority"),
         "gangs": ("gangs", "gangs"),
     }
-    bound: Column = ("proven bound", _text("bound_first"))
-    by_slices = [*_BURST, *_ways("slices"), *(() if demand == "priorities" else (bound,))]
-    tables = [_table(rows, by_slices)]
+    bound: Column = ("proven bound", field("bound_first"))
+    by_slices = [*BURST, *ways("slices"), *(() if demand == "priorities" else (bound,))]
+    tables = [table(rows, by_slices)]
     if demand in extra:
         of, what = extra[demand]
         besides = (bound,) if of == "first_priority" else ()
-        tables.append(_table(rows, [*_BURST[:2], *_ways(of, f"{what}: "), *besides]))
-    tables.append(_table(rows, [*_BURST[:2], *_CERTAINTY]))
+        tables.append(table(rows, [*BURST[:2], *ways(of, f"{what}: "), *besides]))
+    tables.append(table(rows, [*BURST[:2], *CERTAINTY]))
     return Section(
         title=f"Bursts: {demand}",
         text=(
@@ -141,61 +150,6 @@ def _bursts(bursts: Sequence[Row], demand: str, folder: Path) -> Section:
         tables=tuple(tables),
         plots=(plot,),
     )
-
-
-def _text(name: str, unit: str = "") -> Callable[[Row], str]:
-    def shown(row: Row) -> str:
-        value = row.get(name, "")
-        return f"{value:,}{unit}" if isinstance(value, int | float) else str(value)
-
-    return shown
-
-
-_BURST: tuple[Column, ...] = (
-    ("GPUs full", lambda row: f"{row['fill']:.0%}"),
-    ("pods", _text("burst")),
-    ("slices asked for", _text("asked")),
-)
-
-_WAYS = {
-    "arrival": "one by one, as they come",
-    "largest": "one by one, largest first",
-    "joint": f"together, {SECONDS:g} s",
-    "served": f"together, {PLAN_SECONDS:g} s",
-}
-
-
-def _ways(of: str, what: str = "") -> Iterator[Column]:
-    return ((f"{what}{label}", _text(f"{way}_{of}")) for way, label in _WAYS.items())
-
-
-def _of_seeds(name: str) -> Callable[[Row], str]:
-    return lambda row: f"{row[name]} of {row['seeds']}"
-
-
-_CERTAINTY: tuple[Column, ...] = (
-    ("together admits more than as they come", _of_seeds("joint_beats_arrival")),
-    ("than largest first", _of_seeds("joint_beats_largest")),
-    (f"{PLAN_SECONDS:g} s admit as much as {SECONDS:g} s", _of_seeds("served_admits_as_joint")),
-    ("and are as good on every level", _of_seeds("served_as_joint")),
-    ("admission proven", _of_seeds("admission_proven")),
-    ("every level proven", _of_seeds("optimal")),
-    ("slowest plan, s", _text("slowest_s")),
-)
-
-_MODEL: tuple[Column, ...] = (
-    ("different states of GPUs", _text("states")),
-    ("classes in the model", _text("classes")),
-    ("variables", _text("variables")),
-)
-_TIMES: tuple[Column, ...] = (
-    ("proven", lambda row: "every level" if row["status"] == "optimal" else row["status"]),
-    ("first plan, s", _text("first_s")),
-    ("least, s", _text("least_s")),
-    ("median, s", _text("median_s")),
-    ("least of processor, s", _text("processor_least_s")),
-    ("checking it, s", _text("check_s")),
-)
 
 
 def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
@@ -221,9 +175,9 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
             *said,
         ),
         tables=(
-            _table(
+            table(
                 sizes,
-                [("requests", _text("requests")), ("GPUs", _text("gpus")), *_MODEL, *_TIMES],
+                [("requests", field("requests")), ("GPUs", field("gpus")), *MODEL, *TIMES],
             ),
         ),
         plots=("plots/joint-times.svg",),
@@ -232,12 +186,12 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
 
 def _mixed(mixed: Sequence[Row]) -> Section:
     asked: tuple[Column, ...] = (
-        ("GPUs", _text("gpus")),
-        ("requests", _text("requests")),
-        ("gangs", _text("gangs")),
-        ("VMs with several vGPUs", _text("with_several_vgpus")),
-        ("which lie on", lambda row: ", ".join(_SPREADS[each] for each in row["spreads"])),
-        ("attained, of the bound, by level", _levels),
+        ("GPUs", field("gpus")),
+        ("requests", field("requests")),
+        ("gangs", field("gangs")),
+        ("VMs with several vGPUs", field("with_several_vgpus")),
+        ("which lie on", lambda row: ", ".join(LYING[each] for each in row["spreads"])),
+        ("attained, of the bound, by level", levels),
     )
     return Section(
         title="Node restrictions, gangs, several vGPUs for a VM",
@@ -246,15 +200,8 @@ def _mixed(mixed: Sequence[Row]) -> Section:
             " two. The levels are the slices of each priority, the value, and (negative) the GPUs"
             " newly used.",
         ),
-        tables=(_table(mixed, asked), _table(mixed, [*asked[:2], asked[4], *_MODEL, *_TIMES])),
+        tables=(table(mixed, asked), table(mixed, [*asked[:2], asked[4], *MODEL, *TIMES])),
     )
-
-
-_SPREADS = {"any": "any GPUs of a node", "same": "the same GPU", "distinct": "distinct GPUs"}
-
-
-def _levels(row: Row) -> str:
-    return "; ".join(f"{attained:,} of {bound:,}" for attained, bound in row["levels"])
 
 
 def _served(served: Sequence[Row]) -> Section:
@@ -270,26 +217,19 @@ def _served(served: Sequence[Row]) -> Section:
             " size as likely.",
         ),
         tables=(
-            _table(
+            table(
                 served,
                 (
-                    ("nodes", _text("nodes")),
-                    ("GPUs", _text("gpus")),
-                    ("pods that wait", _text("pods")),
-                    ("placed", _text("placed")),
+                    ("nodes", field("nodes")),
+                    ("GPUs", field("gpus")),
+                    ("pods that wait", field("pods")),
+                    ("placed", field("placed")),
                     ("proven", lambda r: "every level" if r["status"] == "optimal" else "no"),
-                    ("median, s", _text("median_s")),
-                    ("least of processor, s", _text("processor_least_s")),
-                    ("of that reading the cluster, s", _text("reading_least_s")),
-                    ("first plan, processor, s", _text("processor_first_s")),
+                    ("median, s", field("median_s")),
+                    ("least of processor, s", field("processor_least_s")),
+                    ("of that reading the cluster, s", field("reading_least_s")),
+                    ("first plan, processor, s", field("processor_first_s")),
                 ),
             ),
         ),
-    )
-
-
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    return Table(
-        tuple(head for head, _ in columns),
-        tuple(tuple(shown(row) for _, shown in columns) for row in rows),
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.quality import plots
-from benchmarks.quality.cells import LOADS, OURS
+from benchmarks.quality.against import against_mfi, bound_of
+from benchmarks.quality.cells import LOADS
 from benchmarks.quality.claims import Claim, claims, main_results
 from benchmarks.quality.mapping import as_published
 from benchmarks.quality.public_trace import public_trace
@@ -14,8 +15,7 @@ from benchmarks.quality.queued import queued
 from benchmarks.quality.scrutiny import elsewhere, not_winning, reproduction
 from benchmarks.quality.store import Result, apart
 from benchmarks.quality.tuning import tuning
-from benchmarks.reporting.page import Section, Table, points
-from extender.simulation.outcome import compared
+from benchmarks.reporting.page import Section, Table
 from extender.simulation.paired import estimate
 
 Cells = Mapping[tuple[str, float], Result]
@@ -37,7 +37,7 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
             ),
         ),
     )
-    yield _against_mfi(cells, folder)
+    yield against_mfi(cells, folder)
     yield _acceptance(cells)
     yield _profiles(cells, folder)
     yield _fragmentation(cells)
@@ -85,99 +85,6 @@ def _introduction(cells: Cells) -> Section:
     )
 
 
-def _against_mfi(cells: Cells, folder: Path) -> Section:
-    rows = []
-    for (mix, load), result in cells.items():
-        row = [mix, f"{load:g}"]
-        for policy in ("default", "learned"):
-            if policy not in result.series:
-                row += ["", "", ""]
-                continue
-            measured = {name: result.measures(name) for name in (policy, "mfi")}
-            found = compared(policy, measured)["mfi"]
-            avoided = found.rejections_avoided_pct
-            row += [
-                points(found.requests_pp),
-                points(found.slices_pp),
-                "" if avoided is None else f"{avoided:.0f} %",
-            ]
-        row.append(result.series["learned"].decides if "learned" in result.series else "")
-        if "repack" in result.series:
-            measured = {name: result.measures(name) for name in ("repack", "mfi")}
-            free = compared("repack", measured)["mfi"]
-            row += [points(free.requests_pp), points(free.slices_pp)]
-        else:
-            row += ["", ""]
-        row.append(_bound(result))
-        rows.append(tuple(row))
-    drawn = []
-    for load in LOADS:
-        name = f"plots/avoided-{load:g}.svg"
-        policies = ("default", "learned", "fgd", "best-fit", "repack")
-        plots.avoided(cells, load, policies, folder / name)
-        drawn.append(name)
-    return Section(
-        title="Against MFI",
-        text=(
-            "MFI (minimum fragmentation increment, arXiv 2511.18906) is a published policy made for"
-            f" MIG, and what default is held against. {_ahead_of_mfi(cells)} So the next section"
-            " has every policy.",
-            "Differences are in percentage points of requests and of slices; avoided is the share"
-            " of MFI's rejections. The learned policy's weights are used only where a simulation"
-            " on other seeds says that they beat default; the column decides tells which did.",
-            "Two references are no policies. repack may move every instance at any time for nothing"
-            " (free migration); it admits whatever fits then, so in requests a policy may be ahead"
-            " of it. The bound is of acceptance itself, in per cent: no policy without migration"
-            " can exceed it, on however many GPUs. It comes from a linear program over the layouts"
-            " of a GPU and is loose for 100 GPUs; where it is 100, geometry alone forces nobody to"
-            " be rejected.",
-        ),
-        tables=(
-            Table(
-                (
-                    "mix",
-                    "load",
-                    "default: requests",
-                    "slices",
-                    "avoided",
-                    "learned: requests",
-                    "slices",
-                    "avoided",
-                    "decides",
-                    "repack: requests",
-                    "slices",
-                    "bound (LP): requests (slices)",
-                ),
-                tuple(rows),
-            ),
-        ),
-        plots=tuple(drawn),
-    )
-
-
-def _ahead_of_mfi(cells: Cells) -> str:
-    """Say which of the others' policies are ahead of MFI, and in how many mixes and loads."""
-    counts: dict[str, int] = {}
-    for result in cells.values():
-        others = [name for name in result.series if name not in (*OURS, "mfi", "repack")]
-        measured = {name: result.measures(name) for name in ("mfi", *others)}
-        for name, found in compared("mfi", measured).items():
-            counts[name] = counts.get(name, 0) + found.requests_pp.below_zero
-    ahead = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
-    if not ahead:
-        return f"None of the others accepts more requests than MFI in any of {len(cells)} cells."
-    said = ", ".join(f"{name} in {counts[name]}" for name in ahead)
-    return (
-        f"It is not the best of the others: of {len(cells)} mixes and loads these accept more"
-        f" requests than MFI, the whole 95 % interval on their side: {said}."
-    )
-
-
-def _bound(result: Result) -> str:
-    bound = result.bound
-    return "" if bound is None else f"{100 * bound.requests:.1f} ({100 * bound.slices:.1f})"
-
-
 def _acceptance(cells: Cells) -> Section:
     return Section(
         title="Every policy",
@@ -201,7 +108,7 @@ def _acceptance_table(cells: Cells, load: float) -> Table:
             slices = estimate([100 * each.slices for each in measures]).mean
             row.append(f"{requests:.2f} ({slices:.1f})")
         rows.append(tuple(row))
-    rows.append(("bound (LP)", *(_bound(result) for result in columns.values())))
+    rows.append(("bound (LP)", *(bound_of(result) for result in columns.values())))
     return Table((f"load {load:g}", *columns), tuple(rows))
 
 

@@ -11,8 +11,7 @@ first one found no place.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import msgspec
 
@@ -21,31 +20,14 @@ from extender.packing.choose import INFEASIBLE, Bin, Placed, choose
 from extender.packing.problem import Fleet, Problem
 from extender.packing.problem import Request as Packed
 from extender.packing.solve import Status, solve
+from extender.planning.waiting import Waiting as Waiting
+from extender.planning.waiting import bounded as bounded
 from extender.request import Request, Wanted
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import Code, unsuitable
 
 MOST_LOOKS = 4096
 """At nodes, for pods that none may have room for; a look at a full one takes some 10 us."""
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A pod that was filtered and has no place: ``nodes`` are its last filter's candidates.
-
-    They are best one object for all pods that have the same: then nobody looks into them twice.
-    ``since`` is its first filter, on the caller's monotonic clock; ``turn`` is the number of the
-    last plan that found no place for it, 0 if none has looked for one.
-    """
-
-    request: Request
-    nodes: frozenset[str]
-    since: float
-    turn: int = 0
-
-    @property
-    def uid(self) -> str:
-        """The pod's UID."""
-        return self.request.pod.uid
 
 
 class JointPlan(msgspec.Struct, frozen=True):
@@ -231,38 +213,6 @@ def _hopeful(fleet: Mapping[str, Sequence[Bin]], requests: Sequence[Packed]) -> 
         for each in requests
         if room[each.wanted, each.nodes] and each.gang not in hopeless_gangs
     ]
-
-
-def bounded(waiting: Sequence[Waiting], pods: int) -> Sequence[Waiting]:
-    """Return at most *pods* of them: by priority, then by arrival; never a part of a gang.
-
-    If they are more, those of one priority take turns: first come whom no plan has looked at yet.
-    """
-    together: dict[object, list[Waiting]] = defaultdict(list)
-    for each in sorted(waiting, key=_precedence):
-        together[each.request.gang or each.uid].append(each)
-    if len(waiting) <= pods:
-        return tuple(each for group in together.values() for each in group)
-    turns = sorted(together.values(), key=_turn)
-    chosen = {each.uid for each in _whole(turns, pods)}
-    return tuple(each for group in together.values() for each in group if each.uid in chosen)
-
-
-def _precedence(waiting: Waiting) -> tuple[int, float]:
-    return -waiting.request.priority, waiting.since
-
-
-def _turn(group: Sequence[Waiting]) -> tuple[int, int]:
-    """Return what a gang or a pod is sorted by; a gang with a new member has not had its turn."""
-    return -group[0].request.priority, min(each.turn for each in group)
-
-
-def _whole(together: Iterable[Sequence[Waiting]], pods: int) -> Iterator[Waiting]:
-    left = pods
-    for group in together:
-        if len(group) <= left:
-            left -= len(group)
-            yield from group
 
 
 def _nodes(
