@@ -102,6 +102,7 @@ class Cluster:
             writer=self._writer,
             hold_seconds=EXTENDER.restart_hold_seconds,
             listed=lambda process, kind: self.network.lists.get((process, kind.plural), 0.0),
+            greedy=settings.plan_solve_seconds <= 0.0,
         )
         self.api.witnessed_by(self.judge.wrote)
         self.boards = {n: Board(loop, h, chance, self.judge) for n, h in self.hardware.items()}

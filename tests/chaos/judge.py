@@ -43,7 +43,8 @@ from tests.chaos.pods import Pod, decisions
 class Judge:
     """Follows one history; *waited_for* tells whether somebody waits for a pod's bind.
 
-    *listed* tells when a process last asked for all objects of a kind.
+    *listed* tells when a process last asked for all objects of a kind; *greedy*, whether nobody
+    has the time to plan but greedily, which need not find places for a whole gang.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Judge:
         writer: Callable[[], str],
         hold_seconds: float,
         listed: Callable[[str, Kind], float],
+        greedy: bool = False,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
@@ -66,6 +68,7 @@ class Judge:
         self.foreign: set[tuple[str, int]] = set()
         self.made_for: dict[tuple[str, int], str] = {}
         self.hardware = hardware
+        self.greedy = greedy
         self._clock = clock
         self._waited_for = waited_for
         self._writer = writer

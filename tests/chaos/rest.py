@@ -76,13 +76,16 @@ def _not_at_rest(
 
 
 def _with_its_gang(judge: Judge, pod: Pod) -> Sequence[Pod]:
-    """Return the pods that must be placed for *pod* to be; none, if its gang is not complete."""
+    """Return the pods that must be placed for *pod* to be; none, if nobody need find their places.
+
+    That is so if its gang is not complete, or plans are greedy.
+    """
     if not pod.gang:
         return (pod,)
     alive = [each for each in judge.pods.values() if each.gang == pod.gang and each.alive]
     if any(each.node for each in alive):
         return (pod,)
-    return alive if len(alive) >= pod.size else ()
+    return alive if len(alive) >= pod.size and not judge.greedy else ()
 
 
 def _fits(judge: Judge, pods: Sequence[Pod]) -> bool:
