@@ -72,15 +72,17 @@ class Installer:
             assert answer.status in (200, 201), f"{path}: {await answer.text()}"
             assert "Warning" not in answer.headers, f"{path}: {answer.headers['Warning']}"
 
-    async def token(self, account: str, pod: str = "") -> str:
-        """Return a token of an account of Tangram's, bound to a *pod* as the kubelet's are."""
+    async def token(
+        self, account: str, pod: str = "", *, namespace: str = keys.SYSTEM_NAMESPACE
+    ) -> str:
+        """Return a token of an account, bound to a *pod* as the kubelet's are."""
         spec: dict[str, Any] = {}
-        namespace = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
+        home = f"/api/v1/namespaces/{namespace}"
         if pod:
-            async with self._session.get(f"{namespace}/pods/{pod}") as answer:
+            async with self._session.get(f"{home}/pods/{pod}") as answer:
                 uid = (await answer.json())["metadata"]["uid"]
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
-        path = f"{namespace}/serviceaccounts/{account}/token"
+        path = f"{home}/serviceaccounts/{account}/token"
         async with self._session.post(path, json={"spec": spec}) as answer:
             assert answer.status == 201, await answer.text()
             return str((await answer.json())["status"]["token"])
