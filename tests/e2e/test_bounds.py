@@ -1,4 +1,7 @@
-"""The accounts of an installation may not overstep: by its roles, or by its policies where these end."""
+"""The accounts of an installation may not overstep: by its roles, and its policies where these end.
+
+One installation is tried by all, so each leaves it as it was; it is uninstalled by the last.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from nodeagent import pod_events
 from nodeagent.api import keys
@@ -22,8 +26,10 @@ from tests.e2e.bounds import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bounds() -> AsyncIterator[Bounds]:
     async with bounded() as made:
         yield made
@@ -118,6 +124,9 @@ async def test_whatever_else_an_agents_account_is_given_it_writes_no_plan(bounds
         await agent.post(LEASES, lease("x") | {"metadata": {"name": keys.LEADER_LEASE}}),
     ]
 
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    assert (await bounds.admin.delete(f"{bindings}/too-much"))[0] == 200
+
     assert [status for status, _ in refused] == [403] * len(refused)
     assert all("ValidatingAdmissionPolicy 'tangram-" in text for _, text in refused)
 
@@ -141,20 +150,6 @@ async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None
     assert await bounds.admin.flow_schema(f"{GPU_NODES}/node-1") != ours
 
 
-async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
-    extender = await bounds.caller("tangram-extender", "extender")
-    status, _ = await extender.merge(f"{GPU_NODES}/node-1", {"spec": {"assignments": [ENTRY]}})
-    assert status == 200
-    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gpunodes.tangram.dev"
-
-    assert (await bounds.admin.delete(definition))[0] == 200
-
-    async def gone() -> bool:
-        return bool((await bounds.read(definition)).get("code") == 404)
-
-    await until(gone, within=60, every=0.2)
-
-
 async def test_nobody_but_the_extender_writes_plans(bounds: Bounds) -> None:
     admin, node = bounds.admin, f"{GPU_NODES}/node-1"
     extender = await bounds.caller("tangram-extender", "extender")
@@ -169,13 +164,16 @@ async def test_nobody_but_the_extender_writes_plans(bounds: Bounds) -> None:
         status, text = await admin.merge(node, {"spec": change})
         assert (status, said in text) == (403, True)
     assert said in (await admin.delete(node))[1]
+    assert (await extender.merge(node, {"spec": {"assignments": []}}))[0] == 200
 
 
 async def test_people_say_which_gpus_may_be_used_and_remove_what_is_empty(bounds: Bounds) -> None:
     opted_out = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "none"}}}
+    extender = await bounds.caller("tangram-extender", "extender")
+    assert (await extender.post(GPU_NODES, gpu_node("node-4")))[0] == 201
 
-    assert (await bounds.admin.merge(f"{GPU_NODES}/node-1", opted_out))[0] == 200
-    assert (await bounds.admin.delete(f"{GPU_NODES}/node-1"))[0] == 200
+    assert (await bounds.admin.merge(f"{GPU_NODES}/node-4", opted_out))[0] == 200
+    assert (await bounds.admin.delete(f"{GPU_NODES}/node-4"))[0] == 200
 
 
 async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
@@ -237,3 +235,17 @@ async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None
     assert kept == {keys.DECISION_ANNOTATION: "[]"}
     labelled = {"metadata": {"labels": {"x": "y"}}}
     assert (await bounds.admin.merge(f"{pods}/vm", labelled))[0] == 200
+
+
+async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
+    extender = await bounds.caller("tangram-extender", "extender")
+    status, _ = await extender.merge(f"{GPU_NODES}/node-1", {"spec": {"assignments": [ENTRY]}})
+    assert status == 200
+    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gpunodes.tangram.dev"
+
+    assert (await bounds.admin.delete(definition))[0] == 200
+
+    async def gone() -> bool:
+        return bool((await bounds.read(definition)).get("code") == 404)
+
+    await until(gone, within=60, every=0.2)

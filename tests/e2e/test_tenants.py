@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 
 from nodeagent.api import keys
 from tests.e2e.bounds import ENTRY, GPU_NODES, LEASES, Bounds, Caller, bounded, gpu_node, lease
@@ -34,7 +35,10 @@ class Tenancy(NamedTuple):
     tenant: Caller
 
 
-@pytest.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tenancy() -> AsyncIterator[Tenancy]:
     async with bounded() as bounds:
         for namespace in (OWN, ANOTHERS):
