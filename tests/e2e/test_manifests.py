@@ -8,16 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.bounds import administered
+from tests.e2e.installation import Installer
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay, with_certificates
 
 
 async def test_every_overlay_is_taken_as_it_is_field_by_field() -> None:
     async with administered() as (_, _, installer):
+        await installer.define_certificates()
         for name in OVERLAYS:
             manifests = overlay(name)
             await installer.prepare(manifests)
             assert await installer.try_out(manifests) > 30, name
+        await what_cert_manager_would_not_take_is_refused(installer, overlay("default"))
+
+
+async def what_cert_manager_would_not_take_is_refused(
+    installer: Installer, manifests: list[Manifest]
+) -> None:
+    """Misspell each certificate: else nothing would be shown by its being taken."""
+    certificates = [each for each in manifests if each["kind"] == "Certificate"]
+    assert {each["metadata"]["name"] for each in certificates} == {
+        *("tangram-ca", "tangram-extender", "tangram-scheduler")
+    }
+    for each in certificates:
+        for wrong in (
+            {"usages": ["server-auth"]},
+            {"privateKey": {"algorithm": "EC"}},
+            {"renewBeforeExpiry": "1h"},
+            {"issuerRef": {"kind": "Issuer"}},
+        ):
+            refused = await installer.refusal(each | {"spec": each["spec"] | wrong})
+            (field,) = wrong
+            assert field in refused, (each["metadata"]["name"], refused)
 
 
 async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None:

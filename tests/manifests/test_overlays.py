@@ -223,6 +223,30 @@ def test_certificates_say_the_names_that_are_asked_for(name: str) -> None:
     assert client["issuerRef"] == server["issuerRef"]
 
 
+def hours(duration: str) -> int:
+    """Read a duration as ours are written."""
+    assert re.fullmatch(r"[0-9]+h", duration)
+    return int(duration[:-1])
+
+
+@each_overlay
+def test_certificates_are_as_cert_managers_own_webhook_demands(name: str) -> None:
+    """Its definitions do not say it, internal/apis/certmanager/validation/certificate.go does."""
+    certificates = [m for m in overlay(name) if m["kind"] == "Certificate"]
+    issuers = {m["metadata"]["name"] for m in overlay(name) if m["kind"] == "Issuer"}
+    written = [each["spec"]["secretName"] for each in certificates]
+
+    assert len(set(written)) == len(written) == 3
+    for spec in (each["spec"] for each in certificates):
+        assert 1 <= hours(spec["renewBefore"]) < hours(spec["duration"])
+        assert len(spec["commonName"]) <= 64
+        assert (
+            spec["privateKey"]["size"]
+            in {"ECDSA": (256, 384, 521)}[spec["privateKey"]["algorithm"]]
+        )
+        assert spec["issuerRef"]["name"] in issuers
+
+
 def webhook(manifests: list[Manifest]) -> dict[str, Any]:
     (found,) = find(manifests, "MutatingWebhookConfiguration", "tangram-pods")["webhooks"]
     return dict(found)
