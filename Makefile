@@ -6,6 +6,7 @@
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
 #   make test-manifests      every overlay of manifests/ builds, matches the code, and is what a real
 #                            API server takes
+#   make test-images         the commands of both Containerfiles, and what comes of them; as root
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
@@ -32,7 +33,7 @@
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
+.PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
 	bench-defrag crd golden proto lock clean
 
@@ -129,6 +130,9 @@ test-manifests: ci-tools
 		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
 		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
 		tests/e2e/test_versions.py
+
+test-images: $(READY)
+	TANGRAM_IMAGES=1 $(BIN)/pytest tests/manifests/test_built_images.py
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
