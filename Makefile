@@ -27,15 +27,17 @@
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
 #                            the locked dependencies anew
+#   make settings            write every option of both programs as a page, manifests/SETTINGS.md
 #   make golden              write every overlay as text, to review what a change does to a cluster
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
+.PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
+	chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
-	bench-defrag crd golden proto lock clean
+	bench-defrag crd golden settings proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -188,6 +190,9 @@ ci-tools: $(READY)
 
 crd: $(READY)
 	$(BIN)/python -m tests.manifests.generate
+
+settings: $(READY)
+	$(BIN)/python -m tests.manifests.settings
 
 golden: ci-tools
 	$(BIN)/python -m tests.manifests.golden

@@ -18,9 +18,14 @@ from hypothesis import strategies as st
 
 from extender.cli.main import app as tangram
 from extender.cli.scheduler_config import SERVICE
+from extender.cluster.door import PLAN_TIMEOUT_SECONDS
+from extender.cluster.replica import LAST_BINDS_SECONDS
+from extender.cluster.signpost import TAKE_DOWN_SECONDS
 from extender.kubescheduler.configuration import Configuration, read
+from extender.server import Limits
 from extender.server.admitting import BODY_SECONDS, PATH
 from extender.server.description import describe
+from extender.settings import LeaseTiming
 from nodeagent import pod_events
 from nodeagent.__main__ import app as tangram_agent
 from nodeagent.api import keys, resources
@@ -32,6 +37,7 @@ from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import (
     OVERLAYS,
     Manifest,
+    built,
     combined,
     overlay,
     with_certificates,
@@ -433,8 +439,17 @@ def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
     manifests = overlay(name)
 
     extender = pod(manifests, "Deployment", EXTENDER)
-    lame_seconds = extender["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert extender["terminationGracePeriodSeconds"] - lame_seconds >= 30
+    (only,) = extender["containers"]
+    lame_seconds = only["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # Hidden, binds answered, writes settled, the lead given back, and each of its doors closed.
+    takes_seconds = (
+        TAKE_DOWN_SECONDS
+        + LAST_BINDS_SECONDS
+        + PLAN_TIMEOUT_SECONDS
+        + LeaseTiming().attempt_seconds
+        + len(only["ports"]) * Limits().shutdown_seconds
+    )
+    assert lame_seconds + takes_seconds <= extender["terminationGracePeriodSeconds"]
     if name != "dev":
         agent = pod(manifests, "DaemonSet", AGENT)
         assert agent["terminationGracePeriodSeconds"] > AgentSettings().drain_seconds
@@ -544,3 +559,17 @@ def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(cop
     assert not any(
         m["metadata"]["name"] == SCHEDULER for m in manifests if m["kind"] == "Deployment"
     )
+
+
+def test_every_image_can_be_pinned_by_its_digest_as_the_page_says(copy: Path) -> None:
+    (said,) = re.findall(
+        r"```yaml\n(images:.*?)```", (MANIFESTS / "README.md").read_text(), re.DOTALL
+    )
+    digest = "sha256:" + "0" * 64
+    images = yaml.safe_load(said.replace("sha256:…", digest).replace("REGISTRY", "mirror.example"))
+    file = copy / "overlays/default/kustomization.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | images))
+
+    found = {c["image"] for _, spec in pods(built(file.parent)) for c in spec["containers"]}
+
+    assert found == {f"{each['newName']}@{digest}" for each in images["images"]}
