@@ -71,9 +71,10 @@ class Versions:
     async def extender_of(self, tree: Path) -> None:
         """Replace the extender by one of that version, which first stands by."""
         coming, going = self._pods[tree], self.running.extender
-        self.running.extender = self.running.extenders[coming]
-        await self.running.extender.start()
-        await until(lambda: self.running.extender.events("serving"), within=60, every=0.05)
+        self.running.extender = successor = self.running.extenders[coming]
+        served_before = len(successor.events("serving")) if successor.log.exists() else 0
+        await successor.start()
+        await until(lambda: len(successor.events("serving")) > served_before, within=60, every=0.05)
         await going.stop()
 
         async def leads() -> bool:
@@ -122,8 +123,13 @@ class Versions:
             pods = await self.running.pods()
             assert not any(pod["status"]["phase"] == "Failed" for pod in pods.values()), pods
             running = [pod for pod in pods.values() if pod["status"]["phase"] == "Running"]
-            return len(running) == len(pods) == vms and not list(
-                violations(await self.running.gpu_nodes(), pods)
+            nodes = await self.running.gpu_nodes()
+            planned = {entry.id for node in nodes for entry in node.spec.assignments}
+            own = {i.assignment for n in nodes for gpu in n.status.gpus for i in gpu.instances}
+            return (
+                len(running) == len(pods) == vms
+                and own == planned  # the agent knows what its predecessor has made
+                and not list(violations(nodes, pods))
             )
 
         await until(settled, within=90, every=0.2)
