@@ -17,6 +17,7 @@ from tests.e2e.process import ROOT
 
 PINNED = "35b9b5f8d1768eeebdc1caceb0edec82bafbd8f5"
 VARIABLE = "TANGRAM_PREVIOUS"
+GIT = ("git", "-c", "safe.directory=*", "-C", str(ROOT))
 PARTS = ("extender", "nodeagent", "manifests/base/crd")
 
 
@@ -31,7 +32,8 @@ def previous_version(directory: Path) -> Path:
     tree.mkdir()
     archive = directory / "previous.tar"
     for command in (
-        ("git", "-C", str(ROOT), "archive", f"--output={archive}", commit, *PARTS),
+        # Whoever owns the files: they are only read.
+        (*GIT, "archive", f"--output={archive}", commit, *PARTS),
         ("tar", "-xf", str(archive), "-C", str(tree)),
     ):
         try:
