@@ -6,6 +6,7 @@
 #   make e2e E2E_ARGS="…"    all end-to-end tests, on a real control plane
 #   make test-manifests      every overlay of manifests/ builds, matches the code, and is what a real
 #                            API server takes
+#   make test-images         the commands of both Containerfiles, and what comes of them; as root
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
@@ -26,15 +27,17 @@
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
 #                            the locked dependencies anew
+#   make settings            write every option of both programs as a page, manifests/SETTINGS.md
 #   make golden              write every overlay as text, to review what a change does to a cluster
 #   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
-.PHONY: venv demo test test-manifests lint format e2e fuzz crash chaos chaos-mutants chaos-e2e race whole-node \
+.PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
+	chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
-	bench-defrag crd golden proto lock clean
+	bench-defrag crd golden settings proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -124,9 +127,14 @@ endif
 
 test-manifests: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
-		tests/e2e/test_manifests.py tests/e2e/test_admission.py \
+		tests/e2e/test_manifests.py tests/e2e/test_bounds.py \
+		tests/e2e/test_tenants.py tests/e2e/test_admission.py \
 		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
-		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py
+		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
+		tests/e2e/test_versions.py
+
+test-images: $(READY)
+	TANGRAM_IMAGES=1 $(BIN)/pytest tests/manifests/test_built_images.py
 
 e2e: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/e2e $(E2E_ARGS)
@@ -182,6 +190,9 @@ ci-tools: $(READY)
 
 crd: $(READY)
 	$(BIN)/python -m tests.manifests.generate
+
+settings: $(READY)
+	$(BIN)/python -m tests.manifests.settings
 
 golden: ci-tools
 	$(BIN)/python -m tests.manifests.golden

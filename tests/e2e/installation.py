@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 
 from nodeagent.api import keys
 from tests.e2e.controlplane.cluster import ControlPlane
+from tests.e2e.process import ROOT
 from tests.waiting import until
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 CERT_MANAGER = "cert-manager.io"
+CERT_MANAGER_CRDS = ROOT / "tests/fakes/certmanager/crds.yaml"
 
 Manifest = dict[str, Any]
 
@@ -48,16 +51,40 @@ class Installer:
 
         await until(served, within=30, every=0.1)
 
+    async def define_certificates(self) -> None:
+        """Let there be cert-manager's kinds, though nobody acts upon them."""
+        for each in yaml.safe_load_all(CERT_MANAGER_CRDS.read_text()):
+            await self.apply(each)
+
+        async def served() -> bool:
+            async with self._session.get(f"/apis/{CERT_MANAGER}/v1") as answer:
+                found = (await answer.json()).get("resources", ())
+                return {"Issuer", "Certificate"} <= {each["kind"] for each in found}
+
+        await until(served, within=30, every=0.1)
+
     async def try_out(self, manifests: Iterable[Manifest]) -> int:
         """Apply all objects for trial only, strictly; return how many there were."""
         tried = 0
-        for each in _own(manifests):
+        for each in manifests:
             await self.apply(each, dry_run=True)
             tried += 1
         return tried
 
     async def apply(self, manifest: Manifest, *, dry_run: bool = False) -> None:
         """Apply one object, server-side; a field that is not known is an error."""
+        status, said, warning = await self._applied(manifest, dry_run=dry_run)
+        about = (manifest["kind"], manifest["metadata"]["name"])
+        assert status in (200, 201), (about, said)
+        assert not warning, (about, warning)
+
+    async def refusal(self, manifest: Manifest) -> str:
+        """Return why an object would not be taken, "" if it would."""
+        status, said, _ = await self._applied(manifest, dry_run=True)
+        return "" if status in (200, 201) else said
+
+    async def _applied(self, manifest: Manifest, *, dry_run: bool) -> tuple[int, str, str]:
+        """Return the status of the answer, the answer, and what it warns of."""
         plural, namespaced = await self._resource(manifest["apiVersion"], manifest["kind"])
         name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
         assert bool(namespace) == namespaced, (manifest["kind"], name)
@@ -69,18 +96,19 @@ class Installer:
             data=json.dumps(manifest),
             headers={"Content-Type": APPLY},
         ) as answer:
-            assert answer.status in (200, 201), f"{path}: {await answer.text()}"
-            assert "Warning" not in answer.headers, f"{path}: {answer.headers['Warning']}"
+            return answer.status, await answer.text(), answer.headers.get("Warning", "")
 
-    async def token(self, account: str, pod: str = "") -> str:
-        """Return a token of an account of Tangram's, bound to a *pod* as the kubelet's are."""
+    async def token(
+        self, account: str, pod: str = "", *, namespace: str = keys.SYSTEM_NAMESPACE
+    ) -> str:
+        """Return a token of an account, bound to a *pod* as the kubelet's are."""
         spec: dict[str, Any] = {}
-        namespace = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
+        home = f"/api/v1/namespaces/{namespace}"
         if pod:
-            async with self._session.get(f"{namespace}/pods/{pod}") as answer:
+            async with self._session.get(f"{home}/pods/{pod}") as answer:
                 uid = (await answer.json())["metadata"]["uid"]
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}
-        path = f"{namespace}/serviceaccounts/{account}/token"
+        path = f"{home}/serviceaccounts/{account}/token"
         async with self._session.post(path, json={"spec": spec}) as answer:
             assert answer.status == 201, await answer.text()
             return str((await answer.json())["status"]["token"])

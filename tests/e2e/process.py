@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,18 +15,23 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """A process of Tangram's with its log."""
+    """A process of Tangram's with its log; its code is that in *tree*."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, tree: Path = ROOT) -> None:
         self.log = log
         self._arguments = arguments
+        self._tree = tree
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it, appending to the log."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *self._arguments, stdout=log, stderr=log, cwd=ROOT
+                *(sys.executable, "-m", *self._arguments),
+                stdout=log,
+                stderr=log,
+                cwd=self._tree,
+                env=os.environ | {"PYTHONPATH": str(self._tree)},
             )
 
     async def stop(self, number: int = signal.SIGTERM) -> int:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,21 @@ ELECTION = (
 CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
 
 
-def scheduler_config(url: str, *, http_timeout: float, ca: Path, client: KeyPair) -> dict[str, Any]:
+def scheduler_config(
+    url: str,
+    *,
+    http_timeout: float,
+    ca: Path,
+    client: KeyPair,
+    managed: Collection[str] = RESOURCES.values(),
+) -> dict[str, Any]:
     """Return what `tangram scheduler-config` prints for such an extender."""
     wanted = Wanted(
         url=url,
         files=Files(str(ca), str(client.public), str(client.key)),
         http_timeout_seconds=http_timeout,
         verbs=tuple(hook.verb for hook in HOOKS),
-        resources=dict.fromkeys(RESOURCES.values(), False),
+        resources=dict.fromkeys(managed, False),
     )
     return compose.patch(wanted)
 

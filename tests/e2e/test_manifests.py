@@ -1,52 +1,46 @@
-"""A real API server takes every overlay as it is, and the accounts in it may not overstep."""
+"""A real API server takes every overlay as it is, field by field."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import pytest
-
-from nodeagent import pod_events
-from nodeagent.api import keys
-from tests.e2e.controlplane.cluster import ControlPlane, control_plane
-from tests.e2e.controlplane.required import required_binaries
+from tests.e2e.bounds import administered
 from tests.e2e.installation import Installer
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay, with_certificates
-from tests.waiting import until
-
-GPU_NODES = f"/apis/{keys.API_VERSION}/{keys.GPU_NODE_PLURAL}"
-LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{keys.SYSTEM_NAMESPACE}/leases"
-SYSTEM_PODS = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}/pods"
-ENTRY = {
-    "id": "a",
-    "gpu": "GPU-1",
-    "profileId": 19,
-    "start": 0,
-    "size": 1,
-    "resource": "nvidia.com/NVIDIA_H100XM-1-10C",
-    "since": "2026-01-01T00:00:00Z",
-}
-OTHER_ENTRY = ENTRY | {"id": "b", "start": 1}
-
-
-@asynccontextmanager
-async def administered() -> AsyncIterator[tuple[ControlPlane, aiohttp.ClientSession, Installer]]:
-    async with control_plane(required_binaries()) as plane, plane.client() as session:
-        yield plane, session, Installer(plane, session)
 
 
 async def test_every_overlay_is_taken_as_it_is_field_by_field() -> None:
     async with administered() as (_, _, installer):
+        await installer.define_certificates()
         for name in OVERLAYS:
             manifests = overlay(name)
             await installer.prepare(manifests)
             assert await installer.try_out(manifests) > 30, name
+        await what_cert_manager_would_not_take_is_refused(installer, overlay("default"))
+
+
+async def what_cert_manager_would_not_take_is_refused(
+    installer: Installer, manifests: list[Manifest]
+) -> None:
+    """Misspell each certificate: else nothing would be shown by its being taken."""
+    certificates = [each for each in manifests if each["kind"] == "Certificate"]
+    assert {each["metadata"]["name"] for each in certificates} == {
+        *("tangram-ca", "tangram-extender", "tangram-scheduler")
+    }
+    for each in certificates:
+        for wrong in (
+            {"usages": ["server-auth"]},
+            {"privateKey": {"algorithm": "EC"}},
+            {"renewBeforeExpiry": "1h"},
+            {"issuerRef": {"kind": "Issuer"}},
+        ):
+            refused = await installer.refusal(each | {"spec": each["spec"] | wrong})
+            (field,) = wrong
+            assert field in refused, (each["metadata"]["name"], refused)
 
 
 async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None:
@@ -92,309 +86,3 @@ async def test_all_pods_but_the_agents_meet_the_strictest_security_standard() ->
         "tangram-simulated-agent": 201,
         "tangram-agent": 403,
     }
-
-
-class Caller:
-    """Somebody who calls the API server with a token."""
-
-    def __init__(self, session: aiohttp.ClientSession, token: str = "") -> None:
-        self._session = session
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    async def post(self, path: str, body: object) -> tuple[int, str]:
-        return await self._call("POST", path, body, "application/json")
-
-    async def flow_schema(self, path: str, method: str = "GET") -> str:
-        """Return the UID of the FlowSchema that a request falls under."""
-        async with self._session.request(method, path, headers=self._headers) as answer:
-            return str(answer.headers["X-Kubernetes-PF-FlowSchema-UID"])
-
-    async def merge(self, path: str, body: object) -> tuple[int, str]:
-        return await self._call("PATCH", path, body, "application/merge-patch+json")
-
-    async def delete(self, path: str) -> tuple[int, str]:
-        return await self._call("DELETE", path, None, "application/json")
-
-    async def _call(self, method: str, path: str, body: object, media: str) -> tuple[int, str]:
-        headers = self._headers | {"Content-Type": media}
-        async with self._session.request(method, path, json=body, headers=headers) as answer:
-            found = await answer.json()
-            return answer.status, str(found.get("message", ""))
-
-
-def gpu_node(name: str, *assignments: object) -> dict[str, Any]:
-    return {
-        "apiVersion": keys.API_VERSION,
-        "kind": keys.GPU_NODE_KIND,
-        "metadata": {"name": name},
-        "spec": {"assignments": list(assignments)},
-    }
-
-
-def lease(node: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": keys.lease_name(node)},
-        "spec": {"holderIdentity": "x"},
-    }
-
-
-class Bounds:
-    """An installation, and those who try its bounds: the policies are in force."""
-
-    def __init__(self, session: aiohttp.ClientSession, installer: Installer) -> None:
-        self._session = session
-        self.installer = installer
-        self.admin = Caller(session)
-
-    async def read(self, path: str) -> dict[str, Any]:
-        """Return an object, or the Status that says why not."""
-        async with self._session.get(path) as answer:
-            found: dict[str, Any] = await answer.json()
-            return found
-
-    async def caller(self, account: str, pod: str = "") -> Caller:
-        return Caller(self._session, await self.installer.token(account, pod))
-
-
-@pytest.fixture
-async def bounds() -> AsyncIterator[Bounds]:
-    async with administered() as (_, session, installer):
-        await installer.install(overlay("default"))
-        bounds = Bounds(session, installer)
-        for node in ("node-1", "node-2"):
-            status, text = await bounds.admin.post("/api/v1/nodes", {"metadata": {"name": node}})
-            assert status == 201, text
-            await installer.pod(f"agent-{node}", "tangram-agent", node)
-        await installer.pod("extender", "tangram-extender", "node-1")
-        extender = await bounds.caller("tangram-extender", "extender")
-        for node in ("node-1", "node-2"):
-            status, text = await extender.post(GPU_NODES, gpu_node(node))
-            assert status == 201, text
-
-        # The server takes a policy up some time after it was applied: until each has refused.
-        agent = await bounds.caller("tangram-agent", "agent-node-1")
-        probes = {"metadata": {"labels": {"x": "y"}}}
-        own = f"{SYSTEM_PODS}/extender?dryRun=All"
-        other = f"{GPU_NODES}/node-2/status?dryRun=All"
-
-        async def in_force() -> bool:
-            return [
-                (await agent.merge(other, {"status": {"sequence": 1}}))[0],
-                (await extender.merge(own, probes))[0],
-                (await bounds.admin.post(f"{GPU_NODES}?dryRun=All", gpu_node("n", ENTRY)))[0],
-            ] == [403, 403, 403]
-
-        await until(in_force, within=60, every=0.2)
-        yield bounds
-
-
-async def test_an_agent_speaks_for_its_own_node_alone(bounds: Bounds) -> None:
-    agent = await bounds.caller("tangram-agent", "agent-node-1")
-    report = {"status": {"agentEpoch": "e", "sequence": 1}}
-
-    assert (await agent.merge(f"{GPU_NODES}/node-1/status", report))[0] == 200
-    assert (await agent.post(LEASES, lease("node-1")))[0] == 201
-    assert (await agent.merge(f"{LEASES}/tangram-agent-node-1", {"spec": {}}))[0] == 200
-
-    status, text = await agent.merge(f"{GPU_NODES}/node-2/status", report)
-    assert status == 403
-    assert "the agent on node-1 writes that GpuNode's status, and nothing else" in text
-    status, text = await agent.post(LEASES, lease("node-2"))
-    assert status == 403
-    assert "tangram-agent-node-1, and no other" in text
-    another = await bounds.caller("tangram-agent", "agent-node-2")
-    status, _ = await another.merge(f"{LEASES}/tangram-agent-node-1", {"spec": {}})
-    assert status == 403
-    status, _ = await agent.post(LEASES, lease("x") | {"metadata": {"name": keys.LEADER_LEASE}})
-    assert status == 403
-
-
-async def test_an_agent_warns_of_what_is_on_its_own_node_alone(bounds: Bounds) -> None:
-    agent = await bounds.caller("tangram-agent", "agent-node-1")
-    events = "/api/v1/namespaces/default/events"
-
-    async def warned(name: str, **fields: object) -> int:
-        warning = {
-            "metadata": {"name": name},
-            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "vm", "uid": "vm"},
-            "reason": "GpuQuarantined",
-            "source": {"component": pod_events.COMPONENT, "host": "node-1"},
-            **fields,
-        }
-        return (await agent.post(events, warning))[0]
-
-    async def elsewhere_refused() -> bool:
-        source = {"component": pod_events.COMPONENT, "host": "node-2"}
-        return await warned("elsewhere", source=source) == 403
-
-    await until(elsewhere_refused, within=60, every=0.2)
-    assert await warned("here") == 201
-    assert await warned("nowhere", source={}) == 403
-    assert await warned("by-the-kubelet", source={"component": "kubelet", "host": "node-1"}) == 403
-
-
-async def test_an_agents_token_that_is_bound_to_no_node_speaks_for_none(bounds: Bounds) -> None:
-    stolen = await bounds.caller("tangram-agent")
-
-    status, text = await stolen.merge(f"{GPU_NODES}/node-1/status", {"status": {"sequence": 1}})
-
-    assert status == 403
-    assert "bound to no node" in text
-
-
-async def test_whatever_else_an_agents_account_is_given_it_writes_no_plan(bounds: Bounds) -> None:
-    given = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "too-much"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "cluster-admin",
-        },
-        "subjects": [
-            {
-                "kind": "ServiceAccount",
-                "name": "tangram-agent",
-                "namespace": keys.SYSTEM_NAMESPACE,
-            }
-        ],
-    }
-    agent = await bounds.caller("tangram-agent", "agent-node-1")
-    plan = {"spec": {"assignments": [ENTRY]}}
-    assert "cannot patch resource" in (await agent.merge(f"{GPU_NODES}/node-1", plan))[1]
-    await bounds.installer.apply(given)
-
-    async def allowed() -> bool:
-        return (await agent.merge("/api/v1/nodes/node-2?dryRun=All", {}))[0] == 200
-
-    await until(allowed, within=30, every=0.1)
-    refused = [
-        await agent.merge(f"{GPU_NODES}/node-1", plan),
-        await agent.merge(f"{GPU_NODES}/node-1", {"metadata": {"annotations": {"x": "y"}}}),
-        await agent.post(GPU_NODES, gpu_node("node-3")),
-        await agent.delete(f"{GPU_NODES}/node-1"),
-        await agent.post(LEASES, lease("x") | {"metadata": {"name": keys.LEADER_LEASE}}),
-    ]
-
-    assert [status for status, _ in refused] == [403] * len(refused)
-    assert all("ValidatingAdmissionPolicy 'tangram-" in text for _, text in refused)
-
-
-async def test_leases_and_binds_do_not_queue_with_others(bounds: Bounds) -> None:
-    extender = await bounds.caller("tangram-extender", "extender")
-    ours = (await bounds.read("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/tangram"))[
-        "metadata"
-    ]["uid"]
-
-    async def apart() -> bool:
-        return bool(await extender.flow_schema(f"{LEASES}/{keys.LEADER_LEASE}") == ours)
-
-    await until(apart, within=60, every=0.2)
-    assert await extender.flow_schema(f"{SYSTEM_PODS}/nobody/binding", "POST") == ours
-    assert await extender.flow_schema(f"{GPU_NODES}/node-1", "PATCH") == ours
-    agent = await bounds.caller("tangram-agent", "agent-node-1")
-    assert await agent.flow_schema(f"{LEASES}/tangram-agent-node-1", "PATCH") == ours
-    assert await agent.flow_schema(f"{GPU_NODES}/node-1/status", "PATCH") == ours
-    assert await extender.flow_schema("/api/v1/nodes?limit=1") != ours
-    assert await bounds.admin.flow_schema(f"{GPU_NODES}/node-1") != ours
-
-
-async def test_uninstalling_is_not_held_up_by_plans(bounds: Bounds) -> None:
-    extender = await bounds.caller("tangram-extender", "extender")
-    status, _ = await extender.merge(f"{GPU_NODES}/node-1", {"spec": {"assignments": [ENTRY]}})
-    assert status == 200
-    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gpunodes.tangram.dev"
-
-    assert (await bounds.admin.delete(definition))[0] == 200
-
-    async def gone() -> bool:
-        return bool((await bounds.read(definition)).get("code") == 404)
-
-    await until(gone, within=60, every=0.2)
-
-
-async def test_nobody_but_the_extender_writes_plans(bounds: Bounds) -> None:
-    admin, node = bounds.admin, f"{GPU_NODES}/node-1"
-    extender = await bounds.caller("tangram-extender", "extender")
-    said = "only Tangram's extender writes plans"
-
-    assert said in (await admin.merge(node, {"spec": {"assignments": [ENTRY]}}))[1]
-    assert said in (await admin.post(GPU_NODES, gpu_node("node-3", ENTRY)))[1]
-    status, _ = await extender.merge(node, {"spec": {"assignments": [ENTRY]}})
-    assert status == 200
-    changes: tuple[Any, ...] = ({"assignments": []}, {"assignments": [OTHER_ENTRY]}, None)
-    for change in changes:
-        status, text = await admin.merge(node, {"spec": change})
-        assert (status, said in text) == (403, True)
-    assert said in (await admin.delete(node))[1]
-
-
-async def test_people_say_which_gpus_may_be_used_and_remove_what_is_empty(bounds: Bounds) -> None:
-    opted_out = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "none"}}}
-
-    assert (await bounds.admin.merge(f"{GPU_NODES}/node-1", opted_out))[0] == 200
-    assert (await bounds.admin.delete(f"{GPU_NODES}/node-1"))[0] == 200
-
-
-async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
-    bounds: Bounds,
-) -> None:
-    extender = await bounds.caller("tangram-extender", "extender")
-    pod = f"{SYSTEM_PODS}/extender"
-    mine = {
-        "labels": {keys.MANAGED_LABEL: "true", keys.LEADER_LABEL: "true"},
-        "annotations": {keys.WAKE_ANNOTATION: "1"},
-    }
-    status, _ = await bounds.admin.merge(pod, {"metadata": {"labels": {"theirs": "x"}}})
-    assert status == 200
-
-    assert (await extender.merge(pod, {"metadata": mine}))[0] == 200
-    assert (await extender.merge(pod, {"metadata": mine}))[0] == 200
-    gone = {"metadata": {"labels": {keys.LEADER_LABEL: None}}}
-    assert (await extender.merge(pod, gone))[0] == 200
-
-    image = {"spec": {"containers": [{"name": "tangram", "image": "evil"}]}}
-    assert (await bounds.admin.merge(pod, {"metadata": {"annotations": {"x": "y"}}}))[0] == 200
-    for forged in (
-        image,
-        {"metadata": {"labels": {"theirs": "y"}}},
-        {"metadata": {"labels": {"theirs": None}}},
-        {"metadata": {"labels": {keys.MANAGED_LABEL: None}}},
-        {"metadata": {"annotations": {keys.DECISION_ANNOTATION: "[]"}}},
-        {"metadata": {"finalizers": ["tangram.dev/stay"]}},
-    ):
-        status, text = await extender.merge(pod, forged)
-        # Where two policies refuse, the API server names either.
-        refuses = any(name in text for name in ("tangram-pods", "tangram-decisions"))
-        assert (status, refuses) == (403, True), (forged, text)
-
-
-async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None:
-    pods = "/api/v1/namespaces/default/pods"
-    spec = {"containers": [{"name": "c", "image": "none"}]}
-    status, text = await bounds.admin.post(pods, {"metadata": {"name": "vm"}, "spec": spec})
-    assert status == 201, text
-    target = {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
-    told = {"name": "vm", "annotations": {keys.DECISION_ANNOTATION: "[]"}}
-    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": told, "target": target}
-
-    async def forge(value: str | None) -> tuple[int, str]:
-        annotations = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: value}}}
-        return await bounds.admin.merge(f"{pods}/vm", annotations)
-
-    async def refused() -> bool:
-        return (await forge("forged"))[0] == 403
-
-    await until(refused, within=60, every=0.2)
-    extender = await bounds.caller("tangram-extender", "extender")
-    assert (await extender.post(f"{pods}/vm/binding", binding))[0] == 201
-    for value in ("forged", None):
-        status, text = await forge(value)
-        assert (status, "comes with the Binding" in text) == (403, True)
-    kept = (await bounds.read(f"{pods}/vm"))["metadata"]["annotations"]
-    assert kept == {keys.DECISION_ANNOTATION: "[]"}
-    labelled = {"metadata": {"labels": {"x": "y"}}}
-    assert (await bounds.admin.merge(f"{pods}/vm", labelled))[0] == 200

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nodeagent.api import keys
 from tests.builders import VGPU, raw_pod
 from tests.fuzz.mutations import CHANGES, DAMAGES, anywhere, written
 
@@ -61,7 +62,15 @@ def _pod(chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.2:
         owner = {"kind": "K" * chance.choice((1, 200)), "name": "vmi", "controller": True}
         pod["metadata"]["ownerReferences"] = [owner] * chance.choice((1, 2, 50))
+    for field in ("labels", "annotations"):
+        if chance.random() < 0.2:
+            pod["metadata"][field] = written_by_a_tenant(chance)
     return pod
+
+
+def written_by_a_tenant(chance: random.Random) -> dict[str, str]:
+    """Draw labels or annotations: names that mean something to us, with what may be said there."""
+    return {chance.choice(_NAMES): chance.choice(_SAID) for _ in range(chance.choice((1, 3, 50)))}
 
 
 def _containers(chance: random.Random) -> list[dict[str, Any]]:
@@ -124,6 +133,17 @@ _REQUESTS: dict[str, Callable[[random.Random], Any]] = {
 }
 
 
+_NAMES = (
+    *(keys.GANG, keys.GANG_SIZE, keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.AGENT_LABEL),
+    *(keys.DECISION_ANNOTATION, keys.WAKE_ANNOTATION, keys.GPUS_ANNOTATION),
+    *(keys.ASSIGNMENT_ANNOTATION, "tangram.dev/planned", "kubevirt.io", "kubevirt.io/domain"),
+    *("", "x" * 300, "\u202e/\U0001f9e9", "../..", "\x00"),
+)
+_SAID = (
+    *("true", "", "none", "gang", "gang\n", "2", "256", "257", "-1", "1e3", "[]", "{", "\x00"),
+    '[{"id":"a","gpu":"GPU-0","profile":"7g.80gb","profileId":0,"start":0,"size":8}]',
+    *("x" * 20_000, "\u202e\U0001f9e9", "../../nodes", "GPU-0,GPU-1"),
+)
 _QUANTITIES = ("1e99", "9" * 18 + "Ti", "1.5", "-1", "", " 1", "0x1", "1" * 5000, 1e308, -5, 1.5)
 _HEADERS = (
     "Expect: 100-continue",

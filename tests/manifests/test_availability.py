@@ -125,3 +125,37 @@ def test_out_of_a_pod_go_calls_of_the_api_server_and_of_names_and_of_the_hooks(n
             if {"port": "hooks"} in rule["ports"]:
                 (to,) = rule["to"]
                 assert selects(to["podSelector"], extender["labels"])
+
+
+@each_overlay
+def test_whatever_is_tangrams_goes_before_vms_where_room_is_short(name: str) -> None:
+    manifests = overlay(name)
+    (priority,) = (m for m in manifests if m["kind"] == "PriorityClass")
+    classes = {
+        workload: spec["template"]["spec"].get("priorityClassName")
+        for workload, spec, _ in workloads(manifests)
+    }
+
+    assert priority["value"] == 1_000_000_000  # the highest that is not the system's own
+    assert not priority.get("globalDefault")
+    assert classes.pop("tangram-simulated-agent", None) is None  # a trial displaces nobody
+    assert set(classes.values()) == {priority["metadata"]["name"]}
+
+
+@each_overlay
+def test_whoever_can_be_asked_is_asked_whether_it_lives_and_is_ready(name: str) -> None:
+    manifests = overlay(name)
+    for workload, spec, _ in workloads(manifests):
+        (container,) = spec["template"]["spec"]["containers"]
+        ports = {each["name"] for each in container.get("ports", ())}
+        probes = {
+            probe: container[probe]["httpGet"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+            if probe in container
+        }
+        # An agent listens nowhere: its Lease and the condition of its GpuNode tell of it.
+        assert len(probes) == (3 if ports else 0), workload
+        assert {asked["port"] for asked in probes.values()} <= ports
+        started = container.get("startupProbe", {})
+        if started:  # a start takes seconds, and more on a busy machine
+            assert started["periodSeconds"] * started["failureThreshold"] >= 60

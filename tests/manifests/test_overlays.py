@@ -18,9 +18,14 @@ from hypothesis import strategies as st
 
 from extender.cli.main import app as tangram
 from extender.cli.scheduler_config import SERVICE
+from extender.cluster.door import PLAN_TIMEOUT_SECONDS
+from extender.cluster.replica import LAST_BINDS_SECONDS
+from extender.cluster.signpost import TAKE_DOWN_SECONDS
 from extender.kubescheduler.configuration import Configuration, read
+from extender.server import Limits
 from extender.server.admitting import BODY_SECONDS, PATH
 from extender.server.description import describe
+from extender.settings import LeaseTiming
 from nodeagent import pod_events
 from nodeagent.__main__ import app as tangram_agent
 from nodeagent.api import keys, resources
@@ -32,6 +37,7 @@ from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import (
     OVERLAYS,
     Manifest,
+    built,
     combined,
     overlay,
     with_certificates,
@@ -223,6 +229,30 @@ def test_certificates_say_the_names_that_are_asked_for(name: str) -> None:
     assert client["issuerRef"] == server["issuerRef"]
 
 
+def hours(duration: str) -> int:
+    """Read a duration as ours are written."""
+    assert re.fullmatch(r"[0-9]+h", duration)
+    return int(duration[:-1])
+
+
+@each_overlay
+def test_certificates_are_as_cert_managers_own_webhook_demands(name: str) -> None:
+    """Its definitions do not say it, internal/apis/certmanager/validation/certificate.go does."""
+    certificates = [m for m in overlay(name) if m["kind"] == "Certificate"]
+    issuers = {m["metadata"]["name"] for m in overlay(name) if m["kind"] == "Issuer"}
+    written = [each["spec"]["secretName"] for each in certificates]
+
+    assert len(set(written)) == len(written) == 3
+    for spec in (each["spec"] for each in certificates):
+        assert 1 <= hours(spec["renewBefore"]) < hours(spec["duration"])
+        assert len(spec["commonName"]) <= 64
+        assert (
+            spec["privateKey"]["size"]
+            in {"ECDSA": (256, 384, 521)}[spec["privateKey"]["algorithm"]]
+        )
+        assert spec["issuerRef"]["name"] in issuers
+
+
 def webhook(manifests: list[Manifest]) -> dict[str, Any]:
     (found,) = find(manifests, "MutatingWebhookConfiguration", "tangram-pods")["webhooks"]
     return dict(found)
@@ -409,8 +439,17 @@ def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
     manifests = overlay(name)
 
     extender = pod(manifests, "Deployment", EXTENDER)
-    lame_seconds = extender["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert extender["terminationGracePeriodSeconds"] - lame_seconds >= 30
+    (only,) = extender["containers"]
+    lame_seconds = only["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # Hidden, binds answered, writes settled, the lead given back, and each of its doors closed.
+    takes_seconds = (
+        TAKE_DOWN_SECONDS
+        + LAST_BINDS_SECONDS
+        + PLAN_TIMEOUT_SECONDS
+        + LeaseTiming().attempt_seconds
+        + len(only["ports"]) * Limits().shutdown_seconds
+    )
+    assert lame_seconds + takes_seconds <= extender["terminationGracePeriodSeconds"]
     if name != "dev":
         agent = pod(manifests, "DaemonSet", AGENT)
         assert agent["terminationGracePeriodSeconds"] > AgentSettings().drain_seconds
@@ -520,3 +559,17 @@ def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(cop
     assert not any(
         m["metadata"]["name"] == SCHEDULER for m in manifests if m["kind"] == "Deployment"
     )
+
+
+def test_every_image_can_be_pinned_by_its_digest_as_the_page_says(copy: Path) -> None:
+    (said,) = re.findall(
+        r"```yaml\n(images:.*?)```", (MANIFESTS / "README.md").read_text(), re.DOTALL
+    )
+    digest = "sha256:" + "0" * 64
+    images = yaml.safe_load(said.replace("sha256:…", digest).replace("REGISTRY", "mirror.example"))
+    file = copy / "overlays/default/kustomization.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | images))
+
+    found = {c["image"] for _, spec in pods(built(file.parent)) for c in spec["containers"]}
+
+    assert found == {f"{each['newName']}@{digest}" for each in images["images"]}
