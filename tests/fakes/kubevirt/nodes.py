@@ -21,10 +21,14 @@ from nodeagent.apiserver.protocol import (
 from nodeagent.apiserver.reflector import reflect
 from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
 from tests.fakes.kubevirt.launcher import LAUNCHER
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.host import Host
 from tests.fakes.pcidevices.names import Version, variable
 
 Value = dict[str, Any]
+
+KUBELET = "kubelet"
+"""Who refuses launchers, in the log of deeds."""
 
 LOOK_SECONDS = 0.05
 """How often the kubelet's devices are compared with the Node."""
@@ -154,6 +158,8 @@ class LauncherNode:
             await self.kubelet.admit(mine)
         except NotAdmitted as reason:
             self._ended(uid)
+            subject = f"pods {metadata['name']}"
+            self._host.log.add(KUBELET, deeds.REFUSED, subject, f"{self.name}: {reason}")
             await self._tell(pod, "Failed", "UnexpectedAdmissionError", str(reason))
             return
         if missing := self._open(uid, containers[0].limits):
