@@ -90,8 +90,14 @@ class HarvesterObjects(Protocol):
 class ClusterObjects:
     """The objects of *node* behind an API server; each write has *timeout* seconds.
 
-    VirtualMachines are followed all over the cluster, for one that keeps a device here may run
-    anywhere else by now; of each only what it keeps is remembered.
+    SRIOVGPUDevices and VGPUDevices are followed by the label of their node. MigConfigurations have
+    none: all are followed, one for each GPU of the cluster.
+
+    So are all VirtualMachines. Which devices one keeps is in an annotation, which nobody can select
+    by; one that is off is on no node, nor has it an instance that would be labelled with one; one
+    that keeps a device here may run anywhere else by now. Of each only what it keeps is remembered.
+    That costs an agent some 9 kB and 25 us for each VM as it starts, and for each change of one
+    (measured on a VM as Harvester's UI writes it, without the way there): 9 MB for 1,000 VMs.
     """
 
     def __init__(

@@ -49,7 +49,8 @@ class Nvml:
         try:
             location = self._locate()
         except DriverError:
-            self.close()
+            with contextlib.suppress(DriverError):
+                self.close()
             raise
         if self._over or (self._open and location != self._location):
             with contextlib.suppress(DriverError):

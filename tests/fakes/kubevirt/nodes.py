@@ -27,8 +27,8 @@ from tests.fakes.pcidevices.names import Version, variable
 
 Value = dict[str, Any]
 
-KUBELET = "kubelet"
-"""Who refuses launchers, in the log of deeds."""
+KUBELET, LAUNCHER_ITSELF = "kubelet", "virt-launcher"
+"""Who refuses to run a launcher, in the log of deeds: it was not admitted, or finds no device."""
 
 LOOK_SECONDS = 0.05
 """How often the kubelet's devices are compared with the Node."""
@@ -164,6 +164,8 @@ class LauncherNode:
             return
         if missing := self._open(uid, containers[0].limits):
             self._ended(uid)
+            what = f"{self.name}: no device of {missing}"
+            self._host.log.add(LAUNCHER_ITSELF, deeds.REFUSED, f"pods {metadata['name']}", what)
             await self._tell(pod, "Failed", "", f"the VM finds no device of {missing}")
             return
         await self._tell(pod, "Running")

@@ -55,6 +55,7 @@ async def test_its_library_serves_and_that_of_the_next_pod_after_it(station: Sta
 
         shutil.rmtree(first)
         await station.cluster.api.delete(PODS, "driver-1", namespace="harvester-system")
+        await station.until(lambda: station.machine.holders() == [])  # it may be unloaded
         start_process(station.directory, 4343, library, await driver_pod(station, "driver-2"))
         again = station.assignment("a2", await station.vm_of("vm-2"), 5, at=1)
         await station.running("vm-1")

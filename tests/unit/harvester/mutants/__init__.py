@@ -123,7 +123,7 @@ MUTANTS = (
         "a GPU is cut though its MigConfiguration is disabled",
         bugs.cut_while_disabled,
         scenarios.one_vm_for_long,
-        "trap",
+        "trap, misplaced",
     ),
     _mutant(
         "layout-taken",

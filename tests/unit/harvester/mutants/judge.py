@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 from tests.fakes.kubelet import temporary_places
+from tests.fakes.kubevirt.nodes import KUBELET, LAUNCHER_ITSELF
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.log import AGENT, REFUSED, traps
 from tests.fakes.pcidevices.names import Version
@@ -17,8 +18,8 @@ from tests.unit.harvester.station import Station
 PATIENCE_SECONDS = 8.0
 """A scenario takes less than 2 s (measured, on a machine with other work to do)."""
 
-REFUSERS = (AGENT, "kubelet")
-"""Whose refusals count: of an agent's writes, and of launchers by the kubelet."""
+REFUSERS = (AGENT, KUBELET, LAUNCHER_ITSELF)
+"""Whose refusals count: of an agent's writes, and of launchers, which have no device then."""
 
 
 class Verdict(str):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from nodeagent.api.geometry import Placement
+from nodeagent.apiserver.protocol import Unavailable
 from tests.fakes.pcidevices.log import CREATE_VGPU
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS
 from tests.unit.harvester.station import SMALL, Station
@@ -56,6 +59,8 @@ async def one_vm_for_long(station: Station) -> None:
         pod = await station.vm_of("vm-1")
         await station.plan(station.assignment("a1", pod, 3))
         await station.until(lambda: station.starts() == [3])
+        layout = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))
+        assert layout["spec"]["enabled"], "Harvester deletes what is on the GPU"
         await station.site.pass_(700)
         await station.until_realized("a1")
 
@@ -92,6 +97,10 @@ async def a_vm_that_is_off(station: Station) -> None:
         await station.until_told(lambda it: any(each.standing for each in it.gpus[0].instances))
 
 
+class Away(Exception):
+    """Harvester's controller has ended."""
+
+
 async def the_plugin_is_late(station: Station) -> None:
     """The device is there long before Harvester's plugin tells the kubelet of it."""
     away = True
@@ -120,30 +129,26 @@ async def turns(station: Station, count: int = 60) -> None:
     await station.until(lambda: next(left, None) is None)
 
 
-class Away(Exception):
-    """Harvester's controller has ended."""
-
-
 async def dropped_while_made(station: Station) -> None:
     """The plan is dropped when a vGPU is there of which its VGPUDevice does not tell yet."""
-    away = False
+    untold = False
 
     def step(name: str) -> None:
-        nonlocal away
-        away = away or name == "created vGPU"
-        if away and name != "create vGPU":
-            raise Away(name)
+        nonlocal untold
+        untold = untold or name == "created vGPU"
+        if untold and name == "write status of vgpudevices":
+            raise Unavailable(503, "the API server is not there")
 
     async with station.agent():
         await station.ready()
         pod = await station.vm_of("vm-1")
-        station.site.step, station.ending = step, Away
+        station.site.step = step
         await station.plan(station.assignment("a1", pod, 3))
-        await station.until(lambda: away)
+        await station.until(lambda: untold)
         await station.plan()
         await station.until_told(lambda it: it.observed_generation >= 3)
         await turns(station)
-        away, station.site.step = False, lambda name: None
+        station.site.step = lambda name: None
         await station.until(lambda: station.starts() == [])
         assert station.host_is_whole()
 
