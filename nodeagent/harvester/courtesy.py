@@ -38,14 +38,17 @@ Needs = Mapping[str, str]
 class Patience(msgspec.Struct, frozen=True):
     """For how long needs are heeded, in seconds; all inferred, nothing of it measured.
 
-    ``functions`` is what Harvester has for ``sriov-manage``; if that did not do, it has as much
-    again after ``pause``. ``mig_mode`` is what it has for MIG mode, and that once: a GPU whose mode
-    stays off may be meant to be so (1.9 can be told to skip it).
+    ``functions`` is what Harvester has for ``sriov-manage``, longer than its longest wait between
+    tries, which is 1,000 s; if that did not do, it has as much again after ``pause``. Each
+    ``prompt`` seconds it is told that nobody is at the GPU: what it waits for may be its driver's
+    pod. ``mig_mode`` is what it has for MIG mode, and that once: a GPU whose mode stays off may be
+    meant to be so (1.9 can be told to skip it).
     """
 
-    functions: float = 120.0
+    functions: float = 1200.0
     mig_mode: float = 30.0
     pause: float = 600.0
+    prompt: float = 60.0
 
 
 def need(
@@ -104,7 +107,8 @@ class Courtesy:
     def prompts(self, heeded: Needs, *, now: float) -> tuple[str, ...]:
         """Return the GPUs of which Harvester is to be told now that they are left alone.
 
-        That is once each time that a need begins to be heeded. Of MIG mode it need not be told.
+        That is when a need begins to be heeded, and from time to time. Of MIG mode it need not be
+        told.
         """
         due = []
         for key in heeded.items():
@@ -115,8 +119,7 @@ class Courtesy:
         return tuple(due)
 
     def _turn(self, key: tuple[str, str], now: float) -> int:
-        whole = self._patience.functions + self._patience.pause
-        return int((now - self._since[key]) // whole)
+        return int((now - self._since[key]) // self._patience.prompt)
 
     def _is_heeded(self, key: tuple[str, str], now: float) -> bool:
         lasted = now - self._since[key]

@@ -22,7 +22,7 @@ from tests.unit.harvester.test_decide import ADDRESS, gpu, mig, sriov
 
 ON, OFF = gpu(mig_enabled=True), gpu(mig_enabled=False)
 WITHOUT_MIG = gpu(mig_enabled=False, geometry=NOT_MIG_CAPABLE)
-PATIENCE = Patience(functions=100.0, mig_mode=30.0, pause=500.0)
+PATIENCE = Patience(functions=100.0, mig_mode=30.0, pause=500.0, prompt=60.0)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,14 @@ def test_a_need_that_was_met_and_comes_back_is_heeded_anew() -> None:
     assert courtesy.heeded({}, now=151) == {}
 
 
-def test_harvester_is_told_once_each_time_unless_it_has_been_told_with_the_need() -> None:
+def test_harvester_is_told_again_and_again_unless_it_has_been_told_with_the_need() -> None:
     courtesy, every = Courtesy(PATIENCE), {"g": ENABLE, "h": MIG_MODE}
 
     def told(now: float) -> tuple[str, ...]:
         return courtesy.prompts(courtesy.heeded(every, now=now), now=now)
 
-    assert [told(at) for at in (0, 50, 200, 600, 650)] == [("g",), (), (), ("g",), ()]
+    at = (0, 50, 70, 110, 200, 600, 650)
+    assert [told(each) for each in at] == [("g",), (), ("g",), (), (), ("g",), ()]
     expected = Courtesy(PATIENCE)
     expected.expect("g", ENABLE, now=0)
     assert expected.prompts(expected.heeded({"g": ENABLE}, now=1), now=1) == ()

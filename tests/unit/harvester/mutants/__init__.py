@@ -5,7 +5,8 @@ the log of deeds, a write or a launcher that was ``refused``, a VM that is ``mis
 in vain (``starved``). ``bugs`` plants them, ``scenarios`` is what happens meanwhile, ``judge``
 watches::
 
-    python -m tests.unit.harvester.mutants            # a table of all, by name
+    make harvester-mutants                                     # a table of all of them
+    python -m tests.unit.harvester.mutants no-uuid open-nvml   # of those named
 """
 
 from __future__ import annotations
