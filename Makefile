@@ -11,6 +11,7 @@
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
 #   make chaos-mutants       whether planted bugs are caught by them
+#   make harvester-mutants   whether planted bugs of the agent on Harvester are caught: a table
 #   make whole-node          1,000 random operations on a whole node, in each of three modes
 #   make race RACE_ARGS="…"  many pods for one last slot, 1,200 times
 #   make chaos-e2e CHAOS_E2E_ARGS="…"  faults on a real control plane under load: --minutes 30
@@ -35,7 +36,7 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
-	chaos-e2e race whole-node \
+	harvester-mutants chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
 	bench-defrag crd golden settings proto lock clean
 
@@ -150,6 +151,9 @@ chaos: $(READY)
 
 chaos-mutants: $(READY)
 	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
+
+harvester-mutants: $(READY)
+	@$(BIN)/python -m tests.unit.harvester.mutants
 
 whole-node: $(READY)
 	TANGRAM_WHOLE_NODE=1000 $(BIN)/pytest tests/properties/nodeagent/test_whole_node.py $(WHOLE_NODE_ARGS)

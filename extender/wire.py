@@ -100,6 +100,7 @@ class PodStatus(_Kube, frozen=True):
     """As much of a pod's status as a decision reads."""
 
     phase: str = ""
+    reason: str = ""
 
 
 class Pod(_Kube, frozen=True):

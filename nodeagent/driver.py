@@ -20,6 +20,7 @@ Errors carry the call and NVML's code, so a report reads the same whichever driv
     │   └── StillLeaving       nobody uses it, and its device is being taken away (19)
     ├── PlacementUnavailable   occupied, or its count is used up (…_INSUFFICIENT_RESOURCES, 23)
     ├── DriverBusy             not begun: an earlier call has not returned (…_NOT_READY, 27)
+    │   └── GivingWay          not begun: somebody else needs the GPUs with nobody at them (27)
     └── VgpuError              the kernel refused a step of a vGPU's life (its errno)
         └── RivalCandidate     the driver might back the vGPU with another GPU instance
 """
@@ -178,6 +179,13 @@ class DriverBusy(DriverError):
 
     code = 27
     meaning = "not begun"
+
+
+class GivingWay(DriverBusy):
+    """The call was not begun, for somebody else needs the GPUs with nobody at them."""
+
+    code = 27
+    meaning = "not begun, for somebody else needs the GPUs with nobody at them"
 
 
 class VgpuError(DriverError):

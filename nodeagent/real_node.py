@@ -17,6 +17,7 @@ from nodeagent.assembly import JOURNAL, WrongUsage
 from nodeagent.deviceplugin import DevicePlugins, Places, Timing
 from nodeagent.driver import Driver, LiveGpu
 from nodeagent.harvester import (
+    UNREAD,
     ClusterObjects,
     DriverPods,
     DriverRoot,
@@ -134,7 +135,7 @@ class RealNode(msgspec.Struct, frozen=True):
         location: Location | Callable[[], Location] = self.location
         if self.location == Location():
             location = DriverRoot(self.host_root / "proc", lambda: pods.uids).location
-        async with NvmlDriver(location, Mode.HARVESTER, root=self.host_root) as nvml:
+        async with NvmlDriver(location, Mode.HARVESTER, root=self.host_root, shut=UNREAD) as nvml:
             worker = NvmlThread(within=FILES_WITHIN_SECONDS)
             try:
                 files = self.sysfs(self.host_root)

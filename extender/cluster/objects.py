@@ -82,7 +82,20 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
         node=_the_one(decoded.spec.node_name),
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
+        not_admitted=_not_admitted(decoded.status),
     )
+
+
+def _not_admitted(status: wire.PodStatus) -> bool:
+    """Tell whether a kubelet has refused a pod, for want of a device, or of a healthy one.
+
+    By the reasons it gives (``pkg/kubelet``): its device manager's, which is that of any unexpected
+    error, and of what a node is out of, named with the resource.
+    """
+    refused = status.reason == "UnexpectedAdmissionError" or (
+        status.reason.startswith(f"OutOf{keys.RESOURCE_DOMAIN}")
+    )
+    return status.phase == "Failed" and refused
 
 
 def node(raw: bytes) -> NodeFacts:

@@ -111,6 +111,11 @@ class Work:
             "Places given back because an agent could not realize them.",
             registry=self.registry,
         )
+        self._not_admitted = Counter(
+            "tangram_pods_not_admitted",
+            "Bound pods that their node's kubelet refused for want of a device.",
+            registry=self.registry,
+        )
         self._wakes = Counter(
             "tangram_wakes",
             "Times rejected pods were woken because room had appeared.",
@@ -151,6 +156,10 @@ class Work:
     def not_realized(self) -> None:
         """Note a place that an agent could not make."""
         self._failures.inc()
+
+    def not_admitted(self) -> None:
+        """Note a bound pod that its node's kubelet has refused."""
+        self._not_admitted.inc()
 
     def woke(self) -> None:
         """Note that rejected pods were woken."""

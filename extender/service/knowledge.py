@@ -236,6 +236,9 @@ class Knowledge:
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod."""
         uid, before = pod.ref.uid, self.pods.get(pod.ref.uid)
+        if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
+            self.work.not_admitted()
+            log.warning("pod_not_admitted", pod=pod.ref.name, node=pod.node)
         self.pods[uid] = pod
         self.unseen.drop(uid)
         self.gone.pop(uid, None)

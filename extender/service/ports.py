@@ -76,13 +76,17 @@ class LeaseTaken(Exception):
 
 
 class PodFacts(msgspec.Struct, frozen=True, gc=False):
-    """What the service keeps of a pod."""
+    """What the service keeps of a pod.
+
+    ``not_admitted`` is whether its node's kubelet has refused it, for want of a device.
+    """
 
     ref: PodRef
     asked: Asked
     node: str = ""
     phase: str = ""
     deleting: bool = False
+    not_admitted: bool = False
 
     @property
     def over(self) -> bool:

@@ -33,6 +33,7 @@ from nodeagent.driver import (
     Driver,
     DriverError,
     DriverTimeout,
+    GivingWay,
     Host,
     InvalidPlacement,
     MigDisabled,
@@ -47,7 +48,13 @@ from nodeagent.reconcile import Create, Destroy
 
 log = structlog.get_logger()
 
-_CERTAINLY_NOT_MADE = (InvalidPlacement, MigDisabled, PlacementUnavailable, RivalCandidate)
+_CERTAINLY_NOT_MADE = (
+    GivingWay,
+    InvalidPlacement,
+    MigDisabled,
+    PlacementUnavailable,
+    RivalCandidate,
+)
 
 
 class Actuator:

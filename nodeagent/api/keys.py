@@ -49,6 +49,9 @@ ASSIGNMENT_ANNOTATION: Final = "tangram.dev/assignment"
 NEUTRAL_ANNOTATION: Final = "tangram.dev/neutral"
 """On a Harvester MigConfiguration that the agent has made neutral, so that it can undo that."""
 
+LEFT_ALONE_ANNOTATION: Final = "tangram.dev/left-alone"
+"""On a Harvester SRIOVGPUDevice: changed when the agent has let go of its GPU for Harvester."""
+
 WAKE_ANNOTATION: Final = "tangram.dev/room-appeared"
 """On the extender's own pod: changed whenever room appears for a pod that was refused.
 

@@ -8,6 +8,7 @@ lasts. Nothing is waited for in either.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -18,7 +19,6 @@ from nodeagent.api.resources import of_vgpu_type
 from nodeagent.driver import (
     CREATE,
     DESTROY,
-    Driver,
     GpuLost,
     Host,
     InstanceInUse,
@@ -32,10 +32,13 @@ from nodeagent.driver import (
     StillLeaving,
     VgpuError,
 )
+from nodeagent.harvester.courtesy import Patience
 from nodeagent.harvester.decide import may_be_disabled
 from nodeagent.harvester.door import HarvesterObjects
+from nodeagent.harvester.giving_way import GiveWay, ShutDriver
 from nodeagent.harvester.join import Joined, join
 from nodeagent.harvester.kernel import Kernel
+from nodeagent.harvester.objects import SriovGpuDevice
 from nodeagent.vgpu.join import Seen
 from nodeagent.vgpu.sysfs import Sysfs
 from nodeagent.vgpu.worker import Worker
@@ -46,22 +49,30 @@ LIST = "list the vGPUs"
 class HarvesterDriver:
     """A :class:`~nodeagent.driver.Driver` over *gpus*, which knows the GPU instances.
 
-    *worker* runs what touches files. *ask* asks anew where the driver is, if it is not there.
+    *gpus* are shut at first, and whenever Harvester needs one left alone, for as long as *patience*
+    says; *clock* counts seconds. *worker* runs what touches files. *ask* asks anew where the driver
+    is, if it is not there.
     """
 
     def __init__(
         self,
-        gpus: Driver,
+        gpus: ShutDriver,
         objects: HarvesterObjects,
         sysfs: Sysfs,
         worker: Worker,
         ask: Callable[[], Awaitable[None]] | None = None,
+        *,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gpus = gpus
         self._objects = objects
         self._kernel = Kernel(sysfs)
         self._worker = worker
         self._ask = ask
+        self._giving_way = GiveWay(
+            gpus, objects, self._kernel, worker, patience or Patience(), clock
+        )
         self._listed: dict[tuple[str, int], LiveInstance] = {}
 
     async def discover(self) -> Host:
@@ -75,6 +86,14 @@ class HarvesterDriver:
         """Return each GPU as it is now with all that is known of its devices, by UUID."""
         _, joined = await self._look()
         return joined
+
+    async def leave_alone(self, gpu: SriovGpuDevice) -> None:
+        """Let go of all GPUs, for *gpu* is about to be given virtual functions.
+
+        Raises:
+            DriverError: they may still be open, so it must not be.
+        """
+        await self._giving_way.leave_alone(gpu)
 
     async def create(
         self, gpu: str, profile_id: int, placement: Placement, purpose: Purpose | None = None
@@ -154,7 +173,9 @@ class HarvesterDriver:
             return await self._gpus.discover()
 
     async def _look(self) -> tuple[Host, dict[str, Joined]]:
+        await self._giving_way.settle()
         host = await self._discovered()
+        self._giving_way.shown(host)
         addresses = {gpu.uuid: gpu.pci_address for gpu in host.gpus if gpu.mig_enabled}
         seen, opened = await self._worker.run(LIST, lambda: self._kernel.look(addresses))
         objects = self._objects.now()

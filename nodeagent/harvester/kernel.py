@@ -6,7 +6,7 @@ changes it under us.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -40,6 +40,16 @@ class Kernel:
         interface = self._mdev if self._sysfs.names(MDEV_BUS) else self._vfio
         seen = {uuid: self._seen(interface, each) for uuid, each in addresses.items()}
         return seen, self._sysfs.opened()
+
+    def functions(self, addresses: Iterable[str]) -> dict[str, int]:
+        """Return how many virtual functions each GPU has whose files can be read, by address."""
+        found: dict[str, int] = {}
+        for each in addresses:
+            try:
+                found[each] = len(functions(self._sysfs, each))
+            except VgpuError as error:
+                log.warning("functions_not_readable", address=each, error=str(error))
+        return found
 
     def _seen(self, interface: Interface, gpu_address: str) -> Seen:
         try:

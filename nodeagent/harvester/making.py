@@ -28,7 +28,7 @@ from nodeagent.harvester.decide import (
 )
 from nodeagent.harvester.door import HarvesterObjects
 from nodeagent.harvester.join import Joined
-from nodeagent.harvester.objects import Objects
+from nodeagent.harvester.objects import Objects, SriovGpuDevice
 
 log = structlog.get_logger()
 
@@ -53,6 +53,9 @@ class Looking(Protocol):
 
     async def joined(self) -> Mapping[str, Joined]:
         """Return each GPU as it is now, by UUID; may raise :class:`DriverError`."""
+
+    async def leave_alone(self, gpu: SriovGpuDevice) -> None:
+        """Let go of all GPUs, for *gpu* is about to be given virtual functions."""
 
 
 class Making:
@@ -126,6 +129,7 @@ class Making:
             case Disable(device):
                 await self._objects.disable(device)
             case EnableFunctions(gpu):
+                await self._looking.leave_alone(gpu)
                 await self._objects.enable_functions(gpu)
             case Configure(mig, enabled, ours):
                 await self._objects.configure(mig, enabled=enabled, ours=ours)

@@ -8,11 +8,12 @@ number of its type in 1.8.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from nodeagent.api.gpunode import OwnerRef
+from nodeagent.api.resources import of_vgpu_type
 from nodeagent.apiserver.protocol import Kind
 
 GROUP, VERSION = "devices.harvesterhci.io", "v1beta1"
@@ -146,3 +147,19 @@ class Objects(msgspec.Struct, frozen=True):
         """Return the virtual functions of the GPU at that PCI address, in a stable order."""
         mine = (each for each in self.vgpus if each.parent == address)
         return tuple(sorted(mine, key=lambda each: each.address))
+
+
+def kept_by(
+    keepers: Iterable[Keeper], vgpus: Iterable[VgpuDevice]
+) -> dict[str, tuple[OwnerRef, ...]]:
+    """Return whose each device is, by its name, of those that serve what they are kept for."""
+    serves = {each.head.name: of_vgpu_type(each.kind) for each in vgpus if each.kind}
+    found: dict[str, list[OwnerRef]] = {}
+    for keeper in keepers:
+        for resource, device in keeper.kept:
+            if resource in serves.get(device, ()):
+                found.setdefault(device, []).append(keeper.owner)
+    return {
+        device: tuple(sorted(owners, key=lambda each: (each.namespace, each.name)))
+        for device, owners in found.items()
+    }

@@ -11,7 +11,16 @@ import structlog
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
-from nodeagent.driver import CREATE, DESTROY, DISCOVER, DriverError, GpuLost, Host, Purpose
+from nodeagent.driver import (
+    CREATE,
+    DESTROY,
+    DISCOVER,
+    DriverError,
+    GivingWay,
+    GpuLost,
+    Host,
+    Purpose,
+)
 from nodeagent.nvml import change, events, host, mode
 from nodeagent.nvml.events import APPLICATION_XIDS, Event
 from nodeagent.nvml.gpu_instances import Described
@@ -39,7 +48,8 @@ class NvmlDriver:
     a look then fails, and all other calls are refused until it returns, while a change answers once
     it has ended.
     Events are asked for each *listen_every* seconds, and after an error not for *retry_after*;
-    *benign_xids* are no reason to close a GPU.
+    *benign_xids* are no reason to close a GPU. *shut* is why NVML is not to be opened before
+    :meth:`reopen`.
 
     A GPU instance's device is its MIG device where *mode* is ``container``. Those of vGPUs are not
     NVML's to tell.
@@ -55,13 +65,14 @@ class NvmlDriver:
         listen_every: float = 1.0,
         retry_after: float = 30.0,
         benign_xids: frozenset[int] = APPLICATION_XIDS,
+        shut: str = "",
     ) -> None:
         self._mode = mode
         self._root = root
         self._listen_every = listen_every
         self._retry_after = retry_after
         self._benign_xids = benign_xids
-        self._nvml = Nvml(location)
+        self._nvml = Nvml(location, shut=shut)
         self._thread = NvmlThread(within=within, in_flight=lambda: self._nvml.in_flight)
         self._quarantine = Quarantine()
         self._look = Look(self._nvml, root, self._quarantine, devices=mode is Mode.CONTAINER)
@@ -96,6 +107,20 @@ class NvmlDriver:
         """
         async with self._thread.alone(SHUTDOWN, self._nvml.close):
             yield
+
+    async def shut(self, reason: str) -> None:
+        """Shut NVML down, so that this process has no GPU open, until :meth:`reopen`.
+
+        Meanwhile all calls are refused (:class:`GivingWay`), and no events are heard.
+
+        Raises:
+            DriverError: some GPU may still be open.
+        """
+        await self._thread.run(SHUTDOWN, lambda: self._nvml.shut(reason))
+
+    def reopen(self) -> None:
+        """Let the next call open NVML."""
+        self._nvml.reopen()
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
@@ -139,6 +164,8 @@ class NvmlDriver:
                     if await self._thread.run(LISTEN, self._hear):
                         changed()
                     failure = ""
+                except GivingWay:
+                    pass
                 except DriverError as error:
                     pause = self._retry_after
                     if failure != str(error):

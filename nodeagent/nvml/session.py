@@ -9,7 +9,7 @@ from typing import Any
 
 import pynvml
 
-from nodeagent.driver import DriverError, DriverNotLoaded, VersionMismatch
+from nodeagent.driver import DriverError, DriverNotLoaded, GivingWay, VersionMismatch
 from nodeagent.nvml import library
 from nodeagent.nvml.errors import UNINITIALIZED, Meanings, translated
 from nodeagent.nvml.library import Location
@@ -24,20 +24,34 @@ class Nvml:
     ``in_flight`` is the call being made, or the last one. What is to be called with it stands in
     ``gpus``, ``profiles``, ``gpu_instances``, ``compute_instances`` and ``vgpus``, by what it is
     about. ``session`` counts how often it was initialised: handles and event sets of an earlier
-    session are of no use.
+    session are of no use. *shut* is why it is not to be opened yet, "" if it may be.
     """
 
-    def __init__(self, location: Location | Callable[[], Location]) -> None:
+    def __init__(self, location: Location | Callable[[], Location], *, shut: str = "") -> None:
         self.in_flight = "NVML"
         self.session = 0
         self._locate = location if callable(location) else lambda: location
         self._location: Location | None = None
         self._open = False
         self._over = False
+        self._shut = shut
 
     def open(self) -> None:
-        """Load and initialise the library, unless that is done; anew where it has moved."""
-        location = self._locate()
+        """Load and initialise the library, unless that is done; anew where it has moved.
+
+        Raises:
+            GivingWay: it is shut.
+            DriverError: it is not there any more, and then it is closed, for a driver whose files
+                have gone may be about to be unloaded; or it cannot be initialised.
+        """
+        if self._shut:
+            raise GivingWay(library.LOAD, detail=self._shut)
+        try:
+            location = self._locate()
+        except DriverError:
+            with contextlib.suppress(DriverError):
+                self.close()
+            raise
         if self._over or (self._open and location != self._location):
             with contextlib.suppress(DriverError):
                 self.close()
@@ -59,6 +73,19 @@ class Nvml:
         if self._open:
             self.ask(pynvml.nvmlShutdown)
             self._open = False
+
+    def shut(self, reason: str) -> None:
+        """Close the library, and let nothing open it before :meth:`reopen`.
+
+        Raises:
+            DriverError: it may still be open.
+        """
+        self._shut = reason
+        self.close()
+
+    def reopen(self) -> None:
+        """Let the next call open the library."""
+        self._shut = ""
 
     def driver_version(self) -> str:
         """Return the version of the installed driver."""

@@ -21,10 +21,14 @@ from nodeagent.apiserver.protocol import (
 from nodeagent.apiserver.reflector import reflect
 from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
 from tests.fakes.kubevirt.launcher import LAUNCHER
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.host import Host
 from tests.fakes.pcidevices.names import Version, variable
 
 Value = dict[str, Any]
+
+KUBELET, LAUNCHER_ITSELF = "kubelet", "virt-launcher"
+"""Who refuses to run a launcher, in the log of deeds: it was not admitted, or finds no device."""
 
 LOOK_SECONDS = 0.05
 """How often the kubelet's devices are compared with the Node."""
@@ -154,10 +158,14 @@ class LauncherNode:
             await self.kubelet.admit(mine)
         except NotAdmitted as reason:
             self._ended(uid)
+            subject = f"pods {metadata['name']}"
+            self._host.log.add(KUBELET, deeds.REFUSED, subject, f"{self.name}: {reason}")
             await self._tell(pod, "Failed", "UnexpectedAdmissionError", str(reason))
             return
         if missing := self._open(uid, containers[0].limits):
             self._ended(uid)
+            what = f"{self.name}: no device of {missing}"
+            self._host.log.add(LAUNCHER_ITSELF, deeds.REFUSED, f"pods {metadata['name']}", what)
             await self._tell(pod, "Failed", "", f"the VM finds no device of {missing}")
             return
         await self._tell(pod, "Running")

@@ -89,6 +89,7 @@ class _Attribute(IntEnum):
 
 
 _MAX_GPU_INSTANCES = 16
+_MAX_HOLDERS = 64
 _NAME_SIZE = 96
 
 
@@ -285,6 +286,12 @@ class Machine:
         """Return MIG mode, current and pending."""
         both = self._control.fake_mig_mode(self._machine, gpu)
         return bool(both & 1), bool(both & 2)
+
+    def holders(self) -> list[int]:
+        """Return the ids of the processes that have NVML open, and with it every GPU."""
+        found = (ctypes.c_int32 * _MAX_HOLDERS)()
+        count = self._control.fake_holders(self._machine, found)
+        return list(found[:count])
 
     def mig_uuid(self, gpu: int, gi_id: int, ci_id: int) -> str:
         """Return the UUID that the MIG device of a compute instance has, if that exists."""

@@ -8,6 +8,7 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry, Occupancy, Placement
 from tests.fakes.nvml.machine import NOT_SUPPORTED, Machine, Refused
 from tests.fakes.pcidevices import log as deeds
+from tests.fakes.pcidevices.drivers import CONTROLLER, DriverCalls
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import Version
 from tests.fakes.pcidevices.objects import ProfileStatus
@@ -48,6 +49,7 @@ class Host:
         self.machine = machine
         self.kernel = Kernel(machine)
         self.log = log
+        log.include(DriverCalls(machine, node))
         self.version = version
         self.unplugged: set[str] = set()
         self.declared: set[str] = set()
@@ -125,13 +127,19 @@ class Host:
     # -- what is done ------------------------------------------------------------------------------
 
     def sriov_manage(self, gpu: int, enable: bool) -> None:
-        """Give a GPU its virtual functions, or take them away; either ends all that it holds."""
+        """Give a GPU its virtual functions, or take them away; either ends all that it holds.
+
+        It fails while any process has the GPU open.
+        """
+        self._check_that_nobody_has_it_open(gpu, f"sriov-manage {'-e' if enable else '-d'}")
         lost = len(self.machine.gpu_instances(gpu))
         self.kernel.enable_functions(gpu, self._functions if enable else 0)
         self._note(deeds.SRIOV, gpu_address(gpu), "-e" if enable else "-d", lost=lost)
 
     def enable_mig(self, gpu: int) -> None:
-        """Put a GPU into MIG mode, which may be on already."""
+        """Put a GPU into MIG mode, which may be on already; if not, nobody may have it open."""
+        if not self.machine.mig_mode(gpu)[0]:
+            self._check_that_nobody_has_it_open(gpu, "nvidia-smi -mig 1")
         self.machine.switch_mig(gpu, on=True)
         self._note(deeds.MIG_MODE, gpu_address(gpu))
 
@@ -167,7 +175,7 @@ class Host:
         type_id = int(number.removeprefix("nvidia-"))
         candidates = self._candidates(gpu, type_id)
         try:
-            with self.kernel.written(CREATE, gpu, text) as effective:
+            with self.kernel.written(CREATE, gpu, text, by=CONTROLLER) as effective:
                 if effective:
                     uuid = text if self.version is Version.V1_7 else ""
                     self.kernel.create(gpu, self.functions(gpu)[function], type_id, uuid)
@@ -191,13 +199,18 @@ class Host:
             return
         text = "1" if self.version is Version.V1_7 else "0"
         try:
-            with self.kernel.written(REMOVE, vgpu.gpu, text) as effective:
+            with self.kernel.written(REMOVE, vgpu.gpu, text, by=CONTROLLER) as effective:
                 if effective:
                     self.kernel.remove(vgpu.gpu, vgpu.function)
         except OSError as error:
             raise CommandFailed(f"{function}: {error}") from error
         self._note(deeds.REMOVE_VGPU, function, uuid, declared=function in self.declared)
         self.declared.discard(function)
+
+    def _check_that_nobody_has_it_open(self, gpu: int, command: str) -> None:
+        if holders := self.machine.holders():
+            self._note(deeds.BLOCKED, gpu_address(gpu), f"{command}: open in processes {holders}")
+            raise CommandFailed(f"Cannot obtain unbindLock for {gpu_address(gpu)}")
 
     def _note(
         self,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
 
 import msgspec
+
+from tests.fakes.pcidevices.names import device_name
+
+AGENT: Final = "agent"
+"""Who an agent is among the actors."""
 
 SRIOV: Final = "sriov-manage"
 MIG_MODE: Final = "nvidia-smi -mig 1"
@@ -16,6 +22,22 @@ REMOVE_VGPU: Final = "remove vGPU"
 HOT_REMOVE: Final = "PCI hot-remove"
 WRITE: Final = "write"
 REFUSED: Final = "refused"
+"""By a webhook; or a launcher by its kubelet, which is then who did it."""
+BLOCKED: Final = "sriov-manage blocked"
+"""Or ``nvidia-smi -mig 1``, on a GPU that somebody has open."""
+
+# What agents do by themselves.
+NVML_CREATE: Final = "create GPU instance"
+NVML_CREATE_ANYWHERE: Final = "create GPU instance anywhere"
+NVML_DESTROY: Final = "destroy GPU instance"
+NVML_FILL: Final = "create or destroy compute instance"
+SET_MIG_MODE: Final = "set MIG mode"
+KERNEL_WRITE: Final = "write the kernel's file of a vGPU"
+
+_IN_USE = 19  # NVML's code
+_REQUESTED = re.compile(r'"requested": ?[1-9]')
+_ENABLED = re.compile(r'"enabled": ?(true|false)')
+_HARVESTERS = ("sriovgpudevices ", "vgpudevices ", "migconfigurations ")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -23,6 +45,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     ``lost`` is how many GPU instances ended by it that nobody had asked to end, ``candidates`` how
     many free ones the driver could choose of, ``declared`` whether an object had asked for it.
+    ``code`` is NVML's answer, or an errno, 0 if it was done.
     """
 
     at: float
@@ -33,6 +56,14 @@ class Entry(msgspec.Struct, frozen=True):
     lost: int = 0
     candidates: int = 1
     declared: bool = True
+    code: int = 0
+
+
+class Source(Protocol):
+    """Deeds that are noted elsewhere."""
+
+    def fresh(self, at: float) -> Iterator[Entry]:
+        """Yield those since the last time, dated *at*."""
 
 
 class Log:
@@ -40,7 +71,19 @@ class Log:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.entries: list[Entry] = []
+        self._entries: list[Entry] = []
+        self._sources: list[Source] = []
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All of them, in order: what is noted elsewhere comes before what is noted here next."""
+        for source in self._sources:
+            self._entries += source.fresh(self._clock())
+        return self._entries
+
+    def include(self, source: Source) -> None:
+        """Take in what *source* notes."""
+        self._sources.append(source)
 
     def add(
         self,
@@ -55,7 +98,8 @@ class Log:
     ) -> None:
         """Note a deed."""
         entry = Entry(self._clock(), actor, action, subject, detail, lost, candidates, declared)
-        self.entries.append(entry)
+        assert self.entries is self._entries  # with what was noted elsewhere
+        self._entries.append(entry)
 
     def of(self, action: str) -> list[Entry]:
         """Return the deeds of a kind."""
@@ -63,22 +107,56 @@ class Log:
 
 
 def traps(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield each deed that no agent may ever bring about.
+    """Yield each deed that no agent may ever bring about, or do.
 
     Where an agent cuts the GPUs, a MigConfiguration that has the controller create or destroy GPU
-    instances is one of them.
+    instances is one of them. That ``sriov-manage`` finds a GPU open is one where an agent has asked
+    for it: an administrator may be faster than an agent can hear of it.
     """
+    askers: dict[str, str] = {}
     for each in entries:
-        match each.action:
-            case "PCI hot-remove":
-                yield f"{each.subject}: torn off the bus, for its VGPUDevice had no uuid"
-            case "sriov-manage" if each.lost:
-                yield f"{each.subject}: sriov-manage ended {each.lost} GPU instances"
-            case "nvidia-smi mig -cgi":
-                yield f"{each.subject}: the controller made a GPU instance where the driver chose"
-            case "nvidia-smi mig -dgi":
-                yield f"{each.subject}: the controller destroyed GPU instance {each.detail}"
-            case "create vGPU" if each.candidates != 1:
-                yield f"{each.subject}: the driver had {each.candidates} GPU instances to choose of"
-            case "remove vGPU" if not each.declared:
-                yield f"{each.subject}: a vGPU that no VGPUDevice had declared was removed"
+        yield from _brought_about(each)
+        yield from _done(each)
+        kind, _, name = each.subject.partition(" ")
+        if each.action == WRITE and kind == "sriovgpudevices":
+            if _ENABLED.search(each.detail):
+                askers[name] = each.actor
+        elif each.action == BLOCKED and askers.get(device_name(kind, name)) == AGENT:
+            yield f"{each.subject}: an agent had it open for whom functions were to be enabled"
+
+
+def _brought_about(each: Entry) -> Iterator[str]:
+    match each.action:
+        case "PCI hot-remove":
+            yield f"{each.subject}: torn off the bus, for its VGPUDevice had no uuid"
+        case "sriov-manage" if each.lost:
+            yield f"{each.subject}: sriov-manage ended {each.lost} GPU instances"
+        case "nvidia-smi mig -cgi":
+            yield f"{each.subject}: the controller made a GPU instance where the driver chose"
+        case "nvidia-smi mig -dgi":
+            yield f"{each.subject}: the controller destroyed GPU instance {each.detail}"
+        case "create vGPU" if each.candidates != 1:
+            yield f"{each.subject}: the driver had {each.candidates} GPU instances to choose of"
+        case "remove vGPU" if not each.declared:
+            yield f"{each.subject}: a vGPU that no VGPUDevice had declared was removed"
+
+
+def _done(each: Entry) -> Iterator[str]:
+    match each.action:
+        case "write the kernel's file of a vGPU":
+            yield f"{each.subject}: an agent wrote a file of the kernel's: {each.detail}"
+        case "set MIG mode":
+            yield f"{each.subject}: an agent set MIG mode, which is Harvester's to do"
+        case "create or destroy compute instance":
+            yield f"{each.subject}: an agent made or ended a compute instance, which is the guest's"
+        case "create GPU instance anywhere":
+            yield f"{each.subject}: an agent made a GPU instance where the driver chose"
+        case "destroy GPU instance" if each.code == _IN_USE:
+            yield f"{each.subject}: an agent would have destroyed a GPU instance that was used"
+        case "write" if each.actor == AGENT and each.subject.startswith(_HARVESTERS):
+            if '"resourceVersion"' not in each.detail:
+                yield f"{each.subject}: an agent wrote over whatever was there: {each.detail}"
+            if _REQUESTED.search(each.detail):
+                yield f"{each.subject}: an agent asked for GPU instances: {each.detail}"
+            if each.subject.startswith("sriovgpudevices ") and "false" in each.detail:
+                yield f"{each.subject}: an agent disabled virtual functions"

@@ -106,9 +106,10 @@ class Kernel:
         self._checked("fake_vgpu_open", gpu, function, int(opened))
 
     @contextlib.contextmanager
-    def written(self, symbol: str, gpu: int, text: str) -> Iterator[bool]:
+    def written(self, symbol: str, gpu: int, text: str, *, by: str = "") -> Iterator[bool]:
         """Enclose the effect of a write: log it, and do to it what a fault of the machine says.
 
+        *by* is for the log: who wrote, where that is told otherwise.
         Yields whether the effect is to take place.
         """
         fault = (ctypes.c_uint32 * 3)()
@@ -116,7 +117,7 @@ class Kernel:
         take.restype = ctypes.c_uint64
         number = take(self.machine._machine, symbol.encode(), gpu, fault)
         kind, code, milliseconds = fault
-        self._log(f"> {number} {os.getpid()} {symbol} gpu={gpu} text={text}")
+        self._log(f"> {number} {os.getpid()} {symbol} gpu={gpu} by={by} text={text}")
         if kind == Kind.HANG:
             self._hang(milliseconds)
         if kind == Kind.KILL_BEFORE:

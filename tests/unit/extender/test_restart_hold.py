@@ -350,6 +350,43 @@ async def test_a_vm_on_a_node_that_rebooted_finds_its_place_again(world: World) 
     assert (after.gpu, after.start) == (before.gpu, before.start)
 
 
+@pytest.mark.parametrize(
+    ("reason", "counted"),
+    [
+        ("UnexpectedAdmissionError", 1),
+        (f"OutOf{keys.RESOURCE_DOMAIN}NVIDIA_H100XM-1-10C", 1),
+        ("OutOfcpu", 0),
+        ("Evicted", 0),
+    ],
+)
+async def test_a_launcher_that_the_kubelet_refuses_is_counted_and_its_place_held_for_the_next(
+    world: World, reason: str, counted: int
+) -> None:
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    async with running(world) as extender:
+        first = await launcher(world, "launcher-1", "1-10C")
+        await bound(world, extender, first)
+        (before,) = await entries(world)
+        for message in ("no device", "no device is healthy"):
+            await world.api.patch(
+                PODS,
+                "launcher-1",
+                {"status": {"phase": "Failed", "reason": reason, "message": message}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+                subresource="status",
+            )
+        await until(lambda: held(world))
+        second = await launcher(world, "launcher-2", "1-10C")
+        await bound(world, extender, second)
+        (after,) = await entries(world)
+        registry = extender.knowledge.work.registry
+
+    assert registry.get_sample_value("tangram_pods_not_admitted_total") == counted
+    assert (after.gpu, after.start) == (before.gpu, before.start)
+    assert after.id != before.id
+
+
 async def test_vms_that_come_back_from_a_reboot_in_another_order_do_not_swap(world: World) -> None:
     names = ("vm", "other")
     for name in names:

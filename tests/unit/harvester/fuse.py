@@ -9,9 +9,11 @@ from typing import Any
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import LEASES, ApiServer, Body, Kind, Page, PatchType, WatchEvent
-from nodeagent.driver import Driver, Host, Purpose
+from nodeagent.driver import Host, Purpose
 from nodeagent.harvester import (
+    UNREAD,
     ClusterObjects,
     HarvesterDriver,
     HarvesterHandout,
@@ -99,9 +101,15 @@ class FusedApi:
 class FusedDriver:
     """NVML as the agent reaches it."""
 
-    def __init__(self, driver: Driver, fuse: Fuse) -> None:
+    def __init__(self, driver: NvmlDriver, fuse: Fuse) -> None:
         self._driver = driver
         self._fuse = fuse
+
+    async def shut(self, reason: str) -> None:
+        await self._driver.shut(reason)
+
+    def reopen(self) -> None:
+        self._driver.reopen()
 
     async def discover(self) -> Host:
         return await self._driver.discover()
@@ -164,7 +172,7 @@ class Lives:
         station, api = self._station, FusedApi(self._station.cluster.client("agent"), fuse)
         parts = station.parts()
         async with NvmlDriver(
-            parts.location, parts.mode or "harvester", root=parts.host_root
+            parts.location, Mode.HARVESTER, root=parts.host_root, shut=UNREAD
         ) as nvml:
             worker = NvmlThread(within=20.0)
             objects = ClusterObjects(api, NAME, timeout=8.0)

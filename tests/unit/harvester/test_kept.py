@@ -34,7 +34,7 @@ async def test_a_stopped_vm_keeps_its_device_and_that_is_told(station: Station) 
     assert (kept.start, kept.resource, kept.assignment) == (3, RESOURCE, "")
     assert kept.keepers == (OwnerRef("VirtualMachineInstance", "default", "vm-1"),)
     assert not status.realized
-    assert station.cluster.log.of(REFUSED) == []  # nobody tried what Harvester would refuse
+    assert station.cluster.log.of(REFUSED) == []  # by Harvester, or by the kubelet
 
 
 async def test_it_is_given_to_its_own_vm_again_and_nothing_new_is_made(station: Station) -> None:

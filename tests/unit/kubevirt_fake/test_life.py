@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.apiserver.protocol import Refused
-from tests.fakes.pcidevices.log import traps
+from tests.fakes.pcidevices.log import REFUSED, traps
 from tests.fakes.pcidevices.names import (
     KUBEVIRT,
     KUBEVIRT_NAMESPACE,
@@ -61,6 +61,9 @@ async def test_a_launcher_without_a_device_is_rejected_and_another_comes(house: 
     pods = [pod["status"]["phase"] for pod in await house.pods()]
     assert sorted(pods) == ["Pending", "Running"]  # vm-2's next launcher, which waits
     assert (await house.vmi("vm-2"))["status"] == {"phase": "Scheduling"}
+    (refused,) = house.cluster.log.of(REFUSED)
+    assert refused.actor == "kubelet"
+    assert refused.subject.startswith("pods virt-launcher-vm-2")
 
 
 async def test_a_stopped_vm_keeps_its_device_and_names_it(house: House) -> None:

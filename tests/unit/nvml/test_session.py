@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import DriverError
+from nodeagent.driver import DriverError, GivingWay
 from tests.fakes.nvml.machine import Kind
 from tests.unit.nvml.node import Node
 
@@ -119,3 +119,60 @@ async def test_a_node_whose_boot_is_not_known_is_not_told_of(node_of: NodeOf) ->
 
     with pytest.raises(DriverError, match="the node's boot is not known"):
         await node.driver.discover()
+
+
+async def test_nvml_that_is_shut_is_opened_by_no_call_before_it_may_be(node_of: NodeOf) -> None:
+    node = node_of()
+    gpu = await node.gpu()
+    assert len(node.machine.holders()) == 1
+
+    await node.driver.shut("somebody needs it")
+
+    assert node.machine.holders() == []
+    before = len(node.machine.calls())
+    for call in (node.driver.discover(), node.driver.create(gpu.uuid, 19, Placement(0, 1))):
+        with pytest.raises(GivingWay, match=r"somebody needs it$"):
+            await call
+    assert len(node.machine.calls()) == before
+    node.driver.reopen()
+    assert len((await node.driver.discover()).gpus) == 1
+
+
+async def test_while_it_is_shut_nothing_is_heard_and_nobody_is_told_of_that(
+    node_of: NodeOf,
+) -> None:
+    node = node_of()
+    await node.driver.discover()
+    await node.driver.shut("somebody needs it")
+    before, told = len(node.machine.calls()), 0
+
+    def changed() -> None:
+        nonlocal told
+        told += 1
+
+    listening = asyncio.create_task(node.driver.watch(changed))
+    try:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (len(node.machine.calls()), told) == (before, 0)
+        node.driver.reopen()
+        await node.driver.discover()
+    finally:
+        listening.cancel()
+    assert len(node.machine.holders()) == 1
+
+
+async def test_nvml_that_could_not_be_shut_down_is_still_shut_for_all_calls(
+    node_of: NodeOf,
+) -> None:
+    node = node_of()
+    await node.driver.discover()
+    node.machine.fail(SHUTDOWN, 999)
+
+    with pytest.raises(DriverError, match=SHUTDOWN):
+        await node.driver.shut("somebody needs it")
+    with pytest.raises(GivingWay):
+        await node.driver.discover()
+    await node.driver.shut("somebody needs it")
+
+    assert node.machine.holders() == []

@@ -1,7 +1,9 @@
 /* What the tests do to a machine, called through ctypes by machine.py. Not part of NVML. */
 #include "control.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,6 +58,21 @@ EXPORT struct machine *fake_open(const char *path)
 EXPORT void fake_close(struct machine *of)
 {
     machine_unmap(of);
+}
+
+/* Those that have been killed hold nothing: the kernel has closed their files. */
+EXPORT uint32_t fake_holders(struct machine *of, int32_t into[MAX_HOLDERS])
+{
+    WITH(of);
+    uint32_t count = 0;
+    for (uint32_t n = 0; n < MAX_HOLDERS; n++) {
+        int32_t pid = machine->holders[n];
+        if (pid != 0 && kill(pid, 0) != 0 && errno == ESRCH)
+            machine->holders[n] = pid = 0;
+        if (pid != 0)
+            into[count++] = pid;
+    }
+    return count;
 }
 
 EXPORT int fake_add_gpu(struct machine *of, int model, const char *uuid, uint32_t domain,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------------ the library */
 
@@ -28,10 +29,25 @@ void nvml_machine_leave(void)
     pthread_mutex_unlock(&opening);
 }
 
+/* An open NVML has every GPU's device file open: the kernel driver counts who has. */
+static void hold(bool on)
+{
+    int32_t from = on ? 0 : (int32_t)getpid(), to = on ? (int32_t)getpid() : 0;
+    machine = opened;
+    machine_lock();
+    for (uint32_t n = 0; n < MAX_HOLDERS; n++)
+        if (machine->holders[n] == from) {
+            machine->holders[n] = to;
+            break;
+        }
+    machine_unlock();
+}
+
 static void close_nvml(void)
 {
     pthread_mutex_lock(&opening);
     if (references > 0 && --references == 0) {
+        hold(false);
         if (inside == 0)
             machine_unmap(opened);
         opened = NULL;
@@ -54,7 +70,8 @@ EXPORT int nvmlInitWithFlags(uint32_t flags)
     if (references == 0 && path != NULL)
         opened = machine_map(path);
     bool found = opened != NULL;
-    references += found;
+    if (found && references++ == 0)
+        hold(true);
     pthread_mutex_unlock(&opening);
     if (!found)
         return DRIVER_NOT_LOADED;

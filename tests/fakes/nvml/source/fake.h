@@ -22,6 +22,7 @@ enum {
     MAX_VGPUS = 128,
     MAX_FAULTS = 64,
     MAX_EVENTS = 256, /* a ring: whoever waits too long loses the oldest */
+    MAX_HOLDERS = 64,
     NAME_SIZE = 96,
 };
 
@@ -130,6 +131,7 @@ struct machine {
     uint32_t privilege, logging;
     uint64_t calls, releases; /* releases: counts up to wake whoever hangs */
     char driver_version[80];
+    int32_t holders[MAX_HOLDERS]; /* the processes that have NVML open, 0 where there is none */
     struct fault faults[MAX_FAULTS];
     struct world world;
 };
