@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,35 @@ import pytest
 from extender.cli.harvester import provided
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import GPU_NODES, PatchType
-from tests.e2e.harvester.by_hand import by_hand, hand_made_vm, handed_back
-from tests.e2e.harvester.cluster import cluster, reported
-from tests.e2e.harvester.judge import place, violations
+from tests.e2e.deployed import EXTENDER
+from tests.e2e.harvester.by_hand import by_hand, given_up, hand_made_vm, handed_back
+from tests.e2e.harvester.cluster import Cluster
+from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.nodes import Killed
+from tests.e2e.harvester.place import place
+from tests.e2e.harvester.site import site
+from tests.e2e.harvester.tangram import AGENT, beside, installed, ready, reported
 from tests.e2e.stack import artifacts
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.names import Version
+from tests.manifests.calls import Permission
+from tests.manifests.kustomize import overlay
+from tests.manifests.roles import granted
 
 SCAN_SECONDS = 2.0
 CREATE = "nvmlDeviceCreateGpuInstance"
 MIX = (19, 19, 19, 19, 14, 14, 9)
 """Profiles that VMs ask for: small ones more often."""
 
+UNUSED: Mapping[str, Mapping[Permission, str]] = {EXTENDER: {}, AGENT: {}}
+"""What an account may do and does not in the run, and why."""
+
 each_version = pytest.mark.parametrize("version", list(Version), ids=str)
+
+
+def refused(running: Cluster) -> list[str]:
+    """Return what Harvester's webhooks have refused to anybody."""
+    return [f"{it.actor}: {it.subject}: {it.detail}" for it in running.log.of(deeds.REFUSED)]
 
 
 @each_version
@@ -34,7 +51,10 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
     """Each has the GPU instance that was planned for it, or, of a kept device, that is recorded."""
     chance = random.Random(6)
     directory = artifacts(tmp_path)
-    async with cluster(directory, version, nodes=6, scan_seconds=SCAN_SECONDS) as running:
+    async with installed(directory, version, nodes=6, scan_seconds=SCAN_SECONDS) as (
+        running,
+        tangram,
+    ):
         names = [f"vm-{n:02}" for n in range(60)]
         wanted = {name: chance.choice(MIX) for name in names}
         alive: list[str] = []
@@ -69,13 +89,21 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
         for node in running.nodes.values():
             assert node.host.machine.calls(CREATE) == []  # without a placement
             assert node.host.machine.calls(f"{CREATE}WithPlacement")
+        assert running.witness.rejected == []
+        assert refused(running) == []
+        assert tangram.refusals() == {}
+        for account, reasons in UNUSED.items():
+            unused = granted(overlay("harvester"), account) - tangram.asked(account).keys()
+            assert unused == reasons.keys(), account
 
 
 @each_version
 async def test_a_node_reboots_and_every_vm_has_a_vgpu_again(
     tmp_path: Path, version: Version
 ) -> None:
-    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+    async with installed(
+        artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=SCAN_SECONDS
+    ) as (running, _):
         names = ["vm-1", "vm-2", "vm-3", "vm-4"]
         for name, profile in zip(names, (19, 19, 14, 9), strict=True):
             await running.create(name, profile)
@@ -100,7 +128,9 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
 ) -> None:
     """Controllers at a step of their own, the moment they come to it; agents at any moment."""
     chance = random.Random(9)
-    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+    async with installed(
+        artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=SCAN_SECONDS
+    ) as (running, _):
         deadly = chance.choices(range(4, 40), k=60)
         count = 0
 
@@ -143,20 +173,21 @@ async def test_what_runs_already_is_adopted_and_handed_back(
     tmp_path: Path, version: Version
 ) -> None:
     """Day 0: a GPU cut by hand serves a VM; another one is left to Tangram, and taken back."""
-    async with cluster(
-        artifacts(tmp_path), version, nodes=1, scan_seconds=2.0, agents=False
-    ) as running:
+    directory = artifacts(tmp_path)
+    async with (
+        site(directory, version, nodes=1, scan_seconds=SCAN_SECONDS) as (running, audit),
+        beside(running, directory, audit) as tangram,
+    ):
         node = running.nodes["node-1"]
         first, second = node.host.gpus
+        await running.plane.start_scheduler({})
         await by_hand(running, "node-1", first, {19: 2})
         before = await hand_made_vm(running, "old", 19)
         vgpus = node.host.kernel.vgpus()
 
-        node.agent = node.agent_process(manage="none")
-        await node.agent.start()
+        await tangram.install("--manage=none")
         await reported(running)
-        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: second}}}
-        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
+        await choose(running, second)
         async for _ in provided(running.api):
             pass
         await running.create("new", 14)
@@ -172,14 +203,15 @@ async def test_what_runs_already_is_adopted_and_handed_back(
         assert {each.pod.name for each in plan if each.pod} == {
             pod["metadata"]["name"] for pod in launchers.values()
         }
+        assert await violations(running) == []
 
         await running.delete("new")
         await running.gone("new")
-        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "none"}}}
-        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
+        await choose(running, "none")
         await handed_back(running, "node-1", second)
-        await node.agent.stop()
         await running.quiet()
+        assert await violations(running) == []
+        await tangram.uninstall()
 
         launchers = await running.launchers()
         assert launchers["old"]["metadata"]["uid"] == before
@@ -187,3 +219,66 @@ async def test_what_runs_already_is_adopted_and_handed_back(
         assert node.host.machine.gpu_instances(1) == []
         assert [each for each in node.host.kernel.vgpus() if each.gpu == 0] == vgpus
         await by_hand(running, "node-1", second, {9: 1})  # and Harvester has it again
+        assert running.witness.rejected == []
+        assert refused(running) == []
+
+
+@each_version
+async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
+    tmp_path: Path, version: Version
+) -> None:
+    """The VM is adopted, with a journal and without; in between, its GPU is Harvester's."""
+    async with installed(
+        artifacts(tmp_path), version, nodes=1, gpus=1, scan_seconds=SCAN_SECONDS
+    ) as (running, tangram):
+        node = running.nodes["node-1"]
+        (address,) = node.host.gpus
+        await running.create("vm", 19)
+        await running.all_run("vm")
+        launcher = (await running.launchers())["vm"]["metadata"]["uid"]
+        there = node.host.machine.gpu_instances(0), node.host.kernel.vgpus()
+
+        async def untouched() -> None:
+            """See that the VM runs as ever, after some scans of Harvester's."""
+            await running.quiet(for_seconds=2 * SCAN_SECONDS)
+            pod = (await running.launchers())["vm"]
+            assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (launcher, "Running")
+            assert (node.host.machine.gpu_instances(0), node.host.kernel.vgpus()) == there
+
+        for journal in ("kept", "lost"):
+            await tangram.uninstall()
+            await untouched()
+            if journal == "lost":
+                node.lose_journal()
+            await tangram.install()
+            await ready(running)
+            await untouched()
+            (entry,) = (await running.gpu_nodes())["node-1"].spec.assignments
+            assert entry.pod is not None
+            assert entry.pod.uid == launcher
+            await running.create("another", 14)  # on the same GPU, beside it
+            await running.all_run("another")
+            assert await violations(running) == []
+            await running.delete("another")
+            await running.gone("another")
+            await running.until_instances(node, 1)
+        await running.delete("vm")
+        await running.gone("vm")
+        await running.empty()
+        assert await violations(running) == []
+
+        await running.create("last", 19)
+        await running.all_run("last")
+        await tangram.uninstall()
+        await running.delete("last")
+        await running.gone("last")
+        await given_up(running, "node-1", address)
+        await by_hand(running, "node-1", address, {9: 1})  # Harvester has it again
+        assert running.witness.rejected == []
+        assert refused(running) == []
+
+
+async def choose(running: Cluster, gpus: str) -> None:
+    """Say which GPUs of the first node are Tangram's."""
+    patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: gpus}}}
+    await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
