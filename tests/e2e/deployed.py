@@ -108,7 +108,10 @@ def extender(
     secret: Secret,
     *further: str,
 ) -> Process:
-    """Return the extender as its Deployment has it, but for where it is; *further* arguments."""
+    """Return the extender as its Deployment has it, but for where it is; *further* arguments.
+
+    That a leader is to be elected it finds out by itself in a cluster only.
+    """
     here = {
         "--host=$(POD_IP)": "--host=127.0.0.1",
         "--port=8443": f"--port={ports.hooks}",
@@ -127,7 +130,7 @@ def extender(
         "extender",
         *(here.get(argument, argument) for argument in given),
         *further,
-        *("--leader-elect", f"--kubeconfig={kubeconfig}"),
+        f"--kubeconfig={kubeconfig}",
     )
 
 

@@ -178,6 +178,7 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
                 ports,
                 secrets.extender,
                 f"--policy={policy}",
+                "--leader-elect",
             ),
             "agent": _agent(directory, manifests, kubeconfigs[AGENT]),
         }

@@ -59,9 +59,9 @@ async def given_up(cluster: Cluster, node: str, address: str) -> None:
     with cluster.administered.shift(host, address):
         for each in await cluster.listed(VGPUS):
             spec = each["spec"]
-            if spec["nodeName"] == node and spec["parentGPUDeviceAddress"] == address:
-                if spec["enabled"]:
-                    await _change(cluster, VGPUS, each["metadata"]["name"], enabled=False)
+            here = (spec["nodeName"], spec["parentGPUDeviceAddress"]) == (node, address)
+            if here and spec["enabled"]:
+                await _change(cluster, VGPUS, each["metadata"]["name"], enabled=False)
 
         async def without_vgpus() -> bool:
             return not any(vgpu.gpu == host.gpus[address] for vgpu in host.kernel.vgpus())

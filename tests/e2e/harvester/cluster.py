@@ -112,15 +112,6 @@ class Cluster:
 
         await until(nothing, within=within, every=0.3)
 
-    async def until_instances(self, node: Node, count: int, *, within: float = 60.0) -> None:
-        """Wait until there are so many GPU instances on a node."""
-        machine = node.host.machine
-
-        def left() -> bool:
-            return sum(len(machine.gpu_instances(it)) for it in node.host.gpus.values()) == count
-
-        await until(left, within=within, every=0.1)
-
     async def gone(self, *names: str, within: float = 120.0) -> None:
         """Wait until VMs have no instance and no launcher."""
 
@@ -153,8 +144,8 @@ class Cluster:
         found = [gpunode.decode(raw) for raw in page.items]
         return {each.name: each for each in found}
 
-    async def quiet(self, *, for_seconds: float = 3.0, within: float = 120.0) -> None:
-        """Wait until neither pods nor GpuNodes nor GPUs change for a while."""
+    async def quiet(self, *, for_seconds: float = 2.2, within: float = 120.0) -> None:
+        """Wait until neither pods nor GpuNodes nor GPUs change for longer than a scan takes."""
         last, since = "", 0.0
         loop = asyncio.get_running_loop()
 

@@ -19,6 +19,7 @@ from tests.e2e.harvester.cluster import RESOURCES, Cluster
 from tests.e2e.harvester.site import site
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
+from tests.e2e.stack import ELECTION
 from tests.fakes.pcidevices.names import Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
@@ -31,15 +32,25 @@ MODEL_RESOURCE = RESOURCES[19]
 
 
 class Tangram:
-    """The installation on *cluster*, whose files are in *directory*; *audit* tells of its calls."""
+    """The installation on *cluster*, whose files are in *directory*; *audit* tells of its calls.
+
+    Only if it *elects* a leader does an extender wait until it is one, which takes a while.
+    """
 
     def __init__(
-        self, cluster: Cluster, session: aiohttp.ClientSession, directory: Path, audit: Path
+        self,
+        cluster: Cluster,
+        session: aiohttp.ClientSession,
+        directory: Path,
+        audit: Path,
+        *,
+        elects: bool = False,
     ) -> None:
         self._cluster = cluster
         self._session = session
         self._directory = directory
         self._audit = audit
+        self._elects = elects
         self._manifests = copy.deepcopy(overlay(MANIFESTS))
         self._ports = Ports.free()
         self._secrets = Secrets.issued(cluster.plane, directory)
@@ -58,6 +69,7 @@ class Tangram:
             extender,
             self._ports,
             self._secrets.extender,
+            *(ELECTION if self._elects else ()),
         )
         await self.extender.start()
         await deployed.ready(self._ports)
@@ -118,10 +130,12 @@ class Tangram:
 
 
 @contextlib.asynccontextmanager
-async def beside(cluster: Cluster, directory: Path, audit: Path) -> AsyncIterator[Tangram]:
+async def beside(
+    cluster: Cluster, directory: Path, audit: Path, *, elects: bool = False
+) -> AsyncIterator[Tangram]:
     """Have Tangram's installation at hand, which is yet to be installed, until the block ends."""
     async with cluster.plane.client() as session:
-        tangram = Tangram(cluster, session, directory, audit)
+        tangram = Tangram(cluster, session, directory, audit, elects=elects)
         try:
             yield tangram
         finally:
@@ -137,6 +151,7 @@ async def installed(
     gpus: int = 2,
     scan_seconds: float = 30.0,
     heeds_touches: bool = True,
+    elects: bool = False,
 ) -> AsyncIterator[tuple[Cluster, Tangram]]:
     """Run a cluster on which Tangram is installed and VMs may ask for every type."""
     async with (
@@ -148,7 +163,7 @@ async def installed(
             scan_seconds=scan_seconds,
             heeds_touches=heeds_touches,
         ) as (running, audit),
-        beside(running, directory, audit) as tangram,
+        beside(running, directory, audit, elects=elects) as tangram,
     ):
         await tangram.install()
         await ready(running)

@@ -80,17 +80,22 @@ class Witness:
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Watch until the block ends."""
-        async with asyncio.TaskGroup() as tasks:
-            watches = [
-                tasks.create_task(self._follow(VMS, self._on_vm), name="witness-vms"),
-                tasks.create_task(self._follow(GPU_NODES, self._on_plan), name="witness-plans"),
-                tasks.create_task(
-                    self._follow(PODS, self._on_pod, LAUNCHER), name="witness-launchers"
-                ),
-            ]
+        watches = [
+            asyncio.create_task(self._follow(VMS, self._on_vm), name="witness-vms"),
+            asyncio.create_task(self._follow(GPU_NODES, self._on_plan), name="witness-plans"),
+            asyncio.create_task(
+                self._follow(PODS, self._on_pod, LAUNCHER), name="witness-launchers"
+            ),
+        ]
+        try:
             yield
+        finally:
             for each in watches:
                 each.cancel()
+            ended = await asyncio.gather(*watches, return_exceptions=True)
+        for error in ended:
+            if not isinstance(error, asyncio.CancelledError):
+                raise AssertionError("the witness has not seen everything") from error
 
     def may_have(self, uid: str) -> Collection[Place]:
         """Return where a launcher may be besides where it was decided to be.
