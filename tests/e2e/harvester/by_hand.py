@@ -15,13 +15,19 @@ from tests.waiting import until
 WITHIN = 120.0
 
 
+async def enable_functions(cluster: Cluster, node: str, address: str) -> None:
+    """Have a GPU's virtual functions and MIG mode enabled, and wait until Harvester has told so."""
+    gpu = device_name(node, address)
+    await _there(cluster, SRIOV_GPUS, gpu)
+    await _change(cluster, SRIOV_GPUS, gpu, enabled=True)
+    await _there(cluster, MIG_CONFIGURATIONS, gpu, told=True)
+
+
 async def cut(cluster: Cluster, node: str, address: str, counts: Mapping[int, int]) -> None:
     """Cut a GPU as Harvester's documentation says; *counts* are GPU instances by profile."""
     gpu = device_name(node, address)
     with cluster.administered.shift(cluster.nodes[node].host, address):
-        await _there(cluster, SRIOV_GPUS, gpu)
-        await _change(cluster, SRIOV_GPUS, gpu, enabled=True)
-        await _there(cluster, MIG_CONFIGURATIONS, gpu, told=True)
+        await enable_functions(cluster, node, address)
         mig = await _get(cluster, MIG_CONFIGURATIONS, gpu)
         profiles = [
             each | {"requested": counts.get(each["id"], 0)} for each in mig["spec"]["profileSpec"]

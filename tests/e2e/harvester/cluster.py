@@ -17,6 +17,7 @@ from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
 from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import VMIS, VMS, Version, resource_name
 from tests.waiting import until
@@ -130,6 +131,11 @@ class Cluster:
         }
 
     # -- questions ---------------------------------------------------------------------------------
+
+    @property
+    def refused(self) -> list[str]:
+        """What Harvester's webhooks have refused, and to whom."""
+        return [f"{it.actor}: {it.subject}: {it.detail}" for it in self.log.of(deeds.REFUSED)]
 
     async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
         page = await self.api.list(kind, namespace=namespace, limit=10_000)

@@ -1,0 +1,86 @@
+"""What was measured of VMs' waiting, in a file for programs and in a page for people."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.e2e.process import ROOT
+from tests.results import keep
+
+FILE = ROOT / "benchmarks/results/harvester.json"
+
+PREFACE = """\
+# On Harvester: from the wish for a vGPU to the bound launcher
+
+Seconds by the clock; `make bench-harvester` measures them anew. One node, one A100 40GB, {count}
+VMs one after the other ({runs} runs of each way, {at_once} at once, each a cluster of its own).
+*By hand* an administrator who loses no moment cuts the GPU for all of them, as part of the first
+one's time; then enables a vGPU, creates the VM, and the cluster's own scheduler binds it. With
+*Tangram* the VM is created, and that is all. MIG mode and virtual functions are on before. Wishes
+come at random moments of Harvester's round of looks, 30 s long, or 1 s where there is to be no lag.
+*Deaf* is a Harvester that does not look at an object sooner because it was annotated: that it does
+is read in its source, and has not been tried.
+
+**Real**: API server, etcd, kube-scheduler, Tangram's extender and agent as processes, under the
+overlay's accounts, with its webhook and its scheduler's configuration. **Fake**: Harvester's
+controllers, webhooks and device plugins, KubeVirt, the kubelet, NVML and the kernel's files. These
+answer at once: what a real GPU, driver and kubelet take comes on top, by hand and with Tangram, and
+no person is as quick as this administrator.
+"""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How VMs get their vGPUs, and how often Harvester looks, in seconds."""
+
+    name: str
+    scan_seconds: float
+    deaf: bool = False
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether an administrator does it."""
+        return self.name == "by hand"
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The ``seconds`` that each VM has waited, in the order in which they came."""
+
+    harvester: str
+    way: Way
+    seed: int
+    seconds: tuple[float, ...]
+
+
+def write(out: Path, runs: Sequence[Run], *, at_once: int) -> None:
+    """Keep *runs* in *out*, and what they come to beside it."""
+    rounded = [
+        msgspec.structs.replace(each, seconds=tuple(round(s, 2) for s in each.seconds))
+        for each in runs
+    ]
+    keep(out, at_once=at_once, runs=msgspec.to_builtins(rounded))
+    out.with_suffix(".md").write_text("\n".join(page(rounded, at_once=at_once)) + "\n")
+
+
+def page(runs: Sequence[Run], *, at_once: int) -> Iterator[str]:
+    """Yield the page's lines."""
+    first = runs[0]
+    same = sum((each.harvester, each.way) == (first.harvester, first.way) for each in runs)
+    yield PREFACE.format(count=len(first.seconds), runs=same, at_once=at_once)
+    yield "| Harvester | looks every | way | first VM | each further VM |"
+    yield "|---|---|---|---|---|"
+    for harvester, way in dict.fromkeys((each.harvester, each.way) for each in runs):
+        mine = [each for each in runs if (each.harvester, each.way) == (harvester, way)]
+        begun = _spread(each.seconds[0] for each in mine)
+        later = _spread(seconds for each in mine for seconds in each.seconds[1:])
+        yield f"| {harvester} | {way.scan_seconds:g} s | {way.name} | {begun} | {later} |"
+    yield ""
+    yield "Medians, and in brackets the least and the most."
+
+
+def _spread(seconds: Iterable[float]) -> str:
+    found = sorted(seconds)
+    return f"{statistics.median(found):.1f} ({found[0]:.1f} to {found[-1]:.1f})"
