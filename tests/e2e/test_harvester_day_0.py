@@ -101,6 +101,7 @@ async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
             assert (pod["metadata"]["uid"], pod["status"]["phase"]) == (launcher, "Running")
             assert (node.host.machine.gpu_instances(0), node.host.kernel.vgpus()) == there
 
+        await choose(running, "none")
         await tangram.uninstall()
         await untouched()
         if journal == "lost":
@@ -121,6 +122,7 @@ async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
 
         await running.create("last", 19)
         await running.all_run("last")
+        await choose(running, "none")
         await tangram.uninstall()
         await running.delete("last")
         await running.gone("last")
