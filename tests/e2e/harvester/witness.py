@@ -115,7 +115,7 @@ class Witness:
                 left = (each.decided or Counter()) - each.planned
                 for one, places in found.items():
                     if one != other and not left.keys() <= places:
-                        places |= left.keys()
+                        places.update(left)
                         grown = True
         return found[uid]
 
