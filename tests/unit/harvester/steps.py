@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--harvester", type=Version, action="append", help="1.7, 1.8, or both")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # that servers end is none
     wrong = 0
     context = multiprocessing.get_context("spawn")
     with (
