@@ -74,7 +74,7 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
                 await running.delete(name)
             alive = [name for name in alive if name not in gone]
             small = await alike(running, [name for name in alive if wanted[name] == 19])
-            stopped = list(dict.fromkeys([*chance.sample(alive, 2), *small]))
+            stopped = list(dict.fromkeys([*chance.sample(alive, 2), *small[:4]]))
             for name in stopped:
                 await running.run(name, "Halted")
             await running.gone(*gone, *stopped)
