@@ -17,7 +17,9 @@ PREFACE = """\
 # On Harvester: from the wish for a vGPU to the bound launcher
 
 Seconds by the clock; `make bench-harvester` measures them anew. One node, one A100 40GB, {count}
-VMs one after the other ({runs} runs of each way, {at_once} at once, each a cluster of its own).
+VMs one after the other ({runs} runs of each way, so many at once as the table says, each a cluster
+of its own). {note}
+
 *By hand* an administrator who loses no moment cuts the GPU for all of them, as part of the first
 one's time; then enables a vGPU, creates the VM, and the cluster's own scheduler binds it. With
 *Tangram* the VM is created, and that is all. MIG mode and virtual functions are on before. Wishes
@@ -47,38 +49,66 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The ``seconds`` that each VM has waited, in the order in which they came."""
+    """The ``seconds`` that each VM has waited, in the order in which they came.
+
+    ``at_once`` is how many runs were under way at a time.
+    """
 
     harvester: str
     way: Way
     seed: int
+    at_once: int
     seconds: tuple[float, ...]
 
+    @property
+    def row(self) -> tuple[str, Way]:
+        """What it is compared with others by."""
+        return self.harvester, self.way
 
-def write(out: Path, runs: Sequence[Run], *, at_once: int) -> None:
-    """Keep *runs* in *out*, and what they come to beside it."""
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a file has; ``note`` says what else is to be known of how it was measured."""
+
+    note: str = ""
+    runs: tuple[Run, ...] = ()
+
+
+def write(out: Path, runs: Sequence[Run], *, note: str = "") -> None:
+    """Keep *runs* in *out* in the place of such as were there, and what all come to beside it."""
+    before = msgspec.json.decode(out.read_bytes(), type=Kept) if out.exists() else Kept()
+    anew = {each.row for each in runs}
     rounded = [
         msgspec.structs.replace(each, seconds=tuple(round(s, 2) for s in each.seconds))
         for each in runs
     ]
-    keep(out, at_once=at_once, runs=msgspec.to_builtins(rounded))
-    out.with_suffix(".md").write_text("\n".join(page(rounded, at_once=at_once)) + "\n")
+    every = [each for each in before.runs if each.row not in anew] + rounded
+    every.sort(key=lambda run: (*_order(run.way), run.seed))
+    every.sort(key=lambda run: run.harvester)
+    kept = Kept(note or before.note, tuple(every))
+    keep(out, **msgspec.to_builtins(kept))
+    out.with_suffix(".md").write_text("\n".join(page(kept)) + "\n")
 
 
-def page(runs: Sequence[Run], *, at_once: int) -> Iterator[str]:
+def page(kept: Kept) -> Iterator[str]:
     """Yield the page's lines."""
-    first = runs[0]
-    same = sum((each.harvester, each.way) == (first.harvester, first.way) for each in runs)
-    yield PREFACE.format(count=len(first.seconds), runs=same, at_once=at_once)
-    yield "| Harvester | looks every | way | first VM | each further VM |"
-    yield "|---|---|---|---|---|"
-    for harvester, way in dict.fromkeys((each.harvester, each.way) for each in runs):
-        mine = [each for each in runs if (each.harvester, each.way) == (harvester, way)]
+    first = kept.runs[0]
+    same = sum(each.row == first.row for each in kept.runs)
+    yield PREFACE.format(count=len(first.seconds), runs=same, note=kept.note)
+    yield "| Harvester | looks every | at once | way | first VM | each further VM |"
+    yield "|---|---|---|---|---|---|"
+    for row in dict.fromkeys(each.row for each in kept.runs):
+        mine = [each for each in kept.runs if each.row == row]
+        harvester, way = row
         begun = _spread(each.seconds[0] for each in mine)
         later = _spread(seconds for each in mine for seconds in each.seconds[1:])
-        yield f"| {harvester} | {way.scan_seconds:g} s | {way.name} | {begun} | {later} |"
+        cells = (harvester, f"{way.scan_seconds:g} s", mine[0].at_once, way.name, begun, later)
+        yield f"| {' | '.join(map(str, cells))} |"
     yield ""
     yield "Medians, and in brackets the least and the most."
+
+
+def _order(way: Way) -> tuple[float, bool, str]:
+    return -way.scan_seconds, not way.by_hand, way.name
 
 
 def _spread(seconds: Iterable[float]) -> str:

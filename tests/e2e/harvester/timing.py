@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import random
 import tempfile
 import time
@@ -55,7 +56,7 @@ Next = Callable[[Cluster, str, int], Awaitable[None]]
 async def run(
     directory: Path, version: Version, way: Way, seed: int, begin: asyncio.Barrier
 ) -> Run:
-    """Return how long each VM has waited, in a cluster that begins with all others."""
+    """Return how long each VM has waited, in a cluster that begins with those at the same time."""
     chance = random.Random(seed)
     waited = []
     async with (
@@ -70,7 +71,7 @@ async def run(
             await come(cluster, f"vm-{n}", profile)
             await _bound(cluster, f"vm-{n}")
             waited.append(time.monotonic() - begun)
-    return Run(str(version), way, seed, tuple(waited))
+    return Run(str(version), way, seed, begin.parties, tuple(waited))
 
 
 @contextlib.asynccontextmanager
@@ -123,22 +124,30 @@ async def _bound(cluster: Cluster, name: str) -> None:
 
 
 async def measured(
-    directory: Path, versions: Sequence[Version], seeds: Sequence[int], *, at_once: int
+    directory: Path,
+    versions: Sequence[Version],
+    ways: Sequence[Way],
+    seeds: Sequence[int],
+    *,
+    at_once: int,
 ) -> list[Run]:
-    """Return all runs; so many of one way are under way *at_once*."""
+    """Return all runs; so many of one way are under way *at_once*.
+
+    Those without lag run alone, for many clusters that look every second would be busy with that.
+    """
     found = []
-    for version in versions:
-        for number, way in enumerate(WAYS):
-            for first in range(0, len(seeds), at_once):
-                batch = seeds[first : first + at_once]
-                begin = asyncio.Barrier(len(batch))
-                places = {seed: directory / f"{version}-{number}-{seed}" for seed in batch}
-                for each in places.values():
-                    each.mkdir()
-                runs = [run(places[seed], version, way, seed, begin) for seed in batch]
-                done = await asyncio.gather(*runs)
-                print(msgspec.json.encode(done).decode(), flush=True)
-                found += done
+    for version, way in itertools.product(versions, ways):
+        together = at_once if way.scan_seconds == SCAN_SECONDS else 1
+        for first in range(0, len(seeds), together):
+            batch = seeds[first : first + together]
+            begin = asyncio.Barrier(len(batch))
+            runs = []
+            for seed in batch:
+                place = Path(tempfile.mkdtemp(prefix=f"{version}-{seed}-", dir=directory))
+                runs.append(run(place, version, way, seed, begin))
+            done = await asyncio.gather(*runs)
+            print(msgspec.json.encode(done).decode(), flush=True)
+            found += done
     return found
 
 
@@ -146,16 +155,21 @@ def main() -> None:
     """Measure, and keep what came of it as JSON and as a page."""
     parser = argparse.ArgumentParser(prog="make bench-harvester BENCH_ARGS=…")
     parser.add_argument("--harvester", type=Version, action="append", help="1.7, 1.8, or both")
+    parser.add_argument("--without-lag", action="store_true", help="measure that alone")
     parser.add_argument("--runs", type=int, default=5, help="of each way")
     parser.add_argument("--at-once", type=int, default=5, help="so many of them")
-    parser.add_argument("--out", type=Path, default=FILE)
+    parser.add_argument("--note", default="", help="what else is to be known of this machine")
+    parser.add_argument("--out", type=Path, default=FILE, help="what is there else stays")
     options = parser.parse_args()
     log_to_stderr("error")
     versions = options.harvester or list(Version)
+    ways = [each for each in WAYS if not options.without_lag or each.scan_seconds < SCAN_SECONDS]
     seeds = range(1, options.runs + 1)
     with tempfile.TemporaryDirectory(prefix="harvester-timing-") as directory:
-        found = asyncio.run(measured(Path(directory), versions, seeds, at_once=options.at_once))
-    write(options.out, found, at_once=options.at_once)
+        found = asyncio.run(
+            measured(Path(directory), versions, ways, seeds, at_once=options.at_once)
+        )
+    write(options.out, found, note=options.note)
 
 
 if __name__ == "__main__":
