@@ -9,6 +9,7 @@
 #   make test-images         the commands of both Containerfiles, and what comes of them; as root
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
+#   make harvester-steps     agent and Harvester's controller killed at every step, some 430 times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
 #   make chaos-mutants       whether planted bugs are caught by them
 #   make harvester-mutants   whether planted bugs of the agent on Harvester are caught: a table
@@ -25,6 +26,7 @@
 #   make bench-joint         planning together beside one by one, and its time by cluster size
 #   make bench-defrag        what moving VMs is worth, and the number of moves beside a full search
 #   make bench-restart       how long a new extender takes to know all that its predecessor knew
+#   make bench-harvester     how long a VM of Harvester waits for its vGPU, by hand and with Tangram
 #   make bench-quality       how well policies place: runs what is missing, checks it, reports it
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
 #                            the locked dependencies anew
@@ -36,9 +38,9 @@
 .DEFAULT_GOAL := venv
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
-	harvester-mutants chaos-e2e race whole-node \
+	harvester-mutants harvester-steps chaos-e2e race whole-node \
 	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
-	bench-defrag crd golden settings proto lock clean
+	bench-defrag bench-harvester crd golden settings proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -105,6 +107,9 @@ bench-defrag: $(READY)
 bench-restart: $(READY)
 	@$(BIN)/python -m benchmarks.restart $(BENCH_ARGS)
 
+bench-harvester: ci-tools
+	@$(BIN)/python -m tests.e2e.harvester.timing $(BENCH_ARGS)
+
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality run $(BENCH_ARGS)
 	@$(BIN)/python -m benchmarks.quality report
@@ -145,6 +150,9 @@ fuzz: $(READY)
 
 crash: $(READY)
 	@$(BIN)/python -m tests.crash $(CRASH_ARGS)
+
+harvester-steps: $(READY)
+	@$(BIN)/python -m tests.unit.harvester.steps $(STEPS_ARGS)
 
 chaos: $(READY)
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)

@@ -15,9 +15,13 @@ REFUSED = frozenset({401, 403})
 
 
 def audited(directory: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the log that a kube-apiserver with these flags writes."""
+    """Return the log that a kube-apiserver with these flags writes: of Tangram's accounts."""
     log, policy = directory / "audit.log", directory / "audit-policy.yaml"
-    rule = {"level": "Metadata", "omitStages": ["RequestReceived"]}
+    rule = {
+        "level": "Metadata",
+        "omitStages": ["RequestReceived"],
+        "userGroups": [f"system:serviceaccounts:{keys.SYSTEM_NAMESPACE}"],
+    }
     policy.write_text(
         json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]})
     )

@@ -63,6 +63,37 @@ class Installer:
 
         await until(served, within=30, every=0.1)
 
+    async def remove(self, manifests: Iterable[Manifest]) -> None:
+        """Delete all objects, and what else is in the namespaces of theirs.
+
+        The namespaces stay: they would only go with a controller that does not run here.
+        """
+        found = list(_own(manifests))
+        for each in reversed(found):
+            if each["kind"] != "Namespace":
+                await self._delete(each)
+        for each in found:
+            if each["kind"] == "Namespace":
+                await self._empty(each["metadata"]["name"])
+        for each in found:
+            if each["kind"] == "CustomResourceDefinition":
+                await until(lambda each=each: self._gone(each), within=30, every=0.1)
+
+    async def _delete(self, manifest: Manifest) -> None:
+        path = await self._path(manifest)
+        async with self._session.delete(path) as answer:
+            assert answer.status in (200, 202, 404), f"{path}: {await answer.text()}"
+
+    async def _empty(self, namespace: str) -> None:
+        for resource in ("api/v1/{}/pods", "apis/coordination.k8s.io/v1/{}/leases"):
+            path = "/" + resource.format(f"namespaces/{namespace}")
+            async with self._session.delete(path) as answer:
+                assert answer.status == 200, f"{path}: {await answer.text()}"
+
+    async def _gone(self, manifest: Manifest) -> bool:
+        async with self._session.get(await self._path(manifest)) as answer:
+            return answer.status == 404
+
     async def try_out(self, manifests: Iterable[Manifest]) -> int:
         """Apply all objects for trial only, strictly; return how many there were."""
         tried = 0
@@ -85,10 +116,7 @@ class Installer:
 
     async def _applied(self, manifest: Manifest, *, dry_run: bool) -> tuple[int, str, str]:
         """Return the status of the answer, the answer, and what it warns of."""
-        plural, namespaced = await self._resource(manifest["apiVersion"], manifest["kind"])
-        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
-        assert bool(namespace) == namespaced, (manifest["kind"], name)
-        path = f"{_root(manifest['apiVersion'])}/{_within(namespace)}{plural}/{name}"
+        path = await self._path(manifest)
         query = {"fieldManager": "test", "force": "true", "fieldValidation": "Strict"}
         async with self._session.patch(
             path,
@@ -127,6 +155,12 @@ class Installer:
         path = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}/pods"
         async with self._session.post(path, json=body) as answer:
             assert answer.status == 201, await answer.text()
+
+    async def _path(self, manifest: Manifest) -> str:
+        plural, namespaced = await self._resource(manifest["apiVersion"], manifest["kind"])
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
+        assert bool(namespace) == namespaced, (manifest["kind"], name)
+        return f"{_root(manifest['apiVersion'])}/{_within(namespace)}{plural}/{name}"
 
     async def _resource(self, api_version: str, kind: str) -> tuple[str, bool]:
         if api_version not in self._plurals:

@@ -7,34 +7,57 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
-from extender.cli.harvester import provided
-from nodeagent.api import keys
-from nodeagent.apiserver.protocol import GPU_NODES, PatchType
-from tests.e2e.harvester.by_hand import by_hand, hand_made_vm, handed_back
-from tests.e2e.harvester.cluster import cluster, reported
-from tests.e2e.harvester.judge import place, violations
+from tests.e2e.deployed import EXTENDER, SCHEDULER
+from tests.e2e.harvester.cluster import Cluster
+from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.nodes import Killed
+from tests.e2e.harvester.tangram import AGENT, installed
 from tests.e2e.stack import artifacts
 from tests.fakes.pcidevices.names import Version
+from tests.manifests.calls import Permission
+from tests.manifests.kustomize import overlay
+from tests.manifests.roles import granted
 
 SCAN_SECONDS = 2.0
 CREATE = "nvmlDeviceCreateGpuInstance"
 MIX = (19, 19, 19, 19, 14, 14, 9)
 """Profiles that VMs ask for: small ones more often."""
 
+UNUSED: Mapping[str, Mapping[Permission, str]] = {
+    EXTENDER: {
+        ("", "events", "create"): "its policy is never refused",
+        ("apps", "replicasets", "get"): "all pods are launchers, whose VMs it asks after",
+        ("apps", "statefulsets", "get"): "all pods are launchers, whose VMs it asks after",
+        ("authentication.k8s.io", "tokenreviews", "create"): "nobody reads its metrics",
+        ("authorization.k8s.io", "subjectaccessreviews", "create"): "nobody reads its metrics",
+        ("tangram.dev", "gpunodes", "delete"): "no node goes",
+    },
+    SCHEDULER: {},
+    AGENT: {
+        ("", "events", "create"): "no GPU fails under a VM",
+        ("", "pods", "get"): "no GPU fails under a VM",
+    },
+}
+"""What an account may do and does not in the run, and why: other tests have it done."""
+
 each_version = pytest.mark.parametrize("version", list(Version), ids=str)
 
 
 @each_version
 async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Version) -> None:
-    """Each has the GPU instance that was planned for it, or, of a kept device, that is recorded."""
+    """Each has the GPU instance that was decided for it; of devices that VMs keep, the recorded."""
     chance = random.Random(6)
     directory = artifacts(tmp_path)
-    async with cluster(directory, version, nodes=6, scan_seconds=SCAN_SECONDS) as running:
+    async with installed(directory, version, nodes=6, scan_seconds=SCAN_SECONDS, elects=True) as (
+        running,
+        tangram,
+    ):
         names = [f"vm-{n:02}" for n in range(60)]
         wanted = {name: chance.choice(MIX) for name in names}
         alive: list[str] = []
@@ -49,13 +72,16 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
             gone = chance.sample(alive, 6)
             for name in gone:
                 await running.delete(name)
-            stopped = chance.sample([name for name in alive if name not in gone], 2)
+            alive = [name for name in alive if name not in gone]
+            small = await alike(running, [name for name in alive if wanted[name] == 19])
+            stopped = list(dict.fromkeys([*chance.sample(alive, 2), *small[:4]]))
             for name in stopped:
                 await running.run(name, "Halted")
-            alive = [name for name in alive if name not in gone]
             await running.gone(*gone, *stopped)
             await running.quiet()
             assert await violations(running) == []
+            node = running.nodes[f"node-{1 + wave // 15}"]
+            await node.driver_pod.replace()  # as an upgrade of the addon does
             for name in stopped:
                 await running.run(name, "Always")
             await running.settled(*alive)
@@ -69,13 +95,31 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
         for node in running.nodes.values():
             assert node.host.machine.calls(CREATE) == []  # without a placement
             assert node.host.machine.calls(f"{CREATE}WithPlacement")
+        # Of what stopped VMs on one node keep, the kubelet gave some VM another one's device.
+        assert running.witness.rewritten
+        assert running.witness.rejected == []
+        assert running.refused == []
+        assert tangram.refusals() == {}
+        for account, reasons in UNUSED.items():
+            unused = granted(overlay("harvester"), account) - tangram.asked(account).keys()
+            assert unused == reasons.keys(), account
+
+
+async def alike(running: Cluster, names: Iterable[str]) -> list[str]:
+    """Return those of VMs of one type that are on the node where most of them are."""
+    pods = await running.launchers()
+    nodes = {name: pods[name]["spec"].get("nodeName", "") for name in names}
+    ((most, _),) = Counter(filter(None, nodes.values())).most_common(1)
+    return [name for name, node in nodes.items() if node == most]
 
 
 @each_version
 async def test_a_node_reboots_and_every_vm_has_a_vgpu_again(
     tmp_path: Path, version: Version
 ) -> None:
-    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+    async with installed(
+        artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=SCAN_SECONDS
+    ) as (running, _):
         names = ["vm-1", "vm-2", "vm-3", "vm-4"]
         for name, profile in zip(names, (19, 19, 14, 9), strict=True):
             await running.create(name, profile)
@@ -92,6 +136,8 @@ async def test_a_node_reboots_and_every_vm_has_a_vgpu_again(
         await running.quiet()
 
         assert await violations(running) == []
+        assert {it.reason for it in running.witness.rejected} <= {"NodeRebooted"}
+        assert running.refused == []
 
 
 @each_version
@@ -100,7 +146,9 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
 ) -> None:
     """Controllers at a step of their own, the moment they come to it; agents at any moment."""
     chance = random.Random(9)
-    async with cluster(artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=2.0) as running:
+    async with installed(
+        artifacts(tmp_path), version, nodes=2, gpus=1, scan_seconds=SCAN_SECONDS
+    ) as (running, _):
         deadly = chance.choices(range(4, 40), k=60)
         count = 0
 
@@ -131,59 +179,14 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
         deadly.clear()
         await running.all_run(*names[1::2])
 
-        assert sum(node.crashes for node in running.nodes.values()) >= 3
+        crashes = sum(node.crashes for node in running.nodes.values())
+        assert crashes >= 3
         assert await violations(running) == []
+        # With a controller its device plugins go, and a kubelet has no devices until there is
+        # another: who comes just then is sent away.
+        assert {it.reason for it in running.witness.rejected} <= {"UnexpectedAdmissionError"}
+        assert len(running.witness.rejected) <= crashes
+        assert running.refused == []
         for name in names[1::2]:
             await running.delete(name)
         await running.empty()
-
-
-@each_version
-async def test_what_runs_already_is_adopted_and_handed_back(
-    tmp_path: Path, version: Version
-) -> None:
-    """Day 0: a GPU cut by hand serves a VM; another one is left to Tangram, and taken back."""
-    async with cluster(
-        artifacts(tmp_path), version, nodes=1, scan_seconds=2.0, agents=False
-    ) as running:
-        node = running.nodes["node-1"]
-        first, second = node.host.gpus
-        await by_hand(running, "node-1", first, {19: 2})
-        before = await hand_made_vm(running, "old", 19)
-        vgpus = node.host.kernel.vgpus()
-
-        node.agent = node.agent_process(manage="none")
-        await node.agent.start()
-        await reported(running)
-        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: second}}}
-        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
-        async for _ in provided(running.api):
-            pass
-        await running.create("new", 14)
-        await running.all_run("new")
-        await running.quiet()
-
-        launchers = await running.launchers()
-        assert launchers["old"]["metadata"]["uid"] == before
-        assert [each for each in node.host.kernel.vgpus() if each.gpu == 0] == vgpus
-        made = place(node.host, *node.launchers.devices(launchers["new"]["metadata"]["uid"]))
-        assert made[0] == node.host.machine.uuids[1]
-        plan = (await running.gpu_nodes())["node-1"].spec.assignments
-        assert {each.pod.name for each in plan if each.pod} == {
-            pod["metadata"]["name"] for pod in launchers.values()
-        }
-
-        await running.delete("new")
-        await running.gone("new")
-        patch = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "none"}}}
-        await running.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.MERGE)
-        await handed_back(running, "node-1", second)
-        await node.agent.stop()
-        await running.quiet()
-
-        launchers = await running.launchers()
-        assert launchers["old"]["metadata"]["uid"] == before
-        assert launchers["old"]["status"]["phase"] == "Running"
-        assert node.host.machine.gpu_instances(1) == []
-        assert [each for each in node.host.kernel.vgpus() if each.gpu == 0] == vgpus
-        await by_hand(running, "node-1", second, {9: 1})  # and Harvester has it again

@@ -13,7 +13,8 @@ from cryptography import x509
 
 from nodeagent.apiserver.protocol import PODS
 from tests.e2e.controlplane.certificates import Authority, KeyPair
-from tests.e2e.running import CLIENT, Installed, installed
+from tests.e2e.deployed import CLIENT
+from tests.e2e.running import Installed, installed
 from tests.e2e.stack import artifacts
 
 AT_FIRST, AFTERWARDS = 20, 60

@@ -497,7 +497,7 @@ def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kube
     assert device["deviceName"] in {each["resourceName"] for each in permitted}
 
 
-def test_the_sample_for_harvester_asks_the_scheduler_that_does_not_count_its_devices() -> None:
+def test_the_sample_for_harvester_leaves_to_the_webhook_what_it_sets() -> None:
     sample = yaml.safe_load((MANIFESTS / "samples/harvester-virtual-machine.yaml").read_text())
     template = sample["spec"]["template"]
     (profile,) = scheduler_configuration(overlay("harvester")).profiles or ()
@@ -505,10 +505,21 @@ def test_the_sample_for_harvester_asks_the_scheduler_that_does_not_count_its_dev
     (device,) = template["spec"]["domain"]["devices"]["gpus"]
     managed = {each.name: each.ignored_by_scheduler for each in entry.managed_resources or ()}
 
-    assert template["metadata"]["labels"][keys.MANAGED_LABEL] == "true"
-    assert template["spec"]["schedulerName"] == profile.scheduler_name
+    assert keys.GROUP not in yaml.safe_dump(sample)
+    assert "schedulerName" not in template["spec"]
+    assert serve_options(overlay("harvester"))["scheduler_name"] == [profile.scheduler_name]
     assert managed[device["deviceName"]] is True
     assert set(managed.values()) == {True}
+
+
+def test_the_scheduler_for_harvester_is_no_newer_than_its_api_servers() -> None:
+    image = container(overlay("harvester"), "Deployment", SCHEDULER)["image"]
+    name, _, tag = image.partition(":v")
+    minor = int(tag.split(".")[1])
+
+    assert name == "registry.k8s.io/kube-scheduler"
+    for of_harvester in (34, 35):  # 1.7's Kubernetes, and 1.8's
+        assert of_harvester - 1 <= minor <= of_harvester
 
 
 def test_kubevirt_permits_every_type_and_leaves_it_to_us() -> None:

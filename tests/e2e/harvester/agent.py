@@ -1,4 +1,7 @@
-"""The agent of a node whose GPUs and files are fakes, as a process: as `tangram-agent run` is."""
+"""The agent of a node whose GPUs and files are fakes, as a process: as `tangram-agent run` is.
+
+What follows ``--`` are its container's arguments, read as the agent's own command line reads them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from nodeagent.__main__ import Manage, app
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin import Places, Timing
@@ -16,38 +24,37 @@ from nodeagent.logs import log_to_stderr
 from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.real_node import RealNode
-from nodeagent.settings import Settings
 from tests.fakes.nvml.library import STATE_VARIABLE
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.sysfs.kernel import Kernel
 from tests.fakes.sysfs.tree import FakeSysfs
 
 
-async def run(options: argparse.Namespace) -> None:
+async def run(here: argparse.Namespace, given: Mapping[str, Any]) -> None:
     """Run the agent until told to end."""
-    machine = Machine(options.library, options.state)
-    os.environ[STATE_VARIABLE] = str(options.state)
-    mode = Mode.VGPU_MDEV if options.harvester == "1.7" else Mode.VGPU_VFIO
-    sysfs = FakeSysfs(options.home, Kernel(machine), mode)
-    kubelet = Path(options.kubelet)
+    machine = Machine(here.library, here.state)
+    os.environ[STATE_VARIABLE] = str(here.state)
+    kind = Mode.VGPU_MDEV if here.harvester == "1.7" else Mode.VGPU_VFIO
+    sysfs = FakeSysfs(here.home, Kernel(machine), kind)
+    kubelet = Path(here.kubelet)
     parts = RealNode(
-        nodes=(options.node,),
-        mode=Mode.HARVESTER,
-        state_dir=options.home / "agent",
-        location=Location(options.library),
-        host_root=options.home,
+        nodes=(here.node,),
+        mode=Mode(given["mode"]),
+        state_dir=here.home / Path(given["state_dir"]).relative_to("/"),
+        location=Location(given["library"], given["root"]),
+        host_root=here.home,
         places=Places(kubelet / "device-plugins", kubelet / "pod-resources.sock"),
         timing=Timing(poll_seconds=0.2),
-        settings=Settings(),
-        enable_sriov=True,
+        enable_mig=given["enable_mig"],
+        enable_sriov=given["enable_sriov"],
         sysfs=lambda root: sysfs,
     )
     parts.check()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    purview = Purview(all_gpus=options.manage == "all")
+    purview = Purview(all_gpus=Manage(given["manage"]) is Manage.ALL)
     async with (
-        RestApi(kubeconfig=options.kubeconfig) as api,
+        RestApi(kubeconfig=here.kubeconfig) as api,
         parts.assembled(api, purview) as (agent,),
     ):
         working = asyncio.create_task(agent.run(), name="agent")
@@ -64,11 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--node", required=True)
     parser.add_argument("--harvester", required=True)
-    parser.add_argument("--manage", default="all")
     for name in ("--library", "--state", "--home", "--kubelet", "--kubeconfig"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("arguments", nargs="+")
+    here = parser.parse_args()
+    command, *arguments = here.arguments
+    group: Any = typer.main.get_command(app)
+    given = group.commands[command].make_context(command, [*arguments, f"--node={here.node}"])
     log_to_stderr("info")
-    asyncio.run(run(parser.parse_args()))
+    asyncio.run(run(here, given.params))
 
 
 if __name__ == "__main__":

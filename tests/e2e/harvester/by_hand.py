@@ -7,74 +7,86 @@ from typing import Any
 
 import msgspec
 
-from nodeagent.apiserver.protocol import NODES, PODS, Kind, NotFound, PatchType
-from tests.e2e.harvester.cluster import RESOURCES, TYPES, Cluster
-from tests.fakes.kubevirt import virtual_machine
-from tests.fakes.pcidevices.names import (
-    MIG_CONFIGURATIONS,
-    SRIOV_GPUS,
-    VGPUS,
-    VMS,
-    device_name,
-)
+from nodeagent.apiserver.protocol import Kind, NotFound, PatchType
+from tests.e2e.harvester.cluster import TYPES, Cluster
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS, device_name
 from tests.waiting import until
 
 WITHIN = 120.0
 
 
-async def by_hand(
-    cluster: Cluster, node: str, address: str, counts: Mapping[int, int]
-) -> list[str]:
-    """Cut a GPU as Harvester's documentation says, and enable a vGPU for each GPU instance.
-
-    *counts* are GPU instances by profile. Returns the names of the VGPUDevices.
-    """
+async def enable_functions(cluster: Cluster, node: str, address: str) -> None:
+    """Have a GPU's virtual functions and MIG mode enabled, and wait until Harvester has told so."""
     gpu = device_name(node, address)
     await _there(cluster, SRIOV_GPUS, gpu)
     await _change(cluster, SRIOV_GPUS, gpu, enabled=True)
     await _there(cluster, MIG_CONFIGURATIONS, gpu, told=True)
-    mig = await _get(cluster, MIG_CONFIGURATIONS, gpu)
-    profiles = [
-        each | {"requested": counts.get(each["id"], 0)} for each in mig["spec"]["profileSpec"]
-    ]
-    await _change(cluster, MIG_CONFIGURATIONS, gpu, profileSpec=profiles, enabled=True)
-    made = []
+
+
+async def cut(cluster: Cluster, node: str, address: str, counts: Mapping[int, int]) -> None:
+    """Cut a GPU as Harvester's documentation says; *counts* are GPU instances by profile."""
+    gpu = device_name(node, address)
+    with cluster.administered.shift(cluster.nodes[node].host, address):
+        await enable_functions(cluster, node, address)
+        mig = await _get(cluster, MIG_CONFIGURATIONS, gpu)
+        profiles = [
+            each | {"requested": counts.get(each["id"], 0)} for each in mig["spec"]["profileSpec"]
+        ]
+        await _change(cluster, MIG_CONFIGURATIONS, gpu, profileSpec=profiles, enabled=True)
+        host = cluster.nodes[node].host
+        wanted = sum(counts.values())
+
+        async def made() -> bool:
+            return len(host.machine.gpu_instances(host.gpus[address])) == wanted
+
+        await until(made, within=WITHIN, every=0.05)
+
+
+async def enable(cluster: Cluster, node: str, address: str, profile: int) -> str:
+    """Enable a vGPU on a GPU that is cut; return its VGPUDevice's name."""
+    with cluster.administered.shift(cluster.nodes[node].host, address):
+        name = await _offering(cluster, node, address, TYPES[profile])
+        await _change(cluster, VGPUS, name, enabled=True, vGPUTypeName=TYPES[profile])
+        await _configured(cluster, name)
+    return name
+
+
+async def by_hand(cluster: Cluster, node: str, address: str, counts: Mapping[int, int]) -> None:
+    """Cut a GPU, and enable a vGPU for each GPU instance."""
+    await cut(cluster, node, address, counts)
     for profile, count in counts.items():
         for _ in range(count):
-            name = await _offering(cluster, node, address, TYPES[profile])
-            await _change(cluster, VGPUS, name, enabled=True, vGPUTypeName=TYPES[profile])
-            await _configured(cluster, name)
-            made.append(name)
-    return made
+            await enable(cluster, node, address, profile)
+
+
+async def given_up(cluster: Cluster, node: str, address: str) -> None:
+    """Disable what is enabled on a GPU, as an administrator who wants it anew."""
+    host = cluster.nodes[node].host
+    with cluster.administered.shift(host, address):
+        for each in await cluster.listed(VGPUS):
+            spec = each["spec"]
+            here = (spec["nodeName"], spec["parentGPUDeviceAddress"]) == (node, address)
+            if here and spec["enabled"]:
+                await _change(cluster, VGPUS, each["metadata"]["name"], enabled=False)
+
+        async def without_vgpus() -> bool:
+            return not any(vgpu.gpu == host.gpus[address] for vgpu in host.kernel.vgpus())
+
+        await until(without_vgpus, within=WITHIN, every=0.1)
+        await _change(cluster, MIG_CONFIGURATIONS, device_name(node, address), enabled=False)
+
+        async def empty() -> bool:
+            return not host.machine.gpu_instances(host.gpus[address])
+
+        await until(empty, within=WITHIN, every=0.1)
 
 
 async def hand_made_vm(cluster: Cluster, name: str, profile: int) -> str:
-    """Run a VM on a node that has no agent, and return its launcher's UID."""
-    resource = RESOURCES[profile]
-    await cluster.api.create(VMS, virtual_machine(name, resource), namespace="default")
-
-    async def rendered() -> bool:
-        return name in await cluster.launchers()
-
-    await until(rendered, within=WITHIN, every=0.1)
-
-    async def advertised() -> bool:
-        status = (await _get(cluster, NODES, "node-1"))["status"]
-        return int(status.get("allocatable", {}).get(resource, "0")) > 0
-
-    await until(advertised, within=WITHIN, every=0.1)
-    metadata = (await cluster.launchers())[name]["metadata"]
-    binding = {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": metadata["name"]},
-        "target": {"kind": "Node", "name": "node-1"},
-    }
-    await cluster.api.create(
-        PODS, binding, namespace="default", name=metadata["name"], subresource="binding"
-    )
+    """Run a VM by the cluster's own scheduler, and return its launcher's UID."""
+    cluster.administered.vms.add(name)
+    await cluster.create(name, profile)
     await cluster.all_run(name)
-    return str(metadata["uid"])
+    return str((await cluster.launchers())[name]["metadata"]["uid"])
 
 
 async def handed_back(cluster: Cluster, node: str, address: str) -> None:

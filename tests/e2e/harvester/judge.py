@@ -1,17 +1,18 @@
-"""Whether every VM is where it was planned: judged from the GPUs themselves, by nobody's ledger."""
+"""Whether every VM is where it was decided to be: judged from the GPUs, by nobody's ledger."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry, Occupancy
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import Kind
+from tests.e2e.harvester.administered import Administered
+from tests.e2e.harvester.place import Place, decided, place
 from tests.fakes.pcidevices.host import Host
 from tests.fakes.pcidevices.log import Log, traps
 from tests.fakes.pcidevices.names import VGPUS, VMS, resource_name
@@ -23,9 +24,6 @@ PROFILES = {
     for kind in model.vgpu_types
 }
 """The profile behind each resource of the catalog's usual boards."""
-
-Place = tuple[str, int, int]
-"""A GPU (UUID), a profile id, the first memory slice."""
 
 
 class Launchers(Protocol):
@@ -47,8 +45,26 @@ class Node(Protocol):
         """Its VMs."""
 
 
+class Witness(Protocol):
+    """Who has watched since the cluster was there."""
+
+    def may_have(self, uid: str) -> Collection[Place]:
+        """Return where a launcher may be besides where it was decided to be."""
+
+    def unfounded(self) -> Iterable[str]:
+        """Yield what is wrong with plans that were rewritten."""
+
+
 class Cluster(Protocol):
     """A cluster, as far as it is judged."""
+
+    @property
+    def witness(self) -> Witness:
+        """Who has watched it."""
+
+    @property
+    def administered(self) -> Administered:
+        """What was done by hand there."""
 
     @property
     def log(self) -> Log:
@@ -77,7 +93,11 @@ async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
     loop = asyncio.get_running_loop()
     until = loop.time() + within
     while True:
-        found = [*traps(cluster.log.entries), *[each async for each in _misplaced(cluster)]]
+        found = [
+            *traps(cluster.administered.others(cluster.log.entries)),
+            *cluster.witness.unfounded(),
+            *[each async for each in _misplaced(cluster)],
+        ]
         if not found or loop.time() >= until:
             return found
         await asyncio.sleep(1.0)
@@ -130,9 +150,14 @@ async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
         planned = Counter((e.gpu, e.profile_id, e.start) for e in entries)
         if planned != Counter(places[name]):
             yield f"{name}: has {places[name]}, and the plan says {sorted(planned)}"
-        text = (pod["metadata"].get("annotations") or {}).get(keys.DECISION_ANNOTATION)
-        if text is None:
-            yield f"{name}: bound without a decision"
+        decision = decided(pod)
+        if decision is None:
+            if name not in cluster.administered.vms:
+                yield f"{name}: bound without a decision"
+            continue
+        strayed = Counter(places[name]) - decision
+        if not strayed.keys() <= set(cluster.witness.may_have(uid)):
+            yield f"{name}: decided to be at {sorted(decision)}, it has {places[name]}"
     every = Counter(each for found in places.values() for each in found)
     for each, count in every.items():
         if count > 1:
@@ -149,6 +174,7 @@ async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
                 if vgpu["spec"]["address"] in node.host.functions(gpu)
             )
         }
+        by_hand = cluster.administered.gpus(node.host)
         for index, uuid in enumerate(node.host.machine.uuids):
             taken = 0
             for instance in node.host.machine.gpu_instances(index):
@@ -156,14 +182,6 @@ async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
                 if taken & instance.placement.mask:
                     yield f"{name}: {uuid} has overlapping GPU instances"
                 taken |= instance.placement.mask
-                if here not in entries_of and backing.get(here) not in kept:
+                accounted = here in entries_of or backing.get(here) in kept or uuid in by_hand
+                if not accounted:
                     yield f"{name}: {here} is in no plan, and no VM keeps its device"
-
-
-def place(host: Host, function: str) -> Place:
-    """Return the GPU instance behind the vGPU on a virtual function."""
-    vgpu, machine = host.vgpu(function), host.machine
-    assert vgpu is not None, function
-    instances = {each.gi_id: each for each in machine.gpu_instances(vgpu.gpu)}
-    instance = instances[vgpu.gi_id]
-    return machine.uuids[vgpu.gpu], instance.profile_id, instance.placement.start

@@ -1,17 +1,19 @@
-"""A node of the cluster: its machine, kubelet, device plugins, controller, Tangram's agent."""
+"""A node of the cluster: machine, driver pod, kubelet, device plugins, controller, the agent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin.places import Places
+from tests.e2e.harvester.driver_pod import DriverPod
 from tests.e2e.process import Process
 from tests.fakes.kubelet import FakeKubelet, temporary_places
 from tests.fakes.kubevirt import LauncherNode
@@ -30,10 +32,7 @@ class Killed(Exception):
 
 
 class Node:
-    """A node in *home*; who runs there asks the API server by *kubeconfig*, its agent by *account*.
-
-    That account is the one the overlay gives it, with the bounds that are in the overlay.
-    """
+    """A node in *home*; Harvester and KubeVirt ask the API server by *kubeconfig* there."""
 
     def __init__(
         self,
@@ -43,7 +42,6 @@ class Node:
         log: Log,
         version: Version,
         kubeconfig: Path,
-        account: Path,
         *,
         scan_seconds: float,
         heeds_touches: bool = True,
@@ -53,11 +51,11 @@ class Node:
         self.host = Host(name, machine, log, version, functions=functions)
         self.step: Step = lambda name: None
         self.crashes = 0
+        self.agent = Process(home / "agent.log")
         self._home = home
         self._log = log
         self._version = version
         self._kubeconfig = kubeconfig
-        self._account = account
         self._scan_seconds = scan_seconds
         self._heeds_touches = heeds_touches
         self._stack = contextlib.AsyncExitStack()
@@ -76,24 +74,32 @@ class Node:
         self._api = await self._stack.enter_async_context(
             RestApi(kubeconfig=self._kubeconfig, connections=16)
         )
+        self.driver_pod = DriverPod(
+            self._api, self.name, self._home / "proc", self.host.machine.library
+        )
+        await self.driver_pod.start()
         self.plugins = ServedPlugins(places, self._version, self._device_exists)
         self.launchers = LauncherNode(self._api, self.host, self.kubelet)
         self._tasks = [
             asyncio.create_task(_kept(self.launchers.run), name=f"{self.name}-launchers"),
             asyncio.create_task(self._controllers(), name=f"{self.name}-controller"),
         ]
-        self.agent = self.agent_process()
 
-    def agent_process(self, *, manage: str = "all") -> Process:
-        """Return the node's agent, which is yet to be started."""
+    async def install(self, account: Path, arguments: Sequence[str]) -> None:
+        """Start an agent with its container's *arguments*, by the kubeconfig of its *account*."""
         machine, places = self.host.machine, self.kubelet.places
-        return Process(
+        self.agent = Process(
             self._home / "agent.log",
             *("tests.e2e.harvester.agent", "--node", self.name, "--harvester", self._version),
             *("--library", str(machine.library), "--state", str(machine.state)),
             *("--home", str(self._home), "--kubelet", str(places.device_plugins.parent)),
-            *("--kubeconfig", str(self._account), "--manage", manage),
+            *("--kubeconfig", str(account), "--", *arguments),
         )
+        await self.agent.start()
+
+    def lose_journal(self) -> None:
+        """Let go what an agent has kept on the node's disk."""
+        shutil.rmtree(self._home / "var/lib/tangram")
 
     async def stop(self) -> None:
         """Stop everything."""
@@ -110,6 +116,7 @@ class Node:
         await self.agent.stop(signal.SIGKILL)
         self._boot.write_text(f"{self._boot.read_text().strip()}-after\n")
         self.launchers.reboot()
+        await self.driver_pod.replace()
         self._tasks[1].cancel()
         await asyncio.wait([self._tasks[1]])
         self._tasks[1] = asyncio.create_task(self._controllers(), name=f"{self.name}-controller")

@@ -155,8 +155,10 @@ class Lives:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            # An agent that ends at this very moment by itself keeps the first from being heard.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=1.0)
             if not task.cancelled() and (error := task.exception()):
                 raise error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import PODS, Kind, PatchType
+from tests.e2e.harvester.administered import Administered
 from tests.e2e.harvester.judge import violations
+from tests.e2e.harvester.witness import Launcher, Witness
 from tests.fakes.kubelet import temporary_places
 from tests.fakes.kubevirt import LauncherNode
 from tests.fakes.nvml.library import built_for_tests
@@ -29,6 +32,8 @@ class Seen:
 
     def __init__(self, station: Station) -> None:
         self.station = station
+        self.witness = Witness(station.cluster.api, lambda node, devices: frozenset())
+        self.administered = Administered(station.cluster.log)
 
     @property
     def log(self) -> Log:
@@ -51,6 +56,30 @@ class Seen:
 
     async def wrong(self) -> list[str]:
         return await violations(self, within=0.0)
+
+    async def decided(self, *, start: int) -> None:
+        """Have the VM's Binding say that it was decided to be at that memory slice."""
+        (pod,) = (await self.launchers()).values()
+        (entry,) = (await self.station.gpu_node()).spec.assignments
+        decision = {
+            "id": entry.id,
+            "gpu": entry.gpu,
+            "profile": "1g.5gb",
+            "profileId": entry.profile_id,
+            "start": start,
+            "size": entry.size,
+            "resource": entry.resource,
+        }
+        text = msgspec.json.encode([decision]).decode()
+        patch = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: text}}}
+        metadata = pod["metadata"]
+        await self.station.cluster.api.patch(
+            PODS, metadata["name"], patch, patch_type=PatchType.MERGE, namespace="default"
+        )
+        place = (entry.gpu, entry.profile_id, start)
+        self.witness.launchers[metadata["uid"]] = Launcher(
+            "vm-1", "node-1", frozenset(), Counter([place])
+        )
 
 
 class SeenNode:
@@ -82,11 +111,9 @@ async def seen(tmp_path: Path, version: Version) -> AsyncIterator[Seen]:
                 await station.plan(station.assignment("a1", pod, 3))
                 await station.until_realized("a1")
                 await station.running("vm-1")
-            patch = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: "[]"}}}
-            await station.cluster.api.patch(
-                PODS, pod.name, patch, patch_type=PatchType.MERGE, namespace="default"
-            )
-            yield Seen(station)
+            seen = Seen(station)
+            await seen.decided(start=3)
+            yield seen
             await station.close()
 
 
@@ -102,6 +129,46 @@ async def test_a_plan_that_says_another_place_is_noticed(seen: Seen) -> None:
 
     assert any("vm-1: has" in each for each in found)
     assert await seen.wrong() == found
+
+
+async def test_a_vm_elsewhere_than_was_decided_is_noticed_whatever_the_plan_says(
+    seen: Seen,
+) -> None:
+    await seen.decided(start=5)
+
+    assert any("vm-1: decided to be at" in each for each in await seen.wrong())
+
+
+async def test_where_a_vm_kept_a_device_another_one_may_be_instead(seen: Seen) -> None:
+    await seen.decided(start=5)
+    (launcher,) = seen.witness.launchers.values()
+    launcher.kept = frozenset({(seen.station.machine.uuids[0], 19, 3)})
+
+    assert await seen.wrong() == []
+
+
+async def test_who_was_bound_by_somebody_else_needs_no_decision(seen: Seen) -> None:
+    (pod,) = (await seen.launchers()).values()
+    patch = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: None}}}
+    await seen.station.cluster.api.patch(
+        PODS, pod["metadata"]["name"], patch, patch_type=PatchType.MERGE, namespace="default"
+    )
+    assert await seen.wrong() == ["vm-1: bound without a decision"]
+
+    seen.administered.vms.add("vm-1")
+    assert await seen.wrong() == []
+
+
+async def test_a_gpu_that_is_cut_by_hand_is_the_administrators(seen: Seen) -> None:
+    host = seen.station.site.host
+    (address,) = host.gpus
+
+    with seen.administered.shift(host, address):
+        host.create_instance(0, 19)
+    assert await seen.wrong() == []
+
+    host.create_instance(0, 19)
+    assert any("the controller made a GPU instance" in each for each in await seen.wrong())
 
 
 async def test_a_gpu_instance_of_nobody_is_noticed(seen: Seen) -> None:
