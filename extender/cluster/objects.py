@@ -82,6 +82,7 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
         node=_the_one(decoded.spec.node_name),
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
+        movable=(decoded.metadata.annotations or {}).get(keys.MOVABLE) != "false",
     )
 
 

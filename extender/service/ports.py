@@ -76,13 +76,14 @@ class LeaseTaken(Exception):
 
 
 class PodFacts(msgspec.Struct, frozen=True, gc=False):
-    """What the service keeps of a pod."""
+    """What the service keeps of a pod; ``movable``: it may be moved to make room for others."""
 
     ref: PodRef
     asked: Asked
     node: str = ""
     phase: str = ""
     deleting: bool = False
+    movable: bool = True
 
     @property
     def over(self) -> bool:

@@ -34,6 +34,9 @@ GANG: Final = "tangram.dev/gang"
 GANG_SIZE: Final = "tangram.dev/gang-size"
 """Annotation or label on each pod of a gang: how many pods must be placed together."""
 
+MOVABLE: Final = "tangram.dev/movable"
+"""Annotation on a pod: "false" if its VM is not to be moved to make room for others."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 
