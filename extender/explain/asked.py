@@ -14,7 +14,7 @@ from extender.snapshot import NodeView
 from extender.verbs.permitted import forbidden
 from extender.verbs.verdicts import Fits, judged, unsuitable
 
-MOST_ALTERNATIVES = 4
+MOST_ALTERNATIVES = 6
 """Profiles looked at besides the one asked for: each is judged on every node."""
 
 Sizes = Mapping[str, frozenset[tuple[str, int]]]

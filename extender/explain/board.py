@@ -8,7 +8,7 @@ be. What was not made for a pod, is held for one that comes back, or is on its w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -132,12 +132,13 @@ class _Setting:
         own = {*self._situation.own(view)}
         entries = {taken_by(each): each for each in view.in_force}
         usable = {gpu.uuid for gpu in view.usable}
+        realized = {each.id for each in view.node.status.realized}
         found: dict[str, list[Occupant]] = {}
         for taken in view.taken.union(self._situation.promised(view)) - own:
             if taken.gpu not in usable:
                 continue
             entry = entries.get(taken)
-            stays = self._stays(view, taken, entry)
+            stays = self._stays(view, taken, entry, realized)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
@@ -150,7 +151,9 @@ class _Setting:
             found.setdefault(taken.gpu, []).append(occupant)
         return found
 
-    def _stays(self, view: NodeView, taken: Taken, entry: Assignment | None) -> Stays | None:
+    def _stays(
+        self, view: NodeView, taken: Taken, entry: Assignment | None, realized: Set[str]
+    ) -> Stays | None:
         if entry is None or any(taken == each.taken for each in view.releasing):
             return Stays.NOT_A_PODS
         if entry.pod is None:
@@ -162,7 +165,7 @@ class _Setting:
             return Stays.FORBIDDEN
         if len(view.assignments_of(entry.pod.uid)) > 1:
             return Stays.SEVERAL
-        return None if view.realized((entry.id,)) else Stays.NOT_RUNNING
+        return None if entry.id in realized else Stays.NOT_RUNNING
 
     def _kind(self, view: NodeView, entry: Assignment) -> str:
         """Return the name under which GPUs serve a VM that may move."""

@@ -20,6 +20,9 @@ from extender.verbs.verdicts import Fits, judged
 from nodeagent.api.gpunode import Assignment
 
 
+Views = Mapping[str, NodeView]
+
+
 class Plan(NamedTuple):
     """Moves in their order, and where what is wanted goes then; GPUs by index on a board.
 
@@ -54,7 +57,8 @@ def passes(situation: Situation, there: Board, plan: Plan) -> bool:
     view = views[there.where[plan.places[0][1]].view.name]
     bounds = situation.bounds(view)
     if bounds is not None:
-        if not _leaves_headroom(situation, bounds, before, _taken(views, there, plan, situation)):
+        then = _taken(views, there, plan, situation)
+        if not _leaves_headroom(situation, bounds, (before, views, then)):
             return False
         bounds = msgspec.structs.replace(bounds, terms=bounds.terms.keeping_nothing, spare=())
     wanted, promised = situation.request.wanted, situation.promised(view)
@@ -73,7 +77,7 @@ def _may_go(situation: Situation, view: NodeView, entry: Assignment) -> bool:
 
 def _taken(
     views: Mapping[str, NodeView], there: Board, plan: Plan, situation: Situation
-) -> Mapping[str, NodeView]:
+) -> Views:
     """Return the views with the pod in its place."""
     found = dict(views)
     for number, (resource, gpu, occupant) in enumerate(plan.places):
@@ -93,19 +97,29 @@ def _taken(
 
 
 def _leaves_headroom(
-    situation: Situation,
-    bounds: Bounds,
-    before: Mapping[str, NodeView],
-    then: Mapping[str, NodeView],
+    situation: Situation, bounds: Bounds, stages: tuple[Views, Views, Views]
 ) -> bool:
-    """Tell whether no more headroom is lost by all of it than the pod may cost."""
-    for kept, spare in zip(bounds.terms.kept, bounds.spare, strict=True):
-        lost = sum(
-            _room(situation, before[name], kept.profile) - _room(situation, view, kept.profile)
-            for name, view in then.items()
-            if bounds.terms.rules.concerns(kept, view.labels)
+    """Tell whether the moves, and then the pod, cost no headroom, or only what is beyond it.
+
+    ``stages`` are the nodes touched: before all, after the moves, and with the pod.
+    """
+    rules = bounds.terms.rules
+    for kept in bounds.terms.kept:
+        concerned = [
+            view
+            for view in situation.views.values()
+            if view.takes_new and rules.concerns(kept, view.labels)
+        ]
+        total = sum(_room(situation, view, kept.profile) for view in concerned)
+        names = {view.name for view in concerned}
+        before, moved, then = (
+            sum(_room(situation, view, kept.profile) for name, view in at.items() if name in names)
+            for at in stages
         )
-        if lost > spare:
+        after_moves = total - before + moved
+        if before - moved > max(0, total - kept.keep):
+            return False
+        if moved - then > max(0, after_moves - kept.keep):
             return False
     return True
 

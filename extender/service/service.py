@@ -14,6 +14,7 @@ import structlog
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
+from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
@@ -73,6 +74,7 @@ class Service:
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
+        self.explainer = Explainer(self.knowledge)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
