@@ -93,14 +93,10 @@ def summary(rows: Sequence[NodeRow]) -> Text:
     used, slices = sum(row.used for row in rows), sum(row.slices for row in rows)
     ready = sum(row.state == READY for row in rows)
     fits: Counter[str] = Counter()
-    for row in rows:
+    for row in sorted(rows, key=lambda row: -len(row.fits)):  # who has room for most, has the order
         fits.update(row.fits)
     text = Text(f"{len(rows)} nodes, {ready} ready; {used} of {slices} memory slices used")
     if fits:
-        counts = ", ".join(f"{count} x {name}" for name, count in sorted(fits.items(), key=_size))
+        counts = ", ".join(f"{count} x {name}" for name, count in fits.items())
         text.append(f"; room for {counts} (each alone)")
     return text.append(".")
-
-
-def _size(fit: tuple[str, int]) -> tuple[int, str]:
-    return -fit[1], fit[0]

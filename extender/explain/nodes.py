@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -24,7 +25,8 @@ class NodeRow(_Told, frozen=True):
     """One node. ``state`` is "ready", or the code of what keeps new VMs from it; ``why`` says so.
 
     ``slices`` are those of all its GPUs, ``used`` those taken on GPUs that are usable, ``unusable``
-    the free ones there that no profile can use. ``fits`` counts by profile what would fit alone.
+    the free ones there that no profile can use. ``fits`` counts by profile, the largest first, how
+    many would fit if nothing else came.
     """
 
     name: str
@@ -40,8 +42,8 @@ class NodeRow(_Told, frozen=True):
 
     @property
     def largest(self) -> str:
-        """The profile with the fewest places of those that fit, so the largest; "" if none do."""
-        return min(self.fits, key=lambda name: self.fits[name], default="")
+        """The largest profile that fits, "" if none does."""
+        return next(iter(self.fits), "")
 
 
 class Roster(_Told, frozen=True):
@@ -120,11 +122,14 @@ class _Reader:
 
 def _fits(bins: Iterable[Bin]) -> Mapping[str, int]:
     """Return how many of each profile would fit at once, if nothing else came; none where none."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
+    sizes: dict[str, tuple[int, int]] = {}
     for bin in bins:
+        served = frozenset(bin.serves.values())
         for profile in bin.tables.geometry.profiles:
-            if profile.id in bin.serves.values():
-                count = bin.tables.at_once(bin.occupancy, profile)
-                if count:
-                    found[profile.name] = found.get(profile.name, 0) + count
-    return found
+            count = bin.tables.at_once(bin.occupancy, profile) if profile.id in served else 0
+            if count:
+                found[profile.name] += count
+                sizes[profile.name] = (profile.size, profile.compute_slices)
+    order = sorted(found, key=lambda name: (sizes[name], name), reverse=True)
+    return {name: found[name] for name in order}

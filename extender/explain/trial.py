@@ -19,7 +19,6 @@ from extender.verbs.permitted import objection
 from extender.verbs.verdicts import Fits, judged
 from nodeagent.api.gpunode import Assignment
 
-
 Views = Mapping[str, NodeView]
 
 
@@ -75,9 +74,7 @@ def _may_go(situation: Situation, view: NodeView, entry: Assignment) -> bool:
     return objection(view, (), (place,), bounds) is None
 
 
-def _taken(
-    views: Mapping[str, NodeView], there: Board, plan: Plan, situation: Situation
-) -> Views:
+def _taken(views: Mapping[str, NodeView], there: Board, plan: Plan, situation: Situation) -> Views:
     """Return the views with the pod in its place."""
     found = dict(views)
     for number, (resource, gpu, occupant) in enumerate(plan.places):
