@@ -28,7 +28,7 @@ STATES = {
 
 
 def explain(
-    pod: Annotated[str, typer.Argument(help="The pod; a VM's is its virt-launcher.")],
+    pod: Annotated[str, typer.Argument(help="The pod, or the VM that it runs.")],
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = (
         Output.TEXT

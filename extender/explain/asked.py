@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from itertools import takewhile
 
 from extender.explain.explanation import Alternative, Amount, Asked
@@ -16,6 +17,9 @@ from extender.verbs.verdicts import Fits, judged, unsuitable
 
 MOST_ALTERNATIVES = 6
 """Profiles looked at besides the one asked for: each is judged on every node."""
+
+MOST_NEAREST = 3
+"""Names told of that are like one that no GPU serves."""
 
 Sizes = Mapping[str, frozenset[tuple[str, int]]]
 """By resource: the profiles that serve it somewhere, and their memory slices."""
@@ -37,7 +41,9 @@ def asked(request: Request, known: Sizes) -> Asked:
     for resource, count in Counter(request.wanted).items():
         profiles = sorted(known.get(resource, ()), key=lambda each: (each[1], each[0]))
         least = profiles[0][1] if profiles else 0
-        amounts.append(Amount(resource, count, tuple(name for name, _ in profiles), least))
+        nearest = () if profiles else tuple(get_close_matches(resource, known, n=MOST_NEAREST))
+        names = tuple(name for name, _ in profiles)
+        amounts.append(Amount(resource, count, names, least, nearest))
     owner = request.owner
     return Asked(
         tuple(amounts),

@@ -12,7 +12,6 @@ from extender.explain.placed import here
 from extender.explain.rights import rights
 from extender.explain.room import MOST_LOOKS, making_room
 from extender.explain.situation import Situation, judgements
-from extender.request import NotOurs, Unanswerable
 from extender.snapshot import NodeView
 from extender.verbs.reasons import no_room
 from extender.verbs.verdicts import (
@@ -22,6 +21,7 @@ from extender.verbs.verdicts import (
     PLANNING,
     Refused,
 )
+from nodeagent.api.gpunode import PodRef
 
 HELPED_BY_ROOM = frozenset({Lack.CAPACITY, Lack.FRAGMENTATION})
 """What moves may help against."""
@@ -39,7 +39,7 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
     known = sizes(situation.views.values())
     wanted = asked(situation.request, known)
     placed = next((v for v in situation.views.values() if v.assignments_of(situation.uid)), None)
-    lacks = missing(situation, judged, wanted.slices) if placed is None else None
+    lacks = missing(situation, judged, wanted) if placed is None else None
     room: Moves | NoMoves | None = None
     staying: Mapping[Stays, int] = {}
     if lacks is not None and lacks.lack in HELPED_BY_ROOM:
@@ -68,20 +68,25 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
 
 
 def explain_none(
-    asked: NotOurs | Unanswerable, views: Mapping[str, NodeView], *, policy: str, version: str
+    pod: PodRef,
+    state: State,
+    reason: str,
+    views: Mapping[str, NodeView],
+    *,
+    policy: str,
+    version: str,
 ) -> Explanation:
-    """Explain a pod that no node is judged for: it asks for nothing, or for what can never be."""
-    pod = asked.pod
+    """Explain a pod that no node is judged for: it has ended, or asks for nothing that can be."""
     return Explanation(
         pod.namespace,
         pod.name,
         pod.uid,
-        State.NEVER if isinstance(asked, Unanswerable) else State.FITS,
+        state,
         policy,
         version,
         nodes=len(views),
         gpus=sum(len(view.node.status.gpus) for view in views.values()),
-        reason=asked.reason if isinstance(asked, Unanswerable) else "it asks for no GPU instance",
+        reason=reason.removeprefix("vGPU: "),
     )
 
 

@@ -32,13 +32,15 @@ class State(StrEnum):
 class Amount(_Said, frozen=True):
     """``count`` GPU instances of a resource; the ``profiles`` that serve it, the smallest first.
 
-    ``slices`` is what one takes at least; 0 where no GPU serves it.
+    ``slices`` is what one takes at least; 0 where no GPU serves it: then ``nearest`` are names like
+    it that some GPU serves.
     """
 
     resource: str
     count: int
     profiles: tuple[str, ...]
     slices: int
+    nearest: tuple[str, ...] = ()
 
 
 class Asked(_Said, frozen=True):

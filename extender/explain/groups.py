@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from extender.explain.explanation import RULES, Group, Lack, Missing, Reason
+from extender.explain.explanation import RULES, Asked, Group, Lack, Missing, Reason
 from extender.explain.situation import Judged, Situation
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import Code, Refused
@@ -74,11 +74,12 @@ def _group(pool: str, gpus: str, members: Sequence[Judged]) -> Group:
     return Group(pool, gpus, len(members), sum(each.fits for each in members), tuple(reasons))
 
 
-def missing(situation: Situation, judged: Sequence[Judged], needed: int) -> Missing:
+def missing(situation: Situation, judged: Sequence[Judged], wanted: Asked) -> Missing:
     """Return what is missing: the first of the reasons in the order in which they may be helped."""
     codes = {
         each.verdict.code for each in judged if each.candidate and isinstance(each.verdict, Refused)
     }
+    needed = wanted.slices
     if any(each.fits for each in judged):
         return Missing(Lack.WAITING if situation.told & WAITS else Lack.NOTHING, needed)
     if Code.NO_ROOM in codes:
@@ -86,6 +87,8 @@ def missing(situation: Situation, judged: Sequence[Judged], needed: int) -> Miss
         return Missing(
             Lack.CAPACITY if free < needed else Lack.FRAGMENTATION, needed, free, most_free
         )
+    if not all(each.profiles for each in wanted.amounts):
+        return Missing(Lack.OFFER)
     return Missing(_lack(codes), needed)
 
 
@@ -96,7 +99,7 @@ def _lack(codes: set[Code]) -> Lack:
         return Lack.HEADROOM
     if codes & RULES:
         return Lack.RULES
-    return Lack.OFFER if codes <= {Code.UNKNOWN_RESOURCE, Code.NO_INVENTORY} else Lack.NODES
+    return Lack.NODES
 
 
 def _free(situation: Situation, judged: Iterable[Judged]) -> tuple[int, int]:

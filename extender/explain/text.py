@@ -59,10 +59,13 @@ def _asked(explanation: Explanation) -> Iterator[str]:
     parts = []
     for each in asked.amounts:
         served = f" ({' or '.join(each.profiles)})" if each.profiles else " (which no GPU serves)"
+        if each.nearest:
+            served = f" (which no GPU serves; did you mean {_listed(each.nearest)}?)"
         parts.append(f"{each.count} x {each.resource}{served}")
     whose = f" for {asked.owner}" if asked.owner else ""
     gang = f", in gang {asked.gang}" if asked.gang else ""
-    yield f"It asks{whose} for {' and '.join(parts)}: {_slices(asked.slices)}{gang}."
+    slices = f": {_slices(asked.slices)}" if asked.slices else ""
+    yield f"It asks{whose} for {' and '.join(parts)}{slices}{gang}."
 
 
 def _here(here: Here) -> Iterator[str]:
@@ -81,7 +84,13 @@ def _here(here: Here) -> Iterator[str]:
         yield f"There it costs {here.cost}; it would fit on no other node."
         return
     there = ", ".join(map(_spot, elsewhere.on))
-    if here.rank == 1:
+    if here.rank == 1 and elsewhere.cost == here.cost:
+        yield (
+            f"There it costs {here.cost}, least of the {here.nodes} nodes where it would fit now,"
+            f" and no less on the next best, {there}: such ties go to the fuller GPU, the fuller"
+            " node, the first by name."
+        )
+    elif here.rank == 1:
         yield (
             f"There it costs {here.cost}, least of the {here.nodes} nodes where it would fit now;"
             f" the next best, {there}, would cost {elsewhere.cost}."
@@ -91,6 +100,7 @@ def _here(here: Here) -> Iterator[str]:
             f"There it costs {here.cost}; as things are now it would cost less on"
             f" {_nodes(here.rank - 1)}, least on {there}: {elsewhere.cost}."
         )
+    yield "A place costs what its GPU loses in worth for what may come, as the policy values that."
 
 
 def _missing(explanation: Explanation, missing: Missing) -> str:
@@ -119,9 +129,14 @@ def _missing(explanation: Explanation, missing: Missing) -> str:
         case Lack.FRAGMENTATION:
             return (
                 f"There is no room for it in one piece: where it may be, {free}"
-                f" {_are(missing.free)} free and it needs {needed}, but at most"
-                f" {missing.most_free} are free on one GPU, or not where its profile may sit."
+                f" {_are(missing.free)} free and it needs {needed}, but {_scattered(missing)}."
             )
+
+
+def _scattered(missing: Missing) -> str:
+    if missing.most_free < missing.needed:
+        return f"at most {missing.most_free} on one GPU"
+    return "nowhere so that its profiles may sit there"
 
 
 def _helps(explanation: Explanation) -> Iterator[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import assert_never
 
 from extender.explain import Explanation, Holdings, Situation, explain, explain_none
+from extender.explain.explanation import State
 from extender.explain.nodes import Roster, roster
-from extender.request import Request
+from extender.request import Asked, NotOurs, Request, Unanswerable
 from extender.service.knowledge import Knowledge
 from extender.service.ports import PodFacts
 
@@ -31,7 +33,7 @@ class Explainer:
         self._kept: OrderedDict[tuple[str, str], tuple[float, Explanation]] = OrderedDict()
 
     async def explain(self, namespace: str, pod: str) -> Explanation | None:
-        """Return how a pod stands, by its name; None if none is known that asks for anything.
+        """Return how a pod stands, by its name or its VM's; None if none of ours is known.
 
         Raises:
             TimeoutError: too many ask.
@@ -78,15 +80,30 @@ class Explainer:
         asked = facts.asked if facts is not None else self._only_filtered(namespace, pod)
         if asked is None:
             return None
-        if not isinstance(asked, Request):
-            return explain_none(
-                asked,
-                dict(knowledge.views),
-                policy=knowledge.in_force.policy.effective.value,
-                version=knowledge.in_force.version,
-            )
+        if not isinstance(asked, Request) or (facts is not None and facts.over):
+            return self._told_without_nodes(asked)
         situation = self._situation(asked, pods)
         return await asyncio.to_thread(explain, situation)
+
+    def _told_without_nodes(self, asked: Asked) -> Explanation:
+        match asked:
+            case Unanswerable(reason=why):
+                state, reason = State.NEVER, why
+            case NotOurs():
+                state, reason = State.FITS, "it asks for no GPU instance"
+            case Request():
+                state, reason = State.OVER, "it has ended"
+            case unexpected:
+                assert_never(unexpected)
+        in_force = self._knowledge.in_force
+        return explain_none(
+            asked.pod,
+            state,
+            reason,
+            dict(self._knowledge.views),
+            policy=in_force.policy.effective.value,
+            version=in_force.version,
+        )
 
     def _only_filtered(self, namespace: str, pod: str) -> Request | None:
         """Return the request of a pod that kube-scheduler has asked about, and no watch shown."""
@@ -119,8 +136,13 @@ class Explainer:
 
 
 def _found(pods: Mapping[str, PodFacts], namespace: str, name: str) -> PodFacts | None:
-    """Return the pod of that name; of two, one that has not ended."""
-    found: Iterable[PodFacts] = (
-        each for each in pods.values() if each.ref.name == name and each.ref.namespace == namespace
-    )
+    """Return the pod of that name, else one of that VM; of several, one that has not ended."""
+    here = [each for each in pods.values() if each.ref.namespace == namespace]
+    found = [each for each in here if each.ref.name == name]
+    found = found or [each for each in here if _owned_by(each, name)]
     return min(found, key=lambda each: (each.over, each.deleting), default=None)
+
+
+def _owned_by(facts: PodFacts, name: str) -> bool:
+    asked = facts.asked
+    return isinstance(asked, Request) and asked.owner is not None and asked.owner.name == name

@@ -8,6 +8,7 @@ part of a second of the processor where there are thousands of nodes.
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 
 import msgspec
 import structlog
@@ -34,6 +35,10 @@ AGAIN_SECONDS = 300.0
 
 FORGOTTEN_SECONDS = 3600.0
 """How long API servers keep Events (``--event-ttl``): then the same words are said again."""
+
+
+MOST_WATCHED = 1000
+"""Refused pods, those least lately asked about; it takes half an hour to tell of as many."""
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -87,7 +92,8 @@ class Teller:
 
     def _look(self) -> None:
         """Note since when pods are refused, and forget those that are no more."""
-        now, refused = self._knowledge.clock(), self._knowledge.refused.uids
+        now = self._knowledge.clock()
+        refused = islice(self._knowledge.refused.uids, MOST_WATCHED)
         self._since = {uid: self._since.get(uid, now) for uid in refused}
         self._told = {uid: told for uid, told in self._told.items() if uid in self._since}
 

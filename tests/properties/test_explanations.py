@@ -22,7 +22,15 @@ from tests.builders import H100, request
 from tests.explained import PROFILE_OF, RESOURCE_OF, Small, Vm
 
 LAYOUTS = [each for each in layouts(H100.geometry) if all(id in RESOURCE_OF for id, _ in each)]
-SHAPES = ({"a": 2}, {"a": 1, "b": 1}, {"a": 3}, {"a": 2, "b": 1}, {"a": 1, "b": 1, "c": 1})
+SHAPES = (
+    {"a": 2},
+    {"a": 2},
+    {"a": 1, "b": 1},
+    {"a": 1, "b": 1},
+    {"a": 3},
+    {"a": 2, "b": 1},
+    {"a": 1, "b": 1, "c": 1},
+)
 WANTED = sorted(PROFILE_OF)
 SERVED = resources.served(Mode.VGPU_VFIO, H100.geometry, H100.vgpu_types)
 

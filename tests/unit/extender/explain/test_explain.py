@@ -14,7 +14,7 @@ from extender.explain.situation import judgements
 from extender.explain.text import MOST_CHARACTERS, brief, sentences
 from extender.explain.veil import others, veiled
 from extender.ledger import Ledger, Promise
-from extender.request import Gang, Unanswerable
+from extender.request import Gang
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code
 from nodeagent.api.geometry import Placement
@@ -111,7 +111,8 @@ def test_what_no_gpu_serves_is_looked_for_in_the_name() -> None:
     assert found.missing.lack is Lack.OFFER
     assert found.asked is not None
     assert found.asked.amounts[0].profiles == ()
-    assert "(which no GPU serves)" in text(found)
+    assert "(which no GPU serves; did you mean nvidia.com/NVIDIA_H100XM-" in text(found)
+    assert brief(found) == "No usable GPU serves what it asks for: look at the resource's name."
 
 
 def test_nodes_that_take_nothing_new_are_counted_by_reason() -> None:
@@ -175,13 +176,12 @@ def test_slices_promised_to_a_pod_that_is_being_bound_are_taken() -> None:
 
 
 def test_a_pod_that_asks_for_what_can_never_be_is_told_why() -> None:
-    asked = Unanswerable(request("1-10C").pod, "vGPU: a pod may ask for at most 64 GPU instances")
+    why = "vGPU: a pod may ask for at most 64 GPU instances"
 
-    found = explain_none(asked, {}, policy="default", version="v1")
+    found = explain_none(request("1-10C").pod, State.NEVER, why, {}, policy="default", version="v1")
 
-    assert found.state is State.NEVER
-    assert "At most" not in text(found)
-    assert "a pod may ask for at most 64 GPU instances" in text(found)
+    assert text(found) == "A pod may ask for at most 64 GPU instances."
+    assert brief(found) == ""
 
 
 def test_a_gang_and_an_owner_are_named() -> None:

@@ -17,7 +17,7 @@ from extender.request import NotOurs
 from extender.server import desk
 from extender.service import Service, explaining
 from extender.service.ports import PodFacts
-from nodeagent.api.gpunode import Mode, Realized
+from nodeagent.api.gpunode import Mode, OwnerRef, Realized
 from nodeagent.apiserver.protocol import TOKEN_REVIEWS, ApiServer, Kind, Unavailable
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request
 from tests.fakes.world import filter_args
@@ -227,6 +227,19 @@ async def test_one_explanation_serves_all_who_ask_within_a_moment(
         for _ in range(3):
             assert isinstance((await explained(url)).room, Moves)
     assert len(worked_out) == 1
+
+
+async def test_a_vm_may_be_named_instead_of_its_pod(service: Service) -> None:
+    vm = OwnerRef("VirtualMachineInstance", "default", "vm")
+    for pod, phase in (("old", "Succeeded"), ("new", "Pending")):
+        asked = request("1-10C", pod=pod, owner=vm)
+        service.knowledge.pod(PodFacts(asked.pod, asked, phase=phase))
+    async with desk(service, reviewer=None) as url:
+        _, running = await get(url, "/api/v1/explain?namespace=default&pod=vm")
+        _, ended = await get(url, "/api/v1/explain?namespace=default&pod=name-old")
+
+    assert msgspec.json.decode(running, type=Explanation).uid == "new"
+    assert msgspec.json.decode(ended, type=Explanation).state is State.OVER
 
 
 async def test_a_pod_that_asks_for_nothing_is_told_so(service: Service) -> None:
