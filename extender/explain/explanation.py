@@ -202,9 +202,20 @@ class Rated(_Said, frozen=True):
     cost: int
 
 
+class Then(_Said, frozen=True):
+    """What was found when a pod's node was chosen; ``next_best`` is "" if it fitted on no other."""
+
+    node: str
+    cost: int
+    next_best: str
+    next_cost: int
+    policy_version: str
+
+
 class Here(_Said, frozen=True):
     """Why a pod is where it is: its place and the best elsewhere, rated as things are now.
 
+    ``then`` is what decided, where this process remembers that.
     ``rank`` is that of its node among the ``nodes`` on which it would fit, 1 for the best; 0 and no
     rating where the place cannot be rated, such as on a node that takes nothing new.
     """
@@ -217,6 +228,7 @@ class Here(_Said, frozen=True):
     nodes: int = 0
     cost: int = 0
     runner_up: Rated | None = None
+    then: Then | None = None
 
 
 class Explanation(_Said, frozen=True):

@@ -22,9 +22,12 @@ def here(situation: Situation, view: NodeView, judged: Sequence[Judged]) -> Here
     on = tuple(spot(view, each.gpu, each.placement) for each in entries)
     profiles = tuple(view.profile_named(each.gpu, each.profile_id) for each in entries)
     realized, failure = view.realized(ids), view.failure(ids)
+    then = situation.then
+    if then is not None and then.node != view.name:
+        then = None  # it came to be elsewhere: by a plan, or by another replica
     own = _own(situation, view)
     if own is None:
-        return Here(on, profiles, realized, failure)
+        return Here(on, profiles, realized, failure, then=then)
     others = [
         (_rank(situation, each.view, each.verdict.choice), each.view, each.verdict.choice)
         for each in judged
@@ -41,6 +44,7 @@ def here(situation: Situation, view: NodeView, judged: Sequence[Judged]) -> Here
         nodes=1 + len(others),
         cost=own.cost,
         runner_up=None if best is None else _rated(best[1], best[2]),
+        then=then,
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from extender.explain.explanation import Then
 from extender.ledger import Ledger
 from extender.policy.bounds import Bounds
 from extender.request import Request
@@ -48,7 +49,7 @@ class Situation(msgspec.Struct, frozen=True):
 
     ``pods`` are those known, by UID. ``candidates`` are the nodes of its last filter call, None if
     there was none; ``told`` the reasons given then. ``ours`` is what its tenant has, if it has
-    caps.
+    caps. ``then`` is what was found when its node was chosen.
     """
 
     request: Request
@@ -60,6 +61,7 @@ class Situation(msgspec.Struct, frozen=True):
     candidates: frozenset[str] | None = None
     told: frozenset[Code] = frozenset()
     ours: Holdings | None = None
+    then: Then | None = None
 
     @property
     def uid(self) -> str:

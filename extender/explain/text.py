@@ -17,6 +17,7 @@ from extender.explain.explanation import (
     Rights,
     Spot,
     State,
+    Then,
 )
 
 MOST_CHARACTERS = 900
@@ -76,31 +77,43 @@ def _here(here: Here) -> Iterator[str]:
     elif not here.realized:
         state = "The node's agent is making its GPU instance. It is to have"
     yield f"{state} {', '.join(places)}."
+    if here.then is not None:
+        yield _then(here.then)
     if not here.rank:
         yield "What its place costs cannot be told: the node takes nothing new, or keeps devices."
         return
     elsewhere = here.runner_up
     if elsewhere is None:
-        yield f"There it costs {here.cost}; it would fit on no other node."
+        yield f"Now it costs {here.cost}; it would fit on no other node."
         return
     there = ", ".join(map(_spot, elsewhere.on))
     if here.rank == 1 and elsewhere.cost == here.cost:
         yield (
-            f"There it costs {here.cost}, least of the {here.nodes} nodes where it would fit now,"
+            f"Now it costs {here.cost}, least of the {here.nodes} nodes where it would fit,"
             f" and no less on the next best, {there}: such ties go to the fuller GPU, the fuller"
             " node, the first by name."
         )
     elif here.rank == 1:
         yield (
-            f"There it costs {here.cost}, least of the {here.nodes} nodes where it would fit now;"
+            f"Now it costs {here.cost}, least of the {here.nodes} nodes where it would fit;"
             f" the next best, {there}, would cost {elsewhere.cost}."
         )
     else:
         yield (
-            f"There it costs {here.cost}; as things are now it would cost less on"
+            f"Now it costs {here.cost}, and would cost less on"
             f" {_nodes(here.rank - 1)}, least on {there}: {elsewhere.cost}."
         )
     yield "A place costs what its GPU loses in worth for what may come, as the policy values that."
+
+
+def _then(then: Then) -> str:
+    chosen = (
+        f"When its node was chosen, by policy version {then.policy_version}, its place there cost"
+        f" {then.cost}"
+    )
+    if not then.next_best:
+        return f"{chosen}, and it fitted on no other node."
+    return f"{chosen}; on the next best, {then.next_best}, it would have cost {then.next_cost}."
 
 
 def _missing(explanation: Explanation, missing: Missing) -> str:

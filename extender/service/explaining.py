@@ -132,6 +132,7 @@ class Explainer:
             None if waiting is None else frozenset(waiting.nodes),
             frozenset() if refused is None else refused.codes,
             ours,
+            knowledge.decided.get(uid),
         )
 
 

@@ -19,6 +19,7 @@ from extender.request import Request
 from extender.service.explaining import Explainer
 from extender.service.knowledge import Knowledge
 from extender.service.ports import ClusterUnavailable, PodEvents
+from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()
 
@@ -72,23 +73,31 @@ class Teller:
         request = self._due(knowledge.clock())
         if request is None:
             return
-        uid, pod = request.pod.uid, request.pod
-        before = self._told.get(uid, _Told("", float("-inf"), float("-inf")))
+        pod = request.pod
+        before = self._told.get(pod.uid, _Told("", float("-inf"), float("-inf")))
+        text, now = await self._text(pod), knowledge.clock()
+        told = _Told(before.text, now, before.said_at)
+        if text and (text != before.text or now - before.said_at >= FORGOTTEN_SECONDS):
+            try:
+                await self._events.warn(pod, REASON, text)
+                told = _Told(text, now, now)
+            except ClusterUnavailable as error:
+                log.warning("event_not_written", reason=REASON, pod=pod.name, error=str(error))
+        self._told[pod.uid] = told
+
+    async def _text(self, pod: PodRef) -> str:
+        """Return what is to be said of a pod, "" for nothing."""
         try:
             said = await self._explainer.explain(pod.namespace, pod.name)
-            # Whoever reads a pod's Events may not know of the VMs of other namespaces.
-            own = veiled(said, lambda namespace: namespace == pod.namespace) if said else None
-            text = brief(own) if own is not None and own.uid == uid else ""
-            now = knowledge.clock()
-            news = text and (text != before.text or now - before.said_at >= FORGOTTEN_SECONDS)
-            if news:
-                await self._events.warn(pod, REASON, text)
-                log.info("pod_told_of", pod=pod.name, namespace=pod.namespace, uid=uid)
-            said_at = now if news else before.said_at
-            self._told[uid] = _Told(text or before.text, now, said_at)
-        except (ClusterUnavailable, TimeoutError) as error:
-            self._told[uid] = _Told(before.text, knowledge.clock(), before.said_at)
-            log.warning("pod_not_told_of", pod=pod.name, uid=uid, error=str(error))
+        except TimeoutError:
+            return ""  # too many people ask: it comes to its turn again
+        except Exception:  # an account is a courtesy: the hooks must outlive a fault in it
+            log.exception("explaining_failed", pod=pod.name, namespace=pod.namespace)
+            return ""
+        if said is None or said.uid != pod.uid:
+            return ""
+        # Whoever reads a pod's Events may not know of the VMs of other namespaces.
+        return brief(veiled(said, lambda namespace: namespace == pod.namespace))
 
     def _look(self) -> None:
         """Note since when pods are refused, and forget those that are no more."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from extender.explain import Situation, explain, explain_none
 from extender.explain.board import MOST_GPUS, board
-from extender.explain.explanation import Explanation, Lack, Move, Moves, NoMoves, Spot, State
+from extender.explain.explanation import Explanation, Lack, Move, Moves, NoMoves, Spot, State, Then
 from extender.explain.groups import MOST_GROUPS
 from extender.explain.situation import judgements
 from extender.explain.text import MOST_CHARACTERS, brief, sentences
@@ -212,7 +212,7 @@ def test_a_placed_pod_is_told_its_rank_and_the_runner_up() -> None:
     assert found.here.runner_up.on[0].node == "b"
     better = found.here.runner_up.cost < found.here.cost
     assert (found.here.rank, found.here.nodes) == (2 if better else 1, 2)
-    assert f"There it costs {found.here.cost}" in text(found)
+    assert f"Now it costs {found.here.cost}" in text(found)
     assert found.missing is None
     assert found.room is None
 
@@ -226,6 +226,18 @@ def test_a_placed_pod_whose_instance_is_being_made_or_cannot_be_is_told_so() -> 
     assert found.here is not None
     assert found.here.runner_up is None
     assert "it would fit on no other node" in text(found)
+
+
+def test_what_decided_is_told_where_the_pod_is_there_still() -> None:
+    small = Small.of([Vm("me", ONE, "a", 0, 6)], a=1, b=1)
+
+    alone, beside = Then("a", 3, "", 0, "v7"), Then("a", 3, "b", 4, "v7")
+    chosen = "When its node was chosen, by policy version v7, its place there cost 3"
+    assert f"{chosen}, and it fitted on no other node." in text(said(small, "1-10C", then=alone))
+    assert f"{chosen}; on the next best, b, it would have cost 4." in text(
+        said(small, "1-10C", then=beside)
+    )
+    assert "was chosen" not in text(said(small, "1-10C", then=Then("b", 3, "a", 4, "v7")))
 
 
 # Bounds.

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from extender.cluster import Reviews
+from extender.cluster import Reviews, objects
 from extender.explain import Explanation
 from extender.explain.explanation import Moves, State
 from extender.explain.nodes import Roster
@@ -19,7 +19,7 @@ from extender.service import Service, explaining
 from extender.service.ports import PodFacts
 from nodeagent.api.gpunode import Mode, OwnerRef, Realized
 from nodeagent.apiserver.protocol import TOKEN_REVIEWS, ApiServer, Kind, Unavailable
-from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request
+from tests.builders import VGPU, assignment, gpu, gpu_node, instance, raw_pod, request
 from tests.fakes.world import filter_args
 
 FOUR, TWO, ONE = 5, 14, 19
@@ -211,6 +211,27 @@ async def test_a_pod_that_only_filter_has_seen_is_explained_with_its_candidates(
     assert said.groups[0].reasons[0].code == "not-considered"
 
 
+async def test_what_prioritize_found_is_remembered_for_who_asks_why(service: Service) -> None:
+    knowledge = service.knowledge
+    knowledge.node("node-2", cordoned=False)
+    knowledge.lease("node-2", "1")
+    knowledge.gpu_node(gpu_node("node-2", uid="uid-2", gpus=[gpu(instances=(instance(TWO, 4),))]))
+    pod = raw_pod("1-10C", name="new", uid="new")
+    scores = service.hooks.prioritize(filter_args(pod, "node-1", "node-2"))
+    winner = max(scores, key=lambda each: each.score).host
+    other_one = ({"node-1", "node-2"} - {winner}).pop()
+
+    then = knowledge.decided.get("new")
+
+    assert then is not None
+    assert (then.node, then.next_best) == (winner, other_one)
+    assert then.cost <= then.next_cost
+    service.hooks.filter(filter_args(pod, "node-1"))
+    then = knowledge.decided.get("new")
+    assert then is not None
+    assert (then.node, then.next_best) == ("node-1", "")
+
+
 async def test_one_explanation_serves_all_who_ask_within_a_moment(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,3 +272,12 @@ async def test_a_pod_that_asks_for_nothing_is_told_so(service: Service) -> None:
 
     assert status == 200
     assert msgspec.json.decode(body, type=Explanation).reason == "it asks for no GPU instance"
+
+
+@pytest.mark.parametrize(("value", "movable"), [("false", False), ("true", True), ("", True)])
+def test_a_pod_says_whether_its_vm_may_be_moved(value: str, movable: bool) -> None:
+    pod = raw_pod("1-10C")
+    if value:
+        pod["metadata"]["annotations"] = {"tangram.dev/movable": value}
+
+    assert objects.pod(msgspec.json.encode(pod), devices_per_pod=64).movable is movable

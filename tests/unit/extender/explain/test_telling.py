@@ -10,7 +10,7 @@ import pytest
 
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
-from extender.service import Service
+from extender.service import Service, explaining
 from extender.service.ports import ClusterUnavailable, Feed, PodEvents
 from extender.service.telling import (
     AGAIN_SECONDS,
@@ -24,6 +24,7 @@ from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import EVENTS, PODS
 from tests.builders import gpu, gpu_node, instance, raw_pod
 from tests.fakes.world import filter_args
+from tests.unit.extender.explain.test_explained import crowded
 
 
 class Clock:
@@ -170,6 +171,44 @@ async def test_what_could_not_be_said_is_said_later(
     await teller.step()
 
     assert len(heard.said) == 1
+
+
+async def test_a_fault_in_an_explanation_ends_nothing(
+    service: Service,
+    teller: Teller,
+    heard: Heard,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused(service, "vm")
+    await teller.step()
+    clock.now += PATIENCE_SECONDS
+
+    def broken(_: object) -> None:
+        raise AssertionError("a fault of ours")
+
+    with monkeypatch.context() as while_broken:
+        while_broken.setattr(explaining, "explain", broken)
+        await teller.step()
+    assert not heard.said
+
+    clock.now += AGAIN_SECONDS
+    await teller.step()
+    assert len(heard.said) == 1
+
+
+async def test_others_vms_are_not_named_in_events(
+    service: Service, teller: Teller, heard: Heard, clock: Clock
+) -> None:
+    crowded(service)
+    refused(service, "vm", "3-40C")
+    await teller.step()
+    clock.now += PATIENCE_SECONDS
+    await teller.step()
+
+    ((_, _, text),) = heard.said
+    assert "if a VM you may not see (1g.10gb on node node-1, GPU 0, slice 4) moved to" in text
+    assert "other" not in text
 
 
 async def test_who_does_not_lead_says_nothing(
