@@ -1,8 +1,9 @@
 """The GPUs of a cluster as those who make room see them: who is on them, and who may move where.
 
 A VM may be moved if it is bound and runs, has a single vGPU, and nobody has said otherwise by the
-annotation ``tangram.dev/movable``. It stays on GPUs of its kind, and where the rules let its tenant
-be. What was not made for a pod, is held for one that comes back, or is on its way out, stays.
+annotation ``tangram.dev/movable``. It goes to GPUs that serve its resource by the same profile, and
+where the rules let its tenant be. What was made for no pod, is held for one that comes back, or is
+on its way out, stays.
 """
 
 from __future__ import annotations

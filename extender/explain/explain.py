@@ -50,18 +50,18 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
         pod.namespace,
         pod.name,
         pod.uid,
-        State.PLACED if placed else _state(lacks),
+        _state(lacks),
         situation.policy,
         situation.policy_version,
         nodes=len(situation.views),
         gpus=sum(len(view.node.status.gpus) for view in situation.views.values()),
-        reason="" if placed is not None else _reason(situation, lacks),
+        reason=_reason(situation, lacks),
         asked=wanted,
         groups=groups(situation, judged),
         missing=lacks,
         room=room,
         staying=tuple(Staying(*each) for each in settled(staying)),
-        alternatives=alternatives(situation, known) if _refused(lacks) else (),
+        alternatives=alternatives(situation, known) if _lacking(lacks) else (),
         rights=rights(situation, known),
         here=None if placed is None else here(situation, placed, judged),
     )
@@ -90,16 +90,15 @@ def explain_none(
     )
 
 
-def _refused(lacks: Missing | None) -> bool:
-    return lacks is not None and lacks.lack not in (Lack.NOTHING, Lack.WAITING)
-
-
 def _state(lacks: Missing | None) -> State:
-    return State.REFUSED if _refused(lacks) or _waits(lacks) else State.FITS
+    if lacks is None:
+        return State.PLACED
+    return State.FITS if lacks.lack is Lack.NOTHING else State.REFUSED
 
 
-def _waits(lacks: Missing | None) -> bool:
-    return lacks is not None and lacks.lack is Lack.WAITING
+def _lacking(lacks: Missing | None) -> bool:
+    """Tell whether there is something that another profile might not lack."""
+    return lacks is not None and lacks.lack not in (Lack.NOTHING, Lack.WAITING)
 
 
 def _reason(situation: Situation, lacks: Missing | None) -> str:

@@ -7,7 +7,7 @@ judge it; what the rules do not let pass is not told of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -39,7 +39,7 @@ def making_room(
             there.hosts, wanted_there(wanted[0]), most_moves=MOST_MOVES, most_looks=most_looks
         )
         if isinstance(found, NoRoom):
-            return NoMoves(MOST_MOVES, found.proven and there.whole and _ruled(situation)), there
+            return NoMoves(MOST_MOVES, found.proven and there.whole and _unruled(situation)), there
         places = ((wanted[0], found.gpu, _occupant(there.hosts, wanted[0], found)),)
         plan: Plan | None = Plan(found.moves, places)
         fewest = there.whole
@@ -51,8 +51,8 @@ def making_room(
     return _told(there, plan, fewest=fewest), there
 
 
-def _ruled(situation: Situation) -> bool:
-    """Tell whether no rules changed what was looked at while moves were tried."""
+def _unruled(situation: Situation) -> bool:
+    """Tell whether no rule says otherwise after a move than before: who shares with whom may."""
     bounds = situation.request.bounds
     return bounds is None or not bounds.terms.isolating
 
@@ -65,20 +65,26 @@ def _for_several(
         (each.view for each in nodes if each.lacks_room),
         key=lambda view: (view.fullness, view.name),
     )
+    elsewhere = _without_wanted(situation, there.hosts)
     for view in short[:NODES_TRIED]:
         hosts = [
-            host if at.view is view else _without_wanted(situation, host)
-            for host, at in zip(there.hosts, there.where, strict=True)
+            own if at.view is view else other
+            for own, other, at in zip(there.hosts, elsewhere, there.where, strict=True)
         ]
         found = _one_by_one(situation.request.wanted, hosts, most_looks // NODES_TRIED)
         if found is not None:
             yield found
 
 
-def _without_wanted(situation: Situation, host: Host) -> Host:
+def _without_wanted(situation: Situation, hosts: Sequence[Host]) -> Sequence[Host]:
+    """Return hosts to which others may move, and the pod may not."""
     names = {wanted_there(each) for each in situation.request.wanted}
-    serves = {name: id for name, id in host.serves.items() if name not in names}
-    return msgspec.structs.replace(host, serves=serves)
+    serves: dict[int, Mapping[str, int]] = {}  # one for all that share one: such are alike
+    for host in hosts:
+        if id(host.serves) not in serves:
+            others = {name: each for name, each in host.serves.items() if name not in names}
+            serves[id(host.serves)] = others
+    return [msgspec.structs.replace(host, serves=serves[id(host.serves)]) for host in hosts]
 
 
 def _one_by_one(wanted: Sequence[str], hosts: list[Host], most_looks: int) -> Plan | None:
