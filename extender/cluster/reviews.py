@@ -16,6 +16,7 @@ import msgspec
 
 from extender.cluster.outcome import outcome
 from extender.service.ports import Access
+from nodeagent.api import keys
 from nodeagent.apiserver.protocol import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer
 
 KEPT_SECONDS = 30.0
@@ -83,6 +84,15 @@ class Reviews:
         """
         pods = {"resource": "pods", "verb": "get", "namespace": namespace}
         return await self._may(token, {"resourceAttributes": pods})
+
+    async def may_list_gpu_nodes(self, token: str) -> Access:
+        """Tell whether whoever has a token may list the GpuNodes.
+
+        Raises:
+            ClusterUnavailable: the API server did not say.
+        """
+        nodes = {"group": keys.GROUP, "resource": keys.GPU_NODE_PLURAL, "verb": "list"}
+        return await self._may(token, {"resourceAttributes": nodes})
 
     async def _may(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
         if not token or len(token) > LONGEST_TOKEN:

@@ -1,10 +1,13 @@
 """Explanations of pods, and every node at a glance, for people and their programs.
 
 A pod is explained to whoever may get the pods of its namespace; of other namespaces' VMs they are
-told what they may get there. The nodes are for whoever may GET that path.
+told what they may get there. The nodes are for whoever may list GpuNodes, which tell as much. The
+paths themselves decide nothing: Kubernetes lets everybody with a token GET whatever is below /api.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable
 
 import msgspec
 import structlog
@@ -21,8 +24,8 @@ log = structlog.get_logger()
 EXPLAIN = "/api/v1/explain"
 NODES = "/api/v1/nodes"
 
-REVIEWED_ITSELF = frozenset((EXPLAIN,))
-"""Paths that anybody may ask for, to be told of what they may see in it."""
+REVIEWED_ITSELF = frozenset((EXPLAIN, NODES))
+"""Paths on which it is reviewed here what somebody may see, not whether they may GET them."""
 
 LONGEST_NAME = 253  # of anything in Kubernetes
 NO_STORE = {"Cache-Control": "no-store"}
@@ -39,7 +42,8 @@ async def _explain(request: web.Request) -> web.Response:
     namespace, pod = _named(request, "namespace"), _named(request, "pod")
     reviewer, token = request.app[REVIEWER], token_of(request)
     if reviewer is not None:
-        _let_in(await _may(reviewer, token, namespace), namespace)
+        access = await _reviewed(reviewer.may_get_pods(token, namespace))
+        _let_in(access, f"get pods in namespace {namespace}: ask for a Role")
     connection(request).body_received()
     _ready(request)
     try:
@@ -59,12 +63,16 @@ async def _explain(request: web.Request) -> web.Response:
 async def _as_seen(reviewer: Reviewer, token: str, said: Explanation) -> Explanation:
     known = {said.namespace}
     for each in sorted(others(said)):
-        if await _may(reviewer, token, each) is Access.ALLOWED:
+        if await _reviewed(reviewer.may_get_pods(token, each)) is Access.ALLOWED:
             known.add(each)
     return veiled(said, known.__contains__)
 
 
 async def _nodes(request: web.Request) -> web.Response:
+    reviewer = request.app[REVIEWER]
+    if reviewer is not None:
+        access = await _reviewed(reviewer.may_list_gpu_nodes(token_of(request)))
+        _let_in(access, "list gpunodes.tangram.dev: ask for a ClusterRole")
     connection(request).body_received()
     _ready(request)
     try:
@@ -86,23 +94,21 @@ def _ready(request: web.Request) -> None:
         raise web.HTTPServiceUnavailable(text=f"{why_not}\n", headers=RETRY)
 
 
-async def _may(reviewer: Reviewer, token: str, namespace: str) -> Access:
+async def _reviewed(review: Awaitable[Access]) -> Access:
     try:
-        return await reviewer.may_get_pods(token, namespace)
+        return await review
     except ClusterUnavailable as error:
-        log.warning("review_unavailable", path=EXPLAIN, error=str(error))
+        log.warning("review_unavailable", error=str(error))
         raise web.HTTPServiceUnavailable(text="cannot ask the API server who you are\n") from error
 
 
-def _let_in(access: Access, namespace: str) -> None:
+def _let_in(access: Access, what: str) -> None:
+    """Let in who is allowed *what*, which ends with whom to ask for otherwise."""
     match access:
         case Access.ALLOWED:
             return
         case Access.FORBIDDEN:
-            raise web.HTTPForbidden(
-                text=f"you may not get pods in namespace {namespace}: ask for a Role that lets"
-                " you\n"
-            )
+            raise web.HTTPForbidden(text=f"you may not {what} that lets you\n")
         case Access.UNKNOWN:
             raise web.HTTPUnauthorized(
                 text="show a bearer token of this cluster\n",

@@ -84,6 +84,13 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def may_list_gpu_nodes(self, token: str) -> Access:
+        """Tell whether whoever has a token may list the GpuNodes.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
