@@ -19,7 +19,7 @@ from extender.service.tenure import Tenure
 from extender.settings import Settings
 from extender.verbs.bind import assignments
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Assignment, Instance, PodRef
+from nodeagent.api.gpunode import Assignment, Instance, PodRef, Realized
 from tests.builders import H100, gpu, gpu_node, request
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
@@ -102,6 +102,7 @@ class Cluster:
                 generation=self.generation[name],
                 version=self._version,
                 observed=self.observed[name],
+                realized=[Realized(each.id) for each in self.instances[name]],
             )
         )
 

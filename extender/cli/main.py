@@ -7,25 +7,32 @@ from importlib.metadata import version
 import typer
 
 from extender.cli import harvester
+from extender.cli.completion import completion
 from extender.cli.demo import demo
+from extender.cli.explain import explain
+from extender.cli.nodes import nodes
 from extender.cli.policy import policy
 from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
 from extender.cli.simulate import simulate
+from extender.cli.top import top
 from nodeagent.logs import LEVELS, log_to_stderr
 
 app = typer.Typer(
     name="tangram",
     help="Packs MIG-backed vGPU virtual machines onto NVIDIA GPUs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
 app.command()(serve)
+app.command()(explain)
+app.command()(nodes)
+app.command()(top)
 app.command()(scheduler_config)
 app.command()(simulate)
 app.add_typer(policy)
+app.command()(completion)
 app.add_typer(harvester.app)
 
 

@@ -6,7 +6,7 @@ kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what
 ``replica`` is an extender process with all its parts. Several of them run for the lead through
 ``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
 ``reviews`` asks who somebody is and what they may see, ``own_events`` tells people about the
-extender itself; ``census`` lists a cluster once.
+extender itself, ``pod_events`` about their pods; ``census`` lists a cluster once.
 """
 
 from extender.cluster.door import KubernetesCluster, OwnPod

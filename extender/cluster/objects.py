@@ -83,6 +83,7 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
         not_admitted=_not_admitted(decoded.status),
+        movable=(decoded.metadata.annotations or {}).get(keys.MOVABLE) != "false",
     )
 
 

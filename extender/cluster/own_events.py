@@ -1,26 +1,18 @@
-"""Kubernetes Events about the extender itself, on its own pod.
-
-An Event's name follows from what it says: the same words again, and from a restarted process, are
-no second one.
-"""
+"""Kubernetes Events about the extender itself, on its own pod."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
 
+from extender.cluster import events
 from extender.cluster.door import OwnPod
+from extender.cluster.events import About
 from extender.cluster.outcome import outcome
 from nodeagent.api import rfc3339
-from nodeagent.apiserver.protocol import EVENTS, PODS, ApiServer, Conflict
-
-COMPONENT = "tangram-extender"
-TIMEOUT_SECONDS = 5.0
-LONGEST_MESSAGE = 1024  # in characters: what ``events.k8s.io/v1`` lets a note have
+from nodeagent.apiserver.protocol import PODS, ApiServer
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -45,38 +37,10 @@ class OwnPodEvents:
     async def warn(self, reason: str, message: str) -> None:
         """Warn whoever looks at the extender's pod; *reason* is one word in CamelCase."""
         pod, when = self._own_pod, rfc3339.seconds(self._utc_now())
-        with outcome(), contextlib.suppress(Conflict):  # it is there already
+        with outcome():
             raw = await self._api.get(
-                PODS, pod.name, namespace=pod.namespace, timeout=TIMEOUT_SECONDS
+                PODS, pod.name, namespace=pod.namespace, timeout=events.TIMEOUT_SECONDS
             )
-            await self._api.create(
-                EVENTS,
-                {
-                    "apiVersion": EVENTS.version,
-                    "kind": "Event",
-                    "metadata": {"name": _name(pod, reason, message)},
-                    "involvedObject": {
-                        "apiVersion": PODS.version,
-                        "kind": "Pod",
-                        "namespace": pod.namespace,
-                        "name": pod.name,
-                        "uid": _POD.decode(raw).metadata.uid,
-                    },
-                    "type": "Warning",
-                    "reason": reason,
-                    "message": message[:LONGEST_MESSAGE],
-                    "source": {"component": COMPONENT, "host": pod.name},
-                    "firstTimestamp": when,
-                    "lastTimestamp": when,
-                    "count": 1,
-                    "reportingComponent": COMPONENT,
-                    "reportingInstance": pod.name,
-                },
-                namespace=pod.namespace,
-                timeout=TIMEOUT_SECONDS,
-            )
-
-
-def _name(pod: OwnPod, reason: str, message: str) -> str:
-    digest = hashlib.sha256(f"{reason}/{message}".encode()).hexdigest()[:16]
-    return f"{pod.name[:230]}.{digest}"
+            uid = _POD.decode(raw).metadata.uid
+            about = About(PODS.version, "Pod", pod.namespace, pod.name, uid)
+            await events.warn(self._api, about, reason, message, when=when, instance=pod.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
 from extender.cluster.own_events import OwnPodEvents
+from extender.cluster.pod_events import ApiPodEvents
 from extender.cluster.signpost import LabelSignpost
 from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
@@ -25,6 +27,7 @@ from extender.service.campaign import Campaign
 from extender.service.ports import ClusterUnavailable
 from extender.service.reloading import Reloading
 from extender.service.service import new_assignment_id
+from extender.service.telling import Teller
 from extender.service.tenure import Tenure
 from extender.settings import LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiServer
@@ -83,6 +86,12 @@ class Replica:
             utc_now=utc_now,
             new_id=new_id,
         )
+        name = own_pod.name if own_pod else socket.gethostname()
+        self._teller = Teller(
+            self.service.knowledge,
+            self.service.explainer,
+            ApiPodEvents(self._fenced, utc_now, instance=name),
+        )
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
         self.reloading: Reloading | None = None
@@ -114,7 +123,10 @@ class Replica:
         """
         async with asyncio.TaskGroup() as tasks:
             feeding = tasks.create_task(self._feeds.run(), name="feeds")
-            work = [tasks.create_task(self.service.run(), name="service")]
+            work = [
+                tasks.create_task(self.service.run(), name="service"),
+                tasks.create_task(self._teller.run(), name="teller"),
+            ]
             if self._campaign is not None:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))
             if self.reloading is not None:

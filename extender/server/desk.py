@@ -14,7 +14,9 @@ import structlog
 from aiohttp import web
 
 from extender.metrics import exposition
+from extender.server.access import REVIEWER, token_of
 from extender.server.certificates import Certificates
+from extender.server.explained import REVIEWED_ITSELF, add_explained
 from extender.server.limits import Limits
 from extender.server.listener import listening
 from extender.server.routes import SERVICE, add_probes, refuse_malformed
@@ -26,7 +28,6 @@ log = structlog.get_logger()
 
 CONNECTIONS = 64  # a few Prometheus servers, and people
 
-REVIEWER: web.AppKey[Reviewer | None] = web.AppKey("reviewer")
 OPEN = ("/healthz", "/readyz")
 
 
@@ -44,13 +45,10 @@ async def _who_may(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     reviewer = request.app[REVIEWER]
-    if reviewer is None or request.path in OPEN:
+    if reviewer is None or request.path in OPEN or request.path in REVIEWED_ITSELF:
         return await handler(request)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        token = ""
     try:
-        access = await reviewer.may_get(token.strip(), request.path)
+        access = await reviewer.may_get(token_of(request), request.path)
     except ClusterUnavailable as error:
         log.warning("review_unavailable", path=request.path, error=str(error))
         raise web.HTTPServiceUnavailable(text="cannot ask the API server who you are\n") from error
@@ -89,6 +87,7 @@ async def desk(
     app[SERVICE] = service
     app[REVIEWER] = reviewer
     app.router.add_get("/metrics", _metrics)
+    add_explained(app)
     add_probes(app)
     runner = web.AppRunner(app, shutdown_timeout=limits.shutdown_seconds)
     await runner.setup()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from extender import wire
+from extender.explain.explanation import Then
 from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.enlisted import key
@@ -80,6 +81,7 @@ class Hooks:
             knowledge.refused.drop(uid)
             if answer.only is not None:
                 knowledge.presume(request, answer.passed[0], answer.only)
+                self._chose(request, answer.passed[0], answer.only.cost)
         else:
             knowledge.refused.add(request, answer.codes)
             knowledge.work.refused(answer.codes)
@@ -174,7 +176,15 @@ class Hooks:
         )
         if ranked.choice is not None and asked.pod.uid not in knowledge.gone:
             knowledge.presume(asked, ranked.winner, ranked.choice)
+            self._chose(asked, ranked.winner, ranked.choice.cost, ranked.next_best or ("", 0))
         return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+
+    def _chose(
+        self, request: Request, node: str, cost: int, next_best: tuple[str, int] = ("", 0)
+    ) -> None:
+        """Remember why a pod's node was chosen."""
+        version = self._knowledge.in_force.version
+        self._knowledge.decided.add(request.pod.uid, Then(node, cost, *next_best, version))
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""

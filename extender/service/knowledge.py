@@ -23,6 +23,7 @@ from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
 from extender.service.changes import Changes
+from extender.service.decided import Decided
 from extender.service.demand import Demand
 from extender.service.enlisted import Enlisted, key
 from extender.service.freshness import Freshness
@@ -58,7 +59,7 @@ class Knowledge:
     filter asked about and the watch has not shown; ``gone`` those of whose end it told, and whether
     they were in a gang.
 
-    ``work`` counts and times what is done.
+    ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen.
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
@@ -100,6 +101,7 @@ class Knowledge:
         self.unseen = Unseen(REMEMBERED)
         self.gone: OrderedDict[str, bool] = OrderedDict()
         self.demand = Demand(clock())
+        self.decided = Decided(REMEMBERED)
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
         self.behind = asyncio.Event()

@@ -70,6 +70,27 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def may_list_pods(self, token: str, namespace: str) -> Access:
+        """Tell whether whoever has a token may list the pods of a namespace, "" for all of them.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
+    async def may_get_pods(self, token: str, namespace: str) -> Access:
+        """Tell whether whoever has a token may get the pods of a namespace.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
+    async def may_list_gpu_nodes(self, token: str) -> Access:
+        """Tell whether whoever has a token may list the GpuNodes.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
@@ -78,7 +99,8 @@ class LeaseTaken(Exception):
 class PodFacts(msgspec.Struct, frozen=True, gc=False):
     """What the service keeps of a pod.
 
-    ``not_admitted`` is whether its node's kubelet has refused it, for want of a device.
+    ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
+    ``movable``, whether it may be moved to make room for others.
     """
 
     ref: PodRef
@@ -87,6 +109,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     phase: str = ""
     deleting: bool = False
     not_admitted: bool = False
+    movable: bool = True
 
     @property
     def over(self) -> bool:
@@ -198,6 +221,19 @@ class Signpost(Protocol):
 
     async def take_down(self) -> None:
         """Let no calls come to this replica."""
+
+
+class PodEvents(Protocol):
+    """Where the service tells people about their pods.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def warn(self, pod: PodRef, reason: str, message: str) -> None:
+        """Warn whoever looks at a pod, or at the VM that it runs, unless it is gone.
+
+        Once for the same words; *reason* is one word in CamelCase.
+        """
 
 
 class OwnEvents(Protocol):

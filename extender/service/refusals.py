@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 
 import msgspec
 
@@ -32,6 +32,11 @@ class Refusals:
 
     def __len__(self) -> int:
         return len(self._pods)
+
+    @property
+    def uids(self) -> Collection[str]:
+        """The pods' UIDs, those refused longest ago first."""
+        return self._pods.keys()
 
     def get(self, uid: str) -> RefusedPod | None:
         """Return what is kept of a refused pod."""

@@ -14,6 +14,7 @@ import structlog
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
+from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
 from extender.service.hooks import Hooks
@@ -76,6 +77,7 @@ class Service:
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self.guarding = Guarding(self.knowledge, judge)
+        self.explainer = Explainer(self.knowledge)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0

@@ -214,6 +214,12 @@ def _shape(wanted: Wanted, bounds: Bounds | None, spread: Spread) -> Shape:
     return wanted if bounds is None and spread is Spread.ANY else (wanted, bounds, spread)
 
 
+def cost_of(found: Rank) -> int:
+    """Return what a place costs, whether or not its node is to be the last taken."""
+    cost = found[0]
+    return cost - _LAST if cost > _LAST // 2 else cost
+
+
 def rank(view: NodeView, choice: Choice, *, last: bool = False) -> Rank:
     """Rank a node where the request fits; one that is to be the *last* comes behind all others."""
     cost = choice.cost + _LAST if last else choice.cost

@@ -12,7 +12,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.verbs.bind import place
-from extender.verbs.fleet import EquivalenceClass, Fleet, Rank, rank
+from extender.verbs.fleet import EquivalenceClass, Fleet, Rank, cost_of, rank
 from extender.verbs.inherit import inherited
 from extender.verbs.permitted import avoided
 from extender.verbs.planned import planned
@@ -27,11 +27,15 @@ RUNNERS_UP = (2,) * 8 + (1,) * 8
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """A score for each node asked about, and the winner with the places it would give."""
+    """A score for each node asked about, and the winner with the places it would give.
+
+    ``next_best`` is the best of the others, with what the pod's place there would have cost.
+    """
 
     scores: Mapping[str, int]
     winner: str = ""
     choice: Choice | None = None
+    next_best: tuple[str, int] | None = None
 
 
 class Claim(IntEnum):
@@ -79,7 +83,12 @@ def prioritize(
     scores[winner] = WINNER_SCORE
     choice = place(fleet.views[winner], ledger, request)
     assert isinstance(choice, Choice)  # or it would not have been ranked
-    return Ranked(scores, winner, choice)
+    next_best = None if not behind else _costing(behind[0][1])
+    return Ranked(scores, winner, choice, next_best)
+
+
+def _costing(found: Rank) -> tuple[str, int]:
+    return found[-1], cost_of(found)
 
 
 def _free(like: EquivalenceClass, names: Set[str], special: Set[str]) -> Iterator[Standing]:

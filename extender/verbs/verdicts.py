@@ -41,7 +41,7 @@ def verdict(
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = _judged(view, wanted, promised, own, bounds, spread)
+        known = view.memo[key] = judged(view, wanted, promised, own, bounds, spread)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -86,7 +86,7 @@ def unsuitable(view: NodeView, wanted: Wanted) -> Refused | None:
     return None
 
 
-def _judged(
+def judged(
     view: NodeView,
     wanted: Wanted,
     promised: tuple[Taken, ...],
@@ -94,6 +94,7 @@ def _judged(
     bounds: Bounds | None,
     spread: Spread,
 ) -> Verdict:
+    """Judge as :func:`verdict` does, and remember nothing of it."""
     standing = standing_for_anybody(view, wanted, promised)
     made = besides(wanted, standing) if standing else wanted
     why_not = unsuitable(view, made) if made else None

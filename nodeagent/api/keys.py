@@ -37,6 +37,9 @@ GANG_SIZE: Final = "tangram.dev/gang-size"
 SPREAD_ANNOTATION: Final = "tangram.dev/spread"
 """On a pod of several vGPUs: whether they must share a GPU, or lie on distinct ones."""
 
+MOVABLE: Final = "tangram.dev/movable"
+"""Annotation on a pod: "false" if its VM is not to be moved to make room for others."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,17 +198,20 @@ async def stack(
     replicas: int = 1,
     definition: Path = CRD,
     policy: str = PolicyName.DEFAULT.value,
+    users: Iterable[str] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Stack]:
     """Run everything, with that *definition* of GpuNode, until the block ends.
 
     *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
-    one address. *policy* is a name or a file.
+    one address. *policy* is a name or a file. *users* get tokens of the API server's; extenders run
+    with *options* besides.
     """
     names = [f"gpu-node-{index:02}" for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
-            control_plane(required_binaries(), directory=directory / "controlplane")
+            control_plane(required_binaries(), users=users, directory=directory / "controlplane")
         )
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
@@ -230,6 +233,7 @@ async def stack(
                 *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
                 *("--client-ca", str(plane.ca_file), "--policy", policy),
                 *(ELECTION if replicas > 1 else ()),
+                *options,
             )
             for pod, port in ports.items()
         }

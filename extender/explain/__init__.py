@@ -1,0 +1,12 @@
+"""Explanations: why a pod is refused or where it is, what is missing, and what would help.
+
+Computation only: a ``situation`` in, an ``explanation`` out; ``text`` tells it to people. Work is
+bounded whatever the cluster's size: ``groups`` judges each node once, ``asked`` once for each of a
+few other profiles, ``board`` and ``room`` look for moves on so many GPUs and in so many windows.
+"""
+
+from extender.explain.explain import explain, explain_none
+from extender.explain.explanation import Explanation
+from extender.explain.situation import Holdings, Situation
+
+__all__ = ["Explanation", "Holdings", "Situation", "explain", "explain_none"]

@@ -1,0 +1,231 @@
+"""The GPUs of a cluster as those who make room see them: who is on them, and who may move where.
+
+A VM may be moved if it is bound and runs, has a single vGPU, and nobody has said otherwise by the
+annotation ``tangram.dev/movable``. It goes to GPUs that serve its resource by the same profile, and
+where the rules let its tenant be. What was made for no pod, is held for one that comes back, or is
+on its way out, stays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from enum import StrEnum
+from typing import NamedTuple
+
+from extender.explain.situation import Judged, Situation
+from extender.packing.choose import Bin
+from extender.packing.room import Host, Occupant
+from extender.policy.bounds import Bounds, Terms
+from extender.snapshot import NodeView, Taken, taken_by
+from extender.verbs.permitted import forbidden, shut
+from nodeagent.api.gpunode import Assignment
+
+MOST_GPUS = 4096
+"""GPUs looked at; where there are more, those of the emptiest nodes that might take the pod."""
+
+
+Kinds = frozenset[tuple[str, str]]
+"""Resources that VMs have, each with the tenant of those that have it."""
+
+
+class Stays(StrEnum):
+    """Why something is not moved."""
+
+    NOT_A_PODS = "made for no pod of Tangram's, or on its way out"
+    HELD = "held for a VM that comes back"
+    NOT_RUNNING = "of a pod that is starting, ending or not known"
+    FORBIDDEN = "of a VM with tangram.dev/movable: false"
+    SEVERAL = "of a VM with several vGPUs"
+
+
+class Mover(NamedTuple):
+    """A VM's GPU instance that may be moved, and where it is."""
+
+    view: NodeView
+    entry: Assignment
+
+
+class Where(NamedTuple):
+    """The GPU that a host stands for; ``number`` is its index among all of the node's."""
+
+    view: NodeView
+    number: int
+    uuid: str
+
+
+class Board(NamedTuple):
+    """GPUs as hosts, each with ``where`` it is; who may move, by occupant; who stays, and why.
+
+    ``whole``: no GPU was left out.
+    """
+
+    hosts: Sequence[Host]
+    where: Sequence[Where]
+    movers: Mapping[str, Mover]
+    staying: Mapping[Stays, int]
+    whole: bool
+
+
+def wanted_there(resource: str) -> str:
+    """Return what a resource is called where the pod asked about may have it."""
+    return f"{resource} for the pod"
+
+
+def board(situation: Situation, judged: Sequence[Judged]) -> Board:
+    """Return the board; on nodes that lack nothing but room, GPUs serve what is wanted."""
+    nodes, whole = _looked_at(judged)
+    return _Setting(situation).board(nodes, whole)
+
+
+def _looked_at(judged: Sequence[Judged]) -> tuple[Sequence[Judged], bool]:
+    """Return the nodes whose GPUs count, and whether these are all that might."""
+    usable = [each for each in judged if each.view.takes_new and each.view.usable]
+    if sum(len(each.view.usable) for each in usable) <= MOST_GPUS:
+        return usable, True
+    usable.sort(key=lambda each: (not each.lacks_room, each.view.fullness, each.view.name))
+    kept, gpus = [], 0
+    for each in usable:
+        gpus += len(each.view.usable)
+        if gpus > MOST_GPUS:
+            break
+        kept.append(each)
+    return kept, False
+
+
+class _Setting:
+    """Sets up a board; GPUs that serve the same share one mapping, for such are alike."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+        self._staying: Counter[Stays] = Counter()
+        self._movers: dict[str, Mover] = {}
+        self._kinds: Kinds = frozenset()
+        self._serves: dict[object, Mapping[str, int]] = {}
+        bounds = situation.request.bounds
+        self._terms = None if bounds is None else bounds.terms
+        self._of: dict[str, Bounds] = {}
+
+    def board(self, nodes: Sequence[Judged], whole: bool) -> Board:
+        there = [(each, self._occupants(each.view)) for each in nodes]
+        hosts, where = [], []
+        for each, occupants in there:
+            view = each.view
+            index = {gpu.uuid: at for at, gpu in enumerate(view.node.status.gpus)}
+            closed, barred = self._closed(each), self._barred(view)
+            for bin in view.bins():
+                serves = self._served(bin, barred[bin.uuid], wanted=bin.uuid not in closed)
+                on = tuple(sorted(occupants.get(bin.uuid, ()), key=lambda it: it.placement))
+                hosts.append(Host(bin.uuid, bin.tables, serves, on))
+                where.append(Where(view, index[bin.uuid], bin.uuid))
+        return Board(hosts, where, self._movers, self._staying, whole)
+
+    def _closed(self, judged: Judged) -> frozenset[str]:
+        """Return the GPUs on which what is wanted may not be, whatever room there is."""
+        view = judged.view
+        if not judged.lacks_room:
+            return frozenset(bin.uuid for bin in view.bins())
+        bounds = self._situation.bounds(view)
+        return frozenset() if bounds is None else shut(view, bounds)
+
+    def _occupants(self, view: NodeView) -> Mapping[str, list[Occupant]]:
+        """Return what is on each GPU of a node, and whether it may move."""
+        own = {*self._situation.own(view)}
+        entries = {taken_by(each): each for each in view.in_force}
+        usable = {gpu.uuid for gpu in view.usable}
+        realized = {each.id for each in view.node.status.realized}
+        found: dict[str, list[Occupant]] = {}
+        for taken in view.taken.union(self._situation.promised(view)) - own:
+            if taken.gpu not in usable:
+                continue
+            entry = entries.get(taken)
+            stays = self._stays(view, taken, entry, realized)
+            if entry is None or stays is not None:
+                if stays is not None:
+                    self._staying[stays] += 1
+                id = f"{taken.gpu}/{taken.placement.start}"
+                occupant = Occupant(id, "", taken.profile_id, taken.placement, movable=False)
+            else:
+                self._movers[entry.id] = Mover(view, entry)
+                kind = self._kind(view, entry)
+                occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement)
+            found.setdefault(taken.gpu, []).append(occupant)
+        return found
+
+    def _stays(
+        self, view: NodeView, taken: Taken, entry: Assignment | None, realized: Set[str]
+    ) -> Stays | None:
+        if entry is None or any(taken == each.taken for each in view.releasing):
+            return Stays.NOT_A_PODS
+        if entry.pod is None:
+            return Stays.HELD
+        pod = self._situation.pods.get(entry.pod.uid)
+        if pod is None or pod.node != view.name or pod.deleting or pod.over:
+            return Stays.NOT_RUNNING
+        if not pod.movable:
+            return Stays.FORBIDDEN
+        if len(view.assignments_of(entry.pod.uid)) > 1:
+            return Stays.SEVERAL
+        return None if entry.id in realized else Stays.NOT_RUNNING
+
+    def _kind(self, view: NodeView, entry: Assignment) -> str:
+        """Return the name under which GPUs serve a VM that may move."""
+        assert entry.pod is not None  # or it would stay
+        tenant = ""
+        if self._terms is not None:
+            tenant = self._terms.tenants.get(entry.pod.namespace, "")
+            if tenant not in self._of:
+                self._of[tenant] = bounds_of(self._terms, tenant)
+        self._kinds |= {(entry.resource, tenant)}
+        return _moving(entry.resource, tenant, entry.profile_id)
+
+    def _served(self, bin: Bin, barred: Kinds, *, wanted: bool) -> Mapping[str, int]:
+        """Return what a GPU serves: for the pod asked about, and for those that may move here."""
+        key = (id(bin.serves), wanted, barred)
+        known = self._serves.get(key)
+        if known is None:
+            found = {
+                _moving(resource, tenant, bin.serves[resource]): bin.serves[resource]
+                for resource, tenant in self._kinds - barred
+                if resource in bin.serves
+            }
+            if wanted:
+                found |= {
+                    wanted_there(resource): bin.serves[resource]
+                    for resource in self._situation.request.wanted
+                    if resource in bin.serves
+                }
+            known = self._serves[key] = found
+        return known
+
+    def _barred(self, view: NodeView) -> Mapping[str, Kinds]:
+        """Return what the rules keep from each GPU of a node."""
+        if self._terms is None:
+            return dict.fromkeys((bin.uuid for bin in view.bins()), frozenset())
+        closed = {tenant: shut(view, bounds) for tenant, bounds in self._of.items()}
+        nowhere = {
+            (resource, tenant)
+            for resource, tenant in self._kinds
+            if forbidden(view, (resource,), self._of[tenant]) is not None
+        }
+        return {
+            bin.uuid: frozenset(
+                kind for kind in self._kinds if kind in nowhere or bin.uuid in closed[kind[1]]
+            )
+            for bin in view.bins()
+        }
+
+
+def bounds_of(terms: Terms, tenant: str) -> Bounds:
+    """Return the rules' bounds for a VM of a tenant that moves: it takes no more than it has."""
+    by_name = {each.name: each for each in terms.rules.tenants}
+    return Bounds(Terms(terms.rules, by_name.get(tenant), (), terms.tenants))
+
+
+def _moving(resource: str, tenant: str, profile_id: int) -> str:
+    return f"{resource} of {tenant} as {profile_id}"
+
+
+def settled(staying: Mapping[Stays, int]) -> Iterator[tuple[str, int]]:
+    """Yield why things stay, with how many, the most frequent first."""
+    yield from sorted(((w.value, n) for w, n in staying.items()), key=lambda it: (-it[1], it[0]))

@@ -1,0 +1,130 @@
+"""What an explanation rests on: everything decisions look at, at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from extender.explain.explanation import Then
+from extender.ledger import Ledger
+from extender.policy.bounds import Bounds
+from extender.request import Request
+from extender.snapshot import NodeView, Taken, taken_by
+from extender.verbs.inherit import inherited
+from extender.verbs.permitted import bounds_among
+from extender.verbs.verdicts import Code, Fits, Refused, Verdict, verdict
+
+
+class PodState(Protocol):
+    """What is known of a pod that has a GPU instance."""
+
+    @property
+    def node(self) -> str:
+        """The node it is bound to, "" for none."""
+
+    @property
+    def deleting(self) -> bool:
+        """Whether it is about to go."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+
+    @property
+    def movable(self) -> bool:
+        """Whether its VM may be moved to make room for others."""
+
+
+class Holdings(msgspec.Struct, frozen=True):
+    """What a tenant has, besides the pod asked about: memory slices, instances by profile."""
+
+    slices: int
+    profiles: Mapping[str, int]
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """A *request* (with its bounds), and all there is around it.
+
+    ``pods`` are those known, by UID. ``candidates`` are the nodes of its last filter call, None if
+    there was none; ``told`` the reasons given then. ``ours`` is what its tenant has, if it has
+    caps. ``then`` is what was found when its node was chosen.
+    """
+
+    request: Request
+    views: Mapping[str, NodeView]
+    ledger: Ledger
+    policy: str
+    policy_version: str
+    pods: Mapping[str, PodState] = {}
+    candidates: frozenset[str] | None = None
+    told: frozenset[Code] = frozenset()
+    ours: Holdings | None = None
+    then: Then | None = None
+
+    @property
+    def uid(self) -> str:
+        """The pod's UID."""
+        return self.request.pod.uid
+
+    def promised(self, view: NodeView) -> tuple[Taken, ...]:
+        """Return what others are certain to get on a node beyond its plan."""
+        return self.ledger.assumed_on(view.name, besides=self.uid)
+
+    def own(self, view: NodeView) -> tuple[Taken, ...]:
+        """Return what the pod has on a node, or is kept for it there: it is no obstacle to it."""
+        has = tuple(taken_by(each) for each in view.assignments_of(self.uid))
+        return (*has, *view.kept_for(self.request.owner))
+
+    def bounds(self, view: NodeView) -> Bounds | None:
+        """Return what the rules leave the request, beside what is promised on a node.
+
+        Where it has its place, no headroom is lost by it.
+        """
+        bounds = bounds_among(self.request, self.ledger, view.name)
+        if bounds is None or not view.assignments_of(self.uid):
+            return bounds
+        return msgspec.structs.replace(bounds, terms=bounds.terms.keeping_nothing, spare=())
+
+    def is_candidate(self, view: NodeView) -> bool:
+        """Tell whether kube-scheduler considers a node for the pod, as far as is known."""
+        return self.candidates is None or view.name in self.candidates
+
+
+class Judged(NamedTuple):
+    """A node, how it stands to the request, and whether kube-scheduler considers it."""
+
+    view: NodeView
+    verdict: Verdict
+    candidate: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether the request fits there."""
+        return self.candidate and isinstance(self.verdict, Fits)
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether nothing but a lack of room keeps the request from it."""
+        why = self.verdict
+        return self.candidate and isinstance(why, Refused) and why.code is Code.NO_ROOM
+
+
+def judgements(situation: Situation) -> Iterator[Judged]:
+    """Yield how each node stands to the request, as filter would tell it now."""
+    request, ledger = situation.request, situation.ledger
+    for view in situation.views.values():
+        place = inherited(view, ledger, request)
+        found: Verdict
+        if place is not None:
+            found = Fits(place)
+        else:
+            found = verdict(
+                view,
+                request.wanted,
+                situation.promised(view),
+                situation.own(view),
+                situation.bounds(view),
+            )
+        yield Judged(view, found, situation.is_candidate(view))

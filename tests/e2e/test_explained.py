@@ -1,0 +1,158 @@
+"""Why a VM waits, on a real control plane: asked through its API server, and told in Events."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.api import keys
+from nodeagent.apiserver.protocol import EVENTS
+from tests.e2e.process import ROOT
+from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
+from tests.waiting import until
+
+ALICE = "alice"
+WHOLE = next(profile for profile, name in RESOURCES.items() if name.endswith("-7-80C"))
+SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
+RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces"
+
+
+def own_address() -> str:
+    """Return an address of this machine's that the API server lets an endpoint have."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect(("192.0.2.1", 9))  # nothing is sent: it only tells which way it would go
+        except OSError:
+            pytest.skip("this machine has no address but loopback, where no endpoint may be")
+        address = str(way.getsockname()[0])
+    if ipaddress.ip_address(address).is_loopback:
+        pytest.skip("this machine has no address but loopback, where no endpoint may be")
+    return address
+
+
+async def post(running: Stack, path: str, body: dict[str, Any]) -> None:
+    async with running.plane.client() as http, http.post(path, json=body) as answer:
+        assert answer.status == 201, await answer.text()
+
+
+async def lead_to_the_desk(running: Stack, port: int) -> None:
+    """Make the Service of the manifests, and what a controller would make of it in a cluster.
+
+    The API server's proxy goes to no address that is not that of a pod in the same namespace.
+    """
+    address, pod = own_address(), next(iter(running.extenders))
+    namespace = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
+    name, ports = "tangram-extender", [{"name": "desk", "port": 8444}]
+    service = {"metadata": {"name": name}, "spec": {"ports": ports}}
+    await post(running, f"{namespace}/services", service)
+    ip = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
+    async with (
+        running.plane.client() as http,
+        http.patch(
+            f"{namespace}/pods/{pod}/status",
+            data=json.dumps(ip),
+            headers={"Content-Type": "application/merge-patch+json"},
+        ) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    whose = {"kind": "Pod", "namespace": keys.SYSTEM_NAMESPACE, "name": pod}
+    there = [{"name": "desk", "port": port}]
+    subsets = [{"addresses": [{"ip": address, "targetRef": whose}], "ports": there}]
+    await post(running, f"{namespace}/endpoints", {"metadata": {"name": name}, "subsets": subsets})
+    end = {"addresses": [address], "conditions": {"ready": True}, "targetRef": whose}
+    await post(
+        running,
+        f"/apis/discovery.k8s.io/v1/namespaces/{keys.SYSTEM_NAMESPACE}/endpointslices",
+        {
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [end],
+            "ports": there,
+        },
+    )
+
+
+async def allow(running: Stack, namespace: str, rule: dict[str, list[str]]) -> None:
+    """Let Alice do something in a namespace."""
+    name = f"alice-{rule['resources'][0].replace('/', '-')}"
+    role = {"metadata": {"name": name}, "rules": [rule]}
+    await post(running, f"{RBAC}/{namespace}/roles", role)
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "User", "name": ALICE}],
+    }
+    await post(running, f"{RBAC}/{namespace}/rolebindings", binding)
+
+
+async def tangram(running: Stack, *arguments: str) -> tuple[int, str]:
+    """Run the command line as Alice; return its status and all it said."""
+    kubeconfig = running.plane.kubeconfig(ALICE)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extender", *arguments, "--kubeconfig", str(kubeconfig)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, " ".join(said.decode().split())
+
+
+async def test_a_tenant_learns_why_its_vm_waits(tmp_path: Path) -> None:
+    port = free_port()
+    options = ("--host", "0.0.0.0", "--desk-port", str(port))
+    async with stack(
+        artifacts(tmp_path), nodes=1, gpus=1, users=(ALICE,), options=options
+    ) as running:
+        await lead_to_the_desk(running, port)
+        await running.create_vms({"whole": WHOLE})
+        await running.bound_pods(at_least=1)
+        await running.create_vms({"waits": SMALL})
+        await until(lambda: running.extender.events("filter_answered")[-1]["refused"], within=60)
+
+        status, said = await tangram(running, "explain", "waits")
+        assert status == 1
+        assert "services" in said
+        assert "cannot get resource" in said
+
+        desk = {"resourceNames": ["https:tangram-extender:desk"], "verbs": ["get"]}
+        proxy = {"apiGroups": [""], "resources": ["services/proxy"], **desk}
+        await allow(running, keys.SYSTEM_NAMESPACE, proxy)
+        status, said = await tangram(running, "explain", "waits")
+        assert (status, "you may not get pods in namespace default" in said) == (1, True), said
+
+        pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+        await allow(running, "default", pods)
+
+        async def may() -> bool:  # what was refused is refused for half a minute
+            nonlocal status, said
+            status, said = await tangram(running, "explain", "waits")
+            return status == 0
+
+        await until(may, within=60, every=1.0)
+        assert "VirtualMachineInstance waits" in said
+        assert "is refused" in said
+        assert "0 memory slices are free, and it needs 1" in said
+        status, said = await tangram(running, "nodes")
+        assert (status, "you may not list gpunodes.tangram.dev" in said) == (1, True), said
+
+        async def told() -> set[str]:
+            events = await running.listed(EVENTS, "default")
+            return {
+                each["involvedObject"]["kind"]
+                for each in events
+                if each["reason"] == "VgpuNotPlaced" and "it needs 1" in each["message"]
+            }
+
+        async def both() -> bool:
+            return await told() == {"Pod", "VirtualMachineInstance"}
+
+        await until(both, within=60, every=0.5)
