@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Reviews:
     def __init__(self, api: ApiServer, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
         self._clock = clock
-        self._kept: OrderedDict[tuple[bytes, str], tuple[Access, float]] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, bytes], tuple[Access, float]] = OrderedDict()
 
     async def may_get(self, token: str, path: str) -> Access:
         """Tell whether whoever has a token may GET a path of ours (a non-resource URL).
@@ -64,20 +64,32 @@ class Reviews:
         Raises:
             ClusterUnavailable: the API server did not say.
         """
+        return await self._may(token, {"nonResourceAttributes": {"path": path, "verb": "get"}})
+
+    async def may_list_pods(self, token: str, namespace: str) -> Access:
+        """Tell whether whoever has a token may list the pods of a namespace, "" for all of them.
+
+        Raises:
+            ClusterUnavailable: the API server did not say.
+        """
+        pods = {"resource": "pods", "verb": "list", "namespace": namespace}
+        return await self._may(token, {"resourceAttributes": pods})
+
+    async def _may(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
         if not token or len(token) > LONGEST_TOKEN:
             return Access.UNKNOWN
-        key = (hashlib.sha256(token.encode()).digest(), path)
+        key = (hashlib.sha256(token.encode()).digest(), msgspec.json.encode(what))
         known = self._kept.get(key)
         if known is not None and self._clock() < known[1]:
             return known[0]
-        found = await self._reviewed(token, path)
+        found = await self._reviewed(token, what)
         self._kept[key] = (found, self._clock() + KEPT_SECONDS)
         self._kept.move_to_end(key)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return found
 
-    async def _reviewed(self, token: str, path: str) -> Access:
+    async def _reviewed(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
         with outcome():
             raw = await self._api.create(
                 TOKEN_REVIEWS,
@@ -102,7 +114,7 @@ class Reviews:
                         "uid": who.user.uid,
                         "groups": who.user.groups,
                         "extra": who.user.extra,
-                        "nonResourceAttributes": {"path": path, "verb": "get"},
+                        **what,
                     },
                 },
                 timeout=REVIEW_SECONDS,

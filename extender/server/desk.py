@@ -14,9 +14,12 @@ import structlog
 from aiohttp import web
 
 from extender.metrics import exposition
+from extender.server.access import REVIEWER, token_of
 from extender.server.certificates import Certificates
+from extender.server.fleet import add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
+from extender.server.page import PAGE, add_page
 from extender.server.routes import SERVICE, add_probes, refuse_malformed
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
@@ -24,10 +27,10 @@ from extender.service.reading import reading
 
 log = structlog.get_logger()
 
-CONNECTIONS = 64  # a few Prometheus servers, and people
+CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-REVIEWER: web.AppKey[Reviewer | None] = web.AppKey("reviewer")
-OPEN = ("/healthz", "/readyz")
+OPEN = frozenset(("/healthz", "/readyz", *PAGE))
+"""What anybody may have: it tells nothing of the cluster."""
 
 
 async def _metrics(request: web.Request) -> web.Response:
@@ -46,11 +49,8 @@ async def _who_may(
     reviewer = request.app[REVIEWER]
     if reviewer is None or request.path in OPEN:
         return await handler(request)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        token = ""
     try:
-        access = await reviewer.may_get(token.strip(), request.path)
+        access = await reviewer.may_get(token_of(request), request.path)
     except ClusterUnavailable as error:
         log.warning("review_unavailable", path=request.path, error=str(error))
         raise web.HTTPServiceUnavailable(text="cannot ask the API server who you are\n") from error
@@ -89,6 +89,8 @@ async def desk(
     app[SERVICE] = service
     app[REVIEWER] = reviewer
     app.router.add_get("/metrics", _metrics)
+    add_fleet(app)
+    add_page(app)
     add_probes(app)
     runner = web.AppRunner(app, shutdown_timeout=limits.shutdown_seconds)
     await runner.setup()

@@ -70,6 +70,13 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def may_list_pods(self, token: str, namespace: str) -> Access:
+        """Tell whether whoever has a token may list the pods of a namespace, "" for all of them.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
