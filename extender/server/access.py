@@ -18,7 +18,7 @@ MOST_NAMESPACES = 16
 
 def token_of(request: web.Request) -> str:
     """Return the bearer token that a request shows, "" if it shows none."""
-    shown = request.headers.get("Authorization") or request.headers.get(PASSED_ON, "")
+    shown = request.headers.get("Authorization", "") or request.headers.get(PASSED_ON, "")
     scheme, _, token = shown.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 

@@ -11,9 +11,10 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
+from yarl import URL
 
 from nodeagent.apiserver import answers
 from nodeagent.apiserver.credentials import Credentials
@@ -66,6 +67,14 @@ class _Request(aiohttp.ClientRequest):
                 self.url = self.url.update_query(timeout=f"{self.time.left_ms}ms")
             self.time.sent = True
         return await super().send(conn)
+
+
+class Relayed(NamedTuple):
+    """An answer that is passed on: its status, its headers, and its body as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: AsyncIterator[bytes]
 
 
 class Connection:
@@ -138,6 +147,33 @@ class Connection:
                     response.connection.transport.abort()
 
     @contextlib.asynccontextmanager
+    async def relay(
+        self, path: str, query: str, headers: Mapping[str, str], silence: float
+    ) -> AsyncIterator[Relayed]:
+        """Enter once a GET is answered, whatever the answer is, and give it as it comes.
+
+        *path* and *query* go as they are; *headers* besides our own. A server that sends nothing
+        for *silence* seconds is Unavailable.
+        """
+        patience = aiohttp.ClientTimeout(connect=CONNECT_WITHIN_SECONDS, sock_read=silence)
+        whole = URL(f"{path}?{query}" if query else path, encoded=True)
+        async with self._request("GET", whole, None, None, JSON, patience, headers) as response:
+            try:
+                yield Relayed(response.status, response.headers, response.content.iter_any())
+            finally:
+                if response.connection and response.connection.transport:
+                    response.connection.transport.abort()
+
+    async def bearer(self) -> str:
+        """Return the bearer token that the API server is shown, "" where it is shown none.
+
+        Raises:
+            Unavailable: it cannot be told now.
+        """
+        scheme, _, token = (await self._credentials.token()).partition(" ")
+        return token if scheme.lower() == "bearer" else ""
+
+    @contextlib.asynccontextmanager
     async def _answer(
         self,
         method: str,
@@ -148,14 +184,38 @@ class Connection:
         patience: aiohttp.ClientTimeout,
         time: _Time | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._request(
+            method, path, query, body, media_type, patience, {}, time
+        ) as response:
+            if not 200 <= response.status < 300:
+                retry_after = response.headers.get("Retry-After", "")
+                said = await response.read()
+                raise answers.refusal(response.status, said, retry_after=retry_after)
+            if response.content_type != JSON:
+                raise Unavailable(0, f"an answer of type {response.content_type}")
+            yield response
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str | URL,
+        query: Mapping[str, str] | None,
+        body: bytes | None,
+        media_type: str,
+        patience: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        time: _Time | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         server = self._credentials.server
+        url = URL(f"{server.url}{path}", encoded=True) if isinstance(path, URL) else None
         with _translated(time):
             async with self._session.request(
                 method,
-                server.url + path,
+                url or f"{server.url}{path}",
                 params=query,
                 data=body,
-                headers=await self._headers(media_type),
+                headers={**await self._headers(media_type), **headers},
                 timeout=patience,
                 allow_redirects=False,  # the token is for one server
                 proxy=server.proxy,
@@ -163,12 +223,6 @@ class Connection:
                 server_hostname=server.hostname,
                 middlewares=(time.goes_with,) if time else (),
             ) as response:
-                if not 200 <= response.status < 300:
-                    retry_after = response.headers.get("Retry-After", "")
-                    said = await response.read()
-                    raise answers.refusal(response.status, said, retry_after=retry_after)
-                if response.content_type != JSON:
-                    raise Unavailable(0, f"an answer of type {response.content_type}")
                 yield response
 
     async def _headers(self, media_type: str) -> dict[str, str]:

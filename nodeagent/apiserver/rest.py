@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from nodeagent.apiserver import answers
-from nodeagent.apiserver.connection import JSON, Connection
+from nodeagent.apiserver.connection import JSON, Connection, Relayed
 from nodeagent.apiserver.protocol import Body, Kind, Page, PatchType, WatchEvent
 
 BOOKMARK_EVERY_SECONDS: Final = 60.0  # kube-apiserver's defaultBookmarkFrequency
@@ -154,6 +155,30 @@ class RestApi:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         await self._write("DELETE", _path(kind, namespace, name), options, timeout)
+
+    @contextlib.asynccontextmanager
+    async def service(
+        self,
+        namespace: str,
+        name: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        *,
+        silence: float = 60.0,
+    ) -> AsyncIterator[Relayed]:
+        """GET a *path* of a service through the API server, and give the answer as it comes.
+
+        *name* is a service as the API server's proxy names it (``https:name:port``). The proxy
+        keeps the Authorization header for itself. *silence* is in seconds.
+        """
+        proxied = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(name)}/proxy"
+        async with self._connection.relay(f"{proxied}{path}", query, headers, silence) as answer:
+            yield answer
+
+    async def bearer(self) -> str:
+        """Return the bearer token shown to the API server, "" where that is shown none."""
+        return await self._connection.bearer()
 
     async def _write(
         self, method: str, path: str, body: Any, timeout: float, media_type: str = JSON
