@@ -23,7 +23,8 @@ for (const node of document.querySelectorAll(".node")) {
     const slices = (pixels) => Math.round((pixels / bar.width) * count);
     drawn[gpu.dataset.gpu] = [...gpu.querySelectorAll(".block")].map((block) => {
       const { left, width } = block.getBoundingClientRect();
-      return [block.dataset.vm ?? "", block.dataset.profile, slices(left - bar.left), slices(width)];
+      const { vm, profile } = block.dataset;
+      return [vm ?? "", profile, slices(left - bar.left), slices(width)];
     });
   }
 }
