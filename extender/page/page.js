@@ -87,14 +87,14 @@ function notice(text) {
 /** All slices of the nodes shown in one bar. */
 function shares(of) {
   const parts = [...of.profiles].sort(([a], [b]) => bySize(a, b));
-  const free = of.slices - of.used - of.unusable;
+  const free = of.slices - of.used - of.unusable - of.shut;
   const part = (size, name, classes) => {
     const element = make("span", classes.join(" "));
     element.style.flex = `${size} 0 0`;
     element.title = `${name}: ${count(size, "slice")}`;
     return element;
   };
-  const said = [...parts, ["free", free], ["unusable", of.unusable]].filter(([, size]) => size > 0);
+  const said = [...parts, ["free", free], ["unusable", of.unusable], ["out of use", of.shut]].filter(([, size]) => size > 0);
   by("shares").replaceChildren(
     ...said.map(([name, size]) => part(size, name, name in PLAIN ? PLAIN[name] : look(name))),
   );
@@ -104,7 +104,7 @@ function shares(of) {
   );
 }
 
-const PLAIN = { free: ["free"], unusable: ["unusable"] };
+const PLAIN = { free: ["free"], unusable: ["unusable"], "out of use": ["shut"] };
 
 let drawnLegend = "";
 
@@ -117,6 +117,7 @@ function legend(profiles) {
     ...names.map((name) => entry(look(name), name)),
     entry(["free"], "free"),
     entry(["unusable"], "free, but no profile fits"),
+    entry(["shut"], "out of use"),
   );
 }
 

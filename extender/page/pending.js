@@ -1,6 +1,7 @@
 // The pods that wait, and why: in short at once, explained when opened.
 
 import { make } from "./dom.js";
+import { rendered } from "./explanation.js";
 import { tenantOf } from "./sums.js";
 
 /** Shows pods; what is open stays open while others come and go. */
@@ -69,7 +70,7 @@ export class PendingPods {
       const answer = await fetch(`api/v1/explain?${query}`, { headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(`${answer.status}`);
       const told = await answer.json();
-      if (item.pod === pod) item.why.replaceChildren(rendered(told));
+      if (item.pod === pod) item.why.replaceChildren(reasons(pod), rendered(told));
     } catch {
       item.why.replaceChildren(reasons(pod)); // as good as what the scheduler was told
     }
@@ -79,18 +80,6 @@ export class PendingPods {
 function reasons(pod) {
   if (!pod.reasons?.length) return make("p", "", "Its place is being made.");
   return make("ul", "", ...pod.reasons.map((each) => make("li", "", each.replace(/^vGPU: /, ""))));
-}
-
-/** An explanation's text where it has one, else all that it says, as it is nested. */
-function rendered(told) {
-  if (typeof told?.text === "string") return make("pre", "", told.text);
-  if (Array.isArray(told)) return make("ul", "", ...told.map((each) => make("li", "", rendered(each))));
-  if (told === null || typeof told !== "object") return document.createTextNode(String(told));
-  const list = make("dl");
-  for (const [name, value] of Object.entries(told)) {
-    list.append(make("dt", "", name.replace(/([A-Z])/g, " $1").toLowerCase()), make("dd", "", rendered(value)));
-  }
-  return list;
 }
 
 function ago(since) {

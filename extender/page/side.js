@@ -25,8 +25,9 @@ export function chosen(section, fleet, choice) {
   fact("UUID", gpu.uuid);
   fact("GPU", gpu.why, "bad");
   fact("Node", node.why, "bad");
+  const usable = (gpu.state ?? "usable") === "usable";
   const free = (gpu.free?.length ?? 0) + (gpu.unusable?.length ?? 0);
-  fact("Free", free ? `${free} of ${gpu.slices} slices${unusable(gpu)}` : `none of ${gpu.slices} slices`);
+  fact("Free", free ? `${free} of ${gpu.slices} slices${usable ? unusable(gpu) : ", out of use"}` : `none of ${gpu.slices} slices`);
   const there = make("ul", "there");
   for (const each of gpu.instances ?? []) {
     there.append(

@@ -5,19 +5,21 @@ const known = new WeakMap();
 /** Whose an instance is, as people filter by it. */
 export const tenantOf = (instance) => instance.tenant || instance.namespace || "";
 
-/** What is on a node: slices in all, in use, unusable and by profile; models, tenants and names. */
+/** What is on a node: slices in all, in use, unusable, on GPUs out of use, and by profile. */
 export function sums(node) {
   let found = known.get(node);
   if (found) return found;
   found = {
-    gpus: 0, slices: 0, used: 0, unusable: 0, trouble: (node.state ?? "ready") !== "ready",
+    gpus: 0, slices: 0, used: 0, unusable: 0, shut: 0, trouble: (node.state ?? "ready") !== "ready",
     models: new Set(), tenants: new Set(), profiles: new Map(), names: [node.name.toLowerCase()],
   };
   for (const gpu of node.gpus ?? []) {
     found.gpus += 1;
     found.slices += gpu.slices;
-    found.unusable += gpu.unusable?.length ?? 0;
-    found.used += gpu.slices - (gpu.free?.length ?? 0) - (gpu.unusable?.length ?? 0);
+    const usable = (gpu.state ?? "usable") === "usable";
+    const unusable = gpu.unusable?.length ?? 0;
+    found[usable ? "unusable" : "shut"] += unusable;
+    found.used += gpu.slices - (gpu.free?.length ?? 0) - unusable;
     found.models.add(gpu.model);
     if (gpu.state === "unhealthy" || gpu.state === "unreadable") found.trouble = true;
     for (const each of gpu.instances ?? []) {
@@ -35,7 +37,7 @@ export function sums(node) {
 /** The sums of many nodes. */
 export function total(nodes) {
   const all = {
-    nodes: 0, gpus: 0, slices: 0, used: 0, unusable: 0, trouble: 0,
+    nodes: 0, gpus: 0, slices: 0, used: 0, unusable: 0, shut: 0, trouble: 0,
     models: new Set(), tenants: new Set(), profiles: new Map(),
   };
   for (const node of nodes) {
@@ -45,6 +47,7 @@ export function total(nodes) {
     all.slices += one.slices;
     all.used += one.used;
     all.unusable += one.unusable;
+    all.shut += one.shut;
     all.trouble += one.trouble ? 1 : 0;
     for (const each of one.models) all.models.add(each);
     for (const each of one.tenants) all.tenants.add(each);
