@@ -118,13 +118,15 @@ async def test_the_fleet_is_told_whole(service: Service, url: str) -> None:
 
 
 async def test_pods_that_wait_are_told_with_the_reason(service: Service, url: str) -> None:
-    for at in range(3):
-        filtered(service, f"pod-{at}")  # two fit, and are presumed; the third does not
+    filtered(service, "fits")
+    full = [assignment(id, 0, 0, gpu=gpu) for id, gpu in (("a", "GPU-0"), ("b", "GPU-1"))]
+    service.knowledge.gpu_node(gpu_node("node-1", gpus=2, plan=full, generation=2, version=2))
+    filtered(service, "waits")
 
     _, told = await get(url, "/api/v1/fleet")
 
-    *placed, refused = told["pending"]
-    assert [pod.get("codes", []) for pod in placed] == [[], []]
+    placed, refused = told["pending"]
+    assert (placed["pod"], "codes" in placed) == ("launcher-fits", False)
     assert refused["codes"] == ["no-room"]
     assert refused["reasons"] == ["vGPU: no free placement for nvidia.com/NVIDIA_H100XM-7-80C"]
     assert refused["since"].endswith("Z")
