@@ -10,6 +10,7 @@ from extender.overview.documents import Fit, Geometry, Gpu, GpuState, Instance, 
 from extender.overview.documents import Profile as ProfileTold
 from extender.packing.choose import Bin
 from extender.packing.states import shape
+from extender.policy.bounds import UNKNOWN
 from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api import geometry as mig
@@ -107,7 +108,9 @@ def _instances(view: NodeView, tenant_of: Callable[[str], str]) -> Iterator[tupl
     """Yield, with its GPU, what is on the GPUs, what is promised, and what is being taken back."""
     status = view.node.status
     planned = {taken_by(each): each for each in view.in_force}
-    releasing = {each.taken: each.namespace for each in view.releasing}
+    releasing = {
+        each.taken: "" if each.namespace == UNKNOWN else each.namespace for each in view.releasing
+    }
     realized = {each.id for each in status.realized}
     failed = {each.id for each in status.failed}
 
@@ -137,7 +140,7 @@ def _instances(view: NodeView, tenant_of: Callable[[str], str]) -> Iterator[tupl
     for gpu in status.gpus:
         for there in gpu.instances:
             taken = Taken(gpu.uuid, there.profile_id, there.placement)
-            entry, namespace = planned.pop(taken, None), releasing.pop(taken, "")
+            entry, was = planned.pop(taken, None), releasing.pop(taken, None)
             if entry is not None:
                 yield gpu.uuid, of_plan(taken, entry)
             elif there.holder is not None:
@@ -148,8 +151,8 @@ def _instances(view: NodeView, tenant_of: Callable[[str], str]) -> Iterator[tupl
                 )
             elif there.standing:
                 yield gpu.uuid, told(taken, Occupied.STANDING)
-            elif namespace or there.assignment:
-                yield gpu.uuid, told(taken, Occupied.RELEASING, namespace)
+            elif was is not None or there.assignment:
+                yield gpu.uuid, told(taken, Occupied.RELEASING, was or "")
             else:
                 yield gpu.uuid, told(taken, Occupied.FOREIGN)
     for taken, entry in planned.items():

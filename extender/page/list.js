@@ -55,6 +55,9 @@ export class List {
       this.tops[index + 1] = this.tops[index] + height;
     });
     this.sheet.style.height = `${this.tops[this.nodes.length]}px`;
+    this.none ??= nothing();
+    if (this.nodes.length) this.none.remove();
+    else this.sheet.append(this.none);
     this.draw();
   }
 
@@ -116,10 +119,9 @@ export class List {
     row.setAttribute("aria-rowindex", index + 1);
   }
 
-  /** Draw every row in sight anew: what filters single out is another. */
+  /** Have every row drawn anew when next shown: what filters single out is another. */
   anew() {
     this.edition = {};
-    this.draw();
   }
 
   row(node, before) {
@@ -221,6 +223,14 @@ export class List {
 
 /** The fewest columns with which so many GPUs need no more lines: 8 in at most 5 make 2 × 4. */
 const balanced = (columns, gpus) => Math.ceil(gpus / Math.ceil(gpus / columns));
+
+function nothing() {
+  const cell = make("div", "empty", "No node is like that.");
+  cell.setAttribute("role", "gridcell");
+  const row = make("div", "", cell);
+  row.setAttribute("role", "row");
+  return row;
+}
 
 function head(node, state) {
   const element = make("div", "head", make("b", "", node.name));

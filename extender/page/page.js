@@ -17,7 +17,7 @@ follow(by("theme"));
 const fleet = new Fleet();
 const pods = new PendingPods(by("pending"), fleet.query);
 const filters = new Filters(by("filters"), () => {
-  list.edition = {};
+  list.anew();
   soon();
 });
 let choice = null;

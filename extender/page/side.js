@@ -4,10 +4,15 @@ import { count, make, swatch } from "./dom.js";
 import { bySize, look } from "./profiles.js";
 import { model, slices, word } from "./gpu.js";
 
-/** What is on the chosen GPU. */
+let said = null;
+
+/** What is on the chosen GPU; told anew only if it is another, for it may be read aloud. */
 export function chosen(section, fleet, choice) {
   const node = choice && fleet.nodes.get(choice.node);
-  const index = node ? node.gpus.findIndex((gpu) => gpu.uuid === choice.gpu) : -1;
+  const index = node?.gpus ? node.gpus.findIndex((gpu) => gpu.uuid === choice.gpu) : -1;
+  const now = JSON.stringify([node?.name, node?.why, index, node?.gpus?.[index]]);
+  if (now === said) return;
+  said = now;
   const title = section.querySelector("h2");
   const body = section.querySelector(".body");
   if (index < 0) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import islice
@@ -26,15 +26,20 @@ PENDING_SECONDS = 0.5
 
 
 class Drawing:
-    """What readers are shown of *knowledge*; from its event loop alone."""
+    """What readers are shown of *knowledge*; from its event loop alone.
 
-    def __init__(self, knowledge: Knowledge) -> None:
+    *wall* tells the time of day, in seconds since 1970.
+    """
+
+    def __init__(self, knowledge: Knowledge, *, wall: Callable[[], float] = time.time) -> None:
         self._knowledge = knowledge
         self._journal = Journal()
         self._kept: OrderedDict[str, tuple[NodeView, Node]] = OrderedDict()
         self._edition = 0
         self._pending: Sequence[Pending] = ()
         self._pending_until = -math.inf
+        # Once, so that a moment is always told as the same one.
+        self._began = wall() - knowledge.clock()
         self._version = version("tangram-vgpu")
 
     @property
@@ -78,19 +83,17 @@ class Drawing:
         now = knowledge.clock()
         if now >= self._pending_until:
             self._pending_until = now + PENDING_SECONDS
-            started = round(time.time() - now)
-
-            def since(moment: float) -> str:
-                return rfc3339.seconds(datetime.fromtimestamp(started + moment, UTC))
-
             found = waiting(
                 islice(knowledge.pending.waiting.values(), MOST_PENDING),
                 self._codes,
                 knowledge.tenancy.tenant_of,
-                since,
+                self._told,
             )
             self._pending = tuple(found)
         return self._pending
+
+    def _told(self, moment: float) -> str:
+        return rfc3339.seconds(datetime.fromtimestamp(self._began + moment, UTC))
 
     def _codes(self, uid: str) -> frozenset[Code]:
         refused = self._knowledge.refused.get(uid)

@@ -49,8 +49,8 @@ def add_fleet(app: web.Application) -> None:
     app[DRAWING] = Drawing(app[SERVICE].knowledge)
     app[_READERS] = set()
     app[_EPOCH] = secrets.token_hex(4)  # versions count from this process's start
-    app.router.add_get("/api/v1/fleet", _fleet)
-    app.router.add_get("/api/v1/events", _events)
+    app.router.add_get("/api/v1/fleet", _fleet, allow_head=False)
+    app.router.add_get("/api/v1/events", _events, allow_head=False)
     app.on_shutdown.append(_dismiss)
 
 

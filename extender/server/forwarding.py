@@ -76,7 +76,7 @@ async def forwarding(beyond: Beyond, *, port: int = 0) -> AsyncIterator[str]:
     limits = Limits(connections=CONNECTIONS)
     app = web.Application()
     door = _Door(beyond, key)
-    app.router.add_get("/{path:.*}", door.answer)
+    app.router.add_get("/{path:.*}", door.answer, allow_head=False)
     runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
     assert runner.server is not None  # it was set up
@@ -139,7 +139,10 @@ class _Door:
                 )
                 await response.prepare(request)
                 async for chunk in answer.body:
-                    await response.write(chunk)
+                    try:
+                        await response.write(chunk)
+                    except ConnectionResetError:
+                        break  # the browser has gone, as browsers do
                 return response
         except BeyondReach as error:
             log.warning("desk_unreachable", path=request.path, error=str(error))
@@ -147,10 +150,6 @@ class _Door:
                 raise web.HTTPBadGateway(text=f"{error}\n") from error
             connection(request).abort()  # so that what came is not taken for all
             return response
-        except ConnectionResetError:
-            if response is None:
-                raise
-            return response  # the browser has gone, as browsers do
 
 
 def _secured(passed: Mapping[str, str]) -> dict[str, str]:
