@@ -83,9 +83,9 @@ async def service() -> Service:
 async def api_server(service: Service) -> AsyncIterator[tuple[ApiServer, str]]:
     async with desk(service, reviewer=Rights()) as url:
         made = ApiServer(url)
-        runner = web.ServerRunner(web.Server(made.handle))
+        runner = web.ServerRunner(web.Server(made.handle), shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         try:
             host, port = runner.addresses[0][:2]

@@ -204,7 +204,8 @@ async def test_no_more_readers_than_the_desk_has_room_for(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setattr(fleet, "MOST_READERS", 1)
-    async with listening(url):
+    _, whole = await get(url, "/api/v1/fleet")
+    async with listening(url, f"?since={whole['version']}"):
         status, text = await get(url, "/api/v1/events")
         assert (status, "readers" in text) == (503, True)
 
