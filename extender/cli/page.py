@@ -50,7 +50,7 @@ def page(
     service: Annotated[
         str,
         typer.Option(metavar="NAMESPACE/NAME:PORT", help="The Service of the extender's desk."),
-    ] = f"{keys.SYSTEM_NAMESPACE}/tangram-extender:desk",
+    ] = f"{keys.SYSTEM_NAMESPACE}/tangram-page:desk",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
     ] = 0,

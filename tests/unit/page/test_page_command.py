@@ -26,7 +26,7 @@ from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.rest import RestApi
 from tests.builders import gpu_node
 
-SERVICE = "/api/v1/namespaces/tangram-system/services/https:tangram-extender:desk/proxy"
+SERVICE = "/api/v1/namespaces/tangram-system/services/https:tangram-page:desk/proxy"
 
 
 class Rights:
@@ -115,7 +115,7 @@ def kubeconfig(directory: Path, server: str, **user: str) -> Path:
 @contextlib.asynccontextmanager
 async def opened(file: Path, account: tuple[str, str] = ("", "")) -> AsyncIterator[str]:
     async with RestApi(kubeconfig=file) as api:
-        beyond = Desk(api, "tangram-system", "tangram-extender:desk", account=account)
+        beyond = Desk(api, "tangram-system", "tangram-page:desk", account=account)
         await beyond.answers()
         async with forwarding(beyond) as url:
             yield url
