@@ -51,6 +51,20 @@ def test_at_5000_nodes_a_frame_takes_at_most_twice_as_long_as_at_50(
     assert best[many] <= 2 * best[few], best
 
 
+def test_the_focus_stays_with_its_gpu_however_far_one_scrolls(driver: Any) -> None:
+    with known_fleet(FEW) as (url, _, _):
+        opened(driver, f"{url}/")
+        at = "const at = document.activeElement; return at.dataset.gpu ?? null"
+        driver.execute_script("document.querySelector('.gpu[tabindex=\"0\"]').focus()")
+        focused = driver.execute_script(at)
+
+        driver.execute_script("document.getElementById('grid').scrollTop = 1e6")
+        wait(driver, lambda d: every(d, f".node[data-node='gpu-node-{FEW - 1:05}']"))
+
+        assert focused
+        assert driver.execute_script(at) == focused
+
+
 def test_a_change_among_5000_nodes_is_shown_where_it_is(driver: Any) -> None:
     with known_fleet(MANY) as (url, fleet, loop):
         opened(driver, f"{url}/?text=gpu-node-04321")

@@ -45,8 +45,10 @@ class ApiServer:
     def __init__(self, desk: str) -> None:
         self._desk = desk
         self.reachable = True
+        self.asked: list[str] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.raw_path)
         if request.path.endswith("/serviceaccounts/viewer/token"):
             token = {"status": {"token": "accounts"}}
             return web.json_response(token, status=201)
@@ -169,15 +171,19 @@ async def test_without_the_key_nobody_is_let_in(address: str) -> None:
                 assert answer.status == 403
 
 
-async def test_nothing_is_reached_but_what_the_page_needs(address: str) -> None:
+async def test_nothing_is_reached_but_what_the_page_needs(
+    address: str, api_server: tuple[ApiServer, str]
+) -> None:
     root = f"http://{URL(address).authority}"
     async with browser() as http:
         await (await http.get(address)).read()
+        asked = len(api_server[0].asked)
         for path in ("/metrics", "/api/v1/../../../../secrets", "/api/v1/%2e%2e/%2e%2e/x", "//x"):
             async with http.get(URL(root + path, encoded=True)) as answer:
                 assert answer.status == 404, path
         async with http.post(f"{root}/api/v1/fleet") as answer:
             assert answer.status == 405
+    assert len(api_server[0].asked) == asked
 
 
 async def test_a_name_made_to_resolve_here_does_not_do(address: str) -> None:

@@ -236,6 +236,18 @@ async def test_a_reader_who_takes_nothing_is_cut_off_and_makes_room_for_another(
 
         await until(refused)
         await until(heard, every=0.01)
+        deaf.setblocking(False)
+        assert await ends(deaf)  # what it has not taken is dropped, and so is the connection
+
+
+async def ends(client: socket.socket) -> bool:
+    """Tell whether a connection ends, once all that has come by it is read."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionResetError):
+            while await loop.sock_recv(client, 1 << 20):
+                pass
+        return True
 
 
 async def test_a_tenant_sees_the_vms_of_its_namespaces_alone(service: Service) -> None:
