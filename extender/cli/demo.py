@@ -55,8 +55,20 @@ def demo(
     ] = PolicyName.DEFAULT.value,
     serve: Annotated[
         bool,
-        typer.Option("--serve", help="At the last arrival, keep the hooks up until Ctrl-C."),
+        typer.Option(
+            "--serve",
+            help="After the last arrival, go on in slow time until Ctrl-C, with a page to watch.",
+        ),
     ] = False,
+    lifetime: Annotated[
+        float,
+        typer.Option(
+            min=1.0, help="With --serve: seconds that a VM lives from then on, on average."
+        ),
+    ] = 90.0,
+    page_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --serve: the page's port; 0: a free one.")
+    ] = 0,
     output: Annotated[
         Output, typer.Option(help="text or json; json goes to stdout.")
     ] = Output.TEXT,
@@ -72,6 +84,8 @@ def demo(
         seed=seed,
         policy=policies.policy(policy),
         burst=min(burst, vms),
+        lifetime=lifetime,
+        page_port=page_port,
     )
     try:
         read_mix(mix, options.model.geometry, frozenset(requestable(options.model)))
@@ -87,7 +101,12 @@ def demo(
         f" Policy: {options.policy.effective}{until}.",
         highlight=False,
     )
-    outcome = _played(options, errors, serve=serve)
+    try:
+        outcome = _played(options, errors, serve=serve)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot listen on {page_port}: {error.strerror}", param_hint="--page-port"
+        ) from error
     if output is Output.JSON:
         typer.echo(msgspec.json.encode(outcome))
     else:
@@ -110,9 +129,10 @@ def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
         def advance(placed: int, refused: int) -> None:
             progress.update(task, completed=placed + refused, refused=refused)
 
-        async def linger(url: str) -> None:
+        async def linger(hooks: str, page: str) -> None:
             progress.stop()
-            console.print(f"The hooks answer at {url}/filter, …; Ctrl-C ends.", highlight=False)
+            console.print(f"Watch it at {page}/", highlight=False)
+            console.print(f"The hooks answer at {hooks}/filter, …; Ctrl-C ends.", highlight=False)
             await _interrupted()
 
         return uvloop.run(run(options, progress=advance, linger=linger if serve else None))

@@ -11,6 +11,7 @@ from extender.cli.completion import completion
 from extender.cli.demo import demo
 from extender.cli.explain import explain
 from extender.cli.nodes import nodes
+from extender.cli.page import page
 from extender.cli.policy import policy
 from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
@@ -29,11 +30,15 @@ app.command()(serve)
 app.command()(explain)
 app.command()(nodes)
 app.command()(top)
+app.command()(page)
 app.command()(scheduler_config)
 app.command()(simulate)
 app.add_typer(policy)
 app.command()(completion)
 app.add_typer(harvester.app)
+
+QUIET = ("demo", "page")
+"""Commands for people: they hear of what is wrong, not of every step."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,7 +54,7 @@ def configure(
         "",
         "--log-level",
         help=f"Least severe log event shown: {', '.join(LEVELS)}."
-        " [default: info; warning for demo]",
+        " [default: info; warning for demo and page]",
         show_default=False,
     ),
     show_version: bool = typer.Option(
@@ -57,7 +62,7 @@ def configure(
     ),
 ) -> None:
     """Set up logs for the command that follows."""
-    level = log_level or ("warning" if context.invoked_subcommand == "demo" else "info")
+    level = log_level or ("warning" if context.invoked_subcommand in QUIET else "info")
     if level.lower() not in LEVELS:
         raise typer.BadParameter(
             f"{level} is none of {', '.join(LEVELS)}", param_hint="--log-level"

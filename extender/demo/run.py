@@ -19,8 +19,10 @@ from extender.demo.audit import audit, instances
 from extender.demo.outcome import GpuMap, Latency, Outcome, ProfileCount
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Attempt, Scheduler
+from extender.demo.slow import Slow, SlowStory, going_on
 from extender.demo.world import NAMESPACE, World, requestable, world
 from extender.policy import Policy
+from extender.server import desk
 from extender.simulation.mixes import mix
 from extender.verbs.verdicts import Code
 from nodeagent.api.catalog import Model
@@ -32,7 +34,8 @@ WAKES_LOOKED_AT_SECONDS = 0.01
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the demo simulates; *load* is the share of all slices that would be asked for.
 
-    The last *burst* VMs come at once, when the first of them would.
+    The last *burst* VMs come at once, when the first of them would. While somebody watches, VMs
+    live for *lifetime* seconds in the mean, and the page is at *page_port*, 0 for a free one.
     """
 
     model: Model
@@ -44,6 +47,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     policy: Policy
     burst: int = 0
+    lifetime: float = 90.0
+    page_port: int = 0
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -58,14 +63,16 @@ async def run(
     options: Options,
     *,
     progress: Callable[[int, int], None],
-    linger: Callable[[str], Awaitable[None]] | None = None,
+    linger: Callable[[str, str], Awaitable[None]] | None = None,
 ) -> Outcome:
     """Play the whole story; *progress* hears of VMs placed and refused.
 
-    *linger*, given the URL of the hooks, may keep the cluster up before the VMs leave.
+    *linger*, given the URLs of the hooks and of the desk, may keep the cluster up before the VMs
+    leave; as long as it does, the story goes on in slow time.
 
     Raises:
         UnknownMix: before anything is started.
+        OSError: the page's port cannot be had.
     """
     started = time.perf_counter()
     wanted = requestable(options.model)
@@ -100,7 +107,20 @@ async def run(
         judged = audit(cluster.hardware, await cluster.pods())
         drawn = _map(cluster)
         if linger is not None:
-            await linger(url)
+            looked_at = await stack.enter_async_context(
+                desk(cluster.service, reviewer=None, port=options.page_port)
+            )
+            slow = Slow(
+                mix=shares,
+                geometry=options.model.geometry,
+                total_slices=total,
+                load=options.load,
+                lifetime=options.lifetime,
+                seed=options.seed,
+            )
+            watched = SlowStory(cluster, scheduler, wanted, slow, story.leave_later)
+            async with going_on(watched):
+                await linger(url, looked_at)
         await story.leave_until(float("inf"))
         await cluster.emptied()
         leaked = instances(cluster.hardware)
@@ -151,6 +171,7 @@ class _Story:
         self._progress = progress
         self._departures = Departures()
         self._running: dict[int, Running] = {}
+        self._last = 0.0
         self.placed = 0
         self.refused = 0
         self.refusals: collections.Counter[str] = collections.Counter()
@@ -178,6 +199,7 @@ class _Story:
         pending.can_wake = False
 
     async def _created(self, vm: Arrival) -> dict[str, Any]:
+        self._last = vm.at
         self.requested_of[vm.profile_id] += 1
         return await self._cluster.create(
             launcher(f"vm-{vm.index}", NAMESPACE, self._resources[vm.profile_id])
@@ -209,6 +231,10 @@ class _Story:
         refused = knowledge.refused.get(uid)
         waits = refused is not None and Code.PLANNING in refused.codes
         return waits or knowledge.pending.yields(uid)
+
+    async def leave_later(self, after: float) -> None:
+        """Let the VMs leave whose time is over so long after the last arrival."""
+        await self.leave_until(self._last + after)
 
     async def leave_until(self, moment: float) -> None:
         """Let the VMs whose time is over leave, and wait until their slices are free."""

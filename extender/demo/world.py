@@ -40,11 +40,12 @@ class World:
 
     async def create(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Create a pod and return it as the scheduler would see it."""
-        return dict(msgspec.json.decode(await self.api.create(PODS, pod, namespace=NAMESPACE)))
+        namespace = pod["metadata"]["namespace"]
+        return dict(msgspec.json.decode(await self.api.create(PODS, pod, namespace=namespace)))
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, namespace: str = NAMESPACE) -> None:
         """Delete a VM's pod."""
-        await self.api.delete(PODS, name, namespace=NAMESPACE)
+        await self.api.delete(PODS, name, namespace=namespace)
 
     async def pods(self) -> list[dict[str, Any]]:
         """Return every pod."""

@@ -109,5 +109,7 @@ def _reason(situation: Situation, lacks: Missing | None) -> str:
         told: Refused = _WAITS[min(situation.told & WAITS)]
         return told.reason.removeprefix("vGPU: ")
     if lacks.lack in HELPED_BY_ROOM:
-        return no_room(situation.request.wanted).reason.removeprefix("vGPU: ")
+        return no_room(situation.request.wanted, situation.request.spread).reason.removeprefix(
+            "vGPU: "
+        )
     return ""

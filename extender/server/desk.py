@@ -17,8 +17,10 @@ from extender.metrics import exposition
 from extender.server.access import REVIEWER, token_of
 from extender.server.certificates import Certificates
 from extender.server.explained import REVIEWED_ITSELF, add_explained
+from extender.server.fleet import add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
+from extender.server.page import PAGE, add_page
 from extender.server.routes import SERVICE, add_probes, refuse_malformed
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
@@ -26,9 +28,10 @@ from extender.service.reading import reading
 
 log = structlog.get_logger()
 
-CONNECTIONS = 64  # a few Prometheus servers, and people
+CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-OPEN = ("/healthz", "/readyz")
+OPEN = frozenset(("/healthz", "/readyz", *PAGE))
+"""What anybody may have: it tells nothing of the cluster."""
 
 
 async def _metrics(request: web.Request) -> web.Response:
@@ -88,6 +91,8 @@ async def desk(
     app[REVIEWER] = reviewer
     app.router.add_get("/metrics", _metrics)
     add_explained(app)
+    add_fleet(app)
+    add_page(app)
     add_probes(app)
     runner = web.AppRunner(app, shutdown_timeout=limits.shutdown_seconds)
     await runner.setup()

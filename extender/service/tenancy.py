@@ -33,7 +33,10 @@ Used = tuple[str, int]
 
 
 class Tenancy:
-    """Keeps *rules* about the nodes in *views*; *assigned* and *holds* are the service's."""
+    """Keeps *rules* about the nodes in *views*; *assigned* and *holds* are the service's.
+
+    ``edition`` is another whenever a namespace may be another tenant's than before.
+    """
 
     def __init__(
         self, views: Mapping[str, NodeView], assigned: Assigned, holds: Holds, rules: Rules
@@ -44,12 +47,14 @@ class Tenancy:
         self._namespaces: dict[str, Labels] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._tenants: dict[str, str] = {}
+        self.edition = 0
         self.rules = NO_RULES
         self.adopt(rules)
 
     def adopt(self, rules: Rules) -> None:
         """Go by other rules from here on."""
         self.rules = rules
+        self.edition += 1
         self._by_name = {tenant.name: tenant for tenant in rules.tenants}
         self._terms: dict[tuple[str, tuple[int, ...]], Terms] = {}
         self._owned: Counter[tuple[str, str]] = Counter()
@@ -80,6 +85,7 @@ class Tenancy:
         if before == now:
             return False
         self._move(name, before, now)
+        self.edition += 1
         if before is None and not self._slices[name]:
             return False  # a new one, with nothing in it yet
         self._terms.clear()  # what was judged by them is not so any more
@@ -135,6 +141,10 @@ class Tenancy:
     def known(self, namespace: str) -> bool:
         """Tell whether it is known whose a pod of a *namespace* is, as far as that matters."""
         return not self.rules.tenants or namespace in self._tenants
+
+    def tenant_of(self, namespace: str) -> str:
+        """Return the tenant whose a namespace is, "" if it is none's or not known."""
+        return self._tenants.get(namespace, "")
 
     def bounded(
         self, request: Request, ledger: Ledger, *, leaving: Collection[str] = ()

@@ -172,8 +172,9 @@ class RestApi:
         *name* is a service as the API server's proxy names it (``https:name:port``). The proxy
         keeps the Authorization header for itself. *silence* is in seconds.
         """
-        proxied = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(name)}/proxy"
-        async with self._connection.relay(f"{proxied}{path}", query, headers, silence) as answer:
+        there = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(name, safe=':')}"
+        whole = f"{there}/proxy{path}"
+        async with self._connection.relay(whole, query, headers, silence) as answer:
             yield answer
 
     async def bearer(self) -> str:

@@ -235,7 +235,7 @@ async def test_what_two_users_had_at_once_for_a_time_is_not_forgotten(
 async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> None:
     """The hooks take a pod's word for it that it exists; its place is soon taken back."""
 
-    async def bind(url: str) -> None:
+    async def bind(url: str, _: str) -> None:
         pod = raw_pod("1-10C", uid="stranger")
         args = {"Pod": pod, "NodeNames": ["gpu-node-0"]}
         binding = {"PodName": "vm-1", "PodNamespace": "default", "PodUID": "stranger"}

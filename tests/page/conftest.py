@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.page.chromium import chromium_for_tests
+from tests.page.running import demo
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium_for_tests(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def page(driver: Any) -> Iterator[str]:
+    """The address of a demo that more is asked of than there is room for."""
+    with demo(
+        "--nodes", "3", "--vms", "60", "--load", "1.6", "--lifetime", "25", "--seed", "5"
+    ) as url:
+        yield url

@@ -1,0 +1,256 @@
+"""The page of a running demo, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.chromium import complaints, violations
+from tests.page.running import told
+
+pytestmark = pytest.mark.xdist_group("chromium")
+
+DRAWN = """
+const drawn = {};
+for (const node of document.querySelectorAll(".node")) {
+  for (const gpu of node.querySelectorAll(".gpu")) {
+    const element = gpu.querySelector(".bar"), bar = element.getBoundingClientRect();
+    const count = getComputedStyle(element).gridTemplateColumns.split(" ").length;
+    const slices = (pixels) => Math.round((pixels / bar.width) * count);
+    drawn[gpu.dataset.gpu] = [...gpu.querySelectorAll(".block")].map((block) => {
+      const { left, width } = block.getBoundingClientRect();
+      const { vm, profile } = block.dataset;
+      return [vm ?? "", profile, slices(left - bar.left), slices(width)];
+    });
+  }
+}
+return drawn;
+"""
+"""By GPU: VM, profile, and start and size in slices, measured from where the boxes really are."""
+
+
+def wait(driver: Any, condition: Callable[[Any], object], seconds: float = 20) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, seconds, poll_frequency=0.05).until(condition)
+
+
+def one(driver: Any, selector: str) -> Any:
+    return driver.find_element("css selector", selector)
+
+
+def every(driver: Any, selector: str) -> list[Any]:
+    return list(driver.find_elements("css selector", selector))
+
+
+def opened(driver: Any, url: str, query: str = "") -> None:
+    driver.get(f"{url}{query}")
+    wait(driver, lambda d: one(d, "#live").text == "Live" and every(d, ".gpu"))
+
+
+def choose(driver: Any, field: str, value: str) -> None:
+    driver.execute_script(
+        "const field = document.querySelector(`#filters [name=${arguments[0]}]`);"
+        "field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', { bubbles: true }));",
+        field,
+        value,
+    )
+
+
+def as_told(fleet: Any) -> dict[str, list[list[Any]]]:
+    return {
+        gpu["uuid"]: [
+            [each.get("vm", ""), each["profile"], each["start"], each["size"]]
+            for each in gpu.get("instances", [])
+        ]
+        for node in fleet["nodes"]
+        for gpu in node["gpus"]
+    }
+
+
+def settled(driver: Any, page: str) -> dict[str, list[list[Any]]]:
+    """Return what the API says and the page draws, at a moment when both are of one version."""
+
+    def same(driver: Any) -> object:
+        before = as_told(told(page))
+        drawn = driver.execute_script(DRAWN)
+        shown = {uuid: before[uuid] for uuid in drawn}
+        return shown if drawn and drawn == shown else None
+
+    return dict(wait(driver, same))
+
+
+def test_vms_appear_on_exactly_the_slices_the_api_says(driver: Any, page: str) -> None:
+    opened(driver, page)
+    before = settled(driver, page)
+    had = {each[0] for gpu in before.values() for each in gpu}
+
+    def arrived(driver: Any) -> object:
+        now = settled(driver, page)
+        return {each[0] for gpu in now.values() for each in gpu} - had and now
+
+    after = wait(driver, arrived, 40)
+
+    assert after != before
+    assert complaints(driver) == []
+
+
+def test_a_vm_is_found_by_its_name_and_the_others_step_back(driver: Any, page: str) -> None:
+    opened(driver, page)
+    vm = next(each[0] for gpu in settled(driver, page).values() for each in gpu if each[0])
+    choose(driver, "text", vm)
+
+    lit = wait(driver, lambda d: [b.get_attribute("data-vm") for b in every(d, ".block:not(.dim)")])
+    assert {name for name in lit if vm in name} == set(lit)
+    assert "1 of 3 nodes" in one(driver, "#shown").text
+
+
+def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page: str) -> None:
+    opened(driver, page)
+
+    def narrowed(driver: Any) -> object:
+        fleet = told(page)
+        tenant, profile = next(
+            (each["namespace"], each["profile"])
+            for node in fleet["nodes"]
+            for gpu in node["gpus"]
+            for each in gpu.get("instances", [])
+            if each.get("namespace")
+        )
+        if tenant not in driver.page_source:
+            return None
+        choose(driver, "tenant", tenant)
+        choose(driver, "profile", profile)
+        expected = {
+            node["name"]
+            for node in told(page)["nodes"]
+            if any(
+                (each.get("namespace"), each["profile"]) == (tenant, profile)
+                for gpu in node["gpus"]
+                for each in gpu.get("instances", [])
+            )
+        }
+        shown = driver.execute_script(
+            "return [...document.querySelectorAll('.node')].map((node) => node.dataset.node)"
+        )
+        return expected and set(shown) == expected
+
+    assert wait(driver, narrowed)
+    assert "tenant=" in driver.current_url  # a link shows the same
+
+
+def test_a_pod_that_waits_is_explained(driver: Any, page: str) -> None:
+    opened(driver, page)
+    wait(driver, lambda d: every(d, "#pending details"), 40)
+
+    def explained(driver: Any) -> object:
+        driver.execute_script("document.querySelector('#pending details').open = true")
+        return one(driver, "#pending details .why").text
+
+    why = wait(driver, explained)
+    assert "no free placement for nvidia.com/" in why
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(driver: Any, page: str, theme: str, tmp_path: Path) -> None:
+    opened(driver, page)
+    wait(driver, lambda d: every(d, "#pending details"), 40)
+    driver.execute_script(
+        "const theme = document.getElementById('theme'); theme.value = arguments[0];"
+        "theme.dispatchEvent(new Event('change'))",
+        theme,
+    )
+    one(driver, ".gpu").click()
+    driver.save_screenshot(str(tmp_path / f"{theme}.png"))
+
+    assert driver.execute_script("return document.documentElement.dataset.theme") == theme
+    assert violations(driver) == []
+    assert faint(driver) == []
+
+
+def faint(driver: Any) -> list[str]:
+    """Return the profiles whose label has less contrast with its colour than 4.5 to 1."""
+    found = driver.execute_script(
+        """
+        const luminance = (colour) => {
+          const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((each) => each / 255)
+            .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const made = ["p0", "p1", "p2", "p3", "p4", "p5"].map((name) => {
+          const block = document.createElement("span");
+          block.className = `block ${name}`;
+          document.body.append(block);
+          const { color, backgroundColor } = getComputedStyle(block);
+          block.remove();
+          const [less, more] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
+          return [name, (more + 0.05) / (less + 0.05)];
+        });
+        return made.filter(([, contrast]) => contrast < 4.5).map(([name]) => name);
+        """
+    )
+    return list(found)
+
+
+def test_the_system_says_whether_it_is_dark_until_somebody_chooses(driver: Any, page: str) -> None:
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": "dark"}]},
+    )
+    try:
+        opened(driver, page)
+        driver.execute_script("localStorage.clear()")
+        opened(driver, page)
+
+        assert driver.execute_script("return document.documentElement.dataset.theme") == "dark"
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_grid_is_walked_with_the_arrow_keys_and_one_tab_stop(driver: Any, page: str) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    opened(driver, page)
+
+    def at() -> tuple[str, str]:
+        return tuple(
+            driver.execute_script(
+                "const gpu = document.activeElement; const row = gpu.closest('.node');"
+                "return [row.dataset.node, [...row.querySelectorAll('.gpu')].indexOf(gpu)]"
+            )
+        )
+
+    def press(*keys: str) -> None:
+        ActionChains(driver).send_keys(*keys).perform()
+
+    assert len(every(driver, ".gpu[tabindex='0']")) == 1
+    driver.execute_script("document.querySelector('.gpu[tabindex=\"0\"]').focus()")
+    assert at() == ("gpu-node-0", 0)
+    press(Keys.ARROW_RIGHT)
+    assert at() == ("gpu-node-0", 1)
+    press(Keys.END)
+    assert at() == ("gpu-node-0", 7)
+    press(Keys.ARROW_RIGHT)
+    assert at() == ("gpu-node-1", 0)
+    press(Keys.ARROW_UP)
+    assert at() == ("gpu-node-0", 4)
+    press(Keys.ARROW_LEFT, Keys.ENTER)
+    assert at() == ("gpu-node-0", 3)
+    assert "gpu-node-0, GPU 3" in one(driver, "#chosen h2").text
+    assert len(every(driver, ".gpu[tabindex='0']")) == 1
+
+
+def test_nothing_is_asked_of_anybody_else(driver: Any, page: str) -> None:
+    opened(driver, page)
+    asked = driver.execute_script(
+        "return performance.getEntriesByType('resource').map((each) => each.name)"
+    )
+
+    assert asked
+    assert all(each.startswith(page) for each in asked), json.dumps(asked)
