@@ -65,13 +65,13 @@ class Hooks:
             knowledge.pending.filtered(request, names)
         why_wait = self._why_wait(request, names, assigned)
         if why_wait is not None:
-            knowledge.refused.add(request, {why_wait.code})
-            knowledge.work.refused({why_wait.code})
+            knowledge.refuse(request, {why_wait.code})
             return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
+        asked = knowledge.bounded(request)
         answer = filter(
             knowledge.fleet,
             knowledge.ledger,
-            knowledge.bounded(request),
+            asked,
             names,
             assigned=assigned,
             held=knowledge.holds.nodes_of(request.owner),
@@ -82,8 +82,7 @@ class Hooks:
             if answer.only is not None:
                 knowledge.presume(request, answer.passed[0], answer.only)
         else:
-            knowledge.refused.add(request, answer.codes)
-            knowledge.work.refused(answer.codes)
+            knowledge.refuse(request, answer.codes, asked.bounds)
         return _filtered(answer.passed, answer.refused, whole)
 
     def _filter_gone(

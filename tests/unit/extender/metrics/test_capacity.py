@@ -92,7 +92,8 @@ def test_promises_use_slices_and_belong_to_a_namespace_before_their_instances_ex
     found = capacity(view(gpu_node(plan=plan)))
 
     assert found.slices["H100-80GB", "used"] == 5
-    assert found.held == {("default",): 4, ("team-b",): 1}
+    assert found.slices_held == {("default", "3g.40gb"): 4, ("team-b", "1g.10gb"): 1}
+    assert found.held == {("default", "3g.40gb"): 1, ("team-b", "1g.10gb"): 1}
 
 
 def test_nothing_is_left_where_nothing_new_is_placed_but_slices_are_there() -> None:
@@ -100,3 +101,4 @@ def test_nothing_is_left_where_nothing_new_is_placed_but_slices_are_there() -> N
 
     assert found.slices["H100-80GB", "free"] == 8
     assert set(found.left.values()) == {0}
+    assert not found.sizes

@@ -7,7 +7,9 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from extender.metrics import exposition
-from extender.metrics.fleet import MOST_NAMESPACES, OTHER_NAMESPACES
+from extender.metrics.pools import NO_POOL
+from extender.metrics.series import OTHERS
+from extender.metrics.tenants import MOST_NAMESPACES
 from extender.service import Service
 from extender.service.reading import reading
 from extender.verbs.verdicts import Code
@@ -45,11 +47,11 @@ async def test_a_vm_moves_slices_from_free_to_used_and_times_each_phase_of_its_b
 ) -> None:
     pod = await world.add_pod("vm", "3-40C")
     async with world.extender() as extender, world.obedient("node-1"):
-        free = value(extender, "tangram_memory_slices", model="H100-80GB", state="free")
+        free = value(extender, "tangram_memory_slices", pool=NO_POOL, model="H100-80GB", state="free")
         extender.hooks.filter(filter_args(pod, "node-1"))
         assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
 
-        after = value(extender, "tangram_memory_slices", model="H100-80GB", state="free")
+        after = value(extender, "tangram_memory_slices", pool=NO_POOL, model="H100-80GB", state="free")
         assert after == free - 4
         assert value(extender, "tangram_namespace_memory_slices", namespace="default") == 4
         for phase in ("plan", "realize", "post"):
@@ -83,11 +85,11 @@ async def test_only_the_leader_tells_of_the_fleet(service: Service) -> None:
 
 async def test_a_node_that_goes_is_no_longer_counted(service: Service) -> None:
     service.knowledge.gpu_node(gpu_node("node-2", gpus=8, uid="uid-2"))
-    assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 10
+    assert value(service, "tangram_gpus", pool=NO_POOL, model="H100-80GB", state="usable") == 10
 
     service.knowledge.gpu_node_gone("node-2", "uid-2")
 
-    assert value(service, "tangram_gpus", model="H100-80GB", state="usable") == 2
+    assert value(service, "tangram_gpus", pool=NO_POOL, model="H100-80GB", state="usable") == 2
 
 
 async def test_series_do_not_grow_with_the_number_of_tenants(service: Service) -> None:
@@ -105,7 +107,7 @@ async def test_series_do_not_grow_with_the_number_of_tenants(service: Service) -
     }
 
     assert len(found) == MOST_NAMESPACES + 1
-    assert found[OTHER_NAMESPACES] == 7
+    assert found[OTHERS] == 7
     assert sum(found.values()) == many
 
 
