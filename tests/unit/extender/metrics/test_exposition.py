@@ -129,7 +129,7 @@ async def test_why_there_was_no_room_is_told_at_the_next_look(service: Service) 
     badly = [assignment("a", 19, 0), assignment("b", 19, 4)]  # each in the way of a half
     service.knowledge.gpu_node(gpu_node("node-1", plan=badly, version=2, generation=2))
     for wanted in ("4-40C", "7-80C"):
-        pod = raw_pod(wanted, name=wanted, uid=wanted)
+        pod = raw_pod(wanted, name=wanted.lower(), uid=wanted)
         service.hooks.filter(filter_args(pod, "node-1"))
         service.hooks.filter(filter_args(pod, "node-1"))
 
