@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Set
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
 
 import aiohttp
 import msgspec
@@ -79,11 +80,11 @@ async def the_leader_loses_its_lease() -> Stage:
 @situation("TangramSeveralLeaders")
 async def two_lead() -> Stage:
     stage = quiet()
-    stage.add_replica()
+    stage.add_replica(leads=True)
     return lasting(stage, 5)
 
 
-@situation("TangramNotReady", "TangramSeveralLeaders")
+@situation("TangramNotReady")
 async def the_inventory_does_not_load() -> Stage:
     stage = quiet()
     stage.add_replica(synced=False)
@@ -97,32 +98,38 @@ async def a_watch_is_interrupted() -> Stage:
     return lasting(stage, 3)
 
 
-async def asked_over_http(stage: Stage, times: int) -> None:
-    """Send filter calls as kube-scheduler does."""
-    body = {"Pod": raw_pod("1-10C"), "NodeNames": list(NODES)}
+@contextlib.asynccontextmanager
+async def hooks(stage: Stage) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Open the hooks, and yield what sends so many filter calls as kube-scheduler does."""
+    body = msgspec.json.encode({"Pod": raw_pod("1-10C"), "NodeNames": list(NODES)})
     async with serving(stage.service) as url, aiohttp.ClientSession() as http:
-        for _ in range(times):
-            async with http.post(f"{url}/filter", data=msgspec.json.encode(body)) as answer:
-                assert answer.status == 200
+
+        async def ask(times: int) -> None:
+            for _ in range(times):
+                async with http.post(f"{url}/filter", data=body) as answer:
+                    assert answer.status == 200
+
+        yield ask
 
 
 @situation("TangramHooksSlow")
 async def filter_takes_long() -> Stage:
     stage = quiet()
-    for _ in stage.minutes(20):
-        stage.step = 0.05  # each look at the clock, of which filter takes several
-        await asked_over_http(stage, 5)
-        stage.step = 0.0
+    async with hooks(stage) as ask:
+        for _ in stage.minutes(20):
+            stage.step = 0.05  # each look at the clock, of which filter takes several
+            await ask(5)
+            stage.step = 0.0
     return stage
 
 
 @situation("TangramHooksFail")
 async def a_namespace_stays_unknown() -> Stage:
     stage = quiet(CAPPED)
-    stage.service.knowledge.tenancy.adopt(stage.service.knowledge.tenancy.rules)
     stage.service.knowledge.tenancy._tenants.clear()  # as if its watch had never told of it
-    for _ in stage.minutes(20):
-        await asked_over_http(stage, 2)
+    async with hooks(stage) as ask:
+        for _ in stage.minutes(20):
+            await ask(2)
     return stage
 
 
@@ -149,7 +156,7 @@ async def the_policy_file_has_a_fault() -> Stage:
     return lasting(stage, 4)
 
 
-@situation("TangramPoliciesDiffer", "TangramSeveralLeaders")
+@situation("TangramPoliciesDiffer")
 async def one_replica_is_behind() -> Stage:
     stage = Stage()
     stage.add_replica()
@@ -186,18 +193,22 @@ async def an_agent_falls_silent() -> Stage:
 def fail(stage: Stage, times: int) -> None:
     """Let the driver of node-1 refuse to create instances, each for another pod."""
     knowledge = stage.service.knowledge
+    trust = Trust(knowledge)
     for at in range(times):
         entry = assignment(f"f{at}", 19, 0, pod=f"f{at}")
+        with trust.probing("node-1"):
+            stage.node(plan=[entry])
         stage.node(plan=[entry], failed=[Failed(entry.id, "CreateGpuInstance: in use")])
-        Trust(knowledge).not_realized(knowledge.views["node-1"], [entry.id])
+        trust.not_realized(knowledge.views["node-1"], [entry.id])
         stage.node()
 
 
 @situation("TangramNodesFailing", "TangramRealizationsFail")
 async def a_driver_refuses_everything() -> Stage:
     stage = quiet()
-    for _ in stage.minutes(9):
-        fail(stage, 6)  # and again whenever one is let through
+    for _ in stage.minutes(20):
+        if not stage.service.knowledge.views["node-1"].failing:
+            fail(stage, 6)
     return stage
 
 
@@ -258,7 +269,7 @@ async def an_agent_owes_an_instance() -> Stage:
 @situation("TangramFragmented")
 async def free_slices_lie_badly() -> Stage:
     stage = Stage()
-    stage.full(dict.fromkeys(NODES, BADLY))
+    stage.realized(BADLY, *NODES)
     lasting(stage, 10)
     stage.begin()
     for _ in stage.minutes(22):
@@ -270,7 +281,7 @@ async def free_slices_lie_badly() -> Stage:
 @situation("TangramFull")
 async def everything_is_taken() -> Stage:
     stage = Stage()
-    stage.full(dict.fromkeys(NODES, WHOLE))
+    stage.realized(WHOLE, *NODES)
     lasting(stage, 10)
     stage.begin()
     for _ in stage.minutes(22):
@@ -282,12 +293,12 @@ async def everything_is_taken() -> Stage:
 @situation("TangramTenantAtCap")
 async def a_tenant_has_all_it_may_have() -> Stage:
     stage = quiet(CAPPED)
-    stage.node(plan=WHOLE[:1])
+    stage.realized(WHOLE[:1], "node-1")
     return lasting(stage, 34)
 
 
 @situation("TangramHeadroomSpent")
 async def those_it_is_for_have_the_headroom() -> Stage:
     stage = quiet(HEADROOM)
-    stage.node(plan=[assignment("a", 19, 0)])
+    stage.realized(BADLY[:1], "node-1")
     return lasting(stage, 18)

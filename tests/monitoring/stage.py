@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,7 +17,7 @@ from extender.service import Service
 from extender.service.ports import Feed
 from extender.service.reading import reading
 from extender.settings import Settings
-from nodeagent.api.gpunode import Assignment, GpuNode
+from nodeagent.api.gpunode import Assignment, GpuNode, Realized
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import gpu_node, raw_pod
 from tests.fakes.world import filter_args
@@ -44,15 +44,15 @@ class Stage:
         self.replicas: list[Service] = []
         self._minutes: list[dict[Sample, float]] = []
         self._versions = itertools.count(2)
-        self.add_replica(policy)
+        self.add_replica(policy, leads=True)
 
     @property
     def service(self) -> Service:
         """The first replica."""
         return self.replicas[0]
 
-    def add_replica(self, policy: str = "", *, synced: bool = True) -> Service:
-        """Start another extender, which leads as well."""
+    def add_replica(self, policy: str = "", *, leads: bool = False, synced: bool = True) -> Service:
+        """Start another extender; *synced*: it has all that the API server has."""
         by = parsed((HEAD + policy).encode(), "test").in_force if policy else PolicyName.DEFAULT
         made = Service(KubernetesCluster(InMemoryApi()), Settings(), by, clock=self._clock)
         for feed in Feed if synced else ():
@@ -62,6 +62,8 @@ class Stage:
             made.knowledge.node(name, cordoned=False)
             made.knowledge.gpu_node(gpu_node(name, gpus=2, uid=f"uid-{name}"))
             made.knowledge.lease(name, "1")
+        if not leads:
+            made.knowledge.tenure.end()
         self.replicas.append(made)
         return made
 
@@ -78,10 +80,10 @@ class Stage:
             each.knowledge.gpu_node(heard)
         return heard
 
-    def full(self, plans: Mapping[str, Iterable[Assignment]]) -> None:
-        """Give nodes plans, which their agents have carried out."""
-        for name, plan in plans.items():
-            self.node(name, plan=tuple(plan))
+    def realized(self, plan: Sequence[Assignment], *nodes: str) -> None:
+        """Give nodes a plan, which their agents have carried out."""
+        for name in nodes:
+            self.node(name, plan=plan, realized=[Realized(each.id) for each in plan])
 
     def ask(self, *wanted: str, pod: str = "vm", nodes: Iterable[str] = NODES) -> None:
         """Have a pod filtered."""
@@ -103,6 +105,7 @@ class Stage:
         for service in self.replicas:
             for name in self.agents:
                 service.knowledge.lease(name, str(next(self._versions)))
+            service.knowledge.tick()
         self._minutes.append(
             {
                 sample: value
