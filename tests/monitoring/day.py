@@ -23,6 +23,7 @@ from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.apiserver.protocol import LEASES, NAMESPACES, NODES, PatchType
+from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
@@ -35,7 +36,9 @@ tenants:
 headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]
 """
 EVENING = (
-    MORNING.replace("40", "30").replace("7g.80gb: 3", "7g.80gb: 2").replace("keep: 1", "keep: 2")
+    MORNING.replace("memorySlices: 40", "memorySlices: 30")
+    .replace("7g.80gb: 3", "7g.80gb: 2")
+    .replace("keep: 1", "keep: 2")
 )
 BAD = "tenants: 3"
 QUICK = Settings(
@@ -158,13 +161,10 @@ class Day:
     async def _race(self, rival: Service) -> None:
         """Have two pods bound at the same moment, one by each, and end them."""
         pods = [await self.pod("1-10C") for _ in range(2)]
-        theirs = msgspec.convert({"Pod": pods[1], "NodeNames": [D]}, dict)
-        from extender import wire
-
-        rival.hooks.filter(wire.decode(msgspec.json.encode(theirs), wire.ExtenderArgs))
-        meta = pods[1]["metadata"]
-        bind = wire.BindingArgs(meta["name"], meta["namespace"], meta["uid"], D)
-        await asyncio.gather(self._scheduler.schedule(pods[0], [D]), rival.binder.bind(bind))
+        rival.hooks.filter(filter_args(pods[1], D))
+        await asyncio.gather(
+            self._scheduler.schedule(pods[0], [D]), rival.binder.bind(bind_args(pods[1], D))
+        )
         for pod in pods:
             await self._world.delete(pod["metadata"]["name"])
 
