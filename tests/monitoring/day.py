@@ -97,13 +97,13 @@ class Day:
     async def run(self) -> None:
         """Let it all happen."""
         await self._look()
-        ours = await self.vms_come()
+        first, *ours = await self.vms_come()
         await self.several_are_planned_together()
-        await self.some_are_refused()
+        await self.somebody_cuts_gpus_and_some_vms_are_refused()
         await self.somebody_else_writes_plans()
         await self.the_policy_changes()
         await self.a_gpu_is_lost_while_an_instance_is_made()
-        await self.somebody_cuts_a_gpu_that_reports_an_xid()
+        await self.a_gpu_reports_an_xid(first)
         await self.an_agent_dies()
         await self.a_watch_is_interrupted()
         for pod in ours:
@@ -116,8 +116,8 @@ class Day:
         await self._look()
 
     async def vms_come(self) -> Sequence[dict[str, Any]]:
-        """Let three VMs come, one of which could go anywhere."""
-        found = [await self.come("3-40C", A), await self.come("1-10C", A)]
+        """Let VMs come that fill a node nearly, and one that could go to either of two others."""
+        found = [await self.come(kind, A) for kind in ("7-80C", "3-40C", "1-10C")]
         await self.come("2-20C", B, C)
         await self.ask("preempt", {"Pod": found[0], "NodeNameToMetaVictims": {A: {"Pods": []}}})
         await self._look()
@@ -133,13 +133,19 @@ class Day:
         for pod in pods:
             assert (await self._scheduler.schedule(pod, [B, C])).node
 
-    async def some_are_refused(self) -> None:
-        """Ask for what does not fit, on GPUs that are full and on those that lie badly."""
-        for kind, node in (("7-80C", A), ("4-40C", A)):
-            await self.ask("filter", {"Pod": await self.pod(kind), "NodeNames": [node]})
-        await self.ask("filter", {"Pod": await self.pod("1-10C"), "NodeNames": [D]})  # presumed
+    async def somebody_cuts_gpus_and_some_vms_are_refused(self) -> None:
+        """Ask for what does not fit: on a full node, and on one where what is free lies badly."""
+        for gpu in self._world.hardware[D].gpus:
+            for start in (0, 4):
+                gpu.create(19, Placement(start, 1))
+        await self.come("2-20C", D)  # so that the agent looks
         knowledge = self._world.service.knowledge
-        await knowledge.causes.look({A: knowledge.views[A]})
+        await until(lambda: knowledge.views[D].node.status.conditions[1:])
+        for kind, node in (("7-80C", A), ("4-40C", D)):
+            refused = await self.ask("filter", {"Pod": await self.pod(kind), "NodeNames": [node]})
+            assert refused["FailedAndUnresolvableNodes"], kind
+        await self.ask("filter", {"Pod": await self.pod("1-10C"), "NodeNames": [C]})  # presumed
+        await knowledge.causes.look(knowledge.views)
         await self._look()
 
     async def somebody_else_writes_plans(self) -> None:
@@ -160,7 +166,7 @@ class Day:
 
     async def _race(self, rival: Service) -> None:
         """Have two pods bound at the same moment, one by each, and end them."""
-        pods = [await self.pod("1-10C") for _ in range(2)]
+        pods = [await self.pod("2-20C") for _ in range(2)]
         rival.hooks.filter(filter_args(pods[1], D))
         await asyncio.gather(
             self._scheduler.schedule(pods[0], [D]), rival.binder.bind(bind_args(pods[1], D))
@@ -182,16 +188,12 @@ class Day:
         assert attempt.error
         await self._look()
 
-    async def somebody_cuts_a_gpu_that_reports_an_xid(self) -> None:
-        """Let two GPUs of a node be other than its agent left them."""
-        pod = await self.come("1-10C", D)
-        one, other = self._world.hardware[D].gpus
-        idle, used = (one, other) if not one.instances else (other, one)
-        idle.create(19, Placement(0, 1))
-        used.unhealthy = "the driver reported XID 79: the GPU needs a reset"
+    async def a_gpu_reports_an_xid(self, pod: dict[str, Any]) -> None:
+        """Let the driver close a GPU; the end of a *pod* there makes its agent look."""
+        self._world.hardware[A].gpus[0].unhealthy = "the driver reported XID 79: reset the GPU"
         await self._world.delete(pod["metadata"]["name"])
         knowledge = self._world.service.knowledge
-        await until(lambda: any(gpu.unhealthy for gpu in knowledge.views[D].node.status.gpus))
+        await until(lambda: any(gpu.unhealthy for gpu in knowledge.views[A].node.status.gpus))
         await self._look()
 
     async def an_agent_dies(self) -> None:
