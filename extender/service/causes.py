@@ -16,9 +16,9 @@ from extender.request import Wanted
 from extender.snapshot import NodeView
 from extender.verbs.reasons import Code
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 10.0
 
-MOST_SHAPES = 16
+MOST_SHAPES = 8
 """Looked at in one go, those most often refused."""
 
 MOST_REMEMBERED = 1_000

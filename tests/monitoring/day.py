@@ -22,7 +22,7 @@ from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
-from nodeagent.apiserver.protocol import LEASES, NAMESPACES, NODES, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PatchType
 from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
 
@@ -138,7 +138,8 @@ class Day:
         for gpu in self._world.hardware[D].gpus:
             for start in (0, 4):
                 gpu.create(19, Placement(start, 1))
-        await self.come("2-20C", D)  # so that the agent looks
+        looked_at = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "all"}}}
+        await self._world.api.patch(GPU_NODES, D, looked_at, patch_type=PatchType.MERGE)
         knowledge = self._world.service.knowledge
         await until(lambda: knowledge.views[D].node.status.conditions[1:])
         for kind, node in (("7-80C", A), ("4-40C", D)):
