@@ -19,7 +19,10 @@ from extender.verbs.reasons import Code
 LOOK_SECONDS = 10.0
 
 MOST_SHAPES = 8
-"""Looked at in one go, those most often refused."""
+"""Looked at in one go, those most often refused.
+
+One takes 0.03 s in a thread for 5,000 nodes with 40,000 GPUs (measured), the first after all of
+them have changed 0.6 s."""
 
 MOST_REMEMBERED = 1_000
 """Shapes until then; tenants choose what they ask for, but not how much is remembered of it."""

@@ -23,6 +23,7 @@ from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PatchType
+from nodeagent.driver import PlacementUnavailable
 from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
 
@@ -102,7 +103,7 @@ class Day:
         await self.somebody_cuts_gpus_and_some_vms_are_refused()
         await self.somebody_else_writes_plans()
         await self.the_policy_changes()
-        await self.a_gpu_is_lost_while_an_instance_is_made()
+        await self.somebody_takes_a_place_first()
         await self.a_gpu_reports_an_xid(first)
         await self.an_agent_dies()
         await self.a_watch_is_interrupted()
@@ -181,12 +182,14 @@ class Day:
             await self._reloading.look()
             await self._look()
 
-    async def a_gpu_is_lost_while_an_instance_is_made(self) -> None:
-        """Let a GPU fall off the bus just before a VM comes to it."""
-        self._world.hardware[C].gpus[1].lost = True
-        self._world.hardware[C].gpus[0].lost = True
+    async def somebody_takes_a_place_first(self) -> None:
+        """Let GPUs be cut by hand just before a VM comes to them, so that its instance fails."""
+        for gpu in self._world.hardware[C].gpus:
+            for start in range(7):
+                with contextlib.suppress(PlacementUnavailable):
+                    gpu.create(19, Placement(start, 1))
         attempt = await self._scheduler.schedule(await self.pod("2-20C"), [C])
-        assert attempt.error
+        assert "cannot be created" in attempt.error
         await self._look()
 
     async def a_gpu_reports_an_xid(self, pod: dict[str, Any]) -> None:

@@ -48,15 +48,15 @@ class Prometheus:
 
     async def scrapes(self) -> int:
         """Return how often the target has been scraped with success."""
-        data = await self.get("query", query="count_over_time(up[1h]) * on () group_left up")
+        data = await self.get("query", query="sum_over_time(up[1h])")
         return sum(int(float(each["value"][1])) for each in data["result"])
 
     async def scraped_anew(self) -> None:
-        """Wait until what is told now has been scraped."""
+        """Wait until what is told now has been scraped; one scrape may be under way."""
         seen = await self.scrapes()
-        await until(lambda: self._more_than(seen + 1), within=20.0, every=0.1)
+        await until(lambda: self._at_least(seen + 2), within=20.0, every=0.1)
 
-    async def _more_than(self, scrapes: int) -> bool:
+    async def _at_least(self, scrapes: int) -> bool:
         return await self.scrapes() >= scrapes
 
 
