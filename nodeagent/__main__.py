@@ -21,7 +21,7 @@ from nodeagent.apiserver.rest import RestApi
 from nodeagent.assembly import Parts, Simulation, WrongUsage, check_resource
 from nodeagent.deviceplugin import Places
 from nodeagent.driver import DriverError, Host, LibraryNotFound
-from nodeagent.logs import LEVELS, log_to_stderr
+from nodeagent.logs import LEVELS, Format, log_to_stderr
 from nodeagent.nvml import Location, NvmlDriver
 from nodeagent.nvml.table import table
 from nodeagent.ownership import observe
@@ -63,6 +63,9 @@ def configure(
     log_level: Annotated[
         str, typer.Option(help="Least severe log event shown: debug, info, warning, error.")
     ] = "info",
+    log_format: Annotated[
+        Format, typer.Option(help="Log events as JSON objects, or for people.")
+    ] = Format.JSON,
     show_version: Annotated[
         bool,
         typer.Option(
@@ -75,7 +78,7 @@ def configure(
         raise typer.BadParameter(
             f"{log_level} is none of {', '.join(LEVELS)}", param_hint="--log-level"
         )
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
 from extender.cli.simulate import simulate
 from extender.cli.top import top
-from nodeagent.logs import LEVELS, log_to_stderr
+from nodeagent.logs import LEVELS, Format, log_to_stderr
 
 app = typer.Typer(
     name="tangram",
@@ -57,6 +58,9 @@ def configure(
         " [default: info; warning for demo and page]",
         show_default=False,
     ),
+    log_format: Annotated[
+        Format, typer.Option(help="Log events as JSON objects, or for people.")
+    ] = Format.JSON,
     show_version: bool = typer.Option(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True
     ),
@@ -67,7 +71,7 @@ def configure(
         raise typer.BadParameter(
             f"{level} is none of {', '.join(LEVELS)}", param_hint="--log-level"
         )
-    log_to_stderr(level)
+    log_to_stderr(level, log_format)
 
 
 def main() -> None:

@@ -1,11 +1,25 @@
 """What Prometheus is told: what this process does, and how the fleet stands.
 
 ``work`` counts and times as things happen; ``capacity`` reads a node's slices, ``fleet`` adds them
-up when somebody asks. The only importer of prometheus_client.
+up when somebody asks: by pool (``pools``) and by whose they are (``tenants``). ``causes`` tells
+fragmentation from want of capacity. The only importer of prometheus_client.
 """
 
+from extender.metrics.causes import Cause, cause
 from extender.metrics.exposition import exposition
-from extender.metrics.fleet import Fleet, FleetState
-from extender.metrics.work import Outcome, Phase, Verb, Work
+from extender.metrics.fleet import Fleet
+from extender.metrics.state import FleetState
+from extender.metrics.work import Outcome, Phase, Reload, Verb, Work
 
-__all__ = ["Fleet", "FleetState", "Outcome", "Phase", "Verb", "Work", "exposition"]
+__all__ = [
+    "Cause",
+    "Fleet",
+    "FleetState",
+    "Outcome",
+    "Phase",
+    "Reload",
+    "Verb",
+    "Work",
+    "cause",
+    "exposition",
+]

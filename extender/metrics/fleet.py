@@ -1,7 +1,7 @@
 """How the fleet stands, added up when Prometheus asks.
 
-Only the leader tells: the sums of several replicas would count every GPU several times. Nodes that
-have not changed since the last time are not read again.
+Only the leader tells of the fleet: the sums of several replicas would count every GPU several
+times. Nodes that have not changed since the last time are not read again.
 """
 
 from __future__ import annotations
@@ -9,31 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-import msgspec
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from extender.metrics.capacity import Capacity, capacity
+from extender.metrics.capacity import STATUSES, Capacity, Key, capacity
+from extender.metrics.pools import of_pools
+from extender.metrics.series import gauge, single, total
+from extender.metrics.state import FleetState
+from extender.metrics.tenants import of_tenants
 from extender.snapshot import NodeView
-
-MOST_NAMESPACES = 200
-"""With a series of their own, those that hold most: series must not grow with the tenants."""
-
-OTHER_NAMESPACES = "(others)"  # no namespace can be named so
-
-
-class FleetState(msgspec.Struct, frozen=True):
-    """What is known at a moment; ``pending``, ``refused`` and ``presumed`` are numbers of pods."""
-
-    views: Mapping[str, NodeView]
-    leads: bool
-    ready: bool
-    policy: str
-    version: str
-    pending: int
-    refused: int
-    presumed: int
+from nodeagent.api import keys
 
 
 class Fleet(Collector):
@@ -59,62 +44,103 @@ class Fleet(Collector):
         yield from _process(state)
         if state.leads:
             yield from _queue(state)
-            yield _gauge(
-                "tangram_nodes",
-                "GPU nodes, by the first thing that keeps them from taking pods.",
-                ("state",),
-                _node_states(state.views.values()),
-            )
-            yield from self._capacity(state.views)
+            each = self._capacities(state.views)
+            yield from _nodes(state, each.values())
+            yield from of_pools(state, each)
+            yield from of_tenants(state, each.values())
 
-    def _capacity(self, views: Mapping[str, NodeView]) -> Iterator[Metric]:
+    def _capacities(self, views: Mapping[str, NodeView]) -> Mapping[str, Capacity]:
         before, self._known = self._known, {}
         for name, view in views.items():
             known = before.get(name)
             unchanged = known is not None and known[0] is view
             self._known[name] = known if unchanged and known else (view, capacity(view))
-        each = [known for _, known in self._known.values()]
-        yield _gauge(
-            "tangram_gpus",
-            "GPUs, by model and by what keeps instances from being placed on them.",
-            ("model", "state"),
-            _sum(one.gpus for one in each),
-        )
-        yield _gauge(
-            "tangram_memory_slices",
-            "Memory slices of usable GPUs: used (an instance, a promise, or one being released)"
-            " or free.",
-            ("model", "state"),
-            _sum(one.slices for one in each),
-        )
-        yield _gauge(
-            "tangram_unusable_memory_slices",
-            "Free memory slices that no legal placement of the profile covers: fragmentation.",
-            ("model", "profile"),
-            _sum(one.unusable for one in each),
-        )
-        yield _gauge(
-            "tangram_placements_left",
-            "GPU instances of the profile that would still fit, if nothing else were placed.",
-            ("model", "profile"),
-            _sum(one.left for one in each),
-        )
-        yield _gauge(
-            "tangram_namespace_memory_slices",
-            f"Memory slices planned for a namespace's pods; the {MOST_NAMESPACES} largest, and all"
-            f" others as {OTHER_NAMESPACES}.",
-            ("namespace",),
-            _largest(_sum(one.held for one in each)),
-        )
+        return {name: known for name, (_, known) in self._known.items()}
 
+
+def _process(state: FleetState) -> Iterator[Metric]:
+    yield gauge(
+        "tangram_build_info",
+        "1, with the version of this process and the policy it decides by.",
+        ("version", "policy"),
+        {(state.version, state.policy): 1},
+    )
+    yield gauge(
+        "tangram_policy_info",
+        "1, with the version of the policy in force, as every decision's log line has it.",
+        ("policy_version",),
+        {(state.policy_version,): 1},
+    )
+    yield single("tangram_leader", "1 where the hooks are answered.", int(state.leads))
+    yield single(
+        "tangram_ready",
+        "1 where the inventory is complete and current, so that this process answers or could.",
+        int(state.ready),
+    )
+    yield gauge(
+        "tangram_feed_silence_seconds",
+        "For how long nothing could be heard from the API server of what is watched.",
+        ("feed",),
+        {(feed,): seconds for feed, seconds in state.silences.items()},
+    )
+
+
+def _queue(state: FleetState) -> Iterator[Metric]:
+    for name, text, pods in (
+        ("tangram_pods_pending", "Pods that were filtered and have no place yet.", state.pending),
+        ("tangram_pods_refused", "Pods that fitted nowhere when last asked about.", state.refused),
+        ("tangram_pods_presumed", "Pods kept a place for until their bind.", state.presumed),
+        (
+            "tangram_assignments_unrealized",
+            "Places in plans of which no agent has said yet that they are there.",
+            state.unrealized,
+        ),
+    ):
+        yield single(name, text, pods)
+    yield single(
+        "tangram_oldest_unrealized_seconds",
+        "How long the first of these has waited; 0 without any.",
+        state.oldest_unrealized,
+    )
+    yield single(
+        "tangram_joint_plan_age_seconds",
+        "Time since pods were last planned jointly.",
+        state.plan_age,
+    )
+
+
+_NO_CONDITIONS: Counter[Key] = Counter(
+    {(name, status): 0 for name in keys.CONDITIONS for status in STATUSES}
+)
 
 _NODE_STATES = ("ready", "unreported", "stale", "cordoned", "failing")
 
 
-def _node_states(views: Iterable[NodeView]) -> Counter[tuple[str, ...]]:
-    states: Counter[tuple[str, ...]] = Counter({(each,): 0 for each in _NODE_STATES})
-    states.update((_node_state(view),) for view in views)
-    return states
+def _nodes(state: FleetState, each: Iterable[Capacity]) -> Iterator[Metric]:
+    states: Counter[Key] = Counter({(name,): 0 for name in _NODE_STATES})
+    states.update((_node_state(view),) for view in state.views.values())
+    yield gauge(
+        "tangram_nodes",
+        "GPU nodes, by the first thing that keeps them from taking pods.",
+        ("state",),
+        states,
+    )
+    yield gauge(
+        "tangram_node_conditions",
+        "GPU nodes by what their agents say of themselves, as conditions of the GpuNode.",
+        ("condition", "status"),
+        total((_NO_CONDITIONS, *(one.conditions for one in each))),
+    )
+    yield single(
+        "tangram_oldest_agent_renewal_seconds",
+        "Time since the agent was last heard of that has been silent longest.",
+        state.oldest_renewal,
+    )
+    yield single(
+        "tangram_gpus_avoided",
+        "GPUs chosen last, for instances could not be made there of late.",
+        state.avoided,
+    )
 
 
 def _node_state(view: NodeView) -> str:
@@ -125,50 +151,3 @@ def _node_state(view: NodeView) -> str:
     if view.cordoned:
         return "cordoned"
     return "failing" if view.failing else "ready"
-
-
-def _process(state: FleetState) -> Iterator[Metric]:
-    yield _gauge(
-        "tangram_build_info",
-        "1, with the version of this process and the policy it decides by.",
-        ("version", "policy"),
-        {(state.version, state.policy): 1},
-    )
-    yield _gauge("tangram_leader", "1 where the hooks are answered.", (), {(): int(state.leads)})
-    yield _gauge(
-        "tangram_ready",
-        "1 where the inventory is complete and current, so that this process answers or could.",
-        (),
-        {(): int(state.ready)},
-    )
-
-
-def _queue(state: FleetState) -> Iterator[Metric]:
-    for name, text, pods in (
-        ("tangram_pods_pending", "Pods that were filtered and have no place yet.", state.pending),
-        ("tangram_pods_refused", "Pods that fitted nowhere when last asked about.", state.refused),
-        ("tangram_pods_presumed", "Pods kept a place for until their bind.", state.presumed),
-    ):
-        yield _gauge(name, text, (), {(): pods})
-
-
-def _sum(parts: Iterable[Counter[tuple[str, ...]]]) -> Counter[tuple[str, ...]]:
-    total: Counter[tuple[str, ...]] = Counter()
-    for part in parts:
-        total.update(part)
-    return total
-
-
-def _largest(held: Counter[tuple[str, ...]]) -> Mapping[tuple[str, ...], int]:
-    ordered = sorted(held.items(), key=lambda each: (-each[1], each[0]))
-    others = sum(slices for _, slices in ordered[MOST_NAMESPACES:])
-    return dict(ordered[:MOST_NAMESPACES]) | ({(OTHER_NAMESPACES,): others} if others else {})
-
-
-def _gauge(
-    name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in sorted(values.items()):
-        family.add_metric(key, value)
-    return family

@@ -6,11 +6,12 @@ Labels are closed choices of ours: no pod, node, tenant or resource is ever one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from extender.metrics.causes import Cause
 from extender.metrics.fleet import Fleet
 from extender.verbs.verdicts import Code
 
@@ -53,6 +54,14 @@ class Phase(StrEnum):
     POST = "post"
 
 
+class Reload(StrEnum):
+    """What became of a policy file that had changed; ``SAME``: it says what is in force anyway."""
+
+    ADOPTED = "adopted"
+    REFUSED = "refused"
+    SAME = "same"
+
+
 class Work:
     """The counters and histograms of one process, in a registry with its fleet's gauges."""
 
@@ -88,6 +97,13 @@ class Work:
             ("code",),
             registry=self.registry,
         )
+        self._causes = Counter(
+            "tangram_refusals_no_room",
+            "Times a pod was refused where nothing but room was missing: for want of capacity, or"
+            " for fragmentation, if it would fit were all instances moved at will.",
+            ("cause",),
+            registry=self.registry,
+        )
         self._conflicts = Counter(
             "tangram_plan_conflicts",
             "Writes of a plan that found it changed by somebody else.",
@@ -106,6 +122,25 @@ class Work:
             ("placed",),
             registry=self.registry,
         )
+        self._gap = Gauge(
+            "tangram_joint_plan_gap",
+            "How far the last joint plan may be from the best, on each level of its objective, as a"
+            " share of the proven bound; 0 is proven optimal, +Inf without a bound.",
+            ("level",),
+            registry=self.registry,
+        )
+        self._realizations = Histogram(
+            "tangram_realization_duration_seconds",
+            "Time from a place in the plan to the agent's word that it is there.",
+            buckets=PHASE_SECONDS,
+            registry=self.registry,
+        )
+        self._releases = Histogram(
+            "tangram_release_duration_seconds",
+            "Time from a place taken out of the plan to the agent's word that its slices are free.",
+            buckets=PHASE_SECONDS,
+            registry=self.registry,
+        )
         self._failures = Counter(
             "tangram_realizations_failed",
             "Places given back because an agent could not realize them.",
@@ -121,8 +156,28 @@ class Work:
             "Times rejected pods were woken because room had appeared.",
             registry=self.registry,
         )
+        self._reloads = Counter(
+            "tangram_policy_reloads",
+            "Changes of the policy file, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._refused_policy = Gauge(
+            "tangram_policy_refused",
+            "1 while the policy file has a fault, and the policy before it stays in force.",
+            registry=self.registry,
+        )
         for code in Code:  # a rate of what never happened is 0, not absent
             self._refusals.labels(code.value)
+        for cause in Cause:
+            self._causes.labels(cause.value)
+        for outcome in Reload:
+            self._reloads.labels(outcome.value)
+        for each in Outcome:
+            self._binds.labels(each.value)
+            for verb in Verb:
+                if verb is not Verb.BIND:
+                    self._hooks.labels(verb.value, each.value)
 
     def hook(self, verb: Verb, outcome: Outcome, seconds: float) -> None:
         """Note an answered hook."""
@@ -136,6 +191,10 @@ class Work:
         for code in codes:
             self._refusals.labels(code.value).inc()
 
+    def no_room(self, cause: Cause, times: int = 1) -> None:
+        """Note why there was no room for pods so many *times*."""
+        self._causes.labels(cause.value).inc(times)
+
     @contextlib.contextmanager
     def phase(self, phase: Phase, clock: Callable[[], float]) -> Iterator[None]:
         """Time a phase of a bind, if it completes."""
@@ -147,11 +206,34 @@ class Work:
         """Note a plan that somebody else has changed."""
         self._conflicts.inc()
 
-    def planned(self, status: str, seconds: float, *, placed: int, left_out: int) -> None:
-        """Note a joint plan; *status* is one of the solver's."""
+    def planned(
+        self,
+        status: str,
+        seconds: float,
+        *,
+        placed: int,
+        left_out: int,
+        gaps: Mapping[str, float],
+    ) -> None:
+        """Note a joint plan; *status* is one of the solver's, *gaps* are by level."""
         self._plans.labels(status).observe(seconds)
+        for level, gap in gaps.items():
+            self._gap.labels(level).set(gap)
         self._planned.labels("yes").inc(placed)
         self._planned.labels("no").inc(left_out)
+
+    def realized(self, seconds: float) -> None:
+        """Note how long an agent took for a place in its plan."""
+        self._realizations.observe(seconds)
+
+    def released(self, seconds: float) -> None:
+        """Note how long an agent took to free what had left its plan."""
+        self._releases.observe(seconds)
+
+    def reloaded(self, outcome: Reload) -> None:
+        """Note what became of a policy file that had changed."""
+        self._reloads.labels(outcome.value).inc()
+        self._refused_policy.set(outcome is Reload.REFUSED)
 
     def not_realized(self) -> None:
         """Note a place that an agent could not make."""

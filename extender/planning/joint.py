@@ -19,7 +19,7 @@ from extender.ledger import Ledger, Planned
 from extender.packing.choose import INFEASIBLE, Bin, Placed, choose
 from extender.packing.problem import Fleet, Problem
 from extender.packing.problem import Request as Packed
-from extender.packing.solve import Status, solve
+from extender.packing.solve import LevelResult, Status, solve
 from extender.planning.waiting import Waiting as Waiting
 from extender.planning.waiting import bounded as bounded
 from extender.request import Request, Wanted
@@ -31,11 +31,16 @@ MOST_LOOKS = 4096
 
 
 class JointPlan(msgspec.Struct, frozen=True):
-    """The answer: places by pod UID; who was considered; and what is known of its quality."""
+    """The answer: places by pod UID; who was considered; and what is known of its quality.
+
+    ``gaps`` are, for each level of the objective, what its bound leaves possible beyond what the
+    plan attains, as a share of the bound; infinite where no bound was proven.
+    """
 
     places: Mapping[str, tuple[str, tuple[Placed, ...]]] = {}
     considered: tuple[str, ...] = ()
     status: Status = Status.OPTIMAL
+    gaps: Mapping[str, float] = {}
 
     def planned(
         self, *, until: float, namespaces: Mapping[str, str] | None = None
@@ -84,7 +89,36 @@ def joint_plan(
         {**first.places, **second.places},
         first.considered,
         first.status.beside(second.status),
+        largest_gaps(first.gaps, second.gaps),
     )
+
+
+def largest_gaps(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
+    """Return for two plans carried out side by side what is known of either, level by level."""
+    return {
+        level: max(one.get(level, 0.0), other.get(level, 0.0))
+        for level in one.keys() | other.keys()
+    }
+
+
+def gaps(levels: Sequence[LevelResult]) -> Mapping[str, float]:
+    """Return the gaps of a solver's levels, those of all priorities as one.
+
+    >>> gaps([LevelResult("", 6, 8), LevelResult("", 7, 7), LevelResult("", -20, None)])
+    {'admitted': 0.25, 'value': 0.0, 'gpus': inf}
+    """
+    *admitted, value, gpus = levels
+    return {
+        "admitted": max(map(_share, admitted), default=0.0),
+        "value": _share(value),
+        "gpus": _share(gpus),
+    }
+
+
+def _share(level: LevelResult) -> float:
+    if level.gap is None:
+        return math.inf
+    return level.gap / max(1, abs(level.bound or 0))
 
 
 def _avoided_for(left: Iterable[Waiting], ledger: Ledger) -> bool:
@@ -124,6 +158,7 @@ def _planned(
         {uid: (node, tuple(placed)) for uid, (node, placed) in places.items()},
         tuple(each.uid for each in considered),
         outcome.status,
+        gaps(outcome.levels) if outcome.levels else {},
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 from extender.ledger import Ledger, Promise, promise
 from extender.packing.choose import Bin, Placed
 from extender.packing.solve import Status
-from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan
+from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan, largest_gaps
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Headroom, Rules
 from extender.snapshot import NodeView, Taken
@@ -70,7 +70,7 @@ def staged_plan(
             passes = 2 * (len(stages) - at) - final
             seconds = max(0.0, until - clock()) / passes
             work.plan(stage, seconds, clock, avoiding=not final)
-    return JointPlan(work.places, tuple(each.uid for each in considered), work.status)
+    return JointPlan(work.places, tuple(each.uid for each in considered), work.status, work.gaps)
 
 
 def _stages(considered: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
@@ -110,6 +110,7 @@ class _Work:
         self._left = left
         self.places: dict[str, tuple[str, tuple[Placed, ...]]] = {}
         self.status = Status.OPTIMAL
+        self.gaps: Mapping[str, float] = {}
 
     def plan(
         self,
@@ -134,6 +135,7 @@ class _Work:
             clock=clock,
         )
         self.status = self.status.beside(found.status)
+        self.gaps = largest_gaps(self.gaps, found.gaps)
         for together in _groups(asking):
             if all(each.uid in found.places for each in together):
                 self._take(together, found)

@@ -40,11 +40,11 @@ async def _filter(request: web.Request) -> web.Response:
     began = service.knowledge.clock()
     answer = service.hooks.filter(args)
     passed = answer.node_names or (answer.nodes is not None and answer.nodes["items"])
-    _note(service, Verb.FILTER, began, error=answer.error, refused=not passed)
+    seconds = _note(service, Verb.FILTER, began, error=answer.error, refused=not passed)
     log.debug(
         "filter_answered",
-        pod=args.pod.metadata.name,
-        namespace=args.pod.metadata.namespace,
+        **_about(service, args.pod, seconds),
+        passed=len(passed or ()),
         refused=len(answer.failed_and_unresolvable_nodes),
         error=answer.error,
     )
@@ -56,7 +56,12 @@ async def _prioritize(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     began = service.knowledge.clock()
     answer = service.hooks.prioritize(args)
-    _note(service, Verb.PRIORITIZE, began)
+    seconds = _note(service, Verb.PRIORITIZE, began)
+    log.debug(
+        "prioritize_answered",
+        **_about(service, args.pod, seconds),
+        winner=max(answer, key=lambda each: each.score).host if answer else "",
+    )
     return _answer(request, answer)
 
 
@@ -65,7 +70,9 @@ async def _preempt(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     began = service.knowledge.clock()
     answer = service.hooks.preempt(args)
-    _note(service, Verb.PREEMPT, began, refused=not answer.node_name_to_meta_victims)
+    found = answer.node_name_to_meta_victims
+    seconds = _note(service, Verb.PREEMPT, began, refused=not found)
+    log.info("preempt_answered", **_about(service, args.pod, seconds), nodes=len(found))
     return _answer(request, answer)
 
 
@@ -80,9 +87,23 @@ async def _bind(request: web.Request) -> web.Response:
 
 def _note(
     service: Service, verb: Verb, began: float, *, error: str = "", refused: bool = False
-) -> None:
+) -> float:
+    """Count and time an answer, and return the seconds it took."""
     outcome = Outcome.ERROR if error else Outcome.REFUSED if refused else Outcome.ANSWERED
-    service.knowledge.work.hook(verb, outcome, service.knowledge.clock() - began)
+    seconds = service.knowledge.clock() - began
+    service.knowledge.work.hook(verb, outcome, seconds)
+    return seconds
+
+
+def _about(service: Service, pod: wire.Pod, seconds: float) -> dict[str, object]:
+    """Return what the log line of every decision about a pod says."""
+    return {
+        "pod": pod.metadata.name,
+        "namespace": pod.metadata.namespace,
+        "uid": pod.metadata.uid,
+        "policy_version": service.knowledge.in_force.version,
+        "seconds": round(seconds, 6),
+    }
 
 
 async def _healthz(_: web.Request) -> web.Response:

@@ -84,8 +84,10 @@ class Binder:
     async def bind(self, args: wire.BindingArgs) -> wire.BindingResult:
         """Bind a pod to the node the scheduler chose, or say why not, before the time is up."""
         knowledge = self._knowledge
-        answer_by = knowledge.clock() + knowledge.settings.bind_answer_seconds
+        began = knowledge.clock()
+        answer_by = began + knowledge.settings.bind_answer_seconds
         pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
+        facts = {"pod": pod.name, "namespace": pod.namespace, "uid": pod.uid, "node": args.node}
         why_not = knowledge.not_ready()
         if why_not:
             return wire.BindingResult(why_not)
@@ -96,19 +98,13 @@ class Binder:
             async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
                 await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
         except BindFailed as error:
-            log.info(
-                "bind_failed",
-                pod=pod.name,
-                node=args.node,
-                reason=str(error),
-                policy_version=knowledge.in_force.version,
-            )
+            log.info("bind_failed", **facts, **self._told(began), reason=str(error))
             return wire.BindingResult(str(error))
         except TimeoutError:
-            log.warning("bind_unfinished", pod=pod.name, node=args.node, error="timeout")
+            log.warning("bind_unfinished", **facts, **self._told(began), error="timeout")
             return wire.BindingResult("vGPU: the API server did not answer in time")
         except ClusterUnavailable as error:
-            log.warning("bind_unfinished", pod=pod.name, node=args.node, error=str(error))
+            log.warning("bind_unfinished", **facts, **self._told(began), error=str(error))
             return wire.BindingResult(f"vGPU: the API server did not do it: {error}"[:LONGEST_TEXT])
         finally:
             lock, users = self._pods[pod.uid]
@@ -118,8 +114,13 @@ class Binder:
                 self._pods[pod.uid] = (lock, users - 1)
             if not self._pods:
                 self._idle.set()
-        log.info("pod_bound", pod=pod.name, namespace=pod.namespace, node=args.node)
+        log.info("pod_bound", **facts, **self._told(began))
         return wire.BindingResult()
+
+    def _told(self, began: float) -> dict[str, object]:
+        """Return what every log line of a bind that *began* then says besides whom it is about."""
+        seconds = round(self._knowledge.clock() - began, 6)
+        return {"policy_version": self._knowledge.in_force.version, "seconds": seconds}
 
     async def _bind(self, pod: PodRef, node: str, patience: Patience) -> None:
         facts = await self._facts(pod, patience)
@@ -197,6 +198,7 @@ class Binder:
         if node not in self._knowledge.views:
             raise BindFailed(UNREPORTED.reason)
         knowledge, uid, conflicts = self._knowledge, request.pod.uid, 0
+        began = knowledge.clock()
         async with self._plans.turn(node):
             while True:
                 view = knowledge.views.get(node)
@@ -244,6 +246,7 @@ class Binder:
                     uid=uid,
                     node=node,
                     policy_version=version,
+                    seconds=round(knowledge.clock() - began, 6),
                 )
                 return entries
 

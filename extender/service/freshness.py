@@ -7,7 +7,7 @@ when all agents fall silent at once, for then it is the API server that does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from extender.service.ports import Feed
 from extender.settings import Settings
@@ -67,6 +67,19 @@ class Freshness:
         """Tell whether the agent of *node* has been silent for too long."""
         lease = self._leases.get(node)
         return lease is None or self._clock() - lease[1] > self._settings.lease_missed_seconds
+
+    def silences(self) -> Mapping[Feed, float]:
+        """Return for how long nothing could be heard of each feed; 0 of one that is watched."""
+        now = self._clock()
+        return {
+            feed: 0.0 if since is None else now - since
+            for feed, since in self._silent_since.items()
+        }
+
+    def oldest_renewal(self) -> float | None:
+        """Return the seconds since the most silent agent was heard; None if there is none."""
+        heard = [at for node, (_, at) in self._leases.items() if node in self._nodes]
+        return self._clock() - min(heard) if heard else None
 
     def not_ready(self) -> str:
         """Return why no decision can be made now, "" if all is well."""

@@ -65,13 +65,13 @@ class Hooks:
             self._note(request, names)
         why_wait = self._why_wait(request, names, assigned)
         if why_wait is not None:
-            knowledge.refused.add(request, {why_wait.code})
-            knowledge.work.refused({why_wait.code})
+            knowledge.refuse(request, {why_wait.code})
             return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
+        asked = knowledge.bounded(request)
         answer = filter(
             knowledge.fleet,
             knowledge.ledger,
-            knowledge.bounded(request),
+            asked,
             names,
             assigned=assigned,
             held=knowledge.holds.nodes_of(request.owner),
@@ -83,8 +83,7 @@ class Hooks:
                 knowledge.presume(request, answer.passed[0], answer.only)
                 self._chose(request, answer.passed[0], answer.only.cost)
         else:
-            knowledge.refused.add(request, answer.codes)
-            knowledge.work.refused(answer.codes)
+            knowledge.refuse(request, answer.codes, asked.bounds)
         return _filtered(answer.passed, answer.refused, whole)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 
 import msgspec
 import structlog
@@ -17,11 +17,13 @@ from extender.ledger import Ledger, promise
 from extender.metrics import Work
 from extender.packing.choose import Choice
 from extender.policy import InForce, Policy, PolicyName
+from extender.policy.bounds import Bounds
 from extender.policy.selectors import Labels
 from extender.policy.values import Times
 from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
+from extender.service.causes import Causes
 from extender.service.changes import Changes
 from extender.service.decided import Decided
 from extender.service.demand import Demand
@@ -30,6 +32,7 @@ from extender.service.freshness import Freshness
 from extender.service.holds import Holds
 from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
+from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
@@ -38,6 +41,7 @@ from extender.settings import Settings
 from extender.snapshot import NodeView
 from extender.succession import left_behind, successor, unanswered
 from extender.verbs.fleet import Fleet
+from extender.verbs.reasons import Code
 from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 from nodeagent.api.rivals import Rival
 
@@ -59,7 +63,9 @@ class Knowledge:
     filter asked about and the watch has not shown; ``gone`` those of whose end it told, and whether
     they were in a gang.
 
-    ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen.
+    ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
+    tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
+    pods were last planned jointly.
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
@@ -89,6 +95,10 @@ class Knowledge:
         self._labels: dict[str, Labels] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
         self.ledger = Ledger()
+        self.work = Work()
+        self.causes = Causes(self.work)
+        self.realizing = Realizing(self.work, lambda: self.clock())
+        self.planned_at: float | None = None
         self.pods: dict[str, PodFacts] = {}
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
@@ -109,7 +119,6 @@ class Knowledge:
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()
         self.stopping = False
-        self.work = Work()
         self.changes = Changes()
 
     # What the cluster reports.
@@ -330,6 +339,25 @@ class Knowledge:
             until=self.clock() + lasts,
         )
 
+    def refuse(self, request: Request, codes: Set[Code], bounds: Bounds | None = None) -> None:
+        """Keep a pod that no node takes within its *bounds*, to be woken, and count why.
+
+        It is told of if it is news.
+        """
+        before = self.refused.get(request.pod.uid)
+        self.refused.add(request, codes)
+        self.work.refused(codes)
+        self.causes.refused((request.wanted, bounds), codes)
+        if before is None or before.codes != codes:
+            log.info(
+                "pod_refused",
+                pod=request.pod.name,
+                namespace=request.pod.namespace,
+                uid=request.pod.uid,
+                codes=sorted(code.value for code in codes),
+                policy_version=self.in_force.version,
+            )
+
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
         self.ledger = self.ledger.forget(uid)
@@ -462,6 +490,7 @@ class Knowledge:
         self.assigned.planned(name, () if view is None else view.pods)
         self.holds.planned(name, before, view)
         self.tenancy.changed(name, before, view)
+        self.realizing.changed(name, before, view)
         if view is None:
             del self.views[name]
         else:

@@ -113,7 +113,9 @@ class Planner:
             took,
             placed=len(found.places),
             left_out=len(found.considered) - len(found.places),
+            gaps=found.gaps,
         )
+        knowledge.planned_at = clock()
         log.info(
             "queue_planned",
             pods=len(found.considered),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from extender.metrics import Reload
 from extender.policy.file import MalformedPolicy, parsed
 from extender.service.knowledge import Knowledge
 from extender.service.ports import ClusterUnavailable, OwnEvents
@@ -71,12 +72,15 @@ class Reloading:
             return
         if file.version == self._knowledge.in_force.written:
             log.info("policy_unchanged", policy_version=file.version)
+            self._knowledge.work.reloaded(Reload.SAME)
             return
         self._knowledge.adopt(file.in_force)
+        self._knowledge.work.reloaded(Reload.ADOPTED)
         self.adopted += 1
 
     async def _refuse(self, why: str) -> None:
         self.refused += 1
+        self._knowledge.work.reloaded(Reload.REFUSED)
         version = self._knowledge.in_force.version
         log.error("policy_refused", errors=why.splitlines(), policy_version=version)
         if self._events is None:

@@ -86,6 +86,7 @@ class Reservations:
                 gang=of[1],
                 members=len(members),
                 reason=why.reason,
+                uids=[each.uid for each in members],
                 policy_version=self._knowledge.in_force.version,
             )
             return
@@ -115,7 +116,7 @@ class Reservations:
             view = knowledge.views.get(place.node)
             if view is None or self._right(request, place) is None:
                 return False
-        version = knowledge.in_force.version
+        version, began = knowledge.in_force.version, knowledge.clock()
         for request in requests:
             ledger = ledger.assume(request.pod.uid, places[request.pod.uid].promise)
         knowledge.ledger = ledger
@@ -141,7 +142,9 @@ class Reservations:
             namespace=of[0],
             gang=of[1],
             members=len(requests),
+            uids=[each.pod.uid for each in requests],
             policy_version=version,
+            seconds=round(knowledge.clock() - began, 6),
         )
         return True
 

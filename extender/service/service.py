@@ -14,6 +14,7 @@ import structlog
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
 from extender.service.binding import Binder
+from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
@@ -91,6 +92,7 @@ class Service:
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
             tasks.create_task(self.guarding.run(), name="guard")
+            tasks.create_task(self._tell_causes(), name="tell-causes")
 
     def stop(self) -> None:
         """Answer the binds that wait, for this process is going away; their places are kept."""
@@ -133,6 +135,11 @@ class Service:
                 uids = tuple(self.knowledge.suspects)
                 self.knowledge.suspects.clear()
                 await self._reclaimer.suspect(uids)
+
+    async def _tell_causes(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.knowledge.causes.look(self.knowledge.views)
 
     async def _wake(self) -> None:
         """Wake rejected pods when room appears, and once at the start: who was rejected is lost.

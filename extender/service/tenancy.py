@@ -17,7 +17,7 @@ from extender.occupants import charges, namespace_of
 from extender.packing.headroom import room
 from extender.planning.stages import Left
 from extender.policy.bounds import Bounds, Terms
-from extender.policy.rules import NO_RULES, Rules, Tenant
+from extender.policy.rules import NO_RULES, Headroom, Rules, Tenant
 from extender.policy.selectors import Labels
 from extender.request import Request, Wanted
 from extender.service.assigned import Assigned
@@ -228,6 +228,16 @@ class Tenancy:
             if profiles[profile] + certain.count({profile}) > cap:
                 return gang_over_cap(tenant.name, profile)
         return None
+
+    @property
+    def tenants(self) -> Mapping[str, str]:
+        """The tenant of each namespace, "" for none."""
+        return self._tenants
+
+    @property
+    def headroom(self) -> tuple[tuple[Headroom, int], ...]:
+        """Each headroom, with how many of its instances there is room for by the plans."""
+        return tuple(zip(self.rules.headroom, self._room, strict=True))
 
     def left(self, ledger: Ledger) -> Left:
         """Return what each tenant with caps may still have."""

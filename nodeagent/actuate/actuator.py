@@ -16,7 +16,8 @@ created on its GPU.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -58,9 +59,20 @@ _CERTAINLY_NOT_MADE = (
 
 
 class Actuator:
-    """Brings about what is intended, through a driver; *within* is each call's time in seconds."""
+    """Brings about what is intended, through a driver; *within* is each call's time in seconds.
 
-    def __init__(self, driver: Driver, journal: Journal, *, within: float) -> None:
+    *clock* counts seconds, for the log.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        journal: Journal,
+        *,
+        within: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._driver = driver
         self._journal = journal
         self._within = within
@@ -158,6 +170,7 @@ class Actuator:
     async def _destroy_all(self, work: Work, gpu: str, todo: Sequence[Destroy]) -> None:
         for step in todo:
             told = log.bind(gpu=gpu, assignment=step.assignment, gi_id=step.gi_id)
+            began = self._clock()
             try:
                 await self._calls.make(gpu, DESTROY, self._driver.destroy(gpu, step.gi_id))
             except NoSuchInstance:
@@ -171,7 +184,7 @@ class Actuator:
                 if isinstance(error, DriverTimeout):
                     return
             else:
-                told.info("gpu_instance_destroyed")
+                told.info("gpu_instance_destroyed", seconds=self._since(began))
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:
         closed: set[int] = set()
@@ -182,10 +195,12 @@ class Actuator:
             told = log.bind(
                 gpu=gpu,
                 assignment=step.assignment,
+                uid=work.pod_of(step.assignment),
                 profile_id=step.profile_id,
                 start=step.placement.start,
                 size=step.placement.size,
             )
+            began = self._clock()
             try:
                 gi_id = await self._calls.make(
                     gpu,
@@ -199,7 +214,8 @@ class Actuator:
                 )
             except DriverError as error:
                 work.failures[step.assignment] = str(error)
-                told.warning("gpu_instance_not_created", error=str(error))
+                seconds = self._since(began)
+                told.warning("gpu_instance_not_created", error=str(error), seconds=seconds)
                 if isinstance(error, _CERTAINLY_NOT_MADE):
                     work.not_ours(gpu, step)
                 elif isinstance(error, DriverTimeout):
@@ -210,9 +226,12 @@ class Actuator:
                     # What it may have left behind would take the vGPU of the next of its profile.
                     closed.add(step.profile_id)
             else:
-                told.info("gpu_instance_created", gi_id=gi_id)
+                told.info("gpu_instance_created", gi_id=gi_id, seconds=self._since(began))
                 if work.host.mode is Mode.HARVESTER:
                     closed.add(step.profile_id)  # its vGPU comes later, and before any other
+
+    def _since(self, began: float) -> float:
+        return round(self._clock() - began, 6)
 
     async def _saved(self, made: tuple[Made, ...]) -> bool:
         if made == self._journal.made:

@@ -68,6 +68,10 @@ class Work:
         self._put_off: set[str] = set()
         self.look_again(host, busy=busy)
 
+    def pod_of(self, assignment: str) -> str:
+        """Return the UID of the pod that an assignment is for, "" if it has left the plan."""
+        return self._pods.get(assignment, "")
+
     @property
     def known(self) -> frozenset[str]:
         """The assignments whose GPU instance exists, or may exist unseen."""

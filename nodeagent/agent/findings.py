@@ -10,13 +10,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from nodeagent import drift
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Condition, Inventory
-
-READY = "Ready"
-DRIFT = "Drift"
-GPUS_CHOSEN = "GpusChosen"
-RIVALS = "RivalPlugins"
-GPUS_PREPARED = "GpusPrepared"
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -37,23 +32,25 @@ class Findings(msgspec.Struct, frozen=True):
         """Return them as conditions; those that *before* had as well keep their time."""
         found = [ready(*self.not_ready)]
         if self.drift:
-            found.append(Condition(DRIFT, "True", "NotByTangram", drift.told(self.drift)))
+            found.append(Condition(keys.DRIFT, "True", "NotByTangram", drift.told(self.drift)))
         if self.gpus:
             problem = f"{self.gpus}; the choice before it stays in force"
-            found.append(Condition(GPUS_CHOSEN, "False", "BadAnnotation", problem))
+            found.append(Condition(keys.GPUS_CHOSEN, "False", "BadAnnotation", problem))
         if self.rivals:
             told = "; ".join(f"{resource}: {how}" for resource, how in sorted(self.rivals.items()))
             remedy = "remove that plugin, or leave the resource to it (--resource)"
-            found.append(Condition(RIVALS, "True", "AdvertisedTwice", f"{told}; {remedy}"))
+            found.append(
+                Condition(keys.RIVAL_PLUGINS, "True", "AdvertisedTwice", f"{told}; {remedy}")
+            )
         if self.needed:
             told = "; ".join(f"{gpu}: {what}" for gpu, what in sorted(self.needed.items()))
-            found.append(Condition(GPUS_PREPARED, "False", "NotYet", told))
+            found.append(Condition(keys.GPUS_PREPARED, "False", "NotYet", told))
         return tuple(dated(each, before, now=now) for each in found)
 
 
 def ready(reason: str, message: str) -> Condition:
     """Return whether the node is ready: it is, where there is no *reason* why not."""
-    return Condition(READY, "False" if reason else "True", reason or "Ready", message)
+    return Condition(keys.READY, "False" if reason else "True", reason or "Ready", message)
 
 
 def dated(condition: Condition, before: Inventory, *, now: str) -> Condition:

@@ -73,7 +73,9 @@ class Agent:
         self._kubelet = kubelet
         self._journal = journal
         self._publisher = Publisher(api, node, timeout=settings.api_timeout_seconds, pace=pace)
-        self._actuator = Actuator(driver, journal, within=settings.driver_timeout_seconds)
+        self._actuator = Actuator(
+            driver, journal, within=settings.driver_timeout_seconds, clock=clock
+        )
         self._reporter = Reporter(
             self._publisher,
             journal,

@@ -61,6 +61,15 @@ WAKE_ANNOTATION: Final = "tangram.dev/room-appeared"
 A change of an assigned pod is one of the events upon which kube-scheduler retries rejected pods.
 """
 
+READY: Final = "Ready"
+DRIFT: Final = "Drift"
+GPUS_CHOSEN: Final = "GpusChosen"
+RIVAL_PLUGINS: Final = "RivalPlugins"
+GPUS_PREPARED: Final = "GpusPrepared"
+
+CONDITIONS: Final = (READY, DRIFT, GPUS_CHOSEN, RIVAL_PLUGINS, GPUS_PREPARED)
+"""The conditions of a GpuNode: ``Ready`` always, the others while there is something to say."""
+
 RESOURCE_DOMAIN: Final = "nvidia.com/"
 
 
