@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from benchmarks.populated import NAMESPACE
+from extender.ledger import Ledger
+from extender.request import Request
 from extender.service import Knowledge
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
+from nodeagent.api.gpunode import PodRef
 
 Field = Callable[[Knowledge], Mapping[str, object]]
 """A field of what is known: its values by what they are about."""
@@ -66,6 +70,44 @@ def _reservations(knowledge: Knowledge) -> Mapping[str, object]:
     }
 
 
+def _holds(knowledge: Knowledge) -> Mapping[str, object]:
+    holds = knowledge.holds
+    owners = {entry.owner for _, entry in knowledge.entries() if entry.owner is not None}
+    return {
+        f"{owner.kind} {owner.namespace}/{owner.name}": (
+            holds.nodes_of(owner),
+            holds.entries_of(owner),
+        )
+        for owner in owners
+    }
+
+
+def _caps(knowledge: Knowledge) -> Mapping[str, object]:
+    left = knowledge.tenancy.left(knowledge.ledger)
+    return {
+        tenant: (left.slices.get(tenant), profiles, knowledge.tenancy.used(tenant, Ledger()))
+        for tenant, profiles in left.counts.items()
+    }
+
+
+def _bounds(knowledge: Knowledge) -> Mapping[str, object]:
+    """What the rules leave a pod of each tenant, and of none, for each thing that is offered."""
+    offered = {resource for view in knowledge.views.values() for resource in view.offered}
+    found: dict[str, object] = {}
+    for resource in offered:
+        for namespace in ("", NAMESPACE):
+            asked = Request(PodRef(namespace, "any", "any"), (resource,))
+            bounds = knowledge.bounded(asked).bounds
+            found[f"{namespace}/{resource}"] = bounds and (
+                bounds.terms.name,
+                bounds.terms.kept,
+                bounds.slices,
+                bounds.counts,
+                bounds.spare,
+            )
+    return found
+
+
 def _bound(knowledge: Knowledge, uid: str) -> bool:
     return uid in knowledge.pods and bool(knowledge.pods[uid].node)
 
@@ -107,6 +149,11 @@ FIELDS: Mapping[str, Field] = {
     "suitability": _of_views(
         lambda view: (view.stale, view.takes_new, view.offered, view.obtainable, view.usable)
     ),
+    "labels": _of_views(lambda view: view.labels),
+    "held": _of_views(lambda view: (view.held, view.lapsed)),
+    "holds": _holds,
+    "caps": _caps,
+    "bounds": _bounds,
     "adoptable": _of_views(lambda view: view.adoptable),
     "pods": lambda knowledge: knowledge.pods,
     "places of pods": _places,

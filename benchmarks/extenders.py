@@ -16,6 +16,7 @@ from benchmarks import residents
 from benchmarks.populated import NAMESPACE, RESOURCES, SMALL, Site, Vm
 from extender import wire
 from extender.cluster import Replica
+from extender.policy import InForce, PolicyName
 from extender.service import Service
 from extender.settings import Settings
 from nodeagent.api import gpunode, keys
@@ -41,9 +42,11 @@ class Started(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def started(api: ApiServer) -> AsyncIterator[Started]:
+async def started(
+    api: ApiServer, policy: InForce | PolicyName = PolicyName.DEFAULT
+) -> AsyncIterator[Started]:
     """Run an extender until the block ends, which begins when it would answer."""
-    replica = Replica(api, SETTINGS)
+    replica = Replica(api, SETTINGS, policy)
     stop, stall = asyncio.Event(), 0.0
     gc.collect()
     began, worked = time.perf_counter(), time.process_time()

@@ -39,25 +39,33 @@ SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
 """The profiles of which five find room on a GPU in most orders."""
 
 NAMESPACE = "default"
-UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG = 97, 89, 83, 79, 71, 67
-"""Every so manieth GPU, GPU, node, node, VM and pair of VMs is that; primes, so that all mix."""
+UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG, OFF = 97, 89, 83, 79, 71, 67, 61
+"""Every so manieth GPU, GPU, node, node, VM, pair and VM is that; primes, so that all mix."""
 
 
 class Vm(msgspec.Struct, frozen=True):
-    """A VM's pod as it is to be: ``node`` is "" while it is not bound."""
+    """A VM's pod as it is to be: ``node`` is "" while it is not bound.
+
+    One that is ``off`` has no pod at the moment, and its place is held for it.
+    """
 
     name: str
     entry: Assignment | None = None
     node: str = ""
     wanted: str = ""
     gang: str = ""
+    off: bool = False
 
 
 class Site(msgspec.Struct):
-    """What there is: GpuNodes by the names of their nodes, VMs by their own."""
+    """What there is: GpuNodes by the names of their nodes, VMs by their own.
+
+    ``labels`` are those of the Nodes, where rules look at any.
+    """
 
     nodes: dict[str, GpuNode] = {}
     vms: dict[str, Vm] = {}
+    labels: dict[str, dict[str, str]] = {}
     cordoned: set[str] = set()
     leaseless: set[str] = set()
 
@@ -67,8 +75,11 @@ class Site(msgspec.Struct):
         return sum(len(node.spec.assignments) for node in self.nodes.values())
 
 
-def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
-    """Return a site of so many *nodes*, *assignments*, and pods without a place."""
+def drawn(nodes: int, assignments: int, *, pending: int, seed: int, off: bool = False) -> Site:
+    """Return a site of so many *nodes*, *assignments*, and pods without a place.
+
+    With *off*, some VMs are, and their places are held for them.
+    """
     chance = random.Random(seed)
     site = Site()
     gpus = nodes * GPUS
@@ -83,7 +94,7 @@ def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
             assignments * (gpu + 1) // gpus - assignments * gpu // gpus
             for gpu in range(first, first + GPUS)
         ]
-        site.nodes[name] = _node(name, counts, first, site, chance)
+        site.nodes[name] = _node(name, counts, first, site, chance, off=off)
     for index in range(pending):
         vm = Vm(f"pending-{index:05}", wanted=RESOURCES[chance.choice(list(RESOURCES))])
         site.vms[vm.name] = vm
@@ -91,13 +102,13 @@ def drawn(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
 
 
 def _node(
-    name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random
+    name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random, *, off: bool
 ) -> GpuNode:
     """Draw a node whose GPUs, the *first* one's number given, hold so many instances each."""
     taken = {f"GPU-{name}-{index}": _taken(count, chance) for index, count in enumerate(counts)}
     entries = [_entry(uuid, *each) for uuid, there in taken.items() for each in there]
     for entry in entries:
-        site.vms[entry.id] = _vm(entry, name, len(site.vms))
+        site.vms[entry.id] = _vm(entry, name, len(site.vms), off=off)
     made = [entry for entry in entries if site.vms[entry.id].node]
     instances = {uuid: tuple(instances_of(made, uuid)) for uuid in taken}
     for number, (uuid, there) in enumerate(taken.items(), first):
@@ -130,10 +141,11 @@ def _gpu(uuid: str, number: int) -> LiveGpu:
     )
 
 
-def _vm(entry: Assignment, node: str, number: int) -> Vm:
+def _vm(entry: Assignment, node: str, number: int, *, off: bool) -> Vm:
     gang = f"pair-{number // GANG}" if number % GANG in (0, 1) else ""
     lately = number % PLACED_LATELY == PLACED_LATELY - 1 and not gang
-    return Vm(entry.id, entry, "" if lately else node, gang=gang)
+    off = off and number % OFF == OFF - 1 and not gang and not lately
+    return Vm(entry.id, entry, "" if lately or off else node, gang=gang, off=off)
 
 
 def instances_of(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:

@@ -12,7 +12,16 @@ from benchmarks.populated import MODEL, NAMESPACE, Site, Vm, instances_of, reali
 from extender.demo.pods import launcher
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, Decision, Gpu, GpuNode, Inventory, Plan, PodRef
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServer, PatchType
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    ApiServer,
+    Conflict,
+    PatchType,
+)
 
 AT_ONCE = 32  # requests, where there is a real API server
 
@@ -33,7 +42,8 @@ async def create(
 
     async def placed(node: GpuNode) -> None:
         async with gate:
-            pods = [await _create_pod(api, site.vms[a.id], short) for a in node.spec.assignments]
+            vms = [site.vms[a.id] for a in node.spec.assignments]
+            pods = [None if vm.off else await _create_pod(api, vm, short) for vm in vms]
             entries = zip(node.spec.assignments, pods, strict=True)
             plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
             site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
@@ -70,7 +80,10 @@ async def _create_node(
     api: ApiServer, site: Site, node: GpuNode, offers: Mapping[str, str]
 ) -> None:
     made = {
-        "metadata": {"name": node.name, "labels": {"kubevirt.io/schedulable": "true"}},
+        "metadata": {
+            "name": node.name,
+            "labels": {"kubevirt.io/schedulable": "true", **site.labels.get(node.name, {})},
+        },
         "spec": {"unschedulable": True} if node.name in site.cordoned else {},
         "status": {"allocatable": offers, "capacity": offers},
     }
@@ -86,6 +99,15 @@ async def _create_node(
     plan = msgspec.to_builtins(node.spec)
     await api.create(GPU_NODES, {**head, "metadata": {"name": node.name}, "spec": plan})
     await report(api, node.name, node.status)
+
+
+async def label_namespace(api: ApiServer, labels: Mapping[str, str]) -> None:
+    """Give the VMs' namespace these labels; the twin has none before it is created."""
+    made = {"metadata": {"name": NAMESPACE, "labels": dict(labels)}}
+    try:
+        await api.create(NAMESPACES, made)
+    except Conflict:
+        await api.patch(NAMESPACES, NAMESPACE, made, patch_type=PatchType.MERGE)
 
 
 async def report(api: ApiServer, name: str, status: Inventory) -> None:

@@ -1,9 +1,10 @@
 """How long an extender takes to know again all that its predecessor knew, and whether it does.
 
 A cluster in full use (``benchmarks.populated``) lies in the API server's twin. An extender runs
-beside it for a while: VMs leave, others are filtered, ranked and bound, agents report. Then another
-one starts, from nothing but what the API server has. What the two know is compared field by field,
-their answers word by word, the decisions with those the pods bear.
+beside it for a while, by a policy with rules (``benchmarks.ruled``): VMs leave, others come in,
+agents report, and the places of VMs that are off are held. Then another one starts, from nothing
+but what the API server has. What the two know is compared field by field, their answers word by
+word, the decisions with those the pods bear.
 
 Times are from the start until it would answer the hooks. Of them the twin itself takes ``lists_s``,
 which a real API server takes elsewhere. ``stall_s`` is the longest time during which nothing else
@@ -28,7 +29,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from benchmarks import populated, residents
+from benchmarks import populated, residents, ruled
 from benchmarks.comparison import Comparison, Difference, compare, decisions
 from benchmarks.extenders import agents, asked, live, started
 from benchmarks.populated import GPUS, NAMESPACE, PER_GPU, RESOURCES, SMALL, Site, Vm
@@ -107,23 +108,32 @@ async def compared(
     return Comparison(counts, (*found.differing, *unlike)), pods
 
 
+def ruled_site(nodes: int, assignments: int, *, pending: int, seed: int) -> Site:
+    """Return a site with places that are held, and labels for the rules to look at."""
+    site = populated.drawn(nodes, assignments, pending=pending, seed=seed, off=True)
+    site.labels = {name: ruled.labels(number) for number, name in enumerate(site.nodes)}
+    return site
+
+
 async def on_twin(assignments: int, *, seed: int) -> tuple[Row, Comparison]:
     """Return what a restart with so many assignments takes, and the comparison."""
     nodes = -(-assignments // (GPUS * PER_GPU))
-    site = populated.drawn(nodes, assignments, pending=max(1, assignments // 200), seed=seed)
-    api = InMemoryApi(chance=random.Random(seed))
+    site = ruled_site(nodes, assignments, pending=max(1, assignments // 200), seed=seed)
+    api, policy = InMemoryApi(chance=random.Random(seed)), ruled.policy()
     await residents.create(api, site)
-    async with agents(api), started(api) as former:
+    await residents.label_namespace(api, ruled.NAMESPACE_LABELS)
+    async with agents(api), started(api, policy) as former:
         came = await live(api, former.service, site, seed=seed)
         lists = await _lists(api)
-        async with started(api) as successor:
+        async with started(api, policy) as successor:
             first = await _first_answer(site, successor.service)
             found, pods = await compared(api, site, former.service, successor.service, seed=seed)
             planned = len(successor.service.knowledge.views)
-            entries = sum(1 for _ in successor.service.knowledge.entries())
+            entries = [entry for _, entry in successor.service.knowledge.entries()]
     row: Row = {
         "nodes": planned,
-        "assignments": entries,
+        "assignments": len(entries),
+        "held": sum(entry.pod is None for entry in entries),
         "pods": len(pods),
         "listed_mb": round(lists[1] / 1e6, 1),
         "bound_before": came,

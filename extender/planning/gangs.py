@@ -50,7 +50,8 @@ class Standing(Enum):
 def standing(members: Iterable[Member]) -> Standing:
     """Return where the gang of these members stands; they are at least one.
 
-    More members than the size are no fault: who is not among those reserved is an ordinary pod.
+    More members than the size are no fault: who is not among those reserved waits until one of them
+    is bound, and is an ordinary pod then.
     """
     known = tuple(members)
     sizes = {each.size for each in known}

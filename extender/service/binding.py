@@ -32,7 +32,7 @@ from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
-from extender.service.posting import LONGEST_TEXT, BindFailed, Poster
+from extender.service.posting import LONGEST_TEXT, BindFailed, NotBound, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.service.trust import Trust
 from extender.verbs import bind as decide
@@ -152,17 +152,24 @@ class Binder:
             entries = await self._reserve(request, node, patience)
         with work.phase(Phase.REALIZE, clock):
             await self._realized(request, node, entries, patience)
-        if request.gang is not None and not self._gangs.post(key(request.gang)):
+        if request.gang is not None and not self._gangs.post(request):
             raise BindFailed(GANG_BROKEN)
         note = decide.annotation(self._knowledge.views[node], entries)
-        with work.phase(Phase.POST, clock):
-            await self._poster.post(
-                pod,
-                node,
-                {keys.DECISION_ANNOTATION: note},
-                patience.until,
-                ready=lambda: self._ready(request, node, entries),
-            )
+        try:
+            with work.phase(Phase.POST, clock):
+                await self._poster.post(
+                    pod,
+                    node,
+                    {keys.DECISION_ANNOTATION: note},
+                    patience.until,
+                    ready=lambda: self._ready(request, node, entries),
+                )
+        except NotBound:
+            if request.gang is not None:
+                self._gangs.posted(key(request.gang), pod.uid, bound=False)
+            raise
+        if request.gang is not None:
+            self._gangs.posted(key(request.gang), pod.uid, bound=True)
 
     def _ready(self, request: Request, node: str, entries: Sequence[Assignment]) -> bool:
         view, ids = self._knowledge.views.get(node), {each.id for each in entries}
@@ -170,6 +177,7 @@ class Binder:
             view is not None
             and ids <= {each.id for each in view.assignments_of(request.pod.uid)}
             and view.realized(ids)
+            and (request.gang is None or self._gangs.post(request))
         )
 
     async def _lost(self, request: Request, node: str, patience: Patience) -> None:

@@ -17,16 +17,17 @@ def key(gang: Gang) -> Key:
 class Enlisted:
     """The gangs of living pods: ``members`` has what each pod says of its gang, by UID.
 
-    For a term: who has ``come`` to bind; the gangs for which a Binding was ``posting``; those
-    ``lost``, whose places are to be given back; those for which there was ``no_room``, and why; and
-    those that were ``left_out`` of the last plan, for it had others to look at.
+    For a term: who has ``come`` to bind; the pods for which a Binding was ``posting``, unless it is
+    certain that it came to nothing, and whether it is certain that it did not; the gangs ``lost``,
+    whose places are to be given back; those for which there was ``no_room``, and why; and those
+    that were ``left_out`` of the last plan, for it had others to look at.
     """
 
     def __init__(self) -> None:
         self.members: dict[Key, dict[str, Gang]] = {}
         self._key_of: dict[str, Key] = {}
         self.come: dict[Key, set[str]] = {}
-        self.posting: set[Key] = set()
+        self.posting: dict[Key, dict[str, bool]] = {}
         self.lost: set[Key] = set()
         self.no_room: dict[Key, Refused] = {}
         self.left_out: set[Key] = set()
@@ -53,8 +54,9 @@ class Enlisted:
     def over(self, of: Key) -> None:
         """Forget what is remembered of a gang that holds nothing."""
         self.come.pop(of, None)
+        self.posting.pop(of, None)
         self.no_room.pop(of, None)
-        for marks in (self.posting, self.lost, self.left_out):
+        for marks in (self.lost, self.left_out):
             marks.discard(of)
 
     def begin_term(self) -> None:

@@ -46,7 +46,7 @@ class Gangs:
         if stands in (Standing.GATHERING, Standing.MALFORMED):
             enlisted.over(of)
         elif stands is Standing.COMPLETE:
-            enlisted.posting.discard(of)
+            enlisted.posting.pop(of, None)
         elif of in enlisted.posting:
             return Standing.BEGUN
         return stands
@@ -60,8 +60,8 @@ class Gangs:
         """Tell whether a member of a gang that has its places need not wait for others to bind.
 
         One beyond the gang's size, or that came later, has no place among them. It is an ordinary
-        pod once a member is bound for certain; before that it would be the first, and the gang half
-        a gang if the others' end has not been heard of.
+        pod once a member is bound for certain. Before that it might be the first, and half a gang:
+        of the others' end we may not have heard.
         """
         assert request.gang is not None
         members = self.members(key(request.gang))
@@ -93,12 +93,39 @@ class Gangs:
             case _:
                 return False
 
-    def post(self, of: Key) -> bool:
-        """Note that a member's Binding is about to be posted; return whether it may be."""
-        if self.lost(of):
+    def post(self, request: Request) -> bool:
+        """Note that a member's Binding is about to be posted; return whether it may be.
+
+        Not if the gang has lost a place, and none of it is known to have been bound: since the last
+        try to post this one, others' end may have been heard of.
+        """
+        assert request.gang is not None
+        of = key(request.gang)
+        posting = self._knowledge.enlisted.posting
+        members = [member for _, member in self.members(of)]
+        whole = bool(members) and standing(members) is Standing.RESERVED
+        if self.lost(of) or not (whole or self._begun(of)):
             return False
-        self._knowledge.enlisted.posting.add(of)
+        posting.setdefault(of, {}).setdefault(request.pod.uid, False)
         return True
+
+    def _begun(self, of: Key) -> bool:
+        """Tell whether it is certain that a member was bound, whatever has become of it."""
+        enlisted, pods = self._knowledge.enlisted, self._knowledge.pods
+        return any(enlisted.posting.get(of, {}).values()) or any(
+            uid in pods and pods[uid].node for uid in enlisted.members.get(of, ())
+        )
+
+    def posted(self, of: Key, uid: str, *, bound: bool) -> None:
+        """Note that a member's Binding has come through, or that it is certain that none has."""
+        posting = self._knowledge.enlisted.posting
+        if bound:
+            posting.setdefault(of, {})[uid] = True
+        else:
+            posting.get(of, {}).pop(uid, None)
+            if not posting.get(of):
+                posting.pop(of, None)
+        self.pulse(of)
 
     def lose(self, of: Key) -> None:
         """Have a gang's places given back, all of them: no member is bound any more."""
@@ -111,11 +138,10 @@ class Gangs:
         self._knowledge.enlisted.over(of)
         self.pulse(of)
 
-    def keep(self, of: Key) -> None:
-        """Note that a gang thought lost has a bound member."""
+    def keep(self, of: Key, bound: str) -> None:
+        """Note that a gang thought lost has a *bound* member (UID)."""
         self._knowledge.enlisted.lost.discard(of)
-        self._knowledge.enlisted.posting.add(of)
-        self.pulse(of)
+        self.posted(of, bound, bound=True)
 
     def pulse(self, of: Key) -> None:
         """Let the binds of a gang look again."""

@@ -22,6 +22,10 @@ class BindFailed(Exception):
     """The pod is not bound; the message is for the person reading its events."""
 
 
+class NotBound(BindFailed):
+    """It is certain that no Binding of the pod has come through, nor will."""
+
+
 class Poster:
     """Posts Bindings, and takes back the places of pods that have certainly got none."""
 
@@ -48,7 +52,8 @@ class Poster:
         the pod's place is still what it was: much may happen from one try to the next.
 
         Raises:
-            BindFailed: the pod is not bound to *node*.
+            NotBound: the pod is not bound to *node*, as was read after the last try.
+            BindFailed: none was made, or it is bound elsewhere.
             ClusterUnavailable: whether it is, could not be read.
         """
         settings, clock = self._knowledge.settings, self._knowledge.clock
@@ -56,7 +61,8 @@ class Poster:
         patience, failures = Patience(self._knowledge, until=last_start), 0
         while (now := clock()) <= last_start:
             if not ready():
-                raise BindFailed("vGPU: the place is no longer ready, it stays reserved")
+                failed = NotBound if failures else BindFailed
+                raise failed("vGPU: the place is no longer ready, it stays reserved")
             self._begins(pod, now)
             try:
                 await self._cluster.bind(
@@ -72,7 +78,8 @@ class Poster:
             else:
                 break
         else:
-            raise BindFailed("vGPU: too late to bind in this attempt, the place stays reserved")
+            failed = NotBound if failures else BindFailed
+            raise failed("vGPU: too late to bind in this attempt, the place stays reserved")
         self._posted.pop(pod.uid, None)
 
     async def give_back(self, pod: PodRef, node: str, patience: Patience) -> None:
@@ -103,15 +110,16 @@ class Poster:
         """Read whether the pod is bound to *node* in spite of the *error*; if not, it is to none.
 
         Raises:
-            BindFailed: the pod is gone or bound elsewhere, or it will be refused again.
+            NotBound: the pod is gone, or it will be refused again.
+            BindFailed: it is bound elsewhere.
             ClusterUnavailable: it could not be read.
         """
         facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:
-            raise BindFailed("vGPU: the pod is gone") from error
+            raise NotBound("vGPU: the pod is gone") from error
         if facts.node:
             if facts.node != node:
-                raise _not_bound(error) from error
+                raise BindFailed(_text(error)) from error
             return True
         if isinstance(error, BindingRefused):
             # It will be refused again: the place is of more use to somebody else.
@@ -138,5 +146,9 @@ class Poster:
         await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
 
 
-def _not_bound(error: Exception) -> BindFailed:
-    return BindFailed(f"vGPU: the pod could not be bound: {error}"[:LONGEST_TEXT])
+def _not_bound(error: Exception) -> NotBound:
+    return NotBound(_text(error))
+
+
+def _text(error: Exception) -> str:
+    return f"vGPU: the pod could not be bound: {error}"[:LONGEST_TEXT]

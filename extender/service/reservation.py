@@ -216,8 +216,8 @@ class Reservations:
         self._gangs.at_work.add(of)
         try:
             reserved = [uid for uid, member in self._gangs.members(of) if member.reserved]
-            if await self._any_bound(reserved):
-                self._gangs.keep(of)
+            if bound := await self._bound(reserved):
+                self._gangs.keep(of, bound)
                 return
             for uid in reserved:
                 await self._plans.withdraw_pod(self._knowledge.assigned.get(uid, ""), uid)
@@ -227,12 +227,13 @@ class Reservations:
             self._gangs.at_work.discard(of)
         self._knowledge.room.set()
 
-    async def _any_bound(self, uids: Collection[str]) -> bool:
+    async def _bound(self, uids: Collection[str]) -> str:
+        """Return the UID of a pod that turns out to be bound, "" if none does."""
         for uid in uids:
             view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
             entries = () if view is None else view.assignments_of(uid)
             for pod in {entry.pod for entry in entries if entry.pod is not None}:
                 facts = await self._cluster.read_pod(pod.namespace, pod.name)
                 if facts is not None and facts.ref.uid == uid and facts.node:
-                    return True
-        return False
+                    return uid
+        return ""

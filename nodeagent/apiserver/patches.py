@@ -44,6 +44,10 @@ def merge_patched(document: Any, patch: Any) -> Any:
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are equal; unlike in Python, true is not 1."""
+    if one is other:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):  # most members are the same objects
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     return bool(one == other) and _canonical(one) == _canonical(other)
 
 

@@ -18,7 +18,7 @@ from tests.chaos.mutants import MASKED, MUTANTS, named
 from tests.chaos.shrink import shrunk
 from tests.chaos.story import tell
 
-WARMING_UP = 20  # events
+WARMING_UP = 4  # histories
 TOLD_EVERY = 500  # histories
 SILENT = 50  # no log of the code under test
 
@@ -57,7 +57,8 @@ def prepare() -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
     )
-    tell(0, drawn(0, WARMING_UP))  # tables are made once, and workers inherit them
+    for seed in range(WARMING_UP):  # tables are made once, and workers inherit them
+        tell(seed, drawn(seed))
     gc.collect()
     gc.freeze()  # modules are most of what there is, and each history ends with a collection
 

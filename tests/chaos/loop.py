@@ -32,7 +32,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.ended_at = float("inf")
-        self.held: list[_Handle] = []
+        self.held: list[_Due] = []
         # The dead ones' tasks too: collected as garbage, they would still run their `finally`.
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -47,30 +47,24 @@ PROCESS: ContextVar[Process] = ContextVar("process", default=WORLD)
 class _Handle:
     """What an :class:`asyncio.TimerHandle` promises, without what serves debugging only."""
 
-    __slots__ = ("_args", "_callback", "_context", "_gone", "_when")
+    __slots__ = ("_when", "gone")
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context,
-        when: float = 0.0,
-    ) -> None:
-        self._callback: Callable[..., object] | None = callback
-        self._args = args
-        self._context = context
+    def __init__(self, when: float = 0.0) -> None:
         self._when = when
-        self._gone = False
+        self.gone = False
 
     def cancel(self) -> None:
-        self._gone = True
-        self._callback, self._args = None, ()
+        self.gone = True
 
     def cancelled(self) -> bool:
-        return self._gone
+        return self.gone
 
     def when(self) -> float:
         return self._when
+
+
+_Due = tuple[Callable[..., object], tuple[Any, ...], Context, _Handle | None]
+"""A callback, what it is called with, in which context, and what would cancel it, if anything."""
 
 
 class _Task(asyncio.Task[Any]):
@@ -93,8 +87,8 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._now = 0.0
-        self._ready: list[_Handle] = []
-        self._timers: list[tuple[float, int, _Handle]] = []
+        self._ready: list[_Due] = []
+        self._timers: list[tuple[float, int, _Due]] = []
         self._numbers = count()
         self._running = False
         self._closed = False
@@ -109,9 +103,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Any:
-        handle = _Handle(callback, args, copy_context() if context is None else context)
+        handle = None
+        if context is None:  # futures and tasks always give one, and cancel nothing
+            handle, context = _Handle(), copy_context()
         if not self._closed:
-            self._ready.append(handle)
+            self._ready.append((callback, args, context, handle))
         return handle
 
     call_soon_threadsafe = call_soon
@@ -123,9 +119,10 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Any:
-        timer = _Handle(callback, args, copy_context() if context is None else context, when)
+        timer = _Handle(when)
         if not self._closed:
-            heapq.heappush(self._timers, (when, next(self._numbers), timer))
+            due = (callback, args, copy_context() if context is None else context, timer)
+            heapq.heappush(self._timers, (when, next(self._numbers), due))
         return timer
 
     def call_later(
@@ -227,14 +224,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def _turn(self) -> None:
         timers = self._timers
         if not self._ready:
-            while timers and timers[0][2]._gone:
+            while timers and _gone(timers[0][2]):
                 heapq.heappop(timers)
             if not timers:
                 raise RuntimeError("everything waits, and nothing is going to happen")
             self._now = max(self._now, timers[0][0])
         while timers and timers[0][0] <= self._now:
             timer = heapq.heappop(timers)[2]
-            if not timer._gone:
+            if not _gone(timer):
                 self._ready.append(timer)
         batch, self._ready = self._ready, []
         if len(batch) == 2:
@@ -242,19 +239,18 @@ class SeededLoop(asyncio.AbstractEventLoop):
                 batch.reverse()
         elif len(batch) > 2:
             self._chance.shuffle(batch)
-        for handle in batch:
-            callback = handle._callback
-            if callback is None:
+        for due in batch:
+            callback, args, context, handle = due
+            if handle is not None and handle.gone:
                 continue
-            context = handle._context
             process = context.get(PROCESS, WORLD)
             if not process.alive:
                 continue
             if process.frozen:
-                process.held.append(handle)
+                process.held.append(due)
                 continue
             try:
-                context.run(callback, *handle._args)
+                context.run(callback, *args)
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
@@ -277,6 +273,10 @@ class SeededLoop(asyncio.AbstractEventLoop):
         error = context.get("exception")
         if not self._closed and error is not None:
             self.failures.append(f"{context.get('message')}: {error!r}")
+
+
+def _gone(due: _Due) -> bool:
+    return due[3] is not None and due[3].gone
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:

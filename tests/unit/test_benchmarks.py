@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, hooks, populated, residents, restart, start
+from benchmarks import bursts, churn, hooks, populated, residents, restart, ruled, start
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
@@ -295,8 +295,33 @@ async def test_a_restarted_extender_knows_all_that_its_predecessor_knew() -> Non
     assert 2000 - 40 <= row["assignments"] <= 2000  # 40 VMs leave, and as many come
     assert row["bound_before"] > 20
     assert found.compared["assignments"] == row["assignments"]
-    for field in ("places not bound yet", "gangs", "decisions as bound", "answers"):
+    compared = ("places not bound yet", "gangs", "decisions as bound", "answers", "caps", "bounds")
+    for field in compared:
         assert found.compared[field] > 0
+    assert row["held"] > 20
+
+
+async def test_holds_and_rules_that_a_restarted_extender_gets_wrong_are_found() -> None:
+    site = restart.ruled_site(3, 120, pending=2, seed=1)
+    api, policy = InMemoryApi(chance=random.Random(1)), ruled.policy()
+    await residents.create(api, site)
+    await residents.label_namespace(api, ruled.NAMESPACE_LABELS)
+    async with started(api, policy) as former, started(api, policy) as successor:
+        known = successor.service.knowledge
+        assert compare(former.service.knowledge, known).differing == ()
+        (held, *_) = [(view, each) for view, each in known.entries() if each.pod is None]
+        view, entry = held
+        others = tuple(each for each in view.node.spec.assignments if each != entry)
+        plan = msgspec.structs.replace(view.node.spec, assignments=others)
+        newer = msgspec.structs.replace(
+            view.node.metadata, generation=view.node.metadata.generation + 1
+        )
+        known.gpu_node(msgspec.structs.replace(view.node, metadata=newer, spec=plan))
+        known.node(view.name, cordoned=False, labels={"rack": "elsewhere"})
+        known.namespace("default", {"team": "guests"})
+        differing = {each.field for each in compare(former.service.knowledge, known).differing}
+
+    assert differing >= {"held", "holds", "labels", "caps", "bounds"}
 
 
 async def test_whatever_a_restarted_extender_does_not_know_is_found() -> None:

@@ -342,6 +342,33 @@ async def test_a_member_that_goes_before_the_first_is_bound_takes_all_places_wit
     assert await bound(world, pods[:1] + pods[2:]) == []
 
 
+async def test_a_member_whose_binding_failed_is_not_bound_once_the_others_are_gone(
+    world: World,
+) -> None:
+    pods = await gang(world, "1-10C", "2-20C")
+    failed = asyncio.Event()
+
+    async def fail(call: Call) -> None:
+        if (call.verb, call.subresource, call.done) == ("create", "binding", False):
+            failed.set()
+            raise Unavailable(0, "connection reset")
+
+    async with world.extender(SOON) as extender, world.obedient(*NODES):
+        scheduler = Scheduler(extender, NODES)
+        await scheduler.once(pods)
+        await world_plans(world, 2)
+        world.api.disturbance = fail
+        binds = asyncio.create_task(scheduler.once(pods))
+        await failed.wait()
+        await world.delete_pod(pods[1])
+        await until(lambda: pods[1]["metadata"]["uid"] not in extender.knowledge.pods)
+        world.api.disturbance = None
+        await binds
+        await world_plans(world, 0)
+
+    assert await bound(world, pods[:1]) == []
+
+
 async def test_an_instance_that_cannot_be_made_costs_the_whole_gang_its_places(
     world: World,
 ) -> None:
