@@ -43,6 +43,7 @@ class Reporter:
         self._clock = clock
         self._utc_now = utc_now
         self._told: Told | None = None
+        self._unanswered = False  # a write since may have been carried out, or not
         self._sequence = 0
 
     def before(self, node: GpuNode) -> Inventory:
@@ -129,7 +130,8 @@ class Reporter:
         """Write *now*, which takes account of the *planned* assignments, if it is news."""
         told = self._told_of(node)
         now = msgspec.structs.replace(now, agent_epoch=self._epoch, sequence=self._sequence + 1)
-        if told and not news(told, now, planned, overdue=self.due_in <= 0.0):
+        late = self.due_in <= 0.0
+        if told and not self._unanswered and not news(told, now, planned, overdue=late):
             behind = None
             if node.metadata.generation > told.inventory.observed_generation:
                 behind = self._clock() if told.behind_since is None else told.behind_since
@@ -138,7 +140,9 @@ class Reporter:
             )
             return
         self._sequence = now.sequence  # of this attempt alone, whatever becomes of it
+        self._unanswered = True
         version = await self._publisher.tell(node, now)
+        self._unanswered = False
         self._told = Told(node.metadata.uid, now, frozenset(planned), version=version)
         log.info(
             "inventory_published",

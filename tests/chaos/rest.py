@@ -95,5 +95,12 @@ def _fits(judge: Judge, pods: Sequence[Pod]) -> bool:
     def counting(name: str) -> list[Assignment]:
         return [e for e in judge.entries(name) if judge.holds.in_force(e, give=LATE_SECONDS)]
 
-    room = Room(judge.hardware, judge.foreign)
+    # An agent that has had no answer creates nothing more on that GPU: what it asked for may come.
+    closed = {
+        gpu.uuid
+        for plan in judge.plans.values()
+        for gpu in plan.status.gpus
+        if "never answered" in gpu.unhealthy
+    }
+    room = Room(judge.hardware, judge.foreign, closed=closed)
     return room.fit([each.wants for each in pods], room.taken(counting, judge.plans.keys()))

@@ -13,13 +13,21 @@ Taken = Mapping[str, int]
 
 
 class Room:
-    """The GPUs of every node; *foreign* are the instances (GPU, id) that are not ours."""
+    """The GPUs of every node; *foreign* are the instances (GPU, id) that are not ours.
+
+    Nothing more is placed on those that are *closed*.
+    """
 
     def __init__(
-        self, hardware: Mapping[str, Hardware], foreign: Collection[tuple[str, int]]
+        self,
+        hardware: Mapping[str, Hardware],
+        foreign: Collection[tuple[str, int]],
+        *,
+        closed: Collection[str] = (),
     ) -> None:
         self._hardware = hardware
         self._foreign = foreign
+        self._closed = closed
 
     def taken(self, planned: Callable[[str], Sequence[Assignment]], nodes: Collection[str]) -> Any:
         """Return what is taken on each of *nodes*, of which *planned* tells what counts."""
@@ -55,7 +63,7 @@ class Room:
         for gpu in node.gpus:
             seen = gpu.seen(node.mode)
             profile_id = seen.served(node.mode).get(wants[0])
-            if profile_id is None or self._shut(gpu, profile_id):
+            if profile_id is None or gpu.uuid in self._closed or self._shut(gpu, profile_id):
                 continue
             for place in gpu.geometry.by_id[profile_id].placements:
                 if not place.mask & taken[gpu.uuid]:

@@ -163,6 +163,37 @@ async def test_a_write_without_an_answer_is_made_good(station: Station, done: bo
         await station.until_realized("a")
 
 
+async def test_what_was_told_without_an_answer_is_not_left_there_when_it_has_passed(
+    station: Station,
+) -> None:
+    async def lose(call: Call) -> None:
+        if call.subresource == "status" and call.kind == GPU_NODES and call.done:
+            raise Unavailable(0, "the answer was lost")
+
+    agent = Agent(
+        NAME,
+        api=station.api,
+        driver=station.driver,
+        kubelet=SimulatedKubelet(station.api, station.hardware),
+        journal=station.journal,
+        epoch="life",
+    )
+    agent.heard(await station.gpu_node())
+    await agent.converge()
+    (gpu,) = station.hardware.gpus
+    gpu.unhealthy = "xid-79"
+    station.api.disturbance = lose
+    with pytest.raises(Unavailable):
+        await agent.converge()
+    station.api.disturbance = None
+    assert (await station.status()).gpus[0].unhealthy == "xid-79"
+
+    gpu.unhealthy = ""
+    await agent.converge()
+
+    assert (await station.status()).gpus[0].unhealthy == ""
+
+
 async def test_a_status_written_whole_leaves_nothing_of_the_last_one(station: Station) -> None:
     async with station.serving():
         await station.plan(assignment("a", "GPU-x"))
