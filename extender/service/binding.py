@@ -189,10 +189,15 @@ class Binder:
             self._gangs.lose(key(gang))
 
     async def _facts(self, pod: PodRef, patience: Patience) -> PodFacts:
-        """Return what is known of a pod; read it unless this very process has just filtered it."""
+        """Return what is known of a pod; read it unless this very process has just filtered it.
+
+        A gang's members are read all the same: one that is gone, and of whose end the watch has not
+        told, would come to where they wait for each other, and the others be bound without it.
+        """
         request = self._knowledge.requests.get(pod.uid)
         facts = self._knowledge.pods.get(pod.uid)
-        if request is not None and (facts is None or not facts.node):
+        alone = request is not None and request.gang is None
+        if request is not None and alone and (facts is None or not facts.node):
             return PodFacts(pod, request)
         facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:

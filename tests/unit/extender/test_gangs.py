@@ -496,7 +496,7 @@ def test_a_refused_gang_asks_for_plans_only_while_its_candidates_grow(service: S
         assert set((answer.failed_and_unresolvable_nodes or {}).values()) == {NO_ROOM}
 
     assert asks == [False, True, False, True, False]
-    assert knowledge.pending.waiting["a"].nodes == ("node-1", "node-2", "node-3")
+    assert knowledge.pending.waiting["a"].nodes == {"node-1", "node-2", "node-3"}
 
 
 async def test_a_gangs_writes_that_keep_failing_are_paused_between_and_end_in_time(
