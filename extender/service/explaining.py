@@ -21,7 +21,7 @@ from extender.service.ports import PodFacts
 KEPT_SECONDS = 2.0
 MOST_KEPT = 64
 WITHIN_SECONDS = 10.0
-"""For one explanation, with those before it; at 40,000 GPUs one takes a second (measured)."""
+"""For one explanation, with those before it; at 40,000 GPUs one takes a second or so (measured)."""
 
 
 class Explainer:
