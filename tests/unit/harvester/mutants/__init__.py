@@ -51,8 +51,8 @@ MUTANTS = (
     ),
     _mutant(
         "open-first",
-        "NVML is opened before Harvester's objects were read",
-        bugs.open_from_the_start,
+        "NVML is opened after a reboot, before the functions are back",
+        bugs.enabled_is_taken_for_done,
         scenarios.reboot,
         "trap",
     ),
@@ -152,7 +152,7 @@ MUTANTS = (
         "all pods of a type have their turn at once",
         bugs.all_at_once,
         scenarios.four_vms_together,
-        "misplaced, starved",
+        "misplaced",
     ),
     _mutant(
         "never-touched",

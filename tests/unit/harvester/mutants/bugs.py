@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from nodeagent import real_node, reconcile
+from nodeagent import reconcile
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Layout
 from nodeagent.driver import DriverError
@@ -46,16 +46,20 @@ def never_shut() -> Any:
     )
 
 
-def open_from_the_start() -> Any:
-    """Look at once, as long as it is not known whether that is well."""
+def enabled_is_taken_for_done() -> Any:
+    """Take a GPU that was enabled before this agent began to have its functions."""
     whole = GiveWay.settle
 
     async def settle(self: Any) -> None:
-        self._gpus.reopen()
-        await self._gpus.discover()
-        await whole(self)
+        seen = self.__dict__.setdefault("_seen_disabled", set())
+        gpus = self._objects.now().gpus
+        seen.update(each.head.name for each in gpus if not each.enabled)
+        if any(each.head.name in seen for each in gpus):
+            await whole(self)
+        else:
+            self._gpus.reopen()
 
-    return _all(patch.object(real_node, "UNREAD", ""), patch.object(GiveWay, "settle", settle))
+    return patch.object(GiveWay, "settle", settle)
 
 
 class _Whatever(tuple[int, ...]):
