@@ -22,11 +22,11 @@ of its own). {note}
 
 *By hand* an administrator who loses no moment cuts the GPU for all of them, as part of the first
 one's time; then enables a vGPU, creates the VM, and the cluster's own scheduler binds it. With
-*Tangram* the VM is created, and that is all; its GPU instance is made for it, which by hand is there
-already for each further VM. MIG mode and virtual functions are on before. Wishes come at random
-moments of Harvester's round of looks, 30 s long, or 1 s where there is to be no lag. *Deaf* is a
-Harvester that does not look at an object sooner because it was annotated: that it does is read in
-its source, and has not been tried.
+*Tangram* the VM is created, and that is all; its GPU instance is made for it, which by hand is
+there already for each further VM. MIG mode and virtual functions are on before. Wishes come at
+random moments of Harvester's round of looks, 30 s long, or 1 s where there is to be no lag. *Deaf*
+is a Harvester that does not look at an object sooner because it was annotated: that it does is read
+in its source, and has not been tried.
 
 **Real**: API server, etcd, kube-scheduler, Tangram's extender and agent as processes, under the
 overlay's accounts, with its webhook and its scheduler's configuration. **Fake**: Harvester's
