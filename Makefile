@@ -8,7 +8,7 @@
 #                            API server takes
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
-#   make harvester-steps     agent and Harvester's controller killed at every step, some 430 times
+#   make harvester-steps     agent and Harvester's controller killed at every step, some 400 times
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
 #   make chaos-mutants       whether planted bugs are caught by them
 #   make whole-node          1,000 random operations on a whole node, in each of three modes
