@@ -55,7 +55,7 @@ def build_and_try(file: Path, where: Path, trials: Sequence[Trial]) -> list[Tria
     _, *results = done.stdout.split(f"{MARK}\n")
     told = (text.split("\n", 1) for text in results)
     return [
-        trial._replace(status=int(status), said=said)
+        trial._replace(status=int(status), said=said.removesuffix("\n"))
         for trial, (status, said) in zip(trials, told, strict=True)
     ]
 

@@ -42,8 +42,8 @@ def stages(file: Path) -> list[Stage]:
                 name, _, value = step.text.partition("=")
                 arguments[name] = value
             case "FROM":
-                base, *name = string.Template(step.text).substitute(arguments).split(" AS ")
-                found.append(Stage(base, "".join(name), ()))
+                base, *named = string.Template(step.text).substitute(arguments).split(" AS ")
+                found.append(Stage(base, "".join(named), ()))
             case _:
                 before = found[-1]
                 found[-1] = before._replace(steps=(*before.steps, step))
