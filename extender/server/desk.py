@@ -60,7 +60,8 @@ async def _who_may(
             return await handler(request)
         case Access.FORBIDDEN:
             raise web.HTTPForbidden(
-                text=f"you may not GET {path}: bind a ClusterRole with it among its nonResourceURLs\n"
+                text=f"you may not GET {path}: bind a ClusterRole with it among its"
+                " nonResourceURLs\n"
             )
         case Access.UNKNOWN:
             raise web.HTTPUnauthorized(
