@@ -66,8 +66,8 @@ def serve(
         typer.Option(
             min=0,
             max=65535,
-            help="Port of /metrics, with the hooks' certificate: for whoever shows a bearer token"
-            " that the API server says may GET it.",
+            help="Port of the page, /api/v1 and /metrics, with the hooks' certificate: for whoever"
+            " shows a bearer token that the API server says may GET them.",
             show_default="none",
         ),
     ] = None,

@@ -35,7 +35,7 @@ class Journal:
         self._whole_since = 0
 
     def look(self, views: Mapping[str, NodeView]) -> None:
-        """Note what is other than at the last look: some 0.1 us for each node (measured)."""
+        """Note what is other than at the last look; nodes that are not cost a comparison each."""
         seen = self._seen
         changed = [name for name, view in views.items() if seen.get(name) is not view]
         gone = seen.keys() - views.keys() if len(seen) + len(changed) > len(views) else ()

@@ -17,7 +17,7 @@ from extender.metrics import exposition
 from extender.server.access import REVIEWER, token_of
 from extender.server.certificates import Certificates
 from extender.server.explained import REVIEWED_ITSELF, add_explained
-from extender.server.fleet import add_fleet
+from extender.server.fleet import REVIEWED_AS, add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
 from extender.server.page import PAGE, add_page
@@ -50,8 +50,9 @@ async def _who_may(
     reviewer = request.app[REVIEWER]
     if reviewer is None or request.path in OPEN or request.path in REVIEWED_ITSELF:
         return await handler(request)
+    path = REVIEWED_AS.get(request.path, request.path)
     try:
-        access = await reviewer.may_get(token_of(request), request.path)
+        access = await reviewer.may_get(token_of(request), path)
     except ClusterUnavailable as error:
         log.warning("review_unavailable", path=request.path, error=str(error))
         raise web.HTTPServiceUnavailable(text="cannot ask the API server who you are\n") from error
@@ -60,7 +61,7 @@ async def _who_may(
             return await handler(request)
         case Access.FORBIDDEN:
             raise web.HTTPForbidden(
-                text=f"you may not GET {request.path}: bind a ClusterRole with it among its"
+                text=f"you may not GET {path}: bind a ClusterRole with it among its"
                 " nonResourceURLs\n"
             )
         case Access.UNKNOWN:

@@ -262,11 +262,16 @@ class Judge:
         return uid in self.pods and not self.pods[uid].over
 
     def _clear(self, entry: Assignment) -> bool:
-        there = self._gpus[entry.gpu].instances.items()
+        gpu = self._gpus[entry.gpu]
+        there = gpu.instances.items()
         foreign = (i for gi_id, i in there if (entry.gpu, gi_id) in self.foreign)
-        return self.excuses.calm(entry.gpu) and not any(
-            i.profile_id == entry.profile_id or i.placement.mask & entry.placement.mask
-            for i in foreign
+        return (
+            not gpu.lost
+            and self.excuses.calm(entry.gpu)
+            and not any(
+                i.profile_id == entry.profile_id or i.placement.mask & entry.placement.mask
+                for i in foreign
+            )
         )
 
     def entries(self, name: str) -> tuple[Assignment, ...]:

@@ -9,13 +9,13 @@ from tests.page.chromium import chromium_for_tests
 from tests.page.running import demo
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium_for_tests(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(driver: Any) -> Iterator[str]:
     """The address of a demo that more is asked of than there is room for."""
     with demo(
