@@ -8,8 +8,9 @@ instances it is not asked whether they would come to lie on one node.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from typing import cast
 
 import msgspec
 
@@ -26,6 +27,10 @@ MOST_SEARCHED = 200
 """GPUs of a kind without a closed form, above which no search is begun: it takes seconds."""
 
 
+CLOSED_FORM = 100_000
+"""What a test affords (``Fits.affordable``) that has a closed form."""
+
+
 class Cause(StrEnum):
     """Why there was no room. ``UNKNOWN``: it was not worked out, for it would take too long."""
 
@@ -34,61 +39,84 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    """What GPUs have in common that could take each other's instances: ``wanted`` are profiles."""
+class _Alike(msgspec.Struct, frozen=True):
+    """GPUs of a node that serve the same: how many, and the instances on them by profile id.
+
+    ``geometry`` is its content hash, which is quicker to compare.
+    """
+
+    model: str
+    geometry: str
+    serves: Mapping[str, int]
+    gpus: int
+    instances: Counter[int]
+
+
+class _Content(msgspec.Struct):
+    """All GPUs of a kind that could take each other's instances."""
 
     model: str
     geometry: Geometry
     wanted: tuple[int, ...]
-
-
-class _Content(msgspec.Struct):
-    """So many GPUs of a kind, and the instances on them by profile id."""
-
     gpus: int = 0
     instances: Counter[int] = msgspec.field(default_factory=Counter)
 
 
 def cause(views: Iterable[NodeView], wanted: Wanted, bounds: Bounds | None = None) -> Cause:
     """Return why there is no room for *wanted* on those nodes that lack nothing else."""
-    contents: dict[_Kind, _Content] = defaultdict(_Content)
+    contents: dict[tuple[str, str, tuple[int | None, ...]], _Content] = {}
     for view in views:
         found = verdict(view, wanted, bounds=bounds)
-        if isinstance(found, Refused) and found.code is Code.NO_ROOM:
-            for kind, taken in _gpus(view, wanted):
-                content = contents[kind]
-                content.gpus += 1
-                content.instances.update(taken)
-    answers = {_hold(kind, content) for kind, content in contents.items()}
+        if not isinstance(found, Refused) or found.code is not Code.NO_ROOM:
+            continue
+        for each in _there(view):
+            profiles = tuple(map(each.serves.get, wanted))
+            served = tuple(profile for profile in profiles if profile is not None)
+            if len(served) < len(wanted):
+                continue
+            kind = (each.model, each.geometry, profiles)
+            if kind not in contents:
+                geometry = view.node.status.geometries[each.geometry]
+                contents[kind] = _Content(each.model, geometry, served)
+            contents[kind].gpus += each.gpus
+            contents[kind].instances.update(each.instances)
+    answers = set(map(_hold, contents.values()))
     if True in answers:
         return Cause.FRAGMENTATION
     return Cause.UNKNOWN if None in answers else Cause.CAPACITY
 
 
-def _gpus(view: NodeView, wanted: Wanted) -> Iterator[tuple[_Kind, Iterable[int]]]:
-    """Yield each GPU of a node that could serve all that is wanted, with the profiles on it."""
+def _there(view: NodeView) -> Iterable[_Alike]:
+    known = view.memo.get("alike")
+    if known is None:
+        known = view.memo["alike"] = tuple(_alike(view))
+    return cast(Iterable[_Alike], known)
+
+
+def _alike(view: NodeView) -> Iterator[_Alike]:
     taken: dict[str, list[int]] = defaultdict(list)
     for each in view.taken:
         taken[each.gpu].append(each.profile_id)
+    kinds: dict[tuple[str, str, int], list[tuple[str, Mapping[str, int]]]] = defaultdict(list)
     for gpu, bin in zip(view.usable, view.bins(), strict=True):
-        profiles = [bin.serves.get(resource) for resource in wanted]
-        if None not in profiles:
-            ids = tuple(profile for profile in profiles if profile is not None)
-            kind = _Kind(gpu.model, view.node.status.geometries[gpu.geometry], ids)
-            yield kind, taken[gpu.uuid]
+        kinds[gpu.model, gpu.geometry, id(bin.serves)].append((gpu.uuid, bin.serves))
+    for (model, geometry, _), gpus in kinds.items():
+        instances = Counter(profile for uuid, _ in gpus for profile in taken[uuid])
+        yield _Alike(model, geometry, gpus[0][1], len(gpus), instances)
 
 
-def _hold(kind: _Kind, content: _Content) -> bool | None:
+def _hold(content: _Content) -> bool | None:
     """Tell whether GPUs would hold what is wanted besides their instances; None: not known."""
-    counts = content.instances + Counter(kind.wanted)
-    known = {id: kind.geometry.by_id.get(id) for id in counts}
+    geometry = content.geometry
+    counts = content.instances + Counter(content.wanted)
+    known = {id: geometry.by_id.get(id) for id in counts}
     profiles = {id: profile for id, profile in known.items() if profile is not None}
     slices = sum(count * profiles[id].size for id, count in counts.items() if id in profiles)
-    if slices > content.gpus * kind.geometry.memory_slices:
+    if slices > content.gpus * geometry.memory_slices:
         return False
     if len(profiles) < len(counts):
         return None  # something made by another driver, with a profile that is no more
-    fleet = Fleet((Group(kind.model, kind.geometry, content.gpus),))
+    fleet = Fleet((Group(content.model, geometry, content.gpus),))
     fits = repack_test(fleet, [Kind(each.name, (each,)) for each in profiles.values()])
     if fits.affordable < CLOSED_FORM and content.gpus > MOST_SEARCHED:
         return None
@@ -96,7 +124,3 @@ def _hold(kind: _Kind, content: _Content) -> bool | None:
         return fits([counts[id] for id in profiles])
     except Unsolved:
         return None
-
-
-CLOSED_FORM = 100_000
-"""What a test affords (``Fits.affordable``) that has a closed form."""

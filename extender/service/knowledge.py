@@ -340,7 +340,7 @@ class Knowledge:
                 pod=request.pod.name,
                 namespace=request.pod.namespace,
                 uid=request.pod.uid,
-                codes=sorted(codes),
+                codes=sorted(code.value for code in codes),
                 policy_version=self.in_force.version,
             )
 
