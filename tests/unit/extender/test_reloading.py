@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +15,10 @@ from structlog.testing import capture_logs
 from extender.cli.policies import in_force
 from extender.cluster import OwnPod, Replica
 from extender.cluster.own_events import OwnPodEvents
-from extender.policy import PolicyName
+from extender.demo import scheduler as demo
+from extender.policy import InForce, PolicyName
 from extender.policy.file import parsed
+from extender.server import serving
 from extender.service import Service
 from extender.service.reloading import Reloading
 from nodeagent.api import keys
@@ -23,6 +27,7 @@ from nodeagent.apiserver.protocol import EVENTS, PODS
 from tests.builders import raw_pod
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World, filter_args
+from tests.waiting import until
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
 CAPPED = (
@@ -209,6 +214,82 @@ async def test_reloading_under_load_loses_no_request() -> None:
         (each,) = await world.decision(name)
         places.add((await world.bound(name), each.gpu, each.start))
     assert len(places) == 24
+
+
+class Caller(demo.Scheduler):
+    """Calls the hooks over HTTP as kube-scheduler does, and counts its calls."""
+
+    calls = 0
+
+    async def _ask(self, verb: str, body: object) -> tuple[Any, float]:
+        self.calls += 1
+        return await super()._ask(verb, body)
+
+    async def until_bound(self, pod: Mapping[str, Any], nodes: Sequence[str]) -> None:
+        """Try again and again until a pod is bound."""
+
+        async def bound() -> bool:
+            return bool((await self.schedule(pod, nodes)).node)
+
+        await until(bound, within=60.0, every=0.01)
+
+
+async def test_reloading_loses_no_call_of_many_that_come_at_once_over_http() -> None:
+    world, names = World(), ("node-1", "node-2")
+    for name in names:
+        await world.add_node(name, gpus=4, pool="big")
+    await world.add_namespace("default", team="green")
+    texts = (
+        HEAD + "value: best-fit\npools: [{name: big, nodes: {matchLabels: {pool: big}}}]",
+        BAD,
+        HEAD + "tenants: [{name: green, namespaces: {matchLabels: {team: green}}, dedicated: gpu}]",
+        HEAD + "headroom: [{profile: 7g.80gb, keep: 1}]",
+        HEAD,
+    )
+    mount, bound = Mount(HEAD), asyncio.Event()
+    async with (
+        world.extender() as extender,
+        world.obedient(*names),
+        serving(extender) as url,
+        Caller.of(url) as caller,
+        asyncio.timeout(60),
+    ):
+        assert isinstance(caller, Caller)
+        reloading = Reloading(extender.knowledge, mount.read, source="p", seen=mount.read())
+        pods = [await world.add_pod(f"vm-{at}", "1-10C") for at in range(32)]
+
+        async def change() -> None:
+            while not bound.is_set() or reloading.refused < 3:
+                for text in texts:
+                    mount.text = text
+                    await reloading.look()
+
+        with capture_logs() as logs:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(change())
+                async with asyncio.TaskGroup() as calls:
+                    for pod in pods:
+                        calls.create_task(caller.until_bound(pod, names))
+                bound.set()
+
+        sample = extender.knowledge.work.registry.get_sample_value
+        answered = sum(
+            sample("tangram_hook_duration_seconds_count", {"verb": verb, "outcome": outcome}) or 0
+            for verb in ("filter", "prioritize")
+            for outcome in ("answered", "refused", "error")
+        ) + sum(
+            sample("tangram_bind_duration_seconds_count", {"outcome": outcome}) or 0
+            for outcome in ("answered", "error")
+        )
+    assert answered == caller.calls, "each was answered, and none with a failure"
+    places = set()
+    for pod in pods:
+        (each,) = await world.decision(pod["metadata"]["name"])
+        places.add((await world.bound(pod["metadata"]["name"]), each.gpu, each.start))
+    assert len(places) == len(pods)
+    adopted = {each["policy_version"] for each in logs if each["event"] == "policy_adopted"}
+    chosen = {each["policy_version"] for each in logs if each["event"] == "place_chosen"}
+    assert chosen <= adopted | {InForce.of(PolicyName.DEFAULT).version}
 
 
 async def test_serve_watches_the_file_it_was_given(tmp_path: Path) -> None:
