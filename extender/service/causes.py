@@ -10,11 +10,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Set
 
+import structlog
+
 from extender.metrics import Cause, Work, cause
 from extender.policy.bounds import Bounds
 from extender.request import Wanted
 from extender.snapshot import NodeView
 from extender.verbs.reasons import Code
+
+log = structlog.get_logger()
 
 LOOK_SECONDS = 10.0
 
@@ -53,5 +57,8 @@ class Causes:
         for at, ((wanted, bounds), times) in enumerate(refused.most_common()):
             found = Cause.UNKNOWN
             if at < MOST_SHAPES:
-                found = await asyncio.to_thread(cause, tuple(views.values()), wanted, bounds)
+                try:
+                    found = await asyncio.to_thread(cause, tuple(views.values()), wanted, bounds)
+                except Exception:  # only a number: the hooks must outlive a fault in it
+                    log.exception("cause_not_found", wanted=wanted)
             self._work.no_room(found, times)

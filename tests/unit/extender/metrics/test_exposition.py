@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from extender.metrics import Cause, exposition
 from extender.metrics.pools import NO_POOL
@@ -161,6 +162,22 @@ async def test_whatever_tenants_ask_for_little_is_looked_at_and_all_is_counted(
         "fragmentation": 0,
         "unknown": MOST_REMEMBERED + 5 - MOST_SHAPES,
     }
+
+
+async def test_a_fault_in_working_a_cause_out_costs_no_more_than_its_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Cause:
+        raise ValueError("no such profile")
+
+    monkeypatch.setattr("extender.service.causes.cause", broken)
+    service.knowledge.causes.refused((("nvidia.com/mig-1g.10gb",), None), {Code.NO_ROOM})
+
+    with capture_logs() as logs:
+        await service.knowledge.causes.look(service.knowledge.views)
+
+    assert value(service, "tangram_refusals_no_room_total", cause="unknown") == 1
+    assert [line["event"] for line in logs] == ["cause_not_found"]
 
 
 async def test_the_policy_file_is_told_to_be_bad_until_it_is_good_again(service: Service) -> None:
