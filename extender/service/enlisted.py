@@ -42,14 +42,15 @@ class Enlisted:
             self._key_of[uid] = of
             self.members.setdefault(of, {})[uid] = request.gang
 
-    def leave(self, uid: str) -> None:
-        """Forget a pod that is no more, and its gang with the last."""
+    def leave(self, uid: str) -> Key | None:
+        """Forget a pod that is no more, and its gang with the last; return the gang."""
         of = self._key_of.pop(uid, None)
         if of is not None:
             del self.members[of][uid]
             if not self.members[of]:
                 del self.members[of]
                 self.over(of)
+        return of
 
     def over(self, of: Key) -> None:
         """Forget what is remembered of a gang that holds nothing."""

@@ -290,7 +290,8 @@ class Knowledge:
         self.ledger = self.ledger.release(uid)
         self._needs_no_plan(uid)
         self.pending.gone(uid)
-        self.enlisted.leave(uid)
+        if self.enlisted.leave(uid) in self.enlisted.no_room:
+            self.room.set()  # whoever is left of the gang needs less
 
     def _forget_unseen(self, *, now: float) -> None:
         """Forget the pods that neither kube-scheduler nor the watch has spoken of for long.

@@ -749,3 +749,19 @@ def test_a_late_filter_of_a_member_that_is_gone_makes_it_no_member_again(service
     assert answer.failed_and_unresolvable_nodes == {"node-1": WAITING}
     assert not knowledge.enlisted.members
     assert not knowledge.pending.waiting
+
+
+def test_a_refused_gang_is_planned_anew_when_it_needs_less(service: Service) -> None:
+    knowledge = service.knowledge
+    for feed in Feed:
+        knowledge.feed_synced(feed)
+    for name in "abc":
+        pod = said(raw_pod("1-10C", name=name, uid=name), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+        service.hooks.filter(filter_args(pod, "node-1"))
+    knowledge.enlisted.no_room["default", "g"] = GANG_NO_ROOM
+    knowledge.room.clear()
+
+    knowledge.pod_gone("c")
+
+    assert knowledge.room.is_set()
+    assert set(knowledge.enlisted.members["default", "g"]) == {"a", "b"}
