@@ -32,6 +32,13 @@ ON_OBJECTS = (
     ),
     ("pod", f"`{keys.GANG}`", "its tenant", "with which pods of its namespace it is placed"),
     ("pod", f"`{keys.GANG_SIZE}`", "its tenant", "how many pods these are"),
+    (
+        "pod",
+        f"`{keys.SPREAD_ANNOTATION}`",
+        "its tenant",
+        "whether its vGPUs share a GPU: `same`, `distinct`",
+    ),
+    ("pod", f'`{keys.MOVABLE}: "false"`', "its tenant", "nobody is told to move its VM"),
     ("pod", f'`{keys.MANAGED_LABEL}: "true"`', "the webhook, or its tenant", "it is watched"),
     (
         "pod",
@@ -57,6 +64,12 @@ ON_OBJECTS = (
         f"`{keys.ASSIGNMENT_ANNOTATION}`",
         "the agent",
         "for which assignment it is enabled",
+    ),
+    (
+        "SRIOVGPUDevice",
+        f"`{keys.LEFT_ALONE_ANNOTATION}`",
+        "the agent",
+        "nobody has the GPU open: Harvester may try again",
     ),
     ("MigConfiguration", f"`{keys.NEUTRAL_ANNOTATION}`", "the agent", "it was made neutral"),
 )

@@ -22,7 +22,7 @@ from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, PatchType
 from nodeagent.driver import PlacementUnavailable
 from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
@@ -105,6 +105,7 @@ class Day:
         await self.the_policy_changes()
         await self.somebody_takes_a_place_first()
         await self.a_gpu_reports_an_xid(first)
+        await self.a_kubelet_refuses_a_pod()
         await self.an_agent_dies()
         await self.a_watch_is_interrupted()
         for pod in ours:
@@ -198,6 +199,22 @@ class Day:
         await self._world.delete(pod["metadata"]["name"])
         knowledge = self._world.service.knowledge
         await until(lambda: any(gpu.unhealthy for gpu in knowledge.views[A].node.status.gpus))
+        await self._look()
+
+    async def a_kubelet_refuses_a_pod(self) -> None:
+        """Let a pod that is bound be refused for want of a device."""
+        pod = await self.come("1-10C", B)
+        status = {"phase": "Failed", "reason": "UnexpectedAdmissionError"}
+        await self._world.api.patch(
+            PODS,
+            pod["metadata"]["name"],
+            {"status": status},
+            patch_type=PatchType.MERGE,
+            subresource="status",
+            namespace=NAMESPACE,
+        )
+        told = self._world.service.knowledge.work.registry
+        await until(lambda: told.get_sample_value("tangram_pods_not_admitted_total"))
         await self._look()
 
     async def an_agent_dies(self) -> None:

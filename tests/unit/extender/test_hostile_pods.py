@@ -25,11 +25,11 @@ from tests.fakes.world import World, bind_args, filter_args
 from tests.waiting import until
 
 NODE = "node-1"
-GANGS = (keys.GANG, keys.GANG_SIZE)
+MEANT = (keys.GANG, keys.GANG_SIZE, keys.SPREAD_ANNOTATION)
 NAMES = st.text(max_size=20) | st.sampled_from(
     [*(value for name, value in vars(keys).items() if name.endswith(("_LABEL", "_ANNOTATION")))]
 )
-WORDS = st.dictionaries(NAMES.filter(lambda name: name not in GANGS), st.text(max_size=20))
+WORDS = st.dictionaries(NAMES.filter(lambda name: name not in MEANT), st.text(max_size=20))
 DECIDED = json.dumps([{"id": "mine", "gpu": "GPU-0", "profileId": 0, "start": 0, "size": 8}])
 HOSTILE: tuple[dict[str, Any], ...] = (
     {"annotations": {keys.DECISION_ANNOTATION: DECIDED, "tangram.dev/planned": DECIDED}},
