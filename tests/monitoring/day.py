@@ -116,6 +116,7 @@ class Day:
         await self._look()
         self._world.service.knowledge.tenure.end()
         await self._look()
+        await self._look()  # rules are evaluated between two scrapes
 
     async def vms_come(self) -> Sequence[dict[str, Any]]:
         """Let VMs come that fill a node nearly, and one that could go to either of two others."""
