@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
-from extender.service import Service, explaining
+from extender.service import Service, explaining, telling
 from extender.service.ports import ClusterUnavailable, Feed, PodEvents
 from extender.service.telling import (
     AGAIN_SECONDS,
     FORGOTTEN_SECONDS,
+    IDLE_SHARE,
     PATIENCE_SECONDS,
     REASON,
     Teller,
@@ -265,3 +267,24 @@ async def test_a_pod_that_is_gone_or_another_by_now_is_not_written_of(api: InMem
     await events.warn(msgspec.structs.replace(pod, uid="another"), REASON, "text")
 
     assert not await events_of(api)
+
+
+async def test_explanations_that_are_dear_are_rare(
+    teller: Teller, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def explain_for_long() -> None:
+        clock.now += 1.5
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(teller, "step", explain_for_long)
+    monkeypatch.setattr(telling.asyncio, "sleep", pause)
+
+    with pytest.raises(asyncio.CancelledError):
+        await teller.run()
+
+    assert pauses == [1.5 * IDLE_SHARE]
