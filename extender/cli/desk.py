@@ -26,7 +26,7 @@ from nodeagent.api import keys
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
 
-SERVICE = "https:tangram-extender:desk"
+SERVICE = "https:tangram-page:desk"
 """The desk's Service as the API server's proxy names it: the leader's, who knows who waits."""
 
 WITHIN_SECONDS = 30.0

@@ -3,8 +3,9 @@
 Pods of a tenant that shares nothing, and pods to which other headroom is released, are planned by
 themselves, the most urgent first, each stage on what the ones before leave. A gang is as urgent as
 its most urgent member, whom :func:`~extender.planning.joint.bounded` puts first of it. In a stage,
-GPUs that are not to be shared are full, and so is the headroom that is kept from its pods. Nodes to
-be avoided are planned with in a second pass, for those alone whom the first one found no place.
+GPUs that are not to be shared are full, and so is the headroom that is kept from its pods, or from
+those planned before: a plan is followed in any order. Nodes to be avoided are planned with in a
+second pass, for those alone whom the first one found no place.
 
 So every plan keeps the rules, and that of one stage is as good as without them; what one stage
 takes from another is not weighed against it. Without rules there is a single stage.
@@ -108,6 +109,7 @@ class _Work:
         self._views = views
         self._ledger = ledger
         self._left = left
+        self._owed: dict[int, Headroom] = {}
         self.places: dict[str, tuple[str, tuple[Placed, ...]]] = {}
         self.status = Status.OPTIMAL
         self.gaps: Mapping[str, float] = {}
@@ -157,6 +159,9 @@ class _Work:
             return
         self._left = left
         taken = {}
+        # Nor does a later stage take what must stay free beside these: whoever of it was bound
+        # first would else have them refused what is planned for them.
+        self._owed.update({id(room): room for each in together for room in _terms(each).kept})
         for each in together:
             node, placed = self.places[each.uid] = found.places[each.uid]
             taken[each.uid] = promise(node, placed, each.request.pod.namespace)
@@ -213,7 +218,7 @@ class _Work:
             for name, gpus in shut_to.items()
             if gpus
         }
-        kept = {id(room): room for each in waiting for room in _terms(each).kept}
+        kept = {id(room): room for each in waiting for room in _terms(each).kept} | self._owed
         for at, room in enumerate(kept.values()):
             # Each by itself: a free GPU is room for one large instance as well as for two smaller.
             for name, taken in self._kept(room, terms.rules, nodes, shut_to).items():

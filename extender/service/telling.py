@@ -32,8 +32,8 @@ PACE_SECONDS = 2.0
 """Between two pods, so at most 30 in a minute."""
 
 IDLE_SHARE = 19.0
-"""For each second that an explanation takes, so many pass before the next: it shares the interpreter
-with the hooks, and takes a second or more where there are 40,000 GPUs."""
+"""For each second that an explanation takes, so many pass before the next: it shares the
+interpreter with the hooks, and takes a second or more where there are 40,000 GPUs."""
 
 AGAIN_SECONDS = 300.0
 """Between two accounts of one pod."""

@@ -49,7 +49,7 @@ async def lead_to_the_desk(running: Stack, port: int) -> None:
     """
     address, pod = own_address(), next(iter(running.extenders))
     namespace = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
-    name, ports = "tangram-extender", [{"name": "desk", "port": 8444}]
+    name, ports = "tangram-page", [{"name": "desk", "port": 8444}]
     service = {"metadata": {"name": name}, "spec": {"ports": ports}}
     await post(running, f"{namespace}/services", service)
     ip = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
@@ -123,7 +123,7 @@ async def test_a_tenant_learns_why_its_vm_waits(tmp_path: Path) -> None:
         assert "services" in said
         assert "cannot get resource" in said
 
-        desk = {"resourceNames": ["https:tangram-extender:desk"], "verbs": ["get"]}
+        desk = {"resourceNames": ["https:tangram-page:desk"], "verbs": ["get"]}
         proxy = {"apiGroups": [""], "resources": ["services/proxy"], **desk}
         await allow(running, keys.SYSTEM_NAMESPACE, proxy)
         status, said = await tangram(running, "explain", "waits")

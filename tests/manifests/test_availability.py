@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from extender.cli import desk
 from tests.manifests.kustomize import OVERLAYS, Manifest, overlay
 from tests.manifests.roles import granted, permissions
 
@@ -97,16 +98,20 @@ def test_the_network_lets_in_hooks_and_webhook_and_the_desk_and_nothing_else(nam
 
 
 @each_overlay
-def test_the_desk_is_reached_from_where_prometheus_is_alone(name: str) -> None:
+def test_what_people_and_programs_call_is_reached_from_where_an_api_server_is(name: str) -> None:
     policies = of_kind(overlay(name), "NetworkPolicy").values()
-    rules = [rule for each in policies for rule in each.get("ingress", ())]
-    (rule,) = (each for each in rules if {"port": "desk"} in each["ports"])
+    (rule,) = (rule for each in policies for rule in each.get("ingress", ()))
 
-    assert rule["ports"] == [{"port": "desk"}]
-    (source,) = rule["from"]
-    (namespaces,) = source["namespaceSelector"]["matchExpressions"]
-    assert namespaces["key"] == "kubernetes.io/metadata.name"
-    assert namespaces["operator"] == "In"
+    assert {each["port"] for each in rule["ports"]} == {"hooks", "admission", "desk"}
+    assert "from" not in rule  # it is on its node's network, which no selector can name
+
+
+@each_overlay
+def test_the_command_line_asks_at_a_service_that_there_is(name: str) -> None:
+    services = of_kind(overlay(name), "Service")
+    _, service, port = desk.SERVICE.split(":")
+
+    assert port in {each["name"] for each in services[service]["ports"]}
 
 
 @each_overlay

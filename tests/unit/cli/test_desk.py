@@ -24,7 +24,7 @@ from tests.builders import request
 from tests.explained import Small, Vm
 
 TOKEN = "a-token"
-PROXY = "/api/v1/namespaces/tangram-system/services/https:tangram-extender:desk/proxy"
+PROXY = "/api/v1/namespaces/tangram-system/services/https:tangram-page:desk/proxy"
 
 
 class OneToken:
