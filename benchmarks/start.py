@@ -84,15 +84,17 @@ class Cluster:
         self.names = list(self.site.nodes)
         self._reports = itertools.count(1)
 
-    async def change(self, name: str) -> None:
-        """Have a node's GPUs all healthy, or none, in turns."""
+    async def change(self, name: str) -> float:
+        """Have a node's GPUs all healthy, or none, in turns; return when the write began."""
         node = gpunode.decode(await self.api.get(GPU_NODES, name))
         fault = "" if node.status.gpus[0].unhealthy else "xid-79"
         gpus = [msgspec.structs.replace(gpu, unhealthy=fault) for gpu in node.status.gpus]
         change = {"op": "add", "path": "/status/gpus", "value": msgspec.to_builtins(gpus)}
+        began = time.perf_counter()
         await self.api.patch(
             GPU_NODES, name, [change], patch_type=PatchType.JSON, subresource="status"
         )
+        return began
 
     async def changes(self, per_second: float, besides: str) -> None:
         """Change nodes, so many a second, until cancelled."""
@@ -118,8 +120,7 @@ async def seen_after(
     before = await connection.post("filter", body)
     for _ in range(samples):
         await asyncio.sleep(cluster.chance.uniform(0.02, 0.08))
-        began = time.perf_counter()
-        await cluster.change(canary)
+        began = await cluster.change(canary)
         before = await _another(connection, body, before)
         took.append(time.perf_counter() - began)
     others.cancel()
