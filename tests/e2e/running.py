@@ -21,7 +21,7 @@ import aiohttp
 import yaml
 
 from nodeagent.api import gpunode, keys
-from nodeagent.apiserver.protocol import GPU_NODES, PODS, Unavailable
+from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
 from tests.e2e.audit import REFUSED, asked, audited
@@ -78,7 +78,7 @@ class Installed:
 
         async def create() -> None:
             async with gate:
-                await self._create_again(trial)
+                await self.api.create(PODS, trial, namespace="default")
 
         await asyncio.gather(*(create() for _ in range(count)))
 
@@ -105,17 +105,6 @@ class Installed:
             return sorted(planned) == sorted(realized) and len(planned) == count
 
         await until(reached, within=60, every=0.5)
-
-    async def _create_again(self, pod: Mapping[str, Any]) -> None:
-        """Create a pod as a controller does: again, where the API server lost its webhook."""
-        for pause in (0.2, 0.5, 1.0, None):
-            try:
-                await self.api.create(PODS, pod, namespace="default")
-                return
-            except Unavailable as error:
-                if pause is None or "failed calling webhook" not in str(error):
-                    raise
-                await asyncio.sleep(pause)
 
     async def create(self, pod: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Try to create a pod as an administrator; return the status and the answer."""
