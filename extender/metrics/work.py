@@ -111,7 +111,8 @@ class Work:
         )
         self._plans = Histogram(
             "tangram_joint_plan_duration_seconds",
-            "Time of a joint plan, by what is known of its quality.",
+            "Time of a joint plan, by what is known of its quality; failed where it was given up,"
+            " or its solution refuted.",
             ("status",),
             buckets=PLAN_SECONDS,
             registry=self.registry,
@@ -221,6 +222,10 @@ class Work:
             self._gap.labels(level).set(gap)
         self._planned.labels("yes").inc(placed)
         self._planned.labels("no").inc(left_out)
+
+    def planning_failed(self, seconds: float) -> None:
+        """Note a joint plan that came to nothing; its pods are placed one by one."""
+        self._plans.labels("failed").observe(seconds)
 
     def realized(self, seconds: float) -> None:
         """Note how long an agent took for a place in its plan."""

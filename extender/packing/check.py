@@ -1,6 +1,7 @@
 """The judge of every solution: written from the rules, without a look at any solver.
 
-``violations`` says everything that is wrong with a solution, ``score`` what a legal one is worth.
+``violations`` says everything that is wrong with a solution, ``score`` what a legal one is worth;
+``certify`` lets only what passes both into service.
 """
 
 from __future__ import annotations
@@ -53,6 +54,25 @@ class Score(msgspec.Struct, frozen=True):
     def levels(self) -> tuple[int, ...]:
         """Numbers of which, level by level, more is better."""
         return (*(slices for _, slices in self.admitted), self.value, -self.newly_used)
+
+
+class Refuted(Exception):
+    """A solution may not be carried out, or is not worth what was claimed; the message says why."""
+
+
+def certify(problem: Problem, solution: Solution, claimed: Sequence[int]) -> None:
+    """Raise :class:`Refuted` unless a solution is legal and worth what is *claimed*.
+
+    ``claimed`` has a number for each of the score's levels, or none where nothing is claimed.
+    """
+    wrong = list(violations(problem, solution))
+    if wrong:
+        raise Refuted(f"{len(wrong)} violations, the first: {wrong[0]}")
+    worth = score(problem, solution).levels
+    if claimed and tuple(claimed) != worth:
+        raise Refuted(
+            f"claimed {tuple(claimed)}, worth {worth} ({', '.join(level_names(problem))})"
+        )
 
 
 def level_names(problem: Problem) -> tuple[str, ...]:

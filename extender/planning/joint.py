@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 import msgspec
 
 from extender.ledger import Ledger, Planned
+from extender.packing.check import certify
 from extender.packing.choose import INFEASIBLE, Bin, Placed, choose
 from extender.packing.problem import Fleet, Problem
 from extender.packing.problem import Request as Packed
@@ -75,7 +76,8 @@ def joint_plan(
     """Plan *waiting* on what is neither taken nor promised; members of a gang all or none.
 
     The places of the ledger's own joint plan count as free: this plan replaces it. Both tries
-    together take what the limits allow: if the first leaves no time, the second is greedy.
+    together take what the limits allow: if the first leaves no time, the second is greedy. Raises
+    :class:`~extender.packing.check.Refuted` for a plan that the checker does not pass.
     """
     ends = clock() + limits.seconds
     considered = bounded(waiting, limits.pods)
@@ -140,6 +142,7 @@ def _planned(
     if not problem.requests:
         return JointPlan(considered=tuple(each.uid for each in considered))
     outcome = solve(problem, seconds=max(0.0, ends - clock()), clock=clock)
+    certify(problem, outcome.solution, [level.attained for level in outcome.levels])
     places: dict[str, tuple[str, list[Placed]]] = {}
     used = {each.node for each in outcome.solution.assignments}
     bins = {(name, bin.uuid): at for name in used for at, bin in enumerate(fleet[name])}

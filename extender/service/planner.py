@@ -96,6 +96,7 @@ class Planner:
             )
         except Exception:  # a plan is an improvement: the hooks must outlive a fault in it
             log.exception("planning_failed", pods=len(waiting))
+            knowledge.work.planning_failed(clock() - started)
             knowledge.pending.planned([each.uid for each in waiting], ())
             return
         alone = {each.uid for each in waiting if each.request.gang is None}

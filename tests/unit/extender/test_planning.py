@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from extender.cluster import KubernetesCluster, OwnPod
 from extender.ledger import Ledger, Planned, Promise, promise
+from extender.packing.check import Refuted
 from extender.packing.choose import Choice, Placed
-from extender.packing.solve import Status
+from extender.packing.problem import Problem
+from extender.packing.solve import Outcome, Status, solve
 from extender.planning import joint
 from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan
 from extender.request import Gang
@@ -339,6 +341,33 @@ def test_a_gang_with_a_member_that_fits_nowhere_is_not_given_to_the_solver() -> 
     assert not solver.called
 
 
+def overlapping(problem: Problem, **limits: Any) -> Outcome:
+    """Put all on the place of the first, as a solver with a fault may."""
+    outcome = solve(problem, **limits)
+    first, *others = outcome.solution.assignments
+    moved = (
+        msgspec.structs.replace(each, gpu=first.gpu, placement=first.placement) for each in others
+    )
+    return msgspec.structs.replace(
+        outcome, solution=msgspec.structs.replace(outcome.solution, assignments=(first, *moved))
+    )
+
+
+def overpraised(problem: Problem, **limits: Any) -> Outcome:
+    """Leave the last request out, and claim it admitted."""
+    outcome = solve(problem, **limits)
+    *kept, _ = outcome.solution.assignments
+    return msgspec.structs.replace(
+        outcome, solution=msgspec.structs.replace(outcome.solution, assignments=tuple(kept))
+    )
+
+
+@pytest.mark.parametrize("faulty", [overlapping, overpraised])
+def test_a_plan_that_is_not_what_it_claims_is_refuted(faulty: Callable[..., Outcome]) -> None:
+    with patch.object(joint, "solve", faulty), pytest.raises(Refuted):
+        plan(nodes(a=1), waiting("1-10C", pod="pod-1"), waiting("1-10C", pod="pod-2"))
+
+
 # Those who follow the plan.
 
 LAST_HALF = Placed(VGPU + "3-40C", 1, "GPU-1", 9, Placement(0, 4))
@@ -562,20 +591,28 @@ async def test_a_plan_nobody_comes_for_keeps_nobody_out_for_long() -> None:
         await scheduler.until_bound(world, [small])
 
 
-async def test_a_fault_in_the_planning_leaves_pods_to_be_placed_one_by_one() -> None:
-    async def broken(work: Callable[[], JointPlan]) -> JointPlan:
-        raise ValueError("the packing model is invalid")
+def broken(problem: Problem, **_: Any) -> Outcome:
+    raise ValueError("the packing model is invalid")
 
+
+@pytest.mark.parametrize("faulty", [broken, overlapping, overpraised])
+async def test_a_fault_in_the_planning_leaves_pods_to_be_placed_one_by_one(
+    faulty: Callable[..., Outcome],
+) -> None:
     cluster = KubernetesCluster(InMemoryApi(), own_pod=OwnPod("tangram-system", "extender-0"))
-    service = Service(cluster, solve=broken)
+    service = Service(cluster)
     for feed in Feed:
         service.knowledge.feed_synced(feed)
     service.knowledge.lease("node-1", "1")
-    service.knowledge.gpu_node(gpu_node("node-1"))
+    service.knowledge.gpu_node(gpu_node("node-1", gpus=2))
     pods = [raw_pod("1-10C", name=f"vm-{at}", uid=f"uid-{at}") for at in range(9)]
     answers = [service.hooks.filter(filter_args(pod, "node-1")) for pod in pods]
     assert answers[-1].node_names == ()
 
-    await service.planner.plan()
+    with patch.object(joint, "solve", faulty):
+        await service.planner.plan()
 
+    assert service.knowledge.ledger.planned == {}
+    failed = ("tangram_joint_plan_duration_seconds_count", {"status": "failed"})
+    assert service.knowledge.work.registry.get_sample_value(*failed) == 1
     assert service.hooks.filter(filter_args(pods[-1], "node-1")).node_names == ("node-1",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from extender.packing.check import score, violations
+from extender.packing.check import Refuted, certify, score, violations
 from extender.packing.problem import Assignment, Request
 from extender.packing.spread import Spread
 from extender.packing.violations import (
@@ -145,3 +145,28 @@ def test_a_score_counts_slices_by_priority_then_value_then_gpus_newly_used() -> 
     assert worth.value == (4 + 4 + 2 + 1) + (4 + 2 + 1) - (6 + 2 + 2 + 2 + 1)
     assert worth.newly_used == 1
     assert worth.levels == (2, 4, worth.value, -1)
+
+
+def test_what_is_legal_and_worth_its_claim_is_certified() -> None:
+    given = problem(NODES, request("vm", "3g"))
+    legal = solution(assigned("vm", "3g", "b0", 4))
+
+    certify(given, legal, score(given, legal).levels)
+    certify(given, legal, ())
+
+
+def test_a_claim_that_is_not_what_a_solution_is_worth_is_refuted() -> None:
+    given = problem(NODES, request("vm", "3g"))
+    legal = solution(assigned("vm", "3g", "b0", 4))
+    admitted, value, gpus = score(given, legal).levels
+
+    for claimed in ((admitted + 1, value, gpus), (admitted, value + 1, gpus), (admitted, value)):
+        with pytest.raises(Refuted, match="slices admitted"):
+            certify(given, legal, claimed)
+
+
+def test_a_solution_that_breaks_a_rule_is_refuted_whatever_it_claims() -> None:
+    given = problem(NODES, request("vm", "3g"))
+
+    with pytest.raises(Refuted, match=r"1 violations, the first: Overlap"):
+        certify(given, solution(assigned("vm", "3g", "a0", 0)), ())
