@@ -19,6 +19,8 @@ Cells = Mapping[tuple[str, float], Result]
 def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
     """Return where others are ahead: of default in all, and in single profiles."""
     behind = [each for each in comparisons(results, "default", RIVALS) if each.mean < 0]
+    two = {name for name, each in results.items() if each.group == "models"}
+    alone = [each for each in behind if each.cell not in two]
     misled = [e for e in comparisons(results, "learned", ("default",)) if e.mean + e.ci95 < 0]
     return Section(
         title="Where Tangram does not win",
@@ -30,7 +32,7 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             "The second table lists the single profiles of which default accepts less than MFI.",
             f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
             f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
-            " the third table. The A30 and the RTX PRO 6000 halve and halve again, so their"
+            " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000 halve and halve again, so their"
             " figures are the same.",
             *_two_models(results),
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
@@ -40,7 +42,8 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
         tables=(
             _ahead(cells),
             _starved(cells),
-            _lowest(behind),
+            _lowest(alone),
+            _lowest([each for each in behind if each.cell in two]),
             _lowest(misled),
         ),
     )
