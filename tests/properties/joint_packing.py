@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hypothesis import strategies as st
 
@@ -14,9 +14,9 @@ from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
-from nodeagent.api.geometry import Occupancy
+from nodeagent.api.geometry import Geometry, Occupancy
+from tests.properties.geometries import KNOWN, made_up
 
-MODEL_NAMES = ("A30-24GB", "H100-80GB", "RTX-PRO-6000-Blackwell-96GB")
 NAMES = {
     "A30-24GB": {"small": 14, "media": 21, "middle": 5, "whole": 0},
     "H100-80GB": {"small": 19, "media": 20, "middle": 9, "half": 5, "whole": 0, "pair": 14},
@@ -25,15 +25,27 @@ NAMES = {
 """Resource names that mean different profiles on different models, as vGPU names do not."""
 
 
+Kind = tuple[Geometry, Mapping[str, int]]
+"""A geometry, and the profile ids that resource names mean on it."""
+
+
 @st.composite
-def gpus(draw: st.DrawFn, uuid: str, most_held: int) -> Bin:
-    name = draw(st.sampled_from(MODEL_NAMES))
-    geometry = MODELS[name].geometry
+def kinds(draw: st.DrawFn) -> list[Kind]:
+    """The catalog's geometries, and one that nobody has made yet."""
+    geometry = draw(made_up())
+    ids = st.sampled_from([profile.id for profile in geometry.profiles])
+    names = draw(st.dictionaries(st.sampled_from(sorted(NAMES["H100-80GB"])), ids, min_size=1))
+    return [*((MODELS[name].geometry, NAMES[name]) for name in KNOWN), (geometry, names)]
+
+
+@st.composite
+def gpus(draw: st.DrawFn, kinds: Sequence[Kind], uuid: str, most_held: int) -> Bin:
+    geometry, names = draw(st.sampled_from(kinds))
     occupancy = geometry.empty
     for profile in draw(st.lists(st.sampled_from(geometry.profiles), max_size=most_held)):
         if options := list(geometry.legal(occupancy, profile)):
             occupancy = geometry.occupied(occupancy, profile.id, draw(st.sampled_from(options)))
-    return Bin(uuid, tables(geometry, PolicyName.DEFAULT), occupancy, NAMES[name])
+    return Bin(uuid, tables(geometry, PolicyName.DEFAULT), occupancy, names)
 
 
 @st.composite
@@ -41,9 +53,11 @@ def problems(
     draw: st.DrawFn, *, spreads: Sequence[Spread] = tuple(Spread), most: int = 4, gpus_each: int = 2
 ) -> Problem:
     names = [f"node-{index}" for index in range(draw(st.integers(1, 3)))]
+    known = draw(kinds())
     nodes = {
         name: [
-            draw(gpus(f"{name}-gpu-{index}", 2)) for index in range(draw(st.integers(1, gpus_each)))
+            draw(gpus(known, f"{name}-gpu-{index}", 2))
+            for index in range(draw(st.integers(1, gpus_each)))
         ]
         for name in names
     }

@@ -13,10 +13,8 @@ from extender.packing.rules import ByValue
 from extender.packing.spread import Spread
 from extender.packing.tables import tables
 from extender.policy import PolicyName
-from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry, Occupancy
-
-MODEL_NAMES = ("H100-80GB", "A30-24GB", "RTX-PRO-6000-Blackwell-96GB")
+from tests.properties.geometries import geometries
 
 
 @st.composite
@@ -31,7 +29,7 @@ def occupancies(draw: st.DrawFn, geometry: Geometry) -> Occupancy:
 
 @st.composite
 def problems(draw: st.DrawFn, *, max_wanted: int = 5) -> tuple[list[Bin], list[str]]:
-    geometry = MODELS[draw(st.sampled_from(MODEL_NAMES))].geometry
+    geometry = draw(geometries())
     serves = {profile.name: profile.id for profile in geometry.profiles}
     policy = draw(st.sampled_from(list(PolicyName)))
     bins = [
