@@ -10,8 +10,8 @@ Who has it, we know in one of two ways:
   together with this GPU instance as its own. Only the journal is lost.
 
 With Harvester a device may also stand there for whoever comes: a VM that is off keeps it, or it is
-part of a static layout. Then the plan alone says whose it is to be. So it does where a pod was given
-another device than the one that was meant for it: that one, which nobody has had, is now another's.
+part of a static layout. Then the plan alone says whose it is to be. So it does where a pod was
+given another device than what was meant for it: that, which nobody has had, may be another's.
 """
 
 from __future__ import annotations
