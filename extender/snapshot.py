@@ -235,18 +235,6 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             if each.holder is not None
         )
 
-    @cached_property
-    def adoptable(self) -> tuple[Held, ...]:
-        """What pods had before Tangram came, where the plan has nothing of the kind yet."""
-        planned = [each for each in self.node.spec.assignments if each.pod is not None]
-        return tuple(
-            each
-            for each in self.held_devices
-            if not any(
-                a.gpu == each.gpu and a.placement.mask & each.placement.mask for a in planned
-            )
-        )
-
     def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
         scores = self._tables[gpu.geometry]
         state = scores.holding({(each.profile_id, each.placement) for each in held})
