@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import ssl
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -14,8 +12,8 @@ import yaml
 
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import EVENTS, GPU_NODES, LEASES, NODES, PODS, PatchType
+from tests.e2e.deployed import tangram
 from tests.e2e.installation import Installer
-from tests.e2e.process import ROOT
 from tests.e2e.running import ACCOUNTS, Installed, installed, vm
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
@@ -33,19 +31,6 @@ OWNERS = {
     "VirtualMachineInstance": "kubevirt.io/v1",
 }
 """Whose pods are asked after when they end: whether there will be another."""
-
-
-async def _tangram(*arguments: str) -> str:
-    """Run a command of ``tangram``'s, and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "extender", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    return out.decode()
 
 
 async def _refused(hooks: str, trust: ssl.SSLContext) -> int:
@@ -75,7 +60,7 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
             assert (status, "vGPU: a pod that asks for" in answer["message"]) == (403, True)
 
         kubeconfig = ("--kubeconfig", str(running.plane.kubeconfig("admin")))
-        printed = await _tangram("scheduler-config", *kubeconfig)
+        printed = await tangram("scheduler-config", *kubeconfig)
         (entry,) = yaml.safe_load(printed)["extenders"]
         names = {each["name"] for each in entry["managedResources"]}
         (node, *_) = (await running.api.list(GPU_NODES)).items
@@ -88,7 +73,7 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
         }
         file = tmp_path / "scheduler.yaml"
         file.write_text(printed)
-        assert "nothing is wrong" in await _tangram(
+        assert "nothing is wrong" in await tangram(
             "scheduler-config", "--check", str(file), *kubeconfig
         )
 
