@@ -10,7 +10,7 @@ import pytest
 
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay
-from tests.manifests.test_overlays import EXTENDER, find, serve_options
+from tests.manifests.parts import EXTENDER, find, serve_options
 from tests.monitoring.component import DASHBOARD, RULES
 
 READER, SERVICE = "tangram-metrics-reader", "tangram-metrics"
