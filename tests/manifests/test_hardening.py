@@ -7,7 +7,7 @@ import yaml
 from nodeagent import pod_events
 from nodeagent.api import keys
 from tests.manifests.kustomize import overlay
-from tests.manifests.parts import AGENT, each_overlay, pods
+from tests.manifests.parts import AGENT, each_overlay, find, pods
 
 
 @each_overlay
@@ -49,6 +49,17 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
     for policy, text in policies.items():
         by_whom = f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-"
-        assert by_whom in text or policy == "tangram-decisions"  # which nobody may change
-        about_others = ("tangram-agent-events", "tangram-agent-devices")
+        assert by_whom in text or policy in ("tangram-decisions", "tangram-priority")  # anybody
+        about_others = ("tangram-agent-events", "tangram-agent-devices", "tangram-priority")
         assert keys.GROUP in text or policy in about_others
+
+
+@each_overlay
+def test_the_priority_of_tangrams_pods_is_kept_from_all_others(name: str) -> None:
+    manifests = overlay(name)
+    (priority,) = (m["metadata"]["name"] for m in manifests if m["kind"] == "PriorityClass")
+    policy = find(manifests, "ValidatingAdmissionPolicy", "tangram-priority")["spec"]
+
+    (elsewhere,) = policy["matchConstraints"]["namespaceSelector"]["matchExpressions"]
+    assert (elsewhere["operator"], elsewhere["values"]) == ("NotIn", [keys.SYSTEM_NAMESPACE])
+    assert f'!= "{priority}"' in policy["validations"][0]["expression"]
