@@ -146,7 +146,7 @@ test-manifests: ci-tools
 		tests/e2e/test_scheduler_config.py \
 		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
 		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
-		tests/e2e/test_versions.py
+		tests/e2e/test_previous.py tests/e2e/test_versions.py
 
 test-images: $(READY)
 	TANGRAM_IMAGES=1 $(BIN)/pytest tests/manifests/test_built_images.py

@@ -86,11 +86,13 @@ class Secrets(NamedTuple):
         return made
 
 
-async def credentials(plane: ControlPlane, installer: Installer, account: str, node: str) -> Path:
-    """Return a kubeconfig with a token such as the kubelet of *node* would mount."""
-    pod = f"{account}-0"
+async def credentials(
+    plane: ControlPlane, installer: Installer, account: str, node: str, pod: str = ""
+) -> Path:
+    """Return a kubeconfig with a token such as the kubelet of *node* would mount into the *pod*."""
+    pod = pod or f"{account}-0"
     await installer.pod(pod, account, node)
-    file = plane.ca_file.parent / f"{account}.kubeconfig"
+    file = plane.ca_file.parent / f"{pod}.kubeconfig"
     token = await installer.token(account, pod)
     file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
     return file
