@@ -12,7 +12,8 @@ import yaml
 
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import EVENTS, GPU_NODES, LEASES, NODES, PODS, PatchType
-from tests.e2e.deployed import tangram
+from tests.e2e.controlplane.certificates import Authority
+from tests.e2e.deployed import CLIENT, tangram
 from tests.e2e.installation import Installer
 from tests.e2e.running import ACCOUNTS, Installed, installed, vm
 from tests.e2e.stack import artifacts
@@ -54,6 +55,11 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
         another.load_cert_chain(pair.public, pair.key)
         assert await _refused(running.hooks, nobody) == 0
         assert await _refused(running.hooks, another) == 403
+        foreign = ssl.create_default_context(cafile=ca)
+        (tmp_path / "foreign").mkdir()
+        pair = Authority(tmp_path / "foreign").issue(CLIENT)  # the right name, by nobody we know
+        foreign.load_cert_chain(pair.public, pair.key)
+        assert await _refused(running.hooks, foreign) == 0
 
         for forbidden in ({"nodeName": "tangram-simulated-0"}, {"schedulerName": "theirs"}):
             status, answer = await running.create(vm() | {"spec": vm()["spec"] | forbidden})
