@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from extender.cli.scheduler_config import SERVICE
 from tests.e2e.controlplane.certificates import Authority
-from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import Manifest, combined, overlay, with_certificates
 from tests.manifests.parts import (
     EXTENDER,
@@ -68,12 +64,6 @@ def called(manifests: list[Manifest]) -> str:
     """Return the name by which the API server calls the webhook."""
     service = webhook(manifests)["clientConfig"]["service"]
     return f"{service['name']}.{service['namespace']}.svc"
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of all manifests, to put things beside them."""
-    return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
 
 
 def test_certificates_of_ones_own_go_where_the_pods_look(copy: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,8 @@ NODE_IN_TOKEN = ("authentication.kubernetes.io/node-name", 30)
 
 
 @pytest.fixture
-def everything(tmp_path: Path) -> list[Manifest]:
+def everything(copy: Path, tmp_path: Path) -> list[Manifest]:
     """All overlays, and what the components give that none of them has."""
-    copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
     with_certificates(copy, Authority(tmp_path))
     further = combined(copy, "admission", "mtls-secrets", "default-scheduler", "monitoring")
     found = [m for name in OVERLAYS for m in overlay(name)] + further

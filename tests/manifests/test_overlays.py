@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -72,12 +71,6 @@ def test_simulated_agents_serve_the_simulated_nodes_and_the_real_ones_are_gone()
     assert set(options["node"]) == nodes
     assert all(name.startswith("tangram-simulated-") for name in nodes)
     assert not any(m["kind"] == "DaemonSet" for m in manifests)
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of all manifests, to put things beside them."""
-    return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
 
 
 def test_without_the_webhook_the_rest_is_the_same(copy: Path, tmp_path: Path) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-
-import pytest
 
 from extender.cli.scheduler_config import SERVICE
 from extender.kubescheduler.configuration import read
 from tests.e2e.controlplane.binaries import Versions
-from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import combined, overlay
 from tests.manifests.parts import (
     EXTENDER,
@@ -74,12 +70,6 @@ def test_the_scheduler_for_harvester_is_no_newer_than_its_api_servers() -> None:
     assert name == "registry.k8s.io/kube-scheduler"
     for of_harvester in (34, 35):  # 1.7's Kubernetes, and 1.8's
         assert of_harvester - 1 <= minor <= of_harvester
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of all manifests, to put things beside them."""
-    return Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
 
 
 def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(copy: Path) -> None:
