@@ -141,10 +141,12 @@ endif
 test-manifests: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
 		tests/e2e/test_manifests.py tests/e2e/test_bounds.py \
+		tests/e2e/test_harvester_bounds.py tests/e2e/test_simulated_bounds.py \
 		tests/e2e/test_tenants.py tests/e2e/test_admission.py \
+		tests/e2e/test_scheduler_config.py \
 		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
 		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
-		tests/e2e/test_versions.py
+		tests/e2e/test_previous.py tests/e2e/test_versions.py
 
 test-images: $(READY)
 	TANGRAM_IMAGES=1 $(BIN)/pytest tests/manifests/test_built_images.py
