@@ -102,9 +102,8 @@ class Bench:
 
     async def follow(self) -> None:
         """Note when each pod was seen to be bound, until cancelled."""
-        changes = reflect(
-            self._api, PODS, namespace=NAMESPACE, read=msgspec.json.Decoder(_Pod).decode
-        )
+        decode = msgspec.json.Decoder(_Pod).decode
+        changes = reflect(self._api, PODS, namespace=NAMESPACE, read=lambda each: decode(each.raw))
         async with contextlib.aclosing(changes):
             async for change in changes:
                 objects = (
