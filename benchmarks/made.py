@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -45,6 +47,12 @@ def text(made: Made) -> str:
         f"{made.day}, commit {made.commit or 'not noted'}, {made.cores} cores of {made.processor},"
         f" load {made.load}, Python {made.python}"
     )
+
+
+def keep(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, each with what was noted of it, to a file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
 
 
 def processor() -> str:

@@ -9,7 +9,7 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -402,7 +402,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
 def _names(served: Iterable[Mapping[str, int]]) -> frozenset[str]:
     """Return all that is served; GPUs of a kind share one mapping."""
-    return frozenset().union(*{id(each): each for each in served}.values())
+    return _the_one(frozenset().union(*{id(each): each for each in served}.values()))
+
+
+@lru_cache(maxsize=1_024)  # nodes are of few kinds, and many of each
+def _the_one(names: frozenset[str]) -> frozenset[str]:
+    """Return the first of all sets equal to this one."""
+    return names
 
 
 def taken_by(assignment: Assignment) -> Taken:
