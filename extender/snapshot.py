@@ -9,7 +9,7 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -124,27 +124,33 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         geometries = self.node.status.geometries
         return {key for key, each in geometries.items() if not any(each.malformations())}
 
-    @cached_property
+    @property
     def taken(self) -> frozenset[Taken]:
-        """Everything that holds slices on this node."""
-        there = self._there
-        besides = [each for each in map(taken_by, self.in_force) if each not in there]
-        return there.union(besides) if besides else there
+        """Everything that holds slices on this node.
+
+        Worked out when asked for: kept, it would be a sixth of the memory that a VM costs.
+        """
+        return frozenset(self._taken(self.node.status.gpus))
+
+    def _taken(self, gpus: Iterable[Gpu]) -> set[Taken]:
+        """Return what holds slices on some of the GPUs."""
+        found = self._there(gpus)
+        names = {gpu.uuid for gpu in gpus}
+        found.update(taken_by(each) for each in self.in_force if each.gpu in names)
+        return found
 
     @property
     def in_force(self) -> Iterable[Assignment]:
         """The plan's entries that count: all but the reservations whose time is over."""
         return (each for each in self.node.spec.assignments if each.id not in self.lapsed)
 
-    @cached_property
-    def _there(self) -> frozenset[Taken]:
-        """What is on the GPUs, or may be for all we know, whatever the plan says."""
-        existing = (
-            Taken(gpu.uuid, i.profile_id, i.placement)
-            for gpu in self.node.status.gpus
-            for i in gpu.instances
-        )
-        return frozenset((*existing, *(r.taken for r in self.releasing)))
+    def _there(self, gpus: Iterable[Gpu]) -> set[Taken]:
+        """Return what is on some of the GPUs, or may be for all we know, whatever the plan says."""
+        found = {Taken(gpu.uuid, i.profile_id, i.placement) for gpu in gpus for i in gpu.instances}
+        if self.releasing:
+            names = {gpu.uuid for gpu in gpus}
+            found.update(each.taken for each in self.releasing if each.taken.gpu in names)
+        return found
 
     @cached_property
     def reservations(self) -> tuple[Assignment, ...]:
@@ -166,7 +172,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     def kept_for(self, owner: OwnerRef | None) -> tuple[Taken, ...]:
         """Return the slices that nothing takes but a reservation for this owner."""
-        return tuple(t for t in map(taken_by, self.held_for(owner)) if t not in self._there)
+        held = self.held_for(owner)
+        there = self._there(self.node.status.gpus) if held else ()
+        return tuple(each for each in map(taken_by, held) if each not in there)
 
     def bins(
         self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
@@ -175,7 +183,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         changed = {each.gpu for each in (*promised, *leaving)}
         if not changed:
             return self._bins
-        taken = (self.taken - frozenset(leaving)) | frozenset(promised)
+        taken = self._taken([gpu for gpu in self.usable if gpu.uuid in changed])
+        taken -= frozenset(leaving)
+        taken |= frozenset(promised)
         return tuple(
             self._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
             for gpu, bin in zip(self.usable, self._bins, strict=True)
@@ -184,7 +194,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def _bins(self) -> tuple[Bin, ...]:
         held: dict[str, list[Taken]] = {}
-        for each in self.taken:
+        for each in self._taken(self.usable):
             held.setdefault(each.gpu, []).append(each)
         return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
 
@@ -341,20 +351,17 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     def assignments_of(self, pod_uid: str) -> tuple[Assignment, ...]:
         """Return the plan's entries for a pod."""
-        return self._by_pod.get(pod_uid, ())
-
-    @cached_property
-    def _by_pod(self) -> dict[str, tuple[Assignment, ...]]:
-        found: dict[str, tuple[Assignment, ...]] = {}
-        for each in self.node.spec.assignments:
-            if each.pod is not None:
-                found[each.pod.uid] = (*found.get(each.pod.uid, ()), each)
-        return found
+        return tuple(
+            each
+            for each in self.node.spec.assignments
+            if each.pod is not None and each.pod.uid == pod_uid
+        )
 
     @property
     def pods(self) -> Iterable[str]:
-        """UIDs of the pods the plan has entries for."""
-        return self._by_pod
+        """UIDs of the pods the plan has entries for, each once."""
+        entries = self.node.spec.assignments
+        return dict.fromkeys(each.pod.uid for each in entries if each.pod is not None)
 
     def realized(self, ids: Iterable[str]) -> bool:
         """Tell whether the agent reports every one of these assignments realized."""
@@ -383,7 +390,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
 def _names(served: Iterable[Mapping[str, int]]) -> frozenset[str]:
     """Return all that is served; GPUs of a kind share one mapping."""
-    return frozenset().union(*{id(each): each for each in served}.values())
+    return _the_one(frozenset().union(*{id(each): each for each in served}.values()))
+
+
+@lru_cache(maxsize=1_024)  # nodes are of few kinds, and many of each
+def _the_one(names: frozenset[str]) -> frozenset[str]:
+    """Return the first of all sets equal to this one."""
+    return names
 
 
 def taken_by(assignment: Assignment) -> Taken:

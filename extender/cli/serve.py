@@ -16,7 +16,7 @@ import typer
 import uvloop
 
 from extender.admission import Schedulers
-from extender.cli import policies
+from extender.cli import heap, policies
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
@@ -227,6 +227,7 @@ def serve(
         clients=clients,
         schedulers=Schedulers(first, frozenset(others)),
     )
+    heap.bound()
     work = _serve(kubeconfig, doors, chosen, file, settings, pod, election)
     try:
         uvloop.run(work)

@@ -10,7 +10,8 @@ import msgspec
 from extender import wire
 from extender.request import Request, of_pod
 from extender.service.ports import NodeFacts, PodFacts
-from nodeagent.api import keys
+from nodeagent.api import gpunode, keys
+from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.api.rivals import rival_of
 
 
@@ -64,11 +65,27 @@ _NAMESPACE = msgspec.json.Decoder(_Namespace)
 _LEASE = msgspec.json.Decoder(_Lease)
 
 
-def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
-    """Read a Pod."""
+def gpu_node(raw: bytes) -> GpuNode:
+    """Read a GpuNode, but for what only its agent and people look at: slots and times.
+
+    Raises:
+        msgspec.ValidationError: with the path of the offending field.
+    """
+    node = gpunode.decode(raw)
+    forget = msgspec.structs.force_setattr
+    for entry in node.spec.assignments:
+        forget(entry, "since", "")
+    for made in node.status.realized:
+        forget(made, "slot", "")
+    return node
+
+
+def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFacts:
+    """Read a Pod; *ref* is the one it is, where that has been read before."""
     decoded = _POD.decode(raw)
     asked = of_pod(decoded, devices_per_pod=devices_per_pod)
-    ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
+    if ref is None:
+        ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
     asked = msgspec.structs.replace(asked, pod=ref)
     if isinstance(asked, Request):
         owner = asked.owner

@@ -21,6 +21,7 @@ from extender.policy.bounds import Bounds
 from extender.policy.selectors import Labels
 from extender.policy.values import Times
 from extender.request import Request
+from extender.service.alike import entries_as_pods, pod_as_known
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
 from extender.service.causes import Causes
@@ -140,6 +141,7 @@ class Knowledge:
             self._buried.pop(node.metadata.uid, None)
         elif node.metadata.uid in self._buried:
             return
+        entries_as_pods(node.spec.assignments, self.pods)
         view = self.views.get(node.name)
         if view is None:
             view = NodeView(
@@ -246,7 +248,9 @@ class Knowledge:
 
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod."""
-        uid, before = pod.ref.uid, self.pods.get(pod.ref.uid)
+        before = self.pods.get(pod.ref.uid)
+        pod_as_known(pod, before, self._entries_of(pod.ref.uid))
+        uid = pod.ref.uid
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
             log.warning("pod_not_admitted", pod=pod.ref.name, node=pod.node)
@@ -372,6 +376,11 @@ class Knowledge:
         for view in self.views.values():
             for entry in view.node.spec.assignments:
                 yield view, entry
+
+    def _entries_of(self, uid: str) -> Iterable[Assignment]:
+        """Yield the entries of all plans for a pod."""
+        for node in self.assigned.nodes_of(uid):
+            yield from self.views[node].assignments_of(uid)
 
     def place_of(self, uid: str) -> str:
         """Return the node where a pod has its place, "" if it has none worth coming back for.

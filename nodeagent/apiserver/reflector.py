@@ -34,7 +34,7 @@ from nodeagent.apiserver.protocol import (
 )
 
 
-class Object(msgspec.Struct, frozen=True):
+class Object(msgspec.Struct, frozen=True, gc=False):
     """One object, and what tells it from all others, even where the rest cannot be read.
 
     ``raw`` is its JSON; where it was given to be *read*, what came of that is kept instead.
@@ -109,7 +109,7 @@ async def reflect(
     namespace: str = "",
     label_selector: str = "",
     field_selector: str = "",
-    read: Callable[[bytes], object] | None = None,
+    read: Callable[[Object], object] | None = None,
     pace: Pace = DEFAULT_PACE,
     chance: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -233,16 +233,17 @@ def _change(event: WatchEvent, object_of: _ObjectOf) -> Change:
             assert_never(event.type)
 
 
-def _object(raw: bytes, read: Callable[[bytes], object] | None = None) -> Object:
+def _object(raw: bytes, read: Callable[[Object], object] | None = None) -> Object:
     try:
         metadata = _HEAD.decode(raw).metadata
     except msgspec.MsgspecError as error:
         raise Unavailable(0, f"not an object: {error}") from error
     # Hundreds of thousands of pods are in a few namespaces.
     namespace = sys.intern(metadata.namespace)
+    made = Object(namespace, metadata.name, metadata.uid, raw)
     if read is None:
-        return Object(namespace, metadata.name, metadata.uid, raw)
-    return Object(namespace, metadata.name, metadata.uid, b"", read(raw))
+        return made
+    return Object(namespace, metadata.name, metadata.uid, b"", read(made))
 
 
 def _pause(pace: Pace, failures: int, paused: float, error: ApiError | None, drawn: float) -> float:

@@ -31,11 +31,17 @@ from nodeagent.apiserver.memory import InMemoryApi
 
 
 def test_the_hooks_are_measured_over_http_beside_their_floor(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert hooks.main(["--nodes", "30", "--rounds", "9", "--output", "json"]) == 0
+    kept = tmp_path / "results" / "hooks.json"
+    size = ["--nodes", "30", "--rounds", "9", "--output", "json"]
+    assert hooks.main([*size, "--out", str(kept)]) == 0
 
     row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert row["made"]["processor"]
+    assert row["explaining"]["explanations"] > 0
+    assert row["explaining"]["explanation_p50_s"] > 0
     assert (row["nodes"], row["gpus"], row["names"]) == (30, 240, 30)
     for part in (row, row["sampled"], row["floor"], row["sampled"]["floor"]):
         for verb in ("filter", "prioritize"):
@@ -47,12 +53,16 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
 
 
 def test_filter_is_measured_while_binds_wait_and_nodes_change(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     size = ["--nodes", "40", "--names", "40", "--binds", "5", "--events", "100"]
-    assert churn.main([*size, "--pods", "20", "--per-second", "40"]) == 0
+    kept = tmp_path / "churn.json"
+    assert churn.main([*size, "--pods", "40", "--per-second", "40", "--out", str(kept)]) == 0
 
     row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert row["planning"]["count"] > 0
+    assert row["planning"]["p99_ms"] > 0
     assert 0 < row["quiet"]["p50_ms"] <= row["quiet"]["p99_ms"]
     assert 0 < row["busy"]["p50_ms"] <= row["busy"]["p99_ms"]
     assert row["binds_in_flight"] > 0

@@ -42,7 +42,7 @@ def kinds(changes: Sequence[Change]) -> list[type[Change]]:
 async def test_what_is_read_as_it_comes_is_kept_in_the_place_of_its_json() -> None:
     api = InMemoryApi()
     await create(api, "a")
-    async with reflecting(api, read=len) as following:
+    async with reflecting(api, read=lambda each: len(each.raw)) as following:
         listed = await following()
         await following()
         await create(api, "b")
