@@ -121,8 +121,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _geometries(self) -> set[str]:
-        geometries = self.node.status.geometries
-        return {key for key, each in geometries.items() if not any(each.malformations())}
+        return {key for key, each in self.node.status.geometries.items() if each.sound}
 
     @property
     def taken(self) -> frozenset[Taken]:

@@ -508,7 +508,7 @@ class Knowledge:
             for uid in view.pods:
                 self.pending.placed(uid)
             self._look_for_room(before, view)
-        self.fleet.changed(name)
+        self.fleet.changed(name, before)
         self.behind.set()
         self.changes.tell(name)
 

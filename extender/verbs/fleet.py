@@ -19,6 +19,7 @@ from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from extender.request import Wanted
 from extender.snapshot import NodeView
+from extender.verbs.alike import alike
 from extender.verbs.permitted import avoided
 from extender.verbs.verdicts import UNREPORTED, Code, Fits, verdict
 
@@ -169,9 +170,17 @@ class Fleet:
             self._names = dict(zip(self.views, copies, strict=True)) if self.views else {}
         return self._names.values()
 
-    def changed(self, name: str) -> None:
-        """Note that a node has come, changed or gone."""
+    def changed(self, name: str, before: NodeView | None = None) -> None:
+        """Note that a node has come, changed or gone; *before* is how it was, where that is known.
+
+        What was judged stays where that shows that nothing has changed which anybody asks about.
+        """
         self._offers_unread.add(name)
+        now = self.views.get(name)
+        if before is not None and now is not None:
+            ruled = any(each.bounds is not None for each in self.classes.values())
+            if alike(before, now, ruled=ruled):
+                return
         for each in self.classes.values():
             each.changed(name)
 

@@ -106,6 +106,11 @@ class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
 
     @cached_property
+    def sound(self) -> bool:
+        """Whether it can be computed with; thousands of nodes share one geometry, and ask once."""
+        return not any(self.malformations())
+
+    @cached_property
     def by_id(self) -> dict[int, Profile]:
         """The profiles by driver profile id."""
         return {profile.id: profile for profile in self.profiles}

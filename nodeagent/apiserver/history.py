@@ -81,7 +81,9 @@ class Write(msgspec.Struct, frozen=True, dict=True):
         """Return what a watch with *selector* sees of it; leaving the selection is a deletion."""
         if namespace and self.key[0] != namespace:
             return None
-        before, after = _selected(self.before, selector), _selected(self.after, selector)
+        before, after = self.before, self.after
+        if selector.labels or selector.fields:
+            before, after = _selected(before, selector), _selected(after, selector)
         if after is not None:
             type_ = EventType.ADDED if before is None else EventType.MODIFIED
             return WatchEvent(type_, after.raw, str(self.version))

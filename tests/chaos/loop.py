@@ -20,6 +20,8 @@ from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from typing import Any, TypeVar
 
+import msgspec
+
 _T = TypeVar("_T")
 
 
@@ -44,14 +46,11 @@ WORLD = Process("world")
 PROCESS: ContextVar[Process] = ContextVar("process", default=WORLD)
 
 
-class _Handle:
+class _Handle(msgspec.Struct, gc=False):
     """What an :class:`asyncio.TimerHandle` promises, without what serves debugging only."""
 
-    __slots__ = ("_when", "gone")
-
-    def __init__(self, when: float = 0.0) -> None:
-        self._when = when
-        self.gone = False
+    at: float = 0.0
+    gone: bool = False
 
     def cancel(self) -> None:
         self.gone = True
@@ -60,11 +59,13 @@ class _Handle:
         return self.gone
 
     def when(self) -> float:
-        return self._when
+        return self.at
 
 
 _Due = tuple[Callable[..., object], tuple[Any, ...], Context, _Handle | None]
 """A callback, what it is called with, in which context, and what would cancel it, if anything."""
+
+_Timer = tuple[Callable[..., object], tuple[Any, ...], Context, _Handle]
 
 
 class _Task(asyncio.Task[Any]):
@@ -88,7 +89,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._chance = chance
         self._now = 0.0
         self._ready: list[_Due] = []
-        self._timers: list[tuple[float, int, _Due]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = count()
         self._running = False
         self._closed = False
@@ -132,7 +133,11 @@ class SeededLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Any:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        timer = _Handle(self._now + delay)
+        if not self._closed:
+            due = (callback, args, copy_context() if context is None else context, timer)
+            heapq.heappush(self._timers, (timer.at, next(self._numbers), due))
+        return timer
 
     # Futures and tasks.
 
@@ -213,48 +218,50 @@ class SeededLoop(asyncio.AbstractEventLoop):
         self._running = True
         events._set_running_loop(self)
         try:
-            turn, done = self._turn, task.done
-            while not done():
-                turn()
+            self._turn_until(task.done)
         finally:
             events._set_running_loop(None)
             self._running = False
         return task.result()
 
-    def _turn(self) -> None:
-        timers = self._timers
-        if not self._ready:
-            while timers and _gone(timers[0][2]):
-                heapq.heappop(timers)
-            if not timers:
-                raise RuntimeError("everything waits, and nothing is going to happen")
-            self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            timer = heapq.heappop(timers)[2]
-            if not _gone(timer):
-                self._ready.append(timer)
-        batch, self._ready = self._ready, []
-        if len(batch) == 2:
-            if self._chance.random() < 0.5:
-                batch.reverse()
-        elif len(batch) > 2:
-            self._chance.shuffle(batch)
-        for due in batch:
-            callback, args, context, handle = due
-            if handle is not None and handle.gone:
-                continue
-            process = context.get(PROCESS, WORLD)
-            if not process.alive:
-                continue
-            if process.frozen:
-                process.held.append(due)
-                continue
-            try:
-                context.run(callback, *args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
-                self.call_exception_handler({"message": repr(callback), "exception": error})
+    def _turn_until(self, done: Callable[[], bool]) -> None:
+        """Run what is due, a turn after the other: thousands in a history, hence in one frame."""
+        timers, chance, process_of = self._timers, self._chance, PROCESS
+        while not done():
+            if not self._ready:
+                while timers and timers[0][2][3].gone:
+                    heapq.heappop(timers)
+                if not timers:
+                    raise RuntimeError("everything waits, and nothing is going to happen")
+                if timers[0][0] > self._now:
+                    self._now = timers[0][0]
+            now = self._now
+            while timers and timers[0][0] <= now:
+                timer = heapq.heappop(timers)[2]
+                if not timer[3].gone:
+                    self._ready.append(timer)
+            batch, self._ready = self._ready, []
+            if len(batch) == 2:
+                if chance.random() < 0.5:
+                    batch.reverse()
+            elif len(batch) > 2:
+                chance.shuffle(batch)
+            for due in batch:
+                callback, args, context, handle = due
+                if handle is not None and handle.gone:
+                    continue
+                process = context.get(process_of, WORLD)
+                if not process.alive:
+                    continue
+                if process.frozen:
+                    process.held.append(due)
+                    continue
+                try:
+                    context.run(callback, *args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio's own handles do
+                    self.call_exception_handler({"message": repr(callback), "exception": error})
 
     def is_running(self) -> bool:
         return self._running
@@ -265,18 +272,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         self._closed = True
 
-    def get_debug(self) -> bool:
-        return False
+    # Every future and every task asks: bool() says no without a frame of ours.
+    get_debug = staticmethod(bool)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody awaited; what is lost with the loop does not count."""
         error = context.get("exception")
         if not self._closed and error is not None:
             self.failures.append(f"{context.get('message')}: {error!r}")
-
-
-def _gone(due: _Due) -> bool:
-    return due[3] is not None and due[3].gone
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:

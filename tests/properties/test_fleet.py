@@ -53,10 +53,10 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
     for each in asked:
         fleet.to(request(*each).wanted)
     for at, (name, node) in enumerate(changed):
-        views.pop(name, None)
+        before = views.pop(name, None)
         if node is not None:
             views[name] = made(name, node)
-        fleet.changed(name)
+        fleet.changed(name, before)
         if at < len(turns):  # the background gets as far as it gets
             for _ in zip(range(turns[at]), fleet.catching_up(at_once=1), strict=False):
                 pass
@@ -88,10 +88,10 @@ def test_of_many_nodes_those_asked_about_stand_as_if_all_had_been_judged(
     fleet, wanted = Fleet(views), request(*shape).wanted
     with patch.object(fleet_module, "FEW", 0):
         for (name, node), names in zip(changed, asked, strict=False):
-            views.pop(name, None)
+            before = views.pop(name, None)
             if node is not None:
                 views[name] = made(name, node)
-            fleet.changed(name)
+            fleet.changed(name, before)
 
             kept, anew = fleet.to(wanted, among=names), EquivalenceClass(wanted, views)
             anew.catch_up()
