@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from extender.explain.situation import Judged, Situation
 from extender.packing.choose import Bin
-from extender.packing.room import Host, Occupant
+from extender.packing.relocation import Host, Occupant
 from extender.policy.bounds import Bounds, Terms
 from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
