@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 
 from extender.explain.census import Census
 from extender.explain.explanation import Alternative, Amount, Asked
-from extender.explain.situation import Situation
+from extender.explain.situation import Judged, Situation
 from extender.policy.bounds import Bounds
 from extender.request import Request
 from extender.snapshot import NodeView
@@ -55,7 +55,9 @@ def asked(request: Request, known: Sizes) -> Asked:
     )
 
 
-def alternatives(situation: Situation, known: Sizes, census: Census) -> tuple[Alternative, ...]:
+def alternatives(
+    situation: Situation, known: Sizes, judged: Sequence[Judged], census: Census
+) -> tuple[Alternative, ...]:
     """Return profiles no larger than the one asked for, as many of which fit somewhere now.
 
     Only for a pod that asks for one kind of thing; the largest profiles first.
@@ -63,10 +65,13 @@ def alternatives(situation: Situation, known: Sizes, census: Census) -> tuple[Al
     wanted = situation.request.wanted
     if len(set(wanted)) != 1 or wanted[0] not in known:
         return ()
+    # Where devices stand for whoever comes, it is more than room that counts.
+    standing = [each.view for each in judged if each.view.standing and each.candidate]
     found = []
     for resource, profile, size in _others(wanted[0], known)[:MOST_ALTERNATIVES]:
         instead = (resource,) * len(wanted)
         nodes = _fitting(situation, census, instead)
+        nodes += sum(_fits(situation, view, instead) for view in standing)
         if nodes:
             found.append(Alternative(resource, profile, size, nodes))
     return tuple(found)
@@ -100,14 +105,16 @@ def _alike(one: str, other: str) -> int:
 
 
 def _fitting(situation: Situation, census: Census, wanted: tuple[str, ...]) -> int:
-    """Return on how many nodes so many of one resource would fit now, as filter would judge it."""
+    """Return on how many nodes so many of one resource would fit now, as filter would judge it.
+
+    Of nodes where nothing stands for whoever comes.
+    """
     by_room = census.takes(wanted[0], len(wanted), situation.request.spread)
-    # Where devices stand for whoever comes, it is more than room that counts.
-    fitting = sum(_fits(situation, view, wanted) for view in census.standing)
+    there = [view for view in by_room if not view.standing]
     if situation.request.bounds is None:
-        return fitting + sum(1 for view in by_room if not view.standing)
+        return len(there)
     allowed = _Allowed(situation, situation.request.bounds, wanted)
-    return fitting + sum(1 for view in by_room if not view.standing and allowed.on(view))
+    return sum(map(allowed.on, there))
 
 
 class _Allowed:

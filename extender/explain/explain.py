@@ -40,14 +40,13 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
     known = sizes(situation.views.values())
     wanted = asked(situation.request, known)
     placed = next((v for v in situation.views.values() if v.assignments_of(situation.uid)), None)
-    lacks, census = None, Census(situation, ())
-    if placed is None:
-        census = Census(situation, [each.view for each in judged if each.candidate])
-        lacks = missing(situation, judged, wanted, census)
+    refused = placed is None and not any(each.fits for each in judged)
+    census = Census(situation, judged if refused else ())
+    lacks = missing(situation, judged, wanted, census) if placed is None else None
     room: Moves | NoMoves | None = None
     staying: Mapping[Stays, int] = {}
     if lacks is not None and lacks.lack in HELPED_BY_ROOM:
-        room, there = making_room(situation, judged, most_looks=most_looks)
+        room, there = making_room(situation, census, most_looks=most_looks)
         staying = there.staying
     pod = situation.request.pod
     return Explanation(
@@ -65,7 +64,7 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
         missing=lacks,
         room=room,
         staying=tuple(Staying(*each) for each in settled(staying)),
-        alternatives=alternatives(situation, known, census) if _lacking(lacks) else (),
+        alternatives=alternatives(situation, known, judged, census) if refused else (),
         rights=rights(situation, known),
         here=None if placed is None else here(situation, placed, judged),
     )
@@ -98,11 +97,6 @@ def _state(lacks: Missing | None) -> State:
     if lacks is None:
         return State.PLACED
     return State.FITS if lacks.lack is Lack.NOTHING else State.REFUSED
-
-
-def _lacking(lacks: Missing | None) -> bool:
-    """Tell whether there is something that another profile might not lack."""
-    return lacks is not None and lacks.lack not in (Lack.NOTHING, Lack.WAITING)
 
 
 def _reason(situation: Situation, lacks: Missing | None) -> str:

@@ -89,8 +89,7 @@ def missing(
     if any(each.fits for each in judged):
         return Missing(Lack.WAITING if situation.told & WAITS else Lack.NOTHING, needed)
     if Code.NO_ROOM in codes:
-        lacking = (each.view for each in judged if each.lacks_room)
-        free, most_free = census.free(situation.request.wanted, lacking)
+        free, most_free = census.free(situation.request.wanted)
         return Missing(
             Lack.CAPACITY if free < needed else Lack.FRAGMENTATION, needed, free, most_free
         )

@@ -37,6 +37,14 @@ class PodState(Protocol):
     def movable(self) -> bool:
         """Whether its VM may be moved to make room for others."""
 
+    @property
+    def evictable(self) -> bool:
+        """Whether its owner says nothing against its eviction."""
+
+    @property
+    def priority(self) -> int:
+        """Its priority."""
+
 
 class Holdings(msgspec.Struct, frozen=True):
     """What a tenant has, besides the pod asked about: memory slices, instances by profile."""
@@ -78,8 +86,19 @@ class Situation(msgspec.Struct, frozen=True):
         has = tuple(taken_by(each) for each in view.assignments_of(self.uid))
         return (*has, *view.kept_for(self.request.owner))
 
+    def is_stranger(self, view: NodeView) -> bool:
+        """Tell whether nothing on a node is the pod's, or promised to others: nearly always."""
+        return not (
+            view.name in self.ledger.nodes
+            or self.request.owner in view.held
+            or self.request.owner in view.keepers
+            or view.assignments_of(self.uid)
+        )
+
     def bins(self, view: NodeView) -> tuple[Bin, ...]:
         """Return a node's usable GPUs as they are to the pod."""
+        if self.is_stranger(view):
+            return view.bins()
         return view.bins(self.promised(view), leaving=self.own(view))
 
     def bounds(self, view: NodeView) -> Bounds | None:
@@ -119,17 +138,12 @@ class Judged(NamedTuple):
 def judgements(situation: Situation) -> Iterator[Judged]:
     """Yield how each node stands to the request, as filter would tell it now."""
     request, ledger = situation.request, situation.ledger
-    wanted, spread, bounds, owner = request.wanted, request.spread, request.bounds, request.owner
-    promised_on, candidates = ledger.nodes, situation.candidates
+    wanted, spread, bounds = request.wanted, request.spread, request.bounds
+    candidates = situation.candidates
     for name, view in situation.views.items():
         candidate = candidates is None or name in candidates
         found: Verdict
-        if not (
-            name in promised_on
-            or owner in view.held
-            or owner in view.keepers
-            or view.assignments_of(situation.uid)
-        ):  # nearly every node: nothing there is the pod's, or promised to others
+        if situation.is_stranger(view):
             found = verdict(view, wanted, bounds=bounds, spread=spread)
             yield Judged(view, found, candidate)
             continue

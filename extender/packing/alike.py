@@ -62,11 +62,11 @@ class Alike:
             if len(known.members) >= ENOUGH:
                 continue
             known.members.append(index)
-            key = (id(host.tables), id(host.serves), known.state)
-            filled = self._filled.get(key)
+            state_key = (id(host.tables), id(host.serves), known.state)
+            filled = self._filled.get(state_key)
             if filled is None:
                 filled = _Class(host.tables, host.serves, known.state, [])
-                self._filled[key] = filled
+                self._filled[state_key] = filled
             if len(filled.members) < ENOUGH:
                 filled.members.append(index)
         self._clearings: dict[tuple[str, int, bool], Sequence[Clearing]] = {}

@@ -27,7 +27,8 @@ from extender.packing.relocation import (
     windows,
     worth,
 )
-from nodeagent.api.geometry import Placement, Profile
+from extender.packing.tables import Tables
+from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -88,6 +89,7 @@ class _Search:
         self._alike = Alike(hosts)
         self._possible: dict[tuple[str, int], bool] = {}
         self._start = Course({})
+        self._states: dict[int, tuple[Contents, Occupancy]] = {}
         self._parking = False
 
     @property
@@ -250,22 +252,29 @@ class _Search:
             profile = self._profile(gpu, resource)
             if profile is not None:
                 tables = self._hosts[gpu].tables
-                now = state(tables, contents)
+                now = self._state(tables, contents)
                 tie = -now.mask.bit_count()
                 touched += [
                     (each.cost, tie, gpu, each.placement) for each in tables.options(now, profile)
                 ]
         untouched = (
-            (cost, tie, gpu, placement)
+            (cost, tie, spare, placement)
             for cost, tie, members, placement in self._alike.free(resource, tight=tight)
-            if (gpu := _untouched(members, course)) is not None
+            if (spare := _untouched(members, course)) is not None
         )
-        for _, _, gpu, placement in heapq.merge(untouched, sorted(touched)):
+        for _, _, at, placement in heapq.merge(untouched, sorted(touched)):
             self._looks -= 1
-            profile = self._profile(gpu, resource)
+            profile = self._profile(at, resource)
             assert profile is not None  # or it would have no place
             kept = reserved(id, resource, profile, placement)
-            yield gpu, placement, course.reserving(gpu, self._contents(gpu, course), kept)
+            yield at, placement, course.reserving(at, self._contents(at, course), kept)
+
+    def _state(self, tables: Tables, contents: Contents) -> Occupancy:
+        """Return a state; courses share contents, which are known as the objects they are."""
+        known = self._states.get(id(contents))
+        if known is None:
+            known = self._states[id(contents)] = (contents, state(tables, contents))
+        return known[1]
 
     def _contents(self, gpu: int, course: Course) -> Contents:
         return course.changed.get(gpu, self._hosts[gpu].occupants)
