@@ -306,7 +306,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
                 return self.node.status.geometries[gpu.geometry].by_id[profile_id].name
         return ""
 
-    @property
+    @cached_property
     def kind(self) -> object:
         """What nodes that serve the same things have in common."""
         status = self.node.status

@@ -93,6 +93,7 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
             kind, namespace = _the_one(owner.kind), _the_one(owner.namespace)
             owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
         asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
+    annotations = decoded.metadata.annotations or {}
     return PodFacts(
         ref=ref,
         asked=asked,
@@ -100,7 +101,8 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
         not_admitted=_not_admitted(decoded.status),
-        movable=(decoded.metadata.annotations or {}).get(keys.MOVABLE) != "false",
+        movable=annotations.get(keys.MOVABLE) != "false",
+        evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from extender.explain import Explanation
 from extender.explain.veil import others, veiled
 from extender.server.access import REVIEWER, token_of
+from extender.server.packed import PACKED_AT_ONCE, VARIES, pack
 from extender.server.routes import SERVICE, connection
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
 
@@ -76,9 +77,12 @@ async def _nodes(request: web.Request) -> web.Response:
     connection(request).body_received()
     _ready(request)
     try:
-        return _json(await request.app[SERVICE].explainer.roster())
+        response = _json(await request.app[SERVICE].explainer.roster())
     except TimeoutError:
         raise web.HTTPServiceUnavailable(text="too many ask\n", headers=RETRY) from None
+    response.headers.update(VARIES)
+    pack(request, response)
+    return response
 
 
 def _named(request: web.Request, parameter: str) -> str:
@@ -118,5 +122,8 @@ def _let_in(access: Access, what: str) -> None:
 
 def _json(said: object) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(said), content_type="application/json", headers=NO_STORE
+        body=msgspec.json.encode(said),
+        content_type="application/json",
+        headers=NO_STORE,
+        zlib_executor_size=PACKED_AT_ONCE,
     )

@@ -40,6 +40,9 @@ SPREAD_ANNOTATION: Final = "tangram.dev/spread"
 MOVABLE: Final = "tangram.dev/movable"
 """Annotation on a pod: "false" if its VM is not to be moved to make room for others."""
 
+SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+"""Kubernetes' annotation on a pod: "false" if whoever drains nodes is to leave it."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 
