@@ -32,8 +32,8 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             "The second table lists the single profiles of which default accepts less than MFI.",
             f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
             f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
-            " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000 halve and halve again, so their"
-            " figures are the same.",
+            " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000"
+            " halve and halve again, so their figures are the same.",
             *_two_models(results),
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
             " then changes, its weights may be the wrong ones until the guard is asked again: the"

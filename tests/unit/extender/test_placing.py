@@ -149,9 +149,7 @@ async def test_pods_that_go_together_leave_the_plan_together(world: World) -> No
         plans = Plans(world)
         for pod in pods:
             await world.delete_pod(pod)
-        await plans.reached.wait()
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await until(lambda: len(extender._reclaimer._plans._leaving.get("node-1", ())) == 5)
         plans.go_on.set()
         await world.plan_holds(0)
         await until(lambda: not extender._reclaimer._plans._leaving)
