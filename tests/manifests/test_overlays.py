@@ -23,7 +23,7 @@ from extender.cluster.replica import LAST_BINDS_SECONDS
 from extender.cluster.signpost import TAKE_DOWN_SECONDS
 from extender.kubescheduler.configuration import Configuration, read
 from extender.server import Limits
-from extender.server.admitting import BODY_SECONDS, PATH
+from extender.server.admitting import BODY_SECONDS, PARTING_SECONDS, PATH
 from extender.server.description import describe
 from extender.settings import LeaseTiming
 from nodeagent import pod_events
@@ -447,6 +447,7 @@ def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
         + LAST_BINDS_SECONDS
         + PLAN_TIMEOUT_SECONDS
         + LeaseTiming().attempt_seconds
+        + PARTING_SECONDS
         + len(only["ports"]) * Limits().shutdown_seconds
     )
     assert lame_seconds + takes_seconds <= extender["terminationGracePeriodSeconds"]
