@@ -49,7 +49,8 @@ class EquivalenceClass:
     """What is *wanted*, and how every node stands to it once it has been judged.
 
     ``refusals`` maps each node to the reason why it is refused, "" where the request fits;
-    ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first.
+    ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first;
+    ``behind`` are the nodes that have changed since.
     The *names* are those of the views, as the keys to be looked up.
     """
 
@@ -69,19 +70,19 @@ class EquivalenceClass:
         self.order: list[Rank] = []
         self._ranks: dict[str, Rank] = {}
         self._views = views
-        self._behind = set(views)
+        self.behind = set(views)
 
     def changed(self, name: str) -> None:
         """Note that a node has come, changed or gone."""
-        self._behind.add(name)
+        self.behind.add(name)
 
     def catch_up(self, among: Iterable[str] | None = None) -> None:
         """Judge the nodes that have changed; where they are many, only those *among* the names."""
-        if among is not None and len(self._behind) > FEW:
-            behind = self._behind.intersection(among)
-            self._behind -= behind
+        if among is not None and len(self.behind) > FEW:
+            behind = self.behind.intersection(among)
+            self.behind -= behind
         else:
-            behind, self._behind = self._behind, set()
+            behind, self.behind = self.behind, set()
         if len(behind) <= FEW:
             for name in behind:
                 self._move(self._ranks.pop(name, None), self._judge(name))
@@ -93,10 +94,10 @@ class EquivalenceClass:
 
     def catch_up_some(self, *, most: int) -> bool:
         """Judge at *most* so many of the nodes that have changed; tell whether these were all."""
-        for _ in range(min(most, len(self._behind))):
-            name = self._behind.pop()
+        for _ in range(min(most, len(self.behind))):
+            name = self.behind.pop()
             self._move(self._ranks.pop(name, None), self._judge(name))
-        return not self._behind
+        return not self.behind
 
     def _move(self, former: Rank | None, latter: Rank | None) -> None:
         if former == latter:
@@ -205,7 +206,7 @@ class Fleet:
 
     def _judging(self, at_once: int) -> Iterator[None]:
         for each in tuple(islice(reversed(self.classes.values()), KEPT_UP)):
-            while not each.catch_up_some(most=at_once):
+            while each.behind and not each.catch_up_some(most=at_once):
                 yield
 
     def _foresee(self, offered: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ needs no more than the four operations Tangram uses.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -31,9 +31,9 @@ def json_patched(document: Any, patch: Sequence[Body]) -> Any:
 
 def merge_patched(document: Any, patch: Any) -> Any:
     """Return *document* with the members of *patch* in place of its own; null removes one."""
-    if not isinstance(patch, Mapping):
+    if not isinstance(patch, dict):
         return patch
-    merged = dict(document) if isinstance(document, Mapping) else {}
+    merged = dict(document) if isinstance(document, dict) else {}
     for name, value in patch.items():
         if value is None:
             merged.pop(name, None)
@@ -48,8 +48,13 @@ def same(one: Any, other: Any) -> bool:
         return True
     if isinstance(one, str):  # as most are; Python and JSON agree on these
         return bool(one == other)
-    if isinstance(one, dict) and isinstance(other, dict):  # most members are the same objects
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return False
+        for name, member in one.items():  # most are the same objects
+            if member is not (there := other[name]) and not same(member, there):
+                return False
+        return True
     return bool(one == other) and _canonical(one) == _canonical(other)
 
 

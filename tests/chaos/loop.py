@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import msgspec
 
@@ -31,6 +32,7 @@ class Process:
     def __init__(self, name: str, number: int = 0) -> None:
         self.name = name
         self.number = number
+        self.label = f"{name}_{number}"
         self.alive = True
         self.frozen = False
         self.ended_at = float("inf")
@@ -39,7 +41,7 @@ class Process:
         self.tasks: list[asyncio.Task[Any]] = []
 
     def __repr__(self) -> str:
-        return f"{self.name}_{self.number}"
+        return self.label
 
 
 WORLD = Process("world")
@@ -71,9 +73,16 @@ _Timer = tuple[Callable[..., object], tuple[Any, ...], Context, _Handle]
 class _Task(asyncio.Task[Any]):
     """A task whose hash is its number, so that sets of tasks have the same order every time."""
 
-    def __init__(self, number: int, *args: Any, **named: Any) -> None:
+    def __init__(
+        self,
+        number: int,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        loop: SeededLoop,
+        name: str,
+        context: Context | None,
+    ) -> None:
         self.number = number
-        super().__init__(*args, **named)
+        asyncio.Task.__init__(self, coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self.number
@@ -151,7 +160,7 @@ class SeededLoop(asyncio.AbstractEventLoop):
         name: str | None = None,
         context: Context | None = None,
     ) -> asyncio.Task[_T]:
-        task = _Task(next(self._numbers), coro, loop=self, name=name or "", context=context)
+        task = _Task(next(self._numbers), coro, self, name or "", context)
         owner = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
         if owner is not WORLD:
             owner.tasks.append(task)
@@ -217,8 +226,14 @@ class SeededLoop(asyncio.AbstractEventLoop):
         task = asyncio.ensure_future(future, loop=self)
         self._running = True
         events._set_running_loop(self)
+        # Until Python 3.12 each of asyncio's own questions after the running loop, thousands in a
+        # history, asks the kernel first whether the process is still the one it was.
+        asked = patch.multiple(
+            events, get_running_loop=lambda: self, _get_running_loop=lambda: self
+        )
         try:
-            self._turn_until(task.done)
+            with asked:
+                self._turn_until(task.done)
         finally:
             events._set_running_loop(None)
             self._running = False

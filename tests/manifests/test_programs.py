@@ -11,6 +11,7 @@ from extender.cluster.door import PLAN_TIMEOUT_SECONDS
 from extender.cluster.replica import LAST_BINDS_SECONDS
 from extender.cluster.signpost import TAKE_DOWN_SECONDS
 from extender.server import Limits
+from extender.server.admitting import PARTING_SECONDS
 from extender.server.description import describe
 from extender.settings import LeaseTiming
 from nodeagent.__main__ import app as tangram_agent
@@ -122,6 +123,7 @@ def test_a_pod_that_is_told_to_end_has_the_time_it_takes(name: str) -> None:
         + LAST_BINDS_SECONDS
         + PLAN_TIMEOUT_SECONDS
         + LeaseTiming().attempt_seconds
+        + PARTING_SECONDS
         + len(only["ports"]) * Limits().shutdown_seconds
     )
     assert lame_seconds + takes_seconds <= extender["terminationGracePeriodSeconds"]
