@@ -29,6 +29,7 @@ from extender.service.reloading import Reloading
 from extender.service.service import new_assignment_id
 from extender.service.telling import Teller
 from extender.service.tenure import Tenure
+from extender.service.unadmitted import UnadmittedTeller
 from extender.settings import LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiServer
 
@@ -87,11 +88,9 @@ class Replica:
             new_id=new_id,
         )
         name = own_pod.name if own_pod else socket.gethostname()
-        self._teller = Teller(
-            self.service.knowledge,
-            self.service.explainer,
-            ApiPodEvents(self._fenced, utc_now, instance=name),
-        )
+        events = ApiPodEvents(self._fenced, utc_now, instance=name)
+        self._teller = Teller(self.service.knowledge, self.service.explainer, events)
+        self._unadmitted = UnadmittedTeller(self.service.knowledge, events)
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
         self.reloading: Reloading | None = None
@@ -126,6 +125,7 @@ class Replica:
             work = [
                 tasks.create_task(self.service.run(), name="service"),
                 tasks.create_task(self._teller.run(), name="teller"),
+                tasks.create_task(self._unadmitted.run(), name="unadmitted"),
             ]
             if self._campaign is not None:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))

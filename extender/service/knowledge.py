@@ -37,6 +37,7 @@ from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
+from extender.service.unadmitted import Unadmitted
 from extender.service.unseen import Unseen
 from extender.settings import Settings
 from extender.snapshot import NodeView
@@ -110,6 +111,7 @@ class Knowledge:
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
         self.unseen = Unseen(REMEMBERED)
+        self.unadmitted = Unadmitted()
         self.gone: OrderedDict[str, bool] = OrderedDict()
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
@@ -253,6 +255,7 @@ class Knowledge:
         uid = pod.ref.uid
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
+            self.unadmitted.add(pod)
             log.warning("pod_not_admitted", pod=pod.ref.name, node=pod.node)
         self.pods[uid] = pod
         self.unseen.drop(uid)

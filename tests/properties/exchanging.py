@@ -347,12 +347,16 @@ class World:
             case "a VM stops" | "a VM is deleted":
                 self.node.given = {d: it for d, it in self.node.given.items() if it != vm.uid}
                 vm.uid, vm.exists = "", vm.exists and event == "a VM stops"
-            case "places are taken back" | "places are held":
-                await self._reclaim(hold=event == "places are held")
+            case "places are taken back":
+                await self._reclaim()
+            case "a VM comes back" if vm.uid:  # its place is held for it meanwhile
+                await self.happen("a VM stops", which)
+                await self._reclaim(hold=True)
+                await self.happen("a VM starts", which)
             case _:
                 pass
 
-    async def _reclaim(self, *, hold: bool) -> None:
+    async def _reclaim(self, *, hold: bool = False) -> None:
         alive = {vm.uid for vm in self.node.vms}
         view = self.extender.view
         gone = [e.id for e in view.node.spec.assignments if e.pod and e.pod.uid not in alive]
@@ -424,7 +428,7 @@ DISTURBING = (
     "a VM starts",
     "a VM stops",
     "a VM is deleted",
-    "places are held",
+    "a VM comes back",
     "a write loses",
     "the agent restarts",
     "the extender restarts",

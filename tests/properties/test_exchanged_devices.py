@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.properties.exchanging import DISTURBING, DUE, Vm, World
 
 picks = st.lists(st.integers(0, 6), min_size=1, max_size=12)
-disturbances = st.lists(st.tuples(st.sampled_from(DISTURBING), st.integers(0, 4)), max_size=2)
+disturbances = st.lists(st.tuples(st.sampled_from(DISTURBING), st.integers(0, 4)), max_size=3)
 rounds = st.lists(st.tuples(disturbances, st.permutations(DUE)), max_size=8)
 
 

@@ -8,6 +8,7 @@ from extender.policy import PolicyName
 from extender.snapshot import NodeView
 from extender.verbs.record import corrections
 from nodeagent.api.gpunode import Instance, Inventory, OwnerRef
+from nodeagent.driver import CREATE
 from tests.fakes.pcidevices.log import REFUSED, traps
 from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
 
@@ -176,4 +177,5 @@ async def test_all_that_were_off_come_back_at_once_to_what_they_kept(station: St
         given = sorted(start for pod in pods for _, start in station.places_of(pod.uid))
         assert given == [2, 3, 4]  # to whom which, the kubelet decides
         assert station.starts() == [2, 3, 4]
+        assert len(station.machine.calls(CREATE)) == 3  # what was left for one was not made anew
     assert list(traps(station.cluster.log.entries)) == []
