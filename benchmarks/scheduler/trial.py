@@ -256,8 +256,9 @@ async def _each(names: Sequence[str], do: Callable[[str], Any]) -> None:
     await asyncio.gather(*map(one, names))
 
 
-def _node_of(current: Object) -> str:
-    return _POD.decode(current.raw).spec.node_name
+def _node_of(current: Object) -> Object:
+    node = _POD.decode(current.raw).spec.node_name
+    return msgspec.structs.replace(current, raw=b"", read=node)
 
 
 def _wanted(url: str) -> Wanted:

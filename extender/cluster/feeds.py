@@ -41,8 +41,8 @@ class _Followed(msgspec.Struct):
     ``read`` tells what is kept of one, and ``take_in`` hears that, and whether the object was
     listed, not watched; ``all_are`` hears the UIDs of all that were, and the list's version. Of a
     list, ``at_a_time`` are taken in before others have their turn, all where it is 0. ``known`` are
-    the UIDs of what was last heard, by namespace and name; ``named`` has both as what was taken in
-    has them, for where they are many, so that they are in memory once.
+    the UIDs of what was last heard, by namespace and name; ``named`` has both as what is kept has
+    them, for where they are many, so that they are in memory once.
     """
 
     feed: Feed
@@ -99,18 +99,22 @@ class Feeds:
     async def _follow(self, followed: _Followed, round: int) -> None:
         knowledge, known = self._knowledge, followed.known
 
-        def read(current: Object) -> object:
+        def read(current: Object) -> Object:
+            namespace, name, uid = current.namespace, current.name, current.uid
             try:
-                return followed.read(current)
+                found = followed.read(current)
             except msgspec.MsgspecError as error:
-                return error
+                return Object(namespace, name, uid, b"", error)
+            if followed.named is not None:
+                name, uid = followed.named(found)
+            return Object(namespace, name, uid, b"", found)
 
         def upsert(current: Object, *, listed: bool = False) -> None:
             there = known.setdefault(current.namespace, {})
             before = there.get(current.name)
             if before is not None and before != current.uid:
                 followed.gone(current.name, before)
-            name, uid = current.name, current.uid
+            there[current.name] = current.uid
             if isinstance(current.read, msgspec.MsgspecError):
                 log.error(
                     "object_unreadable",
@@ -121,9 +125,6 @@ class Feeds:
                 )
             else:
                 followed.take_in(current.read, listed)
-                if followed.named is not None:
-                    name, uid = followed.named(current.read)
-            there[name] = uid
 
         def gone(namespace: str, name: str, uid: str) -> None:
             known.get(namespace, {}).pop(name, None)
@@ -182,7 +183,10 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
 
     def pod(current: Object) -> PodFacts:
         ref = PodRef(current.namespace, current.name, current.uid)
-        return objects.pod(current.raw, devices_per_pod=limit, ref=ref)
+        read = objects.pod(current.raw, devices_per_pod=limit, ref=ref)
+        # At once, not when all of the list is here: what is freed then leaves holes.
+        knowledge.recognize(read)
+        return read
 
     def node_taken_in(read: NodeFacts, _: bool) -> None:
         knowledge.node(read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels)

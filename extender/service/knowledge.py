@@ -250,8 +250,7 @@ class Knowledge:
 
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod."""
-        before = self.pods.get(pod.ref.uid)
-        pod_as_known(pod, before, self._entries_of(pod.ref.uid))
+        before = self.recognize(pod)
         uid = pod.ref.uid
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
@@ -271,6 +270,12 @@ class Knowledge:
                 self._begun(pod.asked)
         if pod.over or (pod.node and {*self.assigned.nodes_of(uid)} - {pod.node}):
             self._suspect(uid)
+
+    def recognize(self, pod: PodFacts) -> PodFacts | None:
+        """Let what was read of a pod refer to what is known of it; return how it was before."""
+        before = self.pods.get(pod.ref.uid)
+        pod_as_known(pod, before, self._entries_of(pod.ref.uid))
+        return before
 
     def _begun(self, asked: Request) -> None:
         """Let the members that wait for one of their gang to be bound ask again."""

@@ -81,6 +81,7 @@ def test_an_extender_process_is_started_beside_a_full_cluster(
     assert row["processor_s"] > 0
     assert 10 < row["resident_mb"] <= row["peak_mb"]
     assert 0 < row["change_p50_ms"] <= row["change_p99_ms"]
+    assert 0 < row["api_p50_ms"] <= row["api_p99_ms"]
     assert row["writes_gpunode"] <= 4, "the budget of a VM's whole life"
     assert row["bytes_gpunode"] > 0
 
