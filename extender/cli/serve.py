@@ -267,6 +267,12 @@ async def _serve(
             ranking = in_force.policy
             if not values_states(ranking):
                 log.warning("joint_plans_prove_admission_only", policy=ranking.effective.value)
+            if ranking.name is PolicyName.LEARNED and ranking.weights is None:
+                log.warning(
+                    "learned_without_weights",
+                    policy=ranking.effective.value,
+                    remedy="tangram policy train FILE --mix MIX, then --policy FILE",
+                )
             log.info(
                 "serving",
                 url=urls.hooks,

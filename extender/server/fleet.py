@@ -2,8 +2,9 @@
 
 ``/api/v1/fleet`` is one JSON document, written as it is drawn: at 5,000 nodes that takes longer
 than a hook may wait, so that hooks are answered in between. Who takes gzip is sent it packed.
-``/api/v1/events`` tells of changes as server-sent events. Its ids are versions; whoever comes back with their last one is told what has
-changed since, or, where that is not known any more, to ask for everything anew.
+``/api/v1/events`` tells of changes as server-sent events. Its ids are versions; whoever comes back
+with their last one is told what has changed since, or, where that is not known any more, to ask for
+everything anew.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from extender.explain.situation import judgements
 from extender.explain.text import MOST_CHARACTERS, brief, sentences
 from extender.explain.veil import others, veiled
 from extender.ledger import Ledger, Promise
+from extender.packing.spread import Spread
 from extender.request import Gang
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code
@@ -314,6 +315,37 @@ def test_of_more_gpus_than_are_looked_at_nothing_is_proven() -> None:
     assert found.room == NoMoves(3, proven=False)
     assert found.gpus == nodes * gpus
     assert "No way was found to make room" in text(found)
+
+
+def test_of_more_gpus_than_are_looked_at_the_one_that_helps_is_found_wherever_it_is() -> None:
+    """The others are emptier, and come first; but they are all alike, and none of them helps."""
+    stuck = tuple(gpu(at, instances=(instance(FOUR, 0), instance(TWO, 4))) for at in range(8))
+    of = gpu_node(gpus=stuck)
+    views = {
+        name: view(replace(of, metadata=replace(of.metadata, name=name)))
+        for name in (f"n{at}" for at in range(MOST_GPUS // 8 + 1))
+    }
+    here = [Vm("x", ONE, "helps", 0, 4), Vm("big", FOUR, "helps", 0, 0)]
+    full = [Vm(f"w{at}", WHOLE, "helps", at, 0) for at in range(1, 8)]
+    small = Small.of([*here, *full], helps=8)
+    asked = request("3-40C", pod="me")
+    pods = {**small.pods, "big": Pod("helps", movable=False)}
+
+    found = explain(Situation(asked, {**views, **small.views}, Ledger(), "default", "v1", pods))
+
+    (move,) = moves_in(found)
+    assert (move.name, move.source.node) == ("x", "helps")
+    assert isinstance(found.room, Moves)
+    assert not found.room.fewest, "not all were looked at"
+
+
+def test_vgpus_that_must_not_share_a_gpu_are_explained_as_filter_judges_them() -> None:
+    free = Small.of([Vm("x", WHOLE, "a", 0, 0)], a=2)
+    apart = replace(request("1-10C", "1-10C", pod="me"), spread=Spread.DISTINCT)
+    together = replace(apart, spread=Spread.SAME)
+
+    assert explain(free.situation(apart)).state is State.REFUSED
+    assert explain(free.situation(together)).state is State.FITS
 
 
 def test_whatever_there_is_an_explanation_is_a_page() -> None:
