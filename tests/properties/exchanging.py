@@ -374,6 +374,7 @@ class World:
 
     async def settle(self, picks: Iterator[int]) -> None:
         """Let everything happen that is due, until nothing does any more."""
+        self.extender.loses = False
         before: object = None
         while before != (before := self._state()):
             await self.round(DUE, picks)
