@@ -346,7 +346,7 @@ class World:
                 vm.keeps = frozenset(d for d, uid in self.node.given.items() if uid == vm.uid)
             case "a VM stops" | "a VM is deleted":
                 self.node.given = {d: it for d, it in self.node.given.items() if it != vm.uid}
-                vm.uid, vm.exists = "", vm.exists and event == "a VM stops"
+                vm.uid, vm.bound, vm.exists = "", False, vm.exists and event != "a VM is deleted"
             case "places are taken back":
                 await self._reclaim()
             case "a VM comes back" if vm.uid:  # its place is held for it meanwhile
@@ -374,6 +374,7 @@ class World:
 
     async def settle(self, picks: Iterator[int]) -> None:
         """Let everything happen that is due, until nothing does any more."""
+        self.extender.loses = False
         before: object = None
         while before != (before := self._state()):
             await self.round(DUE, picks)
