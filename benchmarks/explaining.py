@@ -76,8 +76,8 @@ async def explained(service: Service, shape: tuple[str, ...]) -> dict[str, Any]:
     room = said.room
     return {
         "asks": list(shape),
-        "cold_s": round(seconds[0], 3),
-        "warm_s": round(warm[len(warm) // 2], 3),
+        "cold_s": round(seconds[0], 4),
+        "warm_s": round(warm[len(warm) // 2], 4),
         "state": said.state,
         "lack": None if said.missing is None else said.missing.lack,
         "moves": None if room is None or isinstance(room, NoMoves) else len(room.moves),
