@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, hooks, populated, residents, restart, ruled, start
+from benchmarks import bursts, churn, explaining, hooks, populated, residents, restart, ruled, start
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
@@ -88,6 +88,18 @@ def test_an_extender_process_is_started_beside_a_full_cluster(
 
 def test_a_launcher_is_as_large_as_a_real_one() -> None:
     assert 15_000 < len(question(pod("vm", "nvidia.com/mig-1g.10gb"), ())) < 25_000
+
+
+async def test_explanations_are_timed_with_what_they_find() -> None:
+    service = explaining.served(4)
+
+    whole = await explaining.explained(service, ("7-80C",))
+    small = await explaining.explained(service, ("1-10C",))
+
+    assert (whole["state"], whole["lack"]) == ("refused", "fragmentation")
+    assert whole["moves"] or whole["proven"], "so few GPUs are all looked at"
+    assert small["state"] == "fits"
+    assert min(each[of] for each in (whole, small) for of in ("cold_s", "warm_s")) > 0
 
 
 def test_a_burst_is_placed_with_and_without_planning() -> None:
