@@ -19,7 +19,7 @@
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
-#   make bench-churn         filter while 400 binds wait and 1,000 watch events a second arrive
+#   make bench-churn         filter while 400 binds wait, 1,000 events a second arrive, and all else goes on
 #   make bench-start         an extender's process in a full cluster: start, memory, writes
 #   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
 #                            nothing, and with none

@@ -256,8 +256,8 @@ async def measure(
 
         await cycles(2 * len(TYPES), bind=False)  # every type's first pod
         quiet = (await cycles(pods, bind=False)).told()
+        await churn.refuse(scheduler)
         async with churn.background():
-            await churn.refuse(scheduler)
             bringing = asyncio.create_task(churn.bring_events(events), name="events")
             filled_by = loop.time() + 3 * realised_after  # a slow machine never has as many
             while len(churn.binds) < binds and loop.time() < filled_by:

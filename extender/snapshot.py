@@ -8,7 +8,7 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from functools import cached_property, lru_cache
 
 import msgspec
@@ -129,13 +129,12 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
         Worked out when asked for: kept, it would be a sixth of the memory that a VM costs.
         """
-        return frozenset(self._taken(self.node.status.gpus))
+        return frozenset(self._taken())
 
-    def _taken(self, gpus: Iterable[Gpu]) -> set[Taken]:
-        """Return what holds slices on some of the GPUs."""
-        found = self._there(gpus)
-        names = {gpu.uuid for gpu in gpus}
-        found.update(taken_by(each) for each in self.in_force if each.gpu in names)
+    def _taken(self, among: Set[str] | None = None) -> set[Taken]:
+        """Return what holds slices, on all GPUs or those *among* the UUIDs."""
+        found = self._there(among)
+        found.update(taken_by(a) for a in self.in_force if among is None or a.gpu in among)
         return found
 
     @property
@@ -143,12 +142,16 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         """The plan's entries that count: all but the reservations whose time is over."""
         return (each for each in self.node.spec.assignments if each.id not in self.lapsed)
 
-    def _there(self, gpus: Iterable[Gpu]) -> set[Taken]:
-        """Return what is on some of the GPUs, or may be for all we know, whatever the plan says."""
-        found = {Taken(gpu.uuid, i.profile_id, i.placement) for gpu in gpus for i in gpu.instances}
-        if self.releasing:
-            names = {gpu.uuid for gpu in gpus}
-            found.update(each.taken for each in self.releasing if each.taken.gpu in names)
+    def _there(self, among: Set[str] | None = None) -> set[Taken]:
+        """Return what is on the GPUs, or may be for all we know, whatever the plan says."""
+        found = {
+            Taken(gpu.uuid, each.profile_id, each.placement)
+            for gpu in self.node.status.gpus
+            if among is None or gpu.uuid in among
+            for each in gpu.instances
+        }
+        left = (each.taken for each in self.releasing)
+        found.update(each for each in left if among is None or each.gpu in among)
         return found
 
     @cached_property
@@ -172,7 +175,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     def kept_for(self, owner: OwnerRef | None) -> tuple[Taken, ...]:
         """Return the slices that nothing takes but a reservation for this owner."""
         held = self.held_for(owner)
-        there = self._there(self.node.status.gpus) if held else ()
+        there = self._there() if held else ()
         return tuple(each for each in map(taken_by, held) if each not in there)
 
     def bins(
@@ -182,7 +185,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         changed = {each.gpu for each in (*promised, *leaving)}
         if not changed:
             return self._bins
-        taken = self._taken([gpu for gpu in self.usable if gpu.uuid in changed])
+        taken = self._taken(changed)
         taken -= frozenset(leaving)
         taken |= frozenset(promised)
         return tuple(
@@ -193,7 +196,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def _bins(self) -> tuple[Bin, ...]:
         held: dict[str, list[Taken]] = {}
-        for each in self._taken(self.usable):
+        for each in self._taken():
             held.setdefault(each.gpu, []).append(each)
         return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
 
