@@ -218,7 +218,7 @@ async def test_a_reader_who_takes_nothing_is_cut_off_and_makes_room_for_another(
     monkeypatch: pytest.MonkeyPatch, service: Service, url: str
 ) -> None:
     monkeypatch.setattr(fleet, "MOST_READERS", 1)
-    monkeypatch.setattr(fleet, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(fleet, "WRITE_SECONDS", 0.5)
     monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.001)
     names = [f"node-{at}" for at in range(10, 210)]
     for name in names:
