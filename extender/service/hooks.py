@@ -61,10 +61,15 @@ class Hooks:
             knowledge.demand.asked(request, knowledge.views.values(), now=now)
         knowledge.remember(request)
         assigned = knowledge.place_of(uid)
-        if uid not in knowledge.assigned:
-            self._note(request, names)
+        unplaced = uid not in knowledge.assigned
+        if unplaced:
+            knowledge.pending.came(uid)
+            if request.gang is not None:
+                self._note(request, names)
         why_wait = self._why_wait(request, names, assigned)
         if why_wait is not None:
+            if unplaced and request.gang is None:
+                knowledge.pending.filtered(request, names)
             knowledge.refuse(request, {why_wait.code})
             return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
         asked = knowledge.bounded(request)
@@ -77,6 +82,10 @@ class Hooks:
             held=knowledge.holds.nodes_of(request.owner),
             yields=knowledge.pending.yields(uid),
         )
+        if unplaced and request.gang is None:
+            knowledge.pending.filtered(
+                request, knowledge.fleet.names if answer.everywhere else names
+            )
         if answer.passed:
             knowledge.refused.drop(uid)
             if answer.only is not None:
@@ -87,7 +96,7 @@ class Hooks:
         return _filtered(answer.passed, answer.refused, whole)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:
-        """Note where a pod may go; a refused gang is planned anew once a member may go elsewhere.
+        """Note where a member of a gang may go; one refused is planned anew if that is elsewhere.
 
         kube-scheduler offers a part of the nodes at a time. While a gang is refused, those of all
         its filters count: they grow no more one day, and neither does the gang ask for plans.

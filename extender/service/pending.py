@@ -11,7 +11,7 @@ better answer before that is carried out.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -50,14 +50,18 @@ class Pending:
             while len(self._seen) > REMEMBERED:
                 self._unfiltered.discard(self._seen.popitem(last=False)[0])
 
-    def filtered(self, request: Request, nodes: Sequence[str], *, adding: bool = False) -> bool:
+    def came(self, uid: str) -> None:
+        """Note that a pod without a place is being filtered."""
+        self.seen(uid)
+        self._unfiltered.discard(uid)
+
+    def filtered(self, request: Request, nodes: Collection[str], *, adding: bool = False) -> bool:
         """Note a pod's filter, and the nodes it may go to; return whether any of them is new.
 
         With *adding*, those of its filters before count, too.
         """
         uid, now = request.pod.uid, self._clock()
-        self.seen(uid)
-        self._unfiltered.discard(uid)
+        self.came(uid)
         known, candidates = self.waiting.get(uid), self._candidates.of(nodes)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
         before = frozenset[str]() if known is None else known.nodes

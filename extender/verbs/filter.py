@@ -27,6 +27,8 @@ class Filtered(msgspec.Struct, frozen=True):
     """All the reasons, for programs."""
     only: Choice | None = None
     """The choice on the one node that passed: prioritize will not be called for it."""
+    everywhere: bool = False
+    """Whether the candidates are known to be all nodes there are."""
 
 
 ELSEWHERE = Refused(Code.RESERVED_ELSEWHERE, "vGPU: this VM's place is reserved on another node")
@@ -77,6 +79,9 @@ def filter(
         refused,
         {codes[reason] for reason in told if reason},
         only if isinstance(only, Choice) else None,
+        everywhere=(
+            not like.behind and len(names) == len(reasons) and UNREPORTED.reason not in told
+        ),
     )
 
 

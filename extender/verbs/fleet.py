@@ -131,6 +131,7 @@ class Fleet:
         self.views = views
         self.classes: OrderedDict[Shape, EquivalenceClass] = OrderedDict()
         self._names: dict[str, str] = {}
+        self._all = frozenset[str]()
         self._offers_unread = set(views)
 
     def to(
@@ -160,6 +161,13 @@ class Fleet:
             self.classes.popitem(last=False)
         return begun
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all nodes: the same object for as long as none comes or goes."""
+        if len(self._all) != len(self.views):
+            self._all = frozenset(self._side_by_side())
+        return self._all
+
     def _side_by_side(self) -> Iterable[str]:
         """Return the views' names as strings that lie together in memory.
 
@@ -178,6 +186,8 @@ class Fleet:
         """
         self._offers_unread.add(name)
         now = self.views.get(name)
+        if (name in self._all) is (now is None):
+            self._all = frozenset()
         if before is not None and now is not None:
             ruled = any(each.bounds is not None for each in self.classes.values())
             if alike(before, now, ruled=ruled):

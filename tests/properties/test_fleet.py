@@ -13,7 +13,7 @@ from extender.verbs import fleet as fleet_module
 from extender.verbs.filter import filter
 from extender.verbs.fleet import EquivalenceClass, Fleet, rank
 from extender.verbs.prioritize import prioritize
-from extender.verbs.verdicts import Fits, best, verdict
+from extender.verbs.verdicts import UNREPORTED, Fits, best, verdict
 from nodeagent.api.geometry import Placement
 from tests.builders import gpu, gpu_node, instance, request, view
 
@@ -62,6 +62,10 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
                 pass
 
     for each in (*asked, finally_asked):
+        for names in (sorted(views), [*sorted(views)[:-1], "gone"], sorted(views)[1:]):
+            answer = filter(fleet, Ledger(), request(*each), names)
+            reported = UNREPORTED.reason not in answer.refused.values()
+            assert answer.everywhere == (reported and set(names) == views.keys())
         wanted = request(*each).wanted
         kept, anew = fleet.to(wanted), EquivalenceClass(wanted, views)
         anew.catch_up()
@@ -96,6 +100,9 @@ def test_of_many_nodes_those_asked_about_stand_as_if_all_had_been_judged(
             kept, anew = fleet.to(wanted, among=names), EquivalenceClass(wanted, views)
             anew.catch_up()
 
+            answer = filter(fleet, Ledger(), request(*shape), sorted(names))
+            assert fleet.names == views.keys()
+            assert not answer.everywhere or names == views.keys()
             for each in names:
                 assert kept.refusals.get(each) == anew.refusals.get(each)
             assert [it for it in kept.order if it[-1] in names] == [
