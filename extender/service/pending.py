@@ -2,7 +2,9 @@
 
 A burst is told by its pods coming close together. Its pods are refused at their first filter, once
 and for a moment: kube-scheduler filters them all within that moment, the plan is made for all, and
-they are woken. Single pods are answered at once. Nobody waits where nobody could be woken.
+they are woken. Single pods are answered at once. Nobody waits where nobody could be woken, nor who
+has room on more nodes than there are pods that wait: each of these takes it from one node at most,
+so that no plan could admit more. Else a steady stream of pods would be refused once each.
 
 A pod the plan leaves out yields to those in it, once and for seconds: it would take the room of a
 better answer before that is carried out.
@@ -94,13 +96,16 @@ class Pending:
         self._deferred.clear()
         self._yielding.clear()
 
-    def waits_for_plan(self, uid: str) -> bool:
-        """Tell whether a pod just filtered is to wait for the plan of the burst it belongs to."""
+    def waits_for_plan(self, uid: str, *, room: int) -> bool:
+        """Tell whether a pod just filtered is to wait for the plan of the burst it belongs to.
+
+        It has *room* on so many nodes.
+        """
         now = self._clock()
         until = self._deferred.get(uid)
         if until is not None:
             return now < until
-        if not self.can_wake or not self._burst(now):
+        if not self.can_wake or room > len(self.waiting) or not self._burst(now):
             self._deferred[uid] = _NEVER  # it was answered once, and waits no more
             return False
         self._deferred[uid] = now + self._settings.plan_wait_seconds
