@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import NamedTuple
 
-from extender.explain.situation import Judged, Situation
+from extender.explain.situation import Judged, PodState, Situation
 from extender.packing.choose import Bin
 from extender.packing.room import Host, Occupant
 from extender.policy.bounds import Bounds, Terms
@@ -139,7 +139,7 @@ class _Setting:
             if taken.gpu not in usable:
                 continue
             entry = entries.get(taken)
-            stays = self._stays(view, taken, entry, realized)
+            stays = why_staying(self._situation.pods, view, taken, entry, realized)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
@@ -151,22 +151,6 @@ class _Setting:
                 occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement)
             found.setdefault(taken.gpu, []).append(occupant)
         return found
-
-    def _stays(
-        self, view: NodeView, taken: Taken, entry: Assignment | None, realized: Set[str]
-    ) -> Stays | None:
-        if entry is None or any(taken == each.taken for each in view.releasing):
-            return Stays.NOT_A_PODS
-        if entry.pod is None:
-            return Stays.HELD
-        pod = self._situation.pods.get(entry.pod.uid)
-        if pod is None or pod.node != view.name or pod.deleting or pod.over:
-            return Stays.NOT_RUNNING
-        if not pod.movable:
-            return Stays.FORBIDDEN
-        if len(view.assignments_of(entry.pod.uid)) > 1:
-            return Stays.SEVERAL
-        return None if entry.id in realized else Stays.NOT_RUNNING
 
     def _kind(self, view: NodeView, entry: Assignment) -> str:
         """Return the name under which GPUs serve a VM that may move."""
@@ -214,6 +198,28 @@ class _Setting:
             )
             for bin in view.bins()
         }
+
+
+def why_staying(
+    pods: Mapping[str, PodState],
+    view: NodeView,
+    taken: Taken,
+    entry: Assignment | None,
+    realized: Set[str],
+) -> Stays | None:
+    """Return why what is taken on a node, by an *entry* of its plan or without, is not moved."""
+    if entry is None or any(taken == each.taken for each in view.releasing):
+        return Stays.NOT_A_PODS
+    if entry.pod is None:
+        return Stays.HELD
+    pod = pods.get(entry.pod.uid)
+    if pod is None or pod.node != view.name or pod.deleting or pod.over:
+        return Stays.NOT_RUNNING
+    if not pod.movable:
+        return Stays.FORBIDDEN
+    if len(view.assignments_of(entry.pod.uid)) > 1:
+        return Stays.SEVERAL
+    return None if entry.id in realized else Stays.NOT_RUNNING
 
 
 def bounds_of(terms: Terms, tenant: str) -> Bounds:
