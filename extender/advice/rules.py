@@ -6,7 +6,7 @@ change: who shares with whom then, and what is left of caps and headroom.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -17,6 +17,7 @@ from extender.explain.after import beside, without
 from extender.explain.board import bounds_of
 from extender.moves import Place, Plan
 from extender.packing.choose import Placed
+from extender.packing.headroom import room
 from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.snapshot import NodeView
@@ -42,6 +43,7 @@ def objections(setting: Setting, there: Yard, found: Plan) -> Iterator[Obstacle]
         views[source] = without(views[source], entry)
         views[target] = beside(views[target], goes)
         entries[move.occupant] = goes
+    yield from _against_headroom(setting, views)
     for place in found.places:
         waiting = there.waiting.get(place.wanted)
         if waiting is None or waiting.request.bounds is None:
@@ -65,6 +67,29 @@ def _against_move(terms: Terms, view: NodeView, goes: Assignment) -> Iterator[Ob
     if why_not is not None:
         text = why_not.reason.removeprefix("vGPU: ")
         yield Obstacle(f"the rules do not let a move of the plan found pass: {text}")
+
+
+def _against_headroom(setting: Setting, then: Mapping[str, NodeView]) -> Iterator[Obstacle]:
+    """Yield the headroom that the moves alone would cost more of than is beyond what is kept."""
+    assert setting.terms is not None  # or nothing is kept
+    rules = setting.terms.rules
+    for kept in rules.headroom:
+        names = [
+            name
+            for name, view in setting.views.items()
+            if view.takes_new and rules.concerns(kept, view.labels)
+        ]
+        before, after = (
+            sum(
+                room(views[name].bins(setting.ledger.assumed_on(name)), kept.profile)
+                for name in names
+            )
+            for views in (setting.views, then)
+        )
+        if after < min(before, kept.keep):
+            yield Obstacle(
+                f"the moves of the plan found would cost headroom kept for {kept.profile}"
+            )
 
 
 def _entry(place: Place, request: Request) -> Assignment:

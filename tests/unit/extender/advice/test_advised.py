@@ -253,3 +253,24 @@ async def test_no_vm_is_moved_to_a_node_that_another_tenant_has_for_itself() -> 
 
     assert said.outcome is Outcome.INFEASIBLE
     assert [each.why for each in said.obstacles] == ["there is no room, whatever is moved"]
+
+
+KEPT = """
+headroom:
+  - {profile: 7g.80gb, keep: 1}
+"""
+
+
+async def test_moves_that_would_cost_the_headroom_that_is_kept_are_not_advised() -> None:
+    """To drain a, its VM would have to go to the one GPU that is free."""
+    small = Small.of([Vm("x", ONE, "a", 0, 0), Vm("full", 0, "b", 0, 0)], a=1, b=1, c=1)
+    async with desk(extender(small, by=KEPT), reviewer=None) as url:
+        said = await advised(url, "/api/v1/moves?drain=a")
+    async with desk(extender(small), reviewer=None) as url:
+        without = await advised(url, "/api/v1/moves?drain=a")
+
+    assert without.outcome is Outcome.PLAN
+    assert (said.outcome, said.moves) == (Outcome.UNKNOWN, ())
+    assert [each.why for each in said.obstacles] == [
+        "the moves of the plan found would cost headroom kept for 7g.80gb"
+    ]
