@@ -43,7 +43,7 @@ def objections(setting: Setting, there: Yard, found: Plan) -> Iterator[Obstacle]
         views[source] = without(views[source], entry)
         views[target] = beside(views[target], goes)
         entries[move.occupant] = goes
-    yield from _against_headroom(setting, views)
+    yield from _against_headroom(setting, there, views)
     for place in found.places:
         waiting = there.waiting.get(place.wanted)
         if waiting is None or waiting.request.bounds is None:
@@ -69,27 +69,30 @@ def _against_move(terms: Terms, view: NodeView, goes: Assignment) -> Iterator[Ob
         yield Obstacle(f"the rules do not let a move of the plan found pass: {text}")
 
 
-def _against_headroom(setting: Setting, then: Mapping[str, NodeView]) -> Iterator[Obstacle]:
-    """Yield the headroom that the moves alone would cost more of than is beyond what is kept."""
+def _against_headroom(
+    setting: Setting, there: Yard, then: Mapping[str, NodeView]
+) -> Iterator[Obstacle]:
+    """Yield the headroom that the moves alone would cost more of than is beyond what is kept.
+
+    On GPUs that are drained there is none, before or after: they are about to go.
+    """
     assert setting.terms is not None  # or nothing is kept
     rules = setting.terms.rules
     for kept in rules.headroom:
-        names = [
-            name
-            for name, view in setting.views.items()
-            if view.takes_new and rules.concerns(kept, view.labels)
-        ]
-        before, after = (
-            sum(
-                room(views[name].bins(setting.ledger.assumed_on(name)), kept.profile)
-                for name in names
-            )
-            for views in (setting.views, then)
-        )
+        before = after = 0
+        for name, view in setting.views.items():
+            if view.takes_new and rules.concerns(kept, view.labels):
+                before += _room(setting, there, view, kept.profile)
+                after += _room(setting, there, then[name], kept.profile)
         if after < min(before, kept.keep):
             yield Obstacle(
                 f"the moves of the plan found would cost headroom kept for {kept.profile}"
             )
+
+
+def _room(setting: Setting, there: Yard, view: NodeView, profile: str) -> int:
+    bins = view.bins(setting.ledger.assumed_on(view.name))
+    return room((bin for bin in bins if bin.uuid not in there.problem.drained), profile)
 
 
 def _entry(place: Place, request: Request) -> Assignment:
