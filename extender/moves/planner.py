@@ -86,10 +86,12 @@ class _Planning:
                 break
             found = timed(self._problem, self._kinds, moves, left=self._left, seed=self._seed)
             if found.found:
-                made = self._plan(found.moves, found.places, least=moves)
+                made = self._plan(found.moves, found.places)
+                if known is not None and _rank(known) <= _rank(made):
+                    made = known  # the search was cut short
                 if self._within(made):
                     least_cost = made.cost if found.proven else None
-                    return msgspec.structs.replace(made, least_cost=least_cost)
+                    return msgspec.structs.replace(made, least_moves=least, least_cost=least_cost)
             if not found.proven:
                 break
             least = moves + 1
@@ -97,9 +99,8 @@ class _Planning:
             return None
         return msgspec.structs.replace(known, least_moves=max(known.least_moves, least))
 
-    def _plan(
-        self, moves: tuple[Move, ...], places: tuple[Place, ...], *, least: int | None = None
-    ) -> Plan:
+    def _plan(self, moves: tuple[Move, ...], places: tuple[Place, ...]) -> Plan:
+        """Return moves with what they come to, and the bounds that counting has proven."""
         touched = {uuid for move in moves for uuid in (move.source, move.target)}
         touched |= {place.gpu for place in places}
         before = {host.uuid: host.occupants for host in self._problem.hosts if host.uuid in touched}
@@ -118,9 +119,13 @@ class _Planning:
             places,
             tuple(Gpu(uuid, there) for uuid, there in before.items()),
             tuple(Gpu(uuid, _sorted(there.values())) for uuid, there in now.items()),
-            least_moves=(counted.moves or 0) if least is None else least,
-            least_cost=counted.cost if least is None else None,
+            least_moves=counted.moves or 0,
+            least_cost=counted.cost if len(moves) == counted.moves else None,
         )
+
+
+def _rank(found: Plan) -> tuple[int, int]:
+    return len(found.moves), found.cost
 
 
 def _sorted(occupants: Iterable[Occupant]) -> tuple[Occupant, ...]:
