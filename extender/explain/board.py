@@ -15,11 +15,11 @@ from itertools import compress
 from typing import NamedTuple
 
 from extender.explain.census import Census
-from extender.explain.situation import Judged, Situation
+from extender.explain.situation import Judged, PodState, Situation
 from extender.packing.choose import Bin
 from extender.packing.relocation import Host, Occupant
 from extender.policy.bounds import Bounds, Terms
-from extender.snapshot import NodeView, taken_by
+from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
 from nodeagent.api.gpunode import Assignment
 
@@ -139,14 +139,13 @@ class _Setting:
         """Return what is on some GPUs of a node, and whether it may move."""
         own = {*self._situation.own(view)}
         entries = {taken_by(each): each for each in view.in_force if each.gpu in gpus}
-        releasing = {each.taken for each in view.releasing}
         realized = {each.id for each in view.node.status.realized}
         found: dict[str, list[Occupant]] = {}
         for taken in view.taken.union(self._situation.promised(view)) - own:
             if taken.gpu not in gpus:
                 continue
-            entry = None if taken in releasing else entries.get(taken)
-            stays = self._stays(view, entry, realized)
+            entry = entries.get(taken)
+            stays = why_staying(self._situation.pods, view, taken, entry, realized)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
@@ -158,20 +157,6 @@ class _Setting:
                 occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement)
             found.setdefault(taken.gpu, []).append(occupant)
         return found
-
-    def _stays(self, view: NodeView, entry: Assignment | None, realized: Set[str]) -> Stays | None:
-        if entry is None:
-            return Stays.NOT_A_PODS
-        if entry.pod is None:
-            return Stays.HELD
-        pod = self._situation.pods.get(entry.pod.uid)
-        if pod is None or pod.node != view.name or pod.deleting or pod.over:
-            return Stays.NOT_RUNNING
-        if not pod.movable:
-            return Stays.FORBIDDEN
-        if len(view.assignments_of(entry.pod.uid)) > 1:
-            return Stays.SEVERAL
-        return None if entry.id in realized else Stays.NOT_RUNNING
 
     def _kind(self, view: NodeView, entry: Assignment) -> str:
         """Return the name under which GPUs serve a VM that may move."""
@@ -219,6 +204,28 @@ class _Setting:
             )
             for bin in view.bins()
         }
+
+
+def why_staying(
+    pods: Mapping[str, PodState],
+    view: NodeView,
+    taken: Taken,
+    entry: Assignment | None,
+    realized: Set[str],
+) -> Stays | None:
+    """Return why what is taken on a node, by an *entry* of its plan or without, is not moved."""
+    if entry is None or any(taken == each.taken for each in view.releasing):
+        return Stays.NOT_A_PODS
+    if entry.pod is None:
+        return Stays.HELD
+    pod = pods.get(entry.pod.uid)
+    if pod is None or pod.node != view.name or pod.deleting or pod.over:
+        return Stays.NOT_RUNNING
+    if not pod.movable:
+        return Stays.FORBIDDEN
+    if len(view.assignments_of(entry.pod.uid)) > 1:
+        return Stays.SEVERAL
+    return None if entry.id in realized else Stays.NOT_RUNNING
 
 
 def bounds_of(terms: Terms, tenant: str) -> Bounds:

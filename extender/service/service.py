@@ -13,6 +13,7 @@ import structlog
 
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
+from extender.service.advising import Advisor, Limits
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
@@ -45,7 +46,7 @@ def new_assignment_id() -> str:
 class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
-    Without a *tenure* it does so for ever.
+    Without a *tenure* it does so for ever. *limits* knows of disruption budgets, for advice.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Service:
         new_id: Callable[[], str] = new_assignment_id,
         solve: Solve = in_thread,
         judge: Judge = in_process,
+        limits: Limits | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -79,6 +81,7 @@ class Service:
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
+        self.advisor = Advisor(self.knowledge, limits)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0

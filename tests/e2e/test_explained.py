@@ -8,13 +8,26 @@ from pathlib import Path
 
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS
-from tests.e2e.desk import ALICE, allow, lead_to_the_desk
+from tests.e2e.desk import ALICE, allow, lead_to_the_desk, post
 from tests.e2e.process import ROOT
 from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
 from tests.waiting import until
 
 WHOLE = next(profile for profile, name in RESOURCES.items() if name.endswith("-7-80C"))
 SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
+
+
+async def allow_everywhere(running: Stack, rule: dict[str, list[str]]) -> None:
+    """Let Alice do something with what is in no namespace."""
+    group = "/apis/rbac.authorization.k8s.io/v1"
+    name = f"alice-{rule['resources'][0]}"
+    await post(running, f"{group}/clusterroles", {"metadata": {"name": name}, "rules": [rule]})
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "User", "name": ALICE}],
+    }
+    await post(running, f"{group}/clusterrolebindings", binding)
 
 
 async def tangram(running: Stack, *arguments: str) -> tuple[int, str]:
@@ -81,3 +94,20 @@ async def test_a_tenant_learns_why_its_vm_waits(tmp_path: Path) -> None:
             return await told() == {"Pod", "VirtualMachineInstance"}
 
         await until(both, within=60, every=0.5)
+
+        listed = {
+            "apiGroups": [keys.GROUP],
+            "resources": [keys.GPU_NODE_PLURAL],
+            "verbs": ["list"],
+        }
+        await allow_everywhere(running, listed)
+
+        async def holds() -> bool:
+            nonlocal status, said
+            status, said = await tangram(running, "drain", "gpu-node-00", "plan")
+            return status == 2
+
+        await until(holds, within=60, every=1.0)
+        assert "default/whole on gpu-node-00 GPU 0 slices 0-7 cannot go: there is no room" in said
+        status, said = await tangram(running, "defrag", "plan", "--admit", "default/waits")
+        assert (status, "No moves attain that." in said) == (2, True), said
