@@ -102,7 +102,12 @@ def capacity(host: Host) -> dict[str, int]:
 
 
 def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: Claims) -> Ties:
-    """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed."""
+    """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed.
+
+    Whose a slot was that has left the plan is not told: it is taken for its holder's, but the
+    holder may have been given it in place of its own.
+    """
+    plan = tuple(plan)
     pods = {each.id: each.pod.uid for each in plan if each.pod}
     told = tuple(
         Tie(
@@ -114,25 +119,27 @@ def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: 
         for each in realized
         if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
     )
-    ties = tuple(_claimed(tie, told, claims) for tie in told)
-    newest = {tie.resource: tie.pod_uid for tie in ties}
+    newest = {tie.resource: pods.get(tie.assignment) for tie in told}
+    last = {tie.resource: _number(tie.slot) for tie in told}
+    ties = kept(Ties(told, last), plan, claims)
     return Ties(
         tuple(
             tie
             if tie.pod_uid == newest[tie.resource]
             else msgspec.structs.replace(tie, claimed=True)
-            for tie in ties
+            for tie in ties.ties
         ),
-        {tie.resource: _number(tie.slot) for tie in ties},
+        last,
     )
 
 
 def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     """Drop the ties of assignments that have left the plan, unless a pod still has the slot."""
     planned = {each.id for each in plan if each.pod}
+    wanted = [tie for tie in ties.ties if tie.assignment in planned]
     return Ties(
         tuple(
-            _claimed(tie, ties.ties, claims, planned=tie.assignment in planned)
+            _claimed(tie, wanted, claims, planned=tie.assignment in planned)
             for tie in ties.ties
             if tie.slot in claims or tie.assignment in planned
         ),
@@ -140,19 +147,19 @@ def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
     )
 
 
-def _claimed(tie: Tie, ties: Iterable[Tie], claims: Claims, *, planned: bool = True) -> Tie:
+def _claimed(tie: Tie, wanted: Iterable[Tie], claims: Claims, *, planned: bool) -> Tie:
     """Note that the pod will not ask (again), if so: it has been served, or is not *planned* for.
 
     It may have another slot than its own: it is served when it has as many of the resource as it
-    has ties, for the kubelet serves one container after the other. And another pod may have its
-    slot: one that is gone, of which the kubelet has yet to hear; the slot is still its owner's, who
-    will ask for it next.
+    has ties among those *wanted*, which the plan has, for the kubelet serves one container after
+    the other. And another pod may have its slot: one that is gone, of which the kubelet has yet to
+    hear; the slot is still its owner's, who will ask for it next.
     """
     if tie.claimed:
         return tie
     pod, resource = tie.pod_uid, tie.resource
     has = sum(uid == pod and resource_of(slot) == resource for slot, uid in claims.items())
-    wants = sum(each.pod_uid == pod and each.resource == resource for each in ties)
+    wants = sum(each.pod_uid == pod and each.resource == resource for each in wanted)
     done = not planned or has >= wants or claims.get(tie.slot) == pod
     return msgspec.structs.replace(tie, claimed=True) if done else tie
 

@@ -25,8 +25,8 @@ class Holds:
     """Follows the reservations of every plan; each is for *lasts* seconds of *clock*.
 
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
-    GPU instance can be in an entry's place; *together* whether a pod (UID) is one of a gang: its
-    members are placed together, and inherit nothing.
+    GPU instance can be in an entry's place, nor be thought to be; *together* whether a pod (UID) is
+    one of a gang: its members are placed together, and inherit nothing.
     """
 
     def __init__(

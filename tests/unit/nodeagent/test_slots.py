@@ -174,6 +174,16 @@ def test_a_restarted_agent_keeps_the_tie_of_a_claim_whose_assignment_is_gone() -
     assert again.ties[0].pod_uid == "uid-a"
 
 
+def test_a_restarted_agent_waits_for_no_pod_that_has_the_slot_of_one_that_is_gone() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    claims = {FIRST: "uid-a"}
+
+    again = recovered([Realized("gone", FIRST), Realized("a", SECOND)], [a], claims)
+
+    assert again.waiting() == {}
+    assert ids(tie(again, a, b, claims=claims)) == ["gone", "a", "b"]
+
+
 def test_a_restarted_agent_drops_the_ties_of_what_is_neither_planned_nor_claimed() -> None:
     assert recovered([Realized("a", FIRST)], [], {}) == Ties()
 
