@@ -175,23 +175,40 @@ class Below(msgspec.Struct, frozen=True):
 def comparisons(
     results: Mapping[str, Result], policy: str, rivals: tuple[str, ...]
 ) -> Iterator[Below]:
-    """Yield *policy* minus each of *rivals*, for every cell and metric; p adjusted over all."""
-    found = {}
+    """Yield *policy* minus each of *rivals*, for every cell and metric.
+
+    p is adjusted over the mixes of one question: a model, a size, a law of lifetimes and a load.
+    """
+    asked: dict[tuple[object, ...], dict[str, float]] = {}
+    found = []
     for name, result in results.items():
         for rival in rivals if not result.scenario.queueing else ():  # nothing is lost there
             if policy not in result.series or rival not in result.series:
                 continue
             for metric in ("requests", "slices"):
-                key = f"{name} {rival} {metric}"
-                found[key] = (
-                    name,
-                    rival,
-                    metric,
-                    getattr(_against(result, policy, rival), f"{metric}_pp"),
-                )
-    adjusted = holm({key: each[3].p for key, each in found.items()})
-    for key, (name, rival, metric, difference) in found.items():
-        yield Below(name, rival, metric, difference.mean, difference.ci95, adjusted[key])
+                difference = getattr(_against(result, policy, rival), f"{metric}_pp")
+                question = (*_question(result), rival, metric)
+                asked.setdefault(question, {})[name] = difference.p
+                found.append((question, name, rival, metric, difference))
+    adjusted = {question: holm(by_cell) for question, by_cell in asked.items()}
+    for question, name, rival, metric, difference in found:
+        p_holm = adjusted[question][name]
+        yield Below(name, rival, metric, difference.mean, difference.ci95, p_holm)
+
+
+def _question(result: Result) -> tuple[object, ...]:
+    s = result.scenario
+    return result.group, s.model, s.gpus, s.lifetime, s.load, s.trace
+
+
+KNOWN_BELOW = frozenset(
+    {
+        "model-a30-24gb-100-bimodal-1-exponential",
+        "model-rtx-pro-6000-blackwell-96gb-100-bimodal-1-exponential",
+    }
+)
+"""Where ``default`` is below MFI by some hundredths of a point: GPUs of four slices, asked for 1g
+and 4g alone. It keeps a pair of free slices together for a 2g that never comes."""
 
 
 def _never_below(results: Mapping[str, Result]) -> Claim:
@@ -200,10 +217,11 @@ def _never_below(results: Mapping[str, Result]) -> Claim:
     below = [each for each in found if each.significant]
     negative = sum(each.mean < 0 for each in found)
     return Claim(
-        "On GPUs of one model, default is nowhere significantly below MFI or best fit: other"
-        " models, sizes, lifetimes and changing mixes included (95 % interval wholly below 0,"
-        " Holm).",
-        bool(found) and not below,
+        "On GPUs of one model, default is nowhere significantly below MFI or best fit (other"
+        " models, sizes, lifetimes and changing mixes included; 95 % interval wholly below 0, Holm"
+        " over the mixes), but on GPUs of four slices where 1g and 4g alone are asked for, at load"
+        " 1.",
+        bool(found) and {each.cell for each in below} <= KNOWN_BELOW,
         f"{len(found)} comparisons, {negative} with a mean below 0, significantly: "
         + (", ".join(f"{e.cell} {e.rival} {e.metric} {e.mean:+.3f}" for e in below) or "none")
         + ".",
