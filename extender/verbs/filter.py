@@ -91,13 +91,12 @@ def _judged_anew(
     """Yield how the nodes stand to this one pod where promises or holds make a difference."""
     for name in names & fleet.views.keys():
         view = fleet.views[name]
-        taken = ledger.assumed_on(name, besides=request.pod.uid)
-        if yields:
-            taken += ledger.presumed_on(name, besides=request.pod.uid)
+        certain = ledger.assumed_on(name, besides=request.pod.uid)
+        presumed = ledger.presumed_on(name, besides=request.pod.uid) if yields else ()
         own = view.kept_for(request.owner)
         if inherited(view, ledger, request):
             yield name, None
-        elif taken or own:
+        elif certain or presumed or own:
             bounds = bounds_among(request, ledger, name, presumed=yields)
-            why = verdict(view, request.wanted, taken, own, bounds, request.spread)
+            why = verdict(view, request.wanted, certain, own, bounds, request.spread, presumed)
             yield name, why if isinstance(why, Refused) else None
