@@ -112,8 +112,7 @@ class Versions:
         """Replace the agent by one of that version."""
         await self.running.agents.stop()
         epochs = {node.status.agent_epoch for node in await self.running.gpu_nodes()}
-        arguments = self.node.arguments(self._kubeconfig)
-        self.running.agents = Process(self._log, *arguments, tree=tree)
+        self.running.agents = self.node.agent(self._log, self._kubeconfig, tree=tree)
         await self.running.agents.start()
 
         async def reported() -> bool:
@@ -217,7 +216,7 @@ async def versions(directory: Path, first: Path, home: Path) -> AsyncIterator[Ve
         trust = ssl.create_default_context(cafile=plane.ca_file)
         trust.load_cert_chain(client.public, client.key)
         log = directory / "agent.log"
-        agent = Process(log, *node.arguments(agents_own), tree=first)
+        agent = node.agent(log, agents_own, tree=first)
         running = Stack(plane, api, extenders, agent, url, trust)
         stack.push_async_callback(_ended, running)
         await running.extender.start()
