@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodeagent.api import keys
@@ -40,3 +40,12 @@ def asked(log: Path, account: str) -> Mapping[Permission, set[int]]:
             permission = (about.get("apiGroup", ""), resource, event["verb"])
             found[permission].add(event["responseStatus"]["code"])
     return found
+
+
+def refusals(log: Path, accounts: Iterable[str]) -> dict[str, set[Permission]]:
+    """Return what accounts asked for and were refused; nothing, if roles and policies fit."""
+    found = {
+        account: {what for what, codes in asked(log, account).items() if codes & REFUSED}
+        for account in accounts
+    }
+    return {account: refused for account, refused in found.items() if refused}

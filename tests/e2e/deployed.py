@@ -86,13 +86,18 @@ class Secrets(NamedTuple):
         return made
 
 
+def kubeconfig(plane: ControlPlane, pod: str) -> Path:
+    """Return where the kubeconfig of a pod of Tangram's is, once it has `credentials`."""
+    return plane.ca_file.parent / f"{pod}.kubeconfig"
+
+
 async def credentials(
     plane: ControlPlane, installer: Installer, account: str, node: str, pod: str = ""
 ) -> Path:
     """Return a kubeconfig with a token such as the kubelet of *node* would mount into the *pod*."""
     pod = pod or f"{account}-0"
     await installer.pod(pod, account, node)
-    file = plane.ca_file.parent / f"{pod}.kubeconfig"
+    file = kubeconfig(plane, pod)
     token = await installer.token(account, pod)
     file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
     return file

@@ -24,7 +24,7 @@ from nodeagent.api import gpunode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
-from tests.e2e.audit import REFUSED, asked, audited
+from tests.e2e.audit import asked, audited, refusals
 from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
@@ -136,11 +136,7 @@ class Installed:
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what the accounts asked for and were refused; nothing, if their roles fit."""
-        found = {
-            account: {what for what, codes in self.asked(account).items() if codes & REFUSED}
-            for account in self.accounts
-        }
-        return {account: refused for account, refused in found.items() if refused}
+        return refusals(self._audit, self.accounts)
 
 
 class Ways(NamedTuple):

@@ -12,7 +12,7 @@ import aiohttp
 
 from extender.cli.harvester import provided, taken_back
 from tests.e2e import deployed
-from tests.e2e.audit import REFUSED, asked
+from tests.e2e.audit import asked, refusals
 from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
@@ -113,11 +113,7 @@ class Tangram:
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what accounts asked for and were refused; nothing, if roles and policies fit."""
-        found = {
-            account: {what for what, codes in self.asked(account).items() if codes & REFUSED}
-            for account in ACCOUNTS
-        }
-        return {account: refused for account, refused in found.items() if refused}
+        return refusals(self._audit, ACCOUNTS)
 
     async def _account(self, node: str) -> Path:
         """Return the kubeconfig of the agent on a node, by a token that is bound to it."""
