@@ -1,6 +1,6 @@
 """Tangram on a real control plane: an extender process, simulated agents, a scheduler that asks.
 
-Extenders and agents have their accounts' tokens, and may do what the overlay for trials lets them.
+Extenders and agents have their accounts' tokens, and may do what the manifests let them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
-from tests.e2e.accounts import bounds
+from tests.e2e.accounts import bounds_with_simulated_gpus
 from tests.e2e.audit import audited, refusals
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
@@ -41,7 +41,6 @@ from tests.e2e.gpus import SimulatedGpus
 from tests.e2e.installation import Installer
 from tests.e2e.process import ROOT, Process
 from tests.e2e.service import LeaderService
-from tests.manifests.kustomize import overlay
 from tests.waiting import until
 
 MODEL = MODELS["H100-80GB"]
@@ -236,7 +235,7 @@ async def stack(
         installer = Installer(plane, await stack.enter_async_context(plane.client()))
         pods = [f"extender-{index}" for index in range(replicas)]
         await prepare(plane, api, names, [], definition)
-        for each in bounds(overlay("dev")):
+        for each in bounds_with_simulated_gpus():
             await installer.apply(each)
         extenders_own = {
             pod: await deployed.credentials(plane, installer, deployed.EXTENDER, names[0], pod)

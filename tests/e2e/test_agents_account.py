@@ -58,8 +58,9 @@ def without_the_extender(manifests: list[Manifest]) -> list[Manifest]:
     extenders = (
         ("MutatingWebhookConfiguration", "tangram-pods"),
         *(
-            (kind, "tangram-plans")
+            (kind, name)
             for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+            for name in ("tangram-created-pods", "tangram-plans")
         ),
     )
     return [

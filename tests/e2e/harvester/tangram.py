@@ -29,6 +29,11 @@ AGENT = "tangram-agent"
 ACCOUNTS = (EXTENDER, SCHEDULER, AGENT)
 MANIFESTS = "harvester"
 MODEL_RESOURCE = RESOURCES[19]
+KEEP_OUT = (
+    ("MutatingWebhookConfiguration", "tangram-pods"),
+    ("ValidatingAdmissionPolicyBinding", "tangram-created-pods"),
+)
+"""By what pods that ask for our resources are refused where nobody answers for Tangram."""
 
 
 class Tangram:
@@ -91,8 +96,8 @@ class Tangram:
         """Remove all of it, in the documented order; VMs need not end for it."""
         async for _ in taken_back(self._cluster.api):
             pass
-        (hook,) = (m for m in self._manifests if m["kind"] == "MutatingWebhookConfiguration")
-        await self._installer.remove([hook])
+        first = [m for m in self._manifests if (m["kind"], m["metadata"]["name"]) in KEEP_OUT]
+        await self._installer.remove(first)
         await self.stop()
         await self._installer.remove(self._manifests)
 
