@@ -23,6 +23,7 @@ from tests.fakes.kubelet import temporary_places
 from tests.manifests.generate import MANIFESTS
 
 CONTROL_PLANE_NODE = "control-plane"
+ALIVE = "--alive-file=/run/tangram"
 
 
 class Place(NamedTuple):
@@ -81,7 +82,10 @@ class SimulatedGpus:
         own = await deployed.credentials(
             place.plane, place.installer, self.account, CONTROL_PLANE_NODE
         )
-        options = deployed.arguments(place.manifests, "Deployment", self.account)
+        options = [
+            each.replace(ALIVE, f"--alive-file={place.directory}")
+            for each in deployed.arguments(place.manifests, "Deployment", self.account)
+        ]
         log = place.directory / "agent.log"
         agent = Process(log, "nodeagent", *options, f"--kubeconfig={own}")
         await agent.start()
@@ -138,7 +142,10 @@ class ContainerGpus:
                 own = await deployed.credentials(
                     place.plane, place.installer, self.account, name, self.pod(name)
                 )
-                agent = node.agent(place.directory / f"agent-{name}.log", own, options=options)
+                here = [
+                    each.replace(ALIVE, f"--alive-file={self._home / name}") for each in options
+                ]
+                agent = node.agent(place.directory / f"agent-{name}.log", own, options=here)
                 stack.push_async_callback(agent.stop, signal.SIGKILL)
                 await agent.start()
                 self.there[name] = node
