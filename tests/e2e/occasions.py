@@ -13,9 +13,7 @@ from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS, LEASES, NODES, PODS, PatchType
 from tests.e2e.installation import Installer
 from tests.e2e.running import Installed
-from tests.manifests.calls import Permission
-from tests.manifests.kustomize import overlay
-from tests.manifests.roles import granted
+from tests.manifests.roles import Grant
 from tests.waiting import until
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -131,19 +129,15 @@ async def metrics_are_read(running: Installed) -> None:
         assert [(await read(http, token))[0] for token in ("", "guessed")] == [401, 401]
 
 
-async def unused(running: Installed) -> Mapping[str, frozenset[Permission]]:
+async def unused(running: Installed) -> Mapping[str, frozenset[Grant]]:
     """Return by account what its roles allow it and it has not used, in a minute and a half more.
 
     Of a pod without the label the end is looked for twice a minute.
     """
-    manifests = overlay(running.overlay)
 
-    def still() -> dict[str, frozenset[Permission]]:
-        left = {
-            account: granted(manifests, account) - running.asked(account).keys()
-            for account in running.accounts
-        }
-        return {account: permissions for account, permissions in left.items() if permissions}
+    def still() -> dict[str, frozenset[Grant]]:
+        left = {account: running.unused(account) for account in running.accounts}
+        return {account: grants for account, grants in left.items() if grants}
 
     with contextlib.suppress(TimeoutError):
         await until(lambda: not still(), within=90, every=0.5)

@@ -24,7 +24,7 @@ from nodeagent.api import gpunode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
-from tests.e2e.audit import asked, audited, refusals
+from tests.e2e.audit import audited, refusals, unused
 from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
@@ -36,6 +36,7 @@ from tests.e2e.judge import violations
 from tests.manifests.calls import Permission
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import overlay
+from tests.manifests.roles import Grant
 from tests.waiting import until
 
 
@@ -66,7 +67,7 @@ class Installed:
         self.secrets = secrets
         self.policy = policy
         """The file of it, as components/policy mounts one."""
-        self.overlay = gpus.overlay
+        self._overlay = gpus.overlay
         self.accounts = (EXTENDER, gpus.account, SCHEDULER)
         self.trial = gpus.trial
         self._nodes = gpus.nodes
@@ -130,9 +131,9 @@ class Installed:
         async with self.session.post("/api/v1/namespaces/default/pods", json=pod) as answer:
             return answer.status, await answer.json()
 
-    def asked(self, account: str) -> Mapping[Permission, set[int]]:
-        """Return what an account has asked for, and the statuses of the answers."""
-        return asked(self._audit, account)
+    def unused(self, account: str) -> frozenset[Grant]:
+        """Return what an account's roles allow it, and it has not asked for."""
+        return unused(self._audit, overlay(self._overlay), account)
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what the accounts asked for and were refused; nothing, if their roles fit."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 
 from extender.cli.harvester import provided, taken_back
 from tests.e2e import deployed
-from tests.e2e.audit import asked, refusals
+from tests.e2e.audit import refusals, unused
 from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
@@ -23,6 +23,7 @@ from tests.e2e.stack import ELECTION
 from tests.fakes.pcidevices.names import Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
+from tests.manifests.roles import Grant
 from tests.waiting import until
 
 AGENT = "tangram-agent"
@@ -112,9 +113,9 @@ class Tangram:
         """End what runs, at the end of a test."""
         await self.extender.stop(signal.SIGKILL)
 
-    def asked(self, account: str) -> Mapping[Permission, set[int]]:
-        """Return what an account has asked the API server for, and the statuses of the answers."""
-        return asked(self._audit, account)
+    def unused(self, account: str) -> frozenset[Grant]:
+        """Return what an account's roles allow it, and it has not asked for."""
+        return unused(self._audit, self._manifests, account)
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what accounts asked for and were refused; nothing, if roles and policies fit."""
