@@ -29,7 +29,7 @@ async def serve(
     *alive_every* seconds, for a probe that looks at its age.
 
     Raises:
-        OSError: the file cannot be touched.
+        ExceptionGroup: an agent has failed, or the file cannot be touched (OSError).
     """
     told = asyncio.Event()
     this = asyncio.current_task()
