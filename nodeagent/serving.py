@@ -24,9 +24,9 @@ async def serve(
 ) -> None:
     """Run *agents* until SIGTERM or SIGINT; the first drains them, a second ends them at once.
 
-    Whatever they wait for has a deadline, so what can hold them up for good is a call that never
-    comes back to the event loop. So long as the loop turns, the file *alive* is touched every
-    *alive_every* seconds, for a probe that looks at its age.
+    While the event loop turns, the file *alive* is touched every *alive_every* seconds, for a probe
+    that looks at its age: a call that does not come back would hold all of them up for good. It
+    says nothing of their passes, which may take minutes, as long as the driver takes for a change.
 
     Raises:
         ExceptionGroup: an agent has failed, or the file cannot be touched (OSError).

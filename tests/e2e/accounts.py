@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import yaml
 
+from tests.e2e.installation import Installer
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import Manifest, built
 
@@ -22,12 +23,20 @@ def bounds(manifests: Iterable[Manifest]) -> list[Manifest]:
     return [each for each in manifests if each["kind"] in BOUNDS]
 
 
-def bounds_with_simulated_gpus() -> list[Manifest]:
-    """Return those of an installation without webhook and second scheduler, for trials."""
+async def confine(installer: Installer) -> None:
+    """Let the extender, and agents with simulated GPUs, do what they may, and nothing else.
+
+    There is neither webhook nor second scheduler with it.
+    """
+    for each in bounds(_with_simulated_gpus()):
+        await installer.apply(each)
+
+
+def _with_simulated_gpus() -> list[Manifest]:
     simulated = MANIFESTS / "components/simulated-gpus"
     added = (
         each
         for name in ("rbac.yaml", "admission.yaml")
         for each in yaml.safe_load_all((simulated / name).read_text())
     )
-    return bounds([*built(MANIFESTS / "base"), *added])
+    return [*built(MANIFESTS / "base"), *added]

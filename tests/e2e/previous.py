@@ -49,27 +49,27 @@ def previous_version(directory: Path, repository: Path = ROOT) -> Path:
     return tree
 
 
-def later_differing(repository: Path = ROOT) -> list[str]:
-    """Return the commits after the pinned one whose definition of GpuNode is not today's.
+def differing(repository: Path = ROOT) -> list[str]:
+    """Return the commits since the pinned one whose definition of GpuNode is not today's.
 
-    There ought to be none: then the pinned one is the last. Where that has no history, the calling
-    test is skipped.
+    It ought to be the only one, and thus the last. Newest first, and where the pinned one is not in
+    the history, the calling test is skipped.
     """
     git = _git(repository)
     if subprocess.run((*git, "cat-file", "-e", PINNED), capture_output=True).returncode:
         pytest.skip(f"no history: {PINNED} is not in it")
     today = _answer(git, "hash-object", DEFINITION)
-    later = _answer(git, "rev-list", "--ancestry-path", f"{PINNED}..HEAD").split()
+    since = [*_answer(git, "rev-list", "--ancestry-path", f"{PINNED}..HEAD").split(), PINNED]
     asked = subprocess.run(
         (*git, "cat-file", "--batch-check=%(objectname)"),
-        input="".join(f"{commit}:{DEFINITION}\n" for commit in later),
+        input="".join(f"{commit}:{DEFINITION}\n" for commit in since),
         check=True,
         capture_output=True,
         text=True,
         timeout=60,
     )
     found = asked.stdout.splitlines()
-    return [commit for commit, blob in zip(later, found, strict=True) if blob != today]
+    return [commit for commit, blob in zip(since, found, strict=True) if blob != today]
 
 
 def _git(repository: Path) -> tuple[str, ...]:

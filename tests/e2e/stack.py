@@ -30,7 +30,7 @@ from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
-from tests.e2e.accounts import bounds_with_simulated_gpus
+from tests.e2e.accounts import confine
 from tests.e2e.audit import audited, refusals
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
@@ -234,9 +234,8 @@ async def stack(
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
         installer = Installer(plane, await stack.enter_async_context(plane.client()))
         pods = [f"extender-{index}" for index in range(replicas)]
-        await prepare(plane, api, names, [], definition)
-        for each in bounds_with_simulated_gpus():
-            await installer.apply(each)
+        await prepare(plane, api, names, definition)
+        await confine(installer)
         extenders_own = {
             pod: await deployed.credentials(plane, installer, deployed.EXTENDER, names[0], pod)
             for pod in pods
@@ -312,10 +311,9 @@ async def prepare(
     plane: ControlPlane,
     api: RestApi,
     names: list[str],
-    own_pods: list[str],
     definition: Path = CRD,
 ) -> None:
-    """Make the CRD, the namespace, the nodes, and the extenders' pods."""
+    """Make the CRD, the namespace, and the nodes."""
     await install(plane, definition)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
     for name in names:
@@ -324,16 +322,6 @@ async def prepare(
             "status": {"allocatable": amounts, "capacity": amounts},
         }
         await api.create(NODES, body)
-    for own_pod in own_pods:
-        own = {
-            "metadata": {"name": own_pod},
-            "spec": {
-                "nodeName": names[0],
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "extender", "image": "tangram"}],
-            },
-        }
-        await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
 
 
 def free_port() -> int:

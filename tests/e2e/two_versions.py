@@ -178,7 +178,7 @@ async def versions(directory: Path, first: Path, home: Path) -> AsyncIterator[Ve
         session = await stack.enter_async_context(plane.client())
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
         pods = {first: "extender-before", ROOT: "extender-now"}
-        await prepare(plane, api, [NODE], [], first / CRD.relative_to(ROOT))
+        await prepare(plane, api, [NODE], first / CRD.relative_to(ROOT))
         installer = Installer(plane, session)
         for each in bounds_of(first):
             await installer.apply(each)
