@@ -87,3 +87,15 @@ def refusals(log: Path, accounts: Iterable[str]) -> dict[str, set[Permission]]:
         for account in accounts
     }
     return {account: refused for account, refused in found.items() if refused}
+
+
+def never_granted(log: Path, accounts: Iterable[str]) -> dict[str, set[Permission]]:
+    """Return what accounts asked for and were refused each time.
+
+    An API server that has just started refuses what it has not read the roles of yet.
+    """
+    found = {
+        account: {what for what, codes in asked(log, account).items() if codes <= REFUSED}
+        for account in accounts
+    }
+    return {account: refused for account, refused in found.items() if refused}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from nodeagent.api import keys
-from tests.e2e.audit import refusals, unused
+from tests.e2e.audit import never_granted, refusals, unused
 from tests.e2e.controlplane.identities import service_account
 from tests.manifests.kustomize import Manifest
 from tests.manifests.roles import Grant
@@ -105,3 +105,13 @@ def test_what_was_refused_is_told_by_account_and_subresource(tmp_path: Path) -> 
         ACCOUNT: {(keys.GROUP, "gpunodes/status", "patch")},
         "another": {LIST_PODS},
     }
+
+
+def test_what_was_granted_now_and_then_was_not_refused_for_good(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    pods = {"resource": "pods"}
+    lines = [line("list", pods, 403), line("list", pods, 200), line("get", lease("first"), 403)]
+    log.write_text("\n".join(lines))
+
+    assert refusals(log, [ACCOUNT]) == {ACCOUNT: {LIST_PODS, GET_LEASES}}
+    assert never_granted(log, [ACCOUNT]) == {ACCOUNT: {GET_LEASES}}
