@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -132,6 +133,17 @@ async def test_top_prints_one_screen_where_there_is_no_terminal(url: str) -> Non
     assert result.exit_code == 0, result.output
     assert "pods wait" in result.output
     assert result.output.index("b ") < result.output.index("8/8")
+
+
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+async def test_top_tells_programs_what_it_shows_once(
+    url: str, output: str, read: Callable[[str], Any]
+) -> None:
+    result = await run("top", "-o", output, "--desk", url, "--token", TOKEN)
+
+    told = read(result.output)
+    assert (told["policy"], told["pending"]) == ("default", 1)
+    assert [(row["name"], row["used"]) for row in told["nodes"]] == [("b", 8), ("a", 5)]
 
 
 @pytest.mark.parametrize(
