@@ -84,7 +84,7 @@ def screen(roster: Roster, height: int = 0, trouble: str = "") -> Group:
     shown = rows if not height else rows[: max(1, height - LINES_BESIDES)]
     head = Text.assemble(
         ("Tangram ", "bold"),
-        f"{roster.pending} pods wait, {roster.refused} of them refused;"
+        f"{_pods(roster.pending)}, {roster.refused} of them refused;"
         f" policy {roster.policy} ({roster.policy_version})",
         f"; {roster.leader} leads" if roster.leader else "",
     )
@@ -94,6 +94,10 @@ def screen(roster: Roster, height: int = 0, trouble: str = "") -> Group:
     if trouble:
         parts.append(Text(f"No answer at the last look: {trouble}", style="red"))
     return Group(*parts)
+
+
+def _pods(waiting: int) -> str:
+    return f"{waiting} pod waits" if waiting == 1 else f"{waiting} pods wait"
 
 
 def fullest_first(roster: Roster) -> list[NodeRow]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from aiohttp import ClientSession, web
@@ -20,8 +21,9 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.service import Service
 from extender.service.ports import Access, Feed, PodFacts
+from extender.wire import ExtenderArgs
 from nodeagent.apiserver.memory import InMemoryApi
-from tests.builders import request
+from tests.builders import raw_pod, request
 from tests.explained import Small, Vm
 
 TOKEN = "a-token"
@@ -137,12 +139,14 @@ async def test_top_prints_one_screen_where_there_is_no_terminal(url: str) -> Non
 
 @pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
 async def test_top_tells_programs_what_it_shows_once(
-    url: str, output: str, read: Callable[[str], Any]
+    service: Service, url: str, output: str, read: Callable[[str], Any]
 ) -> None:
+    asked = {"Pod": raw_pod("3-40C", name="name-me", uid="uid-me"), "NodeNames": ["a", "b"]}
+    service.hooks.filter(msgspec.convert(asked, ExtenderArgs))
     result = await run("top", "-o", output, "--desk", url, "--token", TOKEN)
 
     told = read(result.output)
-    assert (told["policy"], told["pending"]) == ("default", 1)
+    assert (told["policy"], told["pending"], told["refused"]) == ("default", 1, 1)
     assert [(row["name"], row["used"]) for row in told["nodes"]] == [("b", 8), ("a", 5)]
 
 

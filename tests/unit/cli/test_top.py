@@ -63,7 +63,7 @@ async def watched(desk: Desk, height: int = 40) -> list[str]:
 async def test_each_look_is_shown_the_fullest_node_first() -> None:
     first, second = await watched(Desk(roster(1, a=2, b=5), roster(3, a=7, b=5)))
 
-    assert "1 pods wait" in first
+    assert "1 pod waits" in first
     assert first.index(" b ") < first.index(" a ")
     assert "3 pods wait" in second
     assert second.index(" a ") < second.index(" b ")

@@ -53,7 +53,9 @@ async def test_nodes_top_and_explain_tell_of_a_running_demo() -> None:
     ]
     assert {row["name"] for row in top["nodes"]} == {"gpu-node-0", "gpu-node-1"}
     assert shown.exit_code == 0
-    assert "pods wait" in shown.output
+    assert shown.output.startswith("Tangram ")
+    assert "gpu-node-0" in shown.output
+    assert "gpu-node-1" in shown.output
     assert explained["placed"]["here"]["on"][0]["node"] in ("gpu-node-0", "gpu-node-1")
     assert explained["refused"]["missing"]["lack"] != "nothing"
     assert explained["refused"]["sentences"][0].startswith("It asks for VirtualMachineInstance ")
