@@ -11,6 +11,7 @@ export class PendingPods {
     this.body = section.querySelector(".body");
     this.query = query;
     this.hint = make("p", "hint");
+    this.body.append(this.hint); // below all that wait
     this.items = new Map();
     setInterval(() => this.ages(), 5000);
   }
@@ -25,13 +26,15 @@ export class PendingPods {
       item.element.remove();
       this.items.delete(uid);
     }
+    let next = this.body.firstElementChild;
     for (const [uid, pod] of wanted) {
       const item = this.items.get(uid) ?? this.add(uid);
+      if (item.element === next) next = next.nextElementSibling;
+      else this.body.insertBefore(item.element, next);
       this.fill(item, pod);
     }
     this.hint.textContent = hint(pods.length, told, total);
     this.hint.hidden = !this.hint.textContent;
-    this.body.append(this.hint);
   }
 
   add(uid) {
@@ -40,7 +43,6 @@ export class PendingPods {
     item.element.append(item.summary, item.why);
     item.element.addEventListener("toggle", () => item.element.open && this.explain(item));
     this.items.set(uid, item);
-    this.body.append(item.element);
     return item;
   }
 
@@ -75,7 +77,7 @@ export class PendingPods {
       if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
       said = rendered(await answer.json());
     } catch (error) {
-      said = make("p", "bad", `The explanation could not be had: ${error.message}.`);
+      said = make("p", "bad", `The explanation could not be had: ${error.message.replace(/\.$/, "")}.`);
     }
     if (item.pod === pod) item.why.replaceChildren(reasons(pod), said);
   }

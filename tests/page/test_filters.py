@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.page.test_page import opened
+from tests.page.reader import opened
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -157,3 +157,26 @@ def test_the_panel_says_how_many_wait_and_why_it_shows_fewer(
     )
 
     assert found == [shown, title, says]
+
+
+def test_those_that_wait_longest_stand_first_whatever_the_filters_hid_before(
+    driver: Any, page: str
+) -> None:
+    opened(driver, page)
+    orders = driver.execute_async_script(
+        """
+        const [pods, done] = arguments;
+        import("/page/pending.js").then(({ PendingPods }) => {
+          const section = document.createElement("section");
+          section.append(document.createElement("h2"), document.createElement("div"));
+          section.lastChild.className = "body";
+          const panel = new PendingPods(section, new URLSearchParams());
+          const uid = (pod) => pod.dataset.uid;
+          const order = () => [...section.querySelectorAll("details")].map(uid);
+          done([pods, pods.slice(1), pods].map((some) => (panel.show(some, 3, 3), order())));
+        });
+        """,
+        [{**PODS[0], "uid": str(at), "wanted": [], "since": ""} for at in range(3)],
+    )
+
+    assert orders == [["0", "1", "2"], ["1", "2"], ["0", "1", "2"]]

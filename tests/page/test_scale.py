@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.page.reader import opened, text, texts, wait
 from tests.page.running import known_fleet
-from tests.page.test_page import every, one, opened, wait
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -48,14 +48,13 @@ def test_at_5000_nodes_a_frame_takes_at_most_twice_as_long_as_at_50(
         for _ in range(ROUNDS):
             for url in (few, many):
                 opened(driver, f"{url}/")
-                wait(driver, lambda d: "nodes" in one(d, "#shown").text)
+                wait(driver, lambda d: "nodes" in text(d, "#shown"))
                 took = driver.execute_async_script(SCROLLED)
                 assert took["left"] <= 1  # the whole height is reached, but for rounding
                 for what in ("mean", "p95"):
                     best[url, what] = min(took[what], best.get((url, what), took[what]))
-        assert every(driver, ".node")
-        assert len(every(driver, ".node")) < 30  # the rows in sight, and no others
-        assert one(driver, "#shown").text == "5,000 nodes"
+        assert 0 < len(texts(driver, ".node")) < 30  # the rows in sight, and no others
+        assert text(driver, "#shown") == "5,000 nodes"
 
     for what in ("mean", "p95"):
         record_property(f"frame_ms_{what}", {"50": best[few, what], "5000": best[many, what]})
@@ -70,7 +69,7 @@ def test_the_focus_stays_with_its_gpu_however_far_one_scrolls(driver: Any) -> No
         focused = driver.execute_script(at)
 
         driver.execute_script("document.getElementById('grid').scrollTop = 1e6")
-        wait(driver, lambda d: every(d, f".node[data-node='gpu-node-{FEW - 1:05}']"))
+        wait(driver, lambda d: texts(d, f".node[data-node='gpu-node-{FEW - 1:05}']"))
 
         assert focused
         assert driver.execute_script(at) == focused
@@ -79,9 +78,9 @@ def test_the_focus_stays_with_its_gpu_however_far_one_scrolls(driver: Any) -> No
 def test_a_change_among_5000_nodes_is_shown_where_it_is(driver: Any) -> None:
     with known_fleet(MANY) as (url, fleet, loop):
         opened(driver, f"{url}/?text=gpu-node-04321")
-        assert one(driver, "#shown").text == "1 of 5,000 nodes"
-        before = one(driver, ".node").get_attribute("textContent")
+        assert text(driver, "#shown") == "1 of 5,000 nodes"
+        before = text(driver, ".node")
 
         loop.call_soon_threadsafe(fleet.hear, fleet.changed(["gpu-node-04321"]))
 
-        wait(driver, lambda d: one(d, ".node").get_attribute("textContent") != before)
+        wait(driver, lambda d: text(d, ".node") != before)

@@ -14,8 +14,8 @@ from benchmarks.fleet import KnownFleet
 from nodeagent.api.gpunode import GpuNode, Realized
 from tests.builders import assignment, gpu, gpu_node, instance
 from tests.page.chromium import complaints
+from tests.page.reader import choose, click, dress, opened, settled, text, texts, wait
 from tests.page.running import known_fleet, served, told, unserved_fleet
-from tests.page.test_page import choose, every, one, opened, settled, wait
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -23,6 +23,18 @@ SILENT, SICK, FULL = "gpu-node-00000", "gpu-node-00001", "gpu-node-00002"
 XID = "XID 79: the GPU has fallen off the bus"
 ONE = 19
 """The profile id of 1g.10gb: seven of them leave an eighth memory slice that nothing can use."""
+
+LOOKS = """
+const looks = {};
+for (const slice of document.querySelectorAll(".slice")) {
+  const unusable = slice.classList.contains("unusable") ? "unusable" : "free";
+  const what = slice.closest(".bar.shut") ? "shut" : unusable;
+  const { backgroundColor, backgroundImage } = getComputedStyle(slice);
+  looks[what] = `${backgroundColor} ${backgroundImage}`;
+}
+return looks;
+"""
+"""How free, unusable and shut slices look."""
 
 
 @pytest.fixture(scope="module")
@@ -58,33 +70,33 @@ def hear(fleet: KnownFleet, node: GpuNode) -> None:
     fleet.hear([msgspec.json.encode(node)])
 
 
-def row(driver: Any, node: str) -> Any:
-    return one(driver, f".node[data-node='{node}']")
+def row(node: str) -> str:
+    return f".node[data-node='{node}']"
 
 
 def test_a_silent_node_bears_a_badge_and_says_why(driver: Any, troubled: str) -> None:
     opened(driver, f"{troubled}/")
-    badge = wait(driver, lambda d: every(d, ".node.stale .badge"))[0]
+    badge = wait(driver, lambda d: texts(d, ".node.stale .badge"))
     (node,) = (each for each in told(troubled)["nodes"] if each["name"] == SILENT)
 
-    assert badge.text.endswith("stale")
-    assert badge.get_attribute("title") == node["why"] != ""
-    row(driver, SILENT).find_element("css selector", ".gpu").click()
-    assert node["why"] in one(driver, "#chosen").text
+    assert [each.split()[-1] for each in badge] == ["stale"]
+    assert text(driver, f"{row(SILENT)} .badge", "title") == node["why"] != ""
+    click(driver, f"{row(SILENT)} .gpu")
+    assert node["why"] in text(driver, "#chosen")
 
 
 def test_a_sick_gpu_says_so_and_why(driver: Any, troubled: str) -> None:
     opened(driver, f"{troubled}/")
-    wait(driver, lambda d: every(d, ".gpu .name .bad"))
-    cell = row(driver, SICK).find_element("css selector", ".gpu")
-    cell.click()
+    wait(driver, lambda d: texts(d, ".gpu .name .bad"))
+    sick = f"{row(SICK)} .gpu"
+    click(driver, sick)
 
-    assert "unhealthy" in cell.text
-    assert XID in cell.get_attribute("aria-label")
-    assert XID in one(driver, "#chosen .bad").text
+    assert "unhealthy" in text(driver, sick)
+    assert XID in text(driver, sick, "aria-label")
+    assert XID in text(driver, "#chosen .bad")
     choose(driver, "state", "trouble")
-    wait(driver, lambda d: one(d, "#shown").text == "2 of 4 nodes")
-    assert {each.get_attribute("data-node") for each in every(driver, ".node")} == {SILENT, SICK}
+    wait(driver, lambda d: text(d, "#shown") == "2 of 4 nodes")
+    assert set(texts(driver, ".node", "data-node")) == {SILENT, SICK}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -92,26 +104,12 @@ def test_free_unusable_and_shut_slices_are_where_the_api_says_and_look_different
     driver: Any, troubled: str, theme: str
 ) -> None:
     opened(driver, f"{troubled}/")
-    driver.execute_script(
-        "const theme = document.getElementById('theme'); theme.value = arguments[0];"
-        "theme.dispatchEvent(new Event('change'))",
-        theme,
-    )
+    dress(driver, theme)
     drawn = settled(driver, f"{troubled}/")
-    looks = {
-        name: driver.execute_script(
-            "const { backgroundColor, backgroundImage } = getComputedStyle(arguments[0]);"
-            "return `${backgroundColor} ${backgroundImage}`",
-            wait(driver, lambda d, selector=selector: every(d, selector))[0],
-        )
-        for name, selector in {
-            "free": ".bar:not(.shut) .slice:not(.unusable)",
-            "unusable": ".bar:not(.shut) .slice.unusable",
-            "shut": ".bar.shut .slice",
-        }.items()
-    }
+    looks = driver.execute_script(LOOKS)
 
     assert ["", "unusable", 7, 1] in drawn["GPU-0"]
+    assert looks.keys() == {"free", "unusable", "shut"}
     assert len(set(looks.values())) == 3, looks
 
 
@@ -119,14 +117,14 @@ def test_a_page_that_hears_nothing_says_so_and_catches_up(driver: Any) -> None:
     with unserved_fleet(3) as (fleet, loop):
         with served(fleet, loop) as url:
             opened(driver, f"{url}/")
-            before = row(driver, FULL).get_attribute("textContent")
-        wait(driver, lambda d: one(d, "#live").text == "Not live")
-        assert one(driver, "#live").get_attribute("data-state") == "lost"
+            before = text(driver, row(FULL))
+        wait(driver, lambda d: text(d, "#live") == "Not live")
+        assert text(driver, "#live", "data-state") == "lost"
 
         meanwhile(fleet, loop)
         with served(fleet, loop, port=urlsplit(url).port or 0):
-            wait(driver, lambda d: one(d, "#live").text == "Live", 30)
-            wait(driver, lambda d: row(d, FULL).get_attribute("textContent") != before)
+            wait(driver, lambda d: text(d, "#live") == "Live", 30)
+            wait(driver, lambda d: text(d, row(FULL)) != before)
     complaints(driver)  # of the connection that was refused: what others complain of is theirs
 
 
