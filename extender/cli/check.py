@@ -16,7 +16,7 @@ from rich.text import Text
 from extender.cli.against import Effect, Effects, look
 from extender.cli.output import Output, print_as
 from extender.policy.file import MalformedPolicy, PolicyFile, read
-from extender.policy.rules import Rules
+from extender.policy.rules import Release, Rules
 from extender.policy.strict import Problem
 from extender.service.ports import ClusterUnavailable
 from nodeagent.apiserver.protocol import ApiError
@@ -80,7 +80,7 @@ def check(
         decides=found.policy.effective.value,
         why=_why(found),
         version=found.version,
-        rules=tuple(_rules(found.rules)),
+        rules=(*_rules(found.rules), *_seconds(found)),
         cluster=_in_cluster(found, kubeconfig) if against is Against.CLUSTER else None,
     )
     if output is not Output.TEXT:
@@ -151,10 +151,27 @@ def _rules(rules: Rules) -> Iterator[Rule]:
         yield Rule("tenant", tenant.name, "; ".join(parts))
     for room in rules.headroom:
         where = f"in pool {room.pool}" if room.pool else "on all nodes"
-        yield Rule("headroom", room.pool, f"{room.keep} x {room.profile} kept free {where}")
+        kept = f"{room.keep} x {room.profile} kept free {where}"
+        yield Rule("headroom", room.pool, kept + _but_for(room.released_to))
     for at, avoided in enumerate(rules.avoid):
         whom = ", ".join((*avoided.tenants, *avoided.profiles)) or "all"
         yield Rule("avoid", f"[{at}]", f"nodes taken only where no other will do, for {whom}")
+
+
+def _but_for(released: Release) -> str:
+    to = [f"tenant {name}" for name in released.tenants]
+    if released.priority is not None:
+        to.append(f"pods of priority {released.priority} or above")
+    return f"; released to {', '.join(to)}" if to else ""
+
+
+def _seconds(file: PolicyFile) -> Iterator[Rule]:
+    """Yield the times and deadlines that differ from the usual ones."""
+    for kind, seconds in (("times", file.times), ("deadlines", file.deadlines)):
+        usual = msgspec.to_builtins(type(seconds)())
+        for name, each in msgspec.to_builtins(seconds).items():
+            if each != usual[name]:
+                yield Rule(kind, name, f"{each:g} s")
 
 
 def _listed(names: Sequence[str], without: str) -> str:

@@ -212,7 +212,12 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     assert "RULE NAME SAYS" in words
     assert "tenant red 1g.10gb, 3g.40gb; big, rest; at most 40 memory slices" in words
     assert "shares no GPU; priority +5" in words
-    assert "headroom big 2 x 7g.80gb kept free in pool big" in words
+    assert (
+        "headroom big 2 x 7g.80gb kept free in pool big;"
+        " released to tenant red, pods of priority 1000 or above"
+    ) in words
+    assert "times reservationSeconds 60 s times restartHoldSeconds 0 s" in words
+    assert "deadlines planSeconds 1.5 s" in words
     assert refused.exit_code == 1
     assert [line.split(": ")[2] for line in refused.output.splitlines()] == ["$.pools", "$.times"]
 
