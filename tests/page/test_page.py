@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("chromium")
 
 
 def test_vms_appear_on_exactly_the_slices_the_api_says(driver: Any, page: str) -> None:
+    complaints(driver)  # whatever there was before
     opened(driver, page)
     before = settled(driver, page)
     had = {each[0] for gpu in before.values() for each in gpu}
@@ -75,6 +76,15 @@ def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page:
 
     assert wait(driver, narrowed)
     assert "tenant=" in driver.current_url  # a link shows the same
+
+
+def test_filters_that_match_nothing_are_said_to(driver: Any, page: str) -> None:
+    opened(driver, page)
+    choose(driver, "text", "nowhere")
+
+    wait(driver, lambda d: text(d, "#grid") == "No node matches the filters.")
+    assert text(driver, "#shown") == "0 of 3 nodes"
+    assert texts(driver, "#pending details") == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -13,7 +13,6 @@ import pytest
 from benchmarks.fleet import KnownFleet
 from nodeagent.api.gpunode import GpuNode, Realized
 from tests.builders import assignment, gpu, gpu_node, instance
-from tests.page.chromium import complaints
 from tests.page.reader import choose, click, dress, opened, settled, text, texts, wait
 from tests.page.running import known_fleet, served, told, unserved_fleet
 
@@ -125,7 +124,6 @@ def test_a_page_that_hears_nothing_says_so_and_catches_up(driver: Any) -> None:
         with served(fleet, loop, port=urlsplit(url).port or 0):
             wait(driver, lambda d: text(d, "#live") == "Live", 30)
             wait(driver, lambda d: text(d, row(FULL)) != before)
-    complaints(driver)  # of the connection that was refused: what others complain of is theirs
 
 
 def meanwhile(fleet: KnownFleet, loop: AbstractEventLoop) -> None:
