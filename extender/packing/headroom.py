@@ -10,7 +10,7 @@ from extender.packing.choose import (
     Choice,
     Infeasible,
     Placed,
-    fullness,
+    precedence,
 )
 from extender.packing.tables import Option
 from nodeagent.api.geometry import Geometry, Occupancy, Profile
@@ -41,7 +41,7 @@ def lost(bins: Sequence[Bin], placed: Iterable[Placed], profile: str) -> int:
 def frugal(bins: Sequence[Bin], wanted: str, limits: Limits) -> Choice | Infeasible:
     """Return the cheapest place for one of *wanted* among those that cost no more than *limits*.
 
-    As ``choose`` does otherwise: ties go to the fuller GPU, then to the first.
+    As ``choose`` does otherwise: ties go by precedence, then to the first.
     """
     best: tuple[tuple[int, int, int], Placed] | None = None
     for index, bin in enumerate(bins):
@@ -49,7 +49,7 @@ def frugal(bins: Sequence[Bin], wanted: str, limits: Limits) -> Choice | Infeasi
         for option in () if profile is None else bin.tables.options(bin.occupancy, profile):
             if all(_cost(bin, option, name) <= most for name, most in limits):
                 assert profile is not None  # or it would have no options
-                rank = (option.cost, -fullness(bin), index)
+                rank = (option.cost, -precedence(bin), index)
                 if best is None or rank < best[0]:
                     place = Placed(wanted, index, bin.uuid, profile.id, option.placement)
                     best = rank, place
