@@ -64,8 +64,7 @@ def verdict(candidate: Policy, ours: Sequence[Measures], theirs: Sequence[Measur
     found = Guarded(
         candidate,
         beyond(lambda each: 50 * (each.requests + each.slices)),
-        beyond(lambda each: each.requests).below_zero
-        or beyond(lambda each: each.slices).below_zero,
+        min(beyond(lambda each: each.requests).mean, beyond(lambda each: each.slices).mean) < 0,
     )
     if found.better:
         return found

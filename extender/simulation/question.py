@@ -38,7 +38,7 @@ class Guarded(msgspec.Struct, frozen=True):
     """The policy that may be used, and what the candidate gained.
 
     ``gain``: the mean of request and slice acceptance beyond ``default``, in percentage points.
-    ``at_a_price``: one of the two is below ``default`` for certain, however much the other gains.
+    ``at_a_price``: one of the two is below ``default``, however much the other gains.
     """
 
     policy: Policy
