@@ -12,6 +12,7 @@ from benchmarks.quality.store import Result
 from extender.simulation.mixes import NAMED
 from extender.simulation.outcome import Comparison, compared
 from extender.simulation.paired import estimate, holm
+from extender.simulation.trained import stored
 
 REFERENCE = Path(__file__).parent / "reference.json"
 
@@ -105,16 +106,16 @@ def claims(results: Mapping[str, Result]) -> Iterator[Claim]:
 
 def _complete(results: Mapping[str, Result]) -> Claim:
     wanted = {cell.name: cell for cell in full()}
-    stored = [name for name in wanted if name in results]
+    found = [name for name in wanted if name in results]
     lacking = {
         name: [c for c in wanted[name].contenders if c not in results[name].series]
-        for name in stored
+        for name in found
     }
     partly = [f"{name} lacks {', '.join(names)}" for name, names in lacking.items() if names]
     return Claim(
         "Everything that was to be run has been run.",
-        len(stored) == len(wanted) and not partly,
-        f"{len(stored)} of {len(wanted)} cells; incomplete: {'; '.join(partly) or 'none'}.",
+        len(found) == len(wanted) and not partly,
+        f"{len(found)} of {len(wanted)} cells; incomplete: {'; '.join(partly) or 'none'}.",
     )
 
 
@@ -227,11 +228,20 @@ def _learned(results: Mapping[str, Result]) -> Iterator[Claim]:
         if load == min(LOADS)
     ]
     mean = sum(avoided) / len(avoided) if avoided else 0.0
+    theirs, ours = (
+        sum(_rejected(r, name) for (_, load), r in cells.items() if load == min(LOADS))
+        for name in ("mfi", "learned")
+    )
+    pooled = 100 * (1 - ours / theirs) if theirs else 0.0
+    names = [name for name, _ in stored()]
+    held_out = [mix for mix in NAMED if not any(name.endswith(f"-{mix}") for name in names)]
     yield Claim(
         f"learned, guarded, avoids at least {AVOIDED_GOAL_PCT:.0f} % of MFI's rejections at load"
         f" {min(LOADS)}, on average over the mixes.",
         len(avoided) == len(NAMED) and mean >= AVOIDED_GOAL_PCT,
-        f"{mean:.1f} % over {len(avoided)} mixes.",
+        f"{mean:.1f} % on average over {len(avoided)} mixes, {pooled:.1f} % of all their rejections"
+        " together. Mixes for which no weights were tuned:"
+        f" {', '.join(held_out) or 'none, each is judged on the mix it was tuned on'}.",
     )
     steady = {name: each for name, each in results.items() if each.group != "drift"}
     found = list(comparisons(steady, "learned", ("default",)))
@@ -244,6 +254,11 @@ def _learned(results: Mapping[str, Result]) -> Iterator[Claim]:
         + (", ".join(f"{e.cell} {e.metric} {e.mean:+.3f}" for e in below) or "none")
         + ".",
     )
+
+
+def _rejected(result: Result, policy: str) -> int:
+    accepted = result.series[policy].accepted
+    return sum(sum(asked) - sum(accepted[profile]) for profile, asked in result.asked.items())
 
 
 def _against(result: Result, policy: str, rival: str) -> Comparison:

@@ -28,7 +28,7 @@ class Rule(Protocol):
 
     @property
     def prefers_fuller(self) -> bool:
-        """Whether equal costs go to the fuller GPU before they go to the lowest index."""
+        """Whether equal costs go by precedence before they go to the lowest index."""
         ...
 
     def ranked(
@@ -114,7 +114,7 @@ def rule(policy: Policy) -> Rule:
     """Return the rule of a policy."""
     match policy.effective:
         case PolicyName.DEFAULT:
-            return ByValue(value.unusable_slices)
+            return ByValue(value.unusable_slices, key=Key.INSTANCES)
         case PolicyName.DEMAND_WEIGHTED:
             return ByValue(value.demanded_placements(policy.demand))
         case PolicyName.LEARNED:
