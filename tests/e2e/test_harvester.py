@@ -17,7 +17,7 @@ from tests.e2e.deployed import EXTENDER, SCHEDULER
 from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.nodes import Killed
-from tests.e2e.harvester.tangram import AGENT, installed
+from tests.e2e.harvester.tangram import ACCOUNT, installed
 from tests.e2e.stack import artifacts
 from tests.fakes.pcidevices.names import Version
 from tests.manifests.calls import Permission
@@ -39,7 +39,7 @@ UNUSED: Mapping[str, Mapping[Permission, str]] = {
         ("tangram.dev", "gpunodes", "delete"): "no node goes",
     },
     SCHEDULER: {},
-    AGENT: {
+    ACCOUNT: {
         ("", "events", "create"): "no GPU fails under a VM",
         ("", "pods", "get"): "no GPU fails under a VM",
     },

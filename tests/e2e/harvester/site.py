@@ -21,6 +21,7 @@ from tests.e2e.harvester.hooks import Webhooks
 from tests.e2e.harvester.nodes import Node
 from tests.e2e.harvester.place import Place, place
 from tests.e2e.harvester.witness import Witness
+from tests.e2e.harvester.writes import Writes
 from tests.e2e.process import ROOT
 from tests.fakes.kubevirt import KubeVirt
 from tests.fakes.nvml.library import built_for_tests
@@ -69,6 +70,7 @@ async def site(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig, connections=16))
         log = Log(asyncio.get_running_loop().time)
+        log.include(Writes(audit))
         there: dict[str, Node] = {}
         witness = Witness(api, lambda node, devices: _places(there[node], devices))
         running = Cluster(plane, api, log, version, witness)

@@ -20,13 +20,14 @@ from tests.e2e.harvester.site import site
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
 from tests.e2e.stack import ELECTION
+from tests.fakes.pcidevices.log import AGENT, WRITE
 from tests.fakes.pcidevices.names import Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
 from tests.waiting import until
 
-AGENT = "tangram-agent"
-ACCOUNTS = (EXTENDER, SCHEDULER, AGENT)
+ACCOUNT = "tangram-agent"
+ACCOUNTS = (EXTENDER, SCHEDULER, ACCOUNT)
 MANIFESTS = "harvester"
 MODEL_RESOURCE = RESOURCES[19]
 
@@ -83,7 +84,7 @@ class Tangram:
         amounts = {"limits": {MODEL_RESOURCE: "1"}}
         trial = {"spec": {"containers": [{"name": "x", "image": "x", "resources": amounts}]}}
         await deployed.admission_in_force(self._session, trial)
-        arguments = (*deployed.arguments(self._manifests, "DaemonSet", AGENT), *agents)
+        arguments = (*deployed.arguments(self._manifests, "DaemonSet", ACCOUNT), *agents)
         for node in self._cluster.nodes.values():
             await node.install(await self._account(node.name), arguments)
 
@@ -122,8 +123,8 @@ class Tangram:
     async def _account(self, node: str) -> Path:
         """Return the kubeconfig of the agent on a node, by a token that is bound to it."""
         plane, pod = self._cluster.plane, f"agent-{node}"
-        await self._installer.pod(pod, AGENT, node)
-        token = await self._installer.token(AGENT, pod)
+        await self._installer.pod(pod, ACCOUNT, node)
+        token = await self._installer.token(ACCOUNT, pod)
         file = self._directory / f"{pod}.kubeconfig"
         file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
         return file
@@ -133,13 +134,18 @@ class Tangram:
 async def beside(
     cluster: Cluster, directory: Path, audit: Path, *, elects: bool = False
 ) -> AsyncIterator[Tangram]:
-    """Have Tangram's installation at hand, which is yet to be installed, until the block ends."""
+    """Have Tangram's installation at hand, which is yet to be installed, until the block ends.
+
+    What its agents have written is in the cluster's log of deeds by then.
+    """
     async with cluster.plane.client() as session:
         tangram = Tangram(cluster, session, directory, audit, elects=elects)
         try:
             yield tangram
         finally:
             await tangram.kill()
+        # Else none of them could have been found to be a step into a trap.
+        assert any(each.actor == AGENT for each in cluster.log.of(WRITE))
 
 
 @contextlib.asynccontextmanager
