@@ -96,8 +96,8 @@ class Cluster:
         await until(settled, within=within, every=0.5)
         await self.quiet(within=within)
 
-    async def empty(self, *, within: float = 240.0) -> None:
-        """Wait until no GPU holds anything, and no plan says that one should.
+    async def empty(self, *names: str, within: float = 240.0) -> None:
+        """Wait until no GPU of these nodes, or any, holds or is planned to hold anything.
 
         A place may be held for a VM that starts anew, which takes the extender two minutes.
         """
@@ -105,11 +105,14 @@ class Cluster:
         async def nothing() -> bool:
             held = any(
                 node.host.machine.gpu_instances(gpu) or node.host.kernel.vgpus()
-                for node in self.nodes.values()
+                for name, node in self.nodes.items()
+                if name in (names or self.nodes)
                 for gpu in node.host.gpus.values()
             )
-            plans = (await self.gpu_nodes()).values()
-            return not held and not any(node.spec.assignments for node in plans)
+            plans = await self.gpu_nodes()
+            return not held and not any(
+                plans[name].spec.assignments for name in names or self.nodes
+            )
 
         await until(nothing, within=within, every=0.3)
 

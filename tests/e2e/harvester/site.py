@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from tests.fakes.pcidevices.site import machine
 from tests.waiting import until
 
 MODEL = "A100-40GB"
+HOSTNAME = "kubernetes.io/hostname"
+"""The label by which a VM may ask for a node."""
 CRDS = (*sorted((ROOT / "tests/fakes/pcidevices/crds").glob("*.yaml")),)
 KUBEVIRT_CRDS = ROOT / "tests/fakes/kubevirt/crds.yaml"
 AMOUNTS = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
@@ -51,10 +53,12 @@ async def site(
     gpus: int = 2,
     scan_seconds: float = 30.0,
     heeds_touches: bool = True,
+    before: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[tuple[Cluster, Path]]:
     """Run a Harvester cluster until the block ends; *directory* keeps the logs.
 
-    Also returns the API server's audit log, of Tangram's accounts.
+    Each node is given to *before* before it starts. Also returns the API server's audit log, of
+    Tangram's accounts.
     """
     names = [f"node-{n}" for n in range(1, nodes + 1)]
     (directory / "controlplane").mkdir(parents=True, exist_ok=True)
@@ -101,6 +105,7 @@ async def site(
                 scan_seconds=scan_seconds,
                 heeds_touches=heeds_touches,
             )
+            before(node)
             await node.start()
             stack.push_async_callback(node.stop)
             there[name] = node
@@ -122,7 +127,8 @@ def _places(node: Node, devices: Collection[str]) -> frozenset[Place]:
 
 async def _nodes(api: RestApi, names: Sequence[str]) -> None:
     for name in names:
-        metadata = {"name": name, "labels": {"kubevirt.io/schedulable": "true"}}
+        labels = {"kubevirt.io/schedulable": "true", HOSTNAME: name}
+        metadata = {"name": name, "labels": labels}
         status = {"allocatable": AMOUNTS, "capacity": AMOUNTS}
         await api.create(NODES, {"metadata": metadata, "status": status})
 

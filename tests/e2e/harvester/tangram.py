@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -16,6 +16,7 @@ from tests.e2e.audit import REFUSED, asked
 from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
+from tests.e2e.harvester.nodes import Node
 from tests.e2e.harvester.site import site
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
@@ -158,8 +159,12 @@ async def installed(
     scan_seconds: float = 30.0,
     heeds_touches: bool = True,
     elects: bool = False,
+    before: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[tuple[Cluster, Tangram]]:
-    """Run a cluster on which Tangram is installed and VMs may ask for every type."""
+    """Run a cluster on which Tangram is installed and VMs may ask for every type.
+
+    Each node is given to *before* before anything is on it.
+    """
     async with (
         site(
             directory,
@@ -168,6 +173,7 @@ async def installed(
             gpus=gpus,
             scan_seconds=scan_seconds,
             heeds_touches=heeds_touches,
+            before=before,
         ) as (running, audit),
         beside(running, directory, audit, elects=elects) as tangram,
     ):
