@@ -15,8 +15,8 @@ import pytest
 
 from tests.e2e.deployed import EXTENDER, SCHEDULER
 from tests.e2e.harvester.cluster import Cluster
-from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.endings import Killed
+from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.tangram import ACCOUNT, installed
 from tests.e2e.stack import artifacts
 from tests.fakes.pcidevices.names import Version
