@@ -19,7 +19,7 @@ from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.hooks import Webhooks
 from tests.e2e.harvester.nodes import Node
-from tests.e2e.harvester.place import Place, place
+from tests.e2e.harvester.place import Place, kept
 from tests.e2e.harvester.witness import Witness
 from tests.e2e.harvester.writes import Writes
 from tests.e2e.process import ROOT
@@ -31,7 +31,6 @@ from tests.fakes.pcidevices.names import (
     KUBEVIRT_NAMESPACE,
     KUBEVIRTS,
     Version,
-    device_name,
 )
 from tests.fakes.pcidevices.site import machine
 from tests.waiting import until
@@ -76,7 +75,7 @@ async def site(
         log = Log(asyncio.get_running_loop().time)
         log.include(Writes(audit))
         there: dict[str, Node] = {}
-        witness = Witness(api, lambda node, devices: _places(there[node], devices))
+        witness = Witness(api, lambda node, devices, uid: _kept(there[node], devices, uid))
         running = Cluster(plane, api, log, version, witness)
         running.nodes = there
         await _nodes(api, names)
@@ -114,15 +113,9 @@ async def site(
         yield running, audit
 
 
-def _places(node: Node, devices: Collection[str]) -> frozenset[Place]:
-    """Return where the vGPUs of VGPUDevices of such names are on a node."""
-    host = node.host
-    return frozenset(
-        place(host, function)
-        for gpu in host.gpus.values()
-        for function in host.functions(gpu)
-        if device_name(host.node, function) in devices and host.vgpu(function)
-    )
+def _kept(node: Node, devices: Collection[str], uid: str) -> frozenset[Place]:
+    """Return where the devices of these names are that a pod may be given on a node."""
+    return kept(node.host, devices, node.launchers.open_beside(uid))
 
 
 async def _nodes(api: RestApi, names: Sequence[str]) -> None:
