@@ -24,6 +24,7 @@ from tests.e2e.harvester.witness import Witness
 from tests.e2e.harvester.writes import Writes
 from tests.e2e.process import ROOT
 from tests.fakes.kubevirt import KubeVirt
+from tests.fakes.kubevirt.launcher import DEVICES
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import (
@@ -40,7 +41,7 @@ HOSTNAME = "kubernetes.io/hostname"
 """The label by which a VM may ask for a node."""
 CRDS = (*sorted((ROOT / "tests/fakes/pcidevices/crds").glob("*.yaml")),)
 KUBEVIRT_CRDS = ROOT / "tests/fakes/kubevirt/crds.yaml"
-AMOUNTS = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
+AMOUNTS = {"cpu": "128", "memory": "1Ti", "pods": "250", **dict.fromkeys(DEVICES, "1000")}
 
 
 @contextlib.asynccontextmanager
