@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.endings import CREATE
 from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.nodes import Node
-from tests.e2e.harvester.place import Place, decided, place
+from tests.e2e.harvester.place import decided, place
 from tests.e2e.harvester.site import site
 from tests.e2e.harvester.tangram import beside, installed, ready, reported
 from tests.e2e.stack import artifacts
@@ -134,11 +135,11 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
         launchers = await running.launchers()
         assert launchers["old"]["metadata"]["uid"] == before
         assert await violations(running) == []
-        was = await where(running, "old")
-        assert {await where(running, name) for name in ("old", "off")} == {
+        was = await running.place("old")
+        assert {await running.place(name) for name in ("old", "off")} == {
             (node.host.machine.uuids[0], 19, each.placement.start) for each in there[0]
         }
-        assert decided(launchers["off"]) == Counter([await where(running, "off")])
+        assert decided(launchers["off"]) == Counter([await running.place("off")])
 
         await running.run("old", "Halted")
         await running.gone("old")
@@ -147,7 +148,7 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
         await running.all_run("old")
         await running.quiet()
 
-        assert await where(running, "old") == was
+        assert await running.place("old") == was
         assert await violations(running) == []
         for name in names:
             await running.delete(name)
@@ -159,7 +160,7 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
 
 
 @pytest.mark.parametrize(
-    ("version", "journal"), [(Version.V1_7, "kept"), (Version.V1_8, "lost")], ids=str
+    ("version", "journal"), list(itertools.product(Version, ("kept", "lost"))), ids=str
 )
 async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
     tmp_path: Path, version: Version, journal: str
@@ -216,14 +217,6 @@ async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
 def shown(node: Node, gpu: int) -> set[tuple[int, int]]:
     """Return which virtual functions of a GPU have a vGPU, and in which GPU instance."""
     return {(each.function, each.gi_id) for each in node.host.kernel.vgpus() if each.gpu == gpu}
-
-
-async def where(running: Cluster, vm: str) -> Place:
-    """Return where a VM's one vGPU is."""
-    pod = (await running.launchers())[vm]
-    node = running.nodes[pod["spec"]["nodeName"]]
-    (function,) = node.launchers.devices(pod["metadata"]["uid"])
-    return place(node.host, function)
 
 
 async def enabled(running: Cluster, address: str) -> int:

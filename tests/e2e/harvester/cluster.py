@@ -15,6 +15,7 @@ from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.harvester.administered import Administered
 from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
+from tests.e2e.harvester.place import Place, place
 from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
 from tests.fakes.pcidevices import log as deeds
@@ -132,6 +133,23 @@ class Cluster:
             pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod
             for pod in await self.listed(PODS, "default")
         }
+
+    async def devices(self, name: str) -> list[str]:
+        """Return the devices of a VM that runs, as its kubelet calls them."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        functions = node.launchers.devices(pod["metadata"]["uid"])
+        vgpus = [node.host.vgpu(each) for each in functions]
+        if self.version is Version.V1_8:
+            return list(functions)
+        return [vgpu.uuid for vgpu in vgpus if vgpu is not None]
+
+    async def place(self, name: str) -> Place:
+        """Return where the one vGPU of a VM is."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        (function,) = node.launchers.devices(pod["metadata"]["uid"])
+        return place(node.host, function)
 
     # -- questions ---------------------------------------------------------------------------------
 

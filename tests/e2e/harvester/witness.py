@@ -53,6 +53,7 @@ class Rejected(msgspec.Struct, frozen=True):
     """A launcher that has failed, and why its node said so."""
 
     name: str
+    node: str
     reason: str
     message: str
 
@@ -174,4 +175,4 @@ class Witness:
         status = pod["status"]
         if status.get("phase") == "Failed":
             reason, message = status.get("reason", ""), status.get("message", "")
-            self._rejected[uid] = Rejected(name, reason, message)
+            self._rejected[uid] = Rejected(name, node, reason, message)
