@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from extender.cli.harvester import provided
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import GPU_NODES, PatchType
 from tests.e2e.harvester.by_hand import by_hand, given_up, hand_made_vm, handed_back
@@ -18,7 +17,7 @@ from tests.e2e.harvester.judge import violations
 from tests.e2e.harvester.nodes import Node
 from tests.e2e.harvester.place import decided, place
 from tests.e2e.harvester.site import site
-from tests.e2e.harvester.tangram import beside, installed, ready, reported
+from tests.e2e.harvester.tangram import beside, bootstrapped, installed, ready, reported
 from tests.e2e.stack import artifacts
 from tests.fakes.pcidevices.names import VGPUS, Version
 from tests.waiting import until
@@ -63,8 +62,7 @@ async def test_what_runs_already_is_adopted_and_handed_back(
         assert not node.host.machine.calls(CREATE)
 
         await choose(running, second)
-        async for _ in provided(running.api):
-            pass
+        await bootstrapped(running)
         await running.create("new", 14)
         await running.all_run("new")
         await running.quiet()
@@ -122,8 +120,7 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
         await tangram.install()
         await reported(running)
         await cut_anew(running, except_for=node.host.machine.uuids[0])
-        async for _ in provided(running.api):
-            pass
+        await bootstrapped(running)
         names = {"one": 9, "two": 14, "three": 0}
         for name, profile in names.items():
             await running.create(name, profile)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
 from extender.cli.harvester import provided, taken_back
 from tests.e2e import deployed
@@ -22,7 +23,7 @@ from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
 from tests.e2e.stack import ELECTION
 from tests.fakes.pcidevices.log import AGENT, WRITE
-from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.names import KUBEVIRT, KUBEVIRT_NAMESPACE, KUBEVIRTS, Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
 from tests.waiting import until
@@ -203,5 +204,16 @@ async def ready(running: Cluster) -> None:
         )
 
     await until(well, within=120, every=0.2)
+    await bootstrapped(running)
+
+
+async def bootstrapped(running: Cluster) -> None:
+    """Have every type permitted, and see that KubeVirt is told to make no mediated devices.
+
+    Its virt-handler would make such, and remove all others.
+    """
     async for _ in provided(running.api):
         pass
+    raw = await running.api.get(KUBEVIRTS, KUBEVIRT, namespace=KUBEVIRT_NAMESPACE)
+    configuration = msgspec.json.decode(raw)["spec"]["configuration"]
+    assert configuration.keys() == {"permittedHostDevices"}
