@@ -142,6 +142,7 @@ async def handed_over_and_back(scene: Scene) -> None:
 
     await station.until(handed_back)
     await station.until(lambda: station.starts() == [])
+    await station.until_told(lambda it: not it.gpus[0].instances and not it.realized)
 
 
 COME_AND_GO = Story("VMs come and go", nothing, come_and_go)
