@@ -112,7 +112,7 @@ class Cluster:
             )
             plans = await self.gpu_nodes()
             return not held and not any(
-                plans[name].spec.assignments for name in names or self.nodes
+                plan.spec.assignments for name, plan in plans.items() if name in (names or plans)
             )
 
         await until(nothing, within=within, every=0.3)

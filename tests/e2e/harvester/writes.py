@@ -17,6 +17,8 @@ from tests.fakes.pcidevices.names import GROUP
 
 AGENTS_ACCOUNT: Final = service_account(keys.SYSTEM_NAMESPACE, "tangram-agent")
 
+UNANSWERED: Final = 500
+
 _OF_HARVESTERS = f'"apiGroup":"{GROUP}"'.encode()
 _VERBS = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
@@ -32,7 +34,7 @@ class _About(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    code: int
+    code: int = UNANSWERED
 
 
 class _Event(msgspec.Struct, frozen=True, rename="camel"):
@@ -41,8 +43,8 @@ class _Event(msgspec.Struct, frozen=True, rename="camel"):
     verb: str
     user: _User
     object_ref: _About
-    response_status: _Answer
     request_received_timestamp: datetime
+    response_status: _Answer = _Answer()
     request_object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
