@@ -67,6 +67,7 @@ class Standing(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
+    ``agent`` names the process that renewed it last, "" where that is not known.
     ``failing``: it could not realize one assignment after the other. ``rival``: who else makes and
     destroys GPU instances there.
     ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
@@ -79,6 +80,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     policy: Policy | PolicyName
     releasing: tuple[Releasing, ...] = ()
     stale: bool = True
+    agent: str = ""
     cordoned: bool = False
     failing: bool = False
     rival: Rival | None = None
@@ -365,9 +367,19 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         entries = self.node.spec.assignments
         return dict.fromkeys(each.pod.uid for each in entries if each.pod is not None)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the agent is another process than the one that told the inventory.
+
+        What that one had realized may be gone: the node may have rebooted in between, and nobody
+        would answer for it before the new one has told its own.
+        """
+        return bool(self.agent) and self.agent != self.node.status.agent_epoch
+
     def realized(self, ids: Iterable[str]) -> bool:
-        """Tell whether the agent reports every one of these assignments realized."""
-        return set(ids) <= {each.id for each in self.node.status.realized}
+        """Tell whether the agent that lives reports every one of these assignments realized."""
+        told = () if self.succeeded else self.node.status.realized
+        return set(ids) <= {each.id for each in told}
 
     def failure(self, ids: Iterable[str]) -> str:
         """Return why the agent cannot realize one of these assignments, "" if it can."""

@@ -239,7 +239,8 @@ class Bench:
             while True:
                 page = await self._api.list(GPU_NODES, continue_token=token)
                 if any(b'"assignments":[{' in raw for raw in page.items):
-                    await asyncio.sleep(0.5)  # and the same page again
+                    await asyncio.sleep(0.5)
+                    token = ""  # from the first page: the others stay as they were by then
                     continue
                 token = page.continue_token
                 if not token:

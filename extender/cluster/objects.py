@@ -34,8 +34,13 @@ class _Namespace(msgspec.Struct, frozen=True):
     metadata: _Metadata
 
 
+class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    holder_identity: str = ""
+
+
 class _Lease(msgspec.Struct, frozen=True):
     metadata: _Metadata
+    spec: _LeaseSpec = _LeaseSpec()
 
 
 class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
@@ -136,12 +141,16 @@ def namespace(raw: bytes) -> tuple[str, dict[str, str]]:
     return decoded.metadata.name, decoded.metadata.labels
 
 
-def lease(raw: bytes) -> tuple[str, str]:
-    """Read an agent's Lease: the node it is for, and the version that changes with each renewal."""
+def lease(raw: bytes) -> tuple[str, str, str]:
+    """Read an agent's Lease: the node it is for, its version and the agent's process.
+
+    The version changes with each renewal.
+    """
     decoded = _LEASE.decode(raw)
     return (
         decoded.metadata.name.removeprefix(keys.LEASE_PREFIX),
         decoded.metadata.resource_version,
+        decoded.spec.holder_identity,
     )
 
 

@@ -151,6 +151,7 @@ class Knowledge:
                 self.in_force.policy,
                 left_behind(node),
                 stale=self.freshness.stale(node.name),
+                agent=self.freshness.agent(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 rival=self.rivals.get(node.name),
                 failing=self.avoidance.refuses(node.name),
@@ -236,10 +237,13 @@ class Knowledge:
         """Take in that a Namespace was deleted."""
         self.tenancy.namespace_gone(name)
 
-    def lease(self, node: str, version: str) -> None:
-        """Take in an agent's Lease."""
-        if self.freshness.renewed(node, version):
+    def lease(self, node: str, version: str, agent: str = "") -> None:
+        """Take in an agent's Lease; *agent* names the process that holds it, if that is known."""
+        if self.freshness.renewed(node, version, agent):
             self._refresh_staleness(node)
+            view = self.views.get(node)
+            if view is not None and view.agent != agent:
+                self._replace(node, msgspec.structs.replace(view, agent=agent))
         if node not in self.views:
             self.arrivals.set()
 
