@@ -63,7 +63,7 @@ class Source(Protocol):
     """Deeds that are noted elsewhere."""
 
     def fresh(self, at: float) -> Iterator[Entry]:
-        """Yield those since the last time, dated *at*."""
+        """Yield those since the last time, dated *at* unless it is known when they were done."""
 
 
 class Log:
