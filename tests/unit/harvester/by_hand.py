@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from nodeagent.apiserver.protocol import PatchType
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
 from tests.unit.harvester.station import KINDS, SMALL, Station
 
@@ -23,6 +24,14 @@ async def cut_by_hand(station: Station, *devices: str) -> None:
     for name in devices:
         await station.change(VGPUS, name, enabled=True, vGPUTypeName=KINDS[SMALL])
         await station.site.pass_(30)
+
+
+async def have_another_layout_made(station: Station) -> None:
+    """Delete the GPU's MigConfiguration, and have Harvester look at the GPU."""
+    api = station.cluster.api
+    await api.delete(MIG_CONFIGURATIONS, GPU)
+    patch = {"metadata": {"annotations": {"example.com/looked-at": "anew"}}}
+    await api.patch(SRIOV_GPUS, GPU, patch, patch_type=PatchType.MERGE)
 
 
 async def layout(station: Station) -> dict[str, Any]:

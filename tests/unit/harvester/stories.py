@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, Instance, Layout
+from nodeagent.api.gpunode import Assignment, Instance, Inventory, Layout
+from nodeagent.harvester.join import STILL_FROZEN
 from nodeagent.journal_file import FileJournal
 from nodeagent.purview import Purview
 from tests.e2e.harvester.administered import Administered
@@ -18,7 +19,7 @@ from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.log import REFUSED, traps
 from tests.fakes.pcidevices.names import VGPUS, Version
 from tests.fakes.pcidevices.site import Cluster, machine
-from tests.unit.harvester.by_hand import FIRST, cut_by_hand, layout
+from tests.unit.harvester.by_hand import FIRST, cut_by_hand, have_another_layout_made, layout
 from tests.unit.harvester.fuse import Fuse, Lives
 from tests.unit.harvester.station import KINDS, NAME, SMALL, Station, resource_name
 
@@ -114,7 +115,7 @@ async def handed_over_and_back(scene: Scene) -> None:
         await station.change(VGPUS, FIRST, enabled=False)
         await station.choose_gpus(station.machine.uuids[0])
         await station.until(lambda: station.starts() == [])
-        await station.ready()
+        await _cut_anew(station)
     assert not any(each["requested"] for each in (await layout(station))["profileSpec"])
     await station.vm_of("vm-1")
     before = await served(station, "vm-1", "a1", 3)
@@ -224,6 +225,23 @@ async def _runs_or_is_replaced(station: Station, name: str, entry: Assignment) -
     if found == {entry.pod.uid}:
         return await station.phase(name) == "Running" and await station.noted(name)
     return bool(found) and entry.pod.uid not in found
+
+
+async def _cut_anew(station: Station) -> None:
+    """Wait until the GPU takes GPU instances; where that needs an administrator, be one.
+
+    A controller that has ended after it deleted the last GPU instance has never said so.
+    """
+
+    def decided(told: Inventory) -> bool:
+        return any(each.unhealthy in ("", STILL_FROZEN) for each in told.gpus)
+
+    await station.until_told(decided)
+    for _ in range(20):
+        await station.work()
+    if (await station.until_told(decided)).gpus[0].unhealthy == STILL_FROZEN:
+        await have_another_layout_made(station)
+    await station.ready()
 
 
 async def _held(station: Station) -> Instance:

@@ -6,9 +6,10 @@ import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Instance, Inventory, Layout
-from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REMOVE_VGPU, traps
+from nodeagent.harvester.join import STILL_FROZEN
+from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REFUSED, REMOVE_VGPU, traps
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, VGPUS
-from tests.unit.harvester.by_hand import FIRST, GPU, cut_by_hand, layout
+from tests.unit.harvester.by_hand import FIRST, GPU, cut_by_hand, have_another_layout_made, layout
 from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
 
 RESOURCE = resource_name(KINDS[SMALL])
@@ -94,6 +95,37 @@ async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew
         assert station.starts() == [2]
     # Harvester took away what it had made itself, as it was told to: nobody used it.
     assert len(station.cluster.log.of(DESTROY_INSTANCE)) == 2
+
+
+class ControllerEnded(Exception):
+    """Harvester's controller has ended."""
+
+
+async def test_what_helps_is_said_where_harvester_ends_before_it_says_that_all_is_deleted(
+    station: Station,
+) -> None:
+    """No write is tried that its webhook would refuse, and the agent deletes nobody's object."""
+    await cut_by_hand(station)
+    station.ending = ControllerEnded
+
+    def step(name: str) -> None:
+        if name == "write status of migconfigurations" and not station.starts():
+            station.site.step = lambda name: None
+            raise ControllerEnded(name)
+
+    station.site.step = step
+    async with station.agent(all_gpus=False):
+        await station.until_told(lambda it: bool(it.gpus) and len(it.gpus[0].instances) == 2)
+        await station.choose_gpus(station.machine.uuids[0])
+        await station.until_told(lambda it: it.gpus[0].unhealthy == STILL_FROZEN)
+        for _ in range(20):
+            await station.work()
+        assert (await station.status()).gpus[0].unhealthy == STILL_FROZEN
+        assert station.cluster.log.of(REFUSED) == []
+
+        await have_another_layout_made(station)
+        await station.ready()
+    assert not any(it["requested"] for it in (await layout(station))["profileSpec"])
 
 
 @pytest.mark.parametrize("annotation", [None, "all", "GPU-nonsense"])
