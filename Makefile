@@ -9,7 +9,7 @@
 #   make test-images         the commands of both Containerfiles, and what comes of them; as root
 #   make fuzz FUZZ_ARGS="…"  20,000 hostile requests against the hooks, in some minutes
 #   make crash CRASH_ARGS="…" the agent killed at every step it takes, over a thousand times
-#   make harvester-steps     agent and Harvester's controller killed at every step, some 400 times
+#   make harvester-steps     agent and Harvester's controller killed at every step of two stories
 #   make chaos CHAOS_ARGS="…" seeded histories of faults: --histories N --seed S -j J --out FILE
 #   make chaos-mutants       whether planted bugs are caught by them
 #   make harvester-mutants   whether planted bugs of the agent on Harvester are caught: a table

@@ -10,7 +10,8 @@ For a GPU that is ours to cut::
 
     no functions ─▶ enable them, if told to        asks for instances, named by the administrator,
                                                    nobody uses any
-                                                        └─▶ disabled ─▶ enabled, asking for none
+                                                        └─▶ disabled, and Harvester has said so
+                                                                 └─▶ enabled, asking for none
     handed back, nothing of ours left ─▶ disabled
 
 Each follows from what is there and nothing else, so whatever was cut off is gone on with.
@@ -184,7 +185,8 @@ def layout(
     if not gpu.mig_enabled or mig is None or mig.neutral:
         return None
     if not mig.enabled:
-        return Configure(mig, enabled=True, ours=True)
+        refused = mig.asks and mig.frozen
+        return None if refused else Configure(mig, enabled=True, ours=True)
     # Harvester takes its own GPU instances away as it is disabled, and only then lets the counts
     # be changed.
     used = any(each.in_use or each.device is not None for each in gpu.instances)

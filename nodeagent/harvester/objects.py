@@ -98,6 +98,11 @@ class MigConfiguration(msgspec.Struct, frozen=True):
         return any(each.requested > 0 for each in self.requested)
 
     @property
+    def frozen(self) -> bool:
+        """Whether Harvester's webhook refuses other counts: until it has said "disabled"."""
+        return self.status in ("synced", "out-of-sync")
+
+    @property
     def cut_by_hand(self) -> bool:
         """Whether somebody has had Harvester cut the GPU, and wants it so."""
         return self.enabled and self.asks

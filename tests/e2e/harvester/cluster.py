@@ -15,6 +15,7 @@ from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.harvester.administered import Administered
 from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
+from tests.e2e.harvester.place import Place, place
 from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
 from tests.fakes.pcidevices import log as deeds
@@ -96,8 +97,8 @@ class Cluster:
         await until(settled, within=within, every=0.5)
         await self.quiet(within=within)
 
-    async def empty(self, *, within: float = 240.0) -> None:
-        """Wait until no GPU holds anything, and no plan says that one should.
+    async def empty(self, *names: str, within: float = 240.0) -> None:
+        """Wait until no GPU of these nodes, or any, holds or is planned to hold anything.
 
         A place may be held for a VM that starts anew, which takes the extender two minutes.
         """
@@ -105,11 +106,14 @@ class Cluster:
         async def nothing() -> bool:
             held = any(
                 node.host.machine.gpu_instances(gpu) or node.host.kernel.vgpus()
-                for node in self.nodes.values()
+                for name, node in self.nodes.items()
+                if name in (names or self.nodes)
                 for gpu in node.host.gpus.values()
             )
-            plans = (await self.gpu_nodes()).values()
-            return not held and not any(node.spec.assignments for node in plans)
+            plans = await self.gpu_nodes()
+            return not held and not any(
+                plan.spec.assignments for name, plan in plans.items() if name in (names or plans)
+            )
 
         await until(nothing, within=within, every=0.3)
 
@@ -129,6 +133,23 @@ class Cluster:
             pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod
             for pod in await self.listed(PODS, "default")
         }
+
+    async def devices(self, name: str) -> list[str]:
+        """Return the devices of a VM that runs, as its kubelet calls them."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        functions = node.launchers.devices(pod["metadata"]["uid"])
+        vgpus = [node.host.vgpu(each) for each in functions]
+        if self.version is Version.V1_8:
+            return list(functions)
+        return [vgpu.uuid for vgpu in vgpus if vgpu is not None]
+
+    async def place(self, name: str) -> Place:
+        """Return where the one vGPU of a VM is."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        (function,) = node.launchers.devices(pod["metadata"]["uid"])
+        return place(node.host, function)
 
     # -- questions ---------------------------------------------------------------------------------
 

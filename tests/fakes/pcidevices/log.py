@@ -63,7 +63,7 @@ class Source(Protocol):
     """Deeds that are noted elsewhere."""
 
     def fresh(self, at: float) -> Iterator[Entry]:
-        """Yield those since the last time, dated *at*."""
+        """Yield those since the last time, dated *at* unless it is known when they were done."""
 
 
 class Log:
@@ -111,10 +111,11 @@ def traps(entries: Iterable[Entry]) -> Iterator[str]:
 
     Where an agent cuts the GPUs, a MigConfiguration that has the controller create or destroy GPU
     instances is one of them. That ``sriov-manage`` finds a GPU open is one where an agent has asked
-    for it: an administrator may be faster than an agent can hear of it.
+    for it: an administrator may be faster than an agent can hear of it. What is noted elsewhere may
+    have been read late, so the order is that of the dates.
     """
     askers: dict[str, str] = {}
-    for each in entries:
+    for each in sorted(entries, key=lambda entry: entry.at):
         yield from _brought_about(each)
         yield from _done(each)
         kind, _, name = each.subject.partition(" ")

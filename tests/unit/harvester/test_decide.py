@@ -34,6 +34,7 @@ from nodeagent.harvester.join import (
     NO_LAYOUT,
     NOT_ENABLED,
     NOT_NEUTRAL,
+    STILL_FROZEN,
     UNKNOWN_GPU,
     Joined,
     join,
@@ -263,6 +264,16 @@ def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
     assert step(migs=(disabled,)) == Configure(disabled, enabled=True, ours=True)
 
 
+def test_one_that_was_disabled_is_made_neutral_once_harvester_has_said_that_it_is() -> None:
+    emptied = mig(enabled=False, asks=3, status="disabled")
+
+    assert step(migs=(emptied,)) == Configure(emptied, enabled=True, ours=True)
+    for status in ("synced", "out-of-sync"):
+        assert step(migs=(mig(enabled=False, asks=3, status=status),)) is None
+        neutral = mig(enabled=False, status=status)
+        assert step(migs=(neutral,)) == Configure(neutral, enabled=True, ours=True)
+
+
 def test_one_that_asks_for_instances_is_disabled_first_once_nobody_uses_any() -> None:
     asking, cut = mig(asks=2), gpu(small(), cut_by_hand=True)
     used = gpu(small(in_use=True), cut_by_hand=True)
@@ -294,6 +305,11 @@ def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() 
         (Objects(), UNKNOWN_GPU),
         (Objects((sriov(),)), NO_LAYOUT),
         (Objects((sriov(),), migs=(mig(enabled=False),)), NOT_ENABLED),
+        (Objects((sriov(),), migs=(mig(enabled=False, asks=1),)), NOT_ENABLED),
+        (
+            Objects((sriov(),), migs=(mig(enabled=False, asks=1, status="synced"),)),
+            STILL_FROZEN,
+        ),
         (Objects((sriov(),), migs=(mig(asks=1),)), NOT_NEUTRAL),
         (Objects((sriov(),), migs=(mig(),)), NO_FUNCTIONS),
         (Objects((sriov(),), (device(),), (mig(),)), ""),
