@@ -28,7 +28,7 @@ class State(StrEnum):
     OVER = "over"
     """It has ended."""
     NOT_OURS = "not-ours"
-    """It asks for no GPU instance: other schedulers' plugins say where it goes."""
+    """It asks for no GPU instance: Tangram has no say in where it goes."""
 
 
 class Amount(_Said, frozen=True):
