@@ -208,9 +208,9 @@ def _never_below(results: Mapping[str, Result]) -> Claim:
     below = [each for each in found if each.significant]
     negative = sum(each.mean < 0 for each in found)
     return Claim(
-        "On GPUs of one model, default is nowhere significantly below MFI or best fit: other"
-        " models, sizes, lifetimes and changing mixes included (95 % interval wholly below 0, Holm"
-        " over the mixes).",
+        "Of generated demand on GPUs of one model, default is nowhere significantly below MFI or"
+        " best fit: other models, sizes, lifetimes and changing mixes included (95 % interval"
+        " wholly below 0, Holm over the mixes).",
         bool(found) and not below,
         f"{len(found)} comparisons, {negative} with a mean below 0, significantly: "
         + (", ".join(f"{e.cell} {e.rival} {e.metric} {e.mean:+.3f}" for e in below) or "none")
