@@ -46,7 +46,7 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield from queued(generated)
     yield from public_trace(traces, folder)
     yield reproduction(generated)
-    yield tuning()
+    yield tuning(generated)
     yield _policies()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.quality import plots
 from benchmarks.quality.cells import RIVALS
-from benchmarks.quality.claims import Below, comparisons, reference, reproduced
+from benchmarks.quality.claims import reference, reproduced
+from benchmarks.quality.differences import Below, comparisons
 from benchmarks.quality.mapping import workload
 from benchmarks.quality.store import Result
 from benchmarks.reporting.page import Section, Table, points
