@@ -82,7 +82,7 @@ def _measured(results: Results) -> Section:
             continue
         made = results.made.get(part)
         if made is None:
-            rows.append((_PARTS[part], *("not noted",) * 5))
+            rows.append((_PARTS[part], *("not noted",) * 6))
             continue
         rows.append(
             (
@@ -92,6 +92,7 @@ def _measured(results: Results) -> Section:
                 f"{made.load:g}",
                 f"{made.python}, {made.ortools}",
                 made.day,
+                made.commit or "not noted",
             )
         )
     return Section(
@@ -104,7 +105,7 @@ def _measured(results: Results) -> Section:
         ),
         tables=(
             Table(
-                ("part", "seeds", "machine", "load average", "Python, OR-Tools", "day"),
+                ("part", "seeds", "machine", "load average", "Python, OR-Tools", "day", "commit"),
                 tuple(rows),
             ),
         ),
