@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import Phase, event, given, settings
 
 from extender.packing.check import score, violations
 from extender.packing.classes import condense
@@ -39,9 +40,15 @@ def test_a_joint_plan_equals_brute_force(problem: Problem) -> None:
 def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
     problem: Problem,
 ) -> None:
+    """Here brute force says less than above: a plan may be worse than the best, if it says so.
+
+    A plan that is OPTIMAL equals brute force. One that is FEASIBLE admits as much on every
+    priority, but may leave less value or use more GPUs; how often is counted below.
+    """
     outcome = solved(problem)
 
     expected = best(problem)
+    event(outcome.status.value)
     match outcome.status:
         case Status.OPTIMAL:
             assert tuple(level.attained for level in outcome.levels) == expected
@@ -59,10 +66,24 @@ def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
             assert expected is None
         case _:
             raise AssertionError(f"a small problem ends {outcome.status}")
-    assert list(violations(problem, outcome.solution)) == [] or outcome.status in (
-        Status.INFEASIBLE,
-        Status.UNKNOWN,
+    if outcome.status is not Status.INFEASIBLE:
+        assert list(violations(problem, outcome.solution)) == []
+
+
+def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
+    found: Counter[Status] = Counter()
+
+    @settings(
+        deadline=None, derandomize=True, database=None, max_examples=300, phases=[Phase.generate]
     )
+    @given(problems(spreads=(Spread.DISTINCT,)))
+    def sample(problem: Problem) -> None:
+        found[solved(problem).status] += 1
+
+    sample()
+
+    assert found.total() == 300
+    assert found[Status.FEASIBLE] <= 1
 
 
 @settings(deadline=None, max_examples=40)
