@@ -172,7 +172,7 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
             " with the cluster. H100 that are 70 % full, 8 to a node; a uniform mix; the same"
             " requests on ever more GPUs. Timed is everything from arrays of GPUs to assignments by"
             " name. The first plan of a process also fills tables, which it keeps. The goal is"
-            f" {GOAL_SECONDS:g} s on one core (dotted).",
+            f" {GOAL_SECONDS:g} s on one core (dotted). {_judging(sizes)}",
             *said,
         ),
         tables=(
@@ -182,6 +182,20 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
             ),
         ),
         plots=("plots/joint-times.svg",),
+    )
+
+
+def _judging(sizes: Sequence[Row]) -> str:
+    """Say what the checker takes besides, for the most requests there are."""
+    most = max(row["requests"] for row in sizes)
+    said = ", ".join(
+        f"{row['check_s']:.2g} s on {row['gpus']:,} GPUs"
+        for row in sizes
+        if row["requests"] == most
+    )
+    return (
+        "The checker, which judges each plan before it is followed, is not in these times: for"
+        f" {most:,} requests it takes {said}."
     )
 
 

@@ -40,7 +40,8 @@ def not_winning(
             f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
             f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
             " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000"
-            " halve and halve again, so their figures are the same.",
+            " halve and halve again, so their figures are the same: they count as one"
+            " geometry.",
             *_two_models(results),
             *_recorded(traces),
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
