@@ -41,12 +41,12 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield _acceptance(cells)
     yield _profiles(cells, folder)
     yield _fragmentation(cells)
-    yield not_winning(generated, cells)
+    yield not_winning(generated, traces, cells)
     yield from elsewhere(generated, folder)
     yield from queued(generated)
     yield from public_trace(traces, folder)
     yield reproduction(generated)
-    yield tuning()
+    yield tuning(generated)
     yield _policies()
 
 

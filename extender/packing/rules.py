@@ -27,7 +27,7 @@ class Rule(Protocol):
         ...
 
     @property
-    def prefers_fuller(self) -> bool:
+    def by_precedence(self) -> bool:
         """Whether equal costs go by precedence before they go to the lowest index."""
         ...
 
@@ -43,7 +43,7 @@ class ByValue(msgspec.Struct, frozen=True):
 
     value: value.ValueFunction
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = True
+    by_precedence: bool = True
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -60,7 +60,7 @@ class ByOutcome(msgspec.Struct, frozen=True):
 
     value: value.ValueFunction
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -75,7 +75,7 @@ class ByFreeSlices(msgspec.Struct, frozen=True):
 
     most: bool
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -121,9 +121,9 @@ def rule(policy: Policy) -> Rule:
             assert policy.weights is not None  # or it would not be effective
             return ByValue(learned_value(policy.weights), key=Key.LAYOUT)
         case PolicyName.MFI:
-            return ByValue(value.blocked, prefers_fuller=False)
+            return ByValue(value.blocked, by_precedence=False)
         case PolicyName.MFI_PARTLY:
-            return ByValue(value.partly_blocked, prefers_fuller=False)
+            return ByValue(value.partly_blocked, by_precedence=False)
         case PolicyName.FGD:
             return ByValue(value.demanded_unusable_slices(policy.demand))
         case PolicyName.CAPABILITY:
@@ -137,4 +137,4 @@ def rule(policy: Policy) -> Rule:
         case PolicyName.WORST_FIT:
             return ByFreeSlices(most=True)
         case PolicyName.FIRST_FIT:
-            return ByValue(value.indifferent, prefers_fuller=False)
+            return ByValue(value.indifferent, by_precedence=False)

@@ -23,7 +23,7 @@ class Key(StrEnum):
     LAYOUT = "layout"
 
 
-class Shared(Occupancy, frozen=True):
+class Counted(Occupancy, frozen=True):
     """An occupancy with the number of instances that make it up."""
 
     instances: int = 0
@@ -72,7 +72,7 @@ def empty(geometry: Geometry, key: Key) -> Occupancy:
         case Key.OCCUPANCY:
             return geometry.empty
         case Key.INSTANCES:
-            return Shared(0, geometry.empty.counts)
+            return Counted(0, geometry.empty.counts)
         case Key.LAYOUT:
             return Layout(0, geometry.empty.counts)
 
@@ -81,8 +81,8 @@ def added(geometry: Geometry, state: Occupancy, profile_id: int, placement: Plac
     """Return *state* with one more instance."""
     then = geometry.occupied(state, profile_id, placement)
     match state:
-        case Shared():
-            return Shared(then.mask, then.counts, state.instances + 1)
+        case Counted():
+            return Counted(then.mask, then.counts, state.instances + 1)
         case Layout():
             return Layout(then.mask, then.counts, tuple(sorted((*state.placements, placement))))
         case _:
@@ -124,7 +124,7 @@ def precedence(state: Occupancy) -> int:
     empty: the more there are, the less it matters. GPUs that will soon be whole again are left to
     become so, whatever the mix of demand.
     """
-    instances = state.instances if isinstance(state, Shared) else 0
+    instances = state.instances if isinstance(state, Counted) else 0
     return state.mask.bit_count() * _SLICE + instances
 
 

@@ -48,7 +48,7 @@ class Tables:
 
     def precedence(self, occupancy: Occupancy) -> int:
         """Return how early a GPU in this state is taken among equal costs: the highest first."""
-        return precedence(occupancy) if self.rule.prefers_fuller else 0
+        return precedence(occupancy) if self.rule.by_precedence else 0
 
     def worth(self, occupancy: Occupancy) -> int:
         """Return what a state is worth to the future; 0 under a rule that does not say."""

@@ -17,7 +17,7 @@ from extender.packing.fragmentation import (
     unusable,
 )
 from extender.packing.learned import coefficients, features, weights
-from extender.packing.states import Key, Layout, Shared, added, empty, reachable, shapes
+from extender.packing.states import Counted, Key, Layout, added, empty, reachable, shapes
 from extender.packing.tables import tables
 from extender.policy import Policy, PolicyName, Weights
 from nodeagent.api.catalog import MODELS
@@ -141,7 +141,7 @@ def test_counted_instances_are_those_of_the_layouts(model: str) -> None:
     found = {
         (state.mask, state.counts, state.instances)
         for state in reachable(geometry, Key.INSTANCES)
-        if isinstance(state, Shared)
+        if isinstance(state, Counted)
     }
 
     assert found == {
