@@ -108,7 +108,8 @@ def further(
     that pods have.
 
     Harvester reads what may be made on a virtual function when its object has changed, and every
-    30 seconds. That a change which means nothing will do is inferred; without it, it takes longer.
+    30 seconds. That a change which means nothing will do is read in its source, and has not been
+    tried; without it, it takes longer.
     """
     profile_id = next((i.profile_id for i in joined.gpu.instances if i.gi_id == gi_id), None)
     type_name = next(

@@ -9,7 +9,7 @@ mode with its virtual functions.
 
 Harvester looks every 30 seconds which vGPUs may be made: VMs are wanted at random moments of such a
 round. *Deaf* is a Harvester that does not look at an object sooner because the agent has annotated
-it, which is inferred from its source. *Without lag* it looks every second.
+it: that it does is read in its source, and has not been tried. *Without lag* it looks every second.
 """
 
 from __future__ import annotations
