@@ -120,6 +120,7 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
         await by_hand(running, "node-1", first, {19: 2})
         before = await hand_made_vm(running, "old", 19)
         await hand_made_vm(running, "off", 19)
+        await running.noted("old", "off")
         await running.run("off", "Halted")
         await running.gone("off")
         there = node.host.machine.gpu_instances(0), shown(node, 0)
