@@ -280,17 +280,21 @@ class Station(House):
         """Let everybody work once, and a moment of Harvester's time pass."""
         await self.kubevirt.work()
         await self.node.work()
-        await self.pass_(STEP_SECONDS)
+        await self._let_pass(STEP_SECONDS)
 
     async def pass_(self, seconds: float) -> None:
-        """Let so much of Harvester's time pass, whoever of its controllers ends meanwhile."""
+        """Let so much of Harvester's time pass, though a controller may end meanwhile."""
         until = self.cluster.now + seconds
         while self.cluster.now < until:
-            try:
-                await self.site.pass_(until - self.cluster.now)
-            except self.ending:
-                await self.plugins.close()  # they are of the controller's process
-                self.site.restart()
+            await self._let_pass(until - self.cluster.now)
+
+    async def _let_pass(self, seconds: float) -> None:
+        """Let time pass, or as much of it as the controller lives to see."""
+        try:
+            await self.site.pass_(seconds)
+        except self.ending:
+            await self.plugins.close()  # they are of the controller's process
+            self.site.restart()
 
     def host_is_whole(self) -> bool:
         """Tell whether every GPU has all its virtual functions."""
