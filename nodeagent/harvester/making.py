@@ -20,6 +20,7 @@ from nodeagent.harvester.decide import (
     Enable,
     EnableFunctions,
     Touch,
+    TouchLayout,
     Wait,
     Write,
     further,
@@ -133,6 +134,8 @@ class Making:
                 await self._objects.enable_functions(gpu)
             case Configure(mig, enabled, ours):
                 await self._objects.configure(mig, enabled=enabled, ours=ours)
+            case TouchLayout(mig):
+                await self._objects.touch_layout(mig)
             case unexpected:
                 assert_never(unexpected)
 

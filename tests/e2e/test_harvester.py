@@ -144,7 +144,8 @@ async def test_a_vm_that_comes_back_is_meant_for_what_it_kept_whatever_the_kubel
         for name in names:
             await running.create(name, 19)
         await running.all_run(*names)
-        await running.quiet()  # Harvester has noted what they have: else they keep nothing
+        await running.noted(*names)
+        await running.quiet()
         places = {name: await running.place(name) for name in names}
         own = await running.devices("vm-2")
         for name in names:
@@ -185,6 +186,7 @@ async def test_a_node_reboots_and_every_vm_has_a_vgpu_again(
         for name, profile in zip(names, (19, 19, 14, 9), strict=True):
             await running.create(name, profile)
         await running.all_run(*names)
+        await running.noted(*names)
         await running.run("vm-2", "Halted")
         await running.gone("vm-2")
         await running.quiet()

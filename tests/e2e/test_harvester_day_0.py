@@ -10,7 +10,13 @@ import pytest
 
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import GPU_NODES, PatchType
-from tests.e2e.harvester.by_hand import by_hand, given_up, hand_made_vm, handed_back
+from tests.e2e.harvester.by_hand import (
+    by_hand,
+    given_up,
+    hand_made_vm,
+    handed_back,
+    out_of_sync,
+)
 from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.endings import CREATE
 from tests.e2e.harvester.judge import violations
@@ -78,6 +84,7 @@ async def test_what_runs_already_is_adopted_and_handed_back(
         }
         assert await violations(running) == []
 
+        await out_of_sync(running, "node-1", second)
         await running.delete("new")
         await running.gone("new")
         await choose(running, "none")
@@ -113,6 +120,7 @@ async def test_where_it_may_use_every_gpu_those_cut_by_hand_stay_as_they_are(
         await by_hand(running, "node-1", first, {19: 2})
         before = await hand_made_vm(running, "old", 19)
         await hand_made_vm(running, "off", 19)
+        await running.noted("old", "off")
         await running.run("off", "Halted")
         await running.gone("off")
         there = node.host.machine.gpu_instances(0), shown(node, 0)
@@ -201,6 +209,7 @@ async def test_it_is_uninstalled_beside_a_running_vm_and_installed_again(
 
         await running.create("last", 19)
         await running.all_run("last")
+        await out_of_sync(running, "node-1", address)
         await choose(running, "none")
         await tangram.uninstall()
         await running.delete("last")

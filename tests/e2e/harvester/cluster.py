@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +21,8 @@ from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
 from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.log import Log
-from tests.fakes.pcidevices.names import VMIS, VMS, Version, resource_name
+from tests.fakes.pcidevices.names import VMIS, VMS, Version, device_name, resource_name
+from tests.fakes.pcidevices.webhooks import allocated
 from tests.waiting import until
 
 TYPES = {
@@ -85,6 +87,16 @@ class Cluster:
 
         await until(run, within=within, every=0.2)
 
+    async def noted(self, *names: str, within: float = 120.0) -> None:
+        """Wait until Harvester has noted what VMs that run have: else they will keep nothing."""
+
+        async def told() -> bool:
+            pods = await self.launchers()
+            found = {vm["metadata"]["name"]: vm for vm in await self.listed(VMS, "default")}
+            return all(set(allocated(found[name])) == self._objects(pods[name]) for name in names)
+
+        await until(told, within=within, every=0.2)
+
     async def settled(self, *names: str, within: float = 300.0) -> None:
         """Wait until VMs run, but for those that find no room anywhere."""
 
@@ -143,6 +155,12 @@ class Cluster:
         if self.version is Version.V1_8:
             return list(functions)
         return [vgpu.uuid for vgpu in vgpus if vgpu is not None]
+
+    def _objects(self, pod: Mapping[str, Any]) -> set[str]:
+        """Return the names of the VGPUDevices whose vGPUs a launcher's VM has open."""
+        name = pod["spec"].get("nodeName", "")
+        functions = self.nodes[name].launchers.devices(pod["metadata"]["uid"]) if name else ()
+        return {device_name(name, each) for each in functions}
 
     async def place(self, name: str) -> Place:
         """Return where the one vGPU of a VM is."""

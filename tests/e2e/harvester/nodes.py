@@ -42,6 +42,7 @@ class Node:
         kubeconfig: Path,
         *,
         scan_seconds: float,
+        mig_seconds: float,
         heeds_touches: bool = True,
         functions: int = 8,
     ) -> None:
@@ -57,6 +58,7 @@ class Node:
         self._version = version
         self._kubeconfig = kubeconfig
         self._scan_seconds = scan_seconds
+        self._mig_seconds = mig_seconds
         self._heeds_touches = heeds_touches
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,6 +161,7 @@ class Node:
                 seed=self._lives * 1000 + _number(self.name),
                 step=lambda name: self.step(name),
                 scan_seconds=self._scan_seconds,
+                mig_seconds=self._mig_seconds,
                 heeds_touches=self._heeds_touches,
                 environment=self.launchers.environment,
             )

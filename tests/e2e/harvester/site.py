@@ -37,6 +37,8 @@ from tests.fakes.pcidevices.site import machine
 from tests.waiting import until
 
 MODEL = "A100-40GB"
+MIG_SECONDS = 5.0
+"""How often Harvester compares a layout: sooner than the real one, so that each test sees it."""
 HOSTNAME = "kubernetes.io/hostname"
 """The label by which a VM may ask for a node."""
 CRDS = (*sorted((ROOT / "tests/fakes/pcidevices/crds").glob("*.yaml")),)
@@ -52,6 +54,7 @@ async def site(
     nodes: int,
     gpus: int = 2,
     scan_seconds: float = 30.0,
+    mig_seconds: float = MIG_SECONDS,
     heeds_touches: bool = True,
     before: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[tuple[Cluster, Path]]:
@@ -103,6 +106,7 @@ async def site(
                 version,
                 kubeconfig,
                 scan_seconds=scan_seconds,
+                mig_seconds=mig_seconds,
                 heeds_touches=heeds_touches,
             )
             before(node)

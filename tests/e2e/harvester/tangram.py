@@ -18,7 +18,7 @@ from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
 from tests.e2e.harvester.nodes import Node
-from tests.e2e.harvester.site import site
+from tests.e2e.harvester.site import MIG_SECONDS, site
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
 from tests.e2e.stack import ELECTION
@@ -160,6 +160,7 @@ async def installed(
     nodes: int,
     gpus: int = 2,
     scan_seconds: float = 30.0,
+    mig_seconds: float = MIG_SECONDS,
     heeds_touches: bool = True,
     elects: bool = False,
     before: Callable[[Node], None] = lambda node: None,
@@ -175,6 +176,7 @@ async def installed(
             nodes=nodes,
             gpus=gpus,
             scan_seconds=scan_seconds,
+            mig_seconds=mig_seconds,
             heeds_touches=heeds_touches,
             before=before,
         ) as (running, audit),

@@ -23,6 +23,8 @@ HOT_REMOVE: Final = "PCI hot-remove"
 WRITE: Final = "write"
 REFUSED: Final = "refused"
 """By a webhook; or a launcher by its kubelet, which is then who did it."""
+BLIND: Final = "disabled a VGPUDevice that has no uuid"
+"""By the state that the write names: whatever the controller finds when it comes."""
 BLOCKED: Final = "sriov-manage blocked"
 """Or ``nvidia-smi -mig 1``, on a GPU that somebody has open."""
 
@@ -154,6 +156,8 @@ def _done(each: Entry) -> Iterator[str]:
             yield f"{each.subject}: an agent made a GPU instance where the driver chose"
         case "destroy GPU instance" if each.code == _IN_USE:
             yield f"{each.subject}: an agent would have destroyed a GPU instance that was used"
+        case "disabled a VGPUDevice that has no uuid" if each.actor == AGENT:
+            yield f"{each.subject}: an agent disabled it while it had no uuid"
         case "write" if each.actor == AGENT and each.subject.startswith(_HARVESTERS):
             if '"resourceVersion"' not in each.detail:
                 yield f"{each.subject}: an agent wrote over whatever was there: {each.detail}"

@@ -34,6 +34,19 @@ async def have_another_layout_made(station: Station) -> None:
     await api.patch(SRIOV_GPUS, GPU, patch, patch_type=PatchType.MERGE)
 
 
+async def cut_again(station: Station) -> None:
+    """Cut a GPU whose MigConfiguration is disabled, and wait until Harvester has done so."""
+    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 2}]
+    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
+    await station.until(lambda: len(station.starts()) == 2)
+
+
+async def said_of_the_layout(station: Station) -> str:
+    """Return what Harvester says of the GPU's MigConfiguration."""
+    value = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))
+    return str(value["status"]["status"])
+
+
 async def layout(station: Station) -> dict[str, Any]:
     """Return what the GPU's MigConfiguration asks for."""
     value = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))

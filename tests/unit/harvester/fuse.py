@@ -36,15 +36,20 @@ class Killed(Exception):
 
 
 class Fuse:
-    """Ends the agent at the step of that number, from 0; ``steps`` are those it has taken."""
+    """Ends the agent at the step of that number, from 0; ``steps`` are those it has taken.
 
-    def __init__(self, length: int | None = None) -> None:
+    Where it is *named*, only steps of that name count.
+    """
+
+    def __init__(self, length: int | None = None, *, named: str = "") -> None:
         self.steps: list[str] = []
         self._length = length
+        self._named = named
 
     @property
     def burnt(self) -> bool:
-        return self._length is not None and len(self.steps) > self._length
+        counted = [name for name in self.steps if self._named in ("", name)]
+        return self._length is not None and len(counted) > self._length
 
     def step(self, name: str) -> None:
         """Take note of a step, or end there."""

@@ -49,6 +49,17 @@ async def test_wherever_harvesters_controller_ends_all_comes_as_planned(
     assert await told(story, tmp_path, version, Fuse(), controller=step) > step
 
 
+@pytest.mark.parametrize("write", range(4), ids=("empty", "use", "touch", "disable"))
+@pytest.mark.parametrize("version", list(Version), ids=str)
+async def test_whichever_change_of_a_layout_is_an_agents_last_the_next_agent_goes_on_from_there(
+    tmp_path: Path, version: Version, write: int
+) -> None:
+    """A hand-made layout is disabled, made neutral, touched to be thawed, and handed back."""
+    fuse = Fuse(write, named="after patch migconfigurations")
+    await told(DAY_0, tmp_path, version, fuse)
+    assert fuse.burnt
+
+
 async def test_a_launcher_that_comes_as_the_controller_ends_is_refused_and_the_next_is_served(
     station: Station,
 ) -> None:

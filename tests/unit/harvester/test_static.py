@@ -9,7 +9,15 @@ from nodeagent.api.gpunode import Instance, Inventory, Layout
 from nodeagent.harvester.join import STILL_FROZEN
 from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REFUSED, REMOVE_VGPU, traps
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, VGPUS
-from tests.unit.harvester.by_hand import FIRST, GPU, cut_by_hand, have_another_layout_made, layout
+from tests.unit.harvester.by_hand import (
+    FIRST,
+    GPU,
+    cut_again,
+    cut_by_hand,
+    have_another_layout_made,
+    layout,
+    said_of_the_layout,
+)
 from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
 
 RESOURCE = resource_name(KINDS[SMALL])
@@ -185,9 +193,13 @@ async def test_one_named_whose_devices_are_enabled_waits_and_takes_nothing_new(
     assert len(station.machine.gpu_instances(0)) == 2
 
 
+@pytest.mark.parametrize("heeds_touches", [True, False])
 async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
-    station: Station,
+    station: Station, heeds_touches: bool
 ) -> None:
+    """A Harvester that is deaf to touches is later to find what it may make, and what has gone."""
+    station.site.heeds_touches = heeds_touches
+    station.site.restart()
     async with station.agent():
         await station.ready()
         pod = await station.vm_of("vm-1")
@@ -197,19 +209,25 @@ async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
 
         await station.choose_gpus("none")
         await station.until_told(lambda it: it.gpus[0].layout is Layout.STATIC)
-        await station.site.pass_(60)
+        await station.pass_(400)
         assert await station.phase("vm-1") == "Running"
         assert (await layout(station))["enabled"]
+        assert await said_of_the_layout(station) == "out-of-sync"
 
         await station.remove("vm-1")
         await station.plan()
+        await station.until(lambda: station.starts() == [])
+        removed = station.cluster.now
 
         async def handed_back() -> bool:
             return not (await layout(station))["enabled"]
 
         await station.until(handed_back)
         assert station.starts() == []
+        assert (station.cluster.now - removed < 30) is heeds_touches
+        await station.pass_(400)
     assert list(traps(station.cluster.log.entries)) == []
+    await cut_again(station)  # which nobody refuses
 
 
 async def test_a_gpu_instance_made_by_hand_on_an_opted_in_gpu_is_never_touched(
