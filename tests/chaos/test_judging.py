@@ -256,11 +256,11 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
         reports.hear("node-1", told)
         return reports.realized("node-1")
 
-    assert tell("first", 5) == frozenset()
-    assert tell("second", 1, "a") == {"a"}
-    assert tell("first", 6) == {"a"}
-    assert tell("second", 3, "a", "b") == {"a", "b"}
-    assert tell("second", 2, "a") == {"a", "b"}
-    assert tell("third", 1) == frozenset()
+    assert tell("", 0) == frozenset()
+    assert tell("agent_5", 1, "a") == {"a"}
+    assert tell("agent_3", 6) == {"a"}, "though it is heard for the first time"
+    assert tell("agent_5", 3, "a", "b") == {"a", "b"}
+    assert tell("agent_5", 2, "a") == {"a", "b"}
+    assert tell("agent_12", 1) == frozenset()
     reports.forget("node-1")
-    assert tell("first", 7, "c") == {"c"}
+    assert tell("agent_12", 2, "c") == {"c"}
