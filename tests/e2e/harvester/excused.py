@@ -5,9 +5,9 @@ all, until the next one has told of them again: who comes just then is sent away
 another launcher. A real kubelet does so, too: it closes its connection as soon as the stream of
 lists ends, and Allocate then fails with gRPC's "the client connection is closing".
 
-Harvester notes what a VM has when that runs already. Is the VM off again by then, its agent may
-be about to have the device taken away, and only Harvester's webhook can tell which of both writes
-was first. The agent hears of it, and never asks again.
+Harvester notes what a VM has only once it runs. If the VM is off again by then, its agent may be
+about to have the device taken away, and only Harvester's webhook can tell which of the two writes
+came first. The agent hears of the note, and does not ask again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from tests.fakes.kubevirt.nodes import KUBELET
 from tests.fakes.pcidevices.log import ENDED, NAMED, REFUSED, Entry
 
 AGAIN_SECONDS: Final = 10.0
-"""How long after a controller's end the next one may take to tell of all its devices."""
-HEARD_SECONDS: Final = 5.0
-"""How long after the API server was told of it an agent may not have heard of a VM's change."""
+"""How long after a controller's end, on a busy machine, the next has told of all its devices."""
+HEARD_SECONDS: Final = 10.0
+"""How long after the API server is told that a VM names a device, on a busy machine, a write may
+come that an agent decided on before it had heard of that."""
 
 _WITHOUT_DEVICES = re.compile(
     r"(?P<node>[^:]+): (rpc error: code = (UNAVAILABLE|CANCELLED|Canceled) .*"
