@@ -249,7 +249,7 @@ async def test_agents_and_controllers_are_killed_while_vms_come_and_go(
         # another: who comes just then is sent away.
         assert {it.reason for it in running.witness.rejected} <= {"UnexpectedAdmissionError"}
         assert len(running.witness.rejected) <= crashes
-        assert running.refused == []
+        assert running.unexcused == []
         for name in names[1::2]:
             await running.delete(name)
         await running.empty()

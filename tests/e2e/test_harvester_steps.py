@@ -93,7 +93,7 @@ async def test_wherever_an_agent_or_a_controller_ends_every_vm_has_what_was_deci
         assert running.nodes[CONTROLLERS].crashes == ends(controller.taken)
         assert {it.reason for it in running.witness.rejected} <= {"UnexpectedAdmissionError"}
         assert len(running.witness.rejected) <= running.nodes[CONTROLLERS].crashes
-        assert running.refused == []
+        assert running.unexcused == []
 
 
 def ends(taken: Counter[str]) -> int:

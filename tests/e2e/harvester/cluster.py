@@ -14,13 +14,14 @@ from nodeagent.apiserver.protocol import GPU_NODES, PODS, Kind, NotFound, PatchT
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.harvester.administered import Administered
+from tests.e2e.harvester.excused import unexcused
 from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
 from tests.e2e.harvester.place import Place, place
 from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
 from tests.fakes.pcidevices import log as deeds
-from tests.fakes.pcidevices.log import Log
+from tests.fakes.pcidevices.log import Entry, Log
 from tests.fakes.pcidevices.names import VMIS, VMS, Version, device_name, resource_name
 from tests.fakes.pcidevices.webhooks import allocated
 from tests.waiting import until
@@ -173,8 +174,13 @@ class Cluster:
 
     @property
     def refused(self) -> list[str]:
-        """What Harvester's webhooks have refused, and to whom."""
-        return [f"{it.actor}: {it.subject}: {it.detail}" for it in self.log.of(deeds.REFUSED)]
+        """What Harvester's webhooks and kubelets have refused, and to whom."""
+        return [_told(each) for each in self.log.of(deeds.REFUSED)]
+
+    @property
+    def unexcused(self) -> list[str]:
+        """Those of them that no controller's end and no race explains."""
+        return [_told(each) for each in unexcused(self.log.entries)]
 
     async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
         page = await self.api.list(kind, namespace=namespace, limit=10_000)
@@ -211,3 +217,7 @@ class Cluster:
             return loop.time() - since >= for_seconds
 
         await until(unchanged, within=within, every=0.3)
+
+
+def _told(refusal: Entry) -> str:
+    return f"{refusal.actor}: {refusal.subject}: {refusal.detail}"

@@ -30,6 +30,7 @@ class Webhooks:
 
     So do VGPUDevices that are disabled without a uuid: whoever names the state that a write was
     decided on is judged by that very state, for the API server asks only where it is the current.
+    And so does whatever VMs come to name as theirs.
     """
 
     def __init__(self, api: ApiServer, log: Log, version: Version) -> None:
@@ -118,6 +119,11 @@ class Webhooks:
         elif self._is_blind(asked):
             actor = AGENT if asked["userInfo"]["username"] == AGENTS_ACCOUNT else "somebody"
             self._log.add(actor, deeds.BLIND, f"vgpudevices {asked['name']}")
+        elif asked["resource"]["resource"] == VMS.plural:
+            before = set(webhooks.allocated(asked["oldObject"])) if asked.get("oldObject") else ()
+            for device in set(webhooks.allocated(asked["object"])).difference(before):
+                actor = asked["userInfo"]["username"]
+                self._log.add(actor, deeds.NAMED, f"vgpudevices {device}", asked["name"])
         answer: dict[str, Any] = {"uid": asked["uid"], "allowed": not refusal}
         if refusal:
             answer["status"] = {"message": refusal}

@@ -20,6 +20,7 @@ from tests.e2e.process import Process
 from tests.fakes.kubelet import FakeKubelet, temporary_places
 from tests.fakes.kubevirt import LauncherNode
 from tests.fakes.nvml.machine import Machine
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.admission import Admission
 from tests.fakes.pcidevices.controller import Controller
 from tests.fakes.pcidevices.host import Host
@@ -169,6 +170,7 @@ class Node:
                 await controller.run()
             except* Killed:
                 self.crashes += 1
+                self._log.add(self.name, deeds.ENDED, "controller")
             except* ApiError:
                 await asyncio.sleep(0.1)
 
