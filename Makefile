@@ -167,7 +167,7 @@ chaos: $(READY)
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 chaos-mutants: $(READY)
-	@$(BIN)/python -m tests.chaos --mutants --histories 300 $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos --mutants --histories 1000 $(CHAOS_ARGS)
 
 harvester-mutants: $(READY)
 	@$(BIN)/python -m tests.unit.harvester.mutants
