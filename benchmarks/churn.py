@@ -42,6 +42,7 @@ from benchmarks.http import Connection, Times, connected, quantile_ms
 from benchmarks.launchers import pod, question
 from extender import wire
 from extender.cli.garbage import collected_between_answers
+from extender.cli.switching import threads_take_short_turns
 from extender.cluster import objects
 from extender.explain import Explanation
 from extender.planning.joint import JointPlan
@@ -325,7 +326,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             per_second=options.per_second,
             seed=options.seed,
         )
-        rows.append(uvloop.run(work))
+        with threads_take_short_turns():
+            rows.append(uvloop.run(work))
         print(json.dumps(rows[-1]), flush=True)
     if options.out:
         made.keep(options.out, rows)

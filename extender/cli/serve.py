@@ -19,6 +19,7 @@ from extender.admission import Schedulers
 from extender.cli import heap, policies
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
+from extender.cli.switching import threads_take_short_turns
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
@@ -230,7 +231,8 @@ def serve(
     heap.bound()
     work = _serve(kubeconfig, doors, chosen, file, settings, pod, election)
     try:
-        uvloop.run(work)
+        with threads_take_short_turns():
+            uvloop.run(work)
     except OSError as error:
         ports = " or ".join(map(str, doors.ports))
         typer.echo(f"tangram serve: cannot listen on {host}:{ports}: {error}", err=True)

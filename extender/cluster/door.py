@@ -10,7 +10,7 @@ import structlog
 
 from extender.cluster import objects
 from extender.cluster.outcome import outcome
-from extender.service.ports import BindingRefused, PlanConflict, PodFacts
+from extender.service.ports import PLAN_TIMEOUT_SECONDS, BindingRefused, PlanConflict, PodFacts
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import (
@@ -37,8 +37,6 @@ _KEEPS_UP: dict[str, Kind] = {
     "ReplicaSet": REPLICA_SETS,
 }
 """What makes an owner's next pod, by the owner's kind."""
-
-PLAN_TIMEOUT_SECONDS = 5.0  # of a plan's write, which takes about 2 ms (measured)
 
 
 class OwnPod(msgspec.Struct, frozen=True):

@@ -152,6 +152,6 @@ class Replica:
                 log.warning("signpost_left_behind", error=str(error))
         try:
             async with asyncio.timeout(LAST_BINDS_SECONDS):
-                await self.service.binder.idle()
+                await self.service.binder.underway.idle()
         except TimeoutError:
             log.warning("binds_cut_off")

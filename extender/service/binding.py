@@ -34,6 +34,7 @@ from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.service.posting import LONGEST_TEXT, BindFailed, NotBound, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.service.trust import Trust
+from extender.service.underway import Underway
 from extender.verbs import bind as decide
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, PodRef
@@ -65,17 +66,7 @@ class Binder:
         self._placer = Placer(knowledge, plans, self._trust, new_id=new_id, utc_now=utc_now)
         self._poster = Poster(knowledge, plans, cluster)
         self._cluster = cluster
-        self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def active(self, uid: str) -> bool:
-        """Tell whether a bind of the pod is under way."""
-        return uid in self._pods
-
-    async def idle(self) -> None:
-        """Wait until no bind is under way."""
-        await self._idle.wait()
+        self.underway = Underway()
 
     async def bind(self, args: wire.BindingArgs) -> wire.BindingResult:
         """Bind a pod to the node the scheduler chose, or say why not, before the time is up."""
@@ -87,12 +78,10 @@ class Binder:
         why_not = knowledge.not_ready()
         if why_not:
             return wire.BindingResult(why_not)
-        lock, users = self._pods.get(pod.uid, (asyncio.Lock(), 0))
-        self._pods[pod.uid] = (lock, users + 1)
-        self._idle.clear()
         try:
-            async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
-                await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
+            with self.underway.bind(pod.uid) as lock:
+                async with asyncio.timeout(knowledge.settings.bind_answer_seconds), lock:
+                    await self._bind(pod, args.node, Patience(knowledge, until=answer_by))
         except BindFailed as error:
             log.info("bind_failed", **facts, **self._told(began), reason=str(error))
             return wire.BindingResult(str(error))
@@ -102,14 +91,6 @@ class Binder:
         except ClusterUnavailable as error:
             log.warning("bind_unfinished", **facts, **self._told(began), error=str(error))
             return wire.BindingResult(f"vGPU: the API server did not do it: {error}"[:LONGEST_TEXT])
-        finally:
-            lock, users = self._pods[pod.uid]
-            if users == 1:
-                del self._pods[pod.uid]
-            else:
-                self._pods[pod.uid] = (lock, users - 1)
-            if not self._pods:
-                self._idle.set()
         log.info("pod_bound", **facts, **self._told(began))
         return wire.BindingResult()
 

@@ -73,6 +73,8 @@ class Placer:
         try:
             async with self._plans.turn(node):
                 while True:
+                    if self._planned(uid, node):
+                        await patience.again(lambda: self._plans.settled(node))
                     view = self._knowledge.views.get(node)
                     if view is None:
                         raise BindFailed(UNREPORTED.reason)
@@ -100,6 +102,10 @@ class Placer:
             del coming[uid]
             if not coming:
                 self._coming.pop(node, None)
+
+    def _planned(self, uid: str, node: str) -> bool:
+        view = self._knowledge.views.get(node)
+        return view is not None and bool(view.assignments_of(uid))
 
     def _chosen(self, view: NodeView, request: Request) -> _Place | str:
         """Choose and assume a pod's places on a node, or say why not.

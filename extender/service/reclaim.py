@@ -17,6 +17,7 @@ from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.service.turns import in_turns
+from extender.service.underway import Underway
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import PodRef
 
@@ -26,15 +27,15 @@ READS_AT_ONCE = 32  # after a restart thousands of pods may have to be read
 
 
 class Reclaimer:
-    """Finds what to take back and takes it back; ``active`` tells whether a bind is under way."""
+    """Finds what to take back and takes it back, but for pods whose binds are *underway*."""
 
     def __init__(
-        self, knowledge: Knowledge, plans: Plans, cluster: Cluster, *, active: Callable[[str], bool]
+        self, knowledge: Knowledge, plans: Plans, cluster: Cluster, underway: Underway
     ) -> None:
         self._knowledge = knowledge
         self._plans = plans
         self._cluster = cluster
-        self._active = active
+        self._underway = underway
         self._read_at: dict[str, float] = {}
         self._at_once = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -78,7 +79,7 @@ class Reclaimer:
 
     def _doubtful(self, node: str, pod: PodRef) -> bool:
         """Tell whether an entry's pod must be read to know if it still needs its place."""
-        if self._active(pod.uid):
+        if self._underway.active(pod.uid):
             return False
         now = self._knowledge.clock()
         known = self._knowledge.pods.get(pod.uid)
@@ -95,16 +96,18 @@ class Reclaimer:
         self._read_at[pod.uid] = self._knowledge.clock()
         try:
             async with self._at_once:
-                facts = await patience.again(
-                    lambda: self._cluster.read_pod(pod.namespace, pod.name)
-                )
-                if facts is not None and facts.ref.uid != pod.uid:
-                    facts = None
-                ended = facts is None or facts.over
-                hold = ended and await self._comes_back(node, pod, facts, patience)
-                unneeded = ended or (facts is not None and self._unwanted(node, facts))
-                if unneeded and not self._active(pod.uid):
-                    await self._plans.withdraw_pod(node, pod.uid, hold=hold)
+                with self._underway.look(pod.uid) as look:
+                    facts = await patience.again(
+                        lambda: self._cluster.read_pod(pod.namespace, pod.name)
+                    )
+                    if facts is not None and facts.ref.uid != pod.uid:
+                        facts = None
+                    ended = facts is None or facts.over
+                    hold = ended and await self._comes_back(node, pod, facts, patience)
+                    unneeded = ended or (facts is not None and self._unwanted(node, facts))
+                    if unneeded and not look.disturbed:
+                        # A bind that begins now comes to its turn for the plan after this.
+                        await self._plans.withdraw_pod(node, pod.uid, hold=hold)
         except ClusterUnavailable as error:
             self._read_at.pop(pod.uid, None)  # nothing was learned: the next sweep tries again
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))

@@ -78,7 +78,7 @@ class Service:
         self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
-        self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
+        self._reclaimer = Reclaimer(self.knowledge, plans, cluster, self.binder.underway)
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
         self.advisor = Advisor(self.knowledge, limits)

@@ -43,6 +43,7 @@ class Reporter:
         self._clock = clock
         self._utc_now = utc_now
         self._told: Told | None = None
+        self._tried: Told | None = None  # the last word, whatever has become of it
         self._unanswered = False  # a write since may have been carried out, or not
         self._sequence = 0
 
@@ -114,13 +115,17 @@ class Reporter:
         await self._tell(node, now, frozenset(each.id for each in plan))
 
     async def tell_trouble(self, node: GpuNode, reason: str, message: str) -> None:
-        """Tell that the node is not ready, and leave the rest as it was told last.
+        """Tell that the node is not ready, and leave the rest as it was found last.
+
+        That may have been told in a write that nobody had an answer to, and that is carried out
+        after all: who reads it first must not be told of less then, for no pass has found less.
 
         Raises:
             ApiError: it may not have been told.
         """
-        told = self._told_of(node)
-        before = self.before(node)
+        tried = self._tried
+        told = tried if tried and tried.uid == node.metadata.uid else self._told_of(node)
+        before = told.inventory if told else node.status
         now_ready = dated(ready(reason, message), before, now=self._now())
         others = tuple(each for each in before.conditions if each.type != now_ready.type)
         now = msgspec.structs.replace(before, conditions=(now_ready, *others))
@@ -141,9 +146,10 @@ class Reporter:
             return
         self._sequence = now.sequence  # of this attempt alone, whatever becomes of it
         self._unanswered = True
+        self._tried = Told(node.metadata.uid, now, frozenset(planned))
         version = await self._publisher.tell(node, now)
         self._unanswered = False
-        self._told = Told(node.metadata.uid, now, frozenset(planned), version=version)
+        self._told = msgspec.structs.replace(self._tried, version=version)
         log.info(
             "inventory_published",
             node=node.name,

@@ -20,7 +20,6 @@ from nodeagent.apiserver.protocol import (
     PODS,
     ApiError,
     ApiServer,
-    Conflict,
     NotFound,
     PatchType,
 )
@@ -147,12 +146,15 @@ class SimulatedKubelet:
                 self._due.set()
 
     async def _synced(self, pod: Pod) -> bool:
-        """Bring *pod* to where it should be; tell whether the API server let us."""
+        """Bring *pod* to where it should be; tell whether the API server let us.
+
+        What somebody else has changed, or replaced, the watch will tell of.
+        """
         try:
             await self._settle(pod)
-        except (Conflict, NotFound):
+        except NotFound:
             self._forget(pod)
-            self._release(pod.uid)  # it is gone, be it or not that another has its name
+            self._release(pod.uid)
         except ApiError as error:
             log.warning("pod_not_synced", pod=pod.metadata.name, error=str(error))
             return False
@@ -188,6 +190,8 @@ class SimulatedKubelet:
             self._changed()
 
     async def _set_phase(self, pod: Pod, phase: str, reason: str = "", message: str = "") -> None:
+        """Write a pod's phase, unless it is not the pod we know any more: it may have ended."""
+        known = {"uid": pod.uid, "resourceVersion": pod.metadata.resource_version}
         ready = {"type": "Ready", "status": "True" if phase == "Running" else "False"}
         others = [each for each in pod.status.conditions if each.get("type") != "Ready"]
         status: dict[str, Any] = {"phase": phase, "conditions": [*others, ready]}
@@ -196,7 +200,7 @@ class SimulatedKubelet:
         await self._api.patch(
             PODS,
             pod.metadata.name,
-            {"metadata": {"uid": pod.uid}, "status": status},
+            {"metadata": known, "status": status},
             patch_type=PatchType.MERGE,
             namespace=pod.metadata.namespace,
             subresource="status",

@@ -35,6 +35,7 @@ class _Metadata(msgspec.Struct, rename="camel"):
     namespace: str
     name: str
     uid: str
+    resource_version: str = ""
     deletion_timestamp: str | None = None
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from extender.cli.scheduler_config import SERVICE
-from extender.cluster.door import PLAN_TIMEOUT_SECONDS
 from extender.cluster.replica import LAST_BINDS_SECONDS
 from extender.cluster.signpost import TAKE_DOWN_SECONDS
 from extender.server import Limits
 from extender.server.admitting import PARTING_SECONDS
 from extender.server.description import describe
+from extender.service.ports import PLAN_TIMEOUT_SECONDS
 from extender.settings import LeaseTiming
 from nodeagent.__main__ import app as tangram_agent
 from nodeagent.api import keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -11,8 +12,10 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.plans import Plans
+from extender.service.ports import ClusterUnavailable
 from extender.service.turns import NODES_AT_ONCE
 from nodeagent.api import keys
+from nodeagent.api.gpunode import Assignment, GpuNode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
@@ -231,6 +234,77 @@ async def test_a_place_that_could_not_be_given_back_is_looked_at_again_soon(
         await world.delete_pod(pod)
         await until(lambda: failed)
         await until(given_back)  # long before unseen_pod_recheck_seconds
+
+
+async def test_a_pod_that_is_bound_while_it_is_read_keeps_its_place(world: World) -> None:
+    """What was read is of before the bind, which has begun and ended when the answer comes."""
+    pod = await world.add_pod("vm", "1-10C")
+    settings = msgspec.structs.replace(HASTY, reservation_seconds=0.8)
+    answer, read = asyncio.Event(), list[Call]()
+
+    async def hold(call: Call) -> None:
+        if (call.verb, call.kind) == ("get", PODS) and call.done and not read:
+            read.append(call)
+            await answer.wait()
+
+    async with world.extender(settings) as extender:
+        extender.hooks.filter(filter_args(pod, "node-1"))
+        first = await extender.binder.bind(bind_args(pod, "node-1"))
+        assert "not ready yet" in first.error
+        world.api.disturbance = hold
+        await until(lambda: read)
+        async with world.obedient("node-1"):
+            second = await extender.binder.bind(bind_args(pod, "node-1"))
+            assert second.error == ""
+            answer.set()
+            await until(
+                lambda: not any(t.get_name().startswith("reclaim-") for t in asyncio.all_tasks())
+            )
+
+    (entry,) = (await world.gpu_node("node-1")).spec.assignments
+    assert [each.id for each in await world.decision("vm")] == [entry.id]
+
+
+class SlowToWrite(KubernetesCluster):
+    """Answers nothing to who writes a plan, and carries it out when it is told to."""
+
+    carry_out: Callable[[], Awaitable[object]]
+
+    async def write_plan(
+        self,
+        node: GpuNode,
+        *,
+        add: Collection[Assignment] = (),
+        remove: Collection[str] = (),
+        hold: Collection[str] = (),
+    ) -> GpuNode:
+        write = super().write_plan
+        self.carry_out = lambda: write(node, add=add, remove=remove, hold=hold)
+        raise ClusterUnavailable("no answer", passing=False)
+
+
+async def test_a_place_is_not_relied_upon_while_it_may_still_be_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extender.service.plans.PLAN_TIMEOUT_SECONDS", 0.2)
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender(HASTY) as extender:
+        first = await extender.binder.bind(bind_args(pod, "node-1"))
+        assert "not ready yet" in first.error
+        plans, slow = extender.binder._plans, SlowToWrite(world.api)
+        usual, plans._cluster = plans._cluster, slow
+        with pytest.raises(ClusterUnavailable):
+            await plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+        plans._cluster = usual
+        async with world.obedient("node-1"):
+            bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
+            await until(lambda: plans._turns["node-1"].locked())
+            await slow.carry_out()
+            answer = await bind
+
+    assert answer.error == ""
+    (entry,) = (await world.gpu_node("node-1")).spec.assignments
+    assert [each.id for each in await world.decision("vm")] == [entry.id]
 
 
 async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) -> None:

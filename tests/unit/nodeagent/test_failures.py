@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
+from nodeagent.apiserver.memory import Call as ApiCall
+from nodeagent.apiserver.protocol import GPU_NODES, Unavailable
 from nodeagent.driver import DriverError, GpuLost, InstanceInUse, PlacementUnavailable
 from nodeagent.simulated.driver import Call, CutShort, Pretended
 from nodeagent.simulated.kubelet import SimulatedKubelet
@@ -188,3 +190,26 @@ async def test_a_driver_that_answers_nothing_makes_the_node_not_ready(station: S
         status = await station.until_realized("a")
 
     assert status.conditions[0].status == "True"
+
+
+async def test_trouble_does_not_unsay_what_was_told_in_a_write_without_an_answer(
+    station: Station,
+) -> None:
+    """That write may still be carried out, and be read before this one or after it."""
+    async with station.serving():
+        await station.until(lambda s: bool(s.gpus))
+        dropped: list[ApiCall] = []
+
+        async def drop_and_break(call: ApiCall) -> None:
+            if (call.kind, call.subresource) == (GPU_NODES, "status") and not dropped:
+                dropped.append(call)
+                station.driver.disturbance = failing("discover", GpuLost)
+                raise Unavailable(0, "no answer: it is still on its way")
+
+        station.api.disturbance = drop_and_break
+        await station.plan(assignment("a", station.gpu))
+        status = await station.until(lambda s: s.conditions[0].status == "False")
+
+        assert status.conditions[0].reason == "DriverUnavailable"
+        assert [each.id for each in status.realized] == ["a"]
+        assert owners(status) == ["a"]

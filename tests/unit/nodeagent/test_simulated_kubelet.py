@@ -115,6 +115,34 @@ async def test_a_finished_pod_gives_its_slot_back(kubelet: Kubelet) -> None:
         assert kubelet.changes == 2
 
 
+async def test_a_pod_that_ends_meanwhile_is_not_set_running_by_a_write_that_comes_late(
+    kubelet: Kubelet,
+) -> None:
+    station, ended = kubelet.station, list[Call]()
+
+    async def end(call: Call) -> None:
+        if (call.kind, call.subresource) == (PODS, "status") and not ended:
+            ended.append(call)
+            await station.api.patch(
+                PODS,
+                "a",
+                {"status": {"phase": "Succeeded"}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+                subresource="status",
+            )
+
+    async with kubelet.serving():
+        await kubelet.offer("0")
+        station.api.disturbance = end
+        await station.bind("a", {SMALL: 1})
+        await station.until_pod("a", "Succeeded")
+        await station.settle()
+
+        assert (await station.pod("a"))["status"]["phase"] == "Succeeded"
+        assert await kubelet.now.claims() == {}
+
+
 async def test_claims_outlive_the_kubelet_and_so_do_running_pods(kubelet: Kubelet) -> None:
     async with kubelet.serving():
         await kubelet.offer("0")
