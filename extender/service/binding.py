@@ -105,6 +105,8 @@ class Binder:
             if facts.node == node:
                 return  # bound by an earlier call whose answer did not arrive
             raise BindFailed("vGPU: the pod is bound to another node")
+        if facts.over:
+            raise BindFailed("vGPU: the pod has ended")
         match facts.asked:
             case Unanswerable(reason=reason):
                 raise BindFailed(reason)
@@ -170,12 +172,13 @@ class Binder:
         """Return what is known of a pod; read it unless this very process has just filtered it.
 
         A gang's members are read all the same: one that is gone, and of whose end the watch has not
-        told, would come to where they wait for each other, and the others be bound without it.
+        told, would come to where they wait for each other, and the others be bound without it. So
+        is one that was read to have ended: it would be given the place held for the next.
         """
-        request = self._knowledge.requests.get(pod.uid)
+        request, ended = self._knowledge.requests.get(pod.uid), pod.uid in self._knowledge.ended
         facts = self._knowledge.pods.get(pod.uid)
         alone = request is not None and request.gang is None
-        if request is not None and alone and (facts is None or not facts.node):
+        if request is not None and alone and not ended and (facts is None or not facts.node):
             return PodFacts(pod, request)
         facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:

@@ -28,6 +28,7 @@ from extender.service.causes import Causes
 from extender.service.changes import Changes
 from extender.service.decided import Decided
 from extender.service.demand import Demand
+from extender.service.ended import Ended
 from extender.service.enlisted import Enlisted, key
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
@@ -63,7 +64,7 @@ class Knowledge:
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
     filter asked about and the watch has not shown; ``gone`` those of whose end it told, and whether
-    they were in a gang.
+    they were in a gang; ``ended`` those that were read to have ended.
 
     ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
     tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
@@ -113,6 +114,7 @@ class Knowledge:
         self.unseen = Unseen(REMEMBERED)
         self.unadmitted = Unadmitted()
         self.gone: OrderedDict[str, bool] = OrderedDict()
+        self.ended = Ended(REMEMBERED)
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
         self.gangs_wait_for_room = False

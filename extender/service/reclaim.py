@@ -103,6 +103,8 @@ class Reclaimer:
                     if facts is not None and facts.ref.uid != pod.uid:
                         facts = None
                     ended = facts is None or facts.over
+                    if ended:
+                        self._knowledge.ended.add(pod.uid)
                     hold = ended and await self._comes_back(node, pod, facts, patience)
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
                     if unneeded and not look.disturbed:

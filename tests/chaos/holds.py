@@ -2,7 +2,9 @@
 
 * ``held for nobody``: a reservation comes from nowhere, or its pod has not ended.
 * ``hold broken``: a reservation leaves before its time, and not for its owner's next pod.
-* ``not inherited``: a pod that asks the same is given another place on the node where one is held.
+* ``not inherited``: a place is held on the node, and of the pods placed there at once that ask the
+  same, none is given it. One of them may be: where there are several, another has come first.
+* ``placed when over``: who held a pod's place for the next one gives that very pod a place again.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, GpuNode
+from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -45,6 +47,7 @@ class Holds:
         self._clear = clear
         self._together = together
         self._held: dict[str, Held] = {}
+        self._known_over: set[tuple[str, str, str]] = set()
 
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
         """Tell whether an entry counts: it has a pod, or its time was not over *give* s ago."""
@@ -58,12 +61,13 @@ class Holds:
         held = self._held.get(id)
         return held is not None and held.entry.owner == entry.owner is not None
 
-    def wrote(self, before: GpuNode | None, after: GpuNode) -> Iterator[str]:
-        """Yield what is wrong about a change of a plan."""
+    def wrote(self, before: GpuNode | None, after: GpuNode, writer: str = "") -> Iterator[str]:
+        """Yield what is wrong about a change of a plan by *writer*, a process, "" if by hand."""
         known = {e.id: e for e in before.spec.assignments} if before else {}
         now = {e.id: e for e in after.spec.assignments}
         fresh = [e for e in now.values() if e.id not in known]
-        yield from self._begun(known, now.values())
+        yield from self._placed_when_over(fresh, writer, after.name)
+        yield from self._begun(known, now.values(), writer, after.name)
         for id in known.keys() - now.keys():
             last = known[id]
             inherited = any(_overlap(e, last) and self.succeeds(e, id) for e in fresh)
@@ -72,7 +76,20 @@ class Holds:
         held = [e for e in known.values() if e.pod is None and self.in_force(e, give=-2.0)]
         yield from self._inherited(held, fresh)
 
-    def _begun(self, known: Mapping[str, Assignment], now: Iterable[Assignment]) -> Iterator[str]:
+    def _placed_when_over(
+        self, fresh: Iterable[Assignment], writer: str, node: str
+    ) -> Iterator[str]:
+        """Yield the pods placed anew by who had read, when it held their places, that they ended.
+
+        On the same node alone: a write to another plan may have been on its way since before.
+        """
+        for pod in dict.fromkeys(entry.pod for entry in fresh):
+            if pod is not None and (writer, node, pod.uid) in self._known_over:
+                yield f"placed when over: {pod}, whose place {writer} held for the next"
+
+    def _begun(
+        self, known: Mapping[str, Assignment], now: Iterable[Assignment], writer: str, node: str
+    ) -> Iterator[str]:
         for entry in now:
             if entry.pod is None and entry.id not in self._held:
                 self._held[entry.id] = Held(entry, self._clock())
@@ -81,28 +98,34 @@ class Holds:
                     yield f"held for nobody: {entry.id}"
                 elif self._alive(last.pod.uid):
                     yield f"held for nobody: {entry.id}, whose pod {last.pod.name} lives"
+                elif writer:
+                    self._known_over.add((writer, node, last.pod.uid))
 
     def _inherited(self, held: Iterable[Assignment], fresh: Iterable[Assignment]) -> Iterator[str]:
         held = tuple(held)
-        pods: dict[str, list[Assignment]] = {}
+        asking: dict[OwnerRef, dict[str, list[Assignment]]] = {}
         for entry in fresh:
-            if entry.pod is None or self._together(entry.pod.uid):
+            if entry.pod is None or entry.owner is None or self._together(entry.pod.uid):
                 continue
-            if entry.owner is not None:
-                pods.setdefault(entry.pod.uid, []).append(entry)
-        for entries in pods.values():
+            asking.setdefault(entry.owner, {}).setdefault(entry.pod.uid, []).append(entry)
+        for owner, pods in asking.items():
+            own = [each for each in held if each.owner == owner]
+            same = [entries for entries in pods.values() if _wanted(entries) == _wanted(own)]
             # What is in the way of some makes the others no answer to "the same as before".
-            own = [each for each in held if each.owner == entries[0].owner]
-            same = sorted(e.resource for e in own) == sorted(e.resource for e in entries)
-            if same and all(self._clear(each) for each in own):
-                if {_place(e) for e in own} == {_place(e) for e in entries}:
-                    self.inherited += 1
-                else:
-                    yield f"not inherited: {entries[0].pod} is not where its owner's last pod was"
+            if not same or not all(self._clear(each) for each in own):
+                continue
+            if any(_places(entries) == _places(own) for entries in same):
+                self.inherited += 1
+            else:
+                yield f"not inherited: {same[0][0].pod} is not where its owner's last pod was"
 
 
-def _place(entry: Assignment) -> tuple[str, int, int]:
-    return entry.gpu, entry.profile_id, entry.start
+def _wanted(entries: Iterable[Assignment]) -> list[str]:
+    return sorted(each.resource for each in entries)
+
+
+def _places(entries: Iterable[Assignment]) -> set[tuple[str, int, int]]:
+    return {(each.gpu, each.profile_id, each.start) for each in entries}
 
 
 def _overlap(entry: Assignment, other: Assignment) -> bool:

@@ -173,7 +173,7 @@ class Judge:
                 self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
         for entry in fresh:
             self._take_lock(node, entry, writer)
-        for fault in self.holds.wrote(before, node):
+        for fault in self.holds.wrote(before, node, writer):
             self._broken(fault)
         self._obstacles.anew(node)
 

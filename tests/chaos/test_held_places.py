@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nodeagent.api.gpunode import Assignment, OwnerRef
 from tests.builders import assignment, gpu_node
@@ -17,9 +17,17 @@ def small(id: str, start: int, *, pod: str | None) -> Assignment:
 
 
 def faults(
-    *, held: Sequence[int], taken: Sequence[int], obstructed: Collection[int] = ()
+    *,
+    held: Sequence[int],
+    taken: Mapping[str, Sequence[int]],
+    obstructed: Collection[int] = (),
+    holder: str = "a",
+    giver: str = "a",
 ) -> list[str]:
-    """Return what is said when a pod is given places, *held* ones being there for its owner."""
+    """Return what is said when pods (UID) are given places, *held* ones being there for the owner.
+
+    They are held by one process, and given by one, which may be another.
+    """
     holds = Holds(
         60.0,
         lambda: 0.0,
@@ -29,23 +37,38 @@ def faults(
     )
     ran = gpu_node(plan=[small(f"h{n}", n, pod="last") for n in held])
     waits = gpu_node(plan=[small(f"h{n}", n, pod=None) for n in held])
-    stays = [each for each in waits.spec.assignments if each.start not in taken]
-    returned = gpu_node(plan=[*stays, *(small(f"n{n}", n, pod="next") for n in taken)])
-    begun = [*holds.wrote(None, ran), *holds.wrote(ran, waits)]
+    given = [small(f"n{n}", n, pod=uid) for uid, starts in taken.items() for n in starts]
+    starts = {each.start for each in given}
+    stays = [each for each in waits.spec.assignments if each.start not in starts]
+    returned = gpu_node(plan=[*stays, *given])
+    begun = [*holds.wrote(None, ran, holder), *holds.wrote(ran, waits, holder)]
     assert not begun
-    return list(holds.wrote(waits, returned))
+    return list(holds.wrote(waits, returned, giver))
 
 
 def test_who_asks_the_same_must_be_given_the_same_places() -> None:
-    assert not faults(held=[0], taken=[0])
-    assert faults(held=[0], taken=[3])
+    assert not faults(held=[0], taken={"next": [0]})
+    assert faults(held=[0], taken={"next": [3]})
 
 
 def test_who_asks_for_less_than_is_held_may_be_given_any_of_it() -> None:
     """Though something in the way of one leaves as much as is asked for."""
-    assert not faults(held=[0, 1], taken=[0])
-    assert not faults(held=[0, 1], taken=[0], obstructed=[0])
+    assert not faults(held=[0, 1], taken={"next": [0]})
+    assert not faults(held=[0, 1], taken={"next": [0]}, obstructed=[0])
 
 
 def test_nobody_must_be_given_a_place_that_something_else_is_in() -> None:
-    assert not faults(held=[0, 1], taken=[2, 3], obstructed=[1])
+    assert not faults(held=[0, 1], taken={"next": [2, 3]}, obstructed=[1])
+
+
+def test_of_several_that_ask_the_same_at_once_one_must_be_given_the_place() -> None:
+    assert not faults(held=[0], taken={"next": [0], "next but one": [3]})
+    assert len(faults(held=[0], taken={"next": [2], "next but one": [3]})) == 1
+
+
+def test_who_held_a_pods_place_for_the_next_must_not_place_that_pod_again() -> None:
+    (said,) = faults(held=[0], taken={"last": [0]})
+    assert said.startswith("placed when over")
+    assert faults(held=[0], taken={"last": [3], "next": [0]})
+    # Its successor may not have read that it has ended, and believes kube-scheduler.
+    assert not faults(held=[0], taken={"last": [0]}, holder="a", giver="b")

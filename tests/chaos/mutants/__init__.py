@@ -105,6 +105,18 @@ MUTANTS = (
         "held for nobody",
     ),
     _mutant(
+        "ended-forgotten",
+        "a pod that was read to have ended is bound without reading it again",
+        extender.ended_forgotten,
+        "placed when over",
+    ),
+    _mutant(
+        "not-inherited",
+        "the next pod of an owner is placed like any other",
+        extender.not_inherited,
+        "not inherited",
+    ),
+    _mutant(
         "never-half-open",
         "a node that failed is never tried again",
         extender.never_half_open,

@@ -22,6 +22,7 @@ from extender.planning import joint
 from extender.planning.gangs import Standing
 from extender.service.avoidance import Circuit
 from extender.service.binding import Binder
+from extender.service.ended import Ended
 from extender.service.enlisted import key
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
@@ -233,6 +234,14 @@ def held_unread() -> Any:
                 await self._plans.withdraw_pod(node, pod.uid, hold=True)
 
     return patch.object(Reclaimer, "_resolve", resolve)
+
+
+def ended_forgotten() -> Any:
+    return patch.object(Ended, "__contains__", lambda self, uid: False)
+
+
+def not_inherited() -> Any:
+    return patch.object(decide, "inherited", lambda view, ledger, request: None)
 
 
 def never_half_open() -> Any:

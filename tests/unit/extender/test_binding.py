@@ -317,6 +317,17 @@ async def test_an_extender_killed_at_any_call_loses_and_doubles_nothing(done: bo
     assert survived > 3  # read the pod, write the plan, bind: each was interrupted
 
 
+async def fail(world: World, pod: str) -> None:
+    await world.api.patch(
+        PODS,
+        pod,
+        {"status": {"phase": "Failed"}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+        subresource="status",
+    )
+
+
 async def test_a_place_is_given_back_when_its_pod_is_deleted(world: World) -> None:
     pod = await world.add_pod("vm", "7-80C")
     async with world.extender() as extender:
@@ -341,15 +352,18 @@ async def test_a_place_is_given_back_when_its_pod_has_ended(world: World) -> Non
     pod = await world.add_pod("vm", "1-10C")
     async with world.extender() as extender, world.obedient("node-1"):
         await extender.binder.bind(bind_args(pod, "node-1"))
-        await world.api.patch(
-            PODS,
-            "vm",
-            {"status": {"phase": "Failed"}},
-            patch_type=PatchType.MERGE,
-            namespace="default",
-            subresource="status",
-        )
+        await fail(world, "vm")
         await world.plan_holds(0)
+
+
+async def test_a_pod_that_has_ended_before_it_was_bound_is_given_no_place(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender() as extender, world.obedient("node-1"):
+        await fail(world, "vm")
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+
+    assert answer.error == "vGPU: the pod has ended"
+    assert not (await world.gpu_node("node-1")).spec.assignments
 
 
 async def test_a_pod_that_lost_its_label_keeps_its_place(world: World) -> None:

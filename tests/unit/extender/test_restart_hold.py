@@ -17,6 +17,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Gang
 from extender.service import Service
+from extender.service.ended import Ended
 from extender.service.holds import Holds
 from extender.service.plans import Plans
 from extender.snapshot import NodeView
@@ -43,7 +44,7 @@ from nodeagent.apiserver.protocol import (
 from nodeagent.apiserver.protocol import (
     Refused as Forbidden,
 )
-from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
+from tests.builders import VGPU, assignment, gpu, gpu_node, instance, raw_pod, request, view
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
@@ -286,6 +287,14 @@ async def running(world: World, settings: Any = HELD) -> AsyncIterator[Service]:
 
 async def launcher(world: World, name: str, *wanted: str, vm: str = "vm") -> dict[str, Any]:
     return await world.add_pod(name, *wanted, owner=("VirtualMachineInstance", vm))
+
+
+async def unwatched(world: World, name: str, *wanted: str) -> dict[str, Any]:
+    """Create a launcher of which the extender's watch says nothing."""
+    pod = raw_pod(*wanted, name=name, owner=("VirtualMachineInstance", "vm"))
+    del pod["metadata"]["uid"], pod["metadata"]["labels"][keys.MANAGED_LABEL]
+    pod["spec"]["terminationGracePeriodSeconds"] = 0
+    return dict(msgspec.json.decode(await world.api.create(PODS, pod, namespace="default")))
 
 
 async def bound(world: World, extender: Service, pod: dict[str, Any]) -> None:
@@ -620,6 +629,39 @@ async def test_an_owner_that_may_not_be_read_does_not_keep_a_place_from_others(
         world.api.disturbance = forbid
         await world.delete_pod(pod)
         await world.plan_holds(0)
+
+
+async def test_a_place_held_for_the_next_pod_is_not_given_to_the_last_one_again(
+    world: World,
+) -> None:
+    """kube-scheduler has yet to hear that it is gone, as has the watch; a bind may be that late."""
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    async with running(world) as extender:
+        first = await unwatched(world, "launcher-1", "1-10C")
+        extender.hooks.filter(filter_args(first, "node-1"))
+        assert (await extender.binder.bind(bind_args(first, "node-1"))).error == ""
+        (before,) = await entries(world)
+        await world.delete_pod(first)
+        await until(lambda: held(world))
+        extender.hooks.filter(filter_args(first, "node-1"))
+
+        late = await extender.binder.bind(bind_args(first, "node-1"))
+
+        assert late.error == "vGPU: the pod is gone"
+        assert await held(world)
+        second = await launcher(world, "launcher-2", "1-10C")
+        await bound(world, extender, second)
+        (after,) = await entries(world)
+
+    assert (after.gpu, after.start) == (before.gpu, before.start)
+
+
+def test_of_too_many_pods_that_ended_the_first_are_forgotten() -> None:
+    ended = Ended(limit=2)
+    for uid in ("a", "b", "b", "c"):
+        ended.add(uid)
+
+    assert [uid in ended for uid in "abc"] == [False, True, True]
 
 
 async def test_of_two_pods_of_one_owner_only_one_inherits(world: World) -> None:

@@ -1,0 +1,26 @@
+"""The pods that were read to have ended, or to be gone.
+
+That counts whatever a late watch shows of them, and whoever asks for them late: a place held for
+the next pod of an owner is not for the one that has left it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class Ended:
+    """UIDs of pods whose end was read; the oldest beyond the *limit* are forgotten."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._uids: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._uids
+
+    def add(self, uid: str) -> None:
+        """Take in that a pod was read to have ended, or that there is none of this UID."""
+        self._uids[uid] = None
+        while len(self._uids) > self._limit:
+            self._uids.popitem(last=False)
