@@ -26,6 +26,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     binding_timeout_seconds: float = 1.0
     """The server-side timeout of a Binding; past it the API server will not commit it."""
 
+    preempts: bool = True
+    """Whether pods are evicted for pods of higher priority that wait for want of room."""
+
+    claim_seconds: float = 600.0
+    """How long a preemptor's place is kept while its victims leave; then it is given up. KubeVirt
+    gives a VM 180 s to shut down, and disruption budgets take their time."""
+
+    preemption_patience_seconds: float = 1.0
+    """How long a pod has been refused before others are evicted for it: what is being released,
+    and the plan of a burst, come first."""
+
+    preemptions_at_once: int = 16
+    """The most preemptors whose victims are leaving; the next begins when one has its place."""
+
     reservation_seconds: float = 120.0
     """An assignment whose pod is not bound, and not tried again, is withdrawn after this long."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import StrEnum
 from typing import NamedTuple
 
+from extender.claims import claimed
 from extender.explain.situation import Judged, Situation
 from extender.packing.choose import Bin
 from extender.packing.room import Host, Occupant
@@ -157,7 +158,7 @@ class _Setting:
     ) -> Stays | None:
         if entry is None or any(taken == each.taken for each in view.releasing):
             return Stays.NOT_A_PODS
-        if entry.pod is None:
+        if entry.pod is None or claimed(view, entry):
             return Stays.HELD
         pod = self._situation.pods.get(entry.pod.uid)
         if pod is None or pod.node != view.name or pod.deleting or pod.over:

@@ -104,7 +104,11 @@ class Knowledge:
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
         self.avoidance = Avoidance(settings, lambda: self.clock())
-        self.holds = Holds(self.settings.restart_hold_seconds, lambda: self.clock())
+        self.holds = Holds(
+            self.settings.restart_hold_seconds,
+            lambda: self.clock(),
+            claims_last=self.settings.claim_seconds,
+        )
         self.tenancy = Tenancy(self.views, self.assigned, self.holds, self.in_force.rules)
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
