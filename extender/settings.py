@@ -37,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a pod has been refused before others are evicted for it: what is being released,
     and the plan of a burst, come first."""
 
+    eviction_patience_seconds: float = 60.0
+    """How long an eviction is asked for again that is refused, or what is leaving anyway is waited
+    for; then others are looked at."""
+
     preemptions_at_once: int = 16
     """The most preemptors whose victims are leaving; the next begins when one has its place."""
 

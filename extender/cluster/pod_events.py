@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from extender.cluster import events
 from extender.cluster.events import About
 from extender.cluster.outcome import outcome
+from extender.service.ports import Warn
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.protocol import PODS, ApiServer, NotFound
@@ -47,12 +48,24 @@ class ApiPodEvents:
 
     async def warn(self, pod: PodRef, reason: str, message: str) -> None:
         """Warn whoever looks at *pod*, or at the VM whose launcher it is, unless it is gone."""
-        when = rfc3339.seconds(self._utc_now())
         with outcome():
-            for about in await self._concerned(pod):
-                await events.warn(
-                    self._api, about, reason, message, when=when, instance=self._instance
-                )
+            await self._warn(await self._concerned(pod), reason, message)
+
+    async def about(self, pod: PodRef) -> Warn:
+        """Return what warns whoever looks at *pod*, or at its VM, even once it is gone."""
+        with outcome():
+            concerned = await self._concerned(pod)
+
+        async def warn(reason: str, message: str) -> None:
+            with outcome():
+                await self._warn(concerned, reason, message)
+
+        return warn
+
+    async def _warn(self, concerned: Iterable[About], reason: str, message: str) -> None:
+        when = rfc3339.seconds(self._utc_now())
+        for about in concerned:
+            await events.warn(self._api, about, reason, message, when=when, instance=self._instance)
 
     async def _concerned(self, pod: PodRef) -> tuple[About, ...]:
         """Return the pod and the VirtualMachineInstance that it runs; nothing if it is gone."""

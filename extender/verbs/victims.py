@@ -100,12 +100,13 @@ def cheapest_on(
     asked: Callable[[Collection[str]], Request],
     *,
     allows: Callable[[Collection[str]], bool] = lambda uids: True,
+    waits: bool = True,
 ) -> Preemption | None:
     """Return the cheapest preemption on a node, None if eviction does not help there.
 
     *units* are the pods here that may go, by UID; *asked* is the request with what the rules leave
-    it once some pods are gone; *allows* tells whether pods may be evicted together, and not for a
-    part of those that it forbids.
+    it once some pods are gone; *allows* tells whether pods may be evicted together: if they may not,
+    nor may they and others. What is leaving anyway is counted on only if the pod *waits* for it.
     """
     request = asked(())
     if unsuitable(view, request.wanted) is not None:
@@ -123,7 +124,9 @@ def cheapest_on(
     def allowed(uids: frozenset[str]) -> bool:
         return allows([each.uid for each in going(uids) if not each.leaving])
 
-    search = _Search(view, ledger, request, units, cost, allowed)
+    if not waits:
+        units = {uid: unit for uid, unit in units.items() if not any(v.leaving for v in unit)}
+    search = _Search(view, ledger, request, units, cost, allowed, waits=waits)
     found = sorted(search.sufficient(), key=lambda each: (cost(each), sorted(each)))
     for uids in found[:MOST_JUDGED]:
         victims = going(uids)
@@ -158,6 +161,8 @@ class _Search:
         units: Mapping[str, Unit],
         cost: Callable[[frozenset[str]], Price],
         allowed: Callable[[frozenset[str]], bool],
+        *,
+        waits: bool,
     ) -> None:
         self._bins = view.bins()
         self._wanted = request.wanted
@@ -177,8 +182,10 @@ class _Search:
                 self._fixed.setdefault(taken.gpu, []).append(taken)
             elif uid:
                 self._seats.setdefault(taken.gpu, []).append(_Seat(uid, taken))
-            else:
+            elif waits:
                 freed.add(taken)
+            else:
+                self._fixed.setdefault(taken.gpu, []).append(taken)
         for taken in ledger.assumed_on(view.name, besides=request.pod.uid):
             self._fixed.setdefault(taken.gpu, []).append(taken)
         self.freed = frozenset(freed)
