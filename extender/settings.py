@@ -41,6 +41,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long an eviction is asked for again that is refused, or what is leaving anyway is waited
     for; then others are looked at."""
 
+    preemption_pause_seconds: float = 5.0
+    """How long after a preemption came to nothing, or none would help, the next is looked for by
+    pods that ask for the same; it doubles."""
+
+    preemption_longest_pause_seconds: float = 300.0
+    """And to this at most."""
+
     preemptions_at_once: int = 16
     """The most preemptors whose victims are leaving; the next begins when one has its place."""
 

@@ -22,7 +22,8 @@ from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PodEvents
+from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.reservation import Reservations
@@ -45,7 +46,8 @@ def new_assignment_id() -> str:
 class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
-    Without a *tenure* it does so for ever.
+    Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted; *events* tell of
+    who is.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Service:
         new_id: Callable[[], str] = new_assignment_id,
         solve: Solve = in_thread,
         judge: Judge = in_process,
+        evictor: Evictor | None = None,
+        events: PodEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -77,6 +81,11 @@ class Service:
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
+        self._preempting: Preempting | None = None
+        if evictor is not None:
+            self._preempting = Preempting(
+                self.knowledge, plans, evictor, events, new_id=new_id, utc_now=utc_now
+            )
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
         self._cluster = cluster
@@ -91,6 +100,8 @@ class Service:
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
+            if self._preempting is not None:
+                tasks.create_task(self._preempting.run(), name="preempt")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
 

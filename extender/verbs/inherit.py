@@ -56,7 +56,7 @@ def waited_for(view: NodeView, ledger: Ledger, request: Request) -> Choice | Non
 def _reserved(
     view: NodeView, ledger: Ledger, request: Request, entries: Sequence[Assignment]
 ) -> Choice | None:
-    """Return the very places of reservations, None if they cannot be had, or not be by the rules."""
+    """Return the very places of reservations; None if they cannot be had, or are forbidden."""
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
     bins = view.bins(promised, leaving={taken_by(each) for each in entries})
     index = {bin.uuid: at for at, bin in enumerate(bins)}

@@ -105,8 +105,8 @@ def cheapest_on(
     """Return the cheapest preemption on a node, None if eviction does not help there.
 
     *units* are the pods here that may go, by UID; *asked* is the request with what the rules leave
-    it once some pods are gone; *allows* tells whether pods may be evicted together: if they may not,
-    nor may they and others. What is leaving anyway is counted on only if the pod *waits* for it.
+    it once some pods are gone; *allows* tells whether pods may be evicted together: if they may
+    not, nor may they and others. What is leaving is counted on only if the pod *waits* for it.
     """
     request = asked(())
     if unsuitable(view, request.wanted) is not None:
