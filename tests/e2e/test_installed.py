@@ -24,6 +24,7 @@ from tests.manifests.roles import granted
 from tests.waiting import until
 
 VMS = 100
+WHOLE_GPU = "nvidia.com/NVIDIA_H100XM-7-80C"
 RBAC = "rbac.authorization.k8s.io/v1"
 METRICS_READER = "tangram-metrics-reader"
 
@@ -93,6 +94,32 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
         )
 
 
+async def a_vm_of_high_priority_makes_room(running: Installed) -> None:
+    """Let a VM that finds no room preempt some of the running ones, and end; make up for these."""
+    high = {"metadata": {"name": "high"}, "value": 1000}
+    path = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    async with running.session.post(path, json=high) as answer:
+        assert answer.status == 201, await answer.text()
+    pod = vm()
+    pod["metadata"] |= {"name": "high"}
+    pod["spec"] |= {"priorityClassName": "high"}
+    pod["spec"]["containers"][0]["resources"] = {"limits": {WHOLE_GPU: "3"}}
+    status, made = await running.create(pod)
+    assert status == 201, made
+
+    async def placed() -> bool:
+        pods = {pod["metadata"]["name"]: pod for pod in await running.pods()}
+        return pods["high"]["status"]["phase"] == "Running"
+
+    await until(placed, within=60, every=0.2)
+    others = len(await running.pods()) - 1
+    assert VMS - 3 * 7 <= others < VMS
+    await running.planned(others + 3)
+    await running.api.delete(PODS, "high", namespace="default")
+    await running.create_vms(VMS - others)
+    await running.running(VMS)
+
+
 async def owned(running: Installed) -> list[str]:
     """Create a VM for each kind of owner; return their names."""
     names = []
@@ -103,6 +130,11 @@ async def owned(running: Installed) -> list[str]:
         assert status == 201, pod
         names.append(pod["metadata"]["name"])
     return names
+
+
+async def names(running: Installed) -> set[str]:
+    """Return the VMs' names."""
+    return {pod["metadata"]["name"] for pod in await running.pods()}
 
 
 async def a_node_comes_and_goes(running: Installed) -> None:
@@ -203,6 +235,8 @@ async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_instal
         await running.create_vms(VMS - len(leaving))
         await running.running(VMS)
         await running.planned(VMS)
+        await a_vm_of_high_priority_makes_room(running)
+        leaving = [each for each in leaving if each in await names(running)]
         leaving += [pod["metadata"]["name"] for pod in (await running.pods())[: VMS // 2]]
         for name in set(leaving):
             await running.api.delete(PODS, name, namespace="default")
