@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from nodeagent.api.gpunode import Assignment, GpuNode
+from tests.chaos.claims import is_claim
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -49,8 +50,8 @@ class Holds:
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
         """Tell whether an entry counts: it has a pod, or its time was not over *give* s ago."""
         held = self._held.get(entry.id)
-        if entry.pod is not None or held is None:
-            return entry.pod is not None
+        if entry.pod is not None or is_claim(entry) or held is None:
+            return entry.pod is not None or is_claim(entry)
         return self._clock() < held.at + self._lasts + give
 
     def succeeds(self, entry: Assignment, id: str) -> bool:
@@ -67,14 +68,17 @@ class Holds:
         for id in known.keys() - now.keys():
             last = known[id]
             inherited = any(_overlap(e, last) and self.succeeds(e, id) for e in fresh)
+            if is_claim(last):
+                continue
             if last.pod is None and self.in_force(last) and not inherited:
                 yield f"hold broken: {id} left before its time"
-        held = [e for e in known.values() if e.pod is None and self.in_force(e, give=-2.0)]
+        reserved = (e for e in known.values() if e.pod is None and not is_claim(e))
+        held = [each for each in reserved if self.in_force(each, give=-2.0)]
         yield from self._inherited(held, fresh)
 
     def _begun(self, known: Mapping[str, Assignment], now: Iterable[Assignment]) -> Iterator[str]:
         for entry in now:
-            if entry.pod is None and entry.id not in self._held:
+            if entry.pod is None and entry.id not in self._held and not is_claim(entry):
                 self._held[entry.id] = Held(entry, self._clock())
                 last = known.get(entry.id)
                 if last is None or last.pod is None or entry.owner is None:

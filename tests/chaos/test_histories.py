@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,24 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     )
 
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_no_promise_is_broken_where_pods_are_evicted_for_others() -> None:
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.chaos", "-j", "1", "--ranked"),
+            *("--histories", str(HISTORIES), "--events", str(EVENTS)),
+        ],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = re.search(r"([0-9]+) pods evicted for ([0-9]+) others", told.stdout)
+    assert found is not None
+    assert all(int(count) >= HISTORIES / 4 for count in found.groups())
 
 
 def test_the_same_seed_is_the_same_history() -> None:

@@ -30,12 +30,10 @@ async def classes(running: Stack, **values: int) -> None:
         await running.api.create(PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
 
 
-async def create(
-    running: Stack, name: str, profile: int, priority: str = "low", **spec: Any
-) -> None:
+async def create(running: Stack, name: str, profile: int, priority: str = "low") -> None:
     """Create a VM's pod of a priority class."""
     pod = launcher(name, "default", RESOURCES[profile])
-    pod["spec"] |= {"priorityClassName": priority, **spec}
+    pod["spec"]["priorityClassName"] = priority
     await running.api.create(PODS, pod, namespace="default")
 
 
@@ -110,10 +108,9 @@ async def test_a_vm_of_high_priority_evicts_the_fewest_that_free_its_place_and_n
         assert "waits" not in bound(pods)  # what they left was never anybody else's
         assert filtered(running, "high") == before <= 12
         assert len(await events(running, "VgpuPreempting")) >= 1
-        victims = {
-            each["involvedObject"]["kind"] for each in await events(running, "VgpuPreempted")
-        }
-        assert victims == {"Pod", "VirtualMachineInstance"}
+        told = await events(running, "VgpuPreempted")
+        kinds = {each["involvedObject"]["kind"] for each in told}
+        assert kinds == {"Pod", "VirtualMachineInstance"}
 
 
 async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_without_end(
@@ -121,6 +118,8 @@ async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_with
 ) -> None:
     async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
         await classes(running, low=10, high=1000)
+        never = {"metadata": {"name": "never"}, "value": 1000, "preemptionPolicy": "Never"}
+        await running.api.create(PRIORITY_CLASSES, never)
         await create(running, "guarded", THREE)
         await create(running, "equal", WHOLE, "high")
         await running.bound_pods(at_least=2)
@@ -129,7 +128,7 @@ async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_with
 
         # Of the one GPU's VMs one is guarded, the other's is as high; and the last preempts nobody.
         await create(running, "high", WHOLE, "high")
-        await create(running, "never", WHOLE, "high", preemptionPolicy="Never")
+        await create(running, "never", WHOLE, "never")
         await running.quiet()
         before = sum(running.filter_calls().values())
         await asyncio.sleep(2 * SETTLES_SECONDS)
