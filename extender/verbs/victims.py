@@ -31,12 +31,14 @@ from extender.verbs.permitted import shut
 from extender.verbs.preempt import had_by, placed_without, without
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api.geometry import Placement, Profile
+from nodeagent.api.gpunode import Mode
 
 MOST_JUDGED = 16
 """Sets on one node; the first nearly always passes, for room is nearly always what is missing."""
 
-MOST_KEPT = 64
-"""Sets kept for each part of a pod's vGPUs while its others are placed; one vGPU has no parts."""
+KEPT = 32
+"""Over the square of how many vGPUs a pod wants: the sets kept for each part of them while others
+are placed, two at least. One vGPU has no parts; of two or three the cheapest sets are found."""
 
 _NOBODY = -(2**63)
 
@@ -111,8 +113,8 @@ def cheapest_on(
     request = asked(())
     if unsuitable(view, request.wanted) is not None:
         return None
-    if any(each.resource in request.wanted for each in view.standing_for(None)):
-        return None  # which the kubelet would give it, whatever is made for it
+    if view.node.status.mode is Mode.HARVESTER:
+        return None  # there a VM that is stopped keeps its devices: nothing would come free
 
     @functools.cache
     def going(uids: frozenset[str]) -> frozenset[Victim]:
@@ -167,6 +169,7 @@ class _Search:
         self._bins = view.bins()
         self._wanted = request.wanted
         self._spread = request.spread
+        self._kept = max(2, KEPT // len(request.wanted) ** 2)
         self._cost = cost
         self._allowed = allowed
         self._seats: dict[str, list[_Seat]] = {}
@@ -233,11 +236,13 @@ class _Search:
 
     def _fewest(self, sets: Collection[frozenset[str]]) -> set[frozenset[str]]:
         """Leave out what contains another set, and what is dear where there are many."""
-        minimal: list[frozenset[str]] = []
-        for each in sorted(sets, key=len):
-            if not any(other <= each for other in minimal):
-                minimal.append(each)
-        return set(sorted(minimal, key=lambda each: (self._cost(each), sorted(each)))[:MOST_KEPT])
+        kept: list[frozenset[str]] = []
+        for each in sorted(sets, key=lambda each: (self._cost(each), len(each), sorted(each))):
+            if not any(other <= each for other in kept):
+                kept.append(each)
+                if len(kept) == self._kept:
+                    break
+        return set(kept)
 
     def _on(self, bin: Bin) -> Mapping[Wanted, set[frozenset[str]]]:
         """Return without whom each part of what is wanted would lie on a GPU."""
@@ -248,8 +253,11 @@ class _Search:
             here = tuple(name for name, _, _ in placed)
             if self._spread is Spread.SAME and here != self._wanted:
                 continue
-            found.setdefault(here, set()).update(self._without(bin, fixed, placed))
-        return found
+            sets = filter(self._allowed, self._without(bin, fixed, placed))
+            found.setdefault(here, set()).update(sets)
+        if len(self._wanted) == 1:
+            return found
+        return {here: self._fewest(sets) for here, sets in found.items()}
 
     @property
     def _most_on_one(self) -> int:
