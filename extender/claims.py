@@ -8,9 +8,10 @@ Agents take no notice of it, as of no reservation.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import cast
 
+from extender.policy.bounds import Terms
 from extender.snapshot import NodeView, Taken, taken_by
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
@@ -44,13 +45,39 @@ def claimed(view: NodeView, entry: Assignment) -> bool:
     return any(_overlap(taken_by(each), taken_by(entry)) for each in claims(view))
 
 
-def in_the_way(view: NodeView, of: Collection[Assignment]) -> tuple[Assignment, ...]:
-    """Return the entries of pods on slices that these claims cover."""
-    return tuple(
-        entry
-        for entry in view.node.spec.assignments
-        if entry.pod is not None and any(_overlap(taken_by(entry), taken_by(each)) for each in of)
-    )
+def in_the_way(view: NodeView, of: Collection[Assignment], terms: Terms | None) -> frozenset[str]:
+    """Return the UIDs of the pods that must go before these claims are places.
+
+    Those on their slices; those on their GPUs with whom, by the *terms*, none is shared; and those
+    whose GPU instances are of a profile of which there may be no more.
+    """
+    found = set()
+    for entry in view.node.spec.assignments:
+        claims = [each for each in of if each.gpu == entry.gpu]
+        if entry.pod is None or not claims:
+            continue
+        apart = terms is not None and terms.isolating and terms.apart(entry.pod.namespace)
+        if apart or any(_overlap(taken_by(entry), taken_by(each)) for each in claims):
+            found.add(entry.pod.uid)
+    return frozenset(found.union(_too_many(view, of, found)))
+
+
+def _too_many(view: NodeView, of: Collection[Assignment], going: Collection[str]) -> Iterator[str]:
+    """Yield who else goes where a profile is limited, as ``+me`` is: who came last."""
+    geometries = view.node.status.geometries
+    for gpu in view.usable:
+        for profile_id in geometries[gpu.geometry].limited:
+            claims = [e for e in of if (e.gpu, e.profile_id) == (gpu.uuid, profile_id)]
+            pods = [
+                (each.since, each.pod.uid)
+                for each in view.node.spec.assignments
+                if (each.gpu, each.profile_id) == (gpu.uuid, profile_id)
+                and each.pod is not None
+                and each.pod.uid not in going
+            ]
+            most = geometries[gpu.geometry].by_id[profile_id].max_instances
+            over = len(claims) + len(pods) - most if claims else 0
+            yield from (uid for _, uid in sorted(pods, reverse=True)[: max(0, over)])
 
 
 def vacated(view: NodeView, of: Collection[Assignment]) -> bool:

@@ -28,9 +28,10 @@ from extender.service.evicting import Evicting
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import ClusterUnavailable, Evictor, PlanConflict, PodEvents
-from extender.service.vacating import EVICTION_REFUSED, Vacating
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PlanConflict, PodEvents
+from extender.service.vacating import EVICTION_REFUSED, Vacating, waits
 from extender.service.weighing import Weighing
+from extender.verbs.inherit import superseded
 from extender.verbs.reasons import Code
 from extender.verbs.victims import Preemption
 from nodeagent.api import rfc3339
@@ -61,6 +62,7 @@ class Preempting:
         self,
         knowledge: Knowledge,
         plans: Plans,
+        cluster: Cluster,
         evictor: Evictor,
         events: PodEvents | None,
         *,
@@ -69,11 +71,14 @@ class Preempting:
     ) -> None:
         self._knowledge = knowledge
         self._plans = plans
+        self._cluster = cluster
         self._events = events
         self._new_id = new_id
         self._utc_now = utc_now
         evicting = Evicting(knowledge, evictor, events)
-        self._vacating = Vacating(knowledge, plans, evicting, new_id=new_id, utc_now=utc_now)
+        self._vacating = Vacating(
+            knowledge, plans, cluster, evicting, new_id=new_id, utc_now=utc_now
+        )
         self._weighing = Weighing(knowledge, evictor, spared=lambda: evicting.spared)
         self._since: dict[str, float] = {}
         self._pauses: dict[_Shape, _Pause] = {}
@@ -134,7 +139,7 @@ class Preempting:
             request.preempts
             and request.gang is None
             and facts is not None
-            and not (facts.node or facts.over or facts.deleting)
+            and waits(facts)
             and uid not in knowledge.assigned
             and uid not in knowledge.ledger.planned
         )
@@ -177,39 +182,45 @@ class Preempting:
         """Begin a preemption for the first pod that one helps."""
         for request in self._due():
             shape, tried = self._shape(request), self._tried.get(request.pod.uid, ())
-            waits = self._waits(request)
-            found = await self._weighing.cheapest(request, tried, waits=waits)
+            patient = self._patient(request)
+            found = await self._weighing.cheapest(request, tried, waits=patient)
             if found is None:
                 self._pause(shape)
             elif not found.victims:
                 self._pause(shape, longer=False)
-            elif await self._claim(request, found, waits=waits):
+            elif await self._claim(request, found, patient=patient):
                 self._pauses.pop(shape, None)
                 return
 
-    def _waits(self, request: Request) -> bool:
+    def _patient(self, request: Request) -> bool:
         """Tell whether to count on what is leaving anyway; not for ever, for it may be stuck."""
         now = self._knowledge.clock()
         waited = now - self._since.get(request.pod.uid, now)
         return waited < self._knowledge.settings.eviction_patience_seconds
 
-    async def _claim(self, request: Request, meant: Preemption, *, waits: bool) -> bool:
+    async def _claim(self, request: Request, meant: Preemption, *, patient: bool) -> bool:
         """Claim the place in the plan, if it is still to be had from the same; tell whether so.
+
+        What is held for the pod's owner there gives way to that.
 
         Raises:
             ClusterUnavailable: that is not known; what was written will be found in the plan.
         """
         knowledge, node = self._knowledge, meant.node
-        victims = {each.uid for each in meant.victims}
+        pod, victims = request.pod, {each.uid for each in meant.victims}
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        if facts is None or facts.ref.uid != pod.uid or not waits(facts):
+            return False  # the watch is late
         patience, conflicts = Patience(knowledge), 0
         async with self._plans.turn(node):
-            while (found := self._weighing.on(request, node, waits=waits)) is not None:
+            while (found := self._weighing.on(request, node, waits=patient)) is not None:
                 changed = {each.uid for each in found.victims} != victims
                 if changed or not self._may_preempt(request) or self._weighing.fits_now(request):
                     return False
-                claims = self._claims(request, found)
+                claims, view = self._claims(request, found), knowledge.views[node]
+                own = superseded(view, request, found.choice)
                 try:
-                    await self._plans.write(knowledge.views[node], add=claims, patience=patience)
+                    await self._plans.write(view, add=claims, remove=own, patience=patience)
                 except PlanConflict as conflict:
                     conflicts += 1
                     await patience.pause(conflict, conflicts)

@@ -84,7 +84,7 @@ class Service:
         self._preempting: Preempting | None = None
         if evictor is not None:
             self._preempting = Preempting(
-                self.knowledge, plans, evictor, events, new_id=new_id, utc_now=utc_now
+                self.knowledge, plans, cluster, evictor, events, new_id=new_id, utc_now=utc_now
             )
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)

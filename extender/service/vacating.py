@@ -13,7 +13,7 @@ ended. What it does twice does no harm; an eviction names the pod's UID.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,23 +21,30 @@ import structlog
 
 from extender.claims import claims, claims_of, in_the_way, is_claim, vacated
 from extender.metrics import Preempted
+from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.evictable import evictable
 from extender.service.evicting import Evicting
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
 from extender.verbs.inherit import waited_for
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api import rfc3339
+from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()
 
 
 EVICTION_REFUSED = "an eviction is refused"
+
+
+def waits(facts: PodFacts) -> bool:
+    """Tell whether a pod is one that waits for a place."""
+    return not (facts.node or facts.over or facts.deleting)
 
 
 class GivenUp(NamedTuple):
@@ -55,6 +62,7 @@ class Vacating:
         self,
         knowledge: Knowledge,
         plans: Plans,
+        cluster: Cluster,
         evicting: Evicting,
         *,
         new_id: Callable[[], str],
@@ -62,9 +70,11 @@ class Vacating:
     ) -> None:
         self._knowledge = knowledge
         self._plans = plans
+        self._cluster = cluster
         self._evicting = evicting
         self._new_id = new_id
         self._utc_now = utc_now
+        self._blocked: dict[str, float] = {}
 
     def waiting(self) -> dict[str, str]:
         """Return the nodes on which preemptors wait for their places, by the preemptor's UID."""
@@ -109,7 +119,7 @@ class Vacating:
         view, facts = knowledge.views.get(node), knowledge.pods.get(uid)
         if view is None:
             return ""
-        if facts is None or facts.over or facts.deleting:
+        if facts is None or not (facts.node or waits(facts)):
             return "the pod is gone"
         if facts.node or uid in knowledge.assigned:
             return "the pod has a place elsewhere"
@@ -118,22 +128,29 @@ class Vacating:
             return "nobody is to be evicted for the pod"
         if not own:
             return "those in the way did not leave in time"
-        if vacated(view, own):
+        way = in_the_way(view, own, self._terms(asked))
+        if not way and vacated(view, own):
             return await self._take(node, asked)
         if not (view.stale or view.unsettled) and unsuitable(view, asked.wanted) is not None:
             return "the node takes nothing new"
-        return await self._evict(view, asked)
+        return await self._evict(view, asked, way)
 
-    async def _evict(self, view: NodeView, preemptor: Request) -> str:
+    def _terms(self, request: Request) -> Terms | None:
+        bounds = self._knowledge.bounded(request).bounds
+        return None if bounds is None else bounds.terms
+
+    async def _evict(self, view: NodeView, preemptor: Request, there: Set[str]) -> str:
         """Evict who is in the way, until one may not be; return why to give up, "" if not."""
         knowledge, evicting = self._knowledge, self._evicting
         units = evictable(knowledge, view, preemptor)
-        own = claims_of(view, preemptor.pod.uid)
-        there = {each.pod.uid for each in in_the_way(view, own) if each.pod is not None}
         if any(uid not in units and not evicting.leaves(uid) for uid in there):
             return "a pod in the way may not be evicted"
         going = {each.uid for uid in there & units.keys() for each in units[uid]}
         # Of a gang those in the way go last: by them the others are known.
+        if all(map(evicting.leaves, going)):
+            return ""
+        if not await self._waits(preemptor.pod):
+            return "the pod is gone"  # the watch may be late
         order = {uid: (evicting.refused_since(uid), uid in there, uid) for uid in going}
         for uid in sorted(going, key=order.__getitem__):
             if evicting.leaves(uid):
@@ -141,6 +158,15 @@ class Vacating:
             if not await evicting.evict(knowledge.pods[uid], preemptor.pod):
                 return EVICTION_REFUSED if evicting.refused_for_long(uid) else ""
         return ""
+
+    async def _waits(self, pod: PodRef) -> bool:
+        """Read whether a pod still waits for a place.
+
+        Raises:
+            ClusterUnavailable: that could not be read.
+        """
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        return facts is not None and facts.ref.uid == pod.uid and waits(facts)
 
     async def _take(self, node: str, request: Request) -> str:
         """Make the claim the pod's place; return why that cannot be, "" if it is, or may be yet."""
@@ -153,8 +179,7 @@ class Vacating:
                     return ""
                 choice = waited_for(view, knowledge.ledger, knowledge.bounded(request))
                 if choice is None:
-                    passing = view.stale or view.unsettled
-                    return "" if passing else "the place is not what it was"
+                    return self._not_yet(pod.uid)
                 entries = decide.assignments(
                     request,
                     choice,
@@ -168,6 +193,7 @@ class Vacating:
                     conflicts += 1
                     await patience.pause(conflict, conflicts)
                     continue
+                self._blocked.pop(pod.uid, None)
                 knowledge.work.preemptions.ended(Preempted.PLACED)
                 log.info(
                     "preemption_placed",
@@ -181,9 +207,17 @@ class Vacating:
                 return ""
         return ""
 
+    def _not_yet(self, uid: str) -> str:
+        """Return why to give up if a place is not to be had for long though nobody is there."""
+        now = self._knowledge.clock()
+        since = self._blocked.setdefault(uid, now)
+        patience = self._knowledge.settings.eviction_patience_seconds
+        return "" if now - since < patience else "the place is not what it was"
+
     async def _give_up(self, node: str, uid: str, why: str) -> None:
         """Take a pod's claims back; whoever was evicted for it is not brought back."""
         await self._plans.unclaim(node, uid)
+        self._blocked.pop(uid, None)
         self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
         log.info("preemption_given_up", uid=uid, node=node, reason=why)
         self._knowledge.room.set()

@@ -7,11 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode
 from tests.chaos.pods import Pod
+
+LATE_SECONDS = 12.0
+"""Between a pod's end and what is done for it by a process that has read it before, and was slow or
+frozen then: longer than a lead lasts without renewal, and a request is on its way."""
 
 
 def is_claim(entry: Assignment) -> bool:
@@ -22,10 +26,30 @@ def is_claim(entry: Assignment) -> bool:
 class Claims:
     """Follows the claims of every plan; *pods* are all there are, by UID."""
 
-    def __init__(self, pods: Mapping[str, Pod]) -> None:
+    def __init__(self, pods: Mapping[str, Pod], clock: Callable[[], float]) -> None:
         self._pods = pods
+        self._clock = clock
+        self._gone: dict[str, tuple[Pod, float]] = {}
         self.evicted = 0
         self._served: set[str] = set()
+
+    def ended(self, pod: Pod) -> None:
+        """See a pod go: whoever had read just before that it waits may act on it yet."""
+        self._gone[pod.uid] = pod, self._clock()
+
+    def _waiting(self, claim: Assignment) -> Pod | None:
+        uid = claim.owner.name if claim.owner else ""
+        gone, at = self._gone.get(uid, (None, 0.0))
+        return self._pods.get(uid) or (gone if self._clock() - at < LATE_SECONDS else None)
+
+    def given_way(self, hold: Assignment, fresh: Iterable[Assignment]) -> bool:
+        """Tell whether a place held for an owner has given way to a claim of the owner's pod."""
+        for claim in filter(is_claim, fresh):
+            pod = self._waiting(claim)
+            ours = pod is not None and hold.owner is not None and hold.owner.name == pod.name
+            if ours and _overlap(claim, hold):
+                return True
+        return False
 
     @property
     def served(self) -> int:
@@ -51,8 +75,7 @@ class Claims:
                         yield f"claim broken: {entry.id} is given what {other.owner} waits for"
 
     def _claimed(self, claim: Assignment, now: Iterable[Assignment]) -> Iterator[str]:
-        assert claim.owner is not None  # or it were none
-        waits = self._pods.get(claim.owner.name)
+        waits = self._waiting(claim)
         for other in now:
             if other.id == claim.id or not _overlap(claim, other):
                 continue
@@ -72,8 +95,7 @@ class Claims:
             waits
             for claim in filter(is_claim, entries)
             if any(_overlap(claim, each) for each in theirs)
-            and claim.owner is not None
-            and (waits := self._pods.get(claim.owner.name)) is not None
+            and (waits := self._waiting(claim)) is not None
         ]
         if not any(waits.priority > pod.priority for waits in waiting):
             yield f"wrong victim: {pod.name} is evicted, and nobody above it waits for its place"

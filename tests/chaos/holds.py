@@ -27,7 +27,8 @@ class Holds:
 
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
     GPU instance can be in an entry's place; *together* whether a pod (UID) is one of a gang: its
-    members are placed together, and inherit nothing.
+    members are placed together, and inherit nothing; *given_way*, whether an entry has left for
+    what its owner's next pod waits for.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Holds:
         alive: Callable[[str], bool],
         clear: Callable[[Assignment], bool],
         together: Callable[[str], bool],
+        given_way: Callable[[Assignment, Iterable[Assignment]], bool] = lambda hold, fresh: False,
     ) -> None:
         self.inherited = 0
         self._lasts = lasts
@@ -45,6 +47,7 @@ class Holds:
         self._alive = alive
         self._clear = clear
         self._together = together
+        self._given_way = given_way
         self._held: dict[str, Held] = {}
 
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
@@ -68,7 +71,7 @@ class Holds:
         for id in known.keys() - now.keys():
             last = known[id]
             inherited = any(_overlap(e, last) and self.succeeds(e, id) for e in fresh)
-            if is_claim(last):
+            if is_claim(last) or self._given_way(last, fresh):
                 continue
             if last.pod is None and self.in_force(last) and not inherited:
                 yield f"hold broken: {id} left before its time"

@@ -76,16 +76,17 @@ class Judge:
         self._writer = writer
         self.excuses = Excuses(clock)
         self.gangs = Gangs(clock, waited_for=waited_for)
-        self.claims = Claims(self.pods)
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
+        self.claims = Claims(self.pods, clock)
         self.holds = Holds(
             hold_seconds,
             clock,
             alive=self._alive,
             clear=self._clear,
             together=self.gangs.counts,
+            given_way=self.claims.given_way,
         )
 
     # What is seen.
@@ -212,7 +213,9 @@ class Judge:
         """See a pod written, and return it, None if it is gone."""
         if write.after is None:
             if write.before is not None:
-                self.pods.pop(write.before.uid, None)
+                gone = self.pods.pop(write.before.uid, None)
+                if gone is not None:
+                    self.claims.ended(gone)
             return None
         value = write.after.value()
         meta, spec, status = value["metadata"], value["spec"], value["status"]

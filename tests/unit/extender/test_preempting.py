@@ -402,6 +402,55 @@ async def test_refusals_make_no_hot_loop(world: World) -> None:
         assert [(await world.gpu_node(name)).metadata.generation for name in NODES] == plans
 
 
+async def test_nobody_goes_for_a_pod_of_whose_end_the_watch_has_not_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        high = await asks(world, "3-40C")
+        uid = high["metadata"]["uid"]
+        await until(lambda: uid in extender.knowledge.pods)
+        monkeypatch.setattr(extender.knowledge, "pod_gone", lambda uid: None)
+        await world.delete_pod(high)
+        await tried(extender, high)
+
+    assert audit.asked == 0
+    assert await claimed(world) == []
+
+
+async def test_what_is_held_for_the_pods_own_vm_gives_way_to_its_claim(world: World) -> None:
+    """It comes back asking for more than it had, and has its place among what the victim leaves."""
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    settings = msgspec.structs.replace(QUICK, restart_hold_seconds=60.0)
+    async with running(world, settings) as extender:
+        await placed(world, extender, "whole", "7-80C", node="node-2", priority=100)
+        owner = ("VirtualMachineInstance", "vm")
+        await placed(world, extender, "small", "3-40C", priority=100, owner=owner)
+        await placed(world, extender, "low", "4-40C")
+        small = await world.pod("small")
+        assert small is not None
+        await world.delete_pod(small)
+        await until(lambda: extender.knowledge.views["node-1"].held)
+        high = await asks(world, "7-80C", owner=owner)
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert await world.bound("high") == "node-1"
+    (entry,) = (await world.gpu_node("node-1")).spec.assignments
+    assert entry.pod is not None
+
+
+async def test_the_one_instance_of_a_limited_profile_goes_wherever_it_is(world: World) -> None:
+    audit = Audit(world)
+    async with running(world) as extender:
+        await placed(world, extender, "media", "1-10CME")
+        await placed(world, extender, "whole", "7-80C", node="node-2", priority=100)
+        high = await asks(world, "1-10CME")
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert audit.evicted == ["media"]
+
+
 class Killed:
     """Ends the extender at its n-th write: before it is made, or before it is answered."""
 
