@@ -19,7 +19,7 @@
 #   make lint, make format   what `make test` checks first; put the code into shape
 #   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
-#   make bench-churn         filter while 400 binds wait and 1,000 watch events a second arrive
+#   make bench-churn         filter while 400 binds wait, 1,000 events a second arrive, and all else goes on
 #   make bench-start         an extender's process in a full cluster: start, memory, writes
 #   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
 #                            nothing, and with none
@@ -141,10 +141,12 @@ endif
 test-manifests: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
 		tests/e2e/test_manifests.py tests/e2e/test_bounds.py \
+		tests/e2e/test_harvester_bounds.py tests/e2e/test_simulated_bounds.py \
 		tests/e2e/test_tenants.py tests/e2e/test_admission.py \
+		tests/e2e/test_scheduler_config.py \
 		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
 		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
-		tests/e2e/test_versions.py
+		tests/e2e/test_previous.py tests/e2e/test_versions.py
 
 test-images: $(READY)
 	TANGRAM_IMAGES=1 $(BIN)/pytest tests/manifests/test_built_images.py

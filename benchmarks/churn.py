@@ -1,11 +1,17 @@
 """How long filter takes while binds wait and the watches bring changes, beside a quiet extender.
 
 One scheduling cycle after the other goes through filter and prioritize; then its bind begins, on a
-connection of its own, and waits until the node's agent has made the instance. The cluster is one of
-our own in memory: a write takes 2 ms, agents realise after some seconds, and of the watch's events
-half renew an agent's Lease and half change the health of a GPU. Everything is in one process.
+connection of its own, and waits until the node's agent has made the instance. Who is refused, as a
+pod of a burst is until the plan for all of them is made, comes back when woken; for each VM that is
+bound another ends. The cluster is one of our own in memory (``benchmarks.agents``): a write takes 2
+ms, agents realise after some seconds, and of the watch's events half renew an agent's Lease and
+half change the health of a GPU.
 
-    python -m benchmarks.churn --nodes 5000 --binds 400 --events 1000
+``busy`` is with all that ``serve`` does in the background: sweep, reclaim, planner, the telling of
+refused pods' explanations; some pods fit nowhere. ``planning`` and ``explaining`` are how long each
+of those took, and how many there were. Everything is in one process.
+
+    python -m benchmarks.churn --nodes 5000 --binds 400 --events 1000 --out FILE
 """
 
 from __future__ import annotations
@@ -20,103 +26,51 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 import uvloop
 
-from benchmarks.fleet import RESOURCE, KnownFleet
-from benchmarks.http import Connection, Times, connected
+from benchmarks import made
+from benchmarks.agents import AgentsCluster, Unread
+from benchmarks.fleet import RESOURCE, KnownFleet, ready
+from benchmarks.http import Connection, Times, connected, quantile_ms
 from benchmarks.launchers import pod, question
 from extender import wire
 from extender.cli.garbage import collected_between_answers
-from extender.cluster import KubernetesCluster
+from extender.cluster import objects
+from extender.explain import Explanation
+from extender.planning.joint import JointPlan
+from extender.request import Request
 from extender.server import serving
-from extender.service.ports import PlanConflict
-from nodeagent.api import gpunode
-from nodeagent.api.gpunode import Assignment, GpuNode, Plan, PodRef, Realized
-from nodeagent.apiserver.memory import InMemoryApi
+from extender.service.explaining import Explainer
+from extender.service.planner import in_thread
+from extender.service.ports import PodFacts
+from extender.service.telling import Teller
 
 RENEWED_SECONDS = 10.0  # as agents renew their Leases
-WRITE_SECONDS = 0.002  # of a plan to a kube-apiserver (measured)
 TYPES = tuple(RESOURCE.format(vgpu) for vgpu in ("1-10C", "1-20C", "2-20C"))
+NOWHERE = "nvidia.com/GRID_A100-1-5C"
+REFUSED = 20  # pods that fit nowhere
+DEVICES_PER_POD = 16
 
 
-class AgentsCluster(KubernetesCluster):
-    """A cluster that writes what it is told to, and whose agents realise it after some seconds.
+class Timed(Explainer):
+    """Notes how long each explanation takes, in ``seconds``."""
 
-    ``nodes`` is what the API server holds; the ``fleet`` hears of what the agents report.
-    """
+    seconds: list[float]
 
-    def __init__(self, *, realised_after: float, chance: random.Random) -> None:
-        super().__init__(InMemoryApi())
-        self.nodes: dict[str, GpuNode] = {}
-        self.fleet: KnownFleet | None = None
-        self._realised_after = realised_after
-        self._chance = chance
-        self._version = 1_000
-
-    async def write_plan(
-        self,
-        node: GpuNode,
-        *,
-        add: Collection[Assignment] = (),
-        remove: Collection[str] = (),
-        hold: Collection[str] = (),
-    ) -> GpuNode:
-        """Write a plan, and have it realised."""
-        await asyncio.sleep(WRITE_SECONDS)
-        now = self.nodes[node.name]
-        if now.metadata.generation != node.metadata.generation or hold:
-            raise PlanConflict("another generation", refused=False)
-        kept = [each for each in now.spec.assignments if each.id not in remove]
-        written = self._written(now, spec=Plan((*kept, *add)))
-        after = self._chance.uniform(0.0, 2.0) * self._realised_after
-        ids = [each.id for each in add]
-        asyncio.get_running_loop().call_later(after, self._realise, node.name, ids)
-        return gpunode.decode(msgspec.json.encode(written))
-
-    async def bind(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
-    ) -> None:
-        """Bind."""
-        await asyncio.sleep(WRITE_SECONDS)
-
-    def _realise(self, name: str, ids: Sequence[str]) -> None:
-        now = self.nodes[name].status
-        realized = (*now.realized, *(Realized(id, "slot") for id in ids))
-        generation = self.nodes[name].metadata.generation
-        self._report(
-            name, msgspec.structs.replace(now, realized=realized, observed_generation=generation)
-        )
-
-    def change_health(self, name: str) -> None:
-        """Let the agent report one of the node's GPUs healthy, or not."""
-        now = self.nodes[name].status
-        at = self._chance.randrange(len(now.gpus))
-        gpu = now.gpus[at]
-        changed = msgspec.structs.replace(gpu, unhealthy="" if gpu.unhealthy else "xid-79")
-        gpus = (*now.gpus[:at], changed, *now.gpus[at + 1 :])
-        self._report(name, msgspec.structs.replace(now, gpus=gpus))
-
-    def _report(self, name: str, status: gpunode.Inventory) -> None:
-        written = self._written(self.nodes[name], status=status)
-        assert self.fleet is not None
-        self.fleet.hear([msgspec.json.encode(written)])
-
-    def _written(self, now: GpuNode, **parts: Plan | gpunode.Inventory) -> GpuNode:
-        self._version += 1
-        metadata = msgspec.structs.replace(
-            now.metadata,
-            resource_version=str(self._version),
-            generation=now.metadata.generation + ("spec" in parts),
-        )
-        written = msgspec.structs.replace(now, metadata=metadata, **parts)
-        self.nodes[now.name] = written
-        return written
+    async def explain(self, namespace: str, pod: str) -> Explanation | None:
+        """Explain a pod."""
+        began = time.perf_counter()
+        try:
+            return await super().explain(namespace, pod)
+        finally:
+            self.seconds.append(time.perf_counter() - began)
 
 
 class Churn:
@@ -125,14 +79,38 @@ class Churn:
     def __init__(self, nodes: int, names: int, *, realised_after: float, seed: int) -> None:
         self._chance = random.Random(seed)
         self._cluster = AgentsCluster(realised_after=realised_after, chance=self._chance)
-        self.fleet = KnownFleet(nodes, seed, self._cluster)
+        self.planned: list[float] = []
+        self.fleet = KnownFleet(nodes, seed, ready(self._cluster, solve=self._plan))
         self._cluster.fleet = self.fleet
-        self._cluster.nodes = {n: v.node for n, v in self.fleet.service.knowledge.views.items()}
+        self._cluster.woken = self._come_back
+        knowledge = self.fleet.service.knowledge
+        self._cluster.nodes = {name: view.node for name, view in knowledge.views.items()}
+        for view, entry in tuple(knowledge.entries()):
+            if entry.pod is not None:
+                asked = Request(entry.pod, (entry.resource,), owner=entry.owner)
+                knowledge.pod(PodFacts(entry.pod, asked, node=view.name, phase="Running"))
+        self._residents = deque(knowledge.pods)
+        self.explainer = Timed(knowledge)
+        self.explainer.seconds = []
         self._names = min(names, nodes)
         self._pods = itertools.count()
         self._url = ""
+        self._refused: deque[dict[str, Any]] = deque()
+        self._again: deque[dict[str, Any]] = deque()
         self.binds: set[asyncio.Task[None]] = set()
         self.bound = self.failed = self.events = 0
+
+    async def _plan(self, work: Callable[[], JointPlan]) -> JointPlan:
+        began = time.perf_counter()
+        try:
+            return await in_thread(work)
+        finally:
+            self.planned.append(time.perf_counter() - began)
+
+    def _come_back(self) -> None:
+        """Let those come back who were refused."""
+        self._again.extend(self._refused)
+        self._refused.clear()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Connection]:
@@ -142,16 +120,32 @@ class Churn:
             serving(self.fleet.service) as self._url,
             connected(self._url) as scheduler,
         ):
-            background = [
-                asyncio.create_task(self.fleet.service.keep_up(), name="keep-up"),
-                asyncio.create_task(self._stay_current(), name="stay-current"),
-            ]
+            judging = asyncio.create_task(self.fleet.service.keep_up(), name="keep-up")
+            current = asyncio.create_task(self._stay_current(), name="stay-current")
             deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
+            self._stop_judging = judging.cancel
             try:
                 yield scheduler
             finally:
-                for task in background:
-                    task.cancel()
+                judging.cancel()
+                current.cancel()
+
+    @asynccontextmanager
+    async def background(self) -> AsyncIterator[None]:
+        """Do all that ``serve`` does besides, until the block ends."""
+        service = self.fleet.service
+        self._stop_judging()
+        teller = Teller(service.knowledge, self.explainer, Unread())
+        work = [
+            asyncio.create_task(service.run(), name="service"),
+            asyncio.create_task(teller.run(), name="teller"),
+        ]
+        try:
+            yield
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
 
     async def _stay_current(self) -> None:
         """Renew Leases one after the other, all in RENEWED_SECONDS, until cancelled."""
@@ -162,10 +156,24 @@ class Churn:
                 self.fleet.service.knowledge.lease(names[at % len(names)], f"turn-{turn}")
             await asyncio.sleep(RENEWED_SECONDS * at_once / len(names))
 
+    async def refuse(self, scheduler: Connection) -> None:
+        """Let pods come that fit nowhere."""
+        for _ in range(REFUSED):
+            await scheduler.post("filter", question(self._new(NOWHERE), self.fleet.names))
+
+    def _new(self, resource: str) -> dict[str, Any]:
+        """Return a new pod, which the watch has shown."""
+        launcher = pod(f"vm-{next(self._pods):06}", resource)
+        raw = msgspec.json.encode(launcher)
+        self.fleet.service.knowledge.pod(objects.pod(raw, devices_per_pod=DEVICES_PER_POD))
+        return launcher
+
     async def cycle(self, scheduler: Connection, times: Times, *, bind: bool) -> None:
-        """Take one new pod through filter and prioritize; then begin its bind, or let it go."""
-        index = next(self._pods)
-        launcher = pod(f"vm-{index:06}", TYPES[index % len(TYPES)])
+        """Take a pod through filter and prioritize; then begin its bind, or let it go."""
+        if bind and self._again:
+            launcher = self._again.popleft()
+        else:
+            launcher = self._new(self._chance.choice(TYPES))
         uid = launcher["metadata"]["uid"]
         names = self._chance.sample(self.fleet.names, self._names)
         answer = await times.of(scheduler, "filter", question(launcher, names))
@@ -176,15 +184,18 @@ class Churn:
             answer = await scheduler.post("prioritize", question(launcher, passed))
             scores = msgspec.json.decode(answer, type=tuple[wire.HostPriority, ...])
             passed = (max(scores, key=lambda each: each.score).host,)
-        if not bind or not passed:
+        if not bind:
             self.fleet.service.knowledge.pod_gone(uid)
-            return
-        work = self._bind(launcher["metadata"], passed[0])
-        task = asyncio.create_task(work, name=f"bind-{index}")
-        self.binds.add(task)
-        task.add_done_callback(self.binds.discard)
+        elif not passed:
+            self._refused.append(launcher)
+        else:
+            work = self._bind(launcher, passed[0])
+            task = asyncio.create_task(work, name=f"bind-{uid}")
+            self.binds.add(task)
+            task.add_done_callback(self.binds.discard)
 
-    async def _bind(self, metadata: Mapping[str, str], node: str) -> None:
+    async def _bind(self, launcher: dict[str, Any], node: str) -> None:
+        metadata: Mapping[str, str] = launcher["metadata"]
         args = {
             "PodName": metadata["name"],
             "PodNamespace": metadata["namespace"],
@@ -195,8 +206,13 @@ class Churn:
             answer = await connection.post("bind", msgspec.json.encode(args))
         if msgspec.json.decode(answer, type=wire.BindingResult).error:
             self.failed += 1
-        else:
-            self.bound += 1
+            return
+        self.bound += 1
+        knowledge = self.fleet.service.knowledge
+        known = knowledge.pods[metadata["uid"]]
+        knowledge.pod(msgspec.structs.replace(known, node=node, phase="Running"))
+        self._residents.append(metadata["uid"])
+        knowledge.pod_gone(self._residents.popleft())
 
     async def bring_events(self, per_second: int) -> None:
         """Bring so many events a second, one by one as a watch does, until cancelled."""
@@ -240,17 +256,21 @@ async def measure(
 
         await cycles(2 * len(TYPES), bind=False)  # every type's first pod
         quiet = (await cycles(pods, bind=False)).told()
-        while len(churn.binds) < binds:
-            await churn.cycle(scheduler, Times(), bind=True)
-        bringing = asyncio.create_task(churn.bring_events(events), name="events")
-        started, bound, brought = loop.time(), churn.bound, churn.events
-        busy = (await cycles(pods, bind=True)).told()
-        seconds, in_flight = loop.time() - started, len(churn.binds)
-        bound, brought = churn.bound - bound, churn.events - brought
-        bringing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await bringing
-        await asyncio.gather(*churn.binds)
+        await churn.refuse(scheduler)
+        async with churn.background():
+            bringing = asyncio.create_task(churn.bring_events(events), name="events")
+            filled_by = loop.time() + 3 * realised_after  # a slow machine never has as many
+            while len(churn.binds) < binds and loop.time() < filled_by:
+                await churn.cycle(scheduler, Times(), bind=True)
+                await asyncio.sleep(0.25 / per_second)
+            started, bound, brought = loop.time(), churn.bound, churn.events
+            busy = (await cycles(pods, bind=True)).told()
+            seconds, in_flight = loop.time() - started, len(churn.binds)
+            bound, brought = churn.bound - bound, churn.events - brought
+            bringing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await bringing
+            await asyncio.gather(*churn.binds)
     return {
         "nodes": nodes,
         "names": min(names, nodes),
@@ -263,7 +283,18 @@ async def measure(
         "binds_per_second": round(bound / seconds, 1),
         "binds_failed": churn.failed,
         "events_per_second": round(brought / seconds),
+        "planning": _took(churn.planned),
+        "explaining": _took(churn.explainer.seconds),
+        "made": msgspec.to_builtins(made.here()),
     }
+
+
+def _took(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    if not ordered:
+        return {"count": 0}
+    told = {f"p{share:g}_ms": quantile_ms(ordered, share / 100) for share in (50, 99)}
+    return {"count": len(ordered), **told}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -280,8 +311,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pods", type=int, default=400, help="of each measurement")
     parser.add_argument("--per-second", type=float, default=40.0, help="pods scheduled and bound")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="keep what was found in this file")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    rows = []
     for names in map(int, options.names.split(",")):
         work = measure(
             options.nodes,
@@ -292,7 +325,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             per_second=options.per_second,
             seed=options.seed,
         )
-        print(json.dumps(uvloop.run(work)), flush=True)
+        rows.append(uvloop.run(work))
+        print(json.dumps(rows[-1]), flush=True)
+    if options.out:
+        made.keep(options.out, rows)
     return 0
 
 

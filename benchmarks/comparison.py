@@ -12,6 +12,7 @@ from extender.request import Request
 from extender.service import Knowledge
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
+from extender.verbs.record import adoptable
 from nodeagent.api.gpunode import PodRef
 
 Field = Callable[[Knowledge], Mapping[str, object]]
@@ -154,7 +155,7 @@ FIELDS: Mapping[str, Field] = {
     "holds": _holds,
     "caps": _caps,
     "bounds": _bounds,
-    "adoptable": _of_views(lambda view: view.adoptable),
+    "adoptable": _of_views(adoptable),
     "pods": lambda knowledge: knowledge.pods,
     "places of pods": _places,
     "decisions": decisions,

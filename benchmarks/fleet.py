@@ -9,6 +9,7 @@ import msgspec
 
 from extender.cluster import KubernetesCluster
 from extender.service import Service
+from extender.service.planner import Solve, in_thread
 from extender.service.ports import Cluster, Feed
 from nodeagent.api import gpunode
 from nodeagent.api.catalog import MODELS
@@ -68,9 +69,9 @@ def _assignments(gpu: str, chance: random.Random) -> Iterator[Assignment]:
 class KnownFleet:
     """A service that knows so many nodes, and the changes a watch would bring it."""
 
-    def __init__(self, nodes: int, seed: int, cluster: Cluster | None = None) -> None:
+    def __init__(self, nodes: int, seed: int, service: Service | None = None) -> None:
         self.chance = random.Random(seed)
-        self.service = ready(cluster)
+        self.service = service or ready()
         self.names = [f"gpu-node-{index:05}" for index in range(nodes)]
         self._version = self._renewals = 0
         knowledge = self.service.knowledge
@@ -104,9 +105,9 @@ class KnownFleet:
             self.service.knowledge.gpu_node(gpunode.decode(raw))
 
 
-def ready(cluster: Cluster | None = None) -> Service:
+def ready(cluster: Cluster | None = None, *, solve: Solve = in_thread) -> Service:
     """Return a service that takes what it knows, which is nothing yet, for complete."""
-    service = Service(cluster or KubernetesCluster(InMemoryApi()))
+    service = Service(cluster or KubernetesCluster(InMemoryApi()), solve=solve)
     for feed in Feed:
         service.knowledge.feed_synced(feed)
     return service

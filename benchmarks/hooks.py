@@ -8,7 +8,8 @@ some nodes change, and a score of pods is chosen for but not bound. Floor and ho
 ``sampled`` is the same with 500 of the names, as kube-scheduler samples them; ``handler`` reads,
 decides and writes without HTTP; ``cached`` repeats a pod while nothing changes, with and without.
 ``first_ms`` is the first pod of a type that nodes offer, ``unforeseen_ms`` that of one for which
-all nodes are to be judged.
+all nodes are to be judged. ``explaining`` is ``sampled`` while one explanation after the other is
+worked out, without the pauses that the extender itself makes between them.
 
     python -m benchmarks.hooks --nodes 100,1000,5000,15000
 """
@@ -26,12 +27,14 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 import uvloop
 
+from benchmarks import made
 from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
@@ -182,6 +185,28 @@ class Bench:
             await times.of(self._connections["hooks"], "filter", body)
         return times.told()
 
+    async def explaining(self, count: int, rounds: int) -> dict[str, Any]:
+        """Measure hooks and floor while explanations are worked out in a thread."""
+        service, took, enough = self.fleet.service, Times(), asyncio.Event()
+
+        async def explain() -> None:
+            before = ""
+            while not enough.is_set():
+                latest = next(reversed(service.knowledge.requests.values())).pod
+                if latest.uid == before:  # what it was told last is kept for a moment
+                    await asyncio.sleep(0.001)
+                    continue
+                before = latest.uid
+                with took.taken():
+                    await service.explainer.explain(latest.namespace, latest.name)
+
+        working = asyncio.create_task(explain(), name="explain")
+        found = await self.over_http(count, rounds)
+        enough.set()
+        await working  # cancelled, it would go on in its thread beside what is measured next
+        seconds = statistics.median(took.seconds) if took.seconds else None
+        return {**found, "explanations": len(took.seconds), "explanation_p50_s": seconds}
+
     def rejected_again(self, count: int, rounds: int) -> dict[str, dict[str, float]]:
         """Measure reading, rejecting and writing, for one pod while nothing changes."""
         kind, times = REJECTED[0], Times()
@@ -220,7 +245,7 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
     """Return all that is measured at one size."""
     bench = Bench(nodes, changes=changes, seed=seed)
     async with bench.open():
-        return {
+        row = {
             "nodes": nodes,
             "gpus": nodes * GPUS,
             "changes_per_pod": changes,
@@ -228,6 +253,7 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
             "unforeseen_ms": await bench.first(REJECTED),
             **await bench.over_http(nodes, rounds),
             "sampled": await bench.over_http(SAMPLE, rounds),
+            "explaining": await bench.explaining(SAMPLE, rounds),
             "cached": {
                 "all_names": await bench.cached(FITTING[0], nodes, rounds),
                 "sampled": await bench.cached(FITTING[0], SAMPLE, rounds),
@@ -239,6 +265,7 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
                 "sampled_rejected": bench.rejected_again(SAMPLE, rounds),
             },
         }
+    return {**row, "made": msgspec.to_builtins(made.here())}
 
 
 def text(row: dict[str, Any]) -> str:
@@ -247,7 +274,10 @@ def text(row: dict[str, Any]) -> str:
         f"{row['nodes']} nodes x {GPUS} GPUs; the first pod of a type: {row['first_ms']} ms"
         f", unforeseen {row['unforeseen_ms']} ms"
     ]
-    for what, part in (("all names", row), (f"{row['sampled']['names']} names", row["sampled"])):
+    sample = f"{row['sampled']['names']} names"
+    beside = f"{sample}, beside {row['explaining']['explanations']} explanations"
+    parts = ((sample, row["sampled"]), (beside, row["explaining"]))
+    for what, part in (("all names", row), *parts):
         for verb in VERBS:
             figures = (part[verb], part["floor"][verb], part["to_floor"][verb])
             lines.append(f"  {verb} of {what}")
@@ -277,13 +307,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--changes", type=int, default=8, help="nodes that change before each pod")
     parser.add_argument("--seed", type=int, default=1, help="what the nodes hold")
     parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.add_argument("--out", type=Path, help="keep what was found in this file")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    rows = []
     for nodes in map(int, options.nodes.split(",")):
         print(f"measuring {nodes} nodes x {GPUS} GPUs", file=sys.stderr)
         work = measure(nodes, rounds=options.rounds, changes=options.changes, seed=options.seed)
-        row = uvloop.run(work)
+        rows.append(row := uvloop.run(work))
         print(json.dumps(row) if options.output == "json" else text(row), flush=True)
+    if options.out:
+        made.keep(options.out, rows)
     return 0
 
 

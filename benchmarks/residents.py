@@ -92,7 +92,7 @@ async def _create_node(
         labels = {keys.AGENT_LABEL: "true"}
         lease = {
             "metadata": {"name": keys.lease_name(node.name), "labels": labels},
-            "spec": {"holderIdentity": node.name, "leaseDurationSeconds": 40},
+            "spec": {"holderIdentity": node.status.agent_epoch, "leaseDurationSeconds": 40},
         }
         await api.create(LEASES, lease, namespace=keys.SYSTEM_NAMESPACE)
     head = {"apiVersion": keys.API_VERSION, "kind": keys.GPU_NODE_KIND}

@@ -6,14 +6,15 @@ its own:
 
 * ``ready_s`` from its start until ``/readyz`` says so; ``processor_s`` of that it worked;
 * ``resident_mb`` and ``peak_mb`` are what the kernel counts for it;
-* ``change_*_ms`` from a write of a GpuNode until filter answers by it, while others are written;
+* ``change_*_ms`` from a write of a GpuNode until filter answers by it, while others are written,
+  and ``api_*_ms`` until a watch of the benchmark's own brings it: the API server's part;
 * ``writes_*`` are all writes of GpuNodes and pods in the lives of some VMs, from their creation as
   pods until nothing of them is left, by VM; ``bytes_*`` what the objects written have for JSON.
 
 ``--real`` has etcd and kube-apiserver instead of the twin, where the VMs' pods are without what
 only makes them long (40,000 of 20 kB are more than etcd takes), and writes are not counted.
 
-    python -m benchmarks.start --nodes 5000 --per-gpu 3
+    python -m benchmarks.start --nodes 5000 --per-gpu 3 --out FILE
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import msgspec
 import structlog
 import uvloop
 
-from benchmarks import populated, residents
+from benchmarks import made, populated, residents
 from benchmarks.extenders import agents, renew
 from benchmarks.http import Connection, connected, quantile_ms
 from benchmarks.populated import GPUS, NAMESPACE, RESOURCES, SMALL, Vm
@@ -49,10 +50,12 @@ from nodeagent.api import gpunode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, Kind, PatchType
+from nodeagent.apiserver.reflector import Upserted, reflect
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.binaries import Missing, locate
 from tests.e2e.controlplane.cluster import control_plane
 from tests.e2e.stack import install
+from tests.waiting import until
 
 CANDIDATES = 50  # nodes a VM of the lives may go to
 WITHIN_SECONDS = 120.0
@@ -84,17 +87,20 @@ class Cluster:
         self.names = list(self.site.nodes)
         self._reports = itertools.count(1)
 
-    async def change(self, name: str) -> float:
-        """Have a node's GPUs all healthy, or none, in turns; return when the write began."""
+    async def change(self, name: str) -> tuple[float, str]:
+        """Have a node's GPUs all healthy, or none, in turns.
+
+        Return when the write began, and the version it made.
+        """
         node = gpunode.decode(await self.api.get(GPU_NODES, name))
         fault = "" if node.status.gpus[0].unhealthy else "xid-79"
         gpus = [msgspec.structs.replace(gpu, unhealthy=fault) for gpu in node.status.gpus]
         change = {"op": "add", "path": "/status/gpus", "value": msgspec.to_builtins(gpus)}
         began = time.perf_counter()
-        await self.api.patch(
+        written = await self.api.patch(
             GPU_NODES, name, [change], patch_type=PatchType.JSON, subresource="status"
         )
-        return began
+        return began, gpunode.decode(written).metadata.resource_version
 
     async def changes(self, per_second: float, besides: str) -> None:
         """Change nodes, so many a second, until cancelled."""
@@ -106,29 +112,59 @@ class Cluster:
             await asyncio.sleep(max(0.0, started + count / per_second - time.perf_counter()))
 
 
+@contextlib.asynccontextmanager
+async def watched(api: ApiServer, name: str) -> AsyncIterator[dict[str, float]]:
+    """Watch a GpuNode as the extender does; yield when each of its versions came."""
+    came: dict[str, float] = {}
+    listed = asyncio.Event()
+
+    async def watch() -> None:
+        changes = reflect(api, GPU_NODES, field_selector=f"metadata.name={name}")
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                if isinstance(change, Upserted):
+                    version = gpunode.decode(change.object.raw).metadata.resource_version
+                    came[version] = time.perf_counter()
+                listed.set()
+
+    watching = asyncio.create_task(watch(), name="watch")
+    await listed.wait()
+    try:
+        yield came
+    finally:
+        watching.cancel()
+
+
 async def seen_after(
     cluster: Cluster, connection: Connection, *, samples: int, per_second: float
 ) -> Row:
-    """Measure how soon filter answers by a change, while others are written."""
+    """Measure how soon filter answers by a change, while others are written.
+
+    And how soon a watch of our own brings it, which is the API server's part.
+    """
     out_of_use = cluster.site.cordoned | cluster.site.leaseless
     canary = next(name for name in cluster.names if name not in out_of_use)
     pod = residents.pod(Vm("canary", wanted=RESOURCES[SMALL[0]]))
     pod["metadata"]["uid"] = "canary"
     body = msgspec.json.encode({"Pod": pod, "Nodes": None, "NodeNames": [canary]})
     others = asyncio.create_task(cluster.changes(per_second, canary), name="changes")
-    took = []
+    took, began = [], {}
     before = await connection.post("filter", body)
-    for _ in range(samples):
-        await asyncio.sleep(cluster.chance.uniform(0.02, 0.08))
-        began = await cluster.change(canary)
-        before = await _another(connection, body, before)
-        took.append(time.perf_counter() - began)
+    async with watched(cluster.api, canary) as came:
+        for _ in range(samples):
+            await asyncio.sleep(cluster.chance.uniform(0.02, 0.08))
+            at, version = await cluster.change(canary)
+            before = await _another(connection, body, before)
+            took.append(time.perf_counter() - at)
+            began[version] = at
+        await until(lambda: came.keys() >= began.keys(), within=WITHIN_SECONDS)
     others.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await others
-    ordered = sorted(took)
+    theirs = sorted(came[version] - at for version, at in began.items())
     return {
-        f"change_{name}_ms": quantile_ms(ordered, share)
+        f"{what}_{name}_ms": quantile_ms(ordered, share)
+        for what, ordered in (("change", sorted(took)), ("api", theirs))
         for name, share in (("p50", 0.5), ("p99", 0.99))
     }
 
@@ -296,12 +332,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lives", type=int, default=50, help="VMs that come and go")
     parser.add_argument("--real", action="store_true", help="beside etcd and kube-apiserver")
     parser.add_argument("--seed", type=int, default=1, help="what there is")
+    parser.add_argument("--out", type=Path, help="keep what was found in this file")
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    rows = []
     for per_gpu in map(int, options.per_gpu.split(",")):
         print(f"making {options.nodes} nodes, {per_gpu} instances a GPU", file=sys.stderr)
         work = measure(options.nodes, per_gpu, options)
-        print(json.dumps(uvloop.run(work)), flush=True)
+        rows.append({**uvloop.run(work), "made": msgspec.to_builtins(made.here())})
+        print(json.dumps(rows[-1]), flush=True)
+    if options.out:
+        made.keep(options.out, rows)
     return 0
 
 

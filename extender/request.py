@@ -185,7 +185,8 @@ def _container(container: wire.Container) -> dict[str, int]:
     if container.resources is None:
         return found
     # Limits count where no request is given: the API server makes them equal for these resources.
-    for amounts in (container.resources.limits or {}, container.resources.requests or {}):
+    limits, requests = container.resources.limits or {}, container.resources.requests or {}
+    for amounts in (limits,) if requests == limits else (limits, requests):
         for resource, quantity in amounts.items():
             if resources.ours(resource) and (count := _whole(resource, quantity)):
                 found[resource] = max(found.get(resource, 0), count)

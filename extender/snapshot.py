@@ -8,8 +8,8 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping, Set
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -67,6 +67,7 @@ class Standing(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True, dict=True):
     """One node as decisions see it. ``stale``: its agent has not renewed its Lease in time.
 
+    ``agent`` names the process that renewed it last, "" where that is not known.
     ``failing``: it could not realize one assignment after the other. ``rival``: who else makes and
     destroys GPU instances there.
     ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
@@ -79,6 +80,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     policy: Policy | PolicyName
     releasing: tuple[Releasing, ...] = ()
     stale: bool = True
+    agent: str = ""
     cordoned: bool = False
     failing: bool = False
     rival: Rival | None = None
@@ -121,30 +123,38 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _geometries(self) -> set[str]:
-        geometries = self.node.status.geometries
-        return {key for key, each in geometries.items() if not any(each.malformations())}
+        return {key for key, each in self.node.status.geometries.items() if each.sound}
 
-    @cached_property
+    @property
     def taken(self) -> frozenset[Taken]:
-        """Everything that holds slices on this node."""
-        there = self._there
-        besides = [each for each in map(taken_by, self.in_force) if each not in there]
-        return there.union(besides) if besides else there
+        """Everything that holds slices on this node.
+
+        Worked out when asked for: kept, it would be a sixth of the memory that a VM costs.
+        """
+        return frozenset(self._taken())
+
+    def _taken(self, among: Set[str] | None = None) -> set[Taken]:
+        """Return what holds slices, on all GPUs or those *among* the UUIDs."""
+        found = self._there(among)
+        found.update(taken_by(a) for a in self.in_force if among is None or a.gpu in among)
+        return found
 
     @property
     def in_force(self) -> Iterable[Assignment]:
         """The plan's entries that count: all but the reservations whose time is over."""
         return (each for each in self.node.spec.assignments if each.id not in self.lapsed)
 
-    @cached_property
-    def _there(self) -> frozenset[Taken]:
-        """What is on the GPUs, or may be for all we know, whatever the plan says."""
-        existing = (
-            Taken(gpu.uuid, i.profile_id, i.placement)
+    def _there(self, among: Set[str] | None = None) -> set[Taken]:
+        """Return what is on the GPUs, or may be for all we know, whatever the plan says."""
+        found = {
+            Taken(gpu.uuid, each.profile_id, each.placement)
             for gpu in self.node.status.gpus
-            for i in gpu.instances
-        )
-        return frozenset((*existing, *(r.taken for r in self.releasing)))
+            if among is None or gpu.uuid in among
+            for each in gpu.instances
+        }
+        left = (each.taken for each in self.releasing)
+        found.update(each for each in left if among is None or each.gpu in among)
+        return found
 
     @cached_property
     def reservations(self) -> tuple[Assignment, ...]:
@@ -166,7 +176,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     def kept_for(self, owner: OwnerRef | None) -> tuple[Taken, ...]:
         """Return the slices that nothing takes but a reservation for this owner."""
-        return tuple(t for t in map(taken_by, self.held_for(owner)) if t not in self._there)
+        held = self.held_for(owner)
+        there = self._there() if held else ()
+        return tuple(each for each in map(taken_by, held) if each not in there)
 
     def bins(
         self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
@@ -175,7 +187,9 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         changed = {each.gpu for each in (*promised, *leaving)}
         if not changed:
             return self._bins
-        taken = (self.taken - frozenset(leaving)) | frozenset(promised)
+        taken = self._taken(changed)
+        taken -= frozenset(leaving)
+        taken |= frozenset(promised)
         return tuple(
             self._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
             for gpu, bin in zip(self.usable, self._bins, strict=True)
@@ -184,7 +198,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def _bins(self) -> tuple[Bin, ...]:
         held: dict[str, list[Taken]] = {}
-        for each in self.taken:
+        for each in self._taken():
             held.setdefault(each.gpu, []).append(each)
         return tuple(self._bin(gpu, held.get(gpu.uuid, ())) for gpu in self.usable)
 
@@ -233,18 +247,6 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             for gpu in self.node.status.gpus
             for each in gpu.instances
             if each.holder is not None
-        )
-
-    @cached_property
-    def adoptable(self) -> tuple[Held, ...]:
-        """What pods had before Tangram came, where the plan has nothing of the kind yet."""
-        planned = [each for each in self.node.spec.assignments if each.pod is not None]
-        return tuple(
-            each
-            for each in self.held_devices
-            if not any(
-                a.gpu == each.gpu and a.placement.mask & each.placement.mask for a in planned
-            )
         )
 
     def _bin(self, gpu: Gpu, held: Iterable[Taken]) -> Bin:
@@ -309,7 +311,7 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
                 return self.node.status.geometries[gpu.geometry].by_id[profile_id].name
         return ""
 
-    @property
+    @cached_property
     def kind(self) -> object:
         """What nodes that serve the same things have in common."""
         status = self.node.status
@@ -353,24 +355,31 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
     def assignments_of(self, pod_uid: str) -> tuple[Assignment, ...]:
         """Return the plan's entries for a pod."""
-        return self._by_pod.get(pod_uid, ())
-
-    @cached_property
-    def _by_pod(self) -> dict[str, tuple[Assignment, ...]]:
-        found: dict[str, tuple[Assignment, ...]] = {}
-        for each in self.node.spec.assignments:
-            if each.pod is not None:
-                found[each.pod.uid] = (*found.get(each.pod.uid, ()), each)
-        return found
+        return tuple(
+            each
+            for each in self.node.spec.assignments
+            if each.pod is not None and each.pod.uid == pod_uid
+        )
 
     @property
     def pods(self) -> Iterable[str]:
-        """UIDs of the pods the plan has entries for."""
-        return self._by_pod
+        """UIDs of the pods the plan has entries for, each once."""
+        entries = self.node.spec.assignments
+        return dict.fromkeys(each.pod.uid for each in entries if each.pod is not None)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the agent is another process than the one that told the inventory.
+
+        What that one had realized may be gone: the node may have rebooted in between, and nobody
+        would answer for it before the new one has told its own.
+        """
+        return bool(self.agent) and self.agent != self.node.status.agent_epoch
 
     def realized(self, ids: Iterable[str]) -> bool:
-        """Tell whether the agent reports every one of these assignments realized."""
-        return set(ids) <= {each.id for each in self.node.status.realized}
+        """Tell whether the agent that lives reports every one of these assignments realized."""
+        told = () if self.succeeded else self.node.status.realized
+        return set(ids) <= {each.id for each in told}
 
     def failure(self, ids: Iterable[str]) -> str:
         """Return why the agent cannot realize one of these assignments, "" if it can."""
@@ -395,7 +404,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
 
 def _names(served: Iterable[Mapping[str, int]]) -> frozenset[str]:
     """Return all that is served; GPUs of a kind share one mapping."""
-    return frozenset().union(*{id(each): each for each in served}.values())
+    return _the_one(frozenset().union(*{id(each): each for each in served}.values()))
+
+
+@lru_cache(maxsize=1_024)  # nodes are of few kinds, and many of each
+def _the_one(names: frozenset[str]) -> frozenset[str]:
+    """Return the first of all sets equal to this one."""
+    return names
 
 
 def taken_by(assignment: Assignment) -> Taken:

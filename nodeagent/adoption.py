@@ -10,12 +10,13 @@ Who has it, we know in one of two ways:
   together with this GPU instance as its own. Only the journal is lost.
 
 With Harvester a device may also stand there for whoever comes: a VM that is off keeps it, or it is
-part of a static layout. Then the plan alone says whose it is to be.
+part of a static layout. Then the plan alone says whose it is to be. So it does where a pod was
+given another device than what was meant for it: that, which nobody has had, may be another's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from nodeagent.api.gpunode import Assignment, Inventory, Layout, Mode
 from nodeagent.driver import Host, LiveGpu, LiveInstance
@@ -65,11 +66,12 @@ def adoptions(
     *,
     told: Inventory,
     claimed: Mapping[str, str],
+    unused: Collection[str] = (),
 ) -> tuple[Made, ...]:
     """Return what the journal is to say of the GPU instances that the plan lets us adopt.
 
     *made* is what it says now, *told* the inventory as an agent told it last; *claimed* says which
-    pod (UID) has the slot of each assignment.
+    pod (UID) has the slot of each assignment. Nobody has had what was made for the *unused*.
     """
     plan = tuple(plan)
     made = tuple(made)
@@ -83,6 +85,7 @@ def adoptions(
     }
     gpus = {gpu.uuid: gpu for gpu in host.gpus}
     made_by_us = {(each.gpu, each.placement) for each in made if not each.lent}
+    passed_on = {(each.gpu, each.placement) for each in made if each.assignment in unused}
     holding = tuple(holders)
 
     def adopted(each: Assignment) -> Made | None:
@@ -105,7 +108,7 @@ def adoptions(
             host.mode is Mode.HARVESTER
             and each.resource in live.serves
             and is_free(live, holding)
-            and stands(live, ours=by_us)
+            and (stands(live, ours=by_us) or (gpu.uuid, each.placement) in passed_on)
         )
         if not served and not ours_once and not standing:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -55,6 +56,7 @@ def inventory(
     )
 
 
+@lru_cache(maxsize=64)  # asked at each pass of each GPU, and as many as there are kinds of GPUs
 def vgpu_types_hash(types: tuple[VgpuType, ...]) -> str:
     """Return a short content hash: equal types, and only they, share it; "" for none."""
     return hashlib.sha256(msgspec.json.encode(types)).hexdigest()[:12] if types else ""

@@ -6,10 +6,12 @@ each assignment that is ready to one::
 
     tied ──▶ claimed ──▶ spent ──▶ free         a claim has ended; the plan still has the assignment
       │          └──────────────────▶ free      … or no longer has it
-      └─────────────────────────────▶ free      it left the plan before it was claimed
+      └─────────────────────────────▶ free      it left the plan before it was claimed,
+                                                or its GPU instance is gone for now
 
 For each resource the ties of at most one pod are neither claimed nor spent: that pod is the one the
-kubelet will ask for next. A pod is tied to all its slots at once.
+kubelet will ask for next; it stays that when its GPU instance goes under it, for it may be bound. A
+pod is tied to all its slots at once.
 
 The ties are told in the order they were made. That order outlives the agent's process, and from it
 follows what does not: of the unclaimed ties for a resource only those of the pod tied last can be
@@ -18,7 +20,8 @@ waiting for their first claim, for all others had been claimed when it was tied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import groupby
 
 import msgspec
@@ -42,10 +45,15 @@ class Tie(msgspec.Struct, frozen=True):
 
 
 class Ties(msgspec.Struct, frozen=True):
-    """Every tie in the order made; ``last`` is the slot number each resource was served last."""
+    """Every tie in the order made; ``last`` is the slot number each resource was served last.
+
+    ``awaited`` is, for each resource, the UID of a pod that has been tied, and whose GPU instance
+    went before it came: it may be bound, and on its way to the kubelet.
+    """
 
     ties: tuple[Tie, ...] = ()
     last: Mapping[str, int] = {}
+    awaited: Mapping[str, str] = {}
 
     @property
     def realized(self) -> tuple[Realized, ...]:
@@ -101,8 +109,12 @@ def capacity(host: Host) -> dict[str, int]:
     return total
 
 
-def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: Claims) -> Ties:
-    """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed."""
+def recovered(realized: Iterable[Realized], plan: Collection[Assignment], claims: Claims) -> Ties:
+    """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed.
+
+    Whose a slot was that has left the plan is not told: it is taken for its holder's, but the
+    holder may have been given it in place of its own.
+    """
     pods = {each.id: each.pod.uid for each in plan if each.pod}
     told = tuple(
         Tie(
@@ -114,47 +126,49 @@ def recovered(realized: Iterable[Realized], plan: Iterable[Assignment], claims: 
         for each in realized
         if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
     )
-    ties = tuple(_claimed(tie, told, claims) for tie in told)
-    newest = {tie.resource: tie.pod_uid for tie in ties}
+    newest = {tie.resource: pods.get(tie.assignment) for tie in told}
+    last = {tie.resource: _number(tie.slot) for tie in told}
+    ties = kept(Ties(told, last), plan, claims)
     return Ties(
         tuple(
             tie
             if tie.pod_uid == newest[tie.resource]
             else msgspec.structs.replace(tie, claimed=True)
-            for tie in ties
+            for tie in ties.ties
         ),
-        {tie.resource: _number(tie.slot) for tie in ties},
+        last,
     )
 
 
-def kept(ties: Ties, plan: Iterable[Assignment], claims: Claims) -> Ties:
-    """Drop the ties of assignments that have left the plan, unless a pod still has the slot."""
-    planned = {each.id for each in plan if each.pod}
+def kept(ties: Ties, plan: Collection[Assignment], claims: Claims) -> Ties:
+    """Drop the ties of assignments that have left the plan, unless a pod still has the slot.
+
+    Note, too, which pods will not ask (again): those that the plan has no more, and those that have
+    been served. A pod may have another slot than its own: it is served when it has as many of the
+    resource as the plan has for it, for the kubelet serves one container after the other. And
+    another pod may have its slot: one that is gone, of which the kubelet has yet to hear; the slot
+    is still its owner's, who will ask for it next.
+    """
+    owners = {each.id: each.pod.uid for each in plan if each.pod}
+    missing = Counter((each.pod.uid, each.resource) for each in plan if each.pod)
+    missing.subtract((uid, resource_of(slot)) for slot, uid in claims.items())
+
+    def comes(tie: Tie) -> bool:
+        return (
+            tie.assignment in owners
+            and missing[tie.pod_uid, tie.resource] > 0
+            and claims.get(tie.slot) != tie.pod_uid
+        )
+
     return Ties(
         tuple(
-            _claimed(tie, ties.ties, claims, planned=tie.assignment in planned)
+            tie if tie.claimed or comes(tie) else msgspec.structs.replace(tie, claimed=True)
             for tie in ties.ties
-            if tie.slot in claims or tie.assignment in planned
+            if tie.slot in claims or tie.assignment in owners
         ),
         ties.last,
+        {resource: uid for resource, uid in ties.awaited.items() if missing[uid, resource] > 0},
     )
-
-
-def _claimed(tie: Tie, ties: Iterable[Tie], claims: Claims, *, planned: bool = True) -> Tie:
-    """Note that the pod will not ask (again), if so: it has been served, or is not *planned* for.
-
-    It may have another slot than its own: it is served when it has as many of the resource as it
-    has ties, for the kubelet serves one container after the other. And another pod may have its
-    slot: one that is gone, of which the kubelet has yet to hear; the slot is still its owner's, who
-    will ask for it next.
-    """
-    if tie.claimed:
-        return tie
-    pod, resource = tie.pod_uid, tie.resource
-    has = sum(uid == pod and resource_of(slot) == resource for slot, uid in claims.items())
-    wants = sum(each.pod_uid == pod and each.resource == resource for each in ties)
-    done = not planned or has >= wants or claims.get(tie.slot) == pod
-    return msgspec.structs.replace(tie, claimed=True) if done else tie
 
 
 def tied(
@@ -168,14 +182,17 @@ def tied(
 ) -> Ties:
     """Tie those pods whose turn it is; *live* are the assignments whose GPU instance exists.
 
-    Those *in_vain* have lost theirs before their pod was served. It may be on its way to the
-    kubelet, who would give it whatever slot waits: until it has failed, it is its turn.
+    Those *in_vain* have lost theirs for good before their pod was served, and those whose tie is
+    dropped here have for now. The pod may be on its way to the kubelet, who would give it whatever
+    slot waits: until it has come, or left the plan, it is its turn.
     Pods come in the order of ``(since, id)``. A pod that is ready but has to wait for one of its
     resources is not overtaken in any of them.
     """
     made = [tie for tie in ties.ties if tie.slot in claims or tie.claimed or tie.assignment in live]
     last = dict(ties.last)
-    turn = {each.resource: each.pod.uid for each in in_vain if each.pod}
+    gone = {tie.resource: tie.pod_uid for tie in ties.ties if tie not in made}
+    awaited = {**ties.awaited, **gone}
+    turn = {each.resource: each.pod.uid for each in in_vain if each.pod} | awaited
     turn |= {tie.resource: tie.pod_uid for tie in made if not tie.claimed}
     tied_already = {tie.assignment for tie in made}
     for pod_uid, assignments in _pods(plan):
@@ -189,7 +206,7 @@ def tied(
                 last[each.resource] = _number(slot)
         for each in missing:
             turn.setdefault(each.resource, pod_uid)
-    return Ties(tuple(made), last)
+    return Ties(tuple(made), last, awaited)
 
 
 def _pods(plan: Iterable[Assignment]) -> Iterator[tuple[str, Sequence[Assignment]]]:

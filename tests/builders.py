@@ -34,6 +34,7 @@ from nodeagent.api.rivals import Rival
 H100 = MODELS["H100-80GB"]
 VGPU = "nvidia.com/NVIDIA_H100XM-"
 """Resources of an H100 SXM's vGPU types: ``VGPU + "1-10C"``."""
+_API_VERSIONS = {"VirtualMachineInstance": "kubevirt.io/v1", "ReplicaSet": "apps/v1"}
 
 
 def gpu(index: int = 0, *, model: str = "H100-80GB", **fields: Any) -> Gpu:
@@ -191,7 +192,13 @@ def raw_pod(
 
 
 def _controller(kind: str, name: str) -> dict[str, Any]:
-    return {"kind": kind, "name": name, "uid": f"uid-{name}", "controller": True}
+    return {
+        "apiVersion": _API_VERSIONS[kind],
+        "kind": kind,
+        "name": name,
+        "uid": f"uid-{name}",
+        "controller": True,
+    }
 
 
 def as_json(value: object) -> bytes:

@@ -34,6 +34,8 @@ class Pod(msgspec.Struct, frozen=True):
     movable: bool = True
     deleting: bool = False
     over: bool = False
+    evictable: bool = True
+    priority: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.defrag.exact import compared
 from benchmarks.defrag.experiment import MIXES, SIZES, cell, summary
 from benchmarks.defrag.report import page, table
+from benchmarks.defrag.sizes import measured
+from benchmarks.defrag.sizes import table as sizes
 
 LOADS = (0.85, 1.0)
 
@@ -19,7 +21,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.defrag", description="What moving VMs is worth."
     )
-    parser.add_argument("what", nargs="?", choices=("worth", "exact"), default="worth")
+    parser.add_argument("what", nargs="?", choices=("worth", "exact", "size"), default="worth")
     parser.add_argument("--quick", action="store_true", help="few, short runs: minutes to seconds")
     parser.add_argument("--output", choices=("table", "json"), default="table")
     parser.add_argument("--out", type=Path, help="folder for defrag.json and defrag.md")
@@ -30,6 +32,10 @@ def main(arguments: list[str]) -> int:
         found = compared(pairs=options.pairs, triples=options.triples, progress=_say)
         print(json.dumps(found, indent=1))
         return int(found["differing"] > 0)
+    if options.what == "size":
+        rows = measured(quick=options.quick, progress=_say)
+        print(json.dumps(rows, indent=1) if options.output == "json" else sizes(rows))
+        return 0
     size = SIZES["quick" if options.quick else "full"]
     cells = []
     for load in LOADS:

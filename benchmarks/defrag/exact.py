@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from extender.packing.room import Host, Occupant, Room, make_room
+from extender.packing.relocation import Host, Occupant
+from extender.packing.room import Room, make_room
 from extender.packing.tables import Tables, tables
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from extender.packing.room import Host, Move, NoRoom, Occupant, Room, windows
+from extender.packing.relocation import Host, Move, Occupant, windows
+from extender.packing.room import NoRoom, Room
 from extender.packing.tables import Tables
 from nodeagent.api.geometry import Occupancy, Placement
 

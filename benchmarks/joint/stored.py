@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.joint.burst import Row
+from benchmarks.made import processor
 
 NAME = "joint.json"
 
@@ -50,20 +51,13 @@ def here(seeds: str) -> Made:
     """Return what is to be noted of a part that has just been measured."""
     return Made(
         day=datetime.now(UTC).date().isoformat(),
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count() or 1,
         load=round(os.getloadavg()[0], 1),
         python=platform.python_version(),
         ortools=version("ortools"),
         seeds=seeds,
     )
-
-
-def _processor() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text("utf-8").splitlines() if known.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
 
 
 def load(folder: Path) -> Results:

@@ -32,9 +32,13 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             "The second table lists the single profiles of which default accepts less than MFI.",
             f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
             f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
-            " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000 halve and halve again, so their"
-            " figures are the same.",
+            " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000"
+            " halve and halve again, so their figures are the same.",
             *_two_models(results),
+            "On GPUs of four slices, MFI is significantly ahead where 1g and 4g alone are asked for"
+            " at load 1. The value counts what is lost to each profile alike, so that default keeps"
+            " a pair of free slices together for a 2g that never comes. A rule that does not look"
+            " at the mix either keeps it or breaks it.",
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
             " then changes, its weights may be the wrong ones until the guard is asked again: the"
             " last table lists where learned is below default, the whole 95 % interval below 0.",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import NoReturn, TypeVar
 
 import msgspec
 import typer
 
-from extender.cli.desk import Ask, Unanswered, Where, reached
+from extender.cli.desk import Ask, Query, Unanswered, Where, reached
 
 _T = TypeVar("_T")
 
 
-def answer(command: str, where: Where, path: str, query: Mapping[str, str], shape: type[_T]) -> _T:
+def answer(command: str, where: Where, path: str, query: Query, shape: type[_T]) -> _T:
     """Return what a desk answers; where it does not, say why and exit."""
 
     async def asked() -> _T:
@@ -27,7 +26,7 @@ def answer(command: str, where: Where, path: str, query: Mapping[str, str], shap
         fail(command, error)
 
 
-async def read(ask: Ask, path: str, query: Mapping[str, str], shape: type[_T]) -> _T:
+async def read(ask: Ask, path: str, query: Query, shape: type[_T]) -> _T:
     """Ask, and read the answer.
 
     Raises:

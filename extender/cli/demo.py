@@ -130,16 +130,18 @@ def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
             progress.update(task, completed=placed + refused, refused=refused)
 
         async def linger(hooks: str, page: str) -> None:
+            interrupted = _interrupted()  # from here on, for whoever reads the next line may do so
             progress.stop()
             console.print(f"Watch it at {page}/", highlight=False)
             console.print(f"The hooks answer at {hooks}/filter, …; Ctrl-C ends.", highlight=False)
-            await _interrupted()
+            await interrupted.wait()
 
         return uvloop.run(run(options, progress=advance, linger=linger if serve else None))
 
 
-async def _interrupted() -> None:
+def _interrupted() -> asyncio.Event:
+    """Return what is set once the process is told to end."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPException
 from ipaddress import ip_address
@@ -69,7 +69,10 @@ class Unanswered(Exception):
     """The desk did not answer; the message says why, and what to do."""
 
 
-Ask = Callable[[str, Mapping[str, str]], Awaitable[bytes]]
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
+"""Parameters; as pairs where one may come several times."""
+
+Ask = Callable[[str, Query], Awaitable[bytes]]
 """GETs a path with a query, and returns the JSON that is answered; may raise ``Unanswered``."""
 
 
@@ -107,7 +110,7 @@ class _Through:
         self._api = api
         self._token = token
 
-    async def ask(self, path: str, query: Mapping[str, str]) -> bytes:
+    async def ask(self, path: str, query: Query) -> bytes:
         shown = {PASSED_ON: f"Bearer {self._token}"}
         async with (
             asyncio.timeout(WITHIN_SECONDS),
@@ -150,10 +153,10 @@ class _Straight:
         self._url = where.desk.rstrip("/")
         self._headers = {"Authorization": f"Bearer {where.token}"} if where.token else {}
 
-    async def ask(self, path: str, query: Mapping[str, str]) -> bytes:
+    async def ask(self, path: str, query: Query) -> bytes:
         return await asyncio.to_thread(self._get, path, query)
 
-    def _get(self, path: str, query: Mapping[str, str]) -> bytes:
+    def _get(self, path: str, query: Query) -> bytes:
         whole = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
         request = urllib.request.Request(whole, headers=self._headers)
         try:

@@ -9,6 +9,7 @@ import msgspec
 
 from extender.admission import Schedulers
 from extender.server import Certificates, admitting, desk, probing, serving
+from extender.server.admitting import last_answers
 from extender.service import Service
 from extender.service.ports import Reviewer
 
@@ -48,7 +49,7 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextlib.asynccontextmanager
     async def opened(self, service: Service, reviewer: Reviewer | None) -> AsyncIterator[Urls]:
-        """Open them all; the hooks' opens last and closes first.
+        """Open them all; the hooks' opens last and closes first, the probes' the other way.
 
         Raises:
             OSError: an address cannot be had.
@@ -61,7 +62,11 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
                 probes = await stack.enter_async_context(door)
             if self.admission_port is not None:
                 door = admitting(
-                    self.schedulers, host=host, port=self.admission_port, tls=self.anybody_tls
+                    self.schedulers,
+                    host=host,
+                    port=self.admission_port,
+                    tls=self.anybody_tls,
+                    parting=last_answers,
                 )
                 webhook = await stack.enter_async_context(door)
             if self.desk_port is not None:

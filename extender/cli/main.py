@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from extender.cli import harvester
+from extender.cli import defrag, harvester
 from extender.cli.completion import completion
 from extender.cli.demo import demo
+from extender.cli.drain import drain
 from extender.cli.explain import explain
 from extender.cli.nodes import nodes
 from extender.cli.page import page
@@ -31,6 +32,8 @@ app.command()(serve)
 app.command()(explain)
 app.command()(nodes)
 app.command()(top)
+app.add_typer(defrag.app)
+app.command()(drain)
 app.command()(page)
 app.command()(scheduler_config)
 app.command()(simulate)

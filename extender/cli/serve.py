@@ -16,7 +16,7 @@ import typer
 import uvloop
 
 from extender.admission import Schedulers
-from extender.cli import policies
+from extender.cli import heap, policies
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
@@ -235,6 +235,7 @@ def serve(
         clients=clients,
         schedulers=Schedulers(first, frozenset(others)),
     )
+    heap.bound()
     work = _serve(kubeconfig, doors, chosen, file, settings, pod, election)
     try:
         uvloop.run(work)
@@ -274,6 +275,12 @@ async def _serve(
             ranking = in_force.policy
             if not values_states(ranking):
                 log.warning("joint_plans_prove_admission_only", policy=ranking.effective.value)
+            if ranking.name is PolicyName.LEARNED and ranking.weights is None:
+                log.warning(
+                    "learned_without_weights",
+                    policy=ranking.effective.value,
+                    remedy="tangram policy train FILE --mix MIX, then --policy FILE",
+                )
             log.info(
                 "serving",
                 url=urls.hooks,

@@ -11,7 +11,7 @@ import structlog
 from extender.cluster import objects
 from extender.cluster.outcome import outcome
 from extender.service.ports import BindingRefused, PlanConflict, PodFacts
-from nodeagent.api import gpunode, keys
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
@@ -83,7 +83,7 @@ class KubernetesCluster:
                     patch_type=PatchType.JSON,
                     timeout=PLAN_TIMEOUT_SECONDS,
                 )
-                return gpunode.decode(raw)
+                return objects.gpu_node(raw)
         except (Conflict, Invalid, NotFound) as error:
             raise PlanConflict(error.message, refused=isinstance(error, Invalid)) from error
 
@@ -91,7 +91,7 @@ class KubernetesCluster:
         """Return a GpuNode as it is now."""
         try:
             with outcome(NotFound):
-                return gpunode.decode(await self._api.get(GPU_NODES, name))
+                return objects.gpu_node(await self._api.get(GPU_NODES, name))
         except NotFound:
             return None
 

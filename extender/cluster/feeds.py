@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 import structlog
 
 from extender.cluster import objects
 from extender.service.knowledge import Knowledge
-from extender.service.ports import Feed
-from nodeagent.api import gpunode, keys
+from extender.service.ports import Feed, NodeFacts, PodFacts
+from nodeagent.api import keys
+from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, ApiServer, Kind
 from nodeagent.apiserver.reflector import (
     Confirmed,
@@ -34,23 +35,23 @@ log = structlog.get_logger()
 PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms later (measured)
 
 
-_TakeIn = Callable[[bool], None]
-
-
 class _Followed(msgspec.Struct):
     """How the objects of one kind are selected, and what is done with each.
 
-    ``read`` turns the JSON into what is to be done with it, to be told whether the object was
+    ``read`` tells what is kept of one, and ``take_in`` hears that, and whether the object was
     listed, not watched; ``all_are`` hears the UIDs of all that were, and the list's version. Of a
     list, ``at_a_time`` are taken in before others have their turn, all where it is 0. ``known`` are
-    the UIDs of what was last heard, by namespace and name.
+    the UIDs of what was last heard, by namespace and name; ``named`` has both as what is kept has
+    them, for where they are many, so that they are in memory once.
     """
 
     feed: Feed
     kind: Kind
-    read: Callable[[bytes], _TakeIn]
+    read: Callable[[Object], object]
+    take_in: Callable[[Any, bool], None]
     gone: Callable[[str, str], None]
-    all_are: Callable[[Collection[str], str], None] = lambda uids, version: None
+    all_are: Callable[[Collection[str], str], None] | None = None
+    named: Callable[[Any], tuple[str, str]] | None = None
     labels: str = ""
     namespace: str = ""
     at_a_time: int = 0
@@ -98,11 +99,15 @@ class Feeds:
     async def _follow(self, followed: _Followed, round: int) -> None:
         knowledge, known = self._knowledge, followed.known
 
-        def read(raw: bytes) -> _TakeIn | msgspec.MsgspecError:
+        def read(current: Object) -> Object:
+            namespace, name, uid = current.namespace, current.name, current.uid
             try:
-                return followed.read(raw)
+                found = followed.read(current)
             except msgspec.MsgspecError as error:
-                return error
+                return Object(namespace, name, uid, b"", error)
+            if followed.named is not None:
+                name, uid = followed.named(found)
+            return Object(namespace, name, uid, b"", found)
 
         def upsert(current: Object, *, listed: bool = False) -> None:
             there = known.setdefault(current.namespace, {})
@@ -119,8 +124,7 @@ class Feeds:
                     error=str(current.read)[:300],
                 )
             else:
-                assert callable(current.read)  # it is what followed.read returned
-                current.read(listed)
+                followed.take_in(current.read, listed)
 
         def gone(namespace: str, name: str, uid: str) -> None:
             known.get(namespace, {}).pop(name, None)
@@ -131,12 +135,14 @@ class Feeds:
                 upsert(each, listed=True)
                 if followed.at_a_time and not count % followed.at_a_time:
                     await asyncio.sleep(0)
-            still = {(each.namespace, each.name) for each in every.objects}
+            still: dict[str, set[str]] = {}
+            for each in every.objects:
+                still.setdefault(each.namespace, set()).add(each.name)
             for namespace, there in known.items():
-                for name, uid in tuple(there.items()):
-                    if (namespace, name) not in still:
-                        gone(namespace, name, uid)
-            followed.all_are({each.uid for each in every.objects}, every.resource_version)
+                for name in there.keys() - still.get(namespace, ()):
+                    gone(namespace, name, there[name])
+            if followed.all_are is not None:
+                followed.all_are({each.uid for each in every.objects}, every.resource_version)
 
         changes = reflect(
             self._api,
@@ -175,52 +181,45 @@ class Feeds:
 def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     limit = knowledge.settings.devices_per_pod
 
-    def gpu_node(raw: bytes) -> _TakeIn:
-        read = gpunode.decode(raw)
-        return lambda listed: knowledge.gpu_node(read, listed=listed)
+    def pod(current: Object) -> PodFacts:
+        ref = PodRef(current.namespace, current.name, current.uid)
+        read = objects.pod(current.raw, devices_per_pod=limit, ref=ref)
+        # At once, not when all of the list is here: what is freed then leaves holes.
+        knowledge.recognize(read)
+        return read
 
-    def node(raw: bytes) -> _TakeIn:
-        read = objects.node(raw)
-        return lambda _: knowledge.node(
-            read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels
-        )
-
-    def namespace(raw: bytes) -> _TakeIn:
-        name, labels = objects.namespace(raw)
-        return lambda _: knowledge.namespace(name, labels)
-
-    def pod(raw: bytes) -> _TakeIn:
-        read = objects.pod(raw, devices_per_pod=limit)
-        return lambda _: knowledge.pod(read)
-
-    def lease(raw: bytes) -> _TakeIn:
-        node, version = objects.lease(raw)
-        return lambda _: knowledge.lease(node, version)
+    def node_taken_in(read: NodeFacts, _: bool) -> None:
+        knowledge.node(read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels)
 
     # All in one turn: a plan written in between would look older afterwards than it did before.
     yield _Followed(
         Feed.GPU_NODES,
         GPU_NODES,
-        read=gpu_node,
+        read=lambda current: objects.gpu_node(current.raw),
+        take_in=lambda node, listed: knowledge.gpu_node(node, listed=listed),
         gone=knowledge.gpu_node_deleted,
         all_are=knowledge.gpu_nodes_are,
     )
     yield _Followed(
         Feed.NODES,
         NODES,
-        read=node,
+        read=lambda current: objects.node(current.raw),
+        take_in=node_taken_in,
         gone=lambda name, _: knowledge.node_gone(name),
     )
     yield _Followed(
         Feed.NAMESPACES,
         NAMESPACES,
-        read=namespace,
+        read=lambda current: objects.namespace(current.raw),
+        take_in=lambda read, _: knowledge.namespace(*read),
         gone=lambda name, _: knowledge.namespace_gone(name),
     )
     yield _Followed(
         Feed.PODS,
         PODS,
         read=pod,
+        take_in=lambda read, _: knowledge.pod(read),
+        named=lambda read: (read.ref.name, read.ref.uid),
         gone=lambda _, uid: knowledge.pod_gone(uid),
         labels=f"{keys.MANAGED_LABEL}=true",
         at_a_time=PODS_AT_A_TIME,
@@ -228,7 +227,8 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     yield _Followed(
         Feed.LEASES,
         LEASES,
-        read=lease,
+        read=lambda current: objects.lease(current.raw),
+        take_in=lambda read, _: knowledge.lease(*read),
         gone=lambda name, _: knowledge.lease_gone(name.removeprefix(keys.LEASE_PREFIX)),
         labels=f"{keys.AGENT_LABEL}=true",
         namespace=keys.SYSTEM_NAMESPACE,

@@ -10,7 +10,8 @@ import msgspec
 from extender import wire
 from extender.request import Request, of_pod
 from extender.service.ports import NodeFacts, PodFacts
-from nodeagent.api import keys
+from nodeagent.api import gpunode, keys
+from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.api.rivals import rival_of
 
 
@@ -33,8 +34,13 @@ class _Namespace(msgspec.Struct, frozen=True):
     metadata: _Metadata
 
 
+class _LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    holder_identity: str = ""
+
+
 class _Lease(msgspec.Struct, frozen=True):
     metadata: _Metadata
+    spec: _LeaseSpec = _LeaseSpec()
 
 
 class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,11 +70,27 @@ _NAMESPACE = msgspec.json.Decoder(_Namespace)
 _LEASE = msgspec.json.Decoder(_Lease)
 
 
-def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
-    """Read a Pod."""
+def gpu_node(raw: bytes) -> GpuNode:
+    """Read a GpuNode, but for what only its agent and people look at: slots and times.
+
+    Raises:
+        msgspec.ValidationError: with the path of the offending field.
+    """
+    node = gpunode.decode(raw)
+    forget = msgspec.structs.force_setattr
+    for entry in node.spec.assignments:
+        forget(entry, "since", "")
+    for made in node.status.realized:
+        forget(made, "slot", "")
+    return node
+
+
+def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFacts:
+    """Read a Pod; *ref* is the one it is, where that has been read before."""
     decoded = _POD.decode(raw)
     asked = of_pod(decoded, devices_per_pod=devices_per_pod)
-    ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
+    if ref is None:
+        ref = msgspec.structs.replace(asked.pod, namespace=_the_one(asked.pod.namespace))
     asked = msgspec.structs.replace(asked, pod=ref)
     if isinstance(asked, Request):
         owner = asked.owner
@@ -76,6 +98,7 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
             kind, namespace = _the_one(owner.kind), _the_one(owner.namespace)
             owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
         asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
+    annotations = decoded.metadata.annotations or {}
     return PodFacts(
         ref=ref,
         asked=asked,
@@ -83,7 +106,8 @@ def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
         not_admitted=_not_admitted(decoded.status),
-        movable=(decoded.metadata.annotations or {}).get(keys.MOVABLE) != "false",
+        movable=annotations.get(keys.MOVABLE) != "false",
+        evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )
 
 
@@ -117,12 +141,16 @@ def namespace(raw: bytes) -> tuple[str, dict[str, str]]:
     return decoded.metadata.name, decoded.metadata.labels
 
 
-def lease(raw: bytes) -> tuple[str, str]:
-    """Read an agent's Lease: the node it is for, and the version that changes with each renewal."""
+def lease(raw: bytes) -> tuple[str, str, str]:
+    """Read an agent's Lease: the node it is for, its version and the agent's process.
+
+    The version changes with each renewal.
+    """
     decoded = _LEASE.decode(raw)
     return (
         decoded.metadata.name.removeprefix(keys.LEASE_PREFIX),
         decoded.metadata.resource_version,
+        decoded.spec.holder_identity,
     )
 
 

@@ -7,12 +7,14 @@ from datetime import datetime
 
 import msgspec
 
-from extender.cluster import events
 from extender.cluster.door import OwnPod
-from extender.cluster.events import About
 from extender.cluster.outcome import outcome
 from nodeagent.api import rfc3339
+from nodeagent.apiserver import events
 from nodeagent.apiserver.protocol import PODS, ApiServer
+
+COMPONENT = "tangram-extender"
+TIMEOUT_SECONDS = 5.0
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -39,8 +41,15 @@ class OwnPodEvents:
         pod, when = self._own_pod, rfc3339.seconds(self._utc_now())
         with outcome():
             raw = await self._api.get(
-                PODS, pod.name, namespace=pod.namespace, timeout=events.TIMEOUT_SECONDS
+                PODS, pod.name, namespace=pod.namespace, timeout=TIMEOUT_SECONDS
             )
             uid = _POD.decode(raw).metadata.uid
-            about = About(PODS.version, "Pod", pod.namespace, pod.name, uid)
-            await events.warn(self._api, about, reason, message, when=when, instance=pod.name)
+            await events.warn(
+                self._api,
+                events.About(PODS.version, "Pod", pod.namespace, pod.name, uid),
+                reason,
+                message,
+                when=when,
+                author=events.Author(COMPONENT, pod.name),
+                timeout=TIMEOUT_SECONDS,
+            )

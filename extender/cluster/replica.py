@@ -30,6 +30,7 @@ from extender.service.reloading import Reloading
 from extender.service.service import new_assignment_id
 from extender.service.telling import Teller
 from extender.service.tenure import Tenure
+from extender.service.unadmitted import UnadmittedTeller
 from extender.settings import LeaseTiming, Settings
 from nodeagent.apiserver.protocol import ApiServer
 
@@ -92,6 +93,7 @@ class Replica:
             events=events,
         )
         self._teller = Teller(self.service.knowledge, self.service.explainer, events)
+        self._unadmitted = UnadmittedTeller(self.service.knowledge, events)
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
         self.reloading: Reloading | None = None
@@ -126,6 +128,7 @@ class Replica:
             work = [
                 tasks.create_task(self.service.run(), name="service"),
                 tasks.create_task(self._teller.run(), name="teller"),
+                tasks.create_task(self._unadmitted.run(), name="unadmitted"),
             ]
             if self._campaign is not None:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))

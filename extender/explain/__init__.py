@@ -1,8 +1,8 @@
 """Explanations: why a pod is refused or where it is, what is missing, and what would help.
 
 Computation only: a ``situation`` in, an ``explanation`` out; ``text`` tells it to people. Work is
-bounded whatever the cluster's size: ``groups`` judges each node once, ``asked`` once for each of a
-few other profiles, ``board`` and ``room`` look for moves on so many GPUs and in so many windows.
+bounded whatever the cluster's size: each node is judged once, ``census`` counts GPUs that are alike
+for the other profiles, ``board`` and ``room`` look for moves on so many GPUs, in so many windows.
 """
 
 from extender.explain.explain import explain, explain_none

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 
+from extender.explain.census import Census
 from extender.explain.explanation import Alternative, Amount, Asked
-from extender.explain.situation import Situation
-from extender.packing.choose import Choice, choose
+from extender.explain.situation import Judged, Situation
+from extender.policy.bounds import Bounds
 from extender.request import Request
 from extender.snapshot import NodeView
 from extender.verbs.permitted import forbidden
-from extender.verbs.verdicts import Fits, judged, unsuitable
+from extender.verbs.verdicts import Fits, judged
 
 MOST_ALTERNATIVES = 6
-"""Profiles looked at besides the one asked for: each is judged on every node."""
+"""Profiles looked at besides the one asked for."""
 
 MOST_NEAREST = 3
 """Names told of that are like one that no GPU serves."""
@@ -54,7 +55,9 @@ def asked(request: Request, known: Sizes) -> Asked:
     )
 
 
-def alternatives(situation: Situation, known: Sizes) -> tuple[Alternative, ...]:
+def alternatives(
+    situation: Situation, known: Sizes, judged: Sequence[Judged], census: Census
+) -> tuple[Alternative, ...]:
     """Return profiles no larger than the one asked for, as many of which fit somewhere now.
 
     Only for a pod that asks for one kind of thing; the largest profiles first.
@@ -62,10 +65,13 @@ def alternatives(situation: Situation, known: Sizes) -> tuple[Alternative, ...]:
     wanted = situation.request.wanted
     if len(set(wanted)) != 1 or wanted[0] not in known:
         return ()
+    # Where devices stand for whoever comes, it is more than room that counts.
+    standing = [each.view for each in judged if each.view.standing and each.candidate]
     found = []
     for resource, profile, size in _others(wanted[0], known)[:MOST_ALTERNATIVES]:
         instead = (resource,) * len(wanted)
-        nodes = sum(_fits(situation, view, instead) for view in situation.views.values())
+        nodes = _fitting(situation, census, instead)
+        nodes += sum(_fits(situation, view, instead) for view in standing)
         if nodes:
             found.append(Alternative(resource, profile, size, nodes))
     return tuple(found)
@@ -98,17 +104,46 @@ def _alike(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
+def _fitting(situation: Situation, census: Census, wanted: tuple[str, ...]) -> int:
+    """Return on how many nodes so many of one resource would fit now, as filter would judge it.
+
+    Of nodes where nothing stands for whoever comes.
+    """
+    by_room = census.takes(wanted[0], len(wanted), situation.request.spread)
+    there = [view for view in by_room if not view.standing]
+    if situation.request.bounds is None:
+        return len(there)
+    allowed = _Allowed(situation, situation.request.bounds, wanted)
+    return sum(map(allowed.on, there))
+
+
+class _Allowed:
+    """Tells on which nodes with room for it the rules would let a pod have what is *wanted*.
+
+    Rules that look at what is on a node, or count what is taken, are asked anew for each.
+    """
+
+    def __init__(self, situation: Situation, bounds: Bounds, wanted: tuple[str, ...]) -> None:
+        self._situation = situation
+        self._bounds = bounds
+        self._wanted = wanted
+        counting = bounds.slices is not None or bounds.counts or bounds.terms.kept
+        self._by_kind = not counting and not bounds.terms.isolating
+        self._known: dict[object, bool] = {}
+
+    def on(self, view: NodeView) -> bool:
+        """Tell whether the rules would let it be on a node."""
+        if not self._by_kind:
+            return _fits(self._situation, view, self._wanted)
+        key = (view.kind, frozenset(view.labels.items()))
+        known = self._known.get(key)
+        if known is None:
+            known = forbidden(view, self._wanted, self._bounds) is None
+            self._known[key] = known
+        return known
+
+
 def _fits(situation: Situation, view: NodeView, wanted: tuple[str, ...]) -> bool:
-    if not situation.is_candidate(view):
-        return False
-    if situation.request.bounds is None and not view.standing:
-        # What judging comes to without rules, at half the price: there are thousands of nodes.
-        if unsuitable(view, wanted) is not None:
-            return False
-        bins = view.bins(situation.promised(view), leaving=situation.own(view))
-        return isinstance(choose(bins, wanted, spread=situation.request.spread), Choice)
-    bounds = situation.bounds(view)
-    if bounds is not None and forbidden(view, wanted, bounds) is not None:
-        return False
+    bounds, spread = situation.bounds(view), situation.request.spread
     promised, own = situation.promised(view), situation.own(view)
-    return isinstance(judged(view, wanted, promised, own, bounds, situation.request.spread), Fits)
+    return isinstance(judged(view, wanted, promised, own, bounds, spread), Fits)

@@ -11,20 +11,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import StrEnum
+from itertools import compress
 from typing import NamedTuple
 
 from extender.claims import claimed
-from extender.explain.situation import Judged, Situation
+from extender.explain.census import Census
+from extender.explain.situation import Judged, PodState, Situation
 from extender.packing.choose import Bin
-from extender.packing.room import Host, Occupant
+from extender.packing.relocation import Host, Occupant
 from extender.policy.bounds import Bounds, Terms
 from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
 from nodeagent.api.gpunode import Assignment
 
 MOST_GPUS = 4096
-"""GPUs looked at; where there are more, those of the emptiest nodes that might take the pod."""
+"""GPUs all of which are looked at; where there are more, of each kind only some are."""
 
+SOME_GPUS = 1024
+OF_EACH_KIND = 16
+"""GPUs looked at where there are more than are all looked at, and of each kind of them."""
+
+NODES_TRIED = 4
+"""For a VM with several vGPUs: the emptiest of the nodes that lack nothing but room for it."""
 
 Kinds = frozenset[tuple[str, str]]
 """Resources that VMs have, each with the tenant of those that have it."""
@@ -73,25 +81,21 @@ def wanted_there(resource: str) -> str:
     return f"{resource} for the pod"
 
 
-def board(situation: Situation, judged: Sequence[Judged]) -> Board:
+def board(situation: Situation, census: Census) -> Board:
     """Return the board; on nodes that lack nothing but room, GPUs serve what is wanted."""
-    nodes, whole = _looked_at(judged)
-    return _Setting(situation).board(nodes, whole)
-
-
-def _looked_at(judged: Sequence[Judged]) -> tuple[Sequence[Judged], bool]:
-    """Return the nodes whose GPUs count, and whether these are all that might."""
-    usable = [each for each in judged if each.view.takes_new and each.view.usable]
-    if sum(len(each.view.usable) for each in usable) <= MOST_GPUS:
-        return usable, True
-    usable.sort(key=lambda each: (not each.lacks_room, each.view.fullness, each.view.name))
-    kept, gpus = [], 0
-    for each in usable:
-        gpus += len(each.view.usable)
-        if gpus > MOST_GPUS:
-            break
-        kept.append(each)
-    return kept, False
+    whole = len(census.kind_of) <= MOST_GPUS
+    if whole:
+        return _Setting(situation).board([(each, each.view.bins()) for each in census.nodes], whole)
+    several = NODES_TRIED if len(situation.request.wanted) > 1 else 0
+    chosen = census.some(SOME_GPUS, of_each=OF_EACH_KIND, first=several).tolist()
+    some = []
+    for each, first, gpus in zip(
+        census.nodes, census.first.tolist(), census.gpus.tolist(), strict=True
+    ):
+        of_node = chosen[first : first + gpus]
+        if any(of_node):
+            some.append((each, tuple(compress(each.view.bins(), of_node))))
+    return _Setting(situation).board(some, whole)
 
 
 class _Setting:
@@ -107,14 +111,17 @@ class _Setting:
         self._terms = None if bounds is None else bounds.terms
         self._of: dict[str, Bounds] = {}
 
-    def board(self, nodes: Sequence[Judged], whole: bool) -> Board:
-        there = [(each, self._occupants(each.view)) for each in nodes]
+    def board(self, nodes: Sequence[tuple[Judged, Sequence[Bin]]], whole: bool) -> Board:
+        there = [
+            (each, bins, self._occupants(each.view, {bin.uuid for bin in bins}))
+            for each, bins in nodes
+        ]
         hosts, where = [], []
-        for each, occupants in there:
+        for each, bins, occupants in there:
             view = each.view
             index = {gpu.uuid: at for at, gpu in enumerate(view.node.status.gpus)}
             closed, barred = self._closed(each), self._barred(view)
-            for bin in view.bins():
+            for bin in bins:
                 serves = self._served(bin, barred[bin.uuid], wanted=bin.uuid not in closed)
                 on = tuple(sorted(occupants.get(bin.uuid, ()), key=lambda it: it.placement))
                 hosts.append(Host(bin.uuid, bin.tables, serves, on))
@@ -129,18 +136,17 @@ class _Setting:
         bounds = self._situation.bounds(view)
         return frozenset() if bounds is None else shut(view, bounds)
 
-    def _occupants(self, view: NodeView) -> Mapping[str, list[Occupant]]:
-        """Return what is on each GPU of a node, and whether it may move."""
+    def _occupants(self, view: NodeView, gpus: Set[str]) -> Mapping[str, list[Occupant]]:
+        """Return what is on some GPUs of a node, and whether it may move."""
         own = {*self._situation.own(view)}
-        entries = {taken_by(each): each for each in view.in_force}
-        usable = {gpu.uuid for gpu in view.usable}
+        entries = {taken_by(each): each for each in view.in_force if each.gpu in gpus}
         realized = {each.id for each in view.node.status.realized}
         found: dict[str, list[Occupant]] = {}
         for taken in view.taken.union(self._situation.promised(view)) - own:
-            if taken.gpu not in usable:
+            if taken.gpu not in gpus:
                 continue
             entry = entries.get(taken)
-            stays = self._stays(view, taken, entry, realized)
+            stays = why_staying(self._situation.pods, view, taken, entry, realized)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
@@ -152,22 +158,6 @@ class _Setting:
                 occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement)
             found.setdefault(taken.gpu, []).append(occupant)
         return found
-
-    def _stays(
-        self, view: NodeView, taken: Taken, entry: Assignment | None, realized: Set[str]
-    ) -> Stays | None:
-        if entry is None or any(taken == each.taken for each in view.releasing):
-            return Stays.NOT_A_PODS
-        if entry.pod is None or claimed(view, entry):
-            return Stays.HELD
-        pod = self._situation.pods.get(entry.pod.uid)
-        if pod is None or pod.node != view.name or pod.deleting or pod.over:
-            return Stays.NOT_RUNNING
-        if not pod.movable:
-            return Stays.FORBIDDEN
-        if len(view.assignments_of(entry.pod.uid)) > 1:
-            return Stays.SEVERAL
-        return None if entry.id in realized else Stays.NOT_RUNNING
 
     def _kind(self, view: NodeView, entry: Assignment) -> str:
         """Return the name under which GPUs serve a VM that may move."""
@@ -215,6 +205,28 @@ class _Setting:
             )
             for bin in view.bins()
         }
+
+
+def why_staying(
+    pods: Mapping[str, PodState],
+    view: NodeView,
+    taken: Taken,
+    entry: Assignment | None,
+    realized: Set[str],
+) -> Stays | None:
+    """Return why what is taken on a node, by an *entry* of its plan or without, is not moved."""
+    if entry is None or any(taken == each.taken for each in view.releasing):
+        return Stays.NOT_A_PODS
+    if entry.pod is None or claimed(view, entry):
+        return Stays.HELD
+    pod = pods.get(entry.pod.uid)
+    if pod is None or pod.node != view.name or pod.deleting or pod.over:
+        return Stays.NOT_RUNNING
+    if not pod.movable:
+        return Stays.FORBIDDEN
+    if len(view.assignments_of(entry.pod.uid)) > 1:
+        return Stays.SEVERAL
+    return None if entry.id in realized else Stays.NOT_RUNNING
 
 
 def bounds_of(terms: Terms, tenant: str) -> Bounds:

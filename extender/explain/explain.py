@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from extender.explain.asked import alternatives, asked, sizes
 from extender.explain.board import Stays, settled
+from extender.explain.census import Census
 from extender.explain.explanation import Explanation, Lack, Missing, Moves, NoMoves, State, Staying
 from extender.explain.groups import WAITS, groups, missing
 from extender.explain.placed import here
@@ -32,18 +33,20 @@ _WAITS = {each.code: each for each in (GANG_INCOMPLETE, GANG_MALFORMED, GANG_NO_
 def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanation:
     """Explain how a pod stands, which is on the node where the plan has a place for it, or waits.
 
-    Each node is judged once for the pod and for few other profiles; moves are looked for on a
-    bounded number of GPUs, in a bounded number of windows (``board``, ``room``).
+    Each node is judged once for the pod; room for few other profiles is counted over GPUs that are
+    alike (``census``); moves are looked for on a bounded number of GPUs (``board``, ``room``).
     """
     judged = tuple(judgements(situation))
     known = sizes(situation.views.values())
     wanted = asked(situation.request, known)
     placed = next((v for v in situation.views.values() if v.assignments_of(situation.uid)), None)
-    lacks = missing(situation, judged, wanted) if placed is None else None
+    refused = placed is None and not any(each.fits for each in judged)
+    census = Census(situation, judged if refused else ())
+    lacks = missing(situation, judged, wanted, census) if placed is None else None
     room: Moves | NoMoves | None = None
     staying: Mapping[Stays, int] = {}
     if lacks is not None and lacks.lack in HELPED_BY_ROOM:
-        room, there = making_room(situation, judged, most_looks=most_looks)
+        room, there = making_room(situation, census, most_looks=most_looks)
         staying = there.staying
     pod = situation.request.pod
     return Explanation(
@@ -61,7 +64,7 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
         missing=lacks,
         room=room,
         staying=tuple(Staying(*each) for each in settled(staying)),
-        alternatives=alternatives(situation, known) if _lacking(lacks) else (),
+        alternatives=alternatives(situation, known, judged, census) if refused else (),
         rights=rights(situation, known),
         here=None if placed is None else here(situation, placed, judged),
     )
@@ -94,11 +97,6 @@ def _state(lacks: Missing | None) -> State:
     if lacks is None:
         return State.PLACED
     return State.FITS if lacks.lack is Lack.NOTHING else State.REFUSED
-
-
-def _lacking(lacks: Missing | None) -> bool:
-    """Tell whether there is something that another profile might not lack."""
-    return lacks is not None and lacks.lack not in (Lack.NOTHING, Lack.WAITING)
 
 
 def _reason(situation: Situation, lacks: Missing | None) -> str:

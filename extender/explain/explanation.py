@@ -115,10 +115,21 @@ class Spot(_Said, frozen=True):
     size: int
 
 
+class Means(StrEnum):
+    """How something comes to be elsewhere: never while it runs."""
+
+    RESTART = "restart"
+    """The VM is stopped and started again: vGPUs do not migrate live before KubeVirt 1.9."""
+    RECREATION = "recreation"
+    """The pod ends, and its controller makes another."""
+
+
 class Move(_Said, frozen=True):
     """A VM's move; ``kind`` and ``name`` are its owner's, or its pod's.
 
-    Where the reader may not know of it, ``namespace``, ``kind`` and ``name`` are "".
+    ``evictable``: its owner says nothing against eviction by annotation. What a VM's eviction
+    strategy and PodDisruptionBudgets say is not looked at. Where the reader may not know of it,
+    ``namespace``, ``kind`` and ``name`` are "", and no priority is told.
     """
 
     namespace: str
@@ -127,6 +138,9 @@ class Move(_Said, frozen=True):
     profile: str
     source: Spot
     target: Spot
+    means: Means = Means.RESTART
+    priority: int = 0
+    evictable: bool = True
 
 
 class Moves(_Said, frozen=True, tag="moves"):

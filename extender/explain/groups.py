@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from extender.explain.census import Census
 from extender.explain.explanation import RULES, Asked, Group, Lack, Missing, Reason
 from extender.explain.situation import Judged, Situation
 from extender.snapshot import NodeView
@@ -40,7 +42,12 @@ def groups(situation: Situation, judged: Iterable[Judged]) -> tuple[Group, ...]:
 
 def gpus_of(view: NodeView) -> str:
     """Return a node's GPUs in words, such as "8 x H100-80GB"."""
-    models = Counter(gpu.model for gpu in view.node.status.gpus)
+    return _in_words(tuple([gpu.model for gpu in view.node.status.gpus]))
+
+
+@functools.lru_cache(maxsize=1024)  # most nodes have eight of a kind
+def _in_words(of: tuple[str, ...]) -> str:
+    models = Counter(of)
     return ", ".join(f"{count} x {model}" for model, count in sorted(models.items())) or "no GPUs"
 
 
@@ -57,15 +64,12 @@ def _group(pool: str, gpus: str, members: Sequence[Judged]) -> Group:
         if each.fits:
             continue
         why = each.verdict
-        if isinstance(why, Refused):
-            reason = (why.code.value, why.reason.removeprefix("vGPU: "))
-        else:
-            reason = NOT_CONSIDERED
+        reason = (why.code.value, why.reason) if isinstance(why, Refused) else NOT_CONSIDERED
         counts[reason] += 1
         name = each.view.name
         examples[reason] = min(name, examples.get(reason, name))
     reasons = [
-        Reason(code, text, count, examples[code, text])
+        Reason(code, text.removeprefix("vGPU: "), count, examples[code, text])
         for (code, text), count in counts.most_common(MOST_REASONS)
     ]
     left = sum(counts.values()) - sum(each.nodes for each in reasons)
@@ -74,7 +78,9 @@ def _group(pool: str, gpus: str, members: Sequence[Judged]) -> Group:
     return Group(pool, gpus, len(members), sum(each.fits for each in members), tuple(reasons))
 
 
-def missing(situation: Situation, judged: Sequence[Judged], wanted: Asked) -> Missing:
+def missing(
+    situation: Situation, judged: Sequence[Judged], wanted: Asked, census: Census
+) -> Missing:
     """Return what is missing: the first of the reasons in the order in which they may be helped."""
     codes = {
         each.verdict.code for each in judged if each.candidate and isinstance(each.verdict, Refused)
@@ -83,7 +89,7 @@ def missing(situation: Situation, judged: Sequence[Judged], wanted: Asked) -> Mi
     if any(each.fits for each in judged):
         return Missing(Lack.WAITING if situation.told & WAITS else Lack.NOTHING, needed)
     if Code.NO_ROOM in codes:
-        free, most_free = _free(situation, judged)
+        free, most_free = census.free(situation.request.wanted)
         return Missing(
             Lack.CAPACITY if free < needed else Lack.FRAGMENTATION, needed, free, most_free
         )
@@ -100,16 +106,3 @@ def _lack(codes: set[Code]) -> Lack:
     if codes & RULES:
         return Lack.RULES
     return Lack.NODES
-
-
-def _free(situation: Situation, judged: Iterable[Judged]) -> tuple[int, int]:
-    """Return the free slices on GPUs that serve all that is wanted, and the most on one of them."""
-    free = most = 0
-    for each in judged:
-        if not each.lacks_room:
-            continue
-        for bin in each.view.bins(situation.promised(each.view), leaving=situation.own(each.view)):
-            if all(wanted in bin.serves for wanted in situation.request.wanted):
-                here = bin.tables.geometry.memory_slices - bin.occupancy.mask.bit_count()
-                free, most = free + here, max(most, here)
-    return free, most

@@ -9,6 +9,7 @@ import msgspec
 
 from extender.explain.explanation import Then
 from extender.ledger import Ledger
+from extender.packing.choose import Bin
 from extender.policy.bounds import Bounds
 from extender.request import Request
 from extender.snapshot import NodeView, Taken, taken_by
@@ -35,6 +36,14 @@ class PodState(Protocol):
     @property
     def movable(self) -> bool:
         """Whether its VM may be moved to make room for others."""
+
+    @property
+    def evictable(self) -> bool:
+        """Whether its owner says nothing against its eviction."""
+
+    @property
+    def priority(self) -> int:
+        """Its priority."""
 
 
 class Holdings(msgspec.Struct, frozen=True):
@@ -77,6 +86,21 @@ class Situation(msgspec.Struct, frozen=True):
         has = tuple(taken_by(each) for each in view.assignments_of(self.uid))
         return (*has, *view.kept_for(self.request.owner))
 
+    def is_stranger(self, view: NodeView) -> bool:
+        """Tell whether nothing on a node is the pod's, or promised to others: nearly always."""
+        return not (
+            view.name in self.ledger.nodes
+            or self.request.owner in view.held
+            or self.request.owner in view.keepers
+            or view.assignments_of(self.uid)
+        )
+
+    def bins(self, view: NodeView) -> tuple[Bin, ...]:
+        """Return a node's usable GPUs as they are to the pod."""
+        if self.is_stranger(view):
+            return view.bins()
+        return view.bins(self.promised(view), leaving=self.own(view))
+
     def bounds(self, view: NodeView) -> Bounds | None:
         """Return what the rules leave the request, beside what is promised on a node.
 
@@ -114,17 +138,25 @@ class Judged(NamedTuple):
 def judgements(situation: Situation) -> Iterator[Judged]:
     """Yield how each node stands to the request, as filter would tell it now."""
     request, ledger = situation.request, situation.ledger
-    for view in situation.views.values():
-        place = inherited(view, ledger, request)
+    wanted, spread, bounds = request.wanted, request.spread, request.bounds
+    candidates = situation.candidates
+    for name, view in situation.views.items():
+        candidate = candidates is None or name in candidates
         found: Verdict
+        if situation.is_stranger(view):
+            found = verdict(view, wanted, bounds=bounds, spread=spread)
+            yield Judged(view, found, candidate)
+            continue
+        place = inherited(view, ledger, request)
         if place is not None:
             found = Fits(place)
         else:
             found = verdict(
                 view,
-                request.wanted,
+                wanted,
                 situation.promised(view),
                 situation.own(view),
                 situation.bounds(view),
+                spread,
             )
-        yield Judged(view, found, situation.is_candidate(view))
+        yield Judged(view, found, candidate)

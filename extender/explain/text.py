@@ -10,6 +10,7 @@ from extender.explain.explanation import (
     Explanation,
     Here,
     Lack,
+    Means,
     Missing,
     Move,
     Moves,
@@ -157,6 +158,8 @@ def _helps(explanation: Explanation) -> Iterator[str]:
         case Moves(moves=moves, on=on):
             told = "; then ".join(map(_move, moves))
             yield f"It would fit on {', '.join(map(_spot, on))} if {told}. Nothing else changes."
+            if moves:
+                yield _at_what_price(moves)
         case NoMoves(most=most, proven=True):
             yield f"No {most} moves of VMs or fewer would make room for it."
         case NoMoves(most=most, proven=False):
@@ -167,12 +170,25 @@ def _helps(explanation: Explanation) -> Iterator[str]:
         yield f"As it is, it would fit as {_listed(map(_alternative, explanation.alternatives))}."
 
 
+def _at_what_price(moves: Iterable[Move]) -> str:
+    """Say what moving means to those who move, and what was not looked at."""
+    means = {each.means for each in moves}
+    what = "; ".join(text for each, text in _MEANING.items() if each in means)
+    return f"{what}. Eviction strategies and PodDisruptionBudgets were not looked at."
+
+
+_MEANING = {
+    Means.RESTART: "Moving a VM restarts it: vGPUs do not migrate live before KubeVirt 1.9",
+    Means.RECREATION: "Moving a pod ends it, for its controller to make another",
+}
+
+
 def _move(move: Move) -> str:
     who = f"{move.kind} {move.namespace}/{move.name}" if move.name else "a VM you may not see"
-    return (
-        f"{who} ({move.profile} on {_spot(move.source)}) moved to"
-        f" {_spot(move.target, besides=move.source)}"
-    )
+    about = f"{move.profile} on {_spot(move.source)}"
+    about += f", priority {move.priority}" if move.priority else ""
+    about += "" if move.evictable else ", annotated as not safe to evict"
+    return f"{who} ({about}) moved to {_spot(move.target, besides=move.source)}"
 
 
 def _alternative(each: Alternative) -> str:

@@ -12,7 +12,7 @@ from extender.explain.board import Board, bounds_of
 from extender.explain.situation import Situation
 from extender.packing.choose import Placed
 from extender.packing.headroom import room
-from extender.packing.room import Move, Occupant
+from extender.packing.relocation import Move, Occupant
 from extender.policy.bounds import Bounds
 from extender.snapshot import NodeView
 from extender.verbs.permitted import objection

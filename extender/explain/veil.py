@@ -32,4 +32,4 @@ def veiled(explanation: Explanation, may_know: Callable[[str], bool]) -> Explana
 
 
 def _nameless(move: Move) -> Move:
-    return msgspec.structs.replace(move, namespace="", kind="", name="")
+    return msgspec.structs.replace(move, namespace="", kind="", name="", priority=0)

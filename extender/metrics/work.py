@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -67,23 +68,23 @@ class Work:
     """The counters and histograms of one process, in a registry with its fleet's gauges."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self.fleet = Fleet()
-        self.registry.register(self.fleet)
-        self.preemptions = Preemptions(self.registry)
+        self._registry.register(self.fleet)
+        self.preemptions = Preemptions(self._registry)
         self._hooks = Histogram(
             "tangram_hook_duration_seconds",
             "Time from a hook's decoded request to its answer.",
             ("verb", "outcome"),
             buckets=HOOK_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._binds = Histogram(
             "tangram_bind_duration_seconds",
             "Time from a bind's decoded request to its answer.",
             ("outcome",),
             buckets=PHASE_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._phases = Histogram(
             "tangram_bind_phase_duration_seconds",
@@ -91,25 +92,25 @@ class Work:
             " realization, the Binding.",
             ("phase",),
             buckets=PHASE_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._refusals = Counter(
             "tangram_refusals",
             "Times a pod was refused on every node, by each reason a node gave.",
             ("code",),
-            registry=self.registry,
+            registry=self._registry,
         )
         self._causes = Counter(
             "tangram_refusals_no_room",
             "Times a pod was refused where nothing but room was missing: for want of capacity, or"
             " for fragmentation, if it would fit were all instances moved at will.",
             ("cause",),
-            registry=self.registry,
+            registry=self._registry,
         )
         self._conflicts = Counter(
             "tangram_plan_conflicts",
             "Writes of a plan that found it changed by somebody else.",
-            registry=self.registry,
+            registry=self._registry,
         )
         self._plans = Histogram(
             "tangram_joint_plan_duration_seconds",
@@ -117,60 +118,67 @@ class Work:
             " or its solution refuted.",
             ("status",),
             buckets=PLAN_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._planned = Counter(
             "tangram_joint_plan_pods",
             "Pods considered in joint plans, by whether they were placed.",
             ("placed",),
-            registry=self.registry,
+            registry=self._registry,
         )
         self._gap = Gauge(
             "tangram_joint_plan_gap",
             "How far the last joint plan may be from the best, on each level of its objective, as a"
             " share of the proven bound; 0 is proven optimal, +Inf without a bound.",
             ("level",),
-            registry=self.registry,
+            registry=self._registry,
         )
         self._realizations = Histogram(
             "tangram_realization_duration_seconds",
             "Time from a place in the plan to the agent's word that it is there.",
             buckets=PHASE_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._releases = Histogram(
             "tangram_release_duration_seconds",
             "Time from a place taken out of the plan to the agent's word that its slices are free.",
             buckets=PHASE_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._failures = Counter(
             "tangram_realizations_failed",
             "Places given back because an agent could not realize them.",
-            registry=self.registry,
+            registry=self._registry,
         )
         self._not_admitted = Counter(
             "tangram_pods_not_admitted",
             "Bound pods that their node's kubelet refused for want of a device.",
-            registry=self.registry,
+            registry=self._registry,
         )
         self._wakes = Counter(
             "tangram_wakes",
             "Times rejected pods were woken because room had appeared.",
-            registry=self.registry,
+            registry=self._registry,
         )
         self._reloads = Counter(
             "tangram_policy_reloads",
             "Changes of the policy file, by what became of them.",
             ("outcome",),
-            registry=self.registry,
+            registry=self._registry,
         )
         self._refused_policy = Gauge(
             "tangram_policy_refused",
             "1 while the policy file has a fault, and the policy before it stays in force.",
-            registry=self.registry,
+            registry=self._registry,
         )
-        for code in Code:  # a rate of what never happened is 0, not absent
+
+    @cached_property
+    def registry(self) -> CollectorRegistry:
+        """All there is to tell, what never happened included: its rate is 0, not absent.
+
+        Those hundreds of series are made when somebody asks, not while a process starts.
+        """
+        for code in Code:
             self._refusals.labels(code.value)
         for cause in Cause:
             self._causes.labels(cause.value)
@@ -181,6 +189,7 @@ class Work:
             for verb in Verb:
                 if verb is not Verb.BIND:
                     self._hooks.labels(verb.value, each.value)
+        return self._registry
 
     def hook(self, verb: Verb, outcome: Outcome, seconds: float) -> None:
         """Note an answered hook."""

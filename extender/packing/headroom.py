@@ -12,7 +12,6 @@ from extender.packing.choose import (
     Placed,
     fullness,
 )
-from extender.packing.tables import Option
 from nodeagent.api.geometry import Geometry, Occupancy, Profile
 
 Limits = Sequence[tuple[str, int]]
@@ -38,30 +37,30 @@ def lost(bins: Sequence[Bin], placed: Iterable[Placed], profile: str) -> int:
     )
 
 
-def frugal(bins: Sequence[Bin], wanted: str, limits: Limits) -> Choice | Infeasible:
+def frugal(
+    bins: Sequence[Bin], wanted: str, limits: Limits, certain: Sequence[Bin]
+) -> Choice | Infeasible:
     """Return the cheapest place for one of *wanted* among those that cost no more than *limits*.
 
-    As ``choose`` does otherwise: ties go to the fuller GPU, then to the first.
+    As ``choose`` does otherwise: ties go to the fuller GPU, then to the first. The limits are on
+    what is lost of the *certain* bins, which are at least those in *bins*, and no fuller.
     """
+    surely = {bin.uuid: bin for bin in certain}
     best: tuple[tuple[int, int, int], Placed] | None = None
     for index, bin in enumerate(bins):
         profile = bin.profile(wanted)
         for option in () if profile is None else bin.tables.options(bin.occupancy, profile):
-            if all(_cost(bin, option, name) <= most for name, most in limits):
-                assert profile is not None  # or it would have no options
+            assert profile is not None  # or it would have no options
+            place = Placed(wanted, index, bin.uuid, profile.id, option.placement)
+            if all(lost((surely[bin.uuid],), (place,), name) <= most for name, most in limits):
                 rank = (option.cost, -fullness(bin), index)
                 if best is None or rank < best[0]:
-                    place = Placed(wanted, index, bin.uuid, profile.id, option.placement)
                     best = rank, place
                 break  # the others of this GPU cost no less
     if best is None:
         return INFEASIBLE
     (cost, tie, _), placed = best
     return Choice(cost, tie, (placed,))
-
-
-def _cost(bin: Bin, option: Option, profile: str) -> int:
-    return _on(bin, bin.occupancy, profile) - _on(bin, option.after, profile)
 
 
 def _on(bin: Bin, state: Occupancy, name: str) -> int:

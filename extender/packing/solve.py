@@ -135,7 +135,10 @@ class _Search:
         if expansion.unplaced:
             raise AssertionError("a VM has a suite and no seats")
         self._attained = solved.proven
-        self._best = expansion.seats if solved.proven else self._beside(expansion.seats)
+        seats = expansion.seats if solved.proven else self._beside(expansion.seats)
+        if not solved.proven and self._best is not None:
+            seats = max(self._best, seats, key=self._worth)
+        self._best = seats
         return solved.proven
 
     def _note(self, condensed: Condensed, solved: Solved) -> None:

@@ -41,14 +41,28 @@ function room(told) {
     return [make("p", "", `No ${count(told.most, "move")} of other VMs would make room${sure}.`)];
   }
   const steps = told.moves.map(
-    (each) => `${named(each)} (${each.profile}) from ${spot(each.source)} to ${spot(each.target)}`,
+    (each) => `${named(each)} (${about(each)}) from ${spot(each.source)} to ${spot(each.target)}`,
   );
+  const means = Object.keys(MEANING).filter((each) => told.moves.some((move) => move.means === each));
   const where = told.on.map(spot).join("; ");
   return [
     make("p", "helps", `It would fit on ${where} if ${count(steps.length, "VM")} moved, and nothing else:`),
     list(steps),
+    ...(means.length ? [make("p", "", price(means))] : []),
   ];
 }
+
+const MEANING = {
+  restart: "Moving a VM restarts it: vGPUs do not migrate live before KubeVirt 1.9",
+  recreation: "Moving a pod ends it, for its controller to make another",
+};
+
+const price = (means) =>
+  `${means.map((each) => MEANING[each]).join("; ")}.` +
+  " Eviction strategies and PodDisruptionBudgets were not looked at.";
+
+const about = ({ profile, priority, evictable }) =>
+  profile + (priority ? `, priority ${priority}` : "") + (evictable === false ? ", not safe to evict" : "");
 
 function* rights({ tenant, caps = [], headroom = [] }) {
   yield `Tenant: ${tenant}.`;

@@ -4,8 +4,13 @@ Pods of a tenant that shares nothing, and pods to which other headroom is releas
 themselves, the most urgent first, each stage on what the ones before leave. A gang is as urgent as
 its most urgent member, whom :func:`~extender.planning.joint.bounded` puts first of it. In a stage,
 GPUs that are not to be shared are full, and so is the headroom that is kept from its pods, or from
-those planned before: a plan is followed in any order. Nodes to be avoided are planned with in a
-second pass, for those alone whom the first one found no place.
+those planned before who lessen it. Nodes to be avoided are planned with in a second pass, for those
+alone whom the first one found no place.
+
+A plan is followed in any order, and some of it may never be. Headroom that is there in full when
+all is bound is so at every moment before. Where those to whom it is released lessen it below what
+is kept, the others are planned only where they cost nothing of it as things are now: their place
+may not rest on somebody else's having spoiled a GPU before them.
 
 So every plan keeps the rules, and that of one stage is as good as without them; what one stage
 takes from another is not weighed against it. Without rules there is a single stage.
@@ -20,6 +25,7 @@ import msgspec
 
 from extender.ledger import Ledger, Promise, promise
 from extender.packing.choose import Bin, Placed
+from extender.packing.headroom import lost, room
 from extender.packing.solve import Status
 from extender.planning.joint import JointPlan, Limits, Waiting, bounded, joint_plan, largest_gaps
 from extender.policy.bounds import Bounds, Terms
@@ -82,8 +88,8 @@ def _stages(considered: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
     stages: dict[tuple[str, tuple[int, ...]], list[Waiting]] = defaultdict(list)
     for together in _groups(considered):
         terms = [_terms(each) for each in together]
-        kept = {id(room) for each in terms for room in each.kept}
-        at = tuple(n for n, room in enumerate(terms[0].rules.headroom) if id(room) in kept)
+        rooms = {id(kept) for each in terms for kept in each.kept}
+        at = tuple(n for n, kept in enumerate(terms[0].rules.headroom) if id(kept) in rooms)
         apart = terms[0].tenant is not None and terms[0].tenant.apart
         stages[terms[0].name if apart else "", at] += together
     yield from stages.values()
@@ -107,6 +113,7 @@ class _Work:
 
     def __init__(self, views: Mapping[str, NodeView], ledger: Ledger, left: Left) -> None:
         self._views = views
+        self._now = ledger
         self._ledger = ledger
         self._left = left
         self._owed: dict[int, Headroom] = {}
@@ -159,12 +166,15 @@ class _Work:
             return
         self._left = left
         taken = {}
-        # Nor does a later stage take what must stay free beside these: whoever of it was bound
-        # first would else have them refused what is planned for them.
-        self._owed.update({id(room): room for each in together for room in _terms(each).kept})
         for each in together:
             node, placed = self.places[each.uid] = found.places[each.uid]
             taken[each.uid] = promise(node, placed, each.request.pod.namespace)
+            # Nor does a later stage take what must stay free beside these: whoever of it was bound
+            # first would else have them refused what is planned for them.
+            bins = self._views[node].bins(self._now.assumed_on(node))
+            for kept in _terms(each).kept:
+                if lost(bins, placed, kept.profile):
+                    self._owed[id(kept)] = kept
         self._promise(taken)
 
     def _promise(self, promises: Mapping[str, Promise]) -> None:
@@ -218,10 +228,10 @@ class _Work:
             for name, gpus in shut_to.items()
             if gpus
         }
-        kept = {id(room): room for each in waiting for room in _terms(each).kept} | self._owed
-        for at, room in enumerate(kept.values()):
+        rooms = {id(kept): kept for each in waiting for kept in _terms(each).kept} | self._owed
+        for at, kept in enumerate(rooms.values()):
             # Each by itself: a free GPU is room for one large instance as well as for two smaller.
-            for name, taken in self._kept(room, terms.rules, nodes, shut_to).items():
+            for name, taken in self._kept(kept, terms.rules, nodes, shut_to).items():
                 found[f"kept/{at}/{name}"] = Promise(name, taken)
         return msgspec.structs.replace(self._ledger, assumed={**self._ledger.assumed, **found})
 
@@ -232,12 +242,18 @@ class _Work:
         nodes: Container[str],
         shut_to: Mapping[str, frozenset[str]],
     ) -> Mapping[str, tuple[Taken, ...]]:
-        """Choose places for headroom: where this stage may not go anyway, then on fuller GPUs."""
+        """Choose places for headroom: where this stage may not go anyway, then on fuller GPUs.
+
+        All there are as of now, if too few of them are left by the stages before.
+        """
+        concerned = {
+            name: view
+            for name, view in self._views.items()
+            if view.takes_new and rules.concerns(kept, view.labels)
+        }
         there = []
-        for name, view in self._views.items():
-            if not view.takes_new or not rules.concerns(kept, view.labels):
-                continue
-            for bin in view.bins(self._ledger.assumed_on(name)):
+        for name, view in concerned.items():
+            for bin in view.bins(self._ledger.assumed_on(name) + self._ledger.presumed_on(name)):
                 usable = name in nodes and bin.uuid not in shut_to.get(name, ())
                 free = bin.tables.geometry.memory_slices - bin.occupancy.mask.bit_count()
                 there.append((usable, free, name, bin))
@@ -250,20 +266,37 @@ class _Work:
             places = _places(bin, kept.profile)[:missing]
             missing -= len(places)
             chosen[name] = (*chosen.get(name, ()), *places)
-        return chosen
+        if missing <= 0:
+            return chosen
+        return {
+            name: tuple(
+                place
+                for bin in view.bins(self._now.assumed_on(name))
+                for place in _legal(bin, kept.profile)
+            )
+            for name, view in concerned.items()
+            if name in nodes
+        }
+
+
+def _legal(bin: Bin, name: str) -> tuple[Taken, ...]:
+    """Return every place an instance of a profile may have on a GPU."""
+    geometry = bin.tables.geometry
+    return tuple(
+        Taken(bin.uuid, profile.id, placement)
+        for profile in geometry.profiles
+        if profile.name == name
+        for placement in sorted(geometry.legal(bin.occupancy, profile))
+    )
 
 
 def _places(bin: Bin, name: str) -> tuple[Taken, ...]:
     """Return places for as many instances of a profile as fit on a GPU at once."""
-    profile = next((each for each in bin.tables.geometry.profiles if each.name == name), None)
-    if profile is None:
-        return ()
-    places: list[Placement] = []
-    for placement in sorted(bin.tables.geometry.legal(bin.occupancy, profile)):
-        if not places or placement.start >= places[-1].end:
-            places.append(placement)
-    most = bin.tables.at_once(bin.occupancy, profile)
-    return tuple(Taken(bin.uuid, profile.id, placement) for placement in places[:most])
+    places: list[Taken] = []
+    for each in _legal(bin, name):
+        if not places or each.placement.start >= places[-1].placement.end:
+            places.append(each)
+    return tuple(places[: room((bin,), name)])
 
 
 def _whole(view: NodeView, gpus: Iterable[str]) -> Iterator[Taken]:

@@ -3,11 +3,17 @@
 Each replica answers, leading or not, from the question alone. The API server shows no certificate
 of its own, so anybody may ask, and learns nothing by it. Pods are small: what is large, and takes
 long to read, must not hold up the hooks, which are answered by the same loop.
+
+An API server goes on asking on the connections it has, though the Service does not name this
+replica any more. It repeats no question that it has begun to write on a connection closed under it:
+the pod is refused. So the last answers say ``Connection: close``, and whoever has had one asks
+another replica; closed by us are those connections alone that were not used meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import assert_never
 
@@ -34,6 +40,7 @@ PATH = "/pods"
 SCHEDULERS: web.AppKey[Schedulers] = web.AppKey("schedulers", Schedulers)
 LIMITS: web.AppKey[Limits] = web.AppKey("limits", Limits)
 TURNS: web.AppKey[Turns] = web.AppKey("turns", Turns)
+PARTING: web.AppKey[asyncio.Event] = web.AppKey("parting", asyncio.Event)
 
 CONNECTIONS = 64  # an API server keeps a few, each answered within a millisecond
 BODY_SECONDS = 5.0  # the API server itself waits no longer: timeoutSeconds of its configuration
@@ -43,6 +50,11 @@ BODY_LIMIT_BYTES = 1024 * 1024
 
 SMALL_BYTES = 64 * 1024
 """Up to this size a question is answered at once: in 5 ms at most, whatever is in it (measured)."""
+
+PARTING_SECONDS = 1.0
+"""How long the last answers are given. Whoever asks rarely enough not to ask meanwhile will hardly
+do so in the millisecond in which the connection closes. New connections hardly come any more: that
+a replica is going the Service is told long before (``preStop``)."""
 
 SHARE = 0.1
 """Of the loop's time, for all larger questions together: one holds it for 80 ms at most."""
@@ -78,12 +90,26 @@ def _answered(request: web.Request, body: bytes) -> web.Response:
     return web.Response(body=said, content_type="application/json")
 
 
+async def _part(request: web.Request, response: web.StreamResponse) -> None:
+    """Let no connection outlive one of the last answers."""
+    if request.app[PARTING].is_set():
+        response.headers["Connection"] = "close"  # what aiohttp says of it is written already
+        response.force_close()
+
+
+async def last_answers() -> None:
+    """Wait for as long as the last answers are given."""
+    await asyncio.sleep(PARTING_SECONDS)
+
+
 def application(schedulers: Schedulers, limits: Limits, share: float) -> web.Application:
     """Return the application of the webhook alone."""
     app = web.Application(middlewares=[refuse_malformed], client_max_size=BODY_LIMIT_BYTES)
     app[SCHEDULERS] = schedulers
     app[LIMITS] = limits
     app[TURNS] = Turns(share)
+    app[PARTING] = asyncio.Event()
+    app.on_response_prepare.append(_part)
     app.router.add_post(PATH, _pods)
     return app
 
@@ -97,22 +123,26 @@ async def admitting(
     tls: Certificates | None = None,
     limits: Limits | None = None,
     share: float = SHARE,
+    parting: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[str]:
     """Answer the API server and yield the webhook's URL; port 0 takes a free one.
 
-    Large questions have a *share* of the loop's time.
+    Large questions have a *share* of the loop's time. When the block ends, questions are answered
+    until *parting* returns, each the last on its connection; not if it ends in an error.
 
     Raises:
         OSError: the address cannot be had.
     """
     limits = limits or Limits(connections=CONNECTIONS, body_seconds=BODY_SECONDS)
-    runner = web.AppRunner(
-        application(schedulers, limits, share), shutdown_timeout=limits.shutdown_seconds
-    )
+    app = application(schedulers, limits, share)
+    runner = web.AppRunner(app, shutdown_timeout=limits.shutdown_seconds)
     await runner.setup()
     assert runner.server is not None  # it was set up
     try:
         async with listening(runner.server, limits, tls, host=host, port=port) as bound:
             yield f"{'https' if tls else 'http'}://{host}:{bound}{PATH}"
+            if parting is not None:
+                app[PARTING].set()
+                await parting()
     finally:
         await runner.cleanup()

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from extender.metrics import exposition
 from extender.server.access import REVIEWER, token_of
+from extender.server.advised import MOVES, add_advised
 from extender.server.certificates import Certificates
-from extender.server.explained import REVIEWED_ITSELF, add_explained
+from extender.server.explained import REVIEWED_HERE, add_explained
 from extender.server.fleet import REVIEWED_AS, add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
@@ -29,6 +30,9 @@ from extender.service.reading import reading
 log = structlog.get_logger()
 
 CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
+
+REVIEWED_ITSELF = REVIEWED_HERE | {MOVES}
+"""Paths that review what somebody may see themselves, not whether they may GET them."""
 
 OPEN = frozenset(("/healthz", "/readyz", *PAGE))
 """What anybody may have: it tells nothing of the cluster."""
@@ -92,6 +96,7 @@ async def desk(
     app[REVIEWER] = reviewer
     app.router.add_get("/metrics", _metrics)
     add_explained(app)
+    add_advised(app)
     add_fleet(app)
     add_page(app)
     add_probes(app)

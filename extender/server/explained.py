@@ -16,6 +16,7 @@ from aiohttp import web
 from extender.explain import Explanation
 from extender.explain.veil import others, veiled
 from extender.server.access import REVIEWER, token_of
+from extender.server.packed import PACKED_AT_ONCE, VARIES, pack
 from extender.server.routes import SERVICE, connection
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
 
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 EXPLAIN = "/api/v1/explain"
 NODES = "/api/v1/nodes"
 
-REVIEWED_ITSELF = frozenset((EXPLAIN, NODES))
+REVIEWED_HERE = frozenset((EXPLAIN, NODES))
 """Paths on which it is reviewed here what somebody may see, not whether they may GET them."""
 
 LONGEST_NAME = 253  # of anything in Kubernetes
@@ -42,10 +43,10 @@ async def _explain(request: web.Request) -> web.Response:
     namespace, pod = _named(request, "namespace"), _named(request, "pod")
     reviewer, token = request.app[REVIEWER], token_of(request)
     if reviewer is not None:
-        access = await _reviewed(reviewer.may_get_pods(token, namespace))
-        _let_in(access, f"get pods in namespace {namespace}: ask for a Role")
+        access = await reviewed(reviewer.may_get_pods(token, namespace))
+        let_in(access, f"get pods in namespace {namespace}: ask for a Role")
     connection(request).body_received()
-    _ready(request)
+    warm(request)
     try:
         said = await request.app[SERVICE].explainer.explain(namespace, pod)
     except TimeoutError:
@@ -57,13 +58,13 @@ async def _explain(request: web.Request) -> web.Response:
         )
     if reviewer is not None:
         said = await _as_seen(reviewer, token, said)
-    return _json(said)
+    return json(said)
 
 
 async def _as_seen(reviewer: Reviewer, token: str, said: Explanation) -> Explanation:
     known = {said.namespace}
     for each in sorted(others(said)):
-        if await _reviewed(reviewer.may_get_pods(token, each)) is Access.ALLOWED:
+        if await reviewed(reviewer.may_get_pods(token, each)) is Access.ALLOWED:
             known.add(each)
     return veiled(said, known.__contains__)
 
@@ -71,14 +72,17 @@ async def _as_seen(reviewer: Reviewer, token: str, said: Explanation) -> Explana
 async def _nodes(request: web.Request) -> web.Response:
     reviewer = request.app[REVIEWER]
     if reviewer is not None:
-        access = await _reviewed(reviewer.may_list_gpu_nodes(token_of(request)))
-        _let_in(access, "list gpunodes.tangram.dev: ask for a ClusterRole")
+        access = await reviewed(reviewer.may_list_gpu_nodes(token_of(request)))
+        let_in(access, "list gpunodes.tangram.dev: ask for a ClusterRole")
     connection(request).body_received()
-    _ready(request)
+    warm(request)
     try:
-        return _json(await request.app[SERVICE].explainer.roster())
+        response = json(await request.app[SERVICE].explainer.roster())
     except TimeoutError:
         raise web.HTTPServiceUnavailable(text="too many ask\n", headers=RETRY) from None
+    response.headers.update(VARIES)
+    pack(request, response)
+    return response
 
 
 def _named(request: web.Request, parameter: str) -> str:
@@ -88,13 +92,15 @@ def _named(request: web.Request, parameter: str) -> str:
     return value
 
 
-def _ready(request: web.Request) -> None:
+def warm(request: web.Request) -> None:
+    """Refuse to answer before there is anything known to answer from."""
     why_not = request.app[SERVICE].knowledge.not_warm()
     if why_not:
         raise web.HTTPServiceUnavailable(text=f"{why_not}\n", headers=RETRY)
 
 
-async def _reviewed(review: Awaitable[Access]) -> Access:
+async def reviewed(review: Awaitable[Access]) -> Access:
+    """Return what the API server says, or answer that it did not."""
     try:
         return await review
     except ClusterUnavailable as error:
@@ -102,7 +108,7 @@ async def _reviewed(review: Awaitable[Access]) -> Access:
         raise web.HTTPServiceUnavailable(text="cannot ask the API server who you are\n") from error
 
 
-def _let_in(access: Access, what: str) -> None:
+def let_in(access: Access, what: str) -> None:
     """Let in who is allowed *what*, which ends with whom to ask for otherwise."""
     match access:
         case Access.ALLOWED:
@@ -116,7 +122,11 @@ def _let_in(access: Access, what: str) -> None:
             )
 
 
-def _json(said: object) -> web.Response:
+def json(said: object) -> web.Response:
+    """Return an answer that nobody keeps."""
     return web.Response(
-        body=msgspec.json.encode(said), content_type="application/json", headers=NO_STORE
+        body=msgspec.json.encode(said),
+        content_type="application/json",
+        headers=NO_STORE,
+        zlib_executor_size=PACKED_AT_ONCE,
     )

@@ -1,9 +1,10 @@
 """The fleet for programs and the page: as it is, and as it changes.
 
 ``/api/v1/fleet`` is one JSON document, written as it is drawn: at 5,000 nodes that takes longer
-than a hook may wait, so that hooks are answered in between. ``/api/v1/events`` tells of changes as
-server-sent events. Its ids are versions; whoever comes back with their last one is told what has
-changed since, or, where that is not known any more, to ask for everything anew.
+than a hook may wait, so that hooks are answered in between. Who takes gzip is sent it packed.
+``/api/v1/events`` tells of changes as server-sent events. Its ids are versions; whoever comes back
+with their last one is told what has changed since, or, where that is not known any more, to ask for
+everything anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from extender.overview import Sight
 from extender.overview.documents import Node, Pending
 from extender.server.access import sight_of
 from extender.server.drawing import Drawing
+from extender.server.packed import VARIES, pack
 from extender.server.routes import SERVICE, connection
 
 AT_ONCE = 4
@@ -72,8 +74,9 @@ async def _fleet(request: web.Request) -> web.StreamResponse:
         **_pending(drawing.pending(), sight),
     }
     response = web.StreamResponse(
-        headers={"Content-Type": "application/json", "Cache-Control": "no-store"}
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store", **VARIES}
     )
+    pack(request, response)
     return await _written(request, response, _whole(drawing, sight, head))
 
 

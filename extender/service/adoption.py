@@ -22,6 +22,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.snapshot import NodeView
+from extender.verbs.record import adoptable
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
@@ -74,7 +75,7 @@ class Adopter:
     def _waiting(self) -> Iterator[tuple[tuple[str, str], PodRef]]:
         for name, view in self._knowledge.views.items():
             if not view.stale:
-                for held in view.adoptable:
+                for held in adoptable(view):
                     yield (name, held.pod.uid), held.pod
 
     async def _adopt(self, node: str, pod: PodRef) -> None:
@@ -112,7 +113,7 @@ class Adopter:
                 pod=request.pod,
                 owner=request.owner,
             )
-            for held in view.adoptable
+            for held in adoptable(view)
             if held.pod.uid == request.pod.uid and held.resource in request.wanted
         ]
 

@@ -16,7 +16,7 @@ class Assigned(Mapping[str, str]):
         self._clock = clock
         # Pairs, for there is nearly always one, and a hundred thousand pods have it.
         self._since: dict[str, tuple[tuple[str, float], ...]] = {}
-        self._pods: dict[str, frozenset[str]] = {}
+        self._pods: dict[str, tuple[str, ...]] = {}
 
     def __getitem__(self, uid: str) -> str:
         return self._since[uid][-1][0]
@@ -29,17 +29,21 @@ class Assigned(Mapping[str, str]):
 
     def planned(self, node: str, pods: Iterable[str]) -> None:
         """Take in that the plan of *node* has places for these *pods*, and for no others."""
-        before, now = self._pods.pop(node, frozenset()), frozenset(pods)
+        had, has = self._pods.pop(node, ()), tuple(pods)
+        if has:
+            self._pods[node] = has
+        if had == has:
+            return  # nearly always: a report about something else
+        before, now = set(had), set(has)
         for uid in before - now:
             left = tuple(each for each in self._since[uid] if each[0] != node)
             if left:
                 self._since[uid] = left
             else:
                 del self._since[uid]
+        place = ((node, self._clock()),)  # one for all that come together, as at the start
         for uid in now - before:
-            self._since[uid] = (*self._since.get(uid, ()), (node, self._clock()))
-        if now:
-            self._pods[node] = now
+            self._since[uid] = (*others, *place) if (others := self._since.get(uid)) else place
 
     def nodes_of(self, uid: str) -> tuple[str, ...]:
         """Return every node where the pod has a place, the one seen last first."""

@@ -21,24 +21,21 @@ from typing import assert_never
 import structlog
 
 from extender import wire
-from extender.ledger import promise
 from extender.metrics import Phase
 from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
-from extender.service.hooks import NAMESPACE_UNKNOWN
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.patience import Patience
+from extender.service.placing import Placer
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
+from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.service.posting import LONGEST_TEXT, BindFailed, NotBound, Poster
 from extender.service.rendezvous import GANG_BROKEN, Rendezvous
 from extender.service.trust import Trust
 from extender.verbs import bind as decide
-from extender.verbs.inherit import superseded
-from extender.verbs.verdicts import UNREPORTED, Refused
-from nodeagent.api import keys, rfc3339
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
@@ -65,10 +62,9 @@ class Binder:
         self._rendezvous = Rendezvous(knowledge, gangs)
         self._plans = plans
         self._trust = Trust(knowledge)
+        self._placer = Placer(knowledge, plans, self._trust, new_id=new_id, utc_now=utc_now)
         self._poster = Poster(knowledge, plans, cluster)
         self._cluster = cluster
-        self._new_id = new_id
-        self._utc_now = utc_now
         self._pods: dict[str, tuple[asyncio.Lock, int]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -149,7 +145,7 @@ class Binder:
             await self._poster.give_back(pod, elsewhere, patience)
         work, clock = self._knowledge.work, self._knowledge.clock
         with work.phase(Phase.PLAN, clock):
-            entries = await self._reserve(request, node, patience)
+            entries = await self._placer.place(request, node, patience)
         with work.phase(Phase.REALIZE, clock):
             await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(request):
@@ -203,65 +199,6 @@ class Binder:
         if facts is None or facts.ref.uid != pod.uid:
             raise BindFailed("vGPU: the pod is gone")
         return facts
-
-    async def _reserve(
-        self, request: Request, node: str, patience: Patience
-    ) -> Sequence[Assignment]:
-        """Write the pod's places on *node* to the plan, or find them there."""
-        if node not in self._knowledge.views:
-            raise BindFailed(UNREPORTED.reason)
-        knowledge, uid, conflicts = self._knowledge, request.pod.uid, 0
-        began = knowledge.clock()
-        async with self._plans.turn(node):
-            while True:
-                view = knowledge.views.get(node)
-                if view is None:
-                    raise BindFailed(UNREPORTED.reason)
-                entries = view.assignments_of(uid)
-                if entries:
-                    return entries
-                if knowledge.stopping:
-                    raise BindFailed(GOING_AWAY)
-                if not knowledge.tenancy.known(request.pod.namespace):
-                    raise BindFailed(NAMESPACE_UNKNOWN)
-                # Looked at and promised without an await in between: no other bind can come first.
-                choice = decide.place(view, knowledge.ledger, knowledge.bounded(request))
-                version = knowledge.in_force.version
-                if isinstance(choice, Refused):
-                    raise BindFailed(choice.reason)
-                knowledge.ledger = knowledge.ledger.assume(
-                    uid, promise(node, choice.placed, request.pod.namespace)
-                )
-                entries = decide.assignments(
-                    request,
-                    choice,
-                    ids=iter(self._new_id, None),
-                    since=rfc3339.microseconds(self._utc_now()),
-                )
-                before = superseded(view, request, choice)
-                try:
-                    with self._trust.probing(node):
-                        await self._plans.write(view, add=entries, remove=before, patience=patience)
-                except PlanConflict as conflict:
-                    knowledge.forget(uid)
-                    conflicts += 1
-                    await patience.pause(conflict, conflicts)
-                    continue
-                except BaseException:
-                    # Unknown: the entry may be there. The next bind, or the reclaim, will see it.
-                    knowledge.forget(uid)
-                    raise
-                knowledge.ledger = knowledge.ledger.confirm(uid)
-                log.info(
-                    "place_chosen",
-                    pod=request.pod.name,
-                    namespace=request.pod.namespace,
-                    uid=uid,
-                    node=node,
-                    policy_version=version,
-                    seconds=round(knowledge.clock() - began, 6),
-                )
-                return entries
 
     async def _realized(
         self, request: Request, node: str, entries: Sequence[Assignment], patience: Patience

@@ -22,9 +22,11 @@ class Candidates:
     def of(self, names: Collection[str]) -> frozenset[str]:
         """Return the *names*, none of which is there twice, as a set.
 
-        Of 5,000 that are known it takes 0.1 ms to see that they are; to make a set of them anew
-        takes five times as long.
+        Of 5,000 that are known it takes up to 1 ms to see that they are, since none of them is in
+        the processor's caches. Where they are known to be all there are, a filter passes the set.
         """
+        if isinstance(names, frozenset):
+            return names
         for each in self._kept:
             if len(each) == len(names) and each.issuperset(names):
                 return each

@@ -9,8 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 
+import msgspec
+
 from extender.service.ports import Feed
 from extender.settings import Settings
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    """An agent's Lease as it was last heard, and when; ``agent`` is the process that holds it."""
+
+    version: str
+    agent: str
+    at: float
 
 
 class Freshness:
@@ -25,14 +35,15 @@ class Freshness:
         self._settings = settings
         self._clock = clock
         self._nodes = nodes
-        self._leases: dict[str, tuple[str, float]] = {}
+        self._leases: dict[str, _Lease] = {}
         self._silent_since: dict[Feed, float | None] = {}
 
     def synced(self, feed: Feed) -> None:
         """Note that *feed* is complete and being watched; after a silence all agents start anew."""
         if feed is Feed.LEASES and self._silent_since.get(feed) is not None:
             self._leases = {
-                node: (version, self._clock()) for node, (version, _) in self._leases.items()
+                node: msgspec.structs.replace(lease, at=self._clock())
+                for node, lease in self._leases.items()
             }
         self._silent_since[feed] = None
 
@@ -41,13 +52,18 @@ class Freshness:
         if feed in self._silent_since and self._silent_since[feed] is None:
             self._silent_since[feed] = self._clock()
 
-    def renewed(self, node: str, version: str) -> bool:
+    def renewed(self, node: str, version: str, agent: str = "") -> bool:
         """Take in an agent's Lease, and tell whether it is a sign of life: only a change is."""
         known = self._leases.get(node)
-        if known is not None and known[0] == version:
+        if known is not None and known.version == version:
             return False
-        self._leases[node] = (version, self._clock())
+        self._leases[node] = _Lease(version, agent, self._clock())
         return True
+
+    def agent(self, node: str) -> str:
+        """Return which process was heard last as the agent of *node*, "" if that is not known."""
+        lease = self._leases.get(node)
+        return "" if lease is None else lease.agent
 
     def withdrawn(self, node: str) -> None:
         """Note that an agent's Lease was deleted."""
@@ -66,7 +82,7 @@ class Freshness:
     def stale(self, node: str) -> bool:
         """Tell whether the agent of *node* has been silent for too long."""
         lease = self._leases.get(node)
-        return lease is None or self._clock() - lease[1] > self._settings.lease_missed_seconds
+        return lease is None or self._clock() - lease.at > self._settings.lease_missed_seconds
 
     def silences(self) -> Mapping[Feed, float]:
         """Return for how long nothing could be heard of each feed; 0 of one that is watched."""
@@ -78,7 +94,7 @@ class Freshness:
 
     def oldest_renewal(self) -> float | None:
         """Return the seconds since the most silent agent was heard; None if there is none."""
-        heard = [at for node, (_, at) in self._leases.items() if node in self._nodes]
+        heard = [lease.at for node, lease in self._leases.items() if node in self._nodes]
         return self._clock() - min(heard) if heard else None
 
     def not_ready(self) -> str:

@@ -7,11 +7,11 @@ time the entry bears is for people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Set
 
 from extender.claims import is_claim
 from extender.snapshot import NodeView
-from nodeagent.api.gpunode import OwnerRef
+from nodeagent.api.gpunode import OwnerRef, Plan
 
 
 class Holds:
@@ -25,7 +25,6 @@ class Holds:
         self._clock = clock
         self._since: dict[str, dict[str, float]] = {}
         self._claims: dict[str, frozenset[str]] = {}
-        self._owned: dict[str, Mapping[OwnerRef, int]] = {}
         self._total: Counter[OwnerRef] = Counter()
         self._nodes: dict[OwnerRef, set[str]] = {}
 
@@ -37,7 +36,7 @@ class Holds:
                 del self._nodes[owner]
         for owner in _owners(now):
             self._nodes.setdefault(owner, set()).add(node)
-        self._count(node, now)
+        self._count(before, now)
         known, here = self._since.pop(node, {}), now.reservations if now else ()
         if here:
             at = self._clock()
@@ -46,17 +45,15 @@ class Holds:
         if claims := frozenset(each.id for each in here if is_claim(each)):
             self._claims[node] = claims
 
-    def _count(self, node: str, now: NodeView | None) -> None:
-        for owner, count in self._owned.pop(node, {}).items():
-            self._total[owner] -= count
+    def _count(self, before: NodeView | None, now: NodeView | None) -> None:
+        """Take what was counted of the view *before* from the totals, and add what is *now*."""
+        if before is not None and now is not None and _in_force(before) == _in_force(now):
+            return  # nearly always: a report about something else
+        for owner in _planned_for(before):
+            self._total[owner] -= 1
             if not self._total[owner]:
                 del self._total[owner]
-        owned = Counter(
-            entry.owner for entry in (now.in_force if now else ()) if entry.owner is not None
-        )
-        if owned:
-            self._owned[node] = owned
-            self._total.update(owned)
+        self._total.update(_planned_for(now))
 
     def entries_of(self, owner: OwnerRef) -> int:
         """Return how many places the owner has in all plans, with a pod or held for one."""
@@ -83,6 +80,17 @@ class Holds:
             )
             if ids:
                 yield node, ids
+
+
+def _in_force(view: NodeView) -> tuple[Plan, frozenset[str]]:
+    return view.node.spec, view.lapsed
+
+
+def _planned_for(view: NodeView | None) -> Iterator[OwnerRef]:
+    """Yield the owner of each place in a view's plan, as often as it has one."""
+    for entry in view.in_force if view else ():
+        if entry.owner is not None:
+            yield entry.owner
 
 
 def _owners(view: NodeView | None) -> Set[OwnerRef]:

@@ -13,7 +13,7 @@ from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
 from extender.service.vetting import Vetting
-from extender.verbs.filter import filter
+from extender.verbs.filter import Filtered, filter
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import (
     GANG_INCOMPLETE,
@@ -62,12 +62,15 @@ class Hooks:
             knowledge.demand.asked(request, knowledge.views.values(), now=now)
         knowledge.remember(request)
         assigned = knowledge.place_of(uid)
-        if uid not in knowledge.assigned:
-            self._note(request, names)
-        why_wait = self._why_wait(request, names, assigned)
-        if why_wait is not None:
-            knowledge.refuse(request, {why_wait.code})
-            return _filtered((), dict.fromkeys(names, why_wait.reason), whole)
+        unplaced = uid not in knowledge.assigned
+        if unplaced:
+            knowledge.pending.came(uid)
+        if request.gang is not None:
+            if unplaced:
+                self._note(request, names)
+            why_wait = self._why_wait_for_gang(request, names, assigned)
+            if why_wait is not None:
+                return self._waits(request, names, why_wait, whole)
         asked = knowledge.bounded(request)
         answer = filter(
             knowledge.fleet,
@@ -78,6 +81,12 @@ class Hooks:
             held=knowledge.holds.nodes_of(request.owner),
             yields=knowledge.pending.yields(uid),
         )
+        if request.gang is None:
+            if unplaced:
+                nodes = knowledge.fleet.names if answer.everywhere else names
+                knowledge.pending.filtered(request, nodes)
+            if self._is_planned_first(request, names, assigned, answer):
+                return self._waits(request, names, PLANNING, whole)
         if answer.passed:
             knowledge.refused.drop(uid)
             if answer.only is not None:
@@ -88,7 +97,7 @@ class Hooks:
         return _filtered(answer.passed, answer.refused, whole)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:
-        """Note where a pod may go; a refused gang is planned anew once a member may go elsewhere.
+        """Note where a member of a gang may go; one refused is planned anew if that is elsewhere.
 
         kube-scheduler offers a part of the nodes at a time. While a gang is refused, those of all
         its filters count: they grow no more one day, and neither does the gang ask for plans.
@@ -119,16 +128,28 @@ class Hooks:
         )
         return _filtered(answer.passed, answer.refused, whole)
 
-    def _why_wait(self, request: Request, names: Sequence[str], assigned: str) -> Refused | None:
-        """Return why a pod is to wait for others: for its gang, or for the plan of its burst."""
-        if request.gang is not None:
-            return self._why_wait_for_gang(request, names, assigned)
-        if assigned or self._knowledge.holds.nodes_of(request.owner).intersection(names):
-            return None
-        if not self._knowledge.pending.waits_for_plan(request.pod.uid):
-            return None
-        self._knowledge.room.set()  # have it planned, and woken
-        return PLANNING
+    def _waits(
+        self,
+        request: Request,
+        names: Sequence[str],
+        why: Refused,
+        whole: Mapping[str, wire.RawNode] | None,
+    ) -> wire.FilterResult:
+        """Answer that a pod has to wait for others."""
+        self._knowledge.refuse(request, {why.code})
+        return _filtered((), dict.fromkeys(names, why.reason), whole)
+
+    def _is_planned_first(
+        self, request: Request, names: Sequence[str], assigned: str, answer: Filtered
+    ) -> bool:
+        """Tell whether a pod is to wait for the plan of its burst; if so, have that made."""
+        knowledge = self._knowledge
+        if assigned or knowledge.holds.nodes_of(request.owner).intersection(names):
+            return False
+        if not knowledge.pending.waits_for_plan(request.pod.uid, room=len(answer.passed)):
+            return False
+        knowledge.room.set()  # have it planned, and woken
+        return True
 
     def _why_wait_for_gang(
         self, request: Request, names: Sequence[str], assigned: str

@@ -21,6 +21,7 @@ from extender.policy.bounds import Bounds
 from extender.policy.selectors import Labels
 from extender.policy.values import Times
 from extender.request import Request
+from extender.service.alike import entries_as_pods, pod_as_known
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
 from extender.service.causes import Causes
@@ -36,6 +37,7 @@ from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
+from extender.service.unadmitted import Unadmitted
 from extender.service.unseen import Unseen
 from extender.settings import Settings
 from extender.snapshot import NodeView
@@ -113,6 +115,7 @@ class Knowledge:
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
         self.unseen = Unseen(REMEMBERED)
+        self.unadmitted = Unadmitted()
         self.gone: OrderedDict[str, bool] = OrderedDict()
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
@@ -145,6 +148,7 @@ class Knowledge:
             self._buried.pop(node.metadata.uid, None)
         elif node.metadata.uid in self._buried:
             return
+        entries_as_pods(node.spec.assignments, self.pods)
         view = self.views.get(node.name)
         if view is None:
             view = NodeView(
@@ -152,6 +156,7 @@ class Knowledge:
                 self.in_force.policy,
                 left_behind(node),
                 stale=self.freshness.stale(node.name),
+                agent=self.freshness.agent(node.name),
                 cordoned=self.nodes.get(node.name, False),
                 rival=self.rivals.get(node.name),
                 failing=self.avoidance.refuses(node.name),
@@ -237,10 +242,13 @@ class Knowledge:
         """Take in that a Namespace was deleted."""
         self.tenancy.namespace_gone(name)
 
-    def lease(self, node: str, version: str) -> None:
-        """Take in an agent's Lease."""
-        if self.freshness.renewed(node, version):
+    def lease(self, node: str, version: str, agent: str = "") -> None:
+        """Take in an agent's Lease; *agent* names the process that holds it, if that is known."""
+        if self.freshness.renewed(node, version, agent):
             self._refresh_staleness(node)
+            view = self.views.get(node)
+            if view is not None and view.agent != agent:
+                self._replace(node, msgspec.structs.replace(view, agent=agent))
         if node not in self.views:
             self.arrivals.set()
 
@@ -251,9 +259,11 @@ class Knowledge:
 
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod."""
-        uid, before = pod.ref.uid, self.pods.get(pod.ref.uid)
+        before = self.recognize(pod)
+        uid = pod.ref.uid
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
+            self.unadmitted.add(pod)
             log.warning("pod_not_admitted", pod=pod.ref.name, node=pod.node)
         self.pods[uid] = pod
         self.unseen.drop(uid)
@@ -269,6 +279,12 @@ class Knowledge:
                 self._begun(pod.asked)
         if pod.over or (pod.node and {*self.assigned.nodes_of(uid)} - {pod.node}):
             self._suspect(uid)
+
+    def recognize(self, pod: PodFacts) -> PodFacts | None:
+        """Let what was read of a pod refer to what is known of it; return how it was before."""
+        before = self.pods.get(pod.ref.uid)
+        pod_as_known(pod, before, self._entries_of(pod.ref.uid))
+        return before
 
     def _begun(self, asked: Request) -> None:
         """Let the members that wait for one of their gang to be bound ask again."""
@@ -377,6 +393,11 @@ class Knowledge:
         for view in self.views.values():
             for entry in view.node.spec.assignments:
                 yield view, entry
+
+    def _entries_of(self, uid: str) -> Iterable[Assignment]:
+        """Yield the entries of all plans for a pod."""
+        for node in self.assigned.nodes_of(uid):
+            yield from self.views[node].assignments_of(uid)
 
     def place_of(self, uid: str) -> str:
         """Return the node where a pod has its place, "" if it has none worth coming back for.
@@ -506,7 +527,7 @@ class Knowledge:
             self._look_for_room(before, view)
         if name in self.holds.claimed:
             self.vacating.set()
-        self.fleet.changed(name)
+        self.fleet.changed(name, before)
         self.behind.set()
         self.changes.tell(name)
 

@@ -2,7 +2,9 @@
 
 A burst is told by its pods coming close together. Its pods are refused at their first filter, once
 and for a moment: kube-scheduler filters them all within that moment, the plan is made for all, and
-they are woken. Single pods are answered at once. Nobody waits where nobody could be woken.
+they are woken. Single pods are answered at once. Nobody waits where nobody could be woken, nor who
+has room on more nodes than there are pods that wait: each of these takes it from one node at most,
+so that no plan could admit more. Else a steady stream of pods would be refused once each.
 
 A pod the plan leaves out yields to those in it, once and for seconds: it would take the room of a
 better answer before that is carried out.
@@ -11,7 +13,7 @@ better answer before that is carried out.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -50,14 +52,18 @@ class Pending:
             while len(self._seen) > REMEMBERED:
                 self._unfiltered.discard(self._seen.popitem(last=False)[0])
 
-    def filtered(self, request: Request, nodes: Sequence[str], *, adding: bool = False) -> bool:
+    def came(self, uid: str) -> None:
+        """Note that a pod without a place is being filtered."""
+        self.seen(uid)
+        self._unfiltered.discard(uid)
+
+    def filtered(self, request: Request, nodes: Collection[str], *, adding: bool = False) -> bool:
         """Note a pod's filter, and the nodes it may go to; return whether any of them is new.
 
         With *adding*, those of its filters before count, too.
         """
         uid, now = request.pod.uid, self._clock()
-        self.seen(uid)
-        self._unfiltered.discard(uid)
+        self.came(uid)
         known, candidates = self.waiting.get(uid), self._candidates.of(nodes)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
         before = frozenset[str]() if known is None else known.nodes
@@ -90,13 +96,16 @@ class Pending:
         self._deferred.clear()
         self._yielding.clear()
 
-    def waits_for_plan(self, uid: str) -> bool:
-        """Tell whether a pod just filtered is to wait for the plan of the burst it belongs to."""
+    def waits_for_plan(self, uid: str, *, room: int) -> bool:
+        """Tell whether a pod just filtered is to wait for the plan of the burst it belongs to.
+
+        It has *room* on so many nodes.
+        """
         now = self._clock()
         until = self._deferred.get(uid)
         if until is not None:
             return now < until
-        if not self.can_wake or not self._burst(now):
+        if not self.can_wake or room > len(self.waiting) or not self._burst(now):
             self._deferred[uid] = _NEVER  # it was answered once, and waits no more
             return False
         self._deferred[uid] = now + self._settings.plan_wait_seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ class Plans:
         self._knowledge = knowledge
         self._cluster = cluster
         self._turns: dict[str, asyncio.Lock] = {}
+        self._leaving: dict[str, list[_Leaving]] = {}
 
     @contextlib.asynccontextmanager
     async def turn(self, node: str) -> AsyncIterator[None]:
@@ -124,27 +125,33 @@ class Plans:
     ) -> None:
         """Take entries back, however often the plan changes meanwhile.
 
-        With *hold* their places are kept for their owner.
+        With *hold* their places are kept for their owner. Whoever has its turn does it for all that
+        wait for theirs.
         """
         patience, conflicts = patience or Patience(self._knowledge), 0
-        async with self.turn(name):
-            while (view := self._knowledge.views.get(name)) is not None:
-                # One without a pod was taken back meanwhile, and is held for its owner.
-                present = [
-                    each.id
-                    for each in view.node.spec.assignments
-                    if each.id in ids and each.pod is not None
-                ]
-                if not present:
-                    return
-                kept, removed = (present, ()) if hold else ((), present)
-                try:
-                    await self.write(view, hold=kept, remove=removed, patience=patience)
-                except PlanConflict as conflict:
-                    conflicts += 1
-                    await patience.pause(conflict, conflicts)
-                else:
-                    log.info("assignments_withdrawn", node=name, ids=present, held=hold)
+        leaving, own = self._leaving.setdefault(name, []), _Leaving(frozenset(ids), hold)
+        leaving.append(own)
+        try:
+            async with self.turn(name):
+                while (view := self._knowledge.views.get(name)) is not None:
+                    if not _present(view, (own,)):
+                        return
+                    kept = _present(view, [each for each in leaving if each.hold])
+                    removed = _present(view, [each for each in leaving if not each.hold]) - kept
+                    try:
+                        await self.write(view, hold=kept, remove=removed, patience=patience)
+                    except PlanConflict as conflict:
+                        conflicts += 1
+                        await patience.pause(conflict, conflicts)
+                    else:
+                        for gone, held in ((kept, True), (removed, False)):
+                            if gone:
+                                told = sorted(gone)
+                                log.info("assignments_withdrawn", node=name, ids=told, held=held)
+        finally:
+            leaving.remove(own)
+            if not leaving:
+                self._leaving.pop(name, None)
 
     async def unclaim(self, name: str, uid: str) -> None:
         """Take back a pod's claims on a node, however often the plan changes meanwhile."""
@@ -176,6 +183,23 @@ class Plans:
 
 def _plan(view: NodeView) -> tuple[str, int]:
     return view.node.metadata.uid, view.node.metadata.generation
+
+
+class _Leaving(msgspec.Struct, frozen=True, eq=False):
+    """Entries to be taken back from a plan; with ``hold``, their places are kept."""
+
+    ids: frozenset[str]
+    hold: bool
+
+
+def _present(view: NodeView, leaving: Iterable[_Leaving]) -> frozenset[str]:
+    """Return which of the entries are still in the plan.
+
+    One without a pod was taken back meanwhile, and is held for its owner.
+    """
+    wanted = frozenset().union(*(each.ids for each in leaving))
+    planned = view.node.spec.assignments
+    return frozenset(each.id for each in planned if each.id in wanted and each.pod is not None)
 
 
 class _Change(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from extender.request import Asked
+from extender.request import Asked, Request
 from extender.service.leadership import Claim, Record
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from nodeagent.api.rivals import Rival
@@ -111,7 +111,8 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     """What the service keeps of a pod.
 
     ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
-    ``movable``, whether it may be moved to make room for others.
+    ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
+    says nothing against its eviction.
     """
 
     ref: PodRef
@@ -121,6 +122,12 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     deleting: bool = False
     not_admitted: bool = False
     movable: bool = True
+    evictable: bool = True
+
+    @property
+    def priority(self) -> int:
+        """The pod's priority, 0 where it asks for nothing of ours."""
+        return self.asked.priority if isinstance(self.asked, Request) else 0
 
     @property
     def over(self) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
+from extender.service.advising import Advisor, Limits
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
@@ -47,7 +48,7 @@ class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
     Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted; *events* tell of
-    who is.
+    who is. *limits* knows of disruption budgets for advice, where it is not the *evictor*.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Service:
         judge: Judge = in_process,
         evictor: Evictor | None = None,
         events: PodEvents | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -88,6 +90,7 @@ class Service:
             )
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
+        self.advisor = Advisor(self.knowledge, limits or evictor)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0

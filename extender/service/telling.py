@@ -2,7 +2,8 @@
 
 A pod is told of once it has waited for a while, then again when there is something else to say, and
 not often. All together are told of at a pace: each Event is a write, and each explanation costs a
-part of a second of the processor where there are thousands of nodes.
+part of a second of the processor where there are thousands of nodes
+(``python -m benchmarks.explaining``).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ PACE_SECONDS = 2.0
 
 IDLE_SHARE = 19.0
 """For each second that an explanation takes, so many pass before the next: it shares the
-interpreter with the hooks, and takes a second or more where there are 40,000 GPUs."""
+interpreter with the hooks. At 40,000 GPUs one takes a quarter of a second, and they are told of
+every five."""
 
 AGAIN_SECONDS = 300.0
 """Between two accounts of one pod."""

@@ -1,8 +1,8 @@
 """Mixes of demand: which profiles are asked for, and how often.
 
 Four of the named mixes are those by which placement policies are compared in the literature
-(uniform, skew-small, skew-big and bimodal: Zambianco et al., arXiv 2511.18906); the others are held
-out. They are given by kind of profile and fitted to a model's profiles, so that every model can be
+(uniform, skew-small, skew-big and bimodal: Zambianco et al., arXiv 2511.18906); the others are
+ours. They are given by kind of profile and fitted to a model's profiles, so that every model can be
 tried.
 """
 

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from extender.packing.room import Host, NoRoom, Occupant, Room
+from extender.packing.relocation import Host, Occupant
+from extender.packing.room import NoRoom, Room
 from extender.packing.tables import Tables
 from extender.simulation.board import Board
 from extender.simulation.demand import Demand

@@ -27,6 +27,8 @@ class Filtered(msgspec.Struct, frozen=True):
     """All the reasons, for programs."""
     only: Choice | None = None
     """The choice on the one node that passed: prioritize will not be called for it."""
+    everywhere: bool = False
+    """Whether the candidates are known to be all nodes there are."""
 
 
 ELSEWHERE = Refused(Code.RESERVED_ELSEWHERE, "vGPU: this VM's place is reserved on another node")
@@ -77,6 +79,9 @@ def filter(
         refused,
         {codes[reason] for reason in told if reason},
         only if isinstance(only, Choice) else None,
+        everywhere=(
+            not like.behind and len(names) == len(reasons) and UNREPORTED.reason not in told
+        ),
     )
 
 
@@ -86,13 +91,12 @@ def _judged_anew(
     """Yield how the nodes stand to this one pod where promises or holds make a difference."""
     for name in names & fleet.views.keys():
         view = fleet.views[name]
-        taken = ledger.assumed_on(name, besides=request.pod.uid)
-        if yields:
-            taken += ledger.presumed_on(name, besides=request.pod.uid)
+        certain = ledger.assumed_on(name, besides=request.pod.uid)
+        presumed = ledger.presumed_on(name, besides=request.pod.uid) if yields else ()
         own = view.kept_for(request.owner)
         if inherited(view, ledger, request):
             yield name, None
-        elif taken or own:
+        elif certain or presumed or own:
             bounds = bounds_among(request, ledger, name, presumed=yields)
-            why = verdict(view, request.wanted, taken, own, bounds, request.spread)
+            why = verdict(view, request.wanted, certain, own, bounds, request.spread, presumed)
             yield name, why if isinstance(why, Refused) else None

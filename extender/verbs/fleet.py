@@ -19,6 +19,7 @@ from extender.packing.spread import Spread
 from extender.policy.bounds import Bounds
 from extender.request import Wanted
 from extender.snapshot import NodeView
+from extender.verbs.alike import alike
 from extender.verbs.permitted import avoided
 from extender.verbs.verdicts import UNREPORTED, Code, Fits, verdict
 
@@ -48,7 +49,8 @@ class EquivalenceClass:
     """What is *wanted*, and how every node stands to it once it has been judged.
 
     ``refusals`` maps each node to the reason why it is refused, "" where the request fits;
-    ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first.
+    ``codes`` maps each reason to its code; ``order`` ranks the nodes where it fits, the best first;
+    ``behind`` are the nodes that have changed since.
     The *names* are those of the views, as the keys to be looked up.
     """
 
@@ -68,19 +70,19 @@ class EquivalenceClass:
         self.order: list[Rank] = []
         self._ranks: dict[str, Rank] = {}
         self._views = views
-        self._behind = set(views)
+        self.behind = set(views)
 
     def changed(self, name: str) -> None:
         """Note that a node has come, changed or gone."""
-        self._behind.add(name)
+        self.behind.add(name)
 
     def catch_up(self, among: Iterable[str] | None = None) -> None:
         """Judge the nodes that have changed; where they are many, only those *among* the names."""
-        if among is not None and len(self._behind) > FEW:
-            behind = self._behind.intersection(among)
-            self._behind -= behind
+        if among is not None and len(self.behind) > FEW:
+            behind = self.behind.intersection(among)
+            self.behind -= behind
         else:
-            behind, self._behind = self._behind, set()
+            behind, self.behind = self.behind, set()
         if len(behind) <= FEW:
             for name in behind:
                 self._move(self._ranks.pop(name, None), self._judge(name))
@@ -92,10 +94,10 @@ class EquivalenceClass:
 
     def catch_up_some(self, *, most: int) -> bool:
         """Judge at *most* so many of the nodes that have changed; tell whether these were all."""
-        for _ in range(min(most, len(self._behind))):
-            name = self._behind.pop()
+        for _ in range(min(most, len(self.behind))):
+            name = self.behind.pop()
             self._move(self._ranks.pop(name, None), self._judge(name))
-        return not self._behind
+        return not self.behind
 
     def _move(self, former: Rank | None, latter: Rank | None) -> None:
         if former == latter:
@@ -129,6 +131,7 @@ class Fleet:
         self.views = views
         self.classes: OrderedDict[Shape, EquivalenceClass] = OrderedDict()
         self._names: dict[str, str] = {}
+        self._all = frozenset[str]()
         self._offers_unread = set(views)
 
     def to(
@@ -158,6 +161,13 @@ class Fleet:
             self.classes.popitem(last=False)
         return begun
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all nodes: the same object for as long as none comes or goes."""
+        if len(self._all) != len(self.views):
+            self._all = frozenset(self._side_by_side())
+        return self._all
+
     def _side_by_side(self) -> Iterable[str]:
         """Return the views' names as strings that lie together in memory.
 
@@ -169,9 +179,19 @@ class Fleet:
             self._names = dict(zip(self.views, copies, strict=True)) if self.views else {}
         return self._names.values()
 
-    def changed(self, name: str) -> None:
-        """Note that a node has come, changed or gone."""
+    def changed(self, name: str, before: NodeView | None = None) -> None:
+        """Note that a node has come, changed or gone; *before* is how it was, where that is known.
+
+        What was judged stays where that shows that nothing has changed which anybody asks about.
+        """
         self._offers_unread.add(name)
+        now = self.views.get(name)
+        if (name in self._all) is (now is None):
+            self._all = frozenset()
+        if before is not None and now is not None:
+            ruled = any(each.bounds is not None for each in self.classes.values())
+            if alike(before, now, ruled=ruled):
+                return
         for each in self.classes.values():
             each.changed(name)
 
@@ -196,7 +216,7 @@ class Fleet:
 
     def _judging(self, at_once: int) -> Iterator[None]:
         for each in tuple(islice(reversed(self.classes.values()), KEPT_UP)):
-            while not each.catch_up_some(most=at_once):
+            while each.behind and not each.catch_up_some(most=at_once):
                 yield
 
     def _foresee(self, offered: Iterable[str]) -> None:

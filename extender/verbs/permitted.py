@@ -86,12 +86,16 @@ def within(
     bounds: Bounds,
     standing: tuple[Placed, ...] = (),
     spread: Spread = Spread.ANY,
+    *,
+    certain: Sequence[Bin] | None = None,
 ) -> Verdict:
     """Choose the best places that the rules allow on the *bins* of a node that is not forbidden.
 
-    Besides what is *standing* there for the same request.
+    Besides what is *standing* there for the same request. The *certain* bins are the same ones
+    with less on them, where some of what the *bins* hold is only presumed: whoever it is presumed
+    for may never come, so that is where headroom is counted.
     """
-    found = _chosen(view, bins, wanted, bounds, standing, spread)
+    found = _chosen(view, bins, wanted, bounds, standing, spread, certain or bins)
     return together(standing, found) if isinstance(found, Choice) else found
 
 
@@ -102,6 +106,7 @@ def _chosen(
     bounds: Bounds,
     standing: tuple[Placed, ...],
     spread: Spread,
+    certain: Sequence[Bin],
 ) -> Choice | Refused:
     closed = shut(view, bounds)
     usable = tuple(bin for bin in bins if bin.uuid not in closed) if closed else bins
@@ -113,12 +118,12 @@ def _chosen(
             over = _over_cap(view, (*standing, *choice.placed), bounds)
             if over is not None:
                 return over
-            costly = _costs_headroom(view, usable, choice.placed, bounds)
+            costly = _costs_headroom(view, certain, choice.placed, bounds)
             if costly is None:
                 return choice
             # One instance may go elsewhere on the node; of several, no other arrangement is tried.
             limits = tuple(_limits(view, bounds))
-            cheaper = frugal(usable, wanted[0], limits) if len(wanted) == 1 else costly
+            cheaper = frugal(usable, wanted[0], limits, certain) if len(wanted) == 1 else costly
             return cheaper if isinstance(cheaper, Choice) else costly
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -69,6 +70,7 @@ _LYING = {
 }
 
 
+@lru_cache(maxsize=1024)  # said of every full node, of as many things as there are classes
 def no_room(wanted: Wanted, spread: Spread = Spread.ANY) -> Refused:
     """Refuse for want of room: what is asked for always reads the same."""
     together = " together with ".join(

@@ -30,18 +30,20 @@ def verdict(
     own: tuple[Taken, ...] = (),
     bounds: Bounds | None = None,
     spread: Spread = Spread.ANY,
+    presumed: tuple[Taken, ...] = (),
 ) -> Verdict:
     """Judge what is *wanted* on a node on which *promised* slices are taken besides.
 
     What is the pod's *own*, kept there for its owner alone, is free to it; *bounds* are what the
-    policy's rules leave it; *spread* is how what it gets is to lie on the GPUs.
+    policy's rules leave it; *spread* is how what it gets is to lie on the GPUs. What is *presumed*
+    for others is avoided, but it excuses no loss of headroom: it may come to nothing.
     """
-    key = (wanted, promised, own, bounds, spread)
+    key = (wanted, promised, own, bounds, spread, presumed)
     known = view.memo.get(key)
     if known is None:
         if len(view.memo) >= _MEMO_LIMIT:
             view.memo.clear()
-        known = view.memo[key] = judged(view, wanted, promised, own, bounds, spread)
+        known = view.memo[key] = judged(view, wanted, promised, own, bounds, spread, presumed)
     assert isinstance(known, Fits | Refused)
     return known
 
@@ -93,9 +95,10 @@ def judged(
     own: tuple[Taken, ...],
     bounds: Bounds | None,
     spread: Spread,
+    presumed: tuple[Taken, ...] = (),
 ) -> Verdict:
     """Judge as :func:`verdict` does, and remember nothing of it."""
-    standing = standing_for_anybody(view, wanted, promised)
+    standing = standing_for_anybody(view, wanted, promised + presumed)
     made = besides(wanted, standing) if standing else wanted
     why_not = unsuitable(view, made) if made else None
     if why_not is None and bounds is not None:
@@ -107,11 +110,12 @@ def judged(
         return no_room(wanted, spread)
     if not made:
         return together(standing)
-    bins = view.bins(promised, leaving=own)
+    bins = view.bins(promised + presumed, leaving=own)
     if lying:
         bins = tuple(bin for bin in bins if spread.allows((*lying, bin.uuid)))
     if bounds is not None:
-        return within(view, bins, made, bounds, standing, spread)
+        certain = view.bins(promised, leaving=own) if presumed and bounds.spare else bins
+        return within(view, bins, made, bounds, standing, spread, certain=certain)
     match choose(bins, made, spread):
         case Choice() as choice:
             return together(standing, choice) if standing else Fits(choice)
@@ -133,7 +137,7 @@ def best(view: NodeView, ledger: Ledger, request: Request) -> Best:
     own = view.kept_for(request.owner)
     bounds = bounds_among(request, ledger, view.name, presumed=True)
     spread = request.spread
-    undisturbed = verdict(view, request.wanted, assumed + presumed, own, bounds, spread)
+    undisturbed = verdict(view, request.wanted, assumed, own, bounds, spread, presumed)
     if isinstance(undisturbed, Fits) or not presumed:
         return Best(undisturbed)
     bounds = bounds_among(request, ledger, view.name)

@@ -84,7 +84,7 @@ class Actuator:
         Raises:
             DriverError: nothing can be said about any GPU.
         """
-        await self._settle()
+        await self._settled(self._journal.made)
         return await self._look()
 
     def abandon(self) -> None:
@@ -121,6 +121,8 @@ class Actuator:
             )
             if any(each.unanswered for each in work.made):
                 await self._saved(work.made)  # at once: the look may fail, or the process end
+                # A process that was stopped for a while hears "too late" and the answer together.
+                work.made = await self._settled(work.made)
             work.look_again(await self._look(), busy=self._calls.busy)
             work.verify(creations)
             await self._saved(work.made)
@@ -133,18 +135,20 @@ class Actuator:
         except TimeoutError as error:
             raise DriverTimeout(DISCOVER) from error
 
-    async def _settle(self) -> None:
-        """Take note of late calls that have ended.
+    async def _settled(self, made: tuple[Made, ...]) -> tuple[Made, ...]:
+        """Take note of late calls that have ended, and return what was *made* as it is then known.
 
         This comes before a look, for a look begun earlier may not show what they did.
         """
         ended, answered = self._calls.ended(), self._calls.answered(CREATE)
-        made = tuple(
+        known = tuple(
             msgspec.structs.replace(each, unanswered=each.unanswered and each.gpu not in answered)
-            for each in self._journal.made
+            for each in made
         )
-        if await self._saved(made):
-            self._calls.forget(ended)
+        if not await self._saved(known):
+            return made
+        self._calls.forget(ended)
+        return known
 
     async def _on_each_gpu(self, jobs: Iterable[Coroutine[Any, Any, None]]) -> None:
         """Work on the GPUs side by side; on each of them one thing happens after the other."""

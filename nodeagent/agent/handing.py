@@ -33,6 +33,10 @@ class Handing(Protocol):
         """The assignments whose device a pod has, or has had."""
 
     @property
+    def unused(self) -> Collection[str]:
+        """The assignments whose device nobody has had: another may have it instead."""
+
+    @property
     def claimed_by(self) -> Mapping[str, str]:
         """The UID of the pod that has the device of each assignment."""
 

@@ -49,6 +49,11 @@ class Handout:
         return self.ties.had
 
     @property
+    def unused(self) -> Collection[str]:
+        """None: a slot is nobody else's."""
+        return ()
+
+    @property
     def due_in(self) -> float:
         """No hurry: whatever changes is told of."""
         return float("inf")

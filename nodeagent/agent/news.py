@@ -32,7 +32,8 @@ def news(told: Told, now: Inventory, planned: Collection[str], *, overdue: bool 
     be told, nor a removal from the plan before nothing is left of it; both will be news soon. A
     newer generation of the plan is news where nothing else will be: what came and went between two
     looks has left no other trace. Where something else will be, it is news once it is *overdue*:
-    an assignment may queue, or a GPU instance be held, for ever.
+    an assignment may queue, or a GPU instance be held, for ever. Who has been given what was meant
+    for another is news, whatever is said of the assignment: it may wait for the plan to follow.
     """
     newer = now.observed_generation > told.inventory.observed_generation
     if newer and overdue:
@@ -51,7 +52,10 @@ def news(told: Told, now: Inventory, planned: Collection[str], *, overdue: bool 
 def _essence(inventory: Inventory, unsaid: Collection[str]) -> Inventory:
     gpus = tuple(
         msgspec.structs.replace(
-            gpu, instances=tuple(i for i in gpu.instances if i.assignment not in unsaid)
+            gpu,
+            instances=tuple(
+                each for each in gpu.instances if each.holder or each.assignment not in unsaid
+            ),
         )
         for gpu in inventory.gpus
     )

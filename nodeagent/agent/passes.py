@@ -150,6 +150,7 @@ class Passes:
             handout.holders,
             told=before,
             claimed=handout.claimed_by,
+            unused=handout.unused,
         )
         later = handout.later([each for each in plan if each.id not in self._over], host, made)
         return Intent(

@@ -66,11 +66,7 @@ class Profile(msgspec.Struct, frozen=True, rename="camel", gc=False):
     @property
     def fits_at_once(self) -> int:
         """How many GPU instances of this profile alone an empty GPU's placements could hold."""
-        count, end = 0, 0
-        for start in sorted(self.starts):
-            if start >= end:
-                count, end = count + 1, start + self.size
-        return count
+        return _fits_at_once(self.starts, self.size)
 
     @property
     def limited(self) -> bool:
@@ -81,6 +77,15 @@ class Profile(msgspec.Struct, frozen=True, rename="camel", gc=False):
 @lru_cache(maxsize=1024)  # of all models together there are under a hundred
 def _placements(starts: tuple[int, ...], size: int) -> tuple[Placement, ...]:
     return tuple(Placement(start, size) for start in starts)
+
+
+@lru_cache(maxsize=1024)
+def _fits_at_once(starts: tuple[int, ...], size: int) -> int:
+    count, end = 0, 0
+    for start in sorted(starts):
+        if start >= end:
+            count, end = count + 1, start + size
+    return count
 
 
 class Occupancy(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -104,6 +109,11 @@ class Geometry(msgspec.Struct, frozen=True, rename="camel", dict=True):
     def hash(self) -> str:
         """A short content hash: equal geometries, and only they, share it."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+
+    @cached_property
+    def sound(self) -> bool:
+        """Whether it can be computed with; thousands of nodes share one geometry, and ask once."""
+        return not any(self.malformations())
 
     @cached_property
     def by_id(self) -> dict[int, Profile]:

@@ -285,6 +285,7 @@ def _share(node: GpuNode) -> None:
     put, own = msgspec.structs.force_setattr, names.setdefault
     for gpu in status.gpus:
         names[gpu.uuid] = gpu.uuid
+        put(gpu, "pci_address", _the_one(gpu.pci_address))
         put(gpu, "model", _the_one(gpu.model))
         put(gpu, "geometry", _the_one(gpu.geometry))
         put(gpu, "vgpu_types", _the_one(gpu.vgpu_types))
@@ -308,7 +309,7 @@ def _share(node: GpuNode) -> None:
 _Equal = TypeVar("_Equal")
 
 
-@lru_cache(maxsize=256)  # a cluster has a few kinds of GPUs; an agent gone mad might report many
+@lru_cache(maxsize=1_024)  # a cluster has a few kinds of GPUs; an agent gone mad might report many
 def _the_one(value: _Equal) -> _Equal:
     """Return the first of all values equal to this one."""
     return value

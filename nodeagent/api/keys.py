@@ -46,6 +46,9 @@ PREEMPTOR: Final = "Preemptor"
 The owner's name is the pod's UID. No object is of that kind.
 """
 
+SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+"""Kubernetes' annotation on a pod: "false" if whoever drains nodes is to leave it."""
+
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 

@@ -39,7 +39,7 @@ def summary(
             continue
         free += (geometry.full_mask & ~now.mask).bit_count()
         for profile in geometry.profiles:
-            if next(geometry.legal(now, profile), None) is not None:
-                rank = (profile.size, profile.compute_slices, profile.name)
-                largest = max(largest, rank)
+            rank = (profile.size, profile.compute_slices, profile.name)
+            if rank > largest and next(geometry.legal(now, profile), None) is not None:
+                largest = rank
     return Summary(gpus=count, free_slices=free, total_slices=total, largest_placeable=largest[2])

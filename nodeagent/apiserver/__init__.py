@@ -5,6 +5,7 @@ watch. Two stand behind the protocol. ``rest`` asks a real API server, over ``co
 importer of kubernetes_asyncio and aiohttp; ``answers`` says what its bytes mean. ``memory`` is its
 in-memory twin for the demo and the tests: a ``store`` of each kind's ``history``, while
 ``semantics``, ``patches`` and ``selectors`` say what a kube-apiserver does with objects.
+``events`` writes warnings for people.
 
 Objects cross this door as JSON bytes or plain mappings; each caller parses what it reads, once.
 """

@@ -81,13 +81,24 @@ class Write(msgspec.Struct, frozen=True, dict=True):
         """Return what a watch with *selector* sees of it; leaving the selection is a deletion."""
         if namespace and self.key[0] != namespace:
             return None
-        before, after = _selected(self.before, selector), _selected(self.after, selector)
+        before, after = self.before, self.after
+        if selector.labels or selector.fields:
+            after = _selected(after, selector)
+            before = after and before if self._selected_alike else _selected(before, selector)
         if after is not None:
             type_ = EventType.ADDED if before is None else EventType.MODIFIED
             return WatchEvent(type_, after.raw, str(self.version))
         if before is None:
             return None
         return WatchEvent(EventType.DELETED, self._last, str(self.version))
+
+    @cached_property
+    def _selected_alike(self) -> bool:
+        """Whether no selector tells before from after, as of nearly all writes."""
+        one, other = self.before, self.after
+        if one is None or other is None:
+            return one is other
+        return one.labels == other.labels and one.fields == other.fields
 
     @cached_property
     def _last(self) -> bytes:

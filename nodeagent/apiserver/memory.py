@@ -198,8 +198,8 @@ class InMemoryApi:
             revision = self._store.existing(kind, key)
             before, change = revision.value(), _copied(patch)
             match patch_type, change:
-                case PatchType.JSON, list():  # changes what it is given
-                    patched = patches.json_patched(revision.value(), change)
+                case PatchType.JSON, list():
+                    patched = patches.json_patched(before, change)
                 case PatchType.MERGE, dict():
                     patched = patches.merge_patched(before, change)
                 case _:

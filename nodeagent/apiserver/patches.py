@@ -7,7 +7,7 @@ needs no more than the four operations Tangram uses.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,10 +19,10 @@ _MISSING = object()
 
 
 def json_patched(document: Any, patch: Sequence[Body]) -> Any:
-    """Apply every operation of *patch* to *document*, which is changed on the way.
+    """Return *document* with every operation of *patch* applied; they share what did not change.
 
     Raises:
-        Invalid: a ``test`` failed, or a path does not exist; *document* is then useless.
+        Invalid: a ``test`` failed, or a path does not exist.
     """
     for operation in patch:
         document = _operated(document, operation)
@@ -31,9 +31,9 @@ def json_patched(document: Any, patch: Sequence[Body]) -> Any:
 
 def merge_patched(document: Any, patch: Any) -> Any:
     """Return *document* with the members of *patch* in place of its own; null removes one."""
-    if not isinstance(patch, Mapping):
+    if not isinstance(patch, dict):
         return patch
-    merged = dict(document) if isinstance(document, Mapping) else {}
+    merged = dict(document) if isinstance(document, dict) else {}
     for name, value in patch.items():
         if value is None:
             merged.pop(name, None)
@@ -46,8 +46,15 @@ def same(one: Any, other: Any) -> bool:
     """Tell whether two JSON values are equal; unlike in Python, true is not 1."""
     if one is other:
         return True
-    if isinstance(one, dict) and isinstance(other, dict):  # most members are the same objects
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, str):  # as most are; Python and JSON agree on these
+        return bool(one == other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return False
+        for name, member in one.items():  # most are the same objects
+            if member is not (there := other[name]) and not same(member, there):
+                return False
+        return True
     return bool(one == other) and _canonical(one) == _canonical(other)
 
 
@@ -65,9 +72,13 @@ def _operated(document: Any, operation: Body) -> Any:
     holder = {"": document}
     parent: Any = holder
     for token in parents:
-        parent = _member(parent, token)
-        if parent is _MISSING:
+        member = _member(parent, token)
+        if member is _MISSING:
             raise Invalid(422, f"{op} operation does not apply: nothing is above {path}")
+        if op != "test" and isinstance(member, dict | list):
+            member = member.copy()
+            parent[int(token) if isinstance(parent, list) else token] = member
+        parent = member
     match op:
         case "test":
             _test(parent, last, value, path)

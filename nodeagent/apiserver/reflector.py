@@ -34,10 +34,10 @@ from nodeagent.apiserver.protocol import (
 )
 
 
-class Object(msgspec.Struct, frozen=True):
+class Object(msgspec.Struct, frozen=True, gc=False):
     """One object, and what tells it from all others, even where the rest cannot be read.
 
-    ``raw`` is its JSON; where it was given to be *read*, what came of that is kept instead.
+    ``raw`` is its JSON; where it was given to be *read*, what came of that may be kept instead.
     """
 
     namespace: str
@@ -109,7 +109,7 @@ async def reflect(
     namespace: str = "",
     label_selector: str = "",
     field_selector: str = "",
-    read: Callable[[bytes], object] | None = None,
+    read: Callable[[Object], Object] | None = None,
     pace: Pace = DEFAULT_PACE,
     chance: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -117,7 +117,8 @@ async def reflect(
     """Yield all that becomes of the selected objects, for ever.
 
     Close it (``contextlib.aclosing``), for it holds a connection. *chance* draws from [0, 1). With
-    *read* the JSON of a list is never all in memory: each object is read as its page comes.
+    *read* the JSON of a list need never be all in memory: it tells, as a page comes, what is to be
+    kept of each object.
     """
     selection = _Selection(kind, namespace, label_selector, field_selector)
 
@@ -233,16 +234,15 @@ def _change(event: WatchEvent, object_of: _ObjectOf) -> Change:
             assert_never(event.type)
 
 
-def _object(raw: bytes, read: Callable[[bytes], object] | None = None) -> Object:
+def _object(raw: bytes, read: Callable[[Object], Object] | None = None) -> Object:
     try:
         metadata = _HEAD.decode(raw).metadata
     except msgspec.MsgspecError as error:
         raise Unavailable(0, f"not an object: {error}") from error
     # Hundreds of thousands of pods are in a few namespaces.
     namespace = sys.intern(metadata.namespace)
-    if read is None:
-        return Object(namespace, metadata.name, metadata.uid, raw)
-    return Object(namespace, metadata.name, metadata.uid, b"", read(raw))
+    made = Object(namespace, metadata.name, metadata.uid, raw)
+    return made if read is None else read(made)
 
 
 def _pause(pace: Pace, failures: int, paused: float, error: ApiError | None, drawn: float) -> float:

@@ -52,10 +52,11 @@ class Selector(msgspec.Struct, frozen=True):
     def matches(self, labels: Mapping[str, str], fields: Mapping[str, str]) -> bool:
         """Tell whether an object with these labels and fields is selected."""
         # Every write asks every watch, and most select nothing: that must cost nothing.
-        for requirement in self.labels:
-            if not requirement.holds(labels):
-                return False
-        return not self.fields or all(requirement.holds(fields) for requirement in self.fields)
+        for requirements, attributes in ((self.labels, labels), (self.fields, fields)):
+            for requirement in requirements:
+                if not requirement.holds(attributes):
+                    return False
+        return True
 
 
 def _terms(selector: str) -> list[str]:

@@ -28,11 +28,14 @@ class Store:
         self._keep_writes = keep_writes
         self._bookmark_every = bookmark_every
         self._histories: dict[Kind, History] = {}
-        self._watches: dict[_Watch, None] = {}  # in the order they came: histories repeat
+        # In the order they came: histories repeat.
+        self._watches: dict[_Watch, None] = {}
+        self._watches_of: dict[Kind, dict[_Watch, None]] = {}
 
     def serve(self, kind: Kind) -> None:
         """Keep objects of *kind* too."""
         self._histories.setdefault(kind, History(self._keep_writes))
+        self._watches_of.setdefault(kind, {})
 
     def history(self, kind: Kind) -> History:
         """Return the objects of *kind*."""
@@ -66,10 +69,10 @@ class Store:
             raise Refused(400, f"not a resource version to watch from: {version!r}")
         since = int(version)
         deadline = asyncio.get_running_loop().time() + timeout
-        watch = _Watch(kind, namespace, selector, deadline, self._bookmark_every)
+        watch = _Watch(namespace, selector, deadline, self._bookmark_every)
         for write in self.history(kind).since(since):
             watch.tell(write)
-        self._watches[watch] = None
+        self._watches[watch] = self._watches_of[kind][watch] = None
         try:
             yield bookmark(str(since))
             while not watch.ended:
@@ -85,6 +88,7 @@ class Store:
                 raise watch.error
         finally:
             self._watches.pop(watch, None)
+            self._watches_of[kind].pop(watch, None)
             watch.close()
 
     def compact(self) -> None:
@@ -107,18 +111,16 @@ class Store:
         write = self.history(kind).record(self.version, key, revision)
         if self.witness:
             self.witness(kind, write)
-        for watch in self._watches:
-            if watch.kind == kind:
-                watch.tell(write)
+        for watch in self._watches_of[kind]:
+            watch.tell(write)
 
 
 class _Watch:
     """One watch's end of the line: what it has still to tell, and when it is over."""
 
-    def __init__(
-        self, kind: Kind, namespace: str, selector: Selector, deadline: float, every: float
-    ) -> None:
-        self.kind = kind
+    def __init__(self, namespace: str, selector: Selector, deadline: float, every: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time
         self.untold: deque[WatchEvent] = deque()
         self.ended = False
         self.error: ApiError | None = None
@@ -161,8 +163,7 @@ class _Watch:
     async def news(self) -> None:
         """Wait until there is something to do."""
         if self._alarm is None:  # it goes off too soon at worst, and is set anew
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_at(self._next_bookmark, self._ring)
+            self._alarm = self._loop.call_at(self._next_bookmark, self._ring)
         await self._wake.wait()
         self._wake.clear()
 
@@ -174,7 +175,3 @@ class _Watch:
     def _ring(self) -> None:
         self._alarm = None
         self._wake.set()
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

@@ -56,6 +56,8 @@ class HarvesterHandout:
         self._devices: Mapping[str, Collection[str]] = {}
         self._realized: dict[str, str] | None = None
         self._had: set[str] = set()
+        self._meant: dict[str, str] = {}
+        self._used: set[str] | None = None
         self._plan: Sequence[Assignment] = ()
         self._turn = Turn()
         self._waiting: Mapping[str, str] = {}
@@ -73,6 +75,14 @@ class HarvesterHandout:
     def had(self) -> Collection[str]:
         """The assignments whose device their pod has, or has had."""
         return self._had
+
+    @property
+    def unused(self) -> Collection[str]:
+        """The assignments whose device nobody has had since it was first theirs.
+
+        What was made for an assignment before this process began may have been had.
+        """
+        return self._meant.keys() - (self._used or ())
 
     @property
     def claimed_by(self) -> Mapping[str, str]:
@@ -112,11 +122,16 @@ class HarvesterHandout:
         pods = {each.id: each.pod.uid for each in plan if each.pod}
         self._had &= planned
         self._had |= {id for id, uid in self.claimed_by.items() if pods.get(id) == uid}
+        held = {each.device for each in self.holders}
+        if self._used is not None:
+            self._used |= {id for id, device in self._meant.items() if device in held}
 
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments of *plan* for which nothing is to be made yet."""
         there = {(gpu.uuid, each.placement): each for gpu in host.gpus for each in gpu.instances}
         begun = {each.assignment for each in made if (each.gpu, each.placement) in there}
+        self._used = begun if self._used is None else self._used & begun
+        self._meant = {id: device for id, device in self._meant.items() if id in begun}
         self._plan, self._turn = plan, turns(plan, self.holders, begun)
         return self._turn.later(plan)
 
@@ -204,6 +219,7 @@ class HarvesterHandout:
             for id, each in observed.items()
             if each.device is not None and id in outcome.live
         }
+        self._meant |= devices
         held = {each.device for each in self.holders}
         standing = {
             each.device.id
@@ -215,7 +231,16 @@ class HarvesterHandout:
         # two change places.
         risky = unsafe(self._devices, held.union(standing, devices.values()))
         advertised = {id for ids in self._devices.values() for id in ids}
-        ready = {id for id, device in devices.items() if device in advertised}
+        # A pod whose device another one has been given is told to come only once the plan says
+        # which it is to have instead: there may be none for it.
+        owners = {each.device: each.pod.uid for each in self.holders}
+        ready = {
+            each.id
+            for each in plan
+            if each.pod is not None
+            and (device := devices.get(each.id)) in advertised
+            and owners.get(device, each.pod.uid) == each.pod.uid
+        }
         told = {
             *(self._realized or ()),
             *self._turn.served,

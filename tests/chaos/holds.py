@@ -26,9 +26,9 @@ class Holds:
     """Follows the reservations of every plan; each is for *lasts* seconds of *clock*.
 
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
-    GPU instance can be in an entry's place; *together* whether a pod (UID) is one of a gang: its
-    members are placed together, and inherit nothing; *given_way*, whether an entry has left for
-    what its owner's next pod waits for.
+    GPU instance can be in an entry's place, nor be thought to be; *together* whether a pod (UID) is
+    one of a gang: its members are placed together, and inherit nothing; *given_way*, whether an
+    entry has left for what its owner's next pod waits for.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Holds:
                     yield f"held for nobody: {entry.id}, whose pod {last.pod.name} lives"
 
     def _inherited(self, held: Iterable[Assignment], fresh: Iterable[Assignment]) -> Iterator[str]:
-        left = [each for each in held if self._clear(each)]
+        held = tuple(held)
         pods: dict[str, list[Assignment]] = {}
         for entry in fresh:
             if entry.pod is None or self._together(entry.pod.uid):
@@ -98,8 +98,10 @@ class Holds:
             if entry.owner is not None:
                 pods.setdefault(entry.pod.uid, []).append(entry)
         for entries in pods.values():
-            own = [each for each in left if each.owner == entries[0].owner]
-            if sorted(e.resource for e in own) == sorted(e.resource for e in entries):
+            # What is in the way of some makes the others no answer to "the same as before".
+            own = [each for each in held if each.owner == entries[0].owner]
+            same = sorted(e.resource for e in own) == sorted(e.resource for e in entries)
+            if same and all(self._clear(each) for each in own):
                 if {_place(e) for e in own} == {_place(e) for e in entries}:
                     self.inherited += 1
                 else:

@@ -39,6 +39,7 @@ from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
+from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
 
 
@@ -76,6 +77,7 @@ class Judge:
         self._writer = writer
         self.excuses = Excuses(clock)
         self.gangs = Gangs(clock, waited_for=waited_for)
+        self._obstacles = Obstacles(ours=lambda gpu, gi_id: (gpu, gi_id) in self.made_for)
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
@@ -167,6 +169,7 @@ class Judge:
         ):
             self._told[name] = node.status
         if before is not None and before.metadata.generation == node.metadata.generation:
+            self._obstacles.also(node)
             return
         known = {e.id for e in before.spec.assignments} if before else set()
         fresh = [e for e in node.spec.assignments if e.id not in known]
@@ -183,6 +186,7 @@ class Judge:
                 self._take_lock(node, entry, writer)
         for fault in (*self.holds.wrote(before, node), *self.claims.wrote(before, node)):
             self._broken(fault)
+        self._obstacles.anew(node)
 
     def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
         mask = entry.placement.mask
@@ -282,6 +286,7 @@ class Judge:
         return (
             not gpu.lost
             and self.excuses.calm(entry.gpu)
+            and not self._obstacles.bar(entry)
             and not any(
                 i.profile_id == entry.profile_id or i.placement.mask & entry.placement.mask
                 for i in foreign

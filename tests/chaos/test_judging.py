@@ -1,18 +1,20 @@
-"""What the judge says of gangs and of room, and how a campaign is stored."""
+"""What the judge says of gangs, of room and of held places, and how a campaign is stored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode
+from nodeagent.api.gpunode import GpuNode, Instance, Mode
 from nodeagent.simulated.hardware import Hardware
 from tests import results
-from tests.builders import H100, VGPU
+from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
 from tests.chaos.campaign import Campaign
 from tests.chaos.gangs import LATELY_SECONDS, Gangs
+from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod
 from tests.chaos.room import Room
 from tests.chaos.story import Outcome
@@ -157,13 +159,70 @@ def test_pods_that_fit_one_by_one_may_not_fit_together() -> None:
 
 def test_where_a_foreign_instance_is_free_there_is_no_room_for_its_kind() -> None:
     node = Hardware("node-1", [H100], Mode.VGPU_VFIO)
-    gpu = node.gpus[0]
-    gi_id = gpu.create(gpu.seen(node.mode).served(node.mode)[SMALL], Placement(0, 1))
-    room = Room({"node-1": node}, {(gpu.uuid, gi_id)})
+    board = node.gpus[0]
+    gi_id = board.create(board.seen(node.mode).served(node.mode)[SMALL], Placement(0, 1))
+    room = Room({"node-1": node}, {(board.uuid, gi_id)})
     taken = room.taken(lambda name: (), ["node-1"])
 
     assert not room.fit([(SMALL,)], taken)
     assert room.fit([(HALF,)], taken)
+
+
+HELD = assignment("held", 19, 4, pod=None)  # on slice 4 of GPU-0
+
+
+def told(*instances: Instance, unhealthy: str = "") -> GpuNode:
+    return gpu_node(gpus=[gpu(0, instances=instances, unhealthy=unhealthy)])
+
+
+def known_of(node: GpuNode, *, ours: bool = False) -> Obstacles:
+    obstacles = Obstacles(ours=lambda gpu, gi_id: ours)
+    obstacles.anew(node)
+    return obstacles
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        told(instance(14, 4)),  # somebody's 2g.20gb on slices 4 and 5
+        told(instance(19, 0)),  # or one that would take the vGPU
+        told(unhealthy="never answered"),
+    ],
+)
+def test_what_was_told_to_be_in_the_way_is_until_another_plan_is_written(
+    obstacle: GpuNode,
+) -> None:
+    """It may have gone since: the extender hears of that from the agent, and after a while."""
+    obstacles = known_of(obstacle)
+    assert obstacles.bar(HELD)
+
+    obstacles.also(told())
+    assert obstacles.bar(HELD)
+
+    obstacles.anew(told())
+    assert not obstacles.bar(HELD)
+
+    obstacles.also(obstacle)
+    assert obstacles.bar(HELD)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        told(instance(14, 0)),
+        told(instance(14, 4, assignment="the last one's")),
+    ],
+)
+def test_what_is_elsewhere_or_the_agents_own_is_not_in_the_way(node: GpuNode) -> None:
+    assert not known_of(node).bar(HELD)
+
+
+def test_an_instance_that_its_agent_made_and_does_not_know_excuses_nobody() -> None:
+    assert not known_of(told(instance(14, 4)), ours=True).bar(HELD)
+
+
+def test_where_nothing_was_told_nobody_can_be_expected_to_place_anything() -> None:
+    assert Obstacles(ours=lambda gpu, gi_id: False).bar(HELD)
 
 
 def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> None:

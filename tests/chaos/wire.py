@@ -173,7 +173,7 @@ class Wire:
                 timeout=left,
             ),
         )
-        self._network.lists[repr(self._process), kind.plural] = sent
+        self._network.lists[self._process.label, kind.plural] = sent
         return page
 
     async def watch(
@@ -328,25 +328,21 @@ class Wire:
         call: Callable[[float], Coroutine[Any, Any, _T]],
         answered: asyncio.Future[_T | Exception],
     ) -> None:
-        SENDER.set(repr(self._process))
+        SENDER.set(self._process.label)
         answer: _T | Exception
         try:
-            answer = await self._had(fate, ends - self._network.loop.time(), call)
+            left = ends - self._network.loop.time()
+            if left <= 0:
+                raise Unavailable(0, "the time for it was over")
+            if fate.refusal:
+                raise fate.refusal
+            answer = await call(left)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             answer = error
         if fate.coming:
             await asyncio.sleep(fate.coming)
         if not answered.done():  # or its caller has given up
             answered.set_result(answer)
-
-    async def _had(
-        self, fate: Fate, left: float, call: Callable[[float], Coroutine[Any, Any, _T]]
-    ) -> _T:
-        if left <= 0:
-            raise Unavailable(0, "the time for it was over")
-        if fate.refusal:
-            raise fate.refusal
-        return await call(left)
 
     def _drawn(self, verb: str) -> Fate:
         """Draw what becomes of a call: mostly nothing much."""

@@ -6,8 +6,10 @@ kubelet would mount one; and a certificate of an authority of the test's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import yaml
 
+from extender.cli.scheduler_config import SERVICE
 from extender.kubescheduler.configuration import KIND
 from nodeagent.api import keys
 from tests.e2e.controlplane import identities
@@ -22,7 +25,7 @@ from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.installation import Installer, Manifest
-from tests.e2e.process import Process
+from tests.e2e.process import ROOT, Process
 from tests.waiting import until
 
 EXTENDER, SCHEDULER = "tangram-extender", "tangram-scheduler"
@@ -52,6 +55,7 @@ class Secret:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
+        self.directory = directory
         self.ca, self.cert, self.key = (directory / n for n in ("ca.crt", "tls.crt", "tls.key"))
 
     def put(self, pair: KeyPair, *authorities: Path) -> None:
@@ -77,16 +81,18 @@ class Secrets(NamedTuple):
     def issued(cls, plane: ControlPlane, directory: Path) -> Secrets:
         """Return certificates by the control plane's authority, in new directories."""
         made = cls(Secret(directory / "extender-tls"), Secret(directory / "scheduler-tls"))
-        for secret, name in ((made.extender, EXTENDER), (made.scheduler, CLIENT)):
-            secret.put(plane.authority.issue(name), plane.ca_file)
+        made.extender.put(plane.authority.issue(EXTENDER, SERVICE), plane.ca_file)
+        made.scheduler.put(plane.authority.issue(CLIENT), plane.ca_file)
         return made
 
 
-async def credentials(plane: ControlPlane, installer: Installer, account: str, node: str) -> Path:
-    """Return a kubeconfig with a token such as the kubelet of *node* would mount."""
-    pod = f"{account}-0"
+async def credentials(
+    plane: ControlPlane, installer: Installer, account: str, node: str, pod: str = ""
+) -> Path:
+    """Return a kubeconfig with a token such as the kubelet of *node* would mount into the *pod*."""
+    pod = pod or f"{account}-0"
     await installer.pod(pod, account, node)
-    file = plane.ca_file.parent / f"{account}.kubeconfig"
+    file = plane.ca_file.parent / f"{pod}.kubeconfig"
     token = await installer.token(account, pod)
     file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
     return file
@@ -149,6 +155,39 @@ def scheduler_configuration(
         "keyFile": str(secret.key),
     }
     return configuration | {"clientConnection": {"kubeconfig": str(kubeconfig)}}
+
+
+async def tangram(*arguments: str) -> str:
+    """Run a command of ``tangram``'s, and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extender", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return out.decode()
+
+
+async def printed_configuration(plane: ControlPlane, secret: Secret, port: int) -> dict[str, Any]:
+    """Return what ``tangram scheduler-config`` prints for a scheduler that has that *secret*.
+
+    It says all but who calls the API server, which a scheduler in a pod knows by itself.
+    """
+    printed = await tangram(
+        "scheduler-config",
+        f"--kubeconfig={plane.kubeconfig('admin')}",
+        f"--url=https://127.0.0.1:{port}",
+        f"--tls-dir={secret.directory}",
+    )
+    configuration: dict[str, Any] = yaml.safe_load(printed)
+    return configuration
+
+
+def calling(kubeconfig: Path) -> dict[str, Any]:
+    """Return what a scheduler is told of the API server: whom it is, and its own usual pace."""
+    return {"clientConnection": {"kubeconfig": str(kubeconfig), "qps": 50, "burst": 100}}
 
 
 async def ready(ports: Ports) -> None:

@@ -18,7 +18,8 @@ from tests.waiting import until
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 CERT_MANAGER = "cert-manager.io"
-CERT_MANAGER_CRDS = ROOT / "tests/fakes/certmanager/crds.yaml"
+CERT_MANAGER_CRDS = (ROOT / "tests/fakes/certmanager/crds.yaml").read_text()
+PROMETHEUS_OPERATOR_CRDS = (ROOT / "tests/fakes/prometheusoperator/crds.yaml").read_text()
 
 Manifest = dict[str, Any]
 
@@ -51,15 +52,18 @@ class Installer:
 
         await until(served, within=30, every=0.1)
 
-    async def define_certificates(self) -> None:
-        """Let there be cert-manager's kinds, though nobody acts upon them."""
-        for each in yaml.safe_load_all(CERT_MANAGER_CRDS.read_text()):
+    async def define(self, definitions: str) -> None:
+        """Let there be others' kinds as *definitions* say, though nobody acts upon them."""
+        wanted = list(yaml.safe_load_all(definitions))
+        for each in wanted:
             await self.apply(each)
+        (group,) = {each["spec"]["group"] for each in wanted}
+        kinds = {each["spec"]["names"]["kind"] for each in wanted}
 
         async def served() -> bool:
-            async with self._session.get(f"/apis/{CERT_MANAGER}/v1") as answer:
-                found = (await answer.json()).get("resources", ())
-                return {"Issuer", "Certificate"} <= {each["kind"] for each in found}
+            async with self._session.get(f"/apis/{group}/v1") as answer:
+                found = (await answer.json())["resources"] if answer.status == 200 else ()
+                return kinds <= {each["kind"] for each in found}
 
         await until(served, within=30, every=0.1)
 

@@ -1,6 +1,7 @@
 """Runs the installation for trials as it is: accounts, roles, certificates, options, policies.
 
-Its programs run as processes (``deployed``). The API server calls the webhook where it is, for
+Its programs run as processes (``deployed``), kube-scheduler with what ``tangram scheduler-config``
+prints once the agents have reported. The API server calls the webhook where it is, for
 Services lead nowhere here.
 """
 
@@ -40,6 +41,8 @@ from tests.waiting import until
 CONTROL_PLANE_NODE = "control-plane"
 AGENT = "tangram-simulated-agent"
 ACCOUNTS = (EXTENDER, AGENT, SCHEDULER)
+NODES = 2
+"""How many simulated nodes the overlay for trials has."""
 
 
 class Installed:
@@ -70,6 +73,15 @@ class Installed:
         self.policy = policy
         """The file of it, as components/policy mounts one."""
         self.processes = processes
+
+    async def reported(self) -> None:
+        """Wait until every simulated node has told what its GPUs offer."""
+
+        async def told() -> bool:
+            nodes = [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
+            return len(nodes) == NODES and all(node.status.vgpu_types for node in nodes)
+
+        await until(told, within=60, every=0.2)
 
     async def create_vms(self, count: int) -> None:
         """Create the pod for trials so many times, as of somebody who knows nothing of Tangram."""
@@ -186,12 +198,10 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
             stack.push_async_callback(process.stop, signal.SIGKILL)
             await process.start()
         await deployed.ready(ports)
-        await plane.start_scheduler(
-            deployed.scheduler_configuration(
-                manifests, kubeconfigs[SCHEDULER], secrets.scheduler, ways.hooks.port
-            )
-        )
         running = Installed(plane, api, session, audit, ports, ways, secrets, policy, processes)
+        await running.reported()
+        printed = await deployed.printed_configuration(plane, secrets.scheduler, ways.hooks.port)
+        await plane.start_scheduler(printed | deployed.calling(kubeconfigs[SCHEDULER]))
         await deployed.admission_in_force(session, vm())
         yield running
 

@@ -218,9 +218,9 @@ async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None
     told = {"name": "vm", "annotations": {keys.DECISION_ANNOTATION: "[]"}}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": told, "target": target}
 
-    async def forge(value: str | None) -> tuple[int, str]:
+    async def forge(value: str | None, resource: str = "") -> tuple[int, str]:
         annotations = {"metadata": {"annotations": {keys.DECISION_ANNOTATION: value}}}
-        return await bounds.admin.merge(f"{pods}/vm", annotations)
+        return await bounds.admin.merge(f"{pods}/vm{resource}", annotations)
 
     async def refused() -> bool:
         return (await forge("forged"))[0] == 403
@@ -229,8 +229,9 @@ async def test_where_a_vm_is_nobody_says_but_its_binding(bounds: Bounds) -> None
     extender = await bounds.caller("tangram-extender", "extender")
     assert (await extender.post(f"{pods}/vm/binding", binding))[0] == 201
     for value in ("forged", None):
-        status, text = await forge(value)
-        assert (status, "comes with the Binding" in text) == (403, True)
+        for resource in ("", "/status"):
+            status, text = await forge(value, resource)
+            assert (status, "comes with the Binding" in text) == (403, True)
     kept = (await bounds.read(f"{pods}/vm"))["metadata"]["annotations"]
     assert kept == {keys.DECISION_ANNOTATION: "[]"}
     labelled = {"metadata": {"labels": {"x": "y"}}}

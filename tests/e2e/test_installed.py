@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import ssl
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -14,8 +12,9 @@ import yaml
 
 from nodeagent.api import gpunode, keys, resources
 from nodeagent.apiserver.protocol import EVENTS, GPU_NODES, LEASES, NODES, PODS, PatchType
+from tests.e2e.controlplane.certificates import Authority
+from tests.e2e.deployed import CLIENT, tangram
 from tests.e2e.installation import Installer
-from tests.e2e.process import ROOT
 from tests.e2e.running import ACCOUNTS, Installed, installed, vm
 from tests.e2e.stack import artifacts
 from tests.manifests.calls import Permission
@@ -34,19 +33,6 @@ OWNERS = {
     "VirtualMachineInstance": "kubevirt.io/v1",
 }
 """Whose pods are asked after when they end: whether there will be another."""
-
-
-async def _tangram(*arguments: str) -> str:
-    """Run a command of ``tangram``'s, and return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "extender", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    return out.decode()
 
 
 async def _refused(hooks: str, trust: ssl.SSLContext) -> int:
@@ -70,13 +56,18 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
         another.load_cert_chain(pair.public, pair.key)
         assert await _refused(running.hooks, nobody) == 0
         assert await _refused(running.hooks, another) == 403
+        foreign = ssl.create_default_context(cafile=ca)
+        (tmp_path / "foreign").mkdir()
+        pair = Authority(tmp_path / "foreign").issue(CLIENT)  # the right name, by nobody we know
+        foreign.load_cert_chain(pair.public, pair.key)
+        assert await _refused(running.hooks, foreign) == 0
 
         for forbidden in ({"nodeName": "tangram-simulated-0"}, {"schedulerName": "theirs"}):
             status, answer = await running.create(vm() | {"spec": vm()["spec"] | forbidden})
             assert (status, "vGPU: a pod that asks for" in answer["message"]) == (403, True)
 
         kubeconfig = ("--kubeconfig", str(running.plane.kubeconfig("admin")))
-        printed = await _tangram("scheduler-config", *kubeconfig)
+        printed = await tangram("scheduler-config", *kubeconfig)
         (entry,) = yaml.safe_load(printed)["extenders"]
         names = {each["name"] for each in entry["managedResources"]}
         (node, *_) = (await running.api.list(GPU_NODES)).items
@@ -89,7 +80,7 @@ async def test_it_is_shut_to_all_but_the_scheduler_which_is_told_what_the_gpus_o
         }
         file = tmp_path / "scheduler.yaml"
         file.write_text(printed)
-        assert "nothing is wrong" in await _tangram(
+        assert "nothing is wrong" in await tangram(
             "scheduler-config", "--check", str(file), *kubeconfig
         )
 

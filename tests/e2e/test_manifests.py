@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.bounds import administered
-from tests.e2e.installation import Installer
+from tests.e2e.installation import CERT_MANAGER_CRDS, PROMETHEUS_OPERATOR_CRDS, Installer
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay, with_certificates
+from tests.manifests.parts import find
 
 
 async def test_every_overlay_is_taken_as_it_is_field_by_field() -> None:
     async with administered() as (_, _, installer):
-        await installer.define_certificates()
+        await installer.define(CERT_MANAGER_CRDS)
         for name in OVERLAYS:
             manifests = overlay(name)
             await installer.prepare(manifests)
@@ -47,11 +48,48 @@ async def test_what_overlays_may_be_made_of_is_taken_too(tmp_path: Path) -> None
     copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
     async with administered() as (plane, _, installer):
         with_certificates(copy, plane.authority)
-        for others in (("default-scheduler",), ("second-scheduler", "simulated-gpus")):
+        await installer.define(PROMETHEUS_OPERATOR_CRDS)
+        for others in (
+            ("default-scheduler", "policy"),
+            ("second-scheduler", "simulated-gpus", "monitoring"),
+        ):
             manifests = combined(copy, "admission", "mtls-secrets", *others)
             await installer.prepare(manifests)
             assert not any("cert-manager" in each["apiVersion"] for each in manifests)
             assert await installer.try_out(manifests) == len(manifests)
+        await what_the_prometheus_operator_would_not_take_is_refused(installer, manifests)
+
+
+async def what_the_prometheus_operator_would_not_take_is_refused(
+    installer: Installer, manifests: list[Manifest]
+) -> None:
+    """Misspell the monitor and the alerts, as the certificates are above."""
+    monitor = find(manifests, "ServiceMonitor", "tangram-extender")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    tls = endpoint["tlsConfig"]
+    for field, wrong in {
+        "scheme": {"scheme": "tls"},
+        "interval": {"interval": "often"},
+        "bearerToken": {"bearerToken": "x"},
+        "servername": {"tlsConfig": tls | {"servername": "x"}},
+        "key": {"tlsConfig": tls | {"ca": {"secret": {"name": "x"}}}},
+    }.items():
+        spec = monitor["spec"] | {"endpoints": [endpoint | wrong]}
+        assert field in await installer.refusal(monitor | {"spec": spec}), field
+    without = {"endpoints": [endpoint]}
+    assert "selector" in await installer.refusal(monitor | {"spec": without})
+
+    rules = find(manifests, "PrometheusRule", "tangram")
+    group, *_ = rules["spec"]["groups"]
+    rule, *_ = group["rules"]
+    for field, change in {
+        "for": rule | {"for": "5 minutes"},
+        "annotation": rule | {"annotation": rule["annotations"]},
+        "labels": rule | {"labels": {"severity": 1}},
+        "expr": {"alert": "x"},
+    }.items():
+        spec = {"groups": [group | {"rules": [change]}]}
+        assert field in await installer.refusal(rules | {"spec": spec}), field
 
 
 def templates(manifests: list[Manifest]) -> Mapping[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import aiohttp
 from cryptography import x509
 
+from extender.cli.scheduler_config import SERVICE
 from nodeagent.apiserver.protocol import PODS
 from tests.e2e.controlplane.certificates import Authority, KeyPair
 from tests.e2e.deployed import CLIENT
@@ -18,8 +20,8 @@ from tests.e2e.running import Installed, installed
 from tests.e2e.stack import artifacts
 
 AT_FIRST, AFTERWARDS = 20, 60
-TELLING = ("x509", "tls", "certificate", "EOF", "refused", "reset")
-"""What the scheduler's Events would say of a call that failed on its way."""
+TELLING = re.compile(r"\b(x509|tls|certificate|EOF|refused|reset)\b")
+"""What the scheduler's Events would say of a call that failed on its way; no part of a name."""
 
 
 async def shown(url: str, trust: ssl.SSLContext) -> int:
@@ -57,7 +59,7 @@ async def complaints(running: Installed) -> list[str]:
     async with running.session.get("/api/v1/namespaces/default/events") as answer:
         messages = [each["message"] for each in (await answer.json())["items"]]
     assert messages  # they do say what became of the pods
-    return [text for text in messages if any(word in text for word in TELLING)]
+    return [text for text in messages if TELLING.search(text)]
 
 
 async def while_vms_come_and_go(running: Installed, ready: Callable[[], Awaitable[bool]]) -> None:
@@ -83,7 +85,7 @@ async def test_renewed_certificates_and_a_new_authority_cost_no_vm_its_placement
         await running.running(AT_FIRST)
 
         # Renewed by the old authority; the extender lets clients of both in.
-        server = old.issue("renewed")
+        server = old.issue("renewed", SERVICE)
         running.secrets.extender.put(server, old.file, new.file)
 
         async def renewed() -> bool:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import scheduler
+from benchmarks.scheduler import __main__ as scheduler
 from tests.e2e.controlplane.required import required_binaries
 
 

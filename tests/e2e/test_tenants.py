@@ -140,3 +140,19 @@ async def test_no_pod_that_is_there_begins_to_ask_for_a_gpu_instance(tenancy: Te
     body = pod(ASKING) | {"metadata": {"name": "another"}}
     status, text = await tenant.post(pods(OWN), body)
     assert (status, "failed calling webhook" in text) == (500, True)
+
+
+async def test_a_tenants_pod_does_not_go_before_others_as_tangrams_own_do(
+    tenancy: Tenancy,
+) -> None:
+    bounds, tenant = tenancy
+    body = pod() | {"metadata": {"name": "first"}}
+    body["spec"] |= {"priorityClassName": "tangram"}
+
+    async def refused() -> bool:
+        return (await tenant.post(f"{pods(OWN)}?dryRun=All", body))[0] == 403
+
+    await until(refused, within=60, every=0.2)
+    assert "for Tangram's own pods" in (await tenant.post(pods(OWN), body))[1]
+    own = f"{pods(keys.SYSTEM_NAMESPACE)}?dryRun=All"
+    assert (await bounds.admin.post(own, body))[0] == 201

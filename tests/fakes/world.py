@@ -77,13 +77,24 @@ class World:
     async def add_node(self, name: str, *, gpus: int = 1, **labels: str) -> None:
         """Add a node whose agent has reported."""
         await self.api.create(NODES, {"metadata": {"name": name, "labels": labels}})
+        status = gpu_node(name, gpus=gpus).status
         body = {
             "metadata": {"name": keys.lease_name(name), "labels": {keys.AGENT_LABEL: "true"}},
-            "spec": {"holderIdentity": name},
+            "spec": {"holderIdentity": status.agent_epoch},
         }
         await self.api.create(LEASES, body, namespace=keys.SYSTEM_NAMESPACE)
         await self.api.create(GPU_NODES, {"metadata": {"name": name}, "spec": {}})
-        await self.report(name, gpu_node(name, gpus=gpus).status)
+        await self.report(name, status)
+
+    async def begin_anew(self, name: str, epoch: str) -> None:
+        """Let another agent show that it lives, and tell nothing yet; *epoch* is its process."""
+        await self.api.patch(
+            LEASES,
+            keys.lease_name(name),
+            {"spec": {"holderIdentity": epoch}},
+            patch_type=PatchType.MERGE,
+            namespace=keys.SYSTEM_NAMESPACE,
+        )
 
     async def report(self, name: str, status: gpunode.Inventory) -> None:
         """Write an inventory, as the agent does."""

@@ -127,6 +127,12 @@ def test_out_of_a_pod_go_calls_of_the_api_server_and_of_names_and_of_the_hooks(n
         hooks = {"hooks"} if workload == "tangram-scheduler" else set()
         assert ports == {443, 6443, 53} | hooks
         for rule in rules:
+            if any(port["port"] == 53 for port in rule["ports"]):
+                (to,) = rule["to"]
+                assert selects(
+                    to["namespaceSelector"], {"kubernetes.io/metadata.name": "kube-system"}
+                )
+                assert to["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
             if {"port": "hooks"} in rule["ports"]:
                 (to,) = rule["to"]
                 assert selects(to["podSelector"], extender["labels"])

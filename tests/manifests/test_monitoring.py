@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay
-from tests.manifests.test_overlays import EXTENDER, find, serve_options
+from tests.manifests.parts import EXTENDER, find, serve_options
 from tests.monitoring.component import DASHBOARD, RULES
 
 READER, SERVICE = "tangram-metrics-reader", "tangram-metrics"
 
 
 @pytest.fixture
-def manifests(tmp_path: Path) -> list[Manifest]:
+def manifests(copy: Path) -> list[Manifest]:
     """The base with monitoring."""
-    copy = Path(shutil.copytree(MANIFESTS, tmp_path / "manifests"))
     return combined(copy, "mtls-cert-manager", "monitoring")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from extender.policy import InForce, PolicyName
@@ -13,10 +12,7 @@ from tests.manifests.kustomize import combined
 SAMPLE = MANIFESTS / "samples/placement-policy.yaml"
 
 
-def test_the_policy_is_mounted_where_the_extender_reads_it(tmp_path: Path) -> None:
-    copy = tmp_path / "manifests"
-    shutil.copytree(MANIFESTS, copy)
-
+def test_the_policy_is_mounted_where_the_extender_reads_it(copy: Path) -> None:
     manifests = combined(copy, "mtls-cert-manager", "policy")
 
     (deployment,) = (

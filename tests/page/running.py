@@ -44,7 +44,7 @@ def demo(*arguments: str) -> Iterator[str]:
         yield found.group(1)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=STARTED_WITHIN_SECONDS)
-        assert process.returncode == 0, said
+        assert process.returncode == 0, f"{process.returncode}: {said}"
     finally:
         watch.cancel()
         process.kill()

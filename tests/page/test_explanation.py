@@ -42,6 +42,9 @@ def test_what_is_missing_and_which_move_would_help_is_said(driver: Any, page: st
                         "profile": "1g.10gb",
                         "source": SPOT,
                         "target": {**SPOT, "node": "node-2", "gpu": 0, "start": 6},
+                        "means": "restart",
+                        "priority": 7,
+                        "evictable": False,
                     }
                 ],
                 "on": [{**SPOT, "size": 4}],
@@ -53,7 +56,12 @@ def test_what_is_missing_and_which_move_would_help_is_said(driver: Any, page: st
 
     assert "It takes 4 slices in a row. 9 are free, at most 3 of them on one GPU" in text
     assert "It would fit on node-1, GPU 3, slices 4\u20137 if 1 VM moved, and nothing else:" in text
-    assert "vision/vm-7 (1g.10gb) from node-1, GPU 3, slice 4 to node-2, GPU 0, slice 6" in text
+    assert (
+        "vision/vm-7 (1g.10gb, priority 7, not safe to evict) from node-1, GPU 3, slice 4"
+        " to node-2, GPU 0, slice 6"
+    ) in text
+    assert "Moving a VM restarts it: vGPUs do not migrate live before KubeVirt 1.9." in text
+    assert "PodDisruptionBudgets were not looked at." in text
     assert "It would fit as 2g.20gb on 31 nodes." in text
 
 

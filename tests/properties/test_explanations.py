@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
+import msgspec
+
 from benchmarks.defrag.exact import layouts
 from extender.explain import explain
 from extender.explain.explanation import Lack, Moves, NoMoves, State
 from extender.explain.room import MOST_MOVES
 from extender.ledger import Ledger
+from extender.packing.spread import Spread
 from extender.request import Request
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
@@ -155,6 +158,25 @@ def test_other_profiles_fit_on_as_many_nodes_as_filter_lets_pass() -> None:
             profile = H100.geometry.by_id[SERVED[each.resource]]
             assert (each.profile, each.slices) == (profile.name, profile.size)
     assert told > 60
+
+
+def test_several_of_another_profile_fit_on_as_many_nodes_as_filter_lets_pass() -> None:
+    chance, told = random.Random(13), Counter[Spread]()
+    for _ in range(150):
+        small, _ = drawn(chance)
+        spread, count = chance.choice(list(Spread)), chance.choice((2, 2, 3))
+        asked = several(chance.choice(WANTED), count, spread)
+        said = explain(small.situation(asked))
+        assert (said.state is State.FITS) == bool(passed(small, asked))
+
+        told[spread] += len(said.alternatives)
+        for each in said.alternatives:
+            assert len(passed(small, several(each.resource, count, spread))) == each.nodes
+    assert min(told[each] for each in Spread) > 10, told
+
+
+def several(resource: str, count: int, spread: Spread) -> Request:
+    return msgspec.structs.replace(request(*[resource] * count, pod="me"), spread=spread)
 
 
 def test_a_vm_with_several_vgpus_fits_where_it_is_said_to_once_others_have_moved() -> None:

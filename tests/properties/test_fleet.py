@@ -13,7 +13,7 @@ from extender.verbs import fleet as fleet_module
 from extender.verbs.filter import filter
 from extender.verbs.fleet import EquivalenceClass, Fleet, rank
 from extender.verbs.prioritize import prioritize
-from extender.verbs.verdicts import Fits, best, verdict
+from extender.verbs.verdicts import UNREPORTED, Fits, best, verdict
 from nodeagent.api.geometry import Placement
 from tests.builders import gpu, gpu_node, instance, request, view
 
@@ -53,15 +53,19 @@ def test_what_was_kept_up_is_what_would_be_found_anew(
     for each in asked:
         fleet.to(request(*each).wanted)
     for at, (name, node) in enumerate(changed):
-        views.pop(name, None)
+        before = views.pop(name, None)
         if node is not None:
             views[name] = made(name, node)
-        fleet.changed(name)
+        fleet.changed(name, before)
         if at < len(turns):  # the background gets as far as it gets
             for _ in zip(range(turns[at]), fleet.catching_up(at_once=1), strict=False):
                 pass
 
     for each in (*asked, finally_asked):
+        for names in (sorted(views), [*sorted(views)[:-1], "gone"], sorted(views)[1:]):
+            answer = filter(fleet, Ledger(), request(*each), names)
+            reported = UNREPORTED.reason not in answer.refused.values()
+            assert answer.everywhere == (reported and set(names) == views.keys())
         wanted = request(*each).wanted
         kept, anew = fleet.to(wanted), EquivalenceClass(wanted, views)
         anew.catch_up()
@@ -88,14 +92,17 @@ def test_of_many_nodes_those_asked_about_stand_as_if_all_had_been_judged(
     fleet, wanted = Fleet(views), request(*shape).wanted
     with patch.object(fleet_module, "FEW", 0):
         for (name, node), names in zip(changed, asked, strict=False):
-            views.pop(name, None)
+            before = views.pop(name, None)
             if node is not None:
                 views[name] = made(name, node)
-            fleet.changed(name)
+            fleet.changed(name, before)
 
             kept, anew = fleet.to(wanted, among=names), EquivalenceClass(wanted, views)
             anew.catch_up()
 
+            answer = filter(fleet, Ledger(), request(*shape), sorted(names))
+            assert fleet.names == views.keys()
+            assert not answer.everywhere or names == views.keys()
             for each in names:
                 assert kept.refusals.get(each) == anew.refusals.get(each)
             assert [it for it in kept.order if it[-1] in names] == [

@@ -167,7 +167,7 @@ def test_no_joint_plan_breaks_the_rules(
     assert list(cluster.wrongs()) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(policies(), queues)
 def test_what_is_planned_can_be_followed_in_any_order(
     by: Rules,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, hooks, populated, residents, restart, ruled, start
+from benchmarks import bursts, churn, explaining, hooks, populated, residents, restart, ruled, start
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
@@ -31,11 +31,17 @@ from nodeagent.apiserver.memory import InMemoryApi
 
 
 def test_the_hooks_are_measured_over_http_beside_their_floor(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert hooks.main(["--nodes", "30", "--rounds", "9", "--output", "json"]) == 0
+    kept = tmp_path / "results" / "hooks.json"
+    size = ["--nodes", "30", "--rounds", "9", "--output", "json"]
+    assert hooks.main([*size, "--out", str(kept)]) == 0
 
     row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert row["made"]["processor"]
+    assert row["explaining"]["explanations"] > 0
+    assert row["explaining"]["explanation_p50_s"] > 0
     assert (row["nodes"], row["gpus"], row["names"]) == (30, 240, 30)
     for part in (row, row["sampled"], row["floor"], row["sampled"]["floor"]):
         for verb in ("filter", "prioritize"):
@@ -47,12 +53,16 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
 
 
 def test_filter_is_measured_while_binds_wait_and_nodes_change(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     size = ["--nodes", "40", "--names", "40", "--binds", "5", "--events", "100"]
-    assert churn.main([*size, "--pods", "20", "--per-second", "40"]) == 0
+    kept = tmp_path / "churn.json"
+    assert churn.main([*size, "--pods", "40", "--per-second", "40", "--out", str(kept)]) == 0
 
     row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert row["planning"]["count"] > 0
+    assert row["planning"]["p99_ms"] > 0
     assert 0 < row["quiet"]["p50_ms"] <= row["quiet"]["p99_ms"]
     assert 0 < row["busy"]["p50_ms"] <= row["busy"]["p99_ms"]
     assert row["binds_in_flight"] > 0
@@ -71,12 +81,25 @@ def test_an_extender_process_is_started_beside_a_full_cluster(
     assert row["processor_s"] > 0
     assert 10 < row["resident_mb"] <= row["peak_mb"]
     assert 0 < row["change_p50_ms"] <= row["change_p99_ms"]
+    assert 0 < row["api_p50_ms"] <= row["api_p99_ms"]
     assert row["writes_gpunode"] <= 4, "the budget of a VM's whole life"
     assert row["bytes_gpunode"] > 0
 
 
 def test_a_launcher_is_as_large_as_a_real_one() -> None:
     assert 15_000 < len(question(pod("vm", "nvidia.com/mig-1g.10gb"), ())) < 25_000
+
+
+async def test_explanations_are_timed_with_what_they_find() -> None:
+    service = explaining.served(4)
+
+    whole = await explaining.explained(service, ("7-80C",))
+    small = await explaining.explained(service, ("1-10C",))
+
+    assert (whole["state"], whole["lack"]) == ("refused", "fragmentation")
+    assert whole["moves"] or whole["proven"], "so few GPUs are all looked at"
+    assert small["state"] == "fits"
+    assert min(each[of] for each in (whole, small) for of in ("cold_s", "warm_s")) > 0
 
 
 def test_a_burst_is_placed_with_and_without_planning() -> None:

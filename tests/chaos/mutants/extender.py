@@ -26,6 +26,7 @@ from extender.service.enlisted import key
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
 from extender.service.hooks import Hooks
+from extender.service.placing import Placer
 from extender.service.plans import Plans
 from extender.service.ports import BindingRefused, ClusterUnavailable
 from extender.service.posting import BindFailed, Poster
@@ -77,7 +78,7 @@ def await_before_assume() -> Any:
             known.forget(uid)
         return entries
 
-    return patch.object(Binder, "_reserve", reserve)
+    return patch.object(Placer, "place", reserve)
 
 
 def forget_on_unknown() -> Any:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from nodeagent.api.gpunode import PodRef
+from nodeagent.apiserver.events import LONGEST_MESSAGE
 from nodeagent.apiserver.protocol import EVENTS
-from nodeagent.pod_events import LONGEST_MESSAGE, PodEvents
+from nodeagent.pod_events import PodEvents
 from tests.contracts.apiserver.exam import Exam, parsed, pod
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

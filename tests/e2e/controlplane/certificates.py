@@ -56,9 +56,10 @@ class Authority:
         """What clients trust."""
         self.file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, common_name: str) -> KeyPair:
-        """Certify *common_name*, as a server on loopback and as a client."""
+    def issue(self, common_name: str, *dns_names: str) -> KeyPair:
+        """Certify *common_name*, as a server on loopback and of *dns_names*, and as a client."""
         key = ec.generate_private_key(ec.SECP256R1())
+        names = [*LOOPBACK, *map(x509.DNSName, dns_names)]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
             _validity(x509.CertificateBuilder())
@@ -68,7 +69,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName(LOOPBACK), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )

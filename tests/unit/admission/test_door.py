@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -18,7 +20,7 @@ from extender.server.admitting import BODY_LIMIT_BYTES, SMALL_BYTES
 from nodeagent.api import keys
 from tests.builders import as_json
 from tests.e2e.controlplane.certificates import Authority
-from tests.fakes.raw_http import connected
+from tests.fakes.raw_http import connected, dial, request
 from tests.unit.admission.test_judge import pod
 from tests.unit.admission.test_review import raw
 
@@ -110,6 +112,47 @@ async def test_large_questions_wait_for_their_turn_and_small_ones_do_not() -> No
 
     assert len(crowded(5_000)) > SMALL_BYTES > len(QUESTION)
     assert statuses == [200, 503, 200]
+
+
+async def test_a_door_that_is_about_to_close_answers_each_connection_once_more() -> None:
+    began, over = asyncio.Event(), asyncio.Event()
+
+    async def parting() -> None:
+        began.set()
+        await over.wait()
+
+    question = request(QUESTION, path="/pods")
+    async with AsyncExitStack() as door:
+        url = await door.enter_async_context(admitting(TANGRAM, parting=parting))
+        async with connected(url, count=2) as (busy, idle):
+            for client in (busy, idle):
+                client.send(question)
+                status, headers, _ = await client.answer()
+                assert (status, headers.get("connection")) == (200, None)
+
+            closing = asyncio.create_task(door.pop_all().aclose())
+            await began.wait()
+            async with connected(url) as (new,):
+                for client in (busy, new):
+                    client.send(question)
+                    status, headers, _ = await client.answer()
+                    assert (status, headers.get("connection")) == (200, "close")
+                    await client.cut_off()
+
+            over.set()
+            await idle.cut_off()
+            await closing
+            with pytest.raises(OSError, match="Connect call failed"):
+                await dial(url)
+
+
+async def test_a_door_that_closes_for_an_error_keeps_nobody_waiting() -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(LookupError):
+        async with admitting(TANGRAM, parting=never):
+            raise LookupError
 
 
 async def test_nothing_else_is_answered_here() -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from nodeagent.apiserver.memory import Call, InMemoryApi
@@ -39,10 +40,15 @@ def kinds(changes: Sequence[Change]) -> list[type[Change]]:
     return [type(change) for change in changes]
 
 
+def measured(current: Object) -> Object:
+    """Keep how long an object's JSON is."""
+    return msgspec.structs.replace(current, raw=b"", read=len(current.raw))
+
+
 async def test_what_is_read_as_it_comes_is_kept_in_the_place_of_its_json() -> None:
     api = InMemoryApi()
     await create(api, "a")
-    async with reflecting(api, read=len) as following:
+    async with reflecting(api, read=measured) as following:
         listed = await following()
         await following()
         await create(api, "b")

@@ -34,3 +34,9 @@ def test_sets_that_nobody_has_any_more_are_forgotten() -> None:
         candidates.of([f"of another pod {at}"])
 
     assert candidates.of(["of the first pod"]) is not first
+
+
+def test_a_set_that_is_known_to_be_all_nodes_is_kept_as_it_is() -> None:
+    everything = frozenset(NAMES)
+
+    assert Candidates().of(everything) is everything

@@ -95,3 +95,11 @@ def test_after_an_outage_the_agents_get_time_to_renew(fresh: Freshness, clock: C
     assert not fresh.stale("a")
     clock.now = 101.0
     assert fresh.stale("a")
+
+
+def test_which_agent_was_heard_is_known_over_an_outage(fresh: Freshness) -> None:
+    fresh.renewed("a", "2", "life-2")
+    fresh.interrupted(Feed.LEASES)
+    fresh.synced(Feed.LEASES)
+
+    assert (fresh.agent("a"), fresh.agent("b"), fresh.agent("never")) == ("life-2", "", "")

@@ -469,9 +469,9 @@ def pending(**fields: Any) -> tuple[Pending, Clock]:
     return made, clock
 
 
-def arrive(queue: Pending, pod: str) -> bool:
+def arrive(queue: Pending, pod: str, *, room: int = 0) -> bool:
     queue.filtered(request("1-10C", pod=pod), ["a"])
-    return queue.waits_for_plan(pod)
+    return queue.waits_for_plan(pod, room=room)
 
 
 def test_single_pods_never_wait() -> None:
@@ -486,7 +486,7 @@ def test_the_pods_of_a_burst_wait_once() -> None:
 
     assert [arrive(queue, pod) for pod in "abcde"] == [False, False, True, True, True]
     clock.now += Settings().plan_wait_seconds
-    assert not queue.waits_for_plan("e")
+    assert not queue.waits_for_plan("e", room=0)
 
 
 def test_pods_the_watch_has_told_of_are_part_of_the_burst() -> None:
@@ -495,6 +495,12 @@ def test_pods_the_watch_has_told_of_are_part_of_the_burst() -> None:
         queue.seen(pod)
 
     assert arrive(queue, "a")
+
+
+def test_nobody_waits_who_has_room_on_more_nodes_than_pods_wait() -> None:
+    queue, _ = pending()
+
+    assert [arrive(queue, pod, room=4) for pod in "abcde"] == [False, False, False, True, True]
 
 
 def test_nobody_waits_where_nobody_can_be_woken() -> None:
@@ -530,7 +536,7 @@ def test_a_plan_ends_the_waiting_and_who_is_left_out_yields_once() -> None:
 
     queue.planned("abcd", "d")
 
-    assert not queue.waits_for_plan("c")
+    assert not queue.waits_for_plan("c", room=0)
     assert queue.yields("d")
     clock.now += Settings().plan_lasts_seconds
     assert not queue.yields("d")

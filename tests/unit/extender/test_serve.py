@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from extender import policy
 from tests.e2e.controlplane.certificates import Authority
 from tests.unit.admission.test_judge import pod
 from tests.unit.admission.test_review import raw
@@ -216,6 +217,22 @@ async def test_it_says_which_policies_plan_jointly_without_a_value(kubeconfig: P
 
     assert any("joint_plans_prove_admission_only" in line for line in best_fit)
     assert not any("joint_plans_prove_admission_only" in line for line in mfi)
+
+
+async def test_learned_by_name_decides_as_default_and_says_so(kubeconfig: Path) -> None:
+    arguments = ("--kubeconfig", str(kubeconfig), "--policy")
+    stored = Path(policy.__file__).parent / "weights" / "eight-slices-uniform.yaml"
+    async with serving(*arguments, "learned") as (_, by_name):
+        pass
+    async with serving(*arguments, str(stored)) as (_, from_file):
+        pass
+
+    (warning,) = (json.loads(line) for line in by_name if "learned_without_weights" in line)
+    assert warning["level"] == "warning"
+    assert warning["policy"] == "default"
+    assert "tangram policy train" in warning["remedy"]
+    assert next(json.loads(each) for each in by_name if '"serving"' in each)["policy"] == "default"
+    assert not any("learned_without_weights" in line for line in from_file)
 
 
 async def test_the_webhook_shows_the_hooks_certificate_and_asks_for_none(

@@ -16,7 +16,7 @@ from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from extender.verbs.inherit import inherited
 from extender.verbs.prioritize import prioritize
-from extender.verbs.record import corrections
+from extender.verbs.record import adoptable, corrections
 from extender.verbs.verdicts import Code, Fits, Refused, verdict
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Instance, Layout, Mode, OwnerRef, PodRef
@@ -248,6 +248,61 @@ def test_of_a_pod_with_several_only_the_wrong_one_is_changed() -> None:
     node = on(held_by("p1", 3, assignment="a1"), kept(5), held_by("p1", 6), plan=plan)
 
     assert told(node) == {"a2": (6, "p1")}
+
+
+def test_who_waits_for_two_has_both_places_again_or_is_placed_anew() -> None:
+    plan = [
+        assignment("a1", ONE, 3, pod="p1"),
+        assignment("b1", ONE, 5, pod="p2"),
+        assignment("b2", ONE, 6, pod="p2"),
+    ]
+    there = [instance(ONE, start, gi_id=start + 1) for start in (3, 5, 6)]
+    taken = on(there[0], held_by("p1", 5, assignment="b1"), there[2], plan=plan)
+    stolen = on(there[0], held_by("stranger", 5, assignment="b1"), there[2], plan=plan)
+
+    assert told(taken) == {"a1": (5, "p1"), "b1": (3, "p2")}
+    assert told(stolen) == {"b1": None, "b2": None}
+
+
+def test_what_is_left_is_for_who_asked_for_such_a_device() -> None:
+    other = VGPU + "1-10CME"
+    plan = [
+        assignment("a1", ONE, 3, pod="p1"),
+        assignment("b1", ONE, 5, pod="p2", resource=other),
+    ]
+    node = on(instance(ONE, 3, assignment="a1"), held_by("p1", 5, assignment="b1"), plan=plan)
+
+    assert told(node) == {"a1": (5, "p1"), "b1": None}
+
+
+def test_a_place_reserved_for_a_vm_that_comes_back_gives_way_to_who_is_there() -> None:
+    owner = OwnerRef("VirtualMachineInstance", "default", "vm")
+    plan = [
+        assignment("a1", ONE, 3, pod="p1"),
+        assignment("r1", ONE, 5, pod=None, owner=owner),
+    ]
+    node = on(instance(ONE, 3, assignment="a1"), held_by("p1", 5), plan=plan)
+
+    first, second = corrections(node)
+    assert (first.entry.id, first.becomes and first.becomes.start) == ("a1", 5)
+    assert (second.entry.id, second.becomes and second.becomes.start) == ("r1", 3)
+    assert second.becomes is not None
+    assert second.becomes.pod is None
+
+
+def test_what_an_entry_is_to_be_exchanged_for_gets_no_second_one() -> None:
+    """The kubelet gave p2 what was planned for p1, and p1 something else: that was told first."""
+    plan = [assignment("a2", ONE, 4, pod="p2"), assignment("c1", ONE, 6, pod="p1")]
+    node = on(
+        instance(ONE, 4, assignment="a2"),
+        held_by("p2", 5),
+        instance(ONE, 6, assignment="c1"),
+        held_by("stranger", 2),
+        plan=plan,
+    )
+
+    assert [(each.pod.uid, each.placement.start) for each in adoptable(node)] == [("stranger", 2)]
+    assert told(node) == {"a2": (5, "p2")}
 
 
 async def test_a_sweep_writes_down_what_the_kubelet_has_given() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extender.ledger import Ledger
+from extender.ledger import Ledger, promise
 from extender.packing.choose import Choice
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.rules import Rules
@@ -19,7 +19,7 @@ from extender.verbs.bind import place
 from extender.verbs.filter import filter
 from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
-from extender.verbs.verdicts import Code
+from extender.verbs.verdicts import Code, Refused
 from nodeagent.api.gpunode import Assignment, OwnerRef
 from nodeagent.apiserver.memory import Call
 from tests.builders import raw_pod
@@ -196,6 +196,28 @@ def test_an_instance_goes_where_it_costs_no_headroom_though_that_is_not_the_best
 
     assert chosen(rules("")) == "a-1", "the emptier GPU"
     assert chosen(kept) == "a-0"
+
+
+@pytest.mark.parametrize("wanted", [("1-10C",), ("1-10C", "1-10C")])
+def test_what_is_only_presumed_for_another_excuses_no_loss_of_headroom(
+    wanted: tuple[str, ...],
+) -> None:
+    text = "headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]"
+    there = cluster(f"tenants: [{RED}}}]\n{text}", nodes={"a": {}}, gpus=1)
+    knowledge = there.knowledge
+    red = asks("1-10C", namespace="r1", pod="red")
+    found = place(knowledge.views["a"], knowledge.ledger, knowledge.bounded(red))
+    assert isinstance(found, Choice)
+    taken = promise("a", found.placed, "r1")
+    knowledge.ledger = knowledge.ledger.presume("red", taken, until=9.0)
+
+    why = place(knowledge.views["a"], knowledge.ledger, knowledge.bounded(asks(*wanted)))
+    assert isinstance(why, Refused)
+    assert why.code is Code.HEADROOM
+
+    knowledge.ledger = knowledge.ledger.assume("red", taken)
+    here = place(knowledge.views["a"], knowledge.ledger, knowledge.bounded(asks(*wanted)))
+    assert isinstance(here, Choice), "once it is certain, nothing is lost any more"
 
 
 def test_victims_give_back_headroom_too() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from extender.ledger import Promise
+from extender.packing.choose import Choice
 from extender.packing.solve import Status
 from extender.planning.joint import JointPlan, Limits, Waiting
 from extender.planning.stages import staged_plan
 from extender.policy import InForce, Policy, PolicyName
+from extender.request import Request
 from extender.snapshot import Taken
+from extender.verbs.bind import place
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
 from tests.builders import gpu, gpu_node, instance
@@ -91,6 +94,42 @@ def test_headroom_is_left_by_a_plan_but_for_those_it_is_released_to() -> None:
 
     assert len(planned(text, *[("free", "4-40C")] * 3, gpus=2).places) == 1
     assert len(planned(text, *[("r1", "4-40C")] * 3, gpus=2).places) == 2
+
+
+RELEASED = "headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]"
+
+
+def test_nobody_is_planned_where_headroom_is_spoiled_only_if_another_comes_first() -> None:
+    text = f"tenants: [{RED}, priority: 1}}]\n{RELEASED}"
+    pods = [("r1", "1-10C"), ("free", "1-10C")]
+
+    assert set(planned(text, *pods, gpus=1).places) == {"r1-0"}
+    assert len(planned(text, *pods, gpus=2).places) == 2, "there is a whole GPU after both"
+
+
+def test_who_costs_no_headroom_keeps_nobody_from_it_to_whom_it_is_released() -> None:
+    there = Cluster(rules(f"tenants: [{RED}}}]\n{RELEASED}"), nodes={"a": {}}, gpus=2)
+    knowledge = there.knowledge
+    there.give(asks("1-10C", pod="before"), "a", chosen(there, asks("1-10C", pod="before")))
+    pods = [asks("1-10C", priority=9), asks("7-80C", namespace="r1", pod="red")]
+
+    found = staged_plan(
+        knowledge.views,
+        knowledge.ledger,
+        [Waiting(knowledge.bounded(each), frozenset({"a"}), since=0.0) for each in pods],
+        Limits(pods=9, seconds=5.0),
+        knowledge.tenancy.left(knowledge.ledger),
+        clock=lambda: 0.0,
+    )
+
+    assert set(found.places) == {"pod-1", "red"}
+
+
+def chosen(there: Cluster, asked: Request) -> Choice:
+    knowledge = there.knowledge
+    found = place(knowledge.views["a"], knowledge.ledger, knowledge.bounded(asked))
+    assert isinstance(found, Choice)
+    return found
 
 
 def test_a_cap_holds_where_a_resource_is_more_slices_than_elsewhere() -> None:

@@ -174,6 +174,43 @@ async def test_what_is_meant_for_a_later_pod_is_in_nobodys_way() -> None:
     assert await desk.pass_() == {"a", "b"}
 
 
+async def test_a_pod_whose_device_another_was_given_may_not_come_before_the_plan_follows() -> None:
+    desk = Desk(wants("a", 3, at=1), wants("b", 5, at=2))
+    desk.there, desk.journal = (device(3), device(5)), {3: "a", 5: "b"}
+    desk.kubelet.lists("d3", "d5")
+    await desk.pass_()
+    desk.kubelet.given = {"d5": "a"}
+
+    assert await desk.pass_() == {"a"}
+    moved = msgspec.structs.replace(wants("b", 3, at=2), id="c")
+    desk.plan, desk.journal = (wants("a", 5, at=1), moved), {3: "c", 5: "a"}
+    assert "c" in await desk.pass_()
+
+
+async def test_what_was_meant_for_a_pod_is_unused_until_anybody_has_it() -> None:
+    desk = Desk(wants("a", 3, at=1), wants("b", 5, at=2))
+    await desk.pass_()  # before it there was nothing
+    desk.there, desk.journal = (device(3), device(5)), {3: "a", 5: "b"}
+    desk.kubelet.lists("d3", "d5")
+    await desk.pass_()
+    desk.kubelet.given = {"d5": "a"}
+    await desk.pass_()
+    assert desk.handout.unused == {"a"}
+
+    desk.plan, desk.kubelet.given = (), {}
+    await desk.pass_()
+    assert desk.handout.unused == {"a"}  # "b" had its own from another's hand
+
+
+async def test_what_an_earlier_agent_made_may_have_been_used() -> None:
+    desk = Desk(wants("a", 3))
+    desk.there, desk.journal = (device(3),), {3: "a"}
+    desk.kubelet.lists("d3")
+    await desk.pass_()
+
+    assert desk.handout.unused == set()
+
+
 async def test_nothing_is_made_for_a_pod_whose_turn_has_not_come() -> None:
     desk = Desk(wants("a", 3, at=1), wants("b", 5, at=2))
     desk.there, desk.journal = (device(3, made=False), device(5, made=False)), {3: "a"}

@@ -9,8 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nodeagent.actuate.actuator import Actuator
+from nodeagent.actuate.intent import Intent
 from nodeagent.driver import DriverTimeout
-from nodeagent.simulated.driver import Call, Delayed
+from nodeagent.journal import Made
+from nodeagent.journal_file import FileJournal
+from nodeagent.simulated.driver import Call, Delayed, SimulatedDriver
 from tests.unit.nodeagent.builders import assignment, hardware
 from tests.unit.nodeagent.station import EAGER, Station, owners, reasons
 
@@ -39,6 +43,48 @@ def first_is_late(verb: str, until: asyncio.Event) -> Callable[[Call], Awaitable
 
 def unanswered(station: Station) -> dict[str, bool]:
     return {each.assignment: each.unanswered for each in station.journal.made}
+
+
+class NotingJournal(FileJournal):
+    """A journal during whose writing the late call that it notes is answered."""
+
+    def __init__(self, answered: asyncio.Event) -> None:
+        super().__init__()
+        self._answered = answered
+
+    async def save(self, made: tuple[Made, ...]) -> None:
+        await super().save(made)
+        if any(each.unanswered for each in made):
+            self._answered.set()
+            for _ in range(10):  # tasks one behind the other hear of it
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_an_answer_that_comes_as_the_time_is_over_is_known_should_the_process_end_then(
+    made: bool,
+) -> None:
+    """So it is for an agent that was stopped for a while: it wakes to both, and may be killed.
+
+    The next one could not tell that no GPU instance may still come, and close the GPU for ever.
+    """
+    node, answered = hardware(), asyncio.Event()
+    driver, journal = SimulatedDriver(node), NotingJournal(answered)
+
+    async def disturb(call: Call) -> None:
+        if call.verb == "create" and not call.done:
+            node.gpus[0].mig_enabled = made  # the call fails where it is off
+            raise Delayed(answered)
+
+    driver.disturbance = disturb
+    actuator = Actuator(driver, journal, within=0.02)
+    intent = Intent((assignment("late", node.gpus[0].uuid),))
+
+    outcome = await actuator.converge(await actuator.look(), intent)
+
+    assert outcome.live == ({"late"} if made else set())
+    assert [each.unanswered for each in journal.made] == [False] * made
+    assert not outcome.host.gpus[0].unhealthy
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from nodeagent.agent.news import Told, news
-from nodeagent.api.gpunode import Failed, Gpu, Instance, Inventory, Realized, Summary
+from nodeagent.api.gpunode import Failed, Gpu, Instance, Inventory, PodRef, Realized, Summary
 
 PLAN = frozenset({"a", "b"})
 
@@ -56,6 +58,17 @@ def test_a_newer_plan_is_news_once_it_is_overdue() -> None:
 
 def test_an_instance_that_is_not_realized_yet_is_no_news() -> None:
     assert not news(TOLD, inventory("a", "b", realized=["a"]), PLAN)
+
+
+def test_that_a_pod_was_given_what_is_meant_for_another_is_news() -> None:
+    """It waits for the plan to follow, and is not realized before that."""
+    now = inventory("a", "b", realized=["a"])
+    (gpu,) = now.gpus
+    made, other = gpu.instances
+    other = msgspec.structs.replace(other, holder=PodRef("default", "vm", "a's pod"))
+    given = msgspec.structs.replace(gpu, instances=(made, other))
+
+    assert news(TOLD, msgspec.structs.replace(now, gpus=(given,)), PLAN)
 
 
 def test_a_realized_assignment_is_news() -> None:

@@ -75,6 +75,34 @@ def test_nobody_is_tied_while_a_pod_may_come_for_what_it_has_lost() -> None:
     assert ids(after) == ["c", "b"]
 
 
+def test_a_pod_whose_instance_goes_before_it_comes_is_not_overtaken_by_one_it_would_rob() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    waiting = tie(Ties(), a, b)
+
+    gone = tied(kept(waiting, (a, b), {}), (a, b), {}, live={"b"}, capacity=ROOM)
+    still_gone = tied(kept(gone, (a, b), {}), (a, b), {}, live={"b"}, capacity=ROOM)
+
+    assert ids(gone) == ids(still_gone) == []
+    assert ids(tie(still_gone, a, b)) == ["a"]
+
+
+def test_nobody_waits_for_a_pod_that_has_failed_for_want_of_its_instance() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    gone = tied(tie(Ties(), a, b), (a, b), {}, live={"b"}, capacity=ROOM)
+
+    assert ids(tie(gone, b)) == ["b"]
+
+
+def test_nobody_waits_for_a_pod_that_was_served_though_its_own_instance_was_gone() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    claims = {slot_name(SMALL, 5): "uid-a"}
+    gone = tied(tie(Ties(), a, b), (a, b), claims, live={"b"}, capacity=ROOM)
+
+    served = tied(kept(gone, (a, b), claims), (a, b), claims, live={"b"}, capacity=ROOM)
+
+    assert ids(served) == ["b"]
+
+
 def test_pods_that_want_different_resources_do_not_wait_for_each_other() -> None:
     a, b = assignment("a"), assignment("b", profile=THREE)
 
@@ -172,6 +200,16 @@ def test_a_restarted_agent_keeps_the_tie_of_a_claim_whose_assignment_is_gone() -
 
     assert ids(again) == ["a"]
     assert again.ties[0].pod_uid == "uid-a"
+
+
+def test_a_restarted_agent_waits_for_no_pod_that_has_the_slot_of_one_that_is_gone() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    claims = {FIRST: "uid-a"}
+
+    again = recovered([Realized("gone", FIRST), Realized("a", SECOND)], [a], claims)
+
+    assert again.waiting() == {}
+    assert ids(tie(again, a, b, claims=claims)) == ["gone", "a", "b"]
 
 
 def test_a_restarted_agent_drops_the_ties_of_what_is_neither_planned_nor_claimed() -> None:

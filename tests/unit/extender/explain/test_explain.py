@@ -7,13 +7,25 @@ import pytest
 from msgspec.structs import replace
 
 from extender.explain import Situation, explain, explain_none
-from extender.explain.board import MOST_GPUS, board
-from extender.explain.explanation import Explanation, Lack, Move, Moves, NoMoves, Spot, State, Then
+from extender.explain.board import MOST_GPUS, OF_EACH_KIND, board
+from extender.explain.census import Census
+from extender.explain.explanation import (
+    Explanation,
+    Lack,
+    Means,
+    Move,
+    Moves,
+    NoMoves,
+    Spot,
+    State,
+    Then,
+)
 from extender.explain.groups import MOST_GROUPS
 from extender.explain.situation import judgements
 from extender.explain.text import MOST_CHARACTERS, brief, sentences
 from extender.explain.veil import others, veiled
 from extender.ledger import Ledger, Promise
+from extender.packing.spread import Spread
 from extender.request import Gang
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code
@@ -29,6 +41,11 @@ ONE, TWO, THREE, FOUR, WHOLE = 19, 14, 9, 5, 0
 def said(small: Small, *wanted: str, **fields: object) -> Explanation:
     situation = small.situation(request(*wanted, pod="me"))
     return explain(msgspec.structs.replace(situation, **fields))
+
+
+def moves_in(explanation: Explanation) -> tuple[Move, ...]:
+    assert isinstance(explanation.room, Moves)
+    return explanation.room.moves
 
 
 def text(explanation: Explanation) -> str:
@@ -65,8 +82,41 @@ def test_a_vm_in_the_way_is_named_with_where_it_would_go() -> None:
     )
     assert (
         "It would fit on node a, GPU 0, slices 4-7 if VirtualMachineInstance default/x (1g.10gb on"
-        " node a, GPU 0, slice 4) moved to GPU 1, slice 6. Nothing else changes."
+        " node a, GPU 0, slice 4) moved to GPU 1, slice 6. Nothing else changes. Moving a VM"
+        " restarts it: vGPUs do not migrate live before KubeVirt 1.9. Eviction strategies and"
+        " PodDisruptionBudgets were not looked at."
     ) in text(found)
+
+
+def test_what_is_known_against_a_move_is_told_with_it() -> None:
+    here = [Vm("x", ONE, "a", 0, 4), Vm("big", FOUR, "a", 0, 0)]
+    there = [Vm("y", FOUR, "a", 1, 0), Vm("z", TWO, "a", 1, 4)]
+    crowded = Small.of([*here, *there], a=2)
+    pods = {**crowded.pods, "x": Pod("a", priority=7, evictable=False)}
+
+    found = said(crowded, "3-40C", pods=pods)
+
+    assert isinstance(found.room, Moves)
+    (move,) = found.room.moves
+    assert (move.means, move.priority, move.evictable) == (Means.RESTART, 7, False)
+    assert "slice 4, priority 7, annotated as not safe to evict) moved to" in text(found)
+    (nameless,) = moves_in(veiled(found, lambda _: False))
+    assert not nameless.priority
+
+
+def test_a_pod_that_is_no_vms_is_made_again_where_it_goes() -> None:
+    here = [Vm("x", ONE, "a", 0, 4), Vm("big", FOUR, "a", 0, 0)]
+    there = [Vm("y", FOUR, "a", 1, 0), Vm("z", TWO, "a", 1, 4)]
+    crowded = Small.of([*here, *there], a=2)
+    node = crowded.views["a"].node
+    plan = tuple(replace(each, owner=None) for each in node.spec.assignments)
+    views = {"a": view(replace(node, spec=replace(node.spec, assignments=plan)))}
+
+    found = said(crowded, "3-40C", views=views)
+
+    assert [each.means for each in moves_in(found)] == [Means.RECREATION]
+    assert "Moving a pod ends it, for its controller to make another." in text(found)
+    assert "KubeVirt" not in text(found)
 
 
 def test_who_may_not_be_moved_is_not_and_is_counted() -> None:
@@ -257,14 +307,45 @@ def test_of_more_gpus_than_are_looked_at_nothing_is_proven() -> None:
     views = {f"n{at}": named(f"n{at}") for at in range(nodes)}
     situation = Situation(request("3-40C", pod="me"), views, Ledger(), "default", "v1")
 
-    there = board(situation, tuple(judgements(situation)))
+    there = board(situation, Census(situation, judgements(situation)))
     found = explain(situation, most_looks=50)
 
-    assert len(there.hosts) == MOST_GPUS
+    assert len(there.hosts) == OF_EACH_KIND  # they are all of one
     assert not there.whole
     assert found.room == NoMoves(3, proven=False)
     assert found.gpus == nodes * gpus
     assert "No way was found to make room" in text(found)
+
+
+def test_of_more_gpus_than_are_looked_at_the_one_that_helps_is_found_wherever_it_is() -> None:
+    """The others are emptier, and come first; but they are all alike, and none of them helps."""
+    stuck = tuple(gpu(at, instances=(instance(FOUR, 0), instance(TWO, 4))) for at in range(8))
+    of = gpu_node(gpus=stuck)
+    views = {
+        name: view(replace(of, metadata=replace(of.metadata, name=name)))
+        for name in (f"n{at}" for at in range(MOST_GPUS // 8 + 1))
+    }
+    here = [Vm("x", ONE, "helps", 0, 4), Vm("big", FOUR, "helps", 0, 0)]
+    full = [Vm(f"w{at}", WHOLE, "helps", at, 0) for at in range(1, 8)]
+    small = Small.of([*here, *full], helps=8)
+    asked = request("3-40C", pod="me")
+    pods = {**small.pods, "big": Pod("helps", movable=False)}
+
+    found = explain(Situation(asked, {**views, **small.views}, Ledger(), "default", "v1", pods))
+
+    (move,) = moves_in(found)
+    assert (move.name, move.source.node) == ("x", "helps")
+    assert isinstance(found.room, Moves)
+    assert not found.room.fewest, "not all were looked at"
+
+
+def test_vgpus_that_must_not_share_a_gpu_are_explained_as_filter_judges_them() -> None:
+    free = Small.of([Vm("x", WHOLE, "a", 0, 0)], a=2)
+    apart = replace(request("1-10C", "1-10C", pod="me"), spread=Spread.DISTINCT)
+    together = replace(apart, spread=Spread.SAME)
+
+    assert explain(free.situation(apart)).state is State.REFUSED
+    assert explain(free.situation(together)).state is State.FITS
 
 
 def test_whatever_there_is_an_explanation_is_a_page() -> None:

@@ -286,3 +286,13 @@ def test_a_pod_says_whether_its_vm_may_be_moved(value: str, movable: bool) -> No
         pod["metadata"]["annotations"] = {"tangram.dev/movable": value}
 
     assert objects.pod(msgspec.json.encode(pod), devices_per_pod=64).movable is movable
+
+
+@pytest.mark.parametrize(("value", "evictable"), [("false", False), ("true", True), ("", True)])
+def test_a_pod_says_whether_it_is_safe_to_evict(value: str, evictable: bool) -> None:
+    pod = raw_pod("1-10C")
+    if value:
+        named = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+        pod["metadata"]["annotations"] = {named: value}
+
+    assert objects.pod(msgspec.json.encode(pod), devices_per_pod=64).evictable is evictable

@@ -210,7 +210,8 @@ async def test_others_vms_are_not_named_in_events(
 
     ((_, _, text),) = heard.said
     assert "if a VM you may not see (1g.10gb on node node-1, GPU 0, slice 4) moved to" in text
-    assert "other" not in text
+    assert "other/" not in text
+    assert "p-0-4" not in text
 
 
 async def test_who_does_not_lead_says_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,7 @@ import pytest
 from extender import wire
 from extender.server import desk, fleet
 from extender.server.access import MOST_NAMESPACES, PASSED_ON
+from extender.server.packed import takes_gzip
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable
 from tests.builders import assignment, gpu_node, raw_pod
@@ -216,7 +218,7 @@ async def test_a_reader_who_takes_nothing_is_cut_off_and_makes_room_for_another(
     monkeypatch: pytest.MonkeyPatch, service: Service, url: str
 ) -> None:
     monkeypatch.setattr(fleet, "MOST_READERS", 1)
-    monkeypatch.setattr(fleet, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(fleet, "WRITE_SECONDS", 0.5)
     monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.001)
     names = [f"node-{at}" for at in range(10, 210)]
     for name in names:
@@ -318,3 +320,57 @@ async def test_the_page_is_open_and_may_load_nothing_from_elsewhere(service: Ser
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert "://" not in text  # of any other place
     assert "<script>" not in text
+
+
+async def raw(url: str, path: str, accepted: str) -> tuple[Mapping[str, str], bytes]:
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as http,
+        http.get(f"{url}{path}", headers={"Accept-Encoding": accepted}) as answer,
+    ):
+        assert answer.status == 200
+        return answer.headers, await answer.read()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/fleet", "/api/v1/nodes"])
+async def test_who_takes_gzip_is_told_the_same_packed(
+    service: Service, url: str, path: str
+) -> None:
+    for at in range(60):
+        service.knowledge.node(f"more-{at}", cordoned=False)
+        service.knowledge.gpu_node(gpu_node(f"more-{at}", gpus=8))
+
+    head, packed = await raw(url, path, "br, gzip;q=0.5")
+    plain_head, plain = await raw(url, path, "identity")
+
+    assert head["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain_head
+    assert {head["Vary"], plain_head["Vary"]} == {"Accept-Encoding"}
+    assert gzip.decompress(packed) == plain
+    assert 5 * len(packed) < len(plain)
+
+
+async def test_events_are_never_packed_for_they_would_wait_for_more(url: str) -> None:
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as http,
+        http.get(f"{url}/api/v1/events", headers={"Accept-Encoding": "gzip"}) as answer,
+    ):
+        assert "Content-Encoding" not in answer.headers
+        assert await answer.content.readline() == b"retry: 2000\n"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "takes"),
+    [
+        ("gzip, deflate, br", True),
+        ("GZIP", True),
+        ("br;q=1.0, gzip;q=0.2, *;q=0", True),
+        ("*", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("gzip;q=much", False),
+    ],
+)
+def test_gzip_is_taken_by_whom_http_says(accepted: str, takes: bool) -> None:
+    assert takes_gzip(accepted) is takes

@@ -1,0 +1,1 @@
+"""A real kube-scheduler with Tangram, with an extender that decides nothing, and with none."""

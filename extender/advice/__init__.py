@@ -1,0 +1,12 @@
+"""Which VMs to move for a goal that people state: advice, and nothing is done.
+
+``yard`` sees a cluster as the planner of moves does; ``advise`` plans, has the plan carried out on
+the views of the nodes by the policy's rules, and tells it with names that people know.
+"""
+
+from extender.advice.advise import Advised, advise
+from extender.advice.asked import Asked, Misstated
+from extender.advice.document import Advice
+from extender.advice.setting import Guard, Setting
+
+__all__ = ["Advice", "Advised", "Asked", "Guard", "Misstated", "Setting", "advise"]

@@ -1,0 +1,106 @@
+"""Advice on a goal: planned, judged by the policy's rules, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from extender.advice.asked import Asked
+from extender.advice.document import Advice, Obstacle, Outcome
+from extender.advice.rules import objections
+from extender.advice.setting import Setting
+from extender.advice.telling import Teller
+from extender.advice.yard import Yard, yard
+from extender.moves import Infeasible, Plan, plan
+from extender.moves.obstacles import things_asked
+from nodeagent.api.gpunode import PodRef
+
+SECONDS = 5.0
+"""For the solver; what it has found by then is told, with how far that is known to be from best."""
+
+
+class Advised(NamedTuple):
+    """Advice, and the pods it would move."""
+
+    advice: Advice
+    moved: tuple[PodRef, ...]
+
+
+def advise(
+    setting: Setting, asked: Asked, *, clock: Callable[[], float], seconds: float = SECONDS
+) -> Advised:
+    """Return which VMs to move so that what is asked for is attained; *clock* is monotonic."""
+    unknown = tuple(_unknown(setting, asked))
+    if unknown:
+        said = Advice(
+            Outcome.INFEASIBLE,
+            tuple(asked.sentences()),
+            setting.policy,
+            setting.policy_version,
+            nodes=len(setting.views),
+            obstacles=unknown,
+        )
+        return Advised(said, ())
+    there = yard(setting, asked)
+    found = plan(there.problem, seconds=seconds, clock=clock)
+    best = found if isinstance(found, Plan) else found.nearest
+    against = () if best is None else tuple(objections(setting, there, best))
+    if against:
+        best = None
+    teller = Teller(there)
+    said = Advice(
+        _outcome(found, against),
+        tuple(asked.sentences()),
+        setting.policy,
+        setting.policy_version,
+        nodes=len(setting.views),
+        obstacles=(*(teller.obstacles(found) if isinstance(found, Infeasible) else ()), *against),
+        asked=things_asked(there.problem),
+        attained=found.attained if isinstance(found, Infeasible) else things_asked(there.problem),
+        budgets=setting.guarded,
+    )
+    if best is None:
+        return Advised(said, ())
+    said = msgspec.structs.replace(
+        said,
+        moves=tuple(teller.moves(best)),
+        places=tuple(teller.places(best)),
+        gpus=tuple(teller.maps(best)),
+        cost=best.cost,
+        least_moves=best.least_moves,
+        least_cost=best.least_cost,
+        optimal=best.optimal,
+    )
+    return Advised(said, _moved(there, best))
+
+
+def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:
+    if isinstance(found, Infeasible):
+        return Outcome.INFEASIBLE if found.proven else Outcome.UNKNOWN
+    return Outcome.UNKNOWN if against else Outcome.PLAN
+
+
+def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
+    """Yield what is named and not there, or asks for more than is planned for."""
+    for named in asked.admit:
+        waiting = setting.waiting.get(named)
+        if waiting is None:
+            yield Obstacle("no pod without a place is known by that name", what="/".join(named))
+        elif len(waiting.request.wanted) > 1:
+            why = "it asks for several vGPUs: `tangram explain` tells what would make room for it"
+            yield Obstacle(why, what="/".join(named))
+    for node in asked.drain:
+        if node not in setting.views:
+            yield Obstacle("no GPU node is known by that name", what=node)
+    known = {gpu.uuid for view in setting.views.values() for gpu in view.node.status.gpus}
+    for uuid in asked.drain_gpus:
+        if uuid not in known:
+            yield Obstacle("no GPU is known by that UUID", what=uuid)
+
+
+def _moved(there: Yard, found: Plan) -> tuple[PodRef, ...]:
+    entries = (there.whose[move.occupant].entry for move in found.moves)
+    pods = (entry.pod for entry in entries if entry is not None and entry.pod is not None)
+    return tuple(dict.fromkeys(pods))

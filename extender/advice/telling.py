@@ -1,0 +1,117 @@
+"""From a plan's names to those that people know: nodes, GPUs by index, VMs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from extender.advice.document import Cell, Map, Obstacle, Placed, Step, Who
+from extender.advice.yard import Yard
+from extender.explain.explanation import Spot
+from extender.moves import Infeasible, Occupant, Place, Plan
+from nodeagent.api.geometry import Placement
+
+
+class Teller:
+    """Tells of what is in a yard."""
+
+    def __init__(self, there: Yard) -> None:
+        self._there = there
+        self._hosts = {host.uuid: host for host in there.problem.hosts}
+
+    def moves(self, found: Plan) -> Iterator[Step]:
+        """Yield the moves."""
+        numbers = _numbers(found)
+        for move in found.moves:
+            profile_id = self._there.whose[move.occupant].taken.profile_id
+            yield Step(
+                numbers[move.occupant],
+                self._who(move.occupant),
+                self._profile(move.source, profile_id),
+                self._spot(move.source, move.left),
+                self._spot(move.target, move.placement),
+                move.how.value,
+                move.cost,
+            )
+
+    def places(self, found: Plan) -> Iterator[Placed]:
+        """Yield where what is wanted goes."""
+        for number, place in enumerate(found.places, len(_numbers(found)) + 1):
+            on = self._spot(place.gpu, place.placement)
+            profile = self._profile(place.gpu, place.profile_id)
+            yield Placed(number, self._wanted(place), profile, on)
+
+    def obstacles(self, found: Infeasible) -> Iterator[Obstacle]:
+        """Yield what keeps the goals from being attained."""
+        for each in found.obstacles:
+            if each.occupant:
+                taken = self._there.whose[each.occupant].taken
+                on = self._spot(taken.gpu, taken.placement)
+                yield Obstacle(each.why, self._who(each.occupant), on)
+            else:
+                what = self._there.wanted.get(each.kind, each.kind)
+                yield Obstacle(each.why, what=what, missing=each.missing)
+
+    def maps(self, found: Plan) -> Iterator[Map]:
+        """Yield the GPUs that change, node by node."""
+        numbers = _numbers(found)
+        placed: dict[str, list[Cell]] = {}
+        for number, place in enumerate(found.places, len(numbers) + 1):
+            cell = self._cell(place.gpu, place.profile_id, place.placement, number)
+            placed.setdefault(place.gpu, []).append(cell)
+        after = {gpu.uuid: gpu.occupants for gpu in found.after}
+        maps = []
+        for gpu in found.before:
+            view, at = self._there.gpus[gpu.uuid]
+            then = [*self._cells(gpu.uuid, after[gpu.uuid], numbers), *placed.get(gpu.uuid, ())]
+            maps.append(
+                Map(
+                    view.name,
+                    at,
+                    gpu.uuid,
+                    self._hosts[gpu.uuid].tables.geometry.memory_slices,
+                    tuple(self._cells(gpu.uuid, gpu.occupants, numbers)),
+                    tuple(sorted(then, key=lambda cell: cell.start)),
+                )
+            )
+        yield from sorted(maps, key=lambda each: (each.node, each.gpu))
+
+    def _cells(
+        self, uuid: str, occupants: Iterable[Occupant], numbers: dict[str, int]
+    ) -> Iterator[Cell]:
+        for each in occupants:
+            yield self._cell(uuid, each.profile_id, each.placement, numbers.get(each.id, 0))
+
+    def _cell(self, uuid: str, profile_id: int, at: Placement, number: int) -> Cell:
+        return Cell(self._profile(uuid, profile_id), at.start, at.size, number)
+
+    def _wanted(self, place: Place) -> Who:
+        waiting = self._there.waiting.get(place.wanted)
+        if waiting is None:
+            return Who()
+        pod, owner = waiting.request.pod, waiting.request.owner
+        if owner is not None:
+            return Who(pod.namespace, owner.kind, owner.name)
+        return Who(pod.namespace, "Pod", pod.name)
+
+    def _who(self, id: str) -> Who:
+        entry = self._there.whose[id].entry
+        if entry is None:
+            return Who()
+        about = entry.owner or entry.pod
+        if about is None:
+            return Who()
+        kind = entry.owner.kind if entry.owner is not None else "Pod"
+        return Who(about.namespace, kind, about.name)
+
+    def _profile(self, uuid: str, profile_id: int) -> str:
+        profile = self._hosts[uuid].tables.geometry.by_id.get(profile_id)
+        return f"profile {profile_id}" if profile is None else profile.name
+
+    def _spot(self, uuid: str, at: Placement) -> Spot:
+        view, number = self._there.gpus[uuid]
+        return Spot(view.name, number, uuid, at.start, at.size)
+
+
+def _numbers(found: Plan) -> dict[str, int]:
+    """Number those that move, from 1, in the order in which they first do."""
+    return {id: at for at, id in enumerate(dict.fromkeys(m.occupant for m in found.moves), 1)}

@@ -1,0 +1,136 @@
+"""Advice on moves, from what is known at a moment: asked for here, worked out in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Protocol
+
+from extender.advice import Advice, Asked, Guard, Setting, advise
+from extender.advice.setting import Waiting
+from extender.policy.bounds import Terms
+from extender.request import Request
+from extender.service.knowledge import Knowledge
+from extender.service.ports import PodFacts
+from nodeagent.api.gpunode import PodRef
+
+WITHIN_SECONDS = 25.0
+"""For one piece of advice, with those before it; the command line waits 30 s."""
+
+MOST_TRIES = 4
+"""Plans made anew for what the disruption budgets of those moved have turned out to allow."""
+
+
+class Limit(Protocol):
+    """A disruption budget: the UIDs of pods it is about, and how many of all may go now."""
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def pods(self) -> Set[str]:
+        """UIDs of the pods it is about, of those asked for."""
+
+    @property
+    def allows(self) -> int:
+        """How many of all it is about may go now."""
+
+
+class Limits(Protocol):
+    """Who knows of disruption budgets."""
+
+    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Limit]:
+        """Return the budgets that are about any of these pods, with which of them.
+
+        Raises:
+            ClusterUnavailable: they could not be read.
+        """
+
+
+class Advisor:
+    """Advises on what *knowledge* knows; without *limits* disruption budgets are not looked up."""
+
+    def __init__(self, knowledge: Knowledge, limits: Limits | None = None) -> None:
+        self._knowledge = knowledge
+        self._limits = limits
+        self._one = asyncio.Lock()
+
+    async def advise(self, asked: Asked) -> Advice:
+        """Return which VMs to move so that what is asked for is attained.
+
+        Of disruption budgets those are looked up that are about a VM to be moved; where one allows
+        nothing, another plan is made without that VM.
+
+        Raises:
+            TimeoutError: too many ask, or it took too long.
+            ClusterUnavailable: disruption budgets could not be read.
+        """
+        guards: dict[str, tuple[Guard, ...]] = {}
+        async with asyncio.timeout(WITHIN_SECONDS), self._one:
+            for _ in range(MOST_TRIES):
+                setting = self._setting(asked, guards)
+                found = await asyncio.to_thread(advise, setting, asked, clock=self._knowledge.clock)
+                if self._limits is None:
+                    return found.advice
+                fresh = [pod for pod in found.moved if pod.uid not in guards]
+                if not fresh:
+                    return found.advice
+                guards |= await self._guards(self._limits, fresh)
+                if all(_lets_go(guards[pod.uid]) for pod in fresh):
+                    return found.advice
+        raise TimeoutError("disruption budgets forbid one plan after the other")
+
+    async def _guards(
+        self, limits: Limits, pods: Sequence[PodRef]
+    ) -> Mapping[str, tuple[Guard, ...]]:
+        found: dict[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
+        for each in await limits.budgets(pods):
+            for uid in each.pods & found.keys():
+                found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
+        return found
+
+    def _setting(self, asked: Asked, guards: Mapping[str, tuple[Guard, ...]]) -> Setting:
+        """Return all that advice rests on, as of now: nothing is awaited here."""
+        knowledge = self._knowledge
+        pods = dict(knowledge.pods)  # in a thread it must not change
+        waiting = {named: found for named in asked.admit if (found := self._waiting(pods, *named))}
+        rules = knowledge.in_force.rules
+        terms = Terms(rules, None, (), dict(knowledge.tenancy.tenants)) if rules else None
+        return Setting(
+            dict(knowledge.views),
+            knowledge.ledger,
+            pods,
+            knowledge.in_force.policy.effective.value,
+            knowledge.in_force.version,
+            terms,
+            waiting,
+            dict(guards),
+            self._limits is not None,
+        )
+
+    def _waiting(self, pods: Mapping[str, PodFacts], namespace: str, name: str) -> Waiting | None:
+        """Return the pod of that name, or one of that VM, that has no place."""
+        knowledge = self._knowledge
+        for uid, facts in pods.items():
+            request = facts.asked
+            if facts.over or facts.deleting or not isinstance(request, Request):
+                continue
+            owner = "" if request.owner is None else request.owner.name
+            if request.pod.namespace != namespace or name not in (request.pod.name, owner):
+                continue
+            if facts.node or knowledge.assigned.nodes_of(uid):
+                continue
+            known = knowledge.pending.waiting.get(uid)
+            return Waiting(
+                knowledge.bounded(request), None if known is None else frozenset(known.nodes)
+            )
+        return None
+
+
+def _lets_go(guards: Sequence[Guard]) -> bool:
+    return len(guards) <= 1 and all(guard.allows > 0 for guard in guards)

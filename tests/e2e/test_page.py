@@ -1,0 +1,117 @@
+"""The page of a real cluster, as a user with the roles of the manifests and no others opens it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from yarl import URL
+
+from nodeagent.api import keys
+from tests.e2e.desk import ALICE, allow, lead_to_the_desk, post
+from tests.e2e.process import ROOT
+from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
+
+SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
+RBAC = "rbac.authorization.k8s.io"
+VIEWER, PAGE = "tangram-viewer", "tangram-page"
+ROLES = {
+    each["metadata"]["name"]: each
+    for each in yaml.safe_load_all((ROOT / "manifests/base/extender/rbac.yaml").read_text())
+    if each["kind"] in ("ClusterRole", "Role")
+}
+
+
+async def let_view(running: Stack) -> None:
+    """Make the manifests' roles, and bind Alice to them as the README says."""
+    system = f"/apis/{RBAC}/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
+    alice = {"apiGroup": RBAC, "kind": "User", "name": ALICE}
+    for name, path, kind in ((VIEWER, f"/apis/{RBAC}/v1/cluster", "Cluster"), (PAGE, system, "")):
+        roles = f"{path}roles" if kind else f"{path}/roles"
+        await post(running, roles, ROLES[name])
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": f"{kind}Role", "name": name},
+            "subjects": [alice],
+        }
+        await post(running, roles.removesuffix("roles") + "rolebindings", binding)
+
+
+@contextlib.asynccontextmanager
+async def page(running: Stack, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run ``tangram page`` as Alice; she ends it as people do."""
+    command = ("-m", "extender", "page", "--no-browser", *options)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *command, "--kubeconfig", str(running.plane.kubeconfig(ALICE))),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 30)
+
+
+def instances(fleet: Any) -> list[dict[str, Any]]:
+    return [each for node in fleet["nodes"] for gpu in node["gpus"] for each in gpu["instances"]]
+
+
+async def test_a_user_opens_the_page_through_the_api_server(tmp_path: Path) -> None:
+    port = free_port()
+    options = ("--host", "0.0.0.0", "--desk-port", str(port))
+    async with stack(
+        artifacts(tmp_path), nodes=1, gpus=1, users=(ALICE,), options=options
+    ) as running:
+        await lead_to_the_desk(running, port)
+        await running.create_vms({"first": SMALL})
+        await running.bound_pods(at_least=1)
+
+        async with page(running) as stranger:
+            _, said = await asyncio.wait_for(stranger.communicate(), 60)
+        assert stranger.returncode == 1
+        assert "the API server answers 403" in said.decode()
+        assert 'cannot get resource "services/proxy"' in said.decode()
+
+        await let_view(running)
+        pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}
+        await allow(running, "default", pods)
+        async with page(running, "-n", "default") as command:
+            assert command.stdout is not None
+            line = await asyncio.wait_for(command.stdout.readline(), 60)
+            address = URL(line.decode().strip())
+            jar = aiohttp.CookieJar(unsafe=True)
+            async with aiohttp.ClientSession(cookie_jar=jar) as browser:
+                async with browser.get(address) as answer:
+                    assert answer.status == 200
+                    assert "<title>Tangram</title>" in await answer.text()
+                async with browser.get(address.with_path("/page/page.js").with_query({})) as answer:
+                    assert answer.status == 200
+                    assert answer.content_type == "text/javascript"
+
+                asked = {"namespace": "default"}
+                fleet = address.with_path("/api/v1/fleet").with_query(asked)
+                async with browser.get(fleet) as answer:
+                    told = await answer.json()
+                assert told["about"]["namespaces"] == ["default"]
+                assert [each["vm"] for each in instances(told)] == ["first"]
+
+                events = address.with_path("/api/v1/events").with_query(
+                    {**asked, "since": told["version"]}
+                )
+                async with browser.get(events) as stream, asyncio.timeout(60):
+                    assert stream.content_type == "text/event-stream"
+                    await running.create_vms({"second": SMALL})
+                    async for news in stream.content:
+                        if b'"vm":"second"' in news:
+                            break
+        assert command.returncode == 0

@@ -1,0 +1,276 @@
+"""Advice over HTTP: what is known is planned on, who may ask, and whose VMs they are told of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+
+import aiohttp
+import msgspec
+import pytest
+
+from extender.advice import Advice
+from extender.advice.document import Outcome
+from extender.cluster import KubernetesCluster
+from extender.policy import InForce, Policy, PolicyName
+from extender.server import desk
+from extender.service import Service
+from extender.service.advising import Limits
+from extender.service.ports import Access, ClusterUnavailable, Feed, PodFacts
+from nodeagent.api.gpunode import OwnerRef, PodRef
+from nodeagent.apiserver.memory import InMemoryApi
+from tests.builders import request
+from tests.explained import Small, Vm
+from tests.tenancy import rules
+
+FOUR, TWO, ONE = 5, 14, 19
+CROWDED = Small.of(
+    [
+        Vm("big", FOUR, "a", 0, 0),
+        Vm("x", ONE, "a", 0, 4),
+        Vm("w", FOUR, "b", 0, 0),
+        Vm("v", TWO, "b", 0, 4),
+    ],
+    a=1,
+    b=1,
+)
+ADMIT = "/api/v1/moves?admit=default/name-me"
+
+
+class Users:
+    """``ops`` may do all, ``sre`` may list GpuNodes and get pods nowhere; others nothing."""
+
+    async def may_get(self, token: str, path: str) -> Access:
+        return Access.ALLOWED  # as Kubernetes has it for whatever is below /api
+
+    async def may_list_pods(self, token: str, namespace: str) -> Access:
+        return Access.ALLOWED if token == "ops" else Access.FORBIDDEN
+
+    async def may_get_pods(self, token: str, namespace: str) -> Access:
+        return Access.ALLOWED if token == "ops" else Access.FORBIDDEN
+
+    async def may_list_gpu_nodes(self, token: str) -> Access:
+        if not token:
+            return Access.UNKNOWN
+        return Access.ALLOWED if token in ("ops", "sre") else Access.FORBIDDEN
+
+
+class Budget(msgspec.Struct, frozen=True):
+    namespace: str
+    name: str
+    pods: frozenset[str]
+    allows: int
+
+
+class Budgets:
+    """Knows disruption budgets, and whom it was asked about."""
+
+    def __init__(self, *budgets: Budget, down: bool = False) -> None:
+        self._budgets = budgets
+        self._down = down
+        self.asked: list[str] = []
+
+    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+        if self._down:
+            raise ClusterUnavailable("etcd is away")
+        uids = {pod.uid for pod in pods}
+        self.asked += sorted(uids)
+        return [each for each in self._budgets if each.pods & uids]
+
+
+def extender(
+    small: Small = CROWDED, *, by: str = "", namespaces: dict[str, str] | None = None
+) -> Service:
+    return known(small, limits=None, by=by, namespaces=namespaces or {})
+
+
+def known(
+    small: Small, *, limits: Limits | None, by: str = "", namespaces: dict[str, str] | None = None
+) -> Service:
+    policy = InForce(Policy(PolicyName.DEFAULT), rules=rules(by)) if by else PolicyName.DEFAULT
+    made = Service(KubernetesCluster(InMemoryApi()), policy=policy, limits=limits)
+    for feed in Feed:
+        made.knowledge.feed_synced(feed)
+    for name, team in (namespaces or {}).items():
+        made.knowledge.namespace(name, {"team": team})
+    for name, there in small.views.items():
+        made.knowledge.node(name, cordoned=False)
+        made.knowledge.lease(name, "1")
+        made.knowledge.gpu_node(there.node)
+    for vm in small.vms.values():
+        asked = request("1-10C", pod=vm.name)
+        made.knowledge.pod(PodFacts(asked.pod, asked, vm.node, "Running", movable=vm.movable))
+    asked = request("3-40C", pod="me", owner=OwnerRef("VirtualMachineInstance", "default", "mine"))
+    made.knowledge.pod(PodFacts(asked.pod, asked))
+    return made
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    async with desk(extender(), reviewer=Users()) as url:
+        yield url
+
+
+async def get(url: str, path: str = ADMIT, token: str = "ops") -> tuple[int, bytes]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}{path}", headers=headers) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+async def advised(url: str, path: str = ADMIT, token: str = "ops") -> Advice:
+    status, body = await get(url, path, token)
+    assert status == 200, body
+    return msgspec.json.decode(body, type=Advice)
+
+
+async def test_a_pod_that_waits_is_planned_for_by_its_name_or_its_vms(url: str) -> None:
+    said = await advised(url)
+
+    assert said.outcome is Outcome.PLAN
+    assert [(step.vm.name, step.target.node) for step in said.moves] == [("x", "b")]
+    by_vm = await advised(url, "/api/v1/moves?admit=default/mine")
+    assert (by_vm.goals, by_vm.moves) == (("admit default/mine",), said.moves)
+
+
+async def test_who_may_get_no_pods_is_told_what_moves_and_not_whose_it_is(url: str) -> None:
+    said = await advised(url, token="sre")
+
+    (step,) = said.moves
+    assert (step.vm.namespace, step.vm.kind, step.vm.name) == ("", "", "")
+    assert (step.source.node, step.target.node) == ("a", "b")
+    assert said.places[0].pod.name == ""
+
+
+async def test_those_who_hold_a_node_are_named_to_those_only_who_may_get_them() -> None:
+    stuck = Small.of([Vm("secret", ONE, "a", 0, 0, movable=False)], a=1, b=1)
+    async with desk(extender(stuck), reviewer=Users()) as url:
+        (open_,) = (await advised(url, "/api/v1/moves?drain=a")).obstacles
+        status, body = await get(url, "/api/v1/moves?drain=a", "sre")
+
+    assert open_.vm is not None
+    assert open_.vm.name == "secret"
+    assert status == 200
+    assert b"secret" not in body
+
+
+@pytest.mark.parametrize(("token", "status"), [("", 401), ("tenant", 403)])
+async def test_nobody_else_learns_where_anything_is(url: str, token: str, status: int) -> None:
+    answered, body = await get(url, token=token)
+
+    assert answered == status
+    assert b"slices" not in body
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?admit=vm", "?headroom=many", "?empty-gpus=1e9", "?drain=%00", "?apply=1"]
+)
+async def test_what_cannot_be_read_is_refused(url: str, query: str) -> None:
+    status, body = await get(url, f"/api/v1/moves{query}")
+
+    assert status == 400
+    assert body.endswith(b"\n")
+
+
+async def test_an_extender_that_is_going_away_advises_nothing() -> None:
+    service = extender()
+    async with desk(service, reviewer=None) as url:
+        service.stop()
+        assert (await get(url))[0] == 503
+
+
+async def test_budgets_are_looked_up_of_those_alone_who_would_move() -> None:
+    limits = Budgets(Budget("default", "loose", frozenset({"x"}), 1))
+    async with desk(known(CROWDED, limits=limits), reviewer=None) as url:
+        said = await advised(url)
+
+    assert (said.outcome, said.budgets, limits.asked) == (Outcome.PLAN, True, ["x"])
+
+
+async def test_a_budget_that_allows_nothing_makes_another_plan() -> None:
+    two_ways = Small.of([Vm("x", ONE, "a", 0, 0), Vm("y", TWO, "b", 0, 0)], a=1, b=1)
+    limits = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
+    path = "/api/v1/moves?headroom=1x7g.80gb"
+    async with desk(known(two_ways, limits=limits), reviewer=None) as url:
+        said = await advised(url, path)
+    async with desk(extender(two_ways), reviewer=None) as url:
+        without = await advised(url, path)
+
+    assert [step.vm.name for step in without.moves] == ["x"]
+    assert not without.budgets
+    assert [step.vm.name for step in said.moves] == ["y"]
+    assert limits.asked == ["x", "y"]
+
+
+async def test_a_drain_that_a_budget_holds_up_says_so() -> None:
+    limits = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
+    async with desk(known(CROWDED, limits=limits), reviewer=None) as url:
+        said = await advised(url, "/api/v1/moves?drain=a")
+
+    assert said.outcome is Outcome.INFEASIBLE
+    assert "the PodDisruptionBudget default/tight allows no disruption" in [
+        each.why for each in said.obstacles
+    ]
+
+
+async def test_without_the_budgets_there_is_no_advice() -> None:
+    async with desk(known(CROWDED, limits=Budgets(down=True)), reviewer=None) as url:
+        status, body = await get(url)
+
+    assert (status, body) == (503, b"cannot read the disruption budgets\n")
+
+
+DEDICATED = """
+tenants:
+  - {name: red, namespaces: {matchLabels: {team: red}}, dedicated: node}
+"""
+
+
+async def test_no_vm_is_moved_to_a_node_that_another_tenant_has_for_itself() -> None:
+    """The others are the red tenant's; only x and the pod that waits may share."""
+    service = extender(by=DEDICATED, namespaces={"default": "red", "other": "none"})
+    async with desk(service, reviewer=None) as url:
+        assert (await advised(url)).outcome is Outcome.PLAN
+
+    small = Small.of([Vm("x", ONE, "a", 0, 4), Vm("w", FOUR, "b", 0, 0)], a=1, b=1)
+    service = extender(small, by=DEDICATED, namespaces={"default": "red"})
+    node = small.views["a"].node
+    (entry,) = node.spec.assignments
+    assert entry.pod is not None
+    theirs = msgspec.structs.replace(entry.pod, namespace="other")
+    service.knowledge.namespace("other", {"team": "none"})
+    plan = msgspec.structs.replace(entry, pod=theirs)
+    service.knowledge.gpu_node(
+        msgspec.structs.replace(
+            node,
+            spec=msgspec.structs.replace(node.spec, assignments=(plan,)),
+            metadata=msgspec.structs.replace(node.metadata, resource_version="2"),
+        )
+    )
+    async with desk(service, reviewer=None) as url:
+        said = await advised(url, "/api/v1/moves?drain=a")
+
+    assert said.outcome is Outcome.INFEASIBLE
+    assert [each.why for each in said.obstacles] == ["there is no room, whatever is moved"]
+
+
+KEPT = """
+headroom:
+  - {profile: 7g.80gb, keep: 1}
+"""
+
+
+async def test_moves_that_would_cost_the_headroom_that_is_kept_are_not_advised() -> None:
+    """To drain a, its VM would have to go to the one GPU that is free."""
+    small = Small.of([Vm("x", ONE, "a", 0, 0), Vm("full", 0, "b", 0, 0)], a=1, b=1, c=1)
+    async with desk(extender(small, by=KEPT), reviewer=None) as url:
+        said = await advised(url, "/api/v1/moves?drain=a")
+    async with desk(extender(small), reviewer=None) as url:
+        without = await advised(url, "/api/v1/moves?drain=a")
+
+    assert without.outcome is Outcome.PLAN
+    assert (said.outcome, said.moves) == (Outcome.UNKNOWN, ())
+    assert [each.why for each in said.obstacles] == [
+        "the moves of the plan found would cost headroom kept for 7g.80gb"
+    ]
