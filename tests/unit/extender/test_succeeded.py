@@ -10,7 +10,14 @@ from tests.builders import assignment, gpu_node, view
 from tests.fakes.world import QUICK, World, bind_args
 from tests.waiting import until
 
-HASTY = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
+HASTY = msgspec.structs.replace(
+    QUICK,
+    http_timeout_seconds=2.1,
+    binding_start_margin_seconds=1.5,
+    binding_timeout_seconds=1.0,
+)
+"""A bind waits 0.5 s for its GPU instance; 1.5 s are left for what it does besides."""
+
 NOT_READY = "vGPU: the GPU instance is not ready yet, its place stays reserved"
 
 
