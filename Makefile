@@ -142,9 +142,9 @@ test-manifests: ci-tools
 	TANGRAM_REQUIRE_CONTROLPLANE=1 $(BIN)/pytest tests/manifests \
 		tests/e2e/test_manifests.py tests/e2e/test_bounds.py \
 		tests/e2e/test_harvester_bounds.py tests/e2e/test_simulated_bounds.py \
-		tests/e2e/test_tenants.py tests/e2e/test_admission.py \
+		tests/e2e/test_tenants.py tests/e2e/test_admission.py tests/e2e/test_others_webhooks.py \
 		tests/e2e/test_scheduler_config.py \
-		tests/e2e/test_installed.py tests/e2e/test_rotation.py \
+		tests/e2e/test_installed.py tests/e2e/test_default_overlay.py tests/e2e/test_rotation.py \
 		tests/e2e/test_agents_account.py tests/e2e/test_upgrade.py \
 		tests/e2e/test_previous.py tests/e2e/test_versions.py
 

@@ -145,6 +145,13 @@ def run(
     create_latency: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="How long a simulated creation takes.")
     ] = 0.0,
+    alive_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Touch this file every ten seconds for as long as the agent is not stuck, for a"
+            " probe that looks at its age."
+        ),
+    ] = None,
 ) -> None:
     """Serve one node, or several simulated ones, until told to stop (SIGTERM or Ctrl-C).
 
@@ -180,10 +187,12 @@ def run(
                 enable_sriov=enable_sriov,
             )
         parts.check()
+        if alive_file is not None and not alive_file.parent.is_dir():
+            raise WrongUsage(f"--alive-file: there is no directory {alive_file.parent}")
     except WrongUsage as error:
         _end(WRONG_USAGE, str(error))
     try:
-        uvloop.run(_serve(parts, purview, kubeconfig))
+        uvloop.run(_serve(parts, purview, kubeconfig, alive_file))
     except Refused as error:
         _end(API_SERVER_UNUSABLE, f"the API server cannot be used: {error}")
 
@@ -237,12 +246,14 @@ async def _looked_at(location: Location, host_root: Path) -> Host:
         return await driver.discover()
 
 
-async def _serve(parts: Parts, purview: Purview, kubeconfig: Path | None) -> None:
+async def _serve(
+    parts: Parts, purview: Purview, kubeconfig: Path | None, alive: Path | None
+) -> None:
     async with (
         RestApi(kubeconfig=kubeconfig, connections=parts.connections) as api,
         parts.assembled(api, purview) as agents,
     ):
-        await serve(agents)
+        await serve(agents, alive)
 
 
 def _end(status: int, reason: str) -> NoReturn:

@@ -11,7 +11,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 
-YOUNG_SECONDS = 0.1
+YOUNG_SECONDS = 0.02
 """How often what was made since the last time is looked through: with 500 nodes a second changing
 in less than a millisecond."""
 

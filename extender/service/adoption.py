@@ -12,7 +12,7 @@ sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -21,7 +21,8 @@ from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
-from extender.snapshot import NodeView
+from extender.service.turns import in_turns
+from extender.snapshot import Held, NodeView
 from extender.verbs.record import adoptable
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
@@ -53,7 +54,11 @@ class Adopter:
 
     async def sweep(self) -> None:
         """Adopt every pod that an inventory tells of and no plan does."""
-        waiting = dict(self._waiting())
+        waiting = {
+            (name, held.pod.uid): held.pod
+            async for name in in_turns(self._knowledge.views)
+            for held in self._adoptable(name)
+        }
         self._tried_at = {key: at for key, at in self._tried_at.items() if key in waiting}
         again = self._knowledge.settings.unseen_pod_recheck_seconds
         now = self._knowledge.clock()
@@ -72,11 +77,9 @@ class Adopter:
             self._tried_at.pop((node, pod.uid), None)
             log.warning("adoption_postponed", node=node, pod=pod.name, error=str(error))
 
-    def _waiting(self) -> Iterator[tuple[tuple[str, str], PodRef]]:
-        for name, view in self._knowledge.views.items():
-            if not view.stale:
-                for held in adoptable(view):
-                    yield (name, held.pod.uid), held.pod
+    def _adoptable(self, name: str) -> tuple[Held, ...]:
+        view = self._knowledge.views.get(name)
+        return () if view is None or view.stale else adoptable(view)
 
     async def _adopt(self, node: str, pod: PodRef) -> None:
         facts = await self._cluster.read_pod(pod.namespace, pod.name)

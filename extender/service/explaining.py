@@ -76,7 +76,7 @@ class Explainer:
 
     async def _explained(self, namespace: str, pod: str) -> Explanation | None:
         knowledge = self._knowledge
-        pods = dict(knowledge.pods)  # in a thread it must not change
+        pods = knowledge.pods.copy()  # in a thread it must not change
         facts = await asyncio.to_thread(_found, pods, namespace, pod)
         asked = facts.asked if facts is not None else self._only_filtered(namespace, pod)
         if asked is None:

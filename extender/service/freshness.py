@@ -7,7 +7,8 @@ when all agents fall silent at once, for then it is the API server that does not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterator, Mapping, Set
 
 import msgspec
 
@@ -35,16 +36,15 @@ class Freshness:
         self._settings = settings
         self._clock = clock
         self._nodes = nodes
-        self._leases: dict[str, _Lease] = {}
+        self._leases: OrderedDict[str, _Lease] = OrderedDict()  # who was heard last comes last
         self._silent_since: dict[Feed, float | None] = {}
 
     def synced(self, feed: Feed) -> None:
         """Note that *feed* is complete and being watched; after a silence all agents start anew."""
         if feed is Feed.LEASES and self._silent_since.get(feed) is not None:
-            self._leases = {
-                node: msgspec.structs.replace(lease, at=self._clock())
-                for node, lease in self._leases.items()
-            }
+            now = self._clock()
+            for node, lease in self._leases.items():
+                self._leases[node] = msgspec.structs.replace(lease, at=now)
         self._silent_since[feed] = None
 
     def interrupted(self, feed: Feed) -> None:
@@ -58,6 +58,7 @@ class Freshness:
         if known is not None and known.version == version:
             return False
         self._leases[node] = _Lease(version, agent, self._clock())
+        self._leases.move_to_end(node)
         return True
 
     def agent(self, node: str) -> str:
@@ -70,9 +71,9 @@ class Freshness:
         self._leases.pop(node, None)
 
     @property
-    def announced(self) -> Iterable[str]:
+    def announced(self) -> Set[str]:
         """The nodes whose agents have announced themselves."""
-        return self._leases
+        return self._leases.keys()
 
     @property
     def deaf(self) -> bool:
@@ -83,6 +84,13 @@ class Freshness:
         """Tell whether the agent of *node* has been silent for too long."""
         lease = self._leases.get(node)
         return lease is None or self._clock() - lease.at > self._settings.lease_missed_seconds
+
+    def silent(self) -> Iterator[str]:
+        """Yield the nodes whose agents have announced themselves and been silent for too long."""
+        for node in self._leases:
+            if not self.stale(node):
+                return
+            yield node
 
     def silences(self) -> Mapping[Feed, float]:
         """Return for how long nothing could be heard of each feed; 0 of one that is watched."""

@@ -134,6 +134,8 @@ class Knowledge:
     def feed_synced(self, feed: Feed) -> None:
         """Note that *feed* is complete and being watched."""
         self.freshness.synced(feed)
+        for name in tuple(self.views) if feed is Feed.LEASES else ():
+            self._refresh_staleness(name)
         self.arrivals.set()
 
     def gpu_node(self, node: GpuNode, *, listed: bool = False) -> None:
@@ -495,7 +497,7 @@ class Knowledge:
                 log.info("reservations_over", node=name, ids=sorted(over - view.lapsed))
                 self._replace(name, msgspec.structs.replace(view, lapsed=over))
         if not self.freshness.deaf:
-            for name in tuple(self.views):
+            for name in tuple(self.freshness.silent()):
                 self._refresh_staleness(name)
 
     def refresh_failing(self, name: str) -> None:

@@ -10,6 +10,7 @@ import structlog
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.turns import in_turns
 from extender.verbs.record import corrections
 from nodeagent.api.gpunode import Mode
 
@@ -30,8 +31,11 @@ class Recorder:
 
     async def sweep(self) -> None:
         """Correct every plan that a kubelet has not followed."""
-        for name, view in tuple(self._knowledge.views.items()):
-            if view.node.status.mode is Mode.HARVESTER and not view.stale and corrections(view):
+        async for name in in_turns(self._knowledge.views):
+            view = self._knowledge.views.get(name)
+            if view is None or view.stale or view.node.status.mode is not Mode.HARVESTER:
+                continue
+            if corrections(view):
                 try:
                     await self._record(name)
                 except (ClusterUnavailable, PlanConflict) as error:

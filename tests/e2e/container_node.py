@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import NODES, PODS, ApiError, ApiServer, PatchType
 from nodeagent.deviceplugin import Places
+from tests.e2e.process import ROOT, Process
 from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
-from tests.fakes.nvml.machine import IN_USE
-from tests.unit.nvml.node import Node
+from tests.fakes.nvml.capabilities import write_mig_minors
+from tests.fakes.nvml.library import STATE_VARIABLE, built_for_tests
+from tests.fakes.nvml.machine import IN_USE, Machine
 
+MODEL = "H100-80GB"
+OPTIONS = ("run", "--mode=container")
 LOOK_SECONDS = 0.1
 DESTROYING = ("nvmlGpuInstanceDestroy", "nvmlComputeInstanceDestroy")
 
@@ -29,35 +32,50 @@ Place = tuple[int, int, int, int]
 
 
 class ContainerNode:
-    """The Node *name*, which exists in *api*, with two H100s; its files are in *directory*."""
+    """The Node *name*, which exists in *api*, with so many H100s; its files are in *directory*."""
 
-    def __init__(self, directory: Path, places: Places, api: ApiServer, name: str) -> None:
+    def __init__(
+        self, directory: Path, places: Places, api: ApiServer, name: str, *, gpus: int = 2
+    ) -> None:
         self.name = name
         self.opened: dict[str, Place] = {}
         """What each container has open, by its pod's UID."""
-        self._fakes = Node(directory, "H100-80GB", gpus=2, mode=Mode.CONTAINER)
-        self._state = directory / "agent"
+        shared = next(each for each in directory.parents if each.name.startswith("pytest-"))
+        self._library = built_for_tests(shared / "fake-nvml")
+        self.machine = Machine.create(
+            self._library, directory / "state", MODEL, gpus=gpus, node=name
+        )
+        boot_id = directory / "proc/sys/kernel/random/boot_id"
+        boot_id.parent.mkdir(parents=True)
+        boot_id.write_text("boot-1\n")
+        write_mig_minors(directory)
+        self._root = directory
         self._places = places
         self._api = api
         self._kubelet = FakeKubelet(places)
         self._pods: dict[str, Pod] = {}
         self._advertised: dict[str, int] = {}
 
-    def arguments(self, kubeconfig: Path) -> tuple[str, ...]:
-        """Return how the agent of this node is started."""
-        return (
-            *("nodeagent", "run", f"--node={self.name}", "--mode=container"),
-            *(f"--state-dir={self._state}", f"--kubeconfig={kubeconfig}"),
-            *(f"--library={self._fakes.library}", f"--host-root={self._fakes.root}"),
+    def agent(
+        self, log: Path, kubeconfig: Path, *, options: Sequence[str] = OPTIONS, tree: Path = ROOT
+    ) -> Process:
+        """Return the agent of this node, with *options*, and besides where things are here."""
+        return Process(
+            log,
+            *("nodeagent", *options, f"--node={self.name}"),
+            *(f"--state-dir={self._root / 'agent'}", f"--kubeconfig={kubeconfig}"),
+            *(f"--library={self._library}", f"--host-root={self._root}"),
             f"--kubelet-dir={self._places.device_plugins}",
             f"--pod-resources={self._places.pod_resources}",
             f"--cdi-dir={self._places.cdi}",
+            tree=tree,
+            environment={STATE_VARIABLE: str(self.machine.state)},
         )
 
     @property
     def instances(self) -> set[Place]:
         """The GPU instances there are."""
-        machine = self._fakes.machine
+        machine = self.machine
         return {
             (gpu, each.gi_id, each.profile_id, each.placement.start)
             for gpu in range(len(machine.uuids))
@@ -70,21 +88,17 @@ class ContainerNode:
         return [
             str(call)
             for symbol in DESTROYING
-            for call in self._fakes.machine.calls(symbol)
+            for call in self.machine.calls(symbol)
             if call.code == IN_USE
         ]
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Let the kubelet work until the block ends."""
-        async with self._kubelet.serving():
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    work = tasks.create_task(self._work(), name=f"{self.name}-kubelet")
-                    yield
-                    work.cancel()
-            finally:
-                await self._fakes.close()
+        async with self._kubelet.serving(), asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(self._work(), name=f"{self.name}-kubelet")
+            yield
+            work.cancel()
 
     async def _work(self) -> None:
         while True:
@@ -119,7 +133,7 @@ class ContainerNode:
         if uid in self._pods:
             self._kubelet.end(self._pods.pop(uid))
         if uid in self.opened:
-            self._fakes.machine.close_client(uid)
+            self.machine.close_client(uid)
             del self.opened[uid]
         await self._api.delete(
             PODS, metadata["name"], namespace=metadata["namespace"], uid=uid, grace_seconds=0
@@ -162,7 +176,7 @@ class ContainerNode:
         raise AssertionError(f"no CDI specification has {device}")
 
     def _open(self, uid: str, mig_device: str) -> None:
-        machine = self._fakes.machine
+        machine = self.machine
         (place,) = (
             (gpu, each.gi_id, each.profile_id, each.placement.start)
             for gpu in range(len(machine.uuids))

@@ -23,7 +23,7 @@ from nodeagent.api import keys
 from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane
-from tests.e2e.controlplane.processes import held_port
+from tests.e2e.controlplane.processes import LOOPBACK, held_port
 from tests.e2e.installation import Installer, Manifest
 from tests.e2e.process import ROOT, Process
 from tests.waiting import until
@@ -86,15 +86,30 @@ class Secrets(NamedTuple):
         return made
 
 
+def kubeconfig(plane: ControlPlane, pod: str) -> Path:
+    """Return where the kubeconfig of a pod of Tangram's is, once it has `credentials`."""
+    return plane.ca_file.parent / f"{pod}.kubeconfig"
+
+
 async def credentials(
-    plane: ControlPlane, installer: Installer, account: str, node: str, pod: str = ""
+    plane: ControlPlane,
+    installer: Installer,
+    account: str,
+    node: str,
+    pod: str = "",
+    *,
+    by_way_of: int | None = None,
 ) -> Path:
-    """Return a kubeconfig with a token such as the kubelet of *node* would mount into the *pod*."""
+    """Return a kubeconfig with a token such as the kubelet of *node* would mount into the *pod*.
+
+    The pod connects to port *by_way_of*, if that is given.
+    """
     pod = pod or f"{account}-0"
     await installer.pod(pod, account, node)
-    file = plane.ca_file.parent / f"{pod}.kubeconfig"
+    file = kubeconfig(plane, pod)
     token = await installer.token(account, pod)
-    file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
+    url = f"https://{LOOPBACK}:{by_way_of}" if by_way_of else plane.url
+    file.write_text(identities.kubeconfig(url, plane.ca_file, token))
     return file
 
 

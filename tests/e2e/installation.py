@@ -19,6 +19,7 @@ from tests.waiting import until
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 CERT_MANAGER = "cert-manager.io"
 CERT_MANAGER_CRDS = (ROOT / "tests/fakes/certmanager/crds.yaml").read_text()
+KUBEVIRT_CRDS = (ROOT / "tests/fakes/kubevirt/crds.yaml").read_text()
 PROMETHEUS_OPERATOR_CRDS = (ROOT / "tests/fakes/prometheusoperator/crds.yaml").read_text()
 
 Manifest = dict[str, Any]

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,22 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """A process of Tangram's with its log; its code is that in *tree*."""
+    """A process of Tangram's with its log; its code is that in *tree*.
 
-    def __init__(self, log: Path, *arguments: str, tree: Path = ROOT) -> None:
+    It has the *environment* of this process, and more.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        tree: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         self._arguments = arguments
         self._tree = tree
+        self._environment = environment or {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -31,7 +42,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 cwd=self._tree,
-                env=os.environ | {"PYTHONPATH": str(self._tree)},
+                env=os.environ | self._environment | {"PYTHONPATH": str(self._tree)},
             )
 
     async def stop(self, number: int = signal.SIGTERM) -> int:

@@ -1,7 +1,7 @@
-"""Runs the installation for trials as it is: accounts, roles, certificates, options, policies.
+"""Runs an overlay as it is: accounts, roles, certificates, options, policies, webhook.
 
 Its programs run as processes (``deployed``), kube-scheduler with what ``tangram scheduler-config``
-prints once the agents have reported. The API server calls the webhook where it is, for
+prints once the agents (``gpus``) have reported. The API server calls the webhook where it is, for
 Services lead nowhere here.
 """
 
@@ -19,30 +19,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
-import yaml
 
-from nodeagent.api import gpunode, keys
-from nodeagent.apiserver.protocol import GPU_NODES, PODS
+from nodeagent.api import gpunode
+from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
-from tests.e2e.audit import REFUSED, asked, audited
+from tests.e2e.audit import audited, refusals, unused
 from tests.e2e.chaos.link import Link
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
-from tests.e2e.installation import Installer, Manifest, point_webhook
-from tests.e2e.process import Process
+from tests.e2e.gpus import CONTROL_PLANE_NODE, Gpus, Place, SimulatedGpus
+from tests.e2e.installation import Installer, point_webhook
+from tests.e2e.judge import violations
 from tests.manifests.calls import Permission
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import overlay
+from tests.manifests.roles import Grant
 from tests.waiting import until
-
-CONTROL_PLANE_NODE = "control-plane"
-AGENT = "tangram-simulated-agent"
-ACCOUNTS = (EXTENDER, AGENT, SCHEDULER)
-NODES = 2
-"""How many simulated nodes the overlay for trials has."""
 
 
 class Installed:
@@ -58,7 +53,7 @@ class Installed:
         ways: Ways,
         secrets: Secrets,
         policy: Path,
-        processes: Mapping[str, Process],
+        gpus: Gpus,
     ) -> None:
         self.plane = plane
         self.api = api
@@ -72,20 +67,27 @@ class Installed:
         self.secrets = secrets
         self.policy = policy
         """The file of it, as components/policy mounts one."""
-        self.processes = processes
+        self._overlay = gpus.overlay
+        self.accounts = (EXTENDER, gpus.account, SCHEDULER)
+        self.trial = gpus.trial
+        self._nodes = gpus.nodes
+
+    async def gpu_nodes(self) -> list[gpunode.GpuNode]:
+        """Return what there is of plans and inventories."""
+        return [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
 
     async def reported(self) -> None:
-        """Wait until every simulated node has told what its GPUs offer."""
+        """Wait until every node has told what its GPUs offer."""
 
         async def told() -> bool:
-            nodes = [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
-            return len(nodes) == NODES and all(node.status.vgpu_types for node in nodes)
+            nodes = await self.gpu_nodes()
+            return len(nodes) == self._nodes and all(node.status.gpus for node in nodes)
 
         await until(told, within=60, every=0.2)
 
     async def create_vms(self, count: int) -> None:
         """Create the pod for trials so many times, as of somebody who knows nothing of Tangram."""
-        trial = vm()
+        trial = self.trial()
         gate = asyncio.Semaphore(8)
 
         async def create() -> None:
@@ -103,44 +105,39 @@ class Installed:
 
         async def run() -> bool:
             phases = collections.Counter(pod["status"]["phase"] for pod in await self.pods())
+            assert not phases["Failed"], [pod["status"] for pod in await self.pods()]
             return phases == {"Running": count}
 
-        await until(run, within=120, every=0.5)
+        await until(run, within=300, every=0.5)
 
     async def planned(self, count: int) -> None:
         """Wait until there are so many entries in all plans, each of them realized."""
 
         async def reached() -> bool:
-            nodes = [gpunode.decode(raw) for raw in (await self.api.list(GPU_NODES)).items]
+            nodes = await self.gpu_nodes()
             planned = [entry.id for node in nodes for entry in node.spec.assignments]
             realized = [each.id for node in nodes for each in node.status.realized]
             return sorted(planned) == sorted(realized) and len(planned) == count
 
         await until(reached, within=60, every=0.5)
 
+    async def violations(self) -> list[str]:
+        """Return what is wrong with plans, inventories and decisions; nothing if all is well."""
+        pods = {pod["metadata"]["name"]: pod for pod in await self.pods()}
+        return list(violations(await self.gpu_nodes(), pods))
+
     async def create(self, pod: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Try to create a pod as an administrator; return the status and the answer."""
         async with self.session.post("/api/v1/namespaces/default/pods", json=pod) as answer:
             return answer.status, await answer.json()
 
-    def asked(self, account: str) -> Mapping[Permission, set[int]]:
-        """Return what an account has asked for, and the statuses of the answers."""
-        return asked(self._audit, account)
+    def unused(self, account: str) -> frozenset[Grant]:
+        """Return what an account's roles allow it, and it has not asked for."""
+        return unused(self._audit, overlay(self._overlay), account)
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what the accounts asked for and were refused; nothing, if their roles fit."""
-        found = {
-            account: {what for what, codes in self.asked(account).items() if codes & REFUSED}
-            for account in ACCOUNTS
-        }
-        return {account: refused for account, refused in found.items() if refused}
-
-
-def vm() -> dict[str, Any]:
-    """Return the pod for trials without what says that it is Tangram's: its label and scheduler."""
-    trial: dict[str, Any] = yaml.safe_load((MANIFESTS / "overlays/dev/pod.yaml").read_text())
-    del trial["metadata"]["labels"][keys.MANAGED_LABEL], trial["spec"]["schedulerName"]
-    return trial
+        return refusals(self._audit, self.accounts)
 
 
 class Ways(NamedTuple):
@@ -151,9 +148,13 @@ class Ways(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def installed(directory: Path) -> AsyncIterator[Installed]:
-    """Install the overlay for trials, and run it until the block ends."""
-    manifests = copy.deepcopy(overlay("dev"))
+async def installed(directory: Path, gpus: Gpus | None = None) -> AsyncIterator[Installed]:
+    """Install the overlay of those *gpus*, or the one for trials, and run it until the block ends.
+
+    *directory* keeps the logs.
+    """
+    gpus = gpus or SimulatedGpus()
+    manifests = copy.deepcopy(overlay(gpus.overlay))
     audit, flags = audited(directory)
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
@@ -173,43 +174,29 @@ async def installed(directory: Path) -> AsyncIterator[Installed]:
         )
         point_webhook(manifests, ways.admission.port, plane.ca_file)
         await installer.install(manifests)
-        async with session.post(
-            "/api/v1/nodes", json={"metadata": {"name": CONTROL_PLANE_NODE}}
-        ) as answer:
-            assert answer.status == 201
+        await api.create(NODES, {"metadata": {"name": CONTROL_PLANE_NODE}})
         policy = Path(shutil.copy(MANIFESTS / "components/policy/policy.yaml", directory))
-        kubeconfigs = {
-            account: await deployed.credentials(plane, installer, account, CONTROL_PLANE_NODE)
-            for account in ACCOUNTS
-        }
-        processes = {
-            "extender": deployed.extender(
-                directory / "extender.log",
-                manifests,
-                kubeconfigs[EXTENDER],
-                ports,
-                secrets.extender,
-                f"--policy={policy}",
-                "--leader-elect",
-            ),
-            "agent": _agent(directory, manifests, kubeconfigs[AGENT]),
-        }
-        for process in processes.values():
-            stack.push_async_callback(process.stop, signal.SIGKILL)
-            await process.start()
+        extenders, schedulers = [
+            await deployed.credentials(plane, installer, account, CONTROL_PLANE_NODE)
+            for account in (EXTENDER, SCHEDULER)
+        ]
+        extender = deployed.extender(
+            directory / "extender.log",
+            manifests,
+            extenders,
+            ports,
+            secrets.extender,
+            f"--policy={policy}",
+            "--leader-elect",
+        )
+        stack.push_async_callback(extender.stop, signal.SIGKILL)
+        await extender.start()
+        place = Place(directory, plane, api, installer, manifests)
+        await stack.enter_async_context(gpus.at_work(place))
         await deployed.ready(ports)
-        running = Installed(plane, api, session, audit, ports, ways, secrets, policy, processes)
+        running = Installed(plane, api, session, audit, ports, ways, secrets, policy, gpus)
         await running.reported()
         printed = await deployed.printed_configuration(plane, secrets.scheduler, ways.hooks.port)
-        await plane.start_scheduler(printed | deployed.calling(kubeconfigs[SCHEDULER]))
-        await deployed.admission_in_force(session, vm())
+        await plane.start_scheduler(printed | deployed.calling(schedulers))
+        await deployed.admission_in_force(session, gpus.trial())
         yield running
-
-
-def _agent(directory: Path, manifests: list[Manifest], kubeconfig: Path) -> Process:
-    return Process(
-        directory / "agent.log",
-        "nodeagent",
-        *deployed.arguments(manifests, "Deployment", AGENT),
-        f"--kubeconfig={kubeconfig}",
-    )

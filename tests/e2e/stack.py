@@ -1,4 +1,7 @@
-"""Tangram on a real control plane: an extender process, simulated agents, a scheduler that asks."""
+"""Tangram on a real control plane: an extender process, simulated agents, a scheduler that asks.
+
+Extenders and agents have their accounts' tokens, and may do what the manifests let them.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,16 @@ from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e import deployed
+from tests.e2e.accounts import confine
+from tests.e2e.audit import audited, refusals
 from tests.e2e.controlplane.certificates import KeyPair
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
+from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.processes import held_port
 from tests.e2e.controlplane.required import required_binaries
+from tests.e2e.gpus import SimulatedGpus
+from tests.e2e.installation import Installer
 from tests.e2e.process import ROOT, Process
 from tests.e2e.service import LeaderService
 from tests.waiting import until
@@ -42,6 +51,9 @@ ELECTION = (
     *("--renew-deadline", "5", "--retry-period", "1"),
 )
 CRD = ROOT / "manifests/base/crd/gpunodes.yaml"
+AGENTS = SimulatedGpus.account
+NODE = "tangram-simulated-{:02}"
+"""What the nodes are called: the policy lets the agents write for no others."""
 
 
 def scheduler_config(
@@ -205,18 +217,30 @@ async def stack(
 
     *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
     one address. *policy* is a name or a file. *users* get tokens of the API server's; extenders run
-    with *options* besides.
+    with *options* besides. In the end, extenders and agents must never have been refused anything.
     """
-    names = [f"gpu-node-{index:02}" for index in range(nodes)]
+    names = [NODE.format(index) for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
+    audit, flags = audited(directory)
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
-            control_plane(required_binaries(), users=users, directory=directory / "controlplane")
+            control_plane(
+                required_binaries(),
+                users=users,
+                options=Options(apiserver_flags=flags),
+                directory=directory / "controlplane",
+            )
         )
-        kubeconfig = plane.kubeconfig("admin")
-        api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig))
+        api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
+        installer = Installer(plane, await stack.enter_async_context(plane.client()))
         pods = [f"extender-{index}" for index in range(replicas)]
-        await prepare(plane, api, names, pods, definition)
+        await prepare(plane, api, names, definition)
+        await confine(installer)
+        extenders_own = {
+            pod: await deployed.credentials(plane, installer, deployed.EXTENDER, names[0], pod)
+            for pod in pods
+        }
+        agents_own = await deployed.credentials(plane, installer, AGENTS, names[0])
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
         ports = {pods[0]: url.rpartition(":")[2]}
@@ -227,7 +251,8 @@ async def stack(
         extenders = {
             pod: Process(
                 directory / f"{pod}.log",
-                *("extender", "--log-level", "debug", "serve", "--kubeconfig", str(kubeconfig)),
+                *("extender", "--log-level", "debug", "serve"),
+                *("--kubeconfig", str(extenders_own[pod])),
                 *("--port", port, "--http-timeout", str(http_timeout)),
                 *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),
                 *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
@@ -240,7 +265,7 @@ async def stack(
         agents = Process(
             directory / "agents.log",
             *("nodeagent", "run", "--simulate", MODEL.name, "--gpus", str(gpus)),
-            *("--mode", "vgpu-vfio", "--kubeconfig", str(kubeconfig)),
+            *("--mode", "vgpu-vfio", "--kubeconfig", str(agents_own)),
             *("--create-latency", str(create_latency)),
             *(f"--node={name}" for name in names),
         )
@@ -256,6 +281,7 @@ async def stack(
             scheduler_config(url, http_timeout=http_timeout, ca=plane.ca_file, client=client)
         )
         yield running
+        assert refusals(audit, (deployed.EXTENDER, AGENTS)) == {}
 
 
 async def install(plane: ControlPlane, definition: Path = CRD) -> None:
@@ -285,10 +311,9 @@ async def prepare(
     plane: ControlPlane,
     api: RestApi,
     names: list[str],
-    own_pods: list[str],
     definition: Path = CRD,
 ) -> None:
-    """Make the CRD, the namespace, the nodes, and the extenders' pods."""
+    """Make the CRD, the namespace, and the nodes."""
     await install(plane, definition)
     amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
     for name in names:
@@ -297,16 +322,6 @@ async def prepare(
             "status": {"allocatable": amounts, "capacity": amounts},
         }
         await api.create(NODES, body)
-    for own_pod in own_pods:
-        own = {
-            "metadata": {"name": own_pod},
-            "spec": {
-                "nodeName": names[0],
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{"name": "extender", "image": "tangram"}],
-            },
-        }
-        await api.create(PODS, own, namespace=keys.SYSTEM_NAMESPACE)
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from nodeagent.apiserver.protocol import EVENTS, PODS, ApiServer
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin import Places
 from nodeagent.pod_events import COMPONENT
-from tests.e2e.audit import REFUSED, asked, audited
+from tests.e2e.audit import REFUSED, asked, audited, unused
 from tests.e2e.controlplane import identities
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
@@ -58,8 +58,9 @@ def without_the_extender(manifests: list[Manifest]) -> list[Manifest]:
     extenders = (
         ("MutatingWebhookConfiguration", "tangram-pods"),
         *(
-            (kind, "tangram-plans")
+            (kind, name)
             for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+            for name in ("tangram-created-pods", "tangram-plans")
         ),
     )
     return [
@@ -127,10 +128,8 @@ async def test_it_serves_a_pod_and_warns_it_with_exactly_the_permissions_of_its_
 
             await until(warned, within=60, every=0.2)
 
-            def unused() -> object:
-                return granted(overlay("default"), ACCOUNT) - asked(audit, ACCOUNT).keys()
-
-            await until(lambda: not unused(), within=90, every=0.2)
+            manifests = overlay("default")
+            await until(lambda: not unused(audit, manifests, ACCOUNT), within=90, every=0.2)
         found = asked(audit, ACCOUNT)
 
     assert not {what for what, codes in found.items() if codes & REFUSED}

@@ -102,12 +102,14 @@ async def test_a_tenant_learns_why_its_vm_waits(tmp_path: Path) -> None:
         }
         await allow_everywhere(running, listed)
 
+        (node,) = [each.name for each in await running.gpu_nodes()]
+
         async def holds() -> bool:
             nonlocal status, said
-            status, said = await tangram(running, "drain", "gpu-node-00", "plan")
+            status, said = await tangram(running, "drain", node, "plan")
             return status == 2
 
         await until(holds, within=60, every=1.0)
-        assert "default/whole on gpu-node-00 GPU 0 slices 0-7 cannot go: there is no room" in said
+        assert f"default/whole on {node} GPU 0 slices 0-7 cannot go: there is no room" in said
         status, said = await tangram(running, "defrag", "plan", "--admit", "default/waits")
         assert (status, "No moves attain that." in said) == (2, True), said

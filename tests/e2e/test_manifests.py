@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.e2e.bounds import administered
-from tests.e2e.installation import CERT_MANAGER_CRDS, PROMETHEUS_OPERATOR_CRDS, Installer
+from tests.e2e.installation import (
+    CERT_MANAGER_CRDS,
+    KUBEVIRT_CRDS,
+    PROMETHEUS_OPERATOR_CRDS,
+    Installer,
+)
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay, with_certificates
 from tests.manifests.parts import find
@@ -90,6 +98,53 @@ async def what_the_prometheus_operator_would_not_take_is_refused(
     }.items():
         spec = {"groups": [group | {"rules": [change]}]}
         assert field in await installer.refusal(rules | {"spec": spec}), field
+
+
+async def test_kubevirt_takes_what_it_is_to_permit_and_keeps_all_else_it_was_told() -> None:
+    patch = yaml.safe_load(
+        (MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml").read_text()
+    )
+    wanted = patch["spec"]["configuration"]["permittedHostDevices"]["mediatedDevices"]
+    theirs = {"mdevNameSelector": "NVIDIA A10-8Q", "resourceName": "nvidia.com/A10-8Q"}
+    disks = [{"pciVendorSelector": "144d:a808", "resourceName": "example.com/disk"}]
+    configuration = {
+        "developerConfiguration": {"featureGates": ["GPU"]},
+        "permittedHostDevices": {"pciHostDevices": disks, "mediatedDevices": [theirs]},
+    }
+    home = {"name": "kubevirt", "namespace": "kubevirt"}
+    async with administered() as (_, session, installer):
+        await installer.define(KUBEVIRT_CRDS)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kubevirt"}}
+        await installer.apply(namespace)
+        kubevirt = {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": home}
+        await installer.apply(kubevirt | {"spec": {"configuration": configuration}})
+
+        async def patched(body: object) -> tuple[int, dict[str, Any]]:
+            """Do what `kubectl patch --type merge` does, strictly."""
+            async with session.patch(
+                "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt",
+                params={"fieldValidation": "Strict"},
+                data=json.dumps(body),
+                headers={"Content-Type": "application/merge-patch+json"},
+            ) as answer:
+                return answer.status, await answer.json()
+
+        status, made = await patched(patch)
+        assert status == 200, made
+        found = made["spec"]["configuration"]
+        assert found["permittedHostDevices"] == {
+            "pciHostDevices": disks,
+            "mediatedDevices": wanted,  # in place of theirs, as the page says
+        }
+        assert found["developerConfiguration"] == configuration["developerConfiguration"]
+        for wrong in (
+            {"resourceName": "x"},
+            {"mdevNameSelector": "x", "resourceName": "x", "external": True},
+            {"mdevNameSelector": "x", "resourceName": "x", "externalResourceProvider": "true"},
+        ):
+            devices = {"permittedHostDevices": {"mediatedDevices": [wrong]}}
+            status, said = await patched({"spec": {"configuration": devices}})
+            assert status in (400, 422), (wrong, said)
 
 
 def templates(manifests: list[Manifest]) -> Mapping[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 from yarl import URL
 
 from nodeagent.api import keys
@@ -22,26 +21,22 @@ from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
 SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
 RBAC = "rbac.authorization.k8s.io"
 VIEWER, PAGE = "tangram-viewer", "tangram-page"
-ROLES = {
-    each["metadata"]["name"]: each
-    for each in yaml.safe_load_all((ROOT / "manifests/base/extender/rbac.yaml").read_text())
-    if each["kind"] in ("ClusterRole", "Role")
-}
 
 
 async def let_view(running: Stack) -> None:
-    """Make the manifests' roles, and bind Alice to them as the README says."""
+    """Bind Alice to the manifests' roles as the README says."""
     system = f"/apis/{RBAC}/v1/namespaces/{keys.SYSTEM_NAMESPACE}"
     alice = {"apiGroup": RBAC, "kind": "User", "name": ALICE}
-    for name, path, kind in ((VIEWER, f"/apis/{RBAC}/v1/cluster", "Cluster"), (PAGE, system, "")):
-        roles = f"{path}roles" if kind else f"{path}/roles"
-        await post(running, roles, ROLES[name])
+    for name, path, kind in (
+        (VIEWER, f"/apis/{RBAC}/v1/clusterrolebindings", "ClusterRole"),
+        (PAGE, f"{system}/rolebindings", "Role"),
+    ):
         binding = {
             "metadata": {"name": name},
-            "roleRef": {"apiGroup": RBAC, "kind": f"{kind}Role", "name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
             "subjects": [alice],
         }
-        await post(running, roles.removesuffix("roles") + "rolebindings", binding)
+        await post(running, path, binding)
 
 
 @contextlib.asynccontextmanager

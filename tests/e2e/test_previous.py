@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.previous import VARIABLE, previous_version
+from tests.e2e.controlplane.required import REQUIRED
+from tests.e2e.previous import PINNED, VARIABLE, differing, previous_version
 
 
 def made(directory: Path, *commands: tuple[str, ...]) -> None:
@@ -19,7 +20,8 @@ def made(directory: Path, *commands: tuple[str, ...]) -> None:
 def test_a_version_may_be_missing_where_there_is_no_history_and_must_not_in_a_whole_clone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    for name in (VARIABLE, REQUIRED):
+        monkeypatch.delenv(name, raising=False)
     origin, export = tmp_path / "origin", tmp_path / "export"
     for each in (origin, export):
         each.mkdir()
@@ -35,3 +37,20 @@ def test_a_version_may_be_missing_where_there_is_no_history_and_must_not_in_a_wh
     (tmp_path / "for-whole").mkdir()
     with pytest.raises(pytest.fail.Exception, match="no previous version"):
         previous_version(tmp_path / "for-whole", tmp_path / "whole")
+
+    # Where the control plane is required, a clone that can be completed has to be.
+    monkeypatch.setenv(REQUIRED, "1")
+    (tmp_path / "to-be-completed").mkdir()
+    with pytest.raises(pytest.fail.Exception, match="git fetch --unshallow"):
+        previous_version(tmp_path / "to-be-completed", tmp_path / "shallow")
+    origin.rename(tmp_path / "out-of-reach")
+    for name in ("export", "shallow"):
+        (tmp_path / f"required-for-{name}").mkdir()
+        with pytest.raises(pytest.skip.Exception, match="no previous version"):
+            previous_version(tmp_path / f"required-for-{name}", tmp_path / name)
+
+
+def test_the_version_before_is_the_last_whose_definition_differs() -> None:
+    found = differing()
+
+    assert found == [PINNED], f"pin {found[0]}" if found else "nothing differs any more"

@@ -14,8 +14,13 @@ from benchmarks import extenders, populated, residents, restart, ruled
 from extender import wire
 from extender.service import Hooks
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.accounts import confine
+from tests.e2e.audit import audited, refusals
 from tests.e2e.controlplane.cluster import control_plane
+from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.required import required_binaries
+from tests.e2e.deployed import EXTENDER, credentials
+from tests.e2e.installation import Installer
 from tests.e2e.process import Process
 from tests.e2e.stack import artifacts, free_port, install
 from tests.waiting import until
@@ -76,10 +81,14 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
     site, policy = restart.ruled_site(NODES, ASSIGNMENTS, pending=25, seed=1), ruled.policy()
     rules = directory / "policy.yaml"
     rules.write_text(ruled.TEXT)
-    async with control_plane(required_binaries(), directory=directory / "controlplane") as plane:
+    audit, flags = audited(directory)
+    async with control_plane(
+        required_binaries(),
+        options=Options(apiserver_flags=flags),
+        directory=directory / "controlplane",
+    ) as plane:
         await install(plane)
-        kubeconfig = plane.kubeconfig("admin")
-        async with RestApi(kubeconfig=kubeconfig, connections=256) as api:
+        async with RestApi(kubeconfig=plane.kubeconfig("admin"), connections=256) as api:
             await residents.create(api, site)
             await residents.label_namespace(api, ruled.NAMESPACE_LABELS)
             async with extenders.agents(api), extenders.started(api, policy) as former:
@@ -92,11 +101,15 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
                     asked = questions(site, pods)
                     expected = answered_here(successor.service.hooks, asked)
 
+        async with plane.client() as session:
+            installer = Installer(plane, session)
+            await confine(installer)
+            own = await credentials(plane, installer, EXTENDER, min(site.nodes))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         process = Process(
             directory / "extender.log",
-            *("extender", "serve", "--kubeconfig", str(kubeconfig)),
+            *("extender", "serve", "--kubeconfig", str(own)),
             *("--port", str(port), "--reservation", "1000000", "--policy", str(rules)),
         )
         try:
@@ -107,6 +120,7 @@ async def test_an_extender_killed_with_five_thousand_assignments_knows_them_all_
             after = await answered(url, asked)
         finally:
             await process.stop(signal.SIGKILL)
+        assert refusals(audit, (EXTENDER,)) == {}
 
     print(
         f"\nready after {first:.2f} s and {again:.2f} s as a process, {successor.ready:.2f} s"

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, PatchType
+from nodeagent.apiserver.rest import RestApi
 from tests.e2e.definition import define, read
+from tests.e2e.deployed import kubeconfig
 from tests.e2e.judge import Place, violations
 from tests.e2e.stack import CRD, Stack, artifacts, stack
 
@@ -66,14 +68,15 @@ async def test_vms_live_through_a_newer_version_and_back(tmp_path: Path) -> None
 
         # The next version's extender writes something besides; this one goes on by it.
         await define(running.plane, newer())
-        for raw in await running.listed(GPU_NODES):
-            entries = [each | {"tier": "gold"} for each in raw["spec"]["assignments"]]
-            await running.api.patch(
-                GPU_NODES,
-                raw["metadata"]["name"],
-                [{"op": "replace", "path": "/spec/assignments", "value": entries}],
-                patch_type=PatchType.JSON,
-            )
+        async with RestApi(kubeconfig=kubeconfig(running.plane, "extender-0")) as extenders_api:
+            for raw in await running.listed(GPU_NODES):
+                entries = [each | {"tier": "gold"} for each in raw["spec"]["assignments"]]
+                await extenders_api.patch(
+                    GPU_NODES,
+                    raw["metadata"]["name"],
+                    [{"op": "replace", "path": "/spec/assignments", "value": entries}],
+                    patch_type=PatchType.JSON,
+                )
         for name, pod in (await running.pods()).items():
             if name in ("now-0", "now-1"):
                 await running.api.delete(PODS, pod["metadata"]["name"], namespace="default")

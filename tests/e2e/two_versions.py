@@ -19,7 +19,8 @@ from nodeagent.api import keys
 from nodeagent.api.resources import of_profile
 from nodeagent.apiserver.protocol import PODS
 from nodeagent.apiserver.rest import RestApi
-from tests.e2e.audit import REFUSED, asked, audited
+from tests.e2e.accounts import bounds
+from tests.e2e.audit import audited, refusals
 from tests.e2e.container_node import ContainerNode
 from tests.e2e.controlplane.cluster import control_plane
 from tests.e2e.controlplane.commands import Options
@@ -37,12 +38,6 @@ from tests.waiting import until
 
 NODE = "gpu-node-0"
 AGENT = "tangram-agent"
-BOUNDS = frozenset(
-    {
-        *("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
-        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
-    }
-)
 HTTP_TIMEOUT = 15.0
 SMALL, MEDIUM, LARGE = (of_profile(name) for name in ("1g.10gb", "2g.20gb", "3g.40gb"))
 
@@ -56,9 +51,9 @@ class Entry(NamedTuple):
     start: int
 
 
-def bounds(tree: Path) -> list[Manifest]:
+def bounds_of(tree: Path) -> list[Manifest]:
     """Return a version's accounts, their roles, and the policies that keep them in bounds."""
-    return [each for each in built(tree / "manifests/base") if each["kind"] in BOUNDS]
+    return bounds(built(tree / "manifests/base"))
 
 
 class Versions:
@@ -85,13 +80,12 @@ class Versions:
 
     async def bounded_as_by(self, tree: Path) -> None:
         """Give the accounts the roles of that version, and its policies."""
-        for each in bounds(tree):
+        for each in bounds_of(tree):
             await self._installer.apply(each)
 
-    def refused(self, account: str) -> set[Permission]:
-        """Return what an account has asked for in vain."""
-        found = asked(self._audit, account).items()
-        return {what for what, codes in found if codes & REFUSED}
+    def refusals(self) -> dict[str, set[Permission]]:
+        """Return by account what it has asked for in vain."""
+        return refusals(self._audit, (EXTENDER, AGENT))
 
     async def extender_of(self, tree: Path) -> None:
         """Replace the extender by one of that version, which first stands by."""
@@ -112,8 +106,7 @@ class Versions:
         """Replace the agent by one of that version."""
         await self.running.agents.stop()
         epochs = {node.status.agent_epoch for node in await self.running.gpu_nodes()}
-        arguments = self.node.arguments(self._kubeconfig)
-        self.running.agents = Process(self._log, *arguments, tree=tree)
+        self.running.agents = self.node.agent(self._log, self._kubeconfig, tree=tree)
         await self.running.agents.start()
 
         async def reported() -> bool:
@@ -185,9 +178,9 @@ async def versions(directory: Path, first: Path, home: Path) -> AsyncIterator[Ve
         session = await stack.enter_async_context(plane.client())
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
         pods = {first: "extender-before", ROOT: "extender-now"}
-        await prepare(plane, api, [NODE], [], first / CRD.relative_to(ROOT))
+        await prepare(plane, api, [NODE], first / CRD.relative_to(ROOT))
         installer = Installer(plane, session)
-        for each in bounds(first):
+        for each in bounds_of(first):
             await installer.apply(each)
         extenders_own = {
             pod: await credentials(plane, installer, EXTENDER, NODE, pod) for pod in pods.values()
@@ -217,7 +210,7 @@ async def versions(directory: Path, first: Path, home: Path) -> AsyncIterator[Ve
         trust = ssl.create_default_context(cafile=plane.ca_file)
         trust.load_cert_chain(client.public, client.key)
         log = directory / "agent.log"
-        agent = Process(log, *node.arguments(agents_own), tree=first)
+        agent = node.agent(log, agents_own, tree=first)
         running = Stack(plane, api, extenders, agent, url, trust)
         stack.push_async_callback(_ended, running)
         await running.extender.start()

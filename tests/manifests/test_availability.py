@@ -154,19 +154,24 @@ def test_whatever_is_tangrams_goes_before_vms_where_room_is_short(name: str) -> 
 
 
 @each_overlay
-def test_whoever_can_be_asked_is_asked_whether_it_lives_and_is_ready(name: str) -> None:
+def test_whoever_runs_is_asked_whether_it_lives_and_who_is_called_whether_it_is_ready(
+    name: str,
+) -> None:
     manifests = overlay(name)
     for workload, spec, _ in workloads(manifests):
         (container,) = spec["template"]["spec"]["containers"]
         ports = {each["name"] for each in container.get("ports", ())}
         probes = {
-            probe: container[probe]["httpGet"]
+            probe: container[probe]
             for probe in ("startupProbe", "livenessProbe", "readinessProbe")
             if probe in container
         }
-        # An agent listens nowhere: its Lease and the condition of its GpuNode tell of it.
-        assert len(probes) == (3 if ports else 0), workload
-        assert {asked["port"] for asked in probes.values()} <= ports
-        started = container.get("startupProbe", {})
-        if started:  # a start takes seconds, and more on a busy machine
-            assert started["periodSeconds"] * started["failureThreshold"] >= 60
+        # An agent listens nowhere, so nobody need know whether it is ready.
+        assert len(probes) == (3 if ports else 2), workload
+        assert {
+            asked["httpGet"]["port"] for asked in probes.values() if "httpGet" in asked
+        } <= ports
+        assert all(("exec" in asked) == (not ports) for asked in probes.values())
+        started = probes["startupProbe"]
+        # A start takes seconds, and more on a busy machine.
+        assert started["periodSeconds"] * started["failureThreshold"] >= 60

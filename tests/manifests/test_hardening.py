@@ -49,7 +49,8 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]
     for policy, text in policies.items():
         by_whom = f"system:serviceaccount:{keys.SYSTEM_NAMESPACE}:tangram-"
-        assert by_whom in text or policy in ("tangram-decisions", "tangram-priority")  # anybody
+        by_anybody = ("tangram-created-pods", "tangram-decisions", "tangram-priority")
+        assert by_whom in text or policy in by_anybody
         about_others = ("tangram-agent-events", "tangram-agent-devices", "tangram-priority")
         assert keys.GROUP in text or policy in about_others
 

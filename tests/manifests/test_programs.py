@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from extender.settings import LeaseTiming
 from nodeagent.__main__ import app as tangram_agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
+from nodeagent.serving import ALIVE_SECONDS
 from nodeagent.settings import Settings as AgentSettings
 from tests.manifests.kustomize import overlay
 from tests.manifests.parts import (
@@ -29,6 +33,8 @@ from tests.manifests.parts import (
     pod,
     serve_options,
 )
+
+SIMULATED = "tangram-simulated-agent"
 
 
 @each_overlay
@@ -108,6 +114,34 @@ def test_the_agents_options_are_those_it_has(
     else:
         assert options["cdi_dir"] in mounted
         assert options["root"] / "usr" in mounted
+
+
+@each_overlay
+def test_an_agents_probe_fails_when_its_file_is_old_or_was_never_there(
+    name: str, tmp_path: Path
+) -> None:
+    manifests, file = overlay(name), tmp_path / "alive"
+    kind, agent_name = ("Deployment", SIMULATED) if name == "dev" else ("DaemonSet", AGENT)
+    agent = container(manifests, kind, agent_name)
+    volumes = {each["name"]: each for each in pod(manifests, kind, agent_name)["volumes"]}
+    (there,) = (arg.partition("=")[2] for arg in agent["args"] if arg.startswith("--alive-file="))
+    (mounted,) = (m for m in agent["volumeMounts"] if Path(m["mountPath"]) == Path(there).parent)
+    assert "emptyDir" in volumes[mounted["name"]]
+
+    def passes(probe: str, *, age_seconds: float) -> bool:
+        now = time.time()
+        os.utime(file, (now - age_seconds, now - age_seconds))
+        command = [each.replace(there, str(file)) for each in agent[probe]["exec"]["command"]]
+        assert str(file) in command[-1]
+        return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+    for probe in ("startupProbe", "livenessProbe"):
+        file.touch()
+        assert passes(probe, age_seconds=3 * ALIVE_SECONDS)
+        assert not passes(probe, age_seconds=15 * ALIVE_SECONDS)
+        file.unlink()
+        command = [each.replace(there, str(file)) for each in agent[probe]["exec"]["command"]]
+        assert subprocess.run(command, capture_output=True, timeout=30).returncode != 0
 
 
 @each_overlay

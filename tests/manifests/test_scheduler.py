@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import yaml
+
 from extender.cli.scheduler_config import SERVICE
+from extender.kubescheduler import compose
+from extender.kubescheduler.compose import Wanted
 from extender.kubescheduler.configuration import read
 from tests.e2e.controlplane.binaries import Versions
-from tests.manifests.kustomize import combined, overlay
+from tests.manifests.generate import MANIFESTS
+from tests.manifests.kustomize import built, combined, overlay
 from tests.manifests.parts import (
     EXTENDER,
     SCHEDULER,
@@ -17,6 +23,14 @@ from tests.manifests.parts import (
     pod,
     scheduler_configuration,
     serve_options,
+)
+
+WANTED = Wanted(
+    url=f"https://{SERVICE}:8443",
+    files=None,
+    http_timeout_seconds=30.0,
+    verbs=("filter",),
+    resources={"nvidia.com/mig-1g.10gb": False},
 )
 
 
@@ -70,6 +84,30 @@ def test_the_scheduler_for_harvester_is_no_newer_than_its_api_servers() -> None:
     assert name == "registry.k8s.io/kube-scheduler"
     for of_harvester in (34, 35):  # 1.7's Kubernetes, and 1.8's
         assert of_harvester - 1 <= minor <= of_harvester
+
+
+def test_an_overlay_of_ones_own_replaces_the_configuration_as_the_readme_says(copy: Path) -> None:
+    """The file that is generated stays as it is, and the scheduler is replaced."""
+    block = re.search(
+        r"^```yaml\n([^`]*behavior: replace[^`]*)```$",
+        (MANIFESTS / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert block is not None
+    own = copy.parent / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(block[1])
+    shipped = find(overlay("default"), "Deployment", SCHEDULER)
+    (own / "scheduler-config.yaml").write_text(
+        yaml.safe_dump(compose.second_scheduler(WANTED, "tangram"))
+    )
+
+    manifests = built(own)
+
+    (entry,) = scheduler_configuration(manifests).extenders or ()
+    assert [each.name for each in entry.managed_resources or ()] == list(WANTED.resources)
+    assert len([each for each in manifests if each["kind"] == "ConfigMap"]) == 1
+    assert find(manifests, "Deployment", SCHEDULER)["spec"] != shipped["spec"]
 
 
 def test_the_default_scheduler_is_given_a_patch_and_no_other_scheduler_comes(copy: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from extender.admission.judge import MANAGED
+from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.server.admitting import BODY_SECONDS, PATH
-from nodeagent.api import resources
-from tests.manifests.kustomize import overlay
+from nodeagent.api import keys, resources
+from tests.manifests.kustomize import combined, overlay
 from tests.manifests.parts import (
     EXTENDER,
     each_overlay,
@@ -51,6 +54,32 @@ def test_pods_that_name_no_scheduler_get_the_one_that_is_there(name: str) -> Non
     (profile,) = scheduler_configuration(manifests).profiles or ()
 
     assert serve_options(manifests)["scheduler_name"] == [profile.scheduler_name]
+
+
+@each_overlay
+def test_what_was_made_of_a_pod_in_the_end_is_looked_at_by_the_same_condition(name: str) -> None:
+    manifests = overlay(name)
+    policy = find(manifests, "ValidatingAdmissionPolicy", "tangram-created-pods")["spec"]
+    looked_at = " && ".join(each["expression"] for each in policy["validations"])
+
+    assert policy["failurePolicy"] == "Fail"
+    assert policy["matchConditions"] == webhook(manifests)["matchConditions"]
+    assert policy["matchConstraints"]["resourceRules"] == [
+        {key: value for key, value in rule.items() if key != "scope"}
+        for rule in webhook(manifests)["rules"]
+    ]
+    assert "object.spec.nodeName == ''" in looked_at
+    assert f"object.metadata.labels['{keys.MANAGED_LABEL}'] == '{MANAGED}'" in looked_at
+    names = serve_options(manifests)["scheduler_name"]
+    assert f"object.spec.schedulerName in {names}" in looked_at
+
+
+def test_with_the_clusters_own_scheduler_pods_are_to_go_there(copy: Path) -> None:
+    manifests = combined(copy, "admission", "mtls-cert-manager", "default-scheduler")
+    policy = find(manifests, "ValidatingAdmissionPolicy", "tangram-created-pods")["spec"]
+
+    asked = [each["expression"] for each in policy["validations"]]
+    assert f"object.spec.schedulerName in ['{DEFAULT_SCHEDULER}']" in asked
 
 
 def asked_about(resource: str) -> bool:

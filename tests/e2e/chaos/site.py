@@ -11,15 +11,29 @@ from pathlib import Path
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import VIRTUAL_MACHINES
 from nodeagent.apiserver.rest import RestApi
+from tests.e2e.accounts import confine
+from tests.e2e.audit import audited, never_granted
 from tests.e2e.chaos import machines
 from tests.e2e.chaos.link import Link
 from tests.e2e.chaos.spots import Spot
 from tests.e2e.controlplane.binaries import Binaries
 from tests.e2e.controlplane.cluster import ControlPlane, control_plane
 from tests.e2e.controlplane.commands import Options
+from tests.e2e.deployed import EXTENDER, credentials
+from tests.e2e.installation import Installer
 from tests.e2e.process import Process
 from tests.e2e.service import LeaderService
-from tests.e2e.stack import ELECTION, MODEL, Stack, free_port, prepare, reported, scheduler_config
+from tests.e2e.stack import (
+    AGENTS,
+    ELECTION,
+    MODEL,
+    NODE,
+    Stack,
+    free_port,
+    prepare,
+    reported,
+    scheduler_config,
+)
 from tests.waiting import until
 
 EXTENDERS = ("extender-0", "extender-1")
@@ -104,22 +118,27 @@ async def site(
 ) -> AsyncIterator[Site]:
     """Run everything until the block ends; *directory*, an empty one, keeps logs and GPUs.
 
-    The first GPU of each node has a GPU instance that nobody of ours made.
+    The first GPU of each node has a GPU instance that nobody of ours made. In the end, extenders
+    and agents must have been granted whatever they asked for, though not each time: the API server
+    is restarted, too.
     """
-    names = [f"gpu-node-{index:02}" for index in range(nodes)]
+    names = [NODE.format(index) for index in range(nodes)]
     kept = directory / "machines"
     foreign = frozenset(
         machines.plant(kept, name, gpus, 0, FOREIGN_PROFILE_ID, start=6) for name in names
     )
     (directory / "controlplane").mkdir(exist_ok=True)
-    options = Options(apiserver_flags=("--storage-media-type=application/json",))
+    audit, flags = audited(directory)
+    options = Options(apiserver_flags=("--storage-media-type=application/json", *flags))
     async with contextlib.AsyncExitStack() as stack:
         plane = await stack.enter_async_context(
             control_plane(binaries, directory=directory / "controlplane", options=options)
         )
         api = await stack.enter_async_context(RestApi(kubeconfig=plane.kubeconfig("admin")))
-        await prepare(plane, api, names, list(EXTENDERS))
+        installer = Installer(plane, await stack.enter_async_context(plane.client()))
+        await prepare(plane, api, names)
         await install_virtual_machines(plane)
+        await confine(installer)
         ports = {pod: free_port() for pod in EXTENDERS}
         behind = free_port()
         await stack.enter_async_context(LeaderService(api, ports).serving(behind))
@@ -129,8 +148,10 @@ async def site(
         for link in links.values():
             await stack.enter_async_context(link.serving())
         kubeconfigs = {
-            name: plane.kubeconfig("admin", by_way_of=links[name].port)
-            for name in (*EXTENDERS, "agents")
+            name: await credentials(
+                *(plane, installer, account, names[0], name), by_way_of=links[name].port
+            )
+            for name, account in (*((pod, EXTENDER) for pod in EXTENDERS), ("agents", AGENTS))
         }
         server = plane.authority.issue("tangram-extender")
         client = plane.authority.issue("tangram-client")
@@ -176,3 +197,4 @@ async def site(
             )
         )
         yield running
+        assert never_granted(audit, (EXTENDER, AGENTS)) == {}

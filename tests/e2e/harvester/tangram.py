@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 
 from extender.cli.harvester import provided, taken_back
 from tests.e2e import deployed
-from tests.e2e.audit import REFUSED, asked
+from tests.e2e.audit import refusals, unused
 from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
@@ -23,12 +23,18 @@ from tests.e2e.stack import ELECTION
 from tests.fakes.pcidevices.names import Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
+from tests.manifests.roles import Grant
 from tests.waiting import until
 
 AGENT = "tangram-agent"
 ACCOUNTS = (EXTENDER, SCHEDULER, AGENT)
 MANIFESTS = "harvester"
 MODEL_RESOURCE = RESOURCES[19]
+KEEP_OUT = (
+    ("MutatingWebhookConfiguration", "tangram-pods"),
+    ("ValidatingAdmissionPolicyBinding", "tangram-created-pods"),
+)
+"""By what pods that ask for our resources are refused where nobody answers for Tangram."""
 
 
 class Tangram:
@@ -91,8 +97,8 @@ class Tangram:
         """Remove all of it, in the documented order; VMs need not end for it."""
         async for _ in taken_back(self._cluster.api):
             pass
-        (hook,) = (m for m in self._manifests if m["kind"] == "MutatingWebhookConfiguration")
-        await self._installer.remove([hook])
+        first = [m for m in self._manifests if (m["kind"], m["metadata"]["name"]) in KEEP_OUT]
+        await self._installer.remove(first)
         await self.stop()
         await self._installer.remove(self._manifests)
 
@@ -107,17 +113,13 @@ class Tangram:
         """End what runs, at the end of a test."""
         await self.extender.stop(signal.SIGKILL)
 
-    def asked(self, account: str) -> Mapping[Permission, set[int]]:
-        """Return what an account has asked the API server for, and the statuses of the answers."""
-        return asked(self._audit, account)
+    def unused(self, account: str) -> frozenset[Grant]:
+        """Return what an account's roles allow it, and it has not asked for."""
+        return unused(self._audit, self._manifests, account)
 
     def refusals(self) -> dict[str, set[Permission]]:
         """Return what accounts asked for and were refused; nothing, if roles and policies fit."""
-        found = {
-            account: {what for what, codes in self.asked(account).items() if codes & REFUSED}
-            for account in ACCOUNTS
-        }
-        return {account: refused for account, refused in found.items() if refused}
+        return refusals(self._audit, ACCOUNTS)
 
     async def _account(self, node: str) -> Path:
         """Return the kubeconfig of the agent on a node, by a token that is bound to it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from extender.service.freshness import Freshness
 from extender.service.ports import Feed
@@ -103,3 +105,33 @@ def test_which_agent_was_heard_is_known_over_an_outage(fresh: Freshness) -> None
     fresh.synced(Feed.LEASES)
 
     assert (fresh.agent("a"), fresh.agent("b"), fresh.agent("never")) == ("life-2", "", "")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("renewed"), st.sampled_from("abcd")),
+            st.tuples(st.just("withdrawn"), st.sampled_from("abcd")),
+            st.tuples(st.just("passes"), st.sampled_from([1.0, 25.0, 41.0])),
+            st.just(("outage", "")),
+        )
+    )
+)
+def test_the_silent_are_found_without_looking_at_those_who_are_not(
+    events: list[tuple[str, object]],
+) -> None:
+    clock = Clock()
+    fresh = Freshness(Settings(), clock, set("abcd"))
+    fresh.synced(Feed.LEASES)
+    for version, event in enumerate(events):
+        match event:
+            case ("renewed", str(node)):
+                fresh.renewed(node, str(version))
+            case ("withdrawn", str(node)):
+                fresh.withdrawn(node)
+            case ("passes", float(seconds)):
+                clock.now += seconds
+            case _:
+                fresh.interrupted(Feed.LEASES)
+                fresh.synced(Feed.LEASES)
+        assert set(fresh.silent()) == {node for node in fresh.announced if fresh.stale(node)}

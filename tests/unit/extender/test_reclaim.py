@@ -11,7 +11,7 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.plans import Plans
-from extender.service.reclaim import LOOKED_AT_ONCE
+from extender.service.turns import NODES_AT_ONCE
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -322,20 +322,24 @@ async def test_that_there_was_no_gpunode_does_not_hide_the_one_made_since(world:
     assert known != old
 
 
-async def test_the_hooks_answer_while_a_sweep_looks_at_many_plans(service: Service) -> None:
+@pytest.mark.parametrize("of", ["_reclaimer", "_recorder", "_adopter"])
+async def test_the_hooks_answer_while_a_sweep_looks_at_many_plans(
+    service: Service, of: str
+) -> None:
     knowledge = service.knowledge
-    for index in range(3 * LOOKED_AT_ONCE):
+    for index in range(3 * NODES_AT_ONCE):
         knowledge.gpu_node(gpu_node(f"node-{index:03}"))
-    uid = knowledge.views["node-149"].node.metadata.uid
+    last = f"node-{3 * NODES_AT_ONCE - 1:03}"
+    uid = knowledge.views[last].node.metadata.uid
     turns = 0
 
-    sweeping = asyncio.create_task(service._reclaimer.sweep())
+    sweeping = asyncio.create_task(getattr(service, of).sweep())
     while not sweeping.done():
         turns += 1
         if turns == 2:
-            knowledge.gpu_node_gone("node-149", uid)  # what is no longer known is passed over
+            knowledge.gpu_node_gone(last, uid)  # what is no longer known is passed over
         await asyncio.sleep(0)
     sweeping.result()
 
-    assert "node-149" not in knowledge.views
+    assert last not in knowledge.views
     assert turns > 3

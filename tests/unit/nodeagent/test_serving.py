@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,10 +17,13 @@ from nodeagent.settings import Settings
 from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import SMALL, assignment
 from tests.unit.nodeagent.station import EAGER, NAME, SOON, Station
+from tests.waiting import until
 
 
 @asynccontextmanager
-async def served(station: Station, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
+async def served(
+    station: Station, settings: Settings, alive: Path | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Serve the station by an agent whose process gets the signals of this one."""
     agent = Agent(
         NAME,
@@ -31,7 +35,7 @@ async def served(station: Station, settings: Settings) -> AsyncIterator[asyncio.
         settings=settings,
         pace=SOON,
     )
-    task = asyncio.create_task(serve([agent]))
+    task = asyncio.create_task(serve([agent], alive, alive_every=0.001))
     try:
         await station.until(lambda s: s.agent_epoch == "served")
         yield task
@@ -60,6 +64,31 @@ async def test_a_process_without_waiting_pods_ends_at_the_first_signal(
     async with served(station, EAGER) as task:
         signal.raise_signal(number)
         await ended(task)
+
+
+async def test_a_file_is_touched_again_and_again_until_the_process_ends(
+    station: Station, tmp_path: Path
+) -> None:
+    file = tmp_path / "alive"
+    async with served(station, EAGER, file) as task:
+        for _ in range(2):
+            await until(file.exists)
+            file.unlink()
+        signal.raise_signal(signal.SIGTERM)
+        await ended(task)
+        file.unlink(missing_ok=True)
+        await station.settle()
+
+    assert not file.exists()
+
+
+async def test_a_file_that_cannot_be_touched_ends_the_process_and_says_why(
+    station: Station, tmp_path: Path
+) -> None:
+    task = asyncio.create_task(serve([], tmp_path / "nowhere" / "alive"))
+    with pytest.raises(ExceptionGroup) as raised:
+        await ended(task)
+    assert raised.group_contains(FileNotFoundError, match="nowhere")
 
 
 async def test_the_first_signal_waits_for_the_tied_pod_and_the_second_for_nobody(
