@@ -127,7 +127,10 @@ def _places(knowledge: Knowledge) -> Mapping[str, object]:
 
 
 def decisions(knowledge: Knowledge) -> Mapping[str, str]:
-    """Return by the name of each placed pod what its Binding would say."""
+    """Return by the name of each placed pod what its Binding said, but for the policy's version.
+
+    Nobody needs to know that once the pod is bound, and so no extender keeps it.
+    """
     return {name: text for view in knowledge.views.values() for name, text in _decisions(view)}
 
 
@@ -135,7 +138,7 @@ def _decisions(view: NodeView) -> Iterator[tuple[str, str]]:
     for uid in view.pods:
         entries = view.assignments_of(uid)
         for name in {entry.pod.name for entry in entries if entry.pod}:
-            yield name, decide.annotation(view, entries)
+            yield name, decide.annotation(view, entries, policy_version="")
 
 
 FIELDS: Mapping[str, Field] = {

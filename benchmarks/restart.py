@@ -36,6 +36,7 @@ from benchmarks.populated import GPUS, NAMESPACE, PER_GPU, RESOURCES, SMALL, Sit
 from extender import wire
 from extender.service import Hooks, Service
 from nodeagent.api import keys
+from nodeagent.api.gpunode import Decision
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, ApiServer
 
@@ -76,6 +77,13 @@ async def pods_by_name(api: ApiServer) -> dict[str, bytes]:
             return found
 
 
+def places(decision: str) -> str:
+    """Return a pod's decision without the policy's version, which no extender keeps."""
+    entries = msgspec.json.decode(decision, type=list[Decision])
+    bare = [msgspec.structs.replace(each, policy_version="") for each in entries]
+    return msgspec.json.encode(bare).decode()
+
+
 def unlike_what_was_bound(service: Service, pods: Mapping[str, bytes]) -> list[Difference]:
     """Return the bound pods whose decision is not what the extender says it was."""
     said = decisions(service.knowledge)
@@ -83,7 +91,7 @@ def unlike_what_was_bound(service: Service, pods: Mapping[str, bytes]) -> list[D
     for name, raw in pods.items():
         pod = msgspec.json.decode(raw)
         if pod["spec"].get("nodeName"):
-            bears = pod["metadata"]["annotations"][keys.DECISION_ANNOTATION]
+            bears = places(pod["metadata"]["annotations"][keys.DECISION_ANNOTATION])
             if said.get(name) != bears:
                 unlike.append(Difference("decision as bound", name, bears, said.get(name)))
     return unlike

@@ -49,7 +49,7 @@ class Cluster:
         namespaces: Mapping[str, str] = NAMESPACES,
         gpus: int = 2,
     ) -> None:
-        self.nodes, self.namespaces, self.gpus = nodes, namespaces, gpus
+        self.nodes, self.namespaces, self.gpus = dict(nodes), dict(namespaces), gpus
         self.plans: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
         self.instances: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
         self.leaving: dict[str, tuple[Assignment, ...]] = dict.fromkeys(nodes, ())
@@ -77,6 +77,21 @@ class Cluster:
             self.knowledge.node(name, cordoned=False, labels=labels)
             self.knowledge.lease(name, "1")
             self.tell(name)
+
+    def adopt(self, by: Rules) -> None:
+        """Let other rules be in force; who has a place keeps it."""
+        self.rules = by
+        self.knowledge.adopt(InForce(Policy(PolicyName.DEFAULT), by, version="another"))
+
+    def relabel_namespace(self, name: str, team: str) -> None:
+        """Let a namespace, with all that is in it, be another team's."""
+        self.namespaces[name] = team
+        self.knowledge.namespace(name, {"team": team})
+
+    def relabel_node(self, name: str, labels: Mapping[str, str]) -> None:
+        """Let a node, with all that is on it, be in another pool."""
+        self.nodes[name] = labels
+        self.knowledge.node(name, cordoned=False, labels=labels)
 
     def tell(self, name: str) -> None:
         """Report a node as it is."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import msgspec
+
 from extender.cluster.census import Census, census
 from extender.ledger import Ledger
 from extender.packing.headroom import room
@@ -35,8 +37,20 @@ def look(kubeconfig: Path | None) -> Census:
     return asyncio.run(listed())
 
 
+class Effect(msgspec.Struct, frozen=True, rename="camel"):
+    """What one rule comes to, in words; ``warning``: it is likely a mistake, or is broken.
+
+    ``kind`` and ``name`` are those of the rule.
+    """
+
+    kind: str
+    name: str
+    text: str
+    warning: bool = False
+
+
 class Effects:
-    """What a policy comes to, told in lines; what is likely a mistake begins with WARNING."""
+    """What a policy comes to, rule by rule."""
 
     def __init__(self, file: PolicyFile, there: Census) -> None:
         self._rules = file.rules
@@ -53,72 +67,64 @@ class Effects:
         for name, labels in there.namespaces.items():
             self._tenancy.namespace(name, labels)
 
-    def lines(self) -> Iterator[str]:
+    def told(self) -> Iterator[Effect]:
         """Yield what there is to tell."""
         for pool in self._rules.pools:
             yield from self._of_pool(pool)
         for tenant in self._rules.tenants:
             yield from self._of_tenant(tenant)
         for kept in self._rules.headroom:
-            yield from self._of_headroom(kept)
+            yield self._of_headroom(kept)
         for at, avoided in enumerate(self._rules.avoid):
             found = [n for n, view in self._views.items() if avoided.nodes.matches(view.labels)]
-            yield f"{_warned(found)}avoid[{at}]: GPU nodes: {_some(found)}"
+            yield Effect("avoid", f"[{at}]", f"GPU nodes: {_some(found)}", warning=not found)
 
-    def _of_pool(self, pool: Pool) -> Iterator[str]:
+    def _of_pool(self, pool: Pool) -> Iterator[Effect]:
         found = {
             name: view
             for name, view in self._views.items()
             if self._rules.pool_of(view.labels) is pool
         }
         gpus = sum(len(view.usable) for view in found.values())
-        yield f"{_warned(found)}pool {pool.name}: GPUs: {gpus} on nodes: {_some(found)}"
-        yield from self._unheard_of(f"pool {pool.name}", pool.profiles, found.values())
+        text = f"GPUs: {gpus} on nodes: {_some(found)}"
+        yield Effect("pool", pool.name, text, warning=not found)
+        for text in _unheard_of(pool.profiles, found.values()):
+            yield Effect("pool", pool.name, text, warning=True)
 
-    def _of_tenant(self, tenant: Tenant) -> Iterator[str]:
+    def _of_tenant(self, tenant: Tenant) -> Iterator[Effect]:
         found = [
             name
             for name, labels in self._there.namespaces.items()
             if self._rules.tenant_of(labels) is tenant
         ]
-        yield f"{_warned(found)}tenant {tenant.name}: namespaces: {_some(found)}"
-        profiles = {*tenant.profiles, *tenant.caps.profiles}
-        yield from self._unheard_of(f"tenant {tenant.name}", profiles, self._views.values())
+        yield Effect("tenant", tenant.name, f"namespaces: {_some(found)}", warning=not found)
+        for text in _unheard_of({*tenant.profiles, *tenant.caps.profiles}, self._views.values()):
+            yield Effect("tenant", tenant.name, text, warning=True)
         slices, counts = self._tenancy.used(tenant.name, Ledger())
         cap = tenant.caps.memory_slices
         if cap is not None:
-            yield f"{_over(slices, cap)}tenant {tenant.name}: has {slices} of {cap} memory slices"
+            text = f"has {slices} of {cap} memory slices"
+            yield Effect("tenant", tenant.name, text, warning=slices > cap)
         for profile, most in tenant.caps.profiles.items():
-            has = counts[profile]
-            yield f"{_over(has, most)}tenant {tenant.name}: has {has} of {most} x {profile}"
+            text = f"has {counts[profile]} of {most} x {profile}"
+            yield Effect("tenant", tenant.name, text, warning=counts[profile] > most)
 
-    def _of_headroom(self, kept: Headroom) -> Iterator[str]:
+    def _of_headroom(self, kept: Headroom) -> Effect:
         views = [v for v in self._views.values() if self._rules.concerns(kept, v.labels)]
         free = sum(room(view.bins(), kept.profile) for view in views)
         where = f"pool {kept.pool}" if kept.pool else "all nodes"
-        yield (
-            f"{_over(kept.keep, free)}headroom: {free} x {kept.profile} free in {where},"
-            f" {kept.keep} to be kept"
-        )
+        text = f"{free} x {kept.profile} free in {where}, {kept.keep} to be kept"
+        return Effect("headroom", kept.pool, text, warning=kept.keep > free)
 
-    def _unheard_of(
-        self, whose: str, profiles: Collection[str], views: Collection[NodeView]
-    ) -> Iterator[str]:
-        offered = {profile for view in views for _, profile, _ in view.sizes}
-        for profile in sorted({*profiles} - offered):
-            yield f"WARNING: {whose}: no GPU there serves {profile}"
+
+def _unheard_of(profiles: Collection[str], views: Collection[NodeView]) -> Iterator[str]:
+    offered = {profile for view in views for _, profile, _ in view.sizes}
+    for profile in sorted({*profiles} - offered):
+        yield f"no GPU there serves {profile}"
 
 
 def _no_time() -> float:
     return 0.0
-
-
-def _warned(found: Collection[str]) -> str:
-    return "" if found else "WARNING: "
-
-
-def _over(has: int, most: int) -> str:
-    return "WARNING: " if has > most else ""
 
 
 def _some(names: Collection[str]) -> str:

@@ -74,6 +74,7 @@ def demo(
     ] = Output.TEXT,
 ) -> None:
     """Let VMs come and go on simulated GPUs, placed through the real hooks."""
+    in_force, _ = policies.in_force(policy)
     options = Options(
         model=MODELS[model.value],
         nodes=nodes,
@@ -82,7 +83,7 @@ def demo(
         mix=mix,
         load=load,
         seed=seed,
-        policy=policies.policy(policy),
+        policy=in_force,
         burst=min(burst, vms),
         lifetime=lifetime,
         page_port=page_port,
@@ -93,12 +94,13 @@ def demo(
         raise typer.BadParameter(str(error), param_hint="--mix") from error
     errors = Console(stderr=True)
     # As in a cluster weights have to prove themselves first, which takes longer than most demos.
-    judged = options.policy.effective is PolicyName.LEARNED
+    ranking = in_force.policy.effective
+    judged = ranking is PolicyName.LEARNED
     until = "; until a simulation of what is asked for says it is better, default" if judged else ""
     errors.print(
         f"Tangram demo: simulated {model.value}, {gpus} in each node, nodes: {nodes}."
         f" VMs: {vms} (mix {mix}, load {load:g}), each tried once."
-        f" Policy: {options.policy.effective}{until}.",
+        f" Policy: {ranking}{until}, version {in_force.version}.",
         highlight=False,
     )
     try:

@@ -15,7 +15,6 @@ from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
 from extender.cli.output import Output, print_as
 from extender.explain import Explanation
 from extender.explain.explanation import Group, State
-from extender.explain.text import sentences
 from extender.server.explained import EXPLAIN
 
 STATES = {
@@ -54,7 +53,7 @@ def shown(said: Explanation) -> Iterator[Text | Table]:
     """Yield an explanation as it is printed: a heading, sentences, and the nodes in counts."""
     state, colour = STATES[said.state]
     yield Text.assemble((f"{said.namespace}/{said.pod}", "bold"), " ", (state, colour), ".")
-    for sentence in sentences(said):
+    for sentence in said.sentences:
         yield Text(f"  {sentence}")
     if said.groups:
         yield Text()

@@ -46,8 +46,8 @@ def policy(text: str, *, option: str = "--policy") -> Policy:
     found, _ = in_force(text, option=option)
     if found.rules or found.times != Times():
         raise typer.BadParameter(
-            f"{text}: pools, tenants, headroom, avoid and times are kept by `tangram serve` alone;"
-            " leave them out here",
+            f"{text}: pools, tenants, headroom, avoid and times are kept by `tangram serve` and"
+            " `tangram demo` alone; leave them out here",
             param_hint=option,
         )
     return found.policy

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from extender.cli.against import Effects, look
+from extender.cli.check import check
 from extender.policy import Policy, PolicyName, Weights
 from extender.policy.file import (
     MalformedPolicy,
@@ -22,17 +20,15 @@ from extender.policy.file import (
     weights_as_written,
     written,
 )
-from extender.policy.rules import Rules
-from extender.service.ports import ClusterUnavailable
 from extender.simulation.experiment import Stage
 from extender.simulation.guard import guarded
 from extender.simulation.mixes import NAMED, UnknownMix
 from extender.simulation.scenario import Scenario, UnknownModel, stage
 from extender.simulation.training import Effort
 from extender.simulation.training import train as tune
-from nodeagent.apiserver.protocol import ApiError
 
 policy = typer.Typer(name="policy", help="Make and check policy files.", no_args_is_help=True)
+policy.command()(check)
 
 
 @policy.command()
@@ -119,87 +115,6 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
-
-
-class Against(StrEnum):
-    """What a policy is checked against."""
-
-    CLUSTER = "cluster"
-
-
-@policy.command()
-def check(
-    file: Annotated[Path, typer.Argument(help="The policy file.")],
-    against: Annotated[
-        Against | None,
-        typer.Option(help="Look what it comes to there: whom it matches, and what is over it."),
-    ] = None,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(help="Credentials for --against cluster; in a cluster, the pod's own."),
-    ] = None,
-) -> None:
-    """Say whether a policy file can be used, which policy really decides by it, and its rules."""
-    try:
-        found = read(file)
-    except MalformedPolicy as error:
-        for line in str(error).splitlines():
-            typer.echo(f"tangram policy check: {line}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"{file}: {found.policy.effective.value}{_why(found)}")
-    typer.echo(f"  version {found.version}")
-    for line in _rules(found.rules):
-        typer.echo(f"  {line}")
-    if against is Against.CLUSTER:
-        try:
-            there = look(kubeconfig)
-        except (ApiError, ClusterUnavailable) as error:
-            typer.echo(f"tangram policy check: cannot use the API server: {error}", err=True)
-            raise typer.Exit(1) from error
-        typer.echo("In the cluster:")
-        for line in Effects(found, there).lines():
-            typer.echo(f"  {line}")
-
-
-def _rules(rules: Rules) -> Iterator[str]:
-    """Say in a line each what the rules come to."""
-    for pool in rules.pools:
-        yield f"pool {pool.name}: {_listed(pool.profiles, 'all profiles')}"
-    for tenant in rules.tenants:
-        caps = [f"at most {n} x {profile}" for profile, n in tenant.caps.profiles.items()]
-        if tenant.caps.memory_slices is not None:
-            caps.insert(0, f"at most {tenant.caps.memory_slices} memory slices")
-        parts = [
-            _listed(tenant.profiles, "all profiles"),
-            _listed(tenant.pools, "all pools"),
-            *caps,
-        ]
-        if tenant.dedicated is not None:
-            parts.append(f"shares no {tenant.dedicated}".replace("gpu", "GPU"))
-        if tenant.priority:
-            parts.append(f"priority {tenant.priority:+}")
-        yield f"tenant {tenant.name}: {'; '.join(parts)}"
-    for room in rules.headroom:
-        where = f"in pool {room.pool}" if room.pool else "on all nodes"
-        yield f"headroom: {room.keep} x {room.profile} kept free {where}"
-    if rules.avoid:
-        yield f"avoided nodes: {len(rules.avoid)} {'rule' if len(rules.avoid) == 1 else 'rules'}"
-
-
-def _listed(names: Sequence[str], without: str) -> str:
-    return ", ".join(names) or without
-
-
-def _why(file: PolicyFile) -> str:
-    """Say of weights whether they decide, and on what grounds."""
-    if file.weights is None:
-        return ""
-    if file.trained is None:
-        return " (by weights that no simulation has judged)"
-    gained = f"{file.trained.gain:+.3f} ± {file.trained.gain_ci95:.3f} percentage points"
-    if file.trained.better:
-        return f" (its weights gained {gained})"
-    return f" (not {file.value.value}: its weights gained {gained}, which is not certain)"
 
 
 def _check_writable(output: Path) -> None:

@@ -21,7 +21,7 @@ from extender.demo.pods import launcher
 from extender.demo.scheduler import Attempt, Scheduler
 from extender.demo.slow import Slow, SlowStory, going_on
 from extender.demo.world import NAMESPACE, World, requestable, world
-from extender.policy import Policy
+from extender.policy import InForce
 from extender.server import desk
 from extender.simulation.mixes import mix
 from extender.verbs.verdicts import Code
@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mix: str
     load: float
     seed: int
-    policy: Policy
+    policy: InForce
     burst: int = 0
     lifetime: float = 90.0
     page_port: int = 0

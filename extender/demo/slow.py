@@ -17,11 +17,8 @@ import msgspec
 from extender.demo.arrivals import Arrival, arrivals
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Scheduler
-from extender.demo.world import World
+from extender.demo.world import TEAMS, World
 from nodeagent.api.geometry import Geometry
-
-TEAMS = ("vision", "speech", "search", "robotics", "simulation", "rendering")
-"""The namespaces VMs come from."""
 
 TICK_SECONDS = 0.05
 RETRY_SECONDS = 2.0  # what is refused without being woken is tried again: kube-scheduler does too

@@ -19,7 +19,7 @@ from nodeagent.api import resources
 from nodeagent.api.catalog import Model
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import NODES, PODS
+from nodeagent.apiserver.protocol import NAMESPACES, NODES, PODS
 from nodeagent.apiserver.reflector import Replaced, Upserted, reflect
 from nodeagent.journal_file import FileJournal
 from nodeagent.simulated.driver import SimulatedDriver
@@ -29,6 +29,13 @@ from nodeagent.simulated.kubelet import SimulatedKubelet
 READY_WITHIN_SECONDS = 60.0
 SETTLED_WITHIN_SECONDS = 30.0
 NAMESPACE = "tenants"
+
+TEAMS = ("vision", "speech", "search", "robotics", "simulation", "rendering")
+"""The namespaces that VMs come from while somebody watches. Each namespace has its name as label
+``team``, by which a policy's tenants may select it."""
+
+POOL = {"pool": "training"}
+"""Labels of the first node, by which a policy's pool may select it."""
 
 
 class World:
@@ -140,8 +147,12 @@ async def world(
         for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
     }
     service = Service(KubernetesCluster(api), settings, policy)
-    for name in hardware:
-        await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    for name in (NAMESPACE, *TEAMS):
+        about = {"name": name, "labels": {"team": name}}
+        await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})
+    for at, name in enumerate(hardware):
+        about = {"name": name, "labels": POOL if at == 0 else {}}
+        await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": about})
     async with serving(service) as url, asyncio.TaskGroup() as tasks:
         work = [
             tasks.create_task(feed(api, service.knowledge), name="feed"),

@@ -249,7 +249,8 @@ class Explanation(_Said, frozen=True):
     """All there is to say of one pod, as of one moment.
 
     ``reason`` is the text kube-scheduler was given where there is one; ``nodes`` and ``gpus`` are
-    how many were looked at.
+    how many were looked at. ``sentences`` say the rest for people, but for ``groups``; they are
+    written last (``text.told``), of what the reader may know.
     """
 
     namespace: str
@@ -269,6 +270,7 @@ class Explanation(_Said, frozen=True):
     alternatives: tuple[Alternative, ...] = ()
     rights: Rights | None = None
     here: Here | None = None
+    sentences: tuple[str, ...] = ()
 
 
 RULES = frozenset(

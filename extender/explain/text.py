@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from extender.explain.explanation import (
     Alternative,
     Cap,
@@ -36,6 +38,11 @@ def brief(explanation: Explanation) -> str:
             break
         text = f"{text} {sentence}".strip()
     return text
+
+
+def told(explanation: Explanation) -> Explanation:
+    """Return an explanation with its sentences, for whoever may know all that is in it."""
+    return msgspec.structs.replace(explanation, sentences=tuple(sentences(explanation)))
 
 
 def sentences(explanation: Explanation) -> Iterator[str]:

@@ -126,7 +126,8 @@ class Geometry(_Told, frozen=True):
 class Pending(_Told, frozen=True):
     """A pod without a place. ``codes`` are why it was refused; none: its bind is under way.
 
-    ``reasons`` say the same for people. ``since`` is RFC 3339 UTC.
+    ``reasons`` say the same for people. ``since`` is RFC 3339 UTC. ``profiles`` are those that
+    serve what is ``wanted`` on some node.
     """
 
     namespace: str
@@ -138,6 +139,14 @@ class Pending(_Told, frozen=True):
     since: str = ""
     codes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+
+
+class Queue(msgspec.Struct, frozen=True, gc=False):
+    """The pods that wait, of those a reader may know of: the first of them, and how many in all."""
+
+    pods: tuple[Pending, ...]
+    total: int
 
 
 class About(_Told, frozen=True, omit_defaults=False):

@@ -46,10 +46,12 @@ def waiting(
     refused: Callable[[str], Collection[Code]],
     tenant_of: Callable[[str], str],
     since: Callable[[float], str],
+    profiles_of: Callable[[str], Iterable[str]],
 ) -> Iterator[Pending]:
     """Tell of pods that wait; *since* writes as RFC 3339 when something was by the service's clock.
 
-    *refused* tells by UID what a pod was refused for, nothing if it was not.
+    *refused* tells by UID what a pod was refused for, nothing if it was not; *profiles_of* which
+    profiles serve a resource.
     """
     for each in pods:
         request, codes = each.request, sorted(refused(each.request.pod.uid))
@@ -63,6 +65,7 @@ def waiting(
             since=since(each.since),
             codes=tuple(code.value for code in codes),
             reasons=tuple(_reason(code, request) for code in codes),
+            profiles=tuple(sorted({name for each in request.wanted for name in profiles_of(each)})),
         )
 
 

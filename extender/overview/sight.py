@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from extender.overview.documents import Instance, Node, Occupied, Pending
+from extender.overview.documents import Instance, Node, Occupied
 
 _NOBODYS = (Occupied.FOREIGN, Occupied.STANDING)
 
@@ -24,9 +24,9 @@ class Sight(msgspec.Struct, frozen=True):
         )
         return msgspec.structs.replace(node, gpus=gpus)
 
-    def knows(self, pod: Pending) -> bool:
-        """Tell whether this reader may know of a pod that waits."""
-        return self.namespaces is None or pod.namespace in self.namespaces
+    def knows(self, namespace: str) -> bool:
+        """Tell whether this reader may know of the pods of a namespace that wait."""
+        return self.namespaces is None or namespace in self.namespaces
 
     def _veiled(self, there: Instance) -> Instance:
         assert self.namespaces is not None

@@ -89,6 +89,8 @@ def _attempts(seed: int) -> Iterator[SatParameters]:
         parameters.merge_text_format(_WAYS[way])
         parameters.random_seed = seed
         parameters.num_workers = 1
+        # It would leave SIGINT to its default after that: Ctrl-C would kill us where we stand.
+        parameters.catch_sigint_signal = False
         parameters.linearization_level = 2
         parameters.max_deterministic_time = _FIRST_WORK * 2**doubled
         yield parameters

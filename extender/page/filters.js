@@ -43,11 +43,12 @@ export class Filters {
     changed();
   }
 
-  /** Offer what there is to choose from. */
-  offer({ models, tenants, profiles }) {
+  /** Offer what there is to choose from, on the nodes and among the pods that wait. */
+  offer({ models, tenants, profiles }, pods) {
+    const wanted = pods.flatMap((pod) => pod.profiles ?? []);
     offer(this.form.elements.model, [...models].sort());
-    offer(this.form.elements.tenant, [...tenants].sort());
-    offer(this.form.elements.profile, [...profiles.keys()].sort(bySize));
+    offer(this.form.elements.tenant, [...new Set([...tenants, ...pods.map(tenantOf)])].sort());
+    offer(this.form.elements.profile, [...new Set([...profiles.keys(), ...wanted])].sort(bySize));
   }
 
   shows(node) {
@@ -76,10 +77,14 @@ export class Filters {
     );
   }
 
-  waits(pod) {
-    return (
-      (!this.tenant || tenantOf(pod) === this.tenant) &&
-      (!this.text || `${pod.vm ?? ""} ${pod.pod}`.toLowerCase().includes(this.text))
+  /** Those of the pods that wait that the filters are about: what only nodes have keeps none back. */
+  waiting(pods, nodes) {
+    const aboutNodes = nodes.some((node) => node.name.toLowerCase().includes(this.text));
+    return pods.filter(
+      (pod) =>
+        (!this.tenant || tenantOf(pod) === this.tenant) &&
+        (!this.profile || pod.profiles?.includes(this.profile)) &&
+        (aboutNodes || `${pod.vm ?? ""} ${pod.pod}`.toLowerCase().includes(this.text)),
     );
   }
 }

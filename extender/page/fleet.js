@@ -9,6 +9,7 @@ export class Fleet extends EventTarget {
     this.nodes = new Map();
     this.geometries = {};
     this.pending = [];
+    this.pendingTotal = 0;
     this.about = null;
     this.state = "wait";
     this.source = null;
@@ -52,13 +53,14 @@ export class Fleet extends EventTarget {
     for (const node of told.nodes) this.nodes.set(node.name, node);
     for (const name of told.gone) this.nodes.delete(name);
     this.take(told);
-    const appeared = told.gone.length > 0;
-    this.tell("change", appeared ? null : told.nodes.map((node) => node.name));
+    const fewer = told.gone.length > 0;
+    this.tell("change", fewer ? null : told.nodes.map((node) => node.name));
   }
 
   take(told) {
     Object.assign(this.geometries, told.geometries);
-    this.pending = told.pending;
+    this.pending = told.pending; // those that wait longest, of pendingTotal
+    this.pendingTotal = told.pendingTotal;
     this.about = told.about;
   }
 

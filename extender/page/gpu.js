@@ -1,7 +1,7 @@
 // One GPU: its memory slices to scale, and what sits on them.
 
 import { make } from "./dom.js";
-import { brief, look } from "./profiles.js";
+import { isNarrow, look, written } from "./profiles.js";
 import { tenantOf } from "./sums.js";
 
 const STATES = {
@@ -65,7 +65,7 @@ function bar(node, gpu, before, means) {
   for (const at of gpu.free ?? []) place(make("span", "slice"), at, 1);
   for (const at of gpu.unusable ?? []) place(make("span", "slice unusable"), at, 1);
   for (const instance of gpu.instances ?? []) {
-    const child = block(instance);
+    const child = block(gpu, instance);
     if (!means(instance, node)) child.classList.add("dim");
     if (was && !was.has(identity(instance))) child.classList.add("new");
     place(child, instance.start, instance.size);
@@ -75,12 +75,13 @@ function bar(node, gpu, before, means) {
 
 const identity = ({ start, size, profile, pod }) => `${start} ${size} ${profile} ${pod}`;
 
-function block(instance) {
+function block(gpu, instance) {
+  const share = instance.size / gpu.slices;
   const classes = ["block", instance.state, ...look(instance.profile)];
-  if (instance.size === 1) classes.push("one");
-  const profile = instance.size === 1 ? brief(instance.profile) : instance.profile;
-  const second = instance.size === 1 ? "" : instance.vm || STATES[instance.state] || "";
-  const element = make("span", classes.join(" "), make("b", "", profile), make("i", "", second));
+  if (isNarrow(share)) classes.push("narrow");
+  const profile = make("b", "", written(instance.profile, share));
+  const second = isNarrow(share) ? "" : instance.vm || STATES[instance.state] || "";
+  const element = make("span", classes.join(" "), profile, make("i", "", second));
   element.dataset.profile = instance.profile;
   if (instance.vm) element.dataset.vm = instance.vm;
   element.title = `${instance.profile}, ${slices(instance)}\n${whose(instance)}\n${word(instance)}`;

@@ -225,7 +225,7 @@ export class List {
 const balanced = (columns, gpus) => Math.ceil(gpus / Math.ceil(gpus / columns));
 
 function nothing() {
-  const cell = make("div", "empty", "No node is like that.");
+  const cell = make("div", "empty", "No node matches the filters.");
   cell.setAttribute("role", "gridcell");
   const row = make("div", "", cell);
   row.setAttribute("role", "row");

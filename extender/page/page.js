@@ -38,11 +38,10 @@ function soon() {
 function show() {
   const nodes = [...fleet.nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   const all = total(nodes);
-  filters.offer(all);
+  filters.offer(all, fleet.pending);
   const shown = nodes.filter((node) => filters.shows(node));
   list.show(shown);
-  const waiting = fleet.pending.filter((pod) => filters.waits(pod));
-  pods.show(waiting, fleet.pending.length - waiting.length);
+  pods.show(filters.waiting(fleet.pending, nodes), fleet.pending.length, fleet.pendingTotal);
   fits(by("fits"), shown, fleet.geometries);
   chosen(by("chosen"), fleet, choice);
   sums(all);
@@ -50,7 +49,7 @@ function show() {
   shares(shown.length === nodes.length ? all : total(shown));
   by("shown").textContent =
     shown.length === nodes.length ? count(nodes.length, "node") : `${shown.length} of ${count(nodes.length, "node")}`;
-  document.title = fleet.pending.length ? `Tangram (${fleet.pending.length} pending)` : "Tangram";
+  document.title = fleet.pendingTotal ? `Tangram (${fleet.pendingTotal} pending)` : "Tangram";
 }
 
 function sums(all) {
@@ -60,7 +59,7 @@ function sums(all) {
     ["GPUs", all.gpus.toLocaleString("en"), ""],
     ["Slices in use", `${share} %`, `of ${all.slices.toLocaleString("en")}`],
     ["Unusable slices", all.unusable.toLocaleString("en"), ""],
-    ["Pending", fleet.pending.length.toLocaleString("en"), "", fleet.pending.length > 0],
+    ["Pending", fleet.pendingTotal.toLocaleString("en"), "", fleet.pendingTotal > 0],
     ["Nodes in trouble", all.trouble.toLocaleString("en"), "", all.trouble > 0],
   ];
   by("sums").replaceChildren(

@@ -1,6 +1,6 @@
 // The pods that wait, and why: in short at once, explained when opened.
 
-import { make } from "./dom.js";
+import { count, make } from "./dom.js";
 import { rendered } from "./explanation.js";
 import { tenantOf } from "./sums.js";
 
@@ -10,25 +10,31 @@ export class PendingPods {
     this.title = section.querySelector("h2");
     this.body = section.querySelector(".body");
     this.query = query;
+    this.hint = make("p", "hint");
+    this.body.append(this.hint); // below all that wait
     this.items = new Map();
     setInterval(() => this.ages(), 5000);
   }
 
-  show(pods, hidden) {
-    this.title.replaceChildren("Pending", make("small", "", pods.length + hidden ? `${pods.length}${hidden ? ` of ${pods.length + hidden}` : ""}` : ""));
+  /** Show *pods*: those the filters leave of the *told* that wait longest, of *total*. */
+  show(pods, told, total) {
+    const [some, all] = [pods.length, total].map((each) => each.toLocaleString("en"));
+    this.title.replaceChildren("Pending", make("small", "", pods.length < total ? `${some} of ${all}` : total ? all : ""));
     const wanted = new Map(pods.map((pod) => [pod.uid, pod]));
     for (const [uid, item] of this.items) {
       if (wanted.has(uid)) continue;
       item.element.remove();
       this.items.delete(uid);
     }
+    let next = this.body.firstElementChild;
     for (const [uid, pod] of wanted) {
       const item = this.items.get(uid) ?? this.add(uid);
+      if (item.element === next) next = next.nextElementSibling;
+      else this.body.insertBefore(item.element, next);
       this.fill(item, pod);
     }
-    this.empty ??= make("p", "hint", "Every pod that asked has its place.");
-    if (pods.length) this.empty.remove();
-    else this.body.append(this.empty);
+    this.hint.textContent = hint(pods.length, told, total);
+    this.hint.hidden = !this.hint.textContent;
   }
 
   add(uid) {
@@ -37,7 +43,6 @@ export class PendingPods {
     item.element.append(item.summary, item.why);
     item.element.addEventListener("toggle", () => item.element.open && this.explain(item));
     this.items.set(uid, item);
-    this.body.append(item.element);
     return item;
   }
 
@@ -66,15 +71,27 @@ export class PendingPods {
     const query = new URLSearchParams(this.query);
     query.set("namespace", pod.namespace);
     query.set("pod", pod.pod);
+    let said;
     try {
-      const answer = await fetch(`api/v1/explain?${query}`, { headers: { Accept: "application/json" } });
-      if (!answer.ok) throw new Error(`${answer.status}`);
-      const told = await answer.json();
-      if (item.pod === pod) item.why.replaceChildren(reasons(pod), rendered(told));
-    } catch {
-      item.why.replaceChildren(reasons(pod)); // as good as what the scheduler was told
+      const answer = await fetch(`api/v1/explain?${query}`, { cache: "no-store" });
+      if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
+      said = rendered(await answer.json());
+    } catch (error) {
+      said = make("p", "bad", `The explanation could not be had: ${error.message.replace(/\.$/, "")}.`);
     }
+    if (item.pod === pod) item.why.replaceChildren(reasons(pod), said);
   }
+}
+
+/** What the list does not say by itself: that it is empty, and why, or not all. */
+function hint(shown, told, total) {
+  const more = (total - told).toLocaleString("en");
+  if (!total) return "Every pod that asked has its place.";
+  if (shown) return told < total ? `${more} more wait, less long.` : "";
+  if (told < total) return `None of the ${count(told, "pod")} that wait longest match the filters; ${more} more wait.`;
+  return told === 1
+    ? "The one pod that waits does not match the filters."
+    : `None of the ${count(told, "pod")} that wait match the filters.`;
 }
 
 function reasons(pod) {

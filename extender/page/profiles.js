@@ -14,8 +14,12 @@ export function look(name) {
   return classes;
 }
 
-/** What is written on a block of one slice: there is no room for more. */
-export const brief = (name) => name.split(".")[0];
+/** What there is room to write on a block that takes this share of its GPU: 2g, 2g.20 or 2g.20gb. */
+export const written = (name, share) =>
+  isNarrow(share) ? name.split(".")[0] : share < 0.3 ? name.replace("gb", "") : name;
+
+/** Whether a block has no room for whose it is. */
+export const isNarrow = (share) => share < 0.2;
 
 const roomy = new Set();
 

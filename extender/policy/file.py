@@ -26,7 +26,7 @@ from extender.policy.in_force import InForce, digest
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
-from extender.policy.strict import Problem, problems, repeated, too_deep
+from extender.policy.strict import DEEPEST, Problem, problems, repeated, too_deep
 from extender.policy.values import PLAN_SECONDS, Policy, Times, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
@@ -41,8 +41,9 @@ Lasting = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
 class MalformedPolicy(Exception):
     """The policy cannot be used; the text names the file, each place, and the remedy for it."""
 
-    def __init__(self, source: str, found: Sequence[Problem | str]) -> None:
-        super().__init__("\n".join(f"{source}: {each}" for each in found))
+    def __init__(self, source: str, *problems: Problem) -> None:
+        super().__init__("\n".join(f"{source}: {each}" for each in problems))
+        self.problems = problems
 
 
 class WrittenWeights(
@@ -187,7 +188,9 @@ def contents(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MalformedPolicy(str(path), [f"cannot be read: {error.strerror}"]) from error
+        text = f"cannot be read: {error.strerror}"
+        instead = "give the path of a file that can be"
+        raise MalformedPolicy(str(path), Problem("", text, instead)) from error
 
 
 def parsed(content: bytes, source: str) -> PolicyFile:
@@ -198,17 +201,22 @@ def parsed(content: bytes, source: str) -> PolicyFile:
     """
     try:
         if too_deep(content):
-            raise MalformedPolicy(source, ["is nested too deeply to be a policy"])
+            text = f"is nested more than {DEEPEST} levels deep"
+            raise MalformedPolicy(source, Problem("", text, "no policy has more than six"))
         raw = msgspec.yaml.decode(content)
-    except (msgspec.DecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        text = f"is not text: {error}"
+        raise MalformedPolicy(source, Problem("", text, "save it as UTF-8")) from error
+    except (msgspec.DecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())  # on one line, as all others are
-        raise MalformedPolicy(source, [f"is not YAML: {text}"]) from error
+        instead = "mend it there: indentation, brackets or quotes"
+        raise MalformedPolicy(source, Problem("", f"is not YAML: {text}", instead)) from error
     found = (*problems(raw, PolicyFile), *repeated(content))
     if not found:
         file = msgspec.convert(raw, PolicyFile)
         found = (*_about_values(file), *nonsense(file.rules))
     if found:
-        raise MalformedPolicy(source, found)
+        raise MalformedPolicy(source, *found)
     return file
 
 

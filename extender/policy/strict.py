@@ -11,16 +11,22 @@ from typing import Any
 import msgspec
 import yaml
 
+from extender.policy.remedies import remedy
+
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong at a *path*, such as ``$.tenants[0].caps``, and what to do about it."""
+    """What is wrong at a *path*, such as ``$.tenants[0].caps``, and what to do about it.
+
+    The path is "" for what is wrong with the document itself.
+    """
 
     path: str
     text: str
-    remedy: str = ""
+    remedy: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}" + (f"; {self.remedy}" if self.remedy else "")
+        where = f"{self.path}: " if self.path else ""
+        return f"{where}{self.text}; {self.remedy}"
 
 
 def problems(raw: object, shape: Any, path: str = "$") -> Iterator[Problem]:
@@ -48,10 +54,8 @@ def _of_fields(raw: object, shape: Any, path: str) -> Iterator[Problem]:
     for key in raw:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(fields)}"
-            yield Problem(
-                f"{path}.{key}", f"unknown field `{key}`", f"correct its spelling: {remedy}"
-            )
+            instead = f"did you mean {close[0]}?" if close else f"use one of {', '.join(fields)}"
+            yield Problem(f"{path}.{key}", f"unknown field `{key}`", instead)
     for name, field in fields.items():
         if name in raw:
             yield from problems(raw[name], field.type, f"{path}.{name}")
@@ -63,26 +67,15 @@ def _of_value(raw: object, shape: Any, path: str) -> Iterator[Problem]:
     try:
         msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
-        text, _, _ = str(error).partition(" - at `")
-        yield Problem(path, f"{text[:1].lower()}{text[1:]}, got {_shown(raw)}", _remedy(raw, shape))
+        text = f"{_expectation(str(error))}got {_shown(raw)}"
+        yield Problem(path, text, remedy(raw, shape))
 
 
-def _remedy(raw: object, shape: Any) -> str:
-    bare = typing.get_args(shape)[0] if typing.get_origin(shape) is typing.Annotated else shape
-    if isinstance(bare, type) and hasattr(bare, "__members__"):
-        return f"use one of {', '.join(each.value for each in bare)}"  # type: ignore[attr-defined]
-    literals = [
-        str(value)
-        for each in (bare, *typing.get_args(bare))
-        if typing.get_origin(each) is typing.Literal
-        for value in typing.get_args(each)
-    ]
-    if literals:
-        return f"use {' or '.join(filter(None, literals))}"
-    if bare is str and not isinstance(raw, str):
-        return "put it in quotes"
-    described = [each.description for each in getattr(shape, "__metadata__", ())]
-    return f"write {described[0]}" if any(described) else "correct it"
+def _expectation(text: str) -> str:
+    """Return what msgspec says it expected, without what it got: that is shown as it is written."""
+    expected, _, _ = text.partition(" - at `")
+    expected, _, _ = expected.partition(", got `")
+    return f"{expected[:1].lower()}{expected[1:]}, " if expected.startswith("Expected") else ""
 
 
 def _expected(shape: Any, raw: object) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import islice
 
-from extender.overview import MOST_PENDING, Changed, Journal, Node, Pending, Sight, drawn, waiting
-from extender.overview.documents import About, Geometry
+from extender.explain.asked import Sizes, sizes
+from extender.overview import MOST_PENDING, Changed, Journal, Node, Sight, drawn, waiting
+from extender.overview.documents import About, Geometry, Queue
 from extender.overview.draw import geometry
 from extender.service.knowledge import Knowledge
 from extender.snapshot import NodeView
@@ -23,6 +23,9 @@ KEPT = 512
 
 PENDING_SECONDS = 0.5
 """How often the pods that wait are looked through; there may be thousands."""
+
+SERVED_SECONDS = 5.0
+"""How often the nodes are looked through for what serves a resource; it hardly ever changes."""
 
 
 class Drawing:
@@ -36,8 +39,10 @@ class Drawing:
         self._journal = Journal()
         self._kept: OrderedDict[str, tuple[NodeView, Node]] = OrderedDict()
         self._edition = 0
-        self._pending: Sequence[Pending] = ()
-        self._pending_until = -math.inf
+        self._queues: dict[Sight, Queue] = {}
+        self._queues_until = -math.inf
+        self._served: Sizes = {}
+        self._served_until = -math.inf
         # Once, so that a moment is always told as the same one.
         self._began = wall() - knowledge.clock()
         self._version = version("tangram-vgpu")
@@ -77,20 +82,42 @@ class Drawing:
             self._kept.popitem(last=False)
         return kept[1]
 
-    def pending(self) -> Sequence[Pending]:
-        """Return the pods that wait, longest first; equal to the last while nothing changes."""
+    def pending(self, sight: Sight) -> Queue:
+        """Return the pods that wait, longest first; equal to the last while nothing changes.
+
+        Only what the reader may know of counts among those told of at most.
+        """
+        now = self._knowledge.clock()
+        if now >= self._queues_until:
+            self._queues_until = now + PENDING_SECONDS
+            self._queues.clear()
+        queue = self._queues.get(sight)
+        if queue is None:
+            queue = self._queues[sight] = self._queue(sight)
+        return queue
+
+    def _queue(self, sight: Sight) -> Queue:
         knowledge = self._knowledge
-        now = knowledge.clock()
-        if now >= self._pending_until:
-            self._pending_until = now + PENDING_SECONDS
-            found = waiting(
-                islice(knowledge.pending.waiting.values(), MOST_PENDING),
-                self._codes,
-                knowledge.tenancy.tenant_of,
-                self._told,
-            )
-            self._pending = tuple(found)
-        return self._pending
+        seen = [
+            each
+            for each in knowledge.pending.waiting.values()
+            if sight.knows(each.request.pod.namespace)
+        ]
+        told = waiting(
+            seen[:MOST_PENDING],
+            self._codes,
+            knowledge.tenancy.tenant_of,
+            self._told,
+            self._profiles_of,
+        )
+        return Queue(tuple(told), len(seen))
+
+    def _profiles_of(self, resource: str) -> Iterator[str]:
+        now = self._knowledge.clock()
+        if now >= self._served_until:
+            self._served_until = now + SERVED_SECONDS
+            self._served = sizes(self.views.values())
+        return (profile for profile, _ in self._served.get(resource, ()))
 
     def _told(self, moment: float) -> str:
         return rfc3339.seconds(datetime.fromtimestamp(self._began + moment, UTC))

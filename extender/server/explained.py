@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from extender.explain import Explanation
+from extender.explain.text import told
 from extender.explain.veil import others, veiled
 from extender.server.access import REVIEWER, token_of
 from extender.server.packed import PACKED_AT_ONCE, VARIES, pack
@@ -58,7 +59,7 @@ async def _explain(request: web.Request) -> web.Response:
         )
     if reviewer is not None:
         said = await _as_seen(reviewer, token, said)
-    return json(said)
+    return json(told(said))
 
 
 async def _as_seen(reviewer: Reviewer, token: str, said: Explanation) -> Explanation:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 from aiohttp import web
 
 from extender.overview import Sight
-from extender.overview.documents import Node, Pending
+from extender.overview.documents import Node, Queue
 from extender.server.access import sight_of
 from extender.server.drawing import Drawing
 from extender.server.packed import VARIES, pack
@@ -71,7 +71,7 @@ async def _fleet(request: web.Request) -> web.StreamResponse:
     head = {
         "version": f"{request.app[_EPOCH]}.{version}",
         "about": drawing.about(sight),
-        **_pending(drawing.pending(), sight),
+        **_pending(drawing.pending(sight)),
     }
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Cache-Control": "no-store", **VARIES}
@@ -130,7 +130,7 @@ async def _told(request: web.Request, sight: Sight, leave: asyncio.Event) -> Asy
     yield b"retry: 2000\n\n"
     while now() < ends and not leave.is_set():
         version = drawing.look()
-        pending, about = drawing.pending(), drawing.about(sight)
+        pending, about = drawing.pending(sight), drawing.about(sight)
         changed = drawing.since(known)
         if changed is None:
             yield b"event: reload\ndata: {}\n\n"
@@ -143,7 +143,7 @@ async def _told(request: web.Request, sight: Sight, leave: asyncio.Event) -> Asy
                     "gone": gone,
                     "geometries": drawing.geometries_of(nodes),
                     "about": about,
-                    **_pending(pending, sight),
+                    **_pending(pending),
                 }
                 # Only the last portion bears the id: who loses the connection before comes again.
                 id = f"id: {epoch}.{upto}\n".encode() if upto is not None else b""
@@ -171,9 +171,8 @@ def _portions(
         yield version if last else None, nodes, gone if last else ()
 
 
-def _pending(pods: Sequence[Pending], sight: Sight) -> dict[str, object]:
-    seen: Iterable[Pending] = [pod for pod in pods if sight.knows(pod)]
-    return {"pending": seen}
+def _pending(queue: Queue) -> dict[str, object]:
+    return {"pending": queue.pods, "pendingTotal": queue.total}
 
 
 async def _written(

@@ -150,7 +150,8 @@ class Binder:
             await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(request):
             raise BindFailed(GANG_BROKEN)
-        note = decide.annotation(self._knowledge.views[node], entries)
+        version = self._knowledge.in_force.version
+        note = decide.annotation(self._knowledge.views[node], entries, version)
         try:
             with work.phase(Phase.POST, clock):
                 await self._poster.post(

@@ -33,3 +33,7 @@ class Candidates:
         made = frozenset(names)
         self._kept.append(made)
         return made
+
+    def forget(self) -> None:
+        """Forget them all: nobody waits any more who could have the same."""
+        self._kept.clear()

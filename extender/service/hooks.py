@@ -53,7 +53,7 @@ class Hooks:
         self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
     ) -> wire.FilterResult:
         knowledge = self._knowledge
-        uid = request.pod.uid
+        began, uid = knowledge.clock(), request.pod.uid
         knowledge.ledger = knowledge.ledger.release(uid)
         if uid in knowledge.gone:
             return self._filter_gone(request, names, whole)
@@ -70,7 +70,7 @@ class Hooks:
                 self._note(request, names)
             why_wait = self._why_wait_for_gang(request, names, assigned)
             if why_wait is not None:
-                return self._waits(request, names, why_wait, whole)
+                return self._waits(request, names, why_wait, whole, began)
         asked = knowledge.bounded(request)
         answer = filter(
             knowledge.fleet,
@@ -86,14 +86,14 @@ class Hooks:
                 nodes = knowledge.fleet.names if answer.everywhere else names
                 knowledge.pending.filtered(request, nodes)
             if self._is_planned_first(request, names, assigned, answer):
-                return self._waits(request, names, PLANNING, whole)
+                return self._waits(request, names, PLANNING, whole, began)
         if answer.passed:
             knowledge.refused.drop(uid)
             if answer.only is not None:
                 knowledge.presume(request, answer.passed[0], answer.only)
                 self._chose(request, answer.passed[0], answer.only.cost)
         else:
-            knowledge.refuse(request, answer.codes, asked.bounds)
+            knowledge.refuse(request, answer.codes, asked.bounds, began=began)
         return _filtered(answer.passed, answer.refused, whole)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:
@@ -134,9 +134,10 @@ class Hooks:
         names: Sequence[str],
         why: Refused,
         whole: Mapping[str, wire.RawNode] | None,
+        began: float,
     ) -> wire.FilterResult:
         """Answer that a pod has to wait for others."""
-        self._knowledge.refuse(request, {why.code})
+        self._knowledge.refuse(request, {why.code}, began=began)
         return _filtered((), dict.fromkeys(names, why.reason), whole)
 
     def _is_planned_first(

@@ -363,10 +363,12 @@ class Knowledge:
             until=self.clock() + lasts,
         )
 
-    def refuse(self, request: Request, codes: Set[Code], bounds: Bounds | None = None) -> None:
+    def refuse(
+        self, request: Request, codes: Set[Code], bounds: Bounds | None = None, *, began: float
+    ) -> None:
         """Keep a pod that no node takes within its *bounds*, to be woken, and count why.
 
-        It is told of if it is news.
+        It is told of if it is news, with how long it took since the filter call *began*.
         """
         before = self.refused.get(request.pod.uid)
         self.refused.add(request, codes)
@@ -380,6 +382,7 @@ class Knowledge:
                 uid=request.pod.uid,
                 codes=sorted(code.value for code in codes),
                 policy_version=self.in_force.version,
+                seconds=round(self.clock() - began, 6),
             )
 
     def forget(self, uid: str) -> None:

@@ -89,10 +89,13 @@ class Pending:
         self.waiting.pop(uid, None)
         self._deferred.pop(uid, None)
         self._yielding.pop(uid, None)
+        if not self.waiting:
+            self._candidates.forget()
 
     def begin_term(self) -> None:
         """Forget who waits: kube-scheduler will be back with every pod."""
         self.waiting.clear()
+        self._candidates.forget()
         self._deferred.clear()
         self._yielding.clear()
 

@@ -41,6 +41,7 @@ def covers(
         model.add(sum(held[kind]) >= count)
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
+    solver.parameters.catch_sigint_signal = False  # or Ctrl-C would be nobody's after that
     match solver.solve(model):
         case cp_model.OPTIMAL | cp_model.FEASIBLE:
             return True

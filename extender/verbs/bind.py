@@ -51,7 +51,7 @@ def assignments(
     )
 
 
-def annotation(view: NodeView, entries: Sequence[Assignment]) -> str:
+def annotation(view: NodeView, entries: Sequence[Assignment], policy_version: str) -> str:
     """Return a pod's decision as its annotation: a JSON list, one element for each instance."""
     return msgspec.json.encode(
         [
@@ -63,6 +63,7 @@ def annotation(view: NodeView, entries: Sequence[Assignment]) -> str:
                 start=each.start,
                 size=each.size,
                 resource=each.resource,
+                policy_version=policy_version,
             )
             for each in entries
         ]

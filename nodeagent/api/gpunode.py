@@ -240,7 +240,10 @@ class GpuNode(_Wire, frozen=True):
 
 
 class Decision(_Wire, frozen=True):
-    """What was decided for one device of a pod, as its annotation tells it."""
+    """What was decided for one device of a pod, as its annotation tells it.
+
+    ``policy_version`` is the policy's that was in force when the pod was bound.
+    """
 
     id: str
     gpu: str
@@ -249,6 +252,7 @@ class Decision(_Wire, frozen=True):
     start: Start
     size: Size
     resource: str
+    policy_version: str = ""
 
 
 def version_number(version: str) -> int:

@@ -44,7 +44,7 @@ ON_OBJECTS = (
         "pod",
         f"`{keys.DECISION_ANNOTATION}`",
         "the extender",
-        "where its GPU instances are, as JSON",
+        "where its GPU instances are, and by which policy, as JSON",
     ),
     (
         "extender's pod",
@@ -57,6 +57,12 @@ ON_OBJECTS = (
         f"`{keys.WAKE_ANNOTATION}`",
         "the extender",
         "room has appeared: pods are tried",
+    ),
+    (
+        "PrometheusRule",
+        "`tangram.dev/runbooks`",
+        "you",
+        "the URL of the runbooks, to which alerts link",
     ),
     ("Lease", f"`{keys.AGENT_LABEL}`", "the agent", "it is an agent's"),
     (

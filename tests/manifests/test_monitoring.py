@@ -9,7 +9,7 @@ import pytest
 
 from tests.manifests.kustomize import OVERLAYS, Manifest, combined, overlay
 from tests.manifests.parts import EXTENDER, find, serve_options
-from tests.monitoring.component import DASHBOARD, RULES
+from tests.monitoring.component import DASHBOARD, RULES, alerts
 
 READER, SERVICE = "tangram-metrics-reader", "tangram-metrics"
 
@@ -83,3 +83,14 @@ def test_the_operator_finds_the_rules_and_grafana_the_dashboard(manifests: list[
     assert rules["spec"] == RULES["spec"]
     assert dashboard["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert json.loads(dashboard["data"]["tangram.json"]) == DASHBOARD
+
+
+def test_alerts_link_to_the_runbooks_where_one_annotation_says_they_are(copy: Path) -> None:
+    file = copy / "components/monitoring/prometheusrule.yaml"
+    here, elsewhere = "manifests/RUNBOOKS.md", "https://wiki.test/gpus/RUNBOOKS.md"
+    file.write_text(file.read_text().replace(f"runbooks: {here}", f"runbooks: {elsewhere}"))
+
+    groups = find(combined(copy, "monitoring"), "PrometheusRule", "tangram")["spec"]["groups"]
+
+    links = {each["annotations"]["runbook_url"] for group in groups for each in group["rules"]}
+    assert links == {f"{elsewhere}#{each['alert'].lower()}" for each in alerts()}

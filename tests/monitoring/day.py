@@ -22,17 +22,17 @@ from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, PatchType
 from nodeagent.driver import PlacementUnavailable
 from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
 MORNING = """
-pools: [{name: big, nodes: {matchLabels: {pool: big}}}]
+pools: [{name: big, nodes: {matchLabels: {pool: training}}}]
 tenants:
 - name: red
-  namespaces: {matchLabels: {team: red}}
+  namespaces: {matchLabels: {team: tenants}}
   caps: {memorySlices: 40, profiles: {7g.80gb: 3}}
 headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]
 """
@@ -245,9 +245,5 @@ async def cluster() -> AsyncIterator[tuple[World, str]]:
     policy = parsed((HEAD + MORNING).encode(), "policy.yaml").in_force
     model = MODELS["H100-80GB"]
     async with world(model, nodes=4, gpus=2, policy=policy, settings=QUICK) as (here, url):
-        metadata = {"name": NAMESPACE, "labels": {"team": "red"}}
-        await here.api.create(NAMESPACES, {"metadata": metadata})
-        label = {"metadata": {"labels": {"pool": "big"}}}
-        await here.api.patch(NODES, A, label, patch_type=PatchType.MERGE)
         await until(lambda: here.service.knowledge.tenancy.known(NAMESPACE))
         yield here, url

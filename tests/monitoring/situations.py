@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 
 import aiohttp
 import msgspec
 
+from extender.cluster import KubernetesCluster
 from extender.server import serving
-from extender.service.ports import Feed
+from extender.service.plans import Plans
+from extender.service.ports import Feed, PlanConflict
 from extender.service.reloading import Reloading
 from extender.service.trust import Trust
-from nodeagent.api.gpunode import Condition, Failed, GpuNode
-from tests.builders import assignment, gpu, raw_pod
+from nodeagent.api import gpunode
+from nodeagent.api.gpunode import Assignment, Condition, Failed, GpuNode
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import GPU_NODES, PatchType
+from tests.builders import assignment, gpu, gpu_node, raw_pod
 from tests.monitoring.stage import HEAD, NODES, Stage
 
 Script = Callable[[], Awaitable[Stage]]
@@ -99,9 +104,12 @@ async def a_watch_is_interrupted() -> Stage:
 
 
 @contextlib.asynccontextmanager
-async def hooks(stage: Stage) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+async def hooks(
+    stage: Stage, namespace: str = "default"
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """Open the hooks, and yield what sends so many filter calls as kube-scheduler does."""
-    body = msgspec.json.encode({"Pod": raw_pod("1-10C"), "NodeNames": list(NODES)})
+    pod = raw_pod("1-10C", namespace=namespace)
+    body = msgspec.json.encode({"Pod": pod, "NodeNames": list(NODES)})
     async with serving(stage.service) as url, aiohttp.ClientSession() as http:
 
         async def ask(times: int) -> None:
@@ -126,8 +134,7 @@ async def filter_takes_long() -> Stage:
 @situation("TangramHooksFail")
 async def a_namespace_stays_unknown() -> Stage:
     stage = quiet(CAPPED)
-    stage.service.knowledge.tenancy._tenants.clear()  # as if its watch had never told of it
-    async with hooks(stage) as ask:
+    async with hooks(stage, namespace="of-which-no-watch-has-told") as ask:
         for _ in stage.minutes(20):
             await ask(2)
     return stage
@@ -135,11 +142,43 @@ async def a_namespace_stays_unknown() -> Stage:
 
 @situation("TangramPlanConflicts")
 async def somebody_else_writes_plans() -> Stage:
-    stage = quiet()
+    stage, api = quiet(), InMemoryApi()
+    knowledge, rival = stage.service.knowledge, KubernetesCluster(api)
+    plans = Plans(knowledge, KubernetesCluster(api))
+    await rival.create_gpu_node(SHARED)
+    await reported(api)
+    await plans.refresh(SHARED)
+    knowledge.node(SHARED, cordoned=False)
+    stage.agents.add(SHARED)
     for _ in stage.minutes(20):
-        for _ in range(10):
-            stage.service.knowledge.work.conflict()
+        for at in range(10):
+            await written(rival, add=[assignment(f"theirs-{at}", 19, 0)])
+            # What is known of the plan is older than theirs.
+            with contextlib.suppress(PlanConflict):
+                await plans.write(knowledge.views[SHARED], add=[assignment("ours", 19, 1)])
+        await written(rival)
+        await reported(api)
+        await plans.refresh(SHARED)
     return stage
+
+
+SHARED = "node-3"
+"""A node whose plan somebody else writes, too."""
+
+
+async def written(cluster: KubernetesCluster, add: Sequence[Assignment] = ()) -> None:
+    """Let the shared node's plan be *add* and nothing else."""
+    there = await cluster.read_gpu_node(SHARED)
+    assert there is not None
+    await cluster.write_plan(there, add=add, remove=[each.id for each in there.spec.assignments])
+
+
+async def reported(api: InMemoryApi) -> None:
+    """Let the shared node's agent report that it has followed the plan."""
+    there = gpunode.decode(await api.get(GPU_NODES, SHARED))
+    status = gpu_node(SHARED, gpus=2, generation=there.metadata.generation).status
+    patch = [{"op": "add", "path": "/status", "value": msgspec.to_builtins(status)}]
+    await api.patch(GPU_NODES, SHARED, patch, patch_type=PatchType.JSON, subresource="status")
 
 
 async def reload(stage: Stage, text: str, which: int = 0) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield driver
 
 
+POLICY = Path(__file__).with_name("policy.yaml")
+
+
 @pytest.fixture(scope="session")
 def page(driver: Any) -> Iterator[str]:
-    """The address of a demo that more is asked of than there is room for."""
+    """The address of a demo with rules that more is asked of than there is room for."""
     with demo(
-        "--nodes", "3", "--vms", "60", "--load", "1.6", "--lifetime", "25", "--seed", "5"
+        *("--nodes", "3", "--vms", "60", "--load", "1.6", "--lifetime", "25", "--seed", "5"),
+        *("--policy", str(POLICY)),
     ) as url:
         yield url

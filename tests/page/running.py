@@ -54,18 +54,31 @@ def demo(*arguments: str) -> Iterator[str]:
 @contextlib.contextmanager
 def known_fleet(nodes: int) -> Iterator[tuple[str, KnownFleet, asyncio.AbstractEventLoop]]:
     """Serve the desk of a service that knows so many nodes; yield its URL, fleet and loop."""
+    with unserved_fleet(nodes) as (fleet, loop), served(fleet, loop) as url:
+        yield url, fleet, loop
+
+
+@contextlib.contextmanager
+def served(fleet: KnownFleet, loop: asyncio.AbstractEventLoop, port: int = 0) -> Iterator[str]:
+    """Serve the desk of a fleet, and yield its URL."""
+    opened = desk(fleet.service, reviewer=None, port=port)
+    url = asyncio.run_coroutine_threadsafe(opened.__aenter__(), loop).result(10)
+    try:
+        yield url
+    finally:
+        ended = opened.__aexit__(None, None, None)
+        asyncio.run_coroutine_threadsafe(ended, loop).result(30)
+
+
+@contextlib.contextmanager
+def unserved_fleet(nodes: int) -> Iterator[tuple[KnownFleet, asyncio.AbstractEventLoop]]:
+    """Yield a service that knows so many nodes, and the loop it is to be used from."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="desk")
     thread.start()
     try:
-        fleet = asyncio.run_coroutine_threadsafe(_made(nodes), loop).result(STARTED_WITHIN_SECONDS)
-        opened = desk(fleet.service, reviewer=None)
-        url = asyncio.run_coroutine_threadsafe(opened.__aenter__(), loop).result(10)
-        try:
-            yield url, fleet, loop
-        finally:
-            ended = opened.__aexit__(None, None, None)
-            asyncio.run_coroutine_threadsafe(ended, loop).result(30)
+        made = asyncio.run_coroutine_threadsafe(_made(nodes), loop)
+        yield made.result(STARTED_WITHIN_SECONDS), loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

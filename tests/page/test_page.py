@@ -3,89 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.page.chromium import complaints, violations
+from tests.page.reader import choose, click, dress, opened, settled, text, texts, wait
 from tests.page.running import told
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
-DRAWN = """
-const drawn = {};
-for (const node of document.querySelectorAll(".node")) {
-  for (const gpu of node.querySelectorAll(".gpu")) {
-    const element = gpu.querySelector(".bar"), bar = element.getBoundingClientRect();
-    const count = getComputedStyle(element).gridTemplateColumns.split(" ").length;
-    const slices = (pixels) => Math.round((pixels / bar.width) * count);
-    drawn[gpu.dataset.gpu] = [...gpu.querySelectorAll(".block")].map((block) => {
-      const { left, width } = block.getBoundingClientRect();
-      const { vm, profile } = block.dataset;
-      return [vm ?? "", profile, slices(left - bar.left), slices(width)];
-    });
-  }
-}
-return drawn;
-"""
-"""By GPU: VM, profile, and start and size in slices, measured from where the boxes really are."""
-
-
-def wait(driver: Any, condition: Callable[[Any], object], seconds: float = 20) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, seconds, poll_frequency=0.05).until(condition)
-
-
-def one(driver: Any, selector: str) -> Any:
-    return driver.find_element("css selector", selector)
-
-
-def every(driver: Any, selector: str) -> list[Any]:
-    return list(driver.find_elements("css selector", selector))
-
-
-def opened(driver: Any, url: str, query: str = "") -> None:
-    driver.get(f"{url}{query}")
-    wait(driver, lambda d: one(d, "#live").text == "Live" and every(d, ".gpu"))
-
-
-def choose(driver: Any, field: str, value: str) -> None:
-    driver.execute_script(
-        "const field = document.querySelector(`#filters [name=${arguments[0]}]`);"
-        "field.value = arguments[1];"
-        "field.dispatchEvent(new Event('input', { bubbles: true }));",
-        field,
-        value,
-    )
-
-
-def as_told(fleet: Any) -> dict[str, list[list[Any]]]:
-    return {
-        gpu["uuid"]: [
-            [each.get("vm", ""), each["profile"], each["start"], each["size"]]
-            for each in gpu.get("instances", [])
-        ]
-        for node in fleet["nodes"]
-        for gpu in node["gpus"]
-    }
-
-
-def settled(driver: Any, page: str) -> dict[str, list[list[Any]]]:
-    """Return what the API says and the page draws, at a moment when both are of one version."""
-
-    def same(driver: Any) -> object:
-        before = as_told(told(page))
-        drawn = driver.execute_script(DRAWN)
-        shown = {uuid: before[uuid] for uuid in drawn}
-        return shown if drawn and drawn == shown else None
-
-    return dict(wait(driver, same))
-
 
 def test_vms_appear_on_exactly_the_slices_the_api_says(driver: Any, page: str) -> None:
+    complaints(driver)  # whatever there was before
     opened(driver, page)
     before = settled(driver, page)
     had = {each[0] for gpu in before.values() for each in gpu}
@@ -105,9 +36,12 @@ def test_a_vm_is_found_by_its_name_and_the_others_step_back(driver: Any, page: s
     vm = next(each[0] for gpu in settled(driver, page).values() for each in gpu if each[0])
     choose(driver, "text", vm)
 
-    lit = wait(driver, lambda d: [b.get_attribute("data-vm") for b in every(d, ".block:not(.dim)")])
-    assert {name for name in lit if vm in name} == set(lit)
-    assert "1 of 3 nodes" in one(driver, "#shown").text
+    def alone(driver: Any) -> bool:
+        lit = texts(driver, ".block:not(.dim)", "data-vm")
+        return bool(lit) and all(name and vm in name for name in lit)
+
+    assert wait(driver, alone)
+    assert text(driver, "#shown") == "1 of 3 nodes"
 
 
 def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page: str) -> None:
@@ -116,7 +50,7 @@ def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page:
     def narrowed(driver: Any) -> object:
         fleet = told(page)
         tenant, profile = next(
-            (each["namespace"], each["profile"])
+            (each.get("tenant") or each["namespace"], each["profile"])
             for node in fleet["nodes"]
             for gpu in node["gpus"]
             for each in gpu.get("instances", [])
@@ -130,7 +64,7 @@ def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page:
             node["name"]
             for node in told(page)["nodes"]
             if any(
-                (each.get("namespace"), each["profile"]) == (tenant, profile)
+                (each.get("tenant") or each.get("namespace"), each["profile"]) == (tenant, profile)
                 for gpu in node["gpus"]
                 for each in gpu.get("instances", [])
             )
@@ -144,28 +78,21 @@ def test_filters_by_tenant_and_profile_show_those_nodes_alone(driver: Any, page:
     assert "tenant=" in driver.current_url  # a link shows the same
 
 
-def test_a_pod_that_waits_is_explained(driver: Any, page: str) -> None:
+def test_filters_that_match_nothing_are_said_to(driver: Any, page: str) -> None:
     opened(driver, page)
-    wait(driver, lambda d: every(d, "#pending details"), 40)
+    choose(driver, "text", "nowhere")
 
-    def explained(driver: Any) -> object:
-        driver.execute_script("document.querySelector('#pending details').open = true")
-        return one(driver, "#pending details .why").text
-
-    why = wait(driver, explained)
-    assert "no free placement for nvidia.com/" in why
+    wait(driver, lambda d: text(d, "#grid") == "No node matches the filters.")
+    assert text(driver, "#shown") == "0 of 3 nodes"
+    assert texts(driver, "#pending details") == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_wrong(driver: Any, page: str, theme: str, tmp_path: Path) -> None:
     opened(driver, page)
-    wait(driver, lambda d: every(d, "#pending details"), 40)
-    driver.execute_script(
-        "const theme = document.getElementById('theme'); theme.value = arguments[0];"
-        "theme.dispatchEvent(new Event('change'))",
-        theme,
-    )
-    one(driver, ".gpu").click()
+    wait(driver, explained, 40)
+    dress(driver, theme)
+    click(driver, ".gpu")
     driver.save_screenshot(str(tmp_path / f"{theme}.png"))
 
     assert driver.execute_script("return document.documentElement.dataset.theme") == theme
@@ -173,16 +100,30 @@ def test_axe_finds_nothing_wrong(driver: Any, page: str, theme: str, tmp_path: P
     assert faint(driver) == []
 
 
+def explained(driver: Any) -> object:
+    """Open the pod that waits longest, and tell whether it is explained."""
+    return driver.execute_script(
+        "const pod = document.querySelector('#pending details');"
+        "if (pod && !pod.open) pod.open = true;"
+        "return document.querySelector('#pending details[open] .explanation') !== null"
+    )
+
+
 def faint(driver: Any) -> list[str]:
-    """Return the profiles whose label has less contrast with its colour than 4.5 to 1."""
+    """Return the blocks whose label has less contrast with its colour than 4.5 to 1."""
     found = driver.execute_script(
         """
         const luminance = (colour) => {
-          const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((each) => each / 255)
+          const most = colour.startsWith("color(srgb") ? 1 : 255;  // as mixed, or as written
+          const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((each) => each / most)
             .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
           return 0.2126 * r + 0.7152 * g + 0.0722 * b;
         };
-        const made = ["p0", "p1", "p2", "p3", "p4", "p5"].map((name) => {
+        const profiles = ["p0", "p1", "p2", "p3", "p4", "p5"];
+        const states = ["running", "starting", "failed", "reserved", "releasing", "standing",
+          "foreign", "in-use"];
+        const names = profiles.flatMap((profile) => states.map((state) => `${profile} ${state}`));
+        const made = names.map((name) => {
           const block = document.createElement("span");
           block.className = `block ${name}`;
           document.body.append(block);
@@ -229,7 +170,7 @@ def test_the_grid_is_walked_with_the_arrow_keys_and_one_tab_stop(driver: Any, pa
     def press(*keys: str) -> None:
         ActionChains(driver).send_keys(*keys).perform()
 
-    assert len(every(driver, ".gpu[tabindex='0']")) == 1
+    assert len(texts(driver, ".gpu[tabindex='0']")) == 1
     driver.execute_script("document.querySelector('.gpu[tabindex=\"0\"]').focus()")
     assert at() == ("gpu-node-0", 0)
     press(Keys.ARROW_RIGHT)
@@ -242,8 +183,8 @@ def test_the_grid_is_walked_with_the_arrow_keys_and_one_tab_stop(driver: Any, pa
     assert at() == ("gpu-node-0", 4)
     press(Keys.ARROW_LEFT, Keys.ENTER)
     assert at() == ("gpu-node-0", 3)
-    assert "gpu-node-0, GPU 3" in one(driver, "#chosen h2").text
-    assert len(every(driver, ".gpu[tabindex='0']")) == 1
+    assert "gpu-node-0, GPU 3" in text(driver, "#chosen h2")
+    assert len(texts(driver, ".gpu[tabindex='0']")) == 1
 
 
 def test_nothing_is_asked_of_anybody_else(driver: Any, page: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -83,6 +84,48 @@ def test_no_history_ends_in_what_the_rules_forbid(
         assert list(cluster.wrongs()) == []
 
 
+changes = st.one_of(
+    st.tuples(st.just("policy"), policies()),
+    st.tuples(
+        st.just("namespace"),
+        st.sampled_from(sorted(NAMESPACES)),
+        st.sampled_from(sorted(set(NAMESPACES.values()))),
+    ),
+    st.tuples(
+        st.just("node"), st.sampled_from(sorted(NODES)), st.sampled_from([{}, {"pool": "big"}])
+    ),
+)
+
+
+@settings(deadline=None)
+@given(policies(), st.lists(st.one_of(arrivals, events, changes), max_size=25))
+def test_whatever_rules_and_labels_become_nothing_new_is_against_them(
+    by: Rules, history: list[tuple[object, ...]]
+) -> None:
+    """What had its place before a change may be against the rules after it, and keeps it."""
+    cluster = Cluster(by)
+    placed: list[str] = []
+    for at, event in enumerate(history):
+        match event:
+            case ("pod", str(namespace), tuple(shape), int(priority)):
+                before = Counter(cluster.wrongs())
+                if _arrives(cluster, f"pod-{at}", namespace, shape, priority):
+                    placed.append(f"pod-{at}")
+                assert Counter(cluster.wrongs()) <= before
+            case ("gone", int(which)) if placed:
+                cluster.take_back(placed.pop(which % len(placed)))
+            case ("agent", str(name)):
+                cluster.follow(name)
+            case ("restart",):
+                cluster.start()
+            case ("policy", Rules() as other):
+                cluster.adopt(other)
+            case ("namespace", str(name), str(team)):
+                cluster.relabel_namespace(name, team)
+            case ("node", str(name), dict(labels)):
+                cluster.relabel_node(name, labels)
+
+
 def _arrives(
     cluster: Cluster, pod: str, namespace: str, shape: Sequence[str], priority: int
 ) -> bool:
@@ -105,7 +148,7 @@ def _arrives(
 def _keeps_headroom(
     cluster: Cluster, namespace: str, priority: int, given: Sequence[tuple[str, Choice]]
 ) -> None:
-    tenant = cluster.rules.tenant_of({"team": NAMESPACES[namespace]})
+    tenant = cluster.rules.tenant_of({"team": cluster.namespaces[namespace]})
     places = [(node, each) for node, choice in given for each in choice.placed]
     for kept in cluster.rules.headroom:
         if not kept.released("" if tenant is None else tenant.name, priority):

@@ -7,7 +7,9 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from aiohttp import ClientSession, web
@@ -19,8 +21,9 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.service import Service
 from extender.service.ports import Access, Feed, PodFacts
+from extender.wire import ExtenderArgs
 from nodeagent.apiserver.memory import InMemoryApi
-from tests.builders import request
+from tests.builders import raw_pod, request
 from tests.explained import Small, Vm
 
 TOKEN = "a-token"
@@ -132,6 +135,19 @@ async def test_top_prints_one_screen_where_there_is_no_terminal(url: str) -> Non
     assert result.exit_code == 0, result.output
     assert "pods wait" in result.output
     assert result.output.index("b ") < result.output.index("8/8")
+
+
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+async def test_top_tells_programs_what_it_shows_once(
+    service: Service, url: str, output: str, read: Callable[[str], Any]
+) -> None:
+    asked = {"Pod": raw_pod("3-40C", name="name-me", uid="uid-me"), "NodeNames": ["a", "b"]}
+    service.hooks.filter(msgspec.convert(asked, ExtenderArgs))
+    result = await run("top", "-o", output, "--desk", url, "--token", TOKEN)
+
+    told = read(result.output)
+    assert (told["policy"], told["pending"], told["refused"]) == ("default", 1, 1)
+    assert [(row["name"], row["used"]) for row in told["nodes"]] == [("b", 8), ("a", 5)]
 
 
 @pytest.mark.parametrize(

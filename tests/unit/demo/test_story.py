@@ -17,7 +17,8 @@ from extender.demo.audit import audit, instances
 from extender.demo.outcome import Outcome
 from extender.demo.run import Options, run
 from extender.demo.world import requestable
-from extender.policy import Policy, PolicyName
+from extender.policy import InForce, PolicyName
+from extender.policy.file import parsed
 from extender.simulation.mixes import NAMED, UnknownMix, mix
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
@@ -164,7 +165,7 @@ async def play(**changes: Any) -> Outcome:
             "mix": "uniform",
             "load": 1.5,
             "seed": 3,
-            "policy": Policy(PolicyName.DEFAULT),
+            "policy": InForce.of(PolicyName.DEFAULT),
             **changes,
         }
     )
@@ -181,6 +182,35 @@ async def test_a_story_adds_up_and_breaks_no_promise() -> None:
     assert outcome.refusals.keys() == {"no-room"}
     assert sum(count.placed for count in outcome.profiles.values()) == outcome.placed
     assert 0 < outcome.slices_used <= outcome.slices_total == 32
+
+
+def ruled(text: str) -> InForce:
+    head = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
+    return parsed((head + text).encode(), "rules.yaml").in_force
+
+
+async def test_a_policys_caps_are_kept() -> None:
+    all_of_it = "namespaces: {matchLabels: {team: tenants}}, caps: {memorySlices: 12}"
+
+    outcome = await play(policy=ruled(f"tenants: [{{name: all, {all_of_it}}}]"))
+
+    assert outcome.sound
+    assert 0 < outcome.slices_used <= 12
+    assert outcome.refusals["over-cap"] > 0
+
+
+async def test_a_policys_pool_has_its_profiles_alone() -> None:
+    small = "nodes: {matchLabels: {pool: training}}, profiles: [1g.10gb]"
+
+    def in_pool(outcome: Outcome) -> set[str]:
+        first = [gpu for gpu in outcome.map if gpu.node == "gpu-node-0"]
+        return {GEOMETRY.by_id[profile].name for gpu in first for profile, _ in gpu.instances}
+
+    without = await play()
+    ruled_by = await play(policy=ruled(f"pools: [{{name: small, {small}}}]"))
+
+    assert ruled_by.sound
+    assert in_pool(ruled_by) <= {"1g.10gb"} < in_pool(without) | {"1g.10gb"}
 
 
 async def test_an_instance_that_will_not_go_is_counted_as_leaked(
@@ -251,7 +281,7 @@ async def test_a_bind_of_somebody_elses_while_the_hooks_linger_is_no_leak() -> N
         mix="1g.10gb=1",
         load=0.1,
         seed=1,
-        policy=Policy(PolicyName.DEFAULT),
+        policy=InForce.of(PolicyName.DEFAULT),
     )
     outcome = await run(options, progress=lambda placed, refused: None, linger=bind)
 
@@ -293,7 +323,7 @@ def test_the_policy_told_is_the_one_that_decides() -> None:
     ended = tangram("demo", *small, "--policy", "learned")
 
     assert json.loads(ended.stdout)["policy"] == "default"  # learned has no weights by name
-    assert "Policy: default." in " ".join(ended.stderr.split())
+    assert "Policy: default, version " in " ".join(ended.stderr.split())
 
 
 def test_text_shows_every_gpu_and_says_what_happened() -> None:

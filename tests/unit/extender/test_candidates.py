@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.service.candidates import KEPT, Candidates
+from extender.service.pending import Pending
+from extender.settings import Settings
+from tests.builders import request
 
 NAMES = [f"node-{at}" for at in range(9)]
 
@@ -40,3 +43,14 @@ def test_a_set_that_is_known_to_be_all_nodes_is_kept_as_it_is() -> None:
     everything = frozenset(NAMES)
 
     assert Candidates().of(everything) is everything
+
+
+def test_nothing_is_kept_once_nobody_waits() -> None:
+    pending = Pending(Settings(), lambda: 0.0)
+    pending.filtered(request("1-10C"), NAMES)
+    asked = pending.waiting["pod-1"].nodes
+    pending.gone("pod-1")
+    pending.filtered(request("1-10C"), NAMES)
+
+    assert pending.waiting["pod-1"].nodes == asked
+    assert pending.waiting["pod-1"].nodes is not asked

@@ -42,9 +42,12 @@ async def test_the_effects_of_a_policy_are_told_with_what_is_likely_wrong() -> N
     patch = [{"op": "add", "path": "/spec", "value": {"assignments": [entry]}}]
     await world.api.patch(GPU_NODES, "node-2", patch, patch_type=PatchType.JSON)
 
-    lines = list(Effects(parsed(POLICY, "policy"), await census(world.api)).lines())
+    effects = Effects(parsed(POLICY, "policy"), await census(world.api)).told()
 
-    assert lines == [
+    assert [
+        f"{'WARNING: ' if each.warning else ''}{each.kind} {each.name}: {each.text}"
+        for each in effects
+    ] == [
         "pool big: GPUs: 2 on nodes: 1 (node-1)",
         "WARNING: pool big: no GPU there serves 7g.40gb",
         "WARNING: pool typo: GPUs: 0 on nodes: none",
@@ -52,9 +55,9 @@ async def test_the_effects_of_a_policy_are_told_with_what_is_likely_wrong() -> N
         "WARNING: tenant red: has 1 of 0 memory slices",
         "tenant red: has 1 of 4 x 1g.10gb",
         "WARNING: tenant blue: namespaces: none",
-        "headroom: 2 x 7g.80gb free in pool big, 2 to be kept",
-        "WARNING: headroom: 2 x 7g.80gb free in all nodes, 3 to be kept",
-        "avoid[0]: GPU nodes: 1 (node-1)",
+        "headroom big: 2 x 7g.80gb free in pool big, 2 to be kept",
+        "WARNING: headroom : 2 x 7g.80gb free in all nodes, 3 to be kept",
+        "avoid [0]: GPU nodes: 1 (node-1)",
     ]
 
 

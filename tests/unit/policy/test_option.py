@@ -65,5 +65,7 @@ def test_rules_are_read_for_those_who_keep_them_and_refused_for_the_others(tmp_p
     assert [kept.profile for kept in found.rules.headroom] == ["1g.10gb"]
     assert source is not None
     assert source.seen == path.read_bytes()
-    with pytest.raises(typer.BadParameter, match="kept by `tangram serve` alone"):
+    with pytest.raises(
+        typer.BadParameter, match="kept by `tangram serve` and `tangram demo` alone"
+    ):
         policy(str(path))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -130,20 +132,33 @@ times: {reservationSeconds: long}
     expected = [
         ("$.pools[0].name", "`'Big'`", "lower-case letters"),
         ("$.pools[0].nodes.matchLabels.gpu", "`True`", "put it in quotes"),
-        ("$.tenants[0].caps.memorySlices", "`-1`", "correct it"),
+        (
+            "$.tenants[0].caps.memorySlices",
+            "expected `int` >= 0, got `-1`",
+            "write a whole number from 0 to 1,000,000",
+        ),
         ("$.tenants[0].caps.profile", "unknown field", "did you mean profiles?"),
         ("$.tenants[0].dedicated", "`'rack'`", "use gpu or node"),
         ("$.tenants[1].name", "is missing", "add it"),
         ("$.headroom[0].profile", "`'3g'`", "such as 1g.10gb"),
-        ("$.headroom[0].keep", "`0`", "correct it"),
-        ("$.avoid", "`False`", "correct it"),
-        ("$.times.reservationSeconds", "`'long'`", "correct it"),
+        (
+            "$.headroom[0].keep",
+            "expected `int` >= 1, got `0`",
+            "write a whole number from 1 to 1,000,000",
+        ),
+        ("$.avoid", "expected `array`, got `False`", "write a list: "),
+        (
+            "$.times.reservationSeconds",
+            "expected `float | null`, got `'long'`",
+            "write a number from 0 to 86,400",
+        ),
     ]
     assert len(found) == len(expected), "\n".join(found)
     for path, value, remedy in expected:
         (line,) = [each for each in found if each.startswith(path + ":")]
         assert value in line
         assert remedy in line
+        assert line.count("got") == 1 or "got" not in value
 
 
 @pytest.mark.parametrize(
@@ -187,16 +202,44 @@ def test_check_says_what_the_rules_come_to(tmp_path: Path) -> None:
     good.write_text(WHOLE)
     bad.write_text(HEAD + "pools: 3\ntimes: 4\n")
 
-    told = CliRunner().invoke(commands, ["check", str(good)])
-    refused = CliRunner().invoke(commands, ["check", str(bad)])
+    runner = CliRunner(env={"COLUMNS": "160"})
+    told = runner.invoke(commands, ["check", str(good)])
+    refused = runner.invoke(commands, ["check", str(bad)])
+    words = " ".join(told.output.split())
 
     assert told.exit_code == 0
     assert f"version {policy(WHOLE).version}" in told.output
-    assert "tenant red: 1g.10gb, 3g.40gb; big, rest; at most 40 memory slices" in told.output
-    assert "shares no GPU; priority +5" in told.output
-    assert "headroom: 2 x 7g.80gb kept free in pool big" in told.output
+    assert "RULE NAME SAYS" in words
+    assert "tenant red 1g.10gb, 3g.40gb; big, rest; at most 40 memory slices" in words
+    assert "shares no GPU; priority +5" in words
+    assert (
+        "headroom big 2 x 7g.80gb kept free in pool big;"
+        " released to tenant red, pods of priority 1000 or above"
+    ) in words
+    assert "times reservationSeconds 60 s times restartHoldSeconds 0 s" in words
+    assert "deadlines planSeconds 1.5 s" in words
     assert refused.exit_code == 1
     assert [line.split(": ")[2] for line in refused.output.splitlines()] == ["$.pools", "$.times"]
+
+
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_are_told_what_the_rules_come_to_and_what_is_wrong(
+    tmp_path: Path, output: str, read: Callable[[str], Any]
+) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(WHOLE)
+    bad.write_text(HEAD + "pools: 3\n")
+
+    told = read(CliRunner().invoke(commands, ["check", str(good), "-o", output]).stdout)
+    refused = CliRunner().invoke(commands, ["check", str(bad), "-o", output])
+
+    assert (told["decides"], told["version"]) == ("default", policy(WHOLE).version)
+    assert told["cluster"] is None
+    assert {"kind": "pool", "name": "big", "says": "3g.40gb, 7g.80gb"} in told["rules"]
+    assert refused.exit_code == 1
+    (problem,) = read(refused.stdout)["problems"]
+    assert problem["path"] == "$.pools"
+    assert problem["remedy"].startswith("write a list")
 
 
 def test_a_field_that_is_there_twice_is_not_lost_silently() -> None:
@@ -234,8 +277,13 @@ def test_whatever_is_in_a_file_it_is_a_policy_or_told_to_be_none(raw: object, he
         raw = {"apiVersion": "tangram.dev/v1alpha1", "kind": "PlacementPolicy"} | raw
     text = yaml.safe_dump(raw)
 
-    with contextlib.suppress(MalformedPolicy):
+    try:
         assert isinstance(policy(text).in_force.version, str)
+    except MalformedPolicy as refused:
+        for line in str(refused).splitlines():
+            _, told, remedy = line.rpartition("; ")
+            assert told, line  # every complaint says what to do, and not only that it is to be done
+            assert remedy not in ("", "correct it"), line
 
 
 @given(st.binary(max_size=40))

@@ -130,6 +130,15 @@ async def test_a_tenant_sees_its_pod_and_not_whose_vm_is_in_the_way(url: str) ->
     assert (move.source.gpu, move.source.start, move.target.gpu) == (0, 4, 1)
 
 
+async def test_the_sentences_name_nobody_of_whom_the_reader_may_not_know(url: str) -> None:
+    tenant = " ".join((await explained(url, "default")).sentences)
+    operator = " ".join((await explained(url, "ops")).sentences)
+
+    assert "a VM you may not see (1g.10gb on node node-1, GPU 0, slice 4) moved to" in tenant
+    assert "p-0-4" not in tenant
+    assert "other/p-0-4 (1g.10gb" in operator
+
+
 async def test_who_may_get_the_other_pod_sees_its_name(url: str) -> None:
     said = await explained(url, "ops")
 

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from extender import wire
-from extender.server import desk, fleet
+from extender.server import desk, drawing, fleet
 from extender.server.access import MOST_NAMESPACES, PASSED_ON
 from extender.server.packed import takes_gzip
 from extender.service import Service
@@ -134,6 +134,50 @@ async def test_pods_that_wait_are_told_with_the_reason(service: Service, url: st
     assert refused["codes"] == ["no-room"]
     assert refused["reasons"] == ["vGPU: no free placement for nvidia.com/NVIDIA_H100XM-7-80C"]
     assert refused["since"].endswith("Z")
+
+
+async def test_pods_that_wait_are_told_with_the_profiles_that_would_serve_them(
+    service: Service, url: str
+) -> None:
+    filtered(service, "waits")
+
+    _, told = await get(url, "/api/v1/fleet")
+
+    assert [pod["profiles"] for pod in told["pending"]] == [["7g.80gb"]]
+
+
+async def test_of_many_pods_that_wait_the_first_are_told_and_how_many_there_are(
+    service: Service, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "MOST_PENDING", 3)
+    for at in range(5):
+        filtered(service, f"waits-{at}")
+
+    _, told = await get(url, "/api/v1/fleet")
+    async with listening(url, f"?since={told['version']}") as event:
+        _, _, change = await event()
+
+    for each in (told, change):
+        assert [pod["uid"] for pod in each["pending"]] == ["waits-0", "waits-1", "waits-2"]
+        assert each["pendingTotal"] == 5
+
+
+async def test_pods_of_others_take_no_place_among_those_a_reader_is_told_of(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "MOST_PENDING", 2)
+    for at in range(4):
+        filtered(service, f"theirs-{at}", "theirs")
+    filtered(service, "mine", "default")
+    async with desk(service, reviewer=Rights(ops="*", mine="default")) as url:
+
+        async def seen(token: str, query: str = "") -> tuple[list[str], int]:
+            _, told = await get(url, f"/api/v1/fleet{query}", Authorization=f"Bearer {token}")
+            return [pod["uid"] for pod in told["pending"]], told["pendingTotal"]
+
+        assert await seen("ops") == (["theirs-0", "theirs-1"], 5)
+        assert await seen("mine", "?namespace=default") == (["mine"], 1)
+        assert await seen("mine") == ([], 0)
 
 
 async def test_a_change_is_told_to_who_listens(service: Service, url: str) -> None:

@@ -1,0 +1,190 @@
+"""``tangram policy check``: what a policy file says, what is wrong with it, what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from extender.cli.against import Effect, Effects, look
+from extender.cli.output import Output, print_as
+from extender.policy.file import MalformedPolicy, PolicyFile, read
+from extender.policy.rules import Release, Rules
+from extender.policy.strict import Problem
+from extender.service.ports import ClusterUnavailable
+from nodeagent.apiserver.protocol import ApiError
+
+
+class Against(StrEnum):
+    """What a policy is checked against."""
+
+    CLUSTER = "cluster"
+
+
+class Rule(msgspec.Struct, frozen=True, rename="camel"):
+    """One of a policy's rules, in words; ``kind`` is the field it stands in."""
+
+    kind: str
+    name: str
+    says: str
+
+
+class Checked(msgspec.Struct, frozen=True, rename="camel"):
+    """What a check finds: ``problems``, or what the policy says.
+
+    ``decides`` is the value that really decides, ``why`` on what grounds, where weights do or do
+    not. ``cluster`` is null where the policy was not held against one.
+    """
+
+    file: str
+    problems: tuple[Problem, ...] = ()
+    decides: str = ""
+    why: str = ""
+    version: str = ""
+    rules: tuple[Rule, ...] = ()
+    cluster: tuple[Effect, ...] | None = None
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The policy file.")],
+    against: Annotated[
+        Against | None,
+        typer.Option(help="Look what it comes to there: whom it matches, and what is over it."),
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = (
+        Output.TEXT
+    ),
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="Credentials for --against cluster; in a cluster, the pod's own."),
+    ] = None,
+) -> None:
+    """Say whether a policy file can be used, which policy really decides by it, and its rules."""
+    try:
+        found = read(file)
+    except MalformedPolicy as error:
+        if output is not Output.TEXT:
+            print_as(output, Checked(str(file), error.problems))
+        for line in str(error).splitlines():
+            typer.echo(f"tangram policy check: {line}", err=True)
+        raise typer.Exit(1) from error
+    checked = Checked(
+        file=str(file),
+        decides=found.policy.effective.value,
+        why=_why(found),
+        version=found.version,
+        rules=(*_rules(found.rules), *_seconds(found)),
+        cluster=_in_cluster(found, kubeconfig) if against is Against.CLUSTER else None,
+    )
+    if output is not Output.TEXT:
+        print_as(output, checked)
+        return
+    console = Console(highlight=False)
+    for each in shown(checked):
+        console.print(each, soft_wrap=isinstance(each, Text))
+
+
+def shown(checked: Checked) -> Iterator[Text | Table]:
+    """Yield what is found as it is printed: a heading, the rules, and what they come to."""
+    why = f" ({checked.why})" if checked.why else ""
+    yield Text(f"{checked.file}: {checked.decides}{why}")
+    yield Text(f"version {checked.version}", style="dim")
+    if checked.rules:
+        yield Text()
+        yield _table("SAYS", ((each.kind, each.name, Text(each.says)) for each in checked.rules))
+    if checked.cluster is not None:
+        yield Text()
+        yield _table("IN THE CLUSTER", map(_marked, checked.cluster))
+
+
+def _table(heading: str, rows: Iterator[tuple[str, str, Text]]) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table.add_column("RULE")
+    table.add_column("NAME", overflow="fold")
+    table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _marked(each: Effect) -> tuple[str, str, Text]:
+    text = Text(f"WARNING: {each.text}", style="red") if each.warning else Text(each.text)
+    return each.kind, each.name, text
+
+
+def _in_cluster(file: PolicyFile, kubeconfig: Path | None) -> tuple[Effect, ...]:
+    try:
+        return tuple(Effects(file, look(kubeconfig)).told())
+    except (ApiError, ClusterUnavailable) as error:
+        typer.echo(
+            f"tangram policy check: cannot use the API server: {error}; give --kubeconfig, or"
+            " leave --against out",
+            err=True,
+        )
+        raise typer.Exit(1) from error
+
+
+def _rules(rules: Rules) -> Iterator[Rule]:
+    """Yield what the rules come to, in words."""
+    for pool in rules.pools:
+        yield Rule("pool", pool.name, _listed(pool.profiles, "all profiles"))
+    for tenant in rules.tenants:
+        caps = [f"at most {n} x {profile}" for profile, n in tenant.caps.profiles.items()]
+        if tenant.caps.memory_slices is not None:
+            caps.insert(0, f"at most {tenant.caps.memory_slices} memory slices")
+        parts = [
+            _listed(tenant.profiles, "all profiles"),
+            _listed(tenant.pools, "all pools"),
+            *caps,
+        ]
+        if tenant.dedicated is not None:
+            parts.append(f"shares no {tenant.dedicated}".replace("gpu", "GPU"))
+        if tenant.priority:
+            parts.append(f"priority {tenant.priority:+}")
+        yield Rule("tenant", tenant.name, "; ".join(parts))
+    for room in rules.headroom:
+        where = f"in pool {room.pool}" if room.pool else "on all nodes"
+        kept = f"{room.keep} x {room.profile} kept free {where}"
+        yield Rule("headroom", room.pool, kept + _but_for(room.released_to))
+    for at, avoided in enumerate(rules.avoid):
+        whom = ", ".join((*avoided.tenants, *avoided.profiles)) or "all"
+        yield Rule("avoid", f"[{at}]", f"nodes taken only where no other will do, for {whom}")
+
+
+def _but_for(released: Release) -> str:
+    to = [f"tenant {name}" for name in released.tenants]
+    if released.priority is not None:
+        to.append(f"pods of priority {released.priority} or above")
+    return f"; released to {', '.join(to)}" if to else ""
+
+
+def _seconds(file: PolicyFile) -> Iterator[Rule]:
+    """Yield the times and deadlines that differ from the usual ones."""
+    for kind, seconds in (("times", file.times), ("deadlines", file.deadlines)):
+        usual = msgspec.to_builtins(type(seconds)())
+        for name, each in msgspec.to_builtins(seconds).items():
+            if each != usual[name]:
+                yield Rule(kind, name, f"{each:g} s")
+
+
+def _listed(names: Sequence[str], without: str) -> str:
+    return ", ".join(names) or without
+
+
+def _why(file: PolicyFile) -> str:
+    """Say of weights whether they decide, and on what grounds."""
+    if file.weights is None:
+        return ""
+    if file.trained is None:
+        return "by weights that no simulation has judged"
+    gained = f"{file.trained.gain:+.3f} ± {file.trained.gain_ci95:.3f} percentage points"
+    if file.trained.better:
+        return f"its weights gained {gained}"
+    return f"not {file.value.value}: its weights gained {gained}, which is not certain"
