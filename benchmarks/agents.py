@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from benchmarks.fleet import KnownFleet
 from extender.cluster import KubernetesCluster
-from extender.service.ports import PlanConflict, PodFacts
+from extender.service.ports import PlanConflict, PodFacts, Warn
 from nodeagent.api import gpunode
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, Plan, PodRef, Realized
 from nodeagent.apiserver.memory import InMemoryApi
@@ -124,3 +125,7 @@ class Unread:
     async def warn(self, pod: PodRef, reason: str, message: str) -> None:
         """Write one."""
         await asyncio.sleep(WRITE_SECONDS)
+
+    async def about(self, pod: PodRef) -> Warn:
+        """Return what writes one."""
+        return partial(self.warn, pod)

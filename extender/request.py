@@ -36,6 +36,7 @@ class Request(msgspec.Struct, gc=False, frozen=True):
     """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment.
 
     ``spread`` is how its GPU instances lie on the GPUs of its node; of one alone nothing is said.
+    ``preempts`` is whether pods of lower priority may be evicted for it.
     """
 
     pod: PodRef
@@ -46,6 +47,7 @@ class Request(msgspec.Struct, gc=False, frozen=True):
     priority: int = 0
     spread: Spread = Spread.ANY
     bounds: Bounds | None = None
+    preempts: bool = True
 
 
 class NotOurs(msgspec.Struct, frozen=True):
@@ -107,6 +109,7 @@ def of_pod(pod: wire.Pod, *, devices_per_pod: int) -> Asked:
         ),
         gang=gang,
         priority=pod.spec.priority or 0,
+        preempts=pod.spec.preemption_policy != "Never",
     )
 
 
@@ -204,6 +207,6 @@ def _owner(meta: wire.PodMetadata) -> OwnerRef | None:
     """Return the pod's controller; a launcher's is its VirtualMachineInstance."""
     for reference in meta.owner_references or ():
         fits = len(reference.kind) <= _LONGEST_KIND and len(reference.name) <= _LONGEST_NAME
-        if reference.controller and fits:
+        if reference.controller and fits and reference.kind != keys.PREEMPTOR:
             return OwnerRef(reference.kind, meta.namespace, reference.name)
     return None

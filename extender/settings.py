@@ -26,6 +26,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     binding_timeout_seconds: float = 1.0
     """The server-side timeout of a Binding; past it the API server will not commit it."""
 
+    preempts: bool = True
+    """Whether pods are evicted for pods of higher priority that wait for want of room."""
+
+    claim_seconds: float = 600.0
+    """How long a preemptor's place is kept while its victims leave; then it is given up. KubeVirt
+    gives a VM 180 s to shut down, and disruption budgets take their time."""
+
+    preemption_patience_seconds: float = 1.0
+    """How long a pod has been refused before others are evicted for it: what is being released,
+    and the plan of a burst, come first."""
+
+    eviction_patience_seconds: float = 60.0
+    """How long an eviction is asked for again that is refused, or what is leaving anyway is waited
+    for; then others are looked at."""
+
+    preemption_pause_seconds: float = 5.0
+    """How long after a preemption came to nothing, or none would help, the next is looked for by
+    pods that ask for the same; it doubles."""
+
+    preemption_longest_pause_seconds: float = 300.0
+    """And to this at most."""
+
+    preemptions_at_once: int = 16
+    """The most preemptors whose victims are leaving; the next begins when one has its place."""
+
     reservation_seconds: float = 120.0
     """An assignment whose pod is not bound, and not tried again, is withdrawn after this long."""
 

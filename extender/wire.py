@@ -93,6 +93,7 @@ class PodSpec(_Kube, frozen=True):
     volumes: tuple[Volume, ...] | None = None
     node_name: str = ""
     priority: int | None = None
+    preemption_policy: str | None = None
     scheduling_group: SchedulingGroup | None = None
 
 

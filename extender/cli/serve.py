@@ -140,6 +140,13 @@ def serve(
             " plans are proven in what they admit, not in where they place it.",
         ),
     ] = Settings().plan_burst_pods,
+    preemption: Annotated[
+        bool,
+        typer.Option(
+            help="Evict pods for pods of higher priority that find no room; never past a disruption"
+            " budget, and not for those whose preemptionPolicy is Never."
+        ),
+    ] = Settings().preempts,
     own_pod: Annotated[
         str,
         typer.Option(
@@ -206,6 +213,7 @@ def serve(
         circuit_failures=circuit_failures,
         circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
+        preempts=preemption,
         plan_solve_seconds=chosen.policy.plan_seconds,
     )
     pod = _own_pod(own_pod)

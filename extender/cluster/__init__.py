@@ -1,7 +1,8 @@
 """The cluster as the service sees it, over an API server, real or in memory.
 
-``door`` writes: plans by compare-and-swap, bindings, wake-ups. ``feeds`` reads: one watch for each
-kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what went wrong.
+``door`` writes: plans by compare-and-swap, bindings, wake-ups; ``evictions`` evicts pods. ``feeds``
+reads: one watch for each kind, kept up for ever. ``objects`` parses what comes in, once,
+``outcome`` what went wrong.
 
 ``replica`` is an extender process with all its parts. Several of them run for the lead through
 ``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
@@ -10,11 +11,15 @@ extender itself, ``pod_events`` about their pods; ``census`` lists a cluster onc
 """
 
 from extender.cluster.door import KubernetesCluster, OwnPod
+from extender.cluster.evictions import ApiEvictor
 from extender.cluster.feeds import feed
+from extender.cluster.pod_events import ApiPodEvents
 from extender.cluster.replica import Election, PolicySource, Replica
 from extender.cluster.reviews import Reviews
 
 __all__ = [
+    "ApiEvictor",
+    "ApiPodEvents",
     "Election",
     "KubernetesCluster",
     "OwnPod",

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from extender.cluster.door import KubernetesCluster, OwnPod
+from extender.cluster.evictions import ApiEvictor
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
@@ -78,6 +79,8 @@ class Replica:
         cluster = KubernetesCluster(
             self._fenced, own_pod=own_pod, devices_per_pod=settings.devices_per_pod
         )
+        name = own_pod.name if own_pod else socket.gethostname()
+        events = ApiPodEvents(self._fenced, utc_now, instance=name)
         self.service = Service(
             cluster,
             settings,
@@ -86,9 +89,9 @@ class Replica:
             clock=clock,
             utc_now=utc_now,
             new_id=new_id,
+            evictor=ApiEvictor(self._fenced),
+            events=events,
         )
-        name = own_pod.name if own_pod else socket.gethostname()
-        events = ApiPodEvents(self._fenced, utc_now, instance=name)
         self._teller = Teller(self.service.knowledge, self.service.explainer, events)
         self._unadmitted = UnadmittedTeller(self.service.knowledge, events)
         self._feeds = Feeds(api, self.service.knowledge)

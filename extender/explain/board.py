@@ -14,6 +14,7 @@ from enum import StrEnum
 from itertools import compress
 from typing import NamedTuple
 
+from extender.claims import claimed
 from extender.explain.census import Census
 from extender.explain.situation import Judged, PodState, Situation
 from extender.packing.choose import Bin
@@ -216,7 +217,7 @@ def why_staying(
     """Return why what is taken on a node, by an *entry* of its plan or without, is not moved."""
     if entry is None or any(taken == each.taken for each in view.releasing):
         return Stays.NOT_A_PODS
-    if entry.pod is None:
+    if entry.pod is None or claimed(view, entry):
         return Stays.HELD
     pod = pods.get(entry.pod.uid)
     if pod is None or pod.node != view.name or pod.deleting or pod.over:

@@ -8,15 +8,18 @@ fragmentation from want of capacity. The only importer of prometheus_client.
 from extender.metrics.causes import Cause, cause
 from extender.metrics.exposition import exposition
 from extender.metrics.fleet import Fleet
+from extender.metrics.preempting import Evicted, Preempted
 from extender.metrics.state import FleetState
 from extender.metrics.work import Outcome, Phase, Reload, Verb, Work
 
 __all__ = [
     "Cause",
+    "Evicted",
     "Fleet",
     "FleetState",
     "Outcome",
     "Phase",
+    "Preempted",
     "Reload",
     "Verb",
     "Work",

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extender.metrics.causes import Cause
 from extender.metrics.fleet import Fleet
+from extender.metrics.preempting import Preemptions
 from extender.verbs.verdicts import Code
 
 HOOK_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -70,6 +71,7 @@ class Work:
         self._registry = CollectorRegistry()
         self.fleet = Fleet()
         self._registry.register(self.fleet)
+        self.preemptions = Preemptions(self._registry)
         self._hooks = Histogram(
             "tangram_hook_duration_seconds",
             "Time from a hook's decoded request to its answer.",

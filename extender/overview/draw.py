@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 
+from extender.claims import is_claim, vacated
 from extender.metrics.capacity import capacity
 from extender.overview.documents import Fit, Geometry, Gpu, GpuState, Instance, Node, Occupied
 from extender.overview.documents import Profile as ProfileTold
@@ -107,7 +108,12 @@ def _reachable(geometry: mig.Geometry, mask: int, counts: tuple[int, ...]) -> in
 def _instances(view: NodeView, tenant_of: Callable[[str], str]) -> Iterator[tuple[str, Instance]]:
     """Yield, with its GPU, what is on the GPUs, what is promised, and what is being taken back."""
     status = view.node.status
-    planned = {taken_by(each): each for each in view.in_force}
+    # A claim lies over the places of pods that are leaving: it is drawn once it is alone there.
+    planned = {
+        taken_by(each): each
+        for each in view.in_force
+        if not is_claim(each) or vacated(view, (each,))
+    }
     releasing = {
         each.taken: "" if each.namespace == UNKNOWN else each.namespace for each in view.releasing
     }

@@ -7,19 +7,24 @@ time the entry bears is for people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Set
 
+from extender.claims import is_claim
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import OwnerRef, Plan
 
 
 class Holds:
-    """Reservations by node; each ``lasts`` so many seconds of *clock*."""
+    """Reservations by node; each ``lasts`` so many seconds of *clock*, a claim its own time."""
 
-    def __init__(self, lasts: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lasts: float, clock: Callable[[], float], *, claims_last: float | None = None
+    ) -> None:
         self.lasts = lasts
+        self._claims_last = lasts if claims_last is None else claims_last
         self._clock = clock
         self._since: dict[str, dict[str, float]] = {}
+        self._claims: dict[str, frozenset[str]] = {}
         self._total: Counter[OwnerRef] = Counter()
         self._nodes: dict[OwnerRef, set[str]] = {}
 
@@ -36,6 +41,9 @@ class Holds:
         if here:
             at = self._clock()
             self._since[node] = {each.id: known.get(each.id, at) for each in here}
+        self._claims.pop(node, None)
+        if claims := frozenset(each.id for each in here if is_claim(each)):
+            self._claims[node] = claims
 
     def _count(self, before: NodeView | None, now: NodeView | None) -> None:
         """Take what was counted of the view *before* from the totals, and add what is *now*."""
@@ -55,11 +63,21 @@ class Holds:
         """Return the nodes on which a place is held for the owner, or a device of its is kept."""
         return frozenset(self._nodes.get(owner, ())) if owner is not None else frozenset()
 
+    @property
+    def claimed(self) -> Collection[str]:
+        """The nodes on which somebody waits for others to leave."""
+        return self._claims.keys()
+
     def over(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield each node with the ids of its reservations whose time is over."""
-        until = self._clock() - self.lasts
+        now = self._clock()
         for node, since in self._since.items():
-            ids = frozenset(id for id, at in since.items() if at <= until)
+            claims = self._claims.get(node, frozenset())
+            ids = frozenset(
+                id
+                for id, at in since.items()
+                if now - at >= (self._claims_last if id in claims else self.lasts)
+            )
             if ids:
                 yield node, ids
 

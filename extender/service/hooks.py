@@ -12,8 +12,8 @@ from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
+from extender.service.vetting import Vetting
 from extender.verbs.filter import Filtered, filter
-from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import (
     GANG_INCOMPLETE,
@@ -31,6 +31,7 @@ class Hooks:
     def __init__(self, knowledge: Knowledge, gangs: Gangs) -> None:
         self._knowledge = knowledge
         self._gangs = gangs
+        self._vetting = Vetting(knowledge)
 
     def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
         """Answer which candidates fit the pod."""
@@ -209,37 +210,7 @@ class Hooks:
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""
-        proposed = _victims(args)
-        asked = of_pod(args.pod, devices_per_pod=self._knowledge.settings.devices_per_pod)
-        match asked:
-            case NotOurs():
-                return wire.PreemptionResult(proposed)
-            case Unanswerable():
-                return wire.PreemptionResult({})
-            case Request() as request:
-                return wire.PreemptionResult(self._sufficient(request, proposed))
-            case unexpected:
-                assert_never(unexpected)
-
-    def _sufficient(
-        self, request: Request, proposed: Mapping[str, wire.MetaVictims]
-    ) -> Mapping[str, wire.MetaVictims]:
-        knowledge = self._knowledge
-        if knowledge.not_ready() or not knowledge.tenancy.known(request.pod.namespace):
-            return {}
-        victims = {name: [pod.uid for pod in each.pods or ()] for name, each in proposed.items()}
-        # Each node's victims leave something of the caps they count for.
-        nodes = [
-            name
-            for name, uids in victims.items()
-            if sufficient(
-                knowledge.views,
-                knowledge.ledger,
-                knowledge.bounded(request, leaving=uids),
-                {name: uids},
-            )
-        ]
-        return {name: proposed[name] for name in nodes}
+        return self._vetting.preempt(args)
 
 
 def _candidates(
@@ -264,16 +235,3 @@ def _filtered(
         return wire.FilterResult(node_names=tuple(passed), failed_and_unresolvable_nodes=reasons)
     nodes = {"items": tuple(whole[name] for name in passed)}
     return wire.FilterResult(nodes=nodes, failed_and_unresolvable_nodes=reasons)
-
-
-def _victims(args: wire.PreemptionArgs) -> dict[str, wire.MetaVictims]:
-    """Return the proposed victims by UID, in whichever form they came."""
-    if args.node_name_to_meta_victims is not None:
-        return args.node_name_to_meta_victims
-    return {
-        name: wire.MetaVictims(
-            tuple(wire.MetaPod(pod.metadata.uid) for pod in victims.pods or ()),
-            victims.num_pdb_violations,
-        )
-        for name, victims in (args.node_name_to_victims or {}).items()
-    }

@@ -72,7 +72,7 @@ class Knowledge:
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
-    ``behind`` the nodes' changes.
+    ``behind`` the nodes' changes, a node somebody waits for is ``vacating``.
 
     The policy may be changed at any time (:meth:`adopt`); its times come before the settings'.
     """
@@ -107,7 +107,11 @@ class Knowledge:
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
         self.avoidance = Avoidance(settings, lambda: self.clock())
-        self.holds = Holds(self.settings.restart_hold_seconds, lambda: self.clock())
+        self.holds = Holds(
+            self.settings.restart_hold_seconds,
+            lambda: self.clock(),
+            claims_last=self.settings.claim_seconds,
+        )
         self.tenancy = Tenancy(self.views, self.assigned, self.holds, self.in_force.rules)
         self.pending = Pending(settings, lambda: self.clock())
         self.enlisted = Enlisted()
@@ -120,6 +124,7 @@ class Knowledge:
         self.gangs_wait_for_room = False
         self.room = asyncio.Event()
         self.behind = asyncio.Event()
+        self.vacating = asyncio.Event()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()
@@ -527,6 +532,8 @@ class Knowledge:
             for uid in view.pods:
                 self.pending.placed(uid)
             self._look_for_room(before, view)
+        if name in self.holds.claimed:
+            self.vacating.set()
         self.fleet.changed(name, before)
         self.behind.set()
         self.changes.tell(name)

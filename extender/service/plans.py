@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 import msgspec
 import structlog
 
+from extender.claims import is_claim
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.ports import (
@@ -181,6 +182,24 @@ class Plans:
             leaving.remove(own)
             if not leaving:
                 self._leaving.pop(name, None)
+
+    async def unclaim(self, name: str, uid: str) -> None:
+        """Take back a pod's claims on a node, however often the plan changes meanwhile."""
+        patience, conflicts = Patience(self._knowledge), 0
+        async with self.turn(name):
+            while (view := self._knowledge.views.get(name)) is not None:
+                ids = [
+                    each.id
+                    for each in view.node.spec.assignments
+                    if is_claim(each) and each.owner is not None and each.owner.name == uid
+                ]
+                if not ids:
+                    return
+                try:
+                    await self.write(view, remove=ids, patience=patience)
+                except PlanConflict as conflict:
+                    conflicts += 1
+                    await patience.pause(conflict, conflicts)
 
     async def withdraw_pod(
         self, name: str, uid: str, *, hold: bool = False, patience: Patience | None = None

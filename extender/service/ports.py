@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,6 +28,17 @@ class PlanConflict(Exception):
 
 class BindingRefused(Exception):
     """The API server will not bind the pod as it is now: bound already, deleted, or another UID."""
+
+
+class EvictionRefused(Exception):
+    """The API server does not let the pod be evicted now: its disruption budget, or a webhook.
+
+    It may later; ``retry_after`` is in how many seconds at the soonest.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 PLAN_TIMEOUT_SECONDS = 5.0
@@ -201,6 +212,36 @@ class Cluster(Protocol):
         """Make kube-scheduler retry the pods it rejected."""
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """A disruption budget: the UIDs of ``pods`` it is about, and how many of all may go now."""
+
+    namespace: str
+    name: str
+    pods: frozenset[str]
+    allows: int
+
+
+class Budgets(Protocol):
+    """Who knows of disruption budgets. Every call may raise :class:`ClusterUnavailable`."""
+
+    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+        """Return the budgets that are about any of these pods, with which of them.
+
+        A pod that several are about can never be evicted.
+        """
+
+
+class Evictor(Budgets, Protocol):
+    """Who ends pods to make room for others. Every call may raise :class:`ClusterUnavailable`."""
+
+    async def evict(self, pod: PodRef) -> None:
+        """Have that very pod end, in the time it asks for; one that is gone is left at that.
+
+        Raises:
+            EvictionRefused: not now.
+        """
+
+
 class LeaseLock(Protocol):
     """The Lease that decides who leads. *timeout* is in seconds.
 
@@ -234,6 +275,10 @@ class Signpost(Protocol):
         """Let no calls come to this replica."""
 
 
+Warn = Callable[[str, str], Awaitable[None]]
+"""Warns of something, by a reason and a message."""
+
+
 class PodEvents(Protocol):
     """Where the service tells people about their pods.
 
@@ -245,6 +290,9 @@ class PodEvents(Protocol):
 
         Once for the same words; *reason* is one word in CamelCase.
         """
+
+    async def about(self, pod: PodRef) -> Warn:
+        """Return what warns as :meth:`warn` does, even once the pod is gone."""
 
 
 class OwnEvents(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
+from extender.claims import claimed
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
@@ -120,11 +121,13 @@ class Reclaimer:
         """Tell whether the owner of a pod that has ended is about to make another in its place.
 
         It is if it keeps up more pods than have places, or are held one. A node that is cordoned
-        would not take it.
+        would not take it, and what another waits for is not held.
         """
         knowledge = self._knowledge
         view = knowledge.views.get(node)
         entries = () if view is None else view.assignments_of(pod.uid)
+        if view is not None and any(claimed(view, each) for each in entries):
+            return False
         owner = next((each.owner for each in entries), None)
         if knowledge.settings.restart_hold_seconds <= 0 or owner is None:
             return False

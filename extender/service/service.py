@@ -13,7 +13,7 @@ import structlog
 
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
-from extender.service.advising import Advisor, Limits
+from extender.service.advising import Advisor
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
@@ -23,7 +23,8 @@ from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PodEvents
+from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.reservation import Reservations
@@ -46,7 +47,8 @@ def new_assignment_id() -> str:
 class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
-    Without a *tenure* it does so for ever. *limits* knows of disruption budgets, for advice.
+    Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted, and advice knows
+    of no disruption budgets; *events* tell of who is.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class Service:
         new_id: Callable[[], str] = new_assignment_id,
         solve: Solve = in_thread,
         judge: Judge = in_process,
-        limits: Limits | None = None,
+        evictor: Evictor | None = None,
+        events: PodEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -79,9 +82,14 @@ class Service:
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, self.binder.underway)
+        self._preempting: Preempting | None = None
+        if evictor is not None:
+            self._preempting = Preempting(
+                self.knowledge, plans, cluster, evictor, events, new_id=new_id, utc_now=utc_now
+            )
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
-        self.advisor = Advisor(self.knowledge, limits)
+        self.advisor = Advisor(self.knowledge, evictor)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
@@ -94,6 +102,8 @@ class Service:
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._reclaim(), name="reclaim")
             tasks.create_task(self._wake(), name="wake")
+            if self._preempting is not None:
+                tasks.create_task(self._preempting.run(), name="preempt")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from extender.claims import claimant
 from extender.ledger import Ledger
 from extender.occupants import charges, namespace_of
 from extender.packing.headroom import room
@@ -146,6 +147,11 @@ class Tenancy:
         """Return the tenant whose a namespace is, "" if it is none's or not known."""
         return self._tenants.get(namespace, "")
 
+    def priority(self, request: Request) -> int:
+        """Return a pod's priority, with what its tenant adds to it."""
+        tenant = self._by_name.get(self._tenants.get(request.pod.namespace, ""))
+        return request.priority + (0 if tenant is None else tenant.priority)
+
     def bounded(
         self, request: Request, ledger: Ledger, *, leaving: Collection[str] = ()
     ) -> Request:
@@ -154,7 +160,7 @@ class Tenancy:
             return request
         name = self._tenants.get(request.pod.namespace, "")
         tenant = self._by_name.get(name)
-        priority = request.priority + (0 if tenant is None else tenant.priority)
+        priority = self.priority(request)
         kept = tuple(
             at for at, each in enumerate(self.rules.headroom) if not each.released(name, priority)
         )
@@ -291,15 +297,17 @@ class Tenancy:
     def _own(
         self, request: Request | None, uids: Collection[str]
     ) -> Iterator[tuple[NodeView, Assignment]]:
-        """Yield the plan's entries of some pods, and those held for the request's owner."""
+        """Yield the plan's entries of some pods, and those held for the request's pod or owner."""
         for uid in uids:
             for node in self._assigned.nodes_of(uid):
                 for entry in self._views[node].assignments_of(uid):
                     yield self._views[node], entry
-        owner = None if request is None else request.owner
-        for node in self._holds.nodes_of(owner):
-            for entry in self._views[node].held_for(owner):
-                yield self._views[node], entry
+        if request is None:
+            return
+        for owner in (request.owner, claimant(request.pod)):
+            for node in self._holds.nodes_of(owner):
+                for entry in self._views[node].held_for(owner):
+                    yield self._views[node], entry
 
     def _room_beside(self, at: int, ledger: Ledger, request: Request) -> int:
         """Return how much of a headroom there is beside what others are certain to get."""

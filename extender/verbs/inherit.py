@@ -1,12 +1,16 @@
 """The place held for a pod that comes back: where its owner's last one was, if it asks the same.
 
-With Harvester a VM keeps its devices while it is off: they are as good as places held.
+With Harvester a VM keeps its devices while it is off: they are as good as places held. So are those
+that a pod has waited for while others left them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from extender.claims import claims_of, vacated
 from extender.ledger import Ledger
 from extender.packing.choose import Choice, Placed
 from extender.request import Request
@@ -36,14 +40,31 @@ def _held(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
         return None
     if any(_obstructed(view, hold) for hold in holds):
         return None
+    return _reserved(view, ledger, request, holds)
+
+
+def waited_for(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
+    """Return the places a pod has waited for on a node; None while, or if, it cannot have them."""
+    own = claims_of(view, request.pod.uid)
+    if not own or unsuitable(view, request.wanted) is not None or not vacated(view, own):
+        return None
+    if tuple(sorted(claim.resource for claim in own)) != request.wanted:
+        return None
+    return _reserved(view, ledger, request, own)
+
+
+def _reserved(
+    view: NodeView, ledger: Ledger, request: Request, entries: Sequence[Assignment]
+) -> Choice | None:
+    """Return the very places of reservations; None if they cannot be had, or are forbidden."""
     promised = ledger.assumed_on(view.name, besides=request.pod.uid)
-    bins = view.bins(promised, leaving={taken_by(hold) for hold in holds})
+    bins = view.bins(promised, leaving={taken_by(each) for each in entries})
     index = {bin.uuid: at for at, bin in enumerate(bins)}
-    if not all(hold.gpu in index for hold in holds):
+    if not all(each.gpu in index for each in entries):
         return None
     placed = tuple(
-        Placed(hold.resource, index[hold.gpu], hold.gpu, hold.profile_id, hold.placement)
-        for hold in holds
+        Placed(each.resource, index[each.gpu], each.gpu, each.profile_id, each.placement)
+        for each in entries
     )
     cost = cost_at(bins, placed)
     if cost is None or not _allowed(view, ledger, request, placed):
@@ -52,7 +73,10 @@ def _held(view: NodeView, ledger: Ledger, request: Request) -> Choice | None:
 
 
 def _allowed(view: NodeView, ledger: Ledger, request: Request, placed: tuple[Placed, ...]) -> bool:
-    """Tell whether the rules still let the owner have what it holds or keeps; headroom has none."""
+    """Tell whether the rules still let a pod have what is held, kept or claimed for it.
+
+    No headroom is lost by that.
+    """
     bounds = bounds_among(request, ledger, view.name)
     if bounds is None:
         return True

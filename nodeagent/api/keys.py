@@ -40,6 +40,12 @@ SPREAD_ANNOTATION: Final = "tangram.dev/spread"
 MOVABLE: Final = "tangram.dev/movable"
 """Annotation on a pod: "false" if its VM is not to be moved to make room for others."""
 
+PREEMPTOR: Final = "Preemptor"
+"""The owner's kind of a reservation that is a pod's own, which waits there for others to leave.
+
+The owner's name is the pod's UID. No object is of that kind.
+"""
+
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 """Kubernetes' annotation on a pod: "false" if whoever drains nodes is to leave it."""
 

@@ -113,12 +113,16 @@ async def warn_of_pod(
 
     As :func:`warn`; each call has *timeout* seconds.
     """
-    for about in await _concerned(api, pod, timeout):
+    for about in await concerned(api, pod, timeout=timeout):
         await warn(api, about, reason, message, when=when, author=author, timeout=timeout)
 
 
-async def _concerned(api: ApiServer, pod: PodRef, timeout: float) -> tuple[About, ...]:
-    """Return the pod and the VirtualMachineInstance that it runs; nothing if it is gone."""
+async def concerned(api: ApiServer, pod: PodRef, *, timeout: float) -> tuple[About, ...]:
+    """Return the pod and the VirtualMachineInstance that it runs; nothing if it is gone.
+
+    Raises:
+        ApiError: it cannot be read.
+    """
     try:
         raw = await api.get(PODS, pod.name, namespace=pod.namespace, timeout=timeout)
         found = _POD.decode(raw).metadata

@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from nodeagent.api import rfc3339
-from nodeagent.apiserver import patches, semantics
+from nodeagent.apiserver import evictions, patches, protocol, semantics
 from nodeagent.apiserver.history import Key, Start
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     ApiError,
     Body,
@@ -153,11 +154,11 @@ class InMemoryApi:
         subresource: str = "",
         timeout: float = 10.0,
     ) -> bytes:
-        """Create an object and return it, or bind the pod *name*."""
+        """Create an object and return it, or bind or evict the pod *name*."""
         async with self._called(timeout, Call("create", kind, name, subresource)):
             given = _copied(body)
             if subresource:
-                return self._bind(kind, (namespace, name), subresource, given)
+                return self._posted(kind, (namespace, name), subresource, given)
             if kind.namespaced != bool(namespace):
                 raise Refused(
                     405, "the server does not allow this method on the requested resource"
@@ -229,21 +230,41 @@ class InMemoryApi:
             version = value["metadata"]["resourceVersion"]
             if resource_version not in ("", version):
                 raise Conflict(409, f"precondition failed: resourceVersion is {version}")
-            grace = semantics.grace_period(kind, value, grace_seconds)
-            if not grace:
-                self._store.remove(kind, key)
-                return
-            deadline = rfc3339.seconds(self._clock() + timedelta(seconds=grace))
-            after = semantics.marked(value, grace_seconds=grace, deadline=deadline)
-            if not patches.same(revision.value(), after):
-                self._store.write(kind, key, after)
+            self._delete(kind, key, value, grace_seconds)
 
-    def _bind(self, kind: Kind, key: Key, subresource: str, binding: dict[str, Any]) -> bytes:
+    def _delete(self, kind: Kind, key: Key, value: dict[str, Any], asked: int | None) -> None:
+        grace = semantics.grace_period(kind, value, asked)
+        if not grace:
+            self._store.remove(kind, key)
+            return
+        deadline = rfc3339.seconds(self._clock() + timedelta(seconds=grace))
+        after = semantics.marked(value, grace_seconds=grace, deadline=deadline)
+        if not patches.same(self._store.existing(kind, key).value(), after):
+            self._store.write(kind, key, after)
+
+    def _posted(self, kind: Kind, key: Key, subresource: str, given: dict[str, Any]) -> bytes:
         pod = self._store.existing(kind, key).value()
-        if kind != PODS or subresource != semantics.BINDING:
-            raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
-        self._store.write(kind, key, semantics.bound(pod, key[1], binding))
+        match kind, subresource:
+            case (protocol.PODS, semantics.BINDING):
+                self._store.write(kind, key, semantics.bound(pod, key[1], given))
+            case (protocol.PODS, evictions.EVICTION):
+                self._evict(key, pod, given)
+            case _:
+                raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
         return msgspec.json.encode({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    def _evict(self, key: Key, pod: dict[str, Any], eviction: dict[str, Any]) -> None:
+        history = self._store.history(POD_DISRUPTION_BUDGETS)
+        page = history.page(Start(self._store.version), key[0], Selector(), limit=0)
+        budgets = [msgspec.json.decode(raw) for raw in page.items]
+        lessened = evictions.admitted(pod, key[1], eviction, budgets)
+        if lessened is not None:
+            name = lessened["metadata"]["name"]
+            self._store.write(POD_DISRUPTION_BUDGETS, (key[0], name), lessened)
+        if "deletionTimestamp" not in pod["metadata"]:
+            self._store.write(PODS, key, evictions.marked(pod))
+        grace = (eviction.get("deleteOptions") or {}).get("gracePeriodSeconds")
+        self._delete(PODS, key, self._store.existing(PODS, key).value(), grace)
 
     def _selector(self, kind: Kind, label_selector: str, field_selector: str) -> Selector:
         known = self._rules_of(kind).selectable

@@ -87,6 +87,7 @@ TOKEN_REVIEWS = Kind("authentication.k8s.io", "v1", "tokenreviews", namespaced=F
 SUBJECT_ACCESS_REVIEWS = Kind(
     "authorization.k8s.io", "v1", "subjectaccessreviews", namespaced=False
 )
+POD_DISRUPTION_BUDGETS = Kind("policy", "v1", "poddisruptionbudgets", namespaced=True)
 VIRTUAL_MACHINES = Kind("kubevirt.io", "v1", "virtualmachines", namespaced=True)
 GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 

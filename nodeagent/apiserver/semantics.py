@@ -15,6 +15,7 @@ from nodeagent.apiserver.protocol import (
     LEASES,
     NAMESPACES,
     NODES,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     Conflict,
     Invalid,
@@ -58,6 +59,7 @@ RULES = {
         selectable=Rules().selectable | {"spec.nodeName", "status.phase"},
     ),
     LEASES: Rules(status_subresource=False, counts_generations=False),
+    POD_DISRUPTION_BUDGETS: Rules(),
     EVENTS: Rules(status_subresource=False, counts_generations=False),
 }
 """The built-in kinds, as observed on a kube-apiserver 1.36."""

@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first; 0 by default")
     parser.add_argument("--events", type=int, default=EVENTS, help=f"of each; {EVENTS} by default")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--ranked", action="store_true", help="pods are evicted for others")
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
     parser.add_argument("--out", type=Path, help="store the result: JSON and .md, or a table (.md)")
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
@@ -68,7 +69,7 @@ def survey(args: argparse.Namespace) -> int:
     started = time.monotonic()
     seeds = range(args.seed, args.seed + args.histories)
     campaign = Campaign(args.events, args.seed, jobs=args.jobs)
-    for told, seconds in outcomes(seeds, args.events, args.jobs):
+    for told, seconds in outcomes(seeds, args.events, args.jobs, ranked=args.ranked):
         campaign.processor += seconds
         campaign.wall = time.monotonic() - started
         for outcome in told:
@@ -82,20 +83,21 @@ def survey(args: argparse.Namespace) -> int:
         campaign.save(args.out)
     if campaign.broken:
         first = min(each.seed for each in campaign.broken)
-        show(first, args.events, shrink=not args.no_shrink)
+        show(first, args.events, shrink=not args.no_shrink, ranked=args.ranked)
     return 1 if campaign.broken else 0
 
 
-def show(seed: int, events: int, *, shrink: bool) -> None:
+def show(seed: int, events: int, *, shrink: bool, ranked: bool) -> None:
     """Print one failing history and how to have it again."""
     story = drawn(seed, events)
-    short = shrunk(seed, story) if shrink else story
+    short = shrunk(seed, story, ranked=ranked) if shrink else story
     print(f"\nseed {seed}, {len(short)} of {len(story)} events:")
     for event in short:
         print(f"  {event}")
-    for broken in tell(seed, short).broken:
+    for broken in tell(seed, short, ranked=ranked).broken:
         print(f"  ! {broken}")
-    print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}"')
+    more = " --ranked" if ranked else ""
+    print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}{more}"')
 
 
 def hunt(args: argparse.Namespace) -> int:

@@ -42,6 +42,8 @@ class Campaign(msgspec.Struct):
     inherited: int = 0
     gangs: int = 0
     followed: int = 0
+    evicted: int = 0
+    preempted: int = 0
     virtual: float = 0.0
     processor: float = 0.0
     wall: float = 0.0
@@ -58,6 +60,8 @@ class Campaign(msgspec.Struct):
         self.inherited += outcome.inherited
         self.gangs += outcome.gangs
         self.followed += outcome.followed
+        self.evicted += outcome.evicted
+        self.preempted += outcome.preempted
         self.virtual += outcome.seconds
         self.happened.update(outcome.happened)
         self.struck.update(outcome.struck)
@@ -71,6 +75,7 @@ class Campaign(msgspec.Struct):
             f"{self.histories} histories of {self.events} events in {self.wall:.0f} s:"
             f" {self.api_calls} API calls, {self.binds} binds, {self.gangs} gangs begun,"
             f" {self.followed} joint plans followed, {self.inherited} places inherited,"
+            f" {self.evicted} pods evicted for {self.preempted} others,"
             f" {len(self.broken)} histories with broken promises"
         )
 
@@ -99,6 +104,8 @@ events each.
 | gangs of which a member was bound | {self.gangs:,} |
 | pods bound where a joint plan had put them | {self.followed:,} |
 | places inherited by an owner's next pod | {self.inherited:,} |
+| pods evicted for others | {self.evicted:,} |
+| pods that got a place by that | {self.preempted:,} |
 | processor seconds a history | {each:.3f} |
 | seconds on {self.jobs} processes | {self.wall:,.0f} |
 
@@ -128,16 +135,18 @@ def _table(counts: Counter[str]) -> str:
     return f"| kind | times |\n| --- | ---: |\n{rows}"
 
 
-def outcomes(seeds: range, events: int, jobs: int) -> Iterator[tuple[list[Outcome], float]]:
+def outcomes(
+    seeds: range, events: int, jobs: int, *, ranked: bool = False
+) -> Iterator[tuple[list[Outcome], float]]:
     """Yield what comes of the histories, some at a time, and how much processor time they took."""
     batches = [seeds[n : n + AT_ONCE] for n in range(0, len(seeds), AT_ONCE)]
     with get_context("fork").Pool(jobs, maxtasksperchild=1) as workers:
-        yield from workers.imap_unordered(partial(_batch, events=events), batches)
+        yield from workers.imap_unordered(partial(_batch, events=events, ranked=ranked), batches)
 
 
-def _batch(seeds: range, events: int) -> tuple[list[Outcome], float]:
+def _batch(seeds: range, events: int, ranked: bool) -> tuple[list[Outcome], float]:
     sys.unraisablehook = lambda _: None  # what is left behind may end as it likes
     warnings.simplefilter("ignore", RuntimeWarning)
     started = time.process_time()
-    told = [tell(seed, drawn(seed, events), tidy=False) for seed in seeds]
+    told = [tell(seed, drawn(seed, events), tidy=False, ranked=ranked) for seed in seeds]
     return told, time.process_time() - started

@@ -44,6 +44,8 @@ NODE_NAMES = tuple(GPUS)
 REPLICAS = ("a", "b")
 GANGS = {"duo": ("duo-0", "duo-1"), "trio": ("trio-0", "trio-1", "trio-2")}
 """The names of the pods that come in gangs."""
+RANKS = 3
+"""Priorities there are, where pods have any: one for each name."""
 VMS = (*(f"vm-{n}" for n in range(6)), "duo-0", "trio-1")
 """The names whose pods belong to a VirtualMachine."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,6 +65,10 @@ EXTENDER = ExtenderSettings(
     lease_missed_seconds=12.0,
     snapshot_age_seconds=12.0,
     plan_burst_pods=3,
+    claim_seconds=20.0,
+    eviction_patience_seconds=6.0,
+    preemption_pause_seconds=1.0,
+    preemption_longest_pause_seconds=8.0,
     unseen_pod_seconds=30.0,
     unseen_pod_recheck_seconds=5.0,
 )
@@ -79,7 +85,10 @@ PACE = Pace(first_pause=0.25, longest_pause=3.0)
 
 
 class Cluster:
-    """Two nodes, with as many GPUs as *gpus* says, their agents, two extenders, and a scheduler."""
+    """Two nodes, with as many GPUs as *gpus* says, their agents, two extenders, and a scheduler.
+
+    Pods are of different priorities if they are *ranked*.
+    """
 
     def __init__(
         self,
@@ -88,9 +97,11 @@ class Cluster:
         *,
         settings: ExtenderSettings = EXTENDER,
         gpus: Mapping[str, int] = GPUS,
+        ranked: bool = False,
     ) -> None:
         self.loop = loop
         self._settings = settings
+        self._ranked = ranked
         self.chance = chance
         self.api = InMemoryApi(clock=self._time, chance=chance)
         self.network = Network(loop, self.api, chance)
@@ -262,6 +273,8 @@ class Cluster:
                 size = str(len(members))
                 pod["metadata"]["annotations"] = {keys.GANG: gang, keys.GANG_SIZE: size}
         pod["spec"]["terminationGracePeriodSeconds"] = grace
+        if self._ranked:
+            pod["spec"]["priority"] = 10 * (sum(name.encode()) % RANKS)
         try:
             made = await self.api.create(PODS, pod, namespace="default")
         except ApiError:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef
+from tests.chaos.claims import is_claim
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -28,7 +29,8 @@ class Holds:
 
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
     GPU instance can be in an entry's place, nor be thought to be; *together* whether a pod (UID) is
-    one of a gang: its members are placed together, and inherit nothing.
+    one of a gang: its members are placed together, and inherit nothing; *given_way*, whether an
+    entry has left for what its owner's next pod waits for.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Holds:
         alive: Callable[[str], bool],
         clear: Callable[[Assignment], bool],
         together: Callable[[str], bool],
+        given_way: Callable[[Assignment, Iterable[Assignment]], bool] = lambda hold, fresh: False,
     ) -> None:
         self.inherited = 0
         self._lasts = lasts
@@ -46,14 +49,15 @@ class Holds:
         self._alive = alive
         self._clear = clear
         self._together = together
+        self._given_way = given_way
         self._held: dict[str, Held] = {}
         self._known_over: set[tuple[str, str, str]] = set()
 
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
         """Tell whether an entry counts: it has a pod, or its time was not over *give* s ago."""
         held = self._held.get(entry.id)
-        if entry.pod is not None or held is None:
-            return entry.pod is not None
+        if entry.pod is not None or is_claim(entry) or held is None:
+            return entry.pod is not None or is_claim(entry)
         return self._clock() < held.at + self._lasts + give
 
     def succeeds(self, entry: Assignment, id: str) -> bool:
@@ -71,9 +75,12 @@ class Holds:
         for id in known.keys() - now.keys():
             last = known[id]
             inherited = any(_overlap(e, last) and self.succeeds(e, id) for e in fresh)
+            if is_claim(last) or self._given_way(last, fresh):
+                continue
             if last.pod is None and self.in_force(last) and not inherited:
                 yield f"hold broken: {id} left before its time"
-        held = [e for e in known.values() if e.pod is None and self.in_force(e, give=-2.0)]
+        reserved = (e for e in known.values() if e.pod is None and not is_claim(e))
+        held = [each for each in reserved if self.in_force(each, give=-2.0)]
         yield from self._inherited(held, fresh)
 
     def _placed_when_over(
@@ -91,7 +98,7 @@ class Holds:
         self, known: Mapping[str, Assignment], now: Iterable[Assignment], writer: str, node: str
     ) -> Iterator[str]:
         for entry in now:
-            if entry.pod is None and entry.id not in self._held:
+            if entry.pod is None and entry.id not in self._held and not is_claim(entry):
                 self._held[entry.id] = Held(entry, self._clock())
                 last = known.get(entry.id)
                 if last is None or last.pod is None or entry.owner is None:

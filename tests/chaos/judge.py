@@ -16,7 +16,8 @@ Broken promises are told at the moment they are broken:
 * ``crashed``: a process ends in an error, or answers a call with one.
 * ``unread``: one is written by a leader that has not listed everything since it leads.
 
-What holds for places that are held says ``holds``, for gangs ``gangs``, in the end ``rest``. The
+What holds for places that are held says ``holds``, for those that are waited for ``claims``, for
+gangs ``gangs``, in the end ``rest``. The
 owner's next pod may be given its place before the last one's GPU instance is gone: the agent
 destroys that first.
 
@@ -34,6 +35,7 @@ from nodeagent.api.gpunode import Assignment, Decision, GpuNode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
+from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
@@ -80,12 +82,14 @@ class Judge:
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
+        self.claims = Claims(self.pods, clock)
         self.holds = Holds(
             hold_seconds,
             clock,
             alive=self._alive,
             clear=self._clear,
             together=self.gangs.counts,
+            given_way=self.claims.given_way,
         )
 
     # What is seen.
@@ -172,15 +176,19 @@ class Judge:
             if self._listed(writer, kind) < self._led_since:
                 self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
         for entry in fresh:
-            self._take_lock(node, entry, writer)
-        for fault in self.holds.wrote(before, node, writer):
+            if not is_claim(entry):
+                self._take_lock(node, entry, writer)
+        told = (*self.holds.wrote(before, node, writer), *self.claims.wrote(before, node))
+        for fault in told:
             self._broken(fault)
         self._obstacles.anew(node)
 
     def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
         mask = entry.placement.mask
         for other in node.spec.assignments:
-            if other.id != entry.id and other.gpu == entry.gpu and other.placement.mask & mask:
+            if other.id == entry.id or is_claim(other):
+                continue
+            if other.gpu == entry.gpu and other.placement.mask & mask:
                 self._broken(f"promised twice: {entry.id} and {other.id} on {entry.gpu}")
         uid = entry.pod.uid if entry.pod else ""
         for pod in self.pods.values():
@@ -204,7 +212,9 @@ class Judge:
         """See a pod written, and return it, None if it is gone."""
         if write.after is None:
             if write.before is not None:
-                self.pods.pop(write.before.uid, None)
+                gone = self.pods.pop(write.before.uid, None)
+                if gone is not None:
+                    self.claims.ended(gone)
             return None
         value = write.after.value()
         meta, spec, status = value["metadata"], value["spec"], value["status"]
@@ -215,6 +225,11 @@ class Judge:
         pod.node = spec.get("nodeName", "")
         phase, pod.phase = pod.phase, status["phase"]
         pod.deleting = "deletionTimestamp" in meta
+        target = any(c["type"] == "DisruptionTarget" for c in status.get("conditions", ()))
+        if target and not pod.evicted:
+            pod.evicted = True
+            for fault in self.claims.evicts(pod, self.plans.values()):
+                self._broken(fault)
         if newly_bound:
             self._bound(pod, meta)
         pod.ended = pod.ended or pod.phase == "Succeeded"

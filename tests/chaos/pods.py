@@ -27,6 +27,8 @@ class Pod(msgspec.Struct):
     decisions: tuple[Decision, ...] = ()
     bound_at: float = 0.0
     ended: bool = False
+    priority: int = 0
+    evicted: bool = False
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:
@@ -38,6 +40,7 @@ class Pod(msgspec.Struct):
             meta["uid"],
             notes.get(keys.GANG, ""),
             int(notes.get(keys.GANG_SIZE, 1)),
+            priority=value["spec"].get("priority", 0),
             wants=tuple(r for r, n in sorted(amounts.items()) for _ in range(int(n))),
         )
 

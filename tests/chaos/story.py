@@ -27,7 +27,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ``happened`` counts events by kind, ``struck`` calls of the API server by what befell them;
     ``gangs`` are those of which a first member was bound; ``followed`` counts the pods bound where
-    a joint plan had put them.
+    a joint plan had put them, ``evicted`` those evicted, ``preempted`` those that got their place.
     """
 
     seed: int
@@ -37,25 +37,28 @@ class Outcome(msgspec.Struct, frozen=True):
     inherited: int = 0
     gangs: int = 0
     followed: int = 0
+    evicted: int = 0
+    preempted: int = 0
     seconds: float = 0.0
     happened: Mapping[str, int] = {}
     struck: Mapping[str, int] = {}
 
 
-def tell(seed: int, events: Sequence[Event], *, tidy: bool = True) -> Outcome:
+def tell(seed: int, events: Sequence[Event], *, tidy: bool = True, ranked: bool = False) -> Outcome:
     """Let *events* happen, then let all come to rest; the same arguments, the same outcome.
 
-    For *tidy* see :func:`tests.chaos.loop.run`.
+    Where pods are *ranked*, some are evicted for others. For *tidy* see
+    :func:`tests.chaos.loop.run`.
     """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
-    return loops.run(lambda loop: _told(loop, chance, seed, events), chance, tidy=tidy)
+    return loops.run(lambda loop: _told(loop, chance, seed, events, ranked), chance, tidy=tidy)
 
 
 async def _told(
-    loop: SeededLoop, chance: random.Random, seed: int, events: Iterable[Event]
+    loop: SeededLoop, chance: random.Random, seed: int, events: Iterable[Event], ranked: bool
 ) -> Outcome:
-    cluster = Cluster(loop, chance, settings=_hurried(chance))
+    cluster = Cluster(loop, chance, settings=_hurried(chance), ranked=ranked)
     await cluster.start()
     await asyncio.sleep(5.0)
     for event in events:
@@ -78,6 +81,8 @@ async def _told(
         cluster.judge.holds.inherited,
         cluster.judge.gangs.begun,
         cluster.scheduler.followed,
+        cluster.judge.claims.evicted,
+        cluster.judge.claims.served,
         loop.time(),
         dict(cluster.happened),
         dict(cluster.network.strikes),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from extender.service import evictable
 from tests.chaos import __main__ as command
 from tests.chaos.events import drawn
 from tests.chaos.hunt import CRASHED, Hunt, caught
@@ -41,6 +45,35 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     )
 
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_no_promise_is_broken_where_pods_are_evicted_for_others() -> None:
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.chaos", "-j", "1", "--ranked"),
+            *("--histories", str(HISTORIES), "--events", str(EVENTS)),
+        ],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = re.search(r"([0-9]+) pods evicted for ([0-9]+) others", told.stdout)
+    assert found is not None
+    assert all(int(count) >= HISTORIES / 4 for count in found.groups())
+
+
+def test_evicting_pods_whatever_their_priority_is_caught() -> None:
+    units = evictable._units
+
+    def of_any_priority(knowledge: Any, view: Any, _: int, spared: Any) -> Any:
+        return units(knowledge, view, 1_000_000, spared)
+
+    with patch.object(evictable, "_units", of_any_priority):
+        told = (tell(seed, drawn(seed), ranked=True) for seed in range(SOON))
+        assert any("wrong victim" in kinds(outcome) for outcome in told)
 
 
 def test_the_same_seed_is_the_same_history() -> None:

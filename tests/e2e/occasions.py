@@ -40,6 +40,36 @@ async def owned(running: Installed) -> list[str]:
     return names
 
 
+async def one_of_high_priority_makes_room(running: Installed, wanted: Mapping[str, str]) -> None:
+    """Let one that finds no room for what is *wanted* preempt others, and end; make up for these.
+
+    *wanted* are a container's limits.
+    """
+    high = {"metadata": {"name": "high"}, "value": 1000}
+    path = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    async with running.session.post(path, json=high) as answer:
+        assert answer.status == 201, await answer.text()
+    before = len(await running.pods())
+    pod = running.trial()
+    pod["metadata"] |= {"name": "high"}
+    pod["spec"] |= {"priorityClassName": "high"}
+    pod["spec"]["containers"][0]["resources"] = {"limits": dict(wanted)}
+    status, made = await running.create(pod)
+    assert status == 201, made
+
+    async def placed() -> bool:
+        pods = {pod["metadata"]["name"]: pod for pod in await running.pods()}
+        return pods["high"]["status"]["phase"] == "Running"
+
+    await until(placed, within=60, every=0.2)
+    others = len(await running.pods()) - 1
+    assert others < before
+    await running.planned(others + sum(map(int, wanted.values())))
+    await running.api.delete(PODS, "high", namespace="default")
+    await running.create_vms(before - others)
+    await running.running(before)
+
+
 async def a_node_comes_and_goes(running: Installed) -> None:
     """Let an agent announce itself on a Node that is removed before it has reported anything."""
     lease = {"metadata": {"name": keys.lease_name("ghost"), "labels": {keys.AGENT_LABEL: "true"}}}

@@ -37,10 +37,12 @@ WAVE = 15
 UNUSED: Mapping[str, Mapping[Permission, str]] = {
     EXTENDER: {
         ("", "events", "create"): "its policy is never refused",
+        ("", "pods/eviction", "create"): "a stopped VM keeps its devices: nobody is evicted",
         ("apps", "replicasets", "get"): "all pods are launchers, whose VMs it asks after",
         ("apps", "statefulsets", "get"): "all pods are launchers, whose VMs it asks after",
         ("authentication.k8s.io", "tokenreviews", "create"): "nobody reads its metrics",
         ("authorization.k8s.io", "subjectaccessreviews", "create"): "nobody reads its metrics",
+        ("policy", "poddisruptionbudgets", "list"): "nobody is evicted, or advised to move",
         ("tangram.dev", "gpunodes", "delete"): "no node goes",
     },
     SCHEDULER: {},

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from extender import wire
-from extender.cluster import KubernetesCluster, OwnPod, feed
+from extender.cluster import ApiEvictor, ApiPodEvents, KubernetesCluster, OwnPod, feed
 from extender.policy import InForce, PolicyName
 from extender.service import Service
 from extender.settings import Settings
@@ -38,6 +39,9 @@ QUICK = Settings(
     binding_timeout_seconds=0.05,
     sweep_interval_seconds=0.02,
     wake_interval_seconds=0.01,
+    preemption_patience_seconds=0.02,
+    preemption_pause_seconds=0.05,
+    preemption_longest_pause_seconds=0.2,
 )
 
 
@@ -53,7 +57,8 @@ class World:
     ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins."""
         cluster = KubernetesCluster(self.api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0"))
-        service = Service(cluster, settings, policy)
+        events = ApiPodEvents(self.api, lambda: datetime.now(UTC), instance="extender-0")
+        service = Service(cluster, settings, policy, evictor=ApiEvictor(self.api), events=events)
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(feed(self.api, service.knowledge)),

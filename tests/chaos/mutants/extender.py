@@ -219,8 +219,8 @@ def held_for_ever() -> Any:
 def held_too_short() -> Any:
     whole = Holds.__init__
 
-    def begin(self: Any, lasts: float, clock: Any) -> None:
-        whole(self, lasts / 2, clock)
+    def begin(self: Any, lasts: float, clock: Any, **named: Any) -> None:
+        whole(self, lasts / 2, clock, **named)
 
     return patch.object(Holds, "__init__", begin)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.claims import claimant
 from extender.overview import Sight, drawn
 from extender.overview.documents import GpuState, Instance, Occupied
 from extender.overview.pending import MEANING
@@ -208,3 +209,13 @@ def test_a_tenant_sees_that_slices_are_in_use_and_not_by_whom() -> None:
 
 def test_every_code_of_a_refusal_has_a_meaning() -> None:
     assert set(MEANING) == set(Code)
+
+
+def test_a_place_that_is_waited_for_is_drawn_once_nobody_else_is_there() -> None:
+    claim = assignment("c", 9, 4, pod=None, owner=claimant(PodRef("default", "high", "uid-9")))
+    victim = assignment("v", 19, 5)
+    waits = drawn(view(plan=[victim, claim]), nobodys)
+    alone = drawn(view(plan=[claim]), nobodys)
+
+    assert states(*waits.gpus[0].instances) == [(5, Occupied.STARTING)]
+    assert states(*alone.gpus[0].instances) == [(4, Occupied.RESERVED)]

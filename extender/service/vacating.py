@@ -1,0 +1,223 @@
+"""Places being cleared for preemptors: victims evicted, the place taken, or all of it given up.
+
+::
+
+    claim in the plan ─▶ evict who is in the way ─▶ nothing is left ─▶ the claim becomes the pod's
+        │                       │ refused: again                       place, in one write
+        └───────────────────────┴─▶ give up: the preemptor has gone or has a place elsewhere, an
+                                    eviction is refused for long, or nobody left in time
+
+All of this is found in the plan, whoever wrote it: a leader that begins goes on where the last one
+ended. What it does twice does no harm; an eviction names the pod's UID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Set
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+
+from extender.claims import claims, claims_of, in_the_way, is_claim, vacated
+from extender.metrics import Preempted
+from extender.policy.bounds import Terms
+from extender.request import Request
+from extender.service.evictable import evictable
+from extender.service.evicting import Evicting
+from extender.service.knowledge import Knowledge
+from extender.service.patience import Patience
+from extender.service.plans import Plans
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
+from extender.snapshot import NodeView
+from extender.verbs import bind as decide
+from extender.verbs.inherit import waited_for
+from extender.verbs.verdicts import unsuitable
+from nodeagent.api import rfc3339
+from nodeagent.api.gpunode import PodRef
+
+log = structlog.get_logger()
+
+
+EVICTION_REFUSED = "an eviction is refused"
+
+
+def waits(facts: PodFacts) -> bool:
+    """Tell whether a pod is one that waits for a place."""
+    return not (facts.node or facts.over or facts.deleting)
+
+
+class GivenUp(NamedTuple):
+    """A preemption that came to nothing: of which pod, by UID, where, and why."""
+
+    uid: str
+    node: str
+    why: str
+
+
+class Vacating:
+    """Carries claims out; ``new_id`` gives assignments their ids, ``utc_now`` their time."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        plans: Plans,
+        cluster: Cluster,
+        evicting: Evicting,
+        *,
+        new_id: Callable[[], str],
+        utc_now: Callable[[], datetime],
+    ) -> None:
+        self._knowledge = knowledge
+        self._plans = plans
+        self._cluster = cluster
+        self._evicting = evicting
+        self._new_id = new_id
+        self._utc_now = utc_now
+        self._blocked: dict[str, float] = {}
+
+    def waiting(self) -> dict[str, str]:
+        """Return the nodes on which preemptors wait for their places, by the preemptor's UID."""
+        found = {}
+        for node in self._knowledge.holds.claimed:
+            for claim in claims(self._knowledge.views[node]):
+                assert claim.owner is not None  # or it were none
+                found[claim.owner.name] = node
+        return found
+
+    async def go_on(self) -> Collection[GivenUp]:
+        """Do for each claim what there is to do; return what was given up.
+
+        For whom nothing can be done now, something will be: the plan has it.
+        """
+        self._evicting.forget()
+        over = []
+        for uid, node in (*self.waiting().items(), *self._lapsed()):
+            try:
+                why = await self._advance(node, uid)
+                if why:
+                    await self._give_up(node, uid, why)
+                    over.append(GivenUp(uid, node, why))
+            except ClusterUnavailable as error:
+                log.warning("preemption_postponed", uid=uid, node=node, error=str(error))
+        return over
+
+    def _lapsed(self) -> Collection[tuple[str, str]]:
+        """Return the preemptors whose claims have lapsed, with the nodes."""
+        return {
+            (each.owner.name, node)
+            for node in self._knowledge.holds.claimed
+            for each in self._knowledge.views[node].reservations
+            if is_claim(each)
+            and each.owner is not None
+            and each.id in self._knowledge.views[node].lapsed
+        }
+
+    async def _advance(self, node: str, uid: str) -> str:
+        """Evict, or take the place; return why it is to be given up, "" while it is not."""
+        knowledge = self._knowledge
+        view, facts = knowledge.views.get(node), knowledge.pods.get(uid)
+        if view is None:
+            return ""
+        if facts is None or not (facts.node or waits(facts)):
+            return "the pod is gone"
+        if facts.node or uid in knowledge.assigned:
+            return "the pod has a place elsewhere"
+        asked, own = facts.asked, claims_of(view, uid)
+        if not isinstance(asked, Request) or not asked.preempts or not knowledge.settings.preempts:
+            return "nobody is to be evicted for the pod"
+        if not own:
+            return "those in the way did not leave in time"
+        way = in_the_way(view, own, self._terms(asked))
+        if not way and vacated(view, own):
+            return await self._take(node, asked)
+        if not (view.stale or view.unsettled) and unsuitable(view, asked.wanted) is not None:
+            return "the node takes nothing new"
+        return await self._evict(view, asked, way)
+
+    def _terms(self, request: Request) -> Terms | None:
+        bounds = self._knowledge.bounded(request).bounds
+        return None if bounds is None else bounds.terms
+
+    async def _evict(self, view: NodeView, preemptor: Request, there: Set[str]) -> str:
+        """Evict who is in the way, until one may not be; return why to give up, "" if not."""
+        knowledge, evicting = self._knowledge, self._evicting
+        units = evictable(knowledge, view, preemptor)
+        if any(uid not in units and not evicting.leaves(uid) for uid in there):
+            return "a pod in the way may not be evicted"
+        going = {each.uid for uid in there & units.keys() for each in units[uid]}
+        # Of a gang those in the way go last: by them the others are known.
+        if all(map(evicting.leaves, going)):
+            return ""
+        if not await self._waits(preemptor.pod):
+            return "the pod is gone"  # the watch may be late
+        order = {uid: (evicting.refused_since(uid), uid in there, uid) for uid in going}
+        for uid in sorted(going, key=order.__getitem__):
+            if evicting.leaves(uid):
+                continue
+            if not await evicting.evict(knowledge.pods[uid], preemptor.pod):
+                return EVICTION_REFUSED if evicting.refused_for_long(uid) else ""
+        return ""
+
+    async def _waits(self, pod: PodRef) -> bool:
+        """Read whether a pod still waits for a place.
+
+        Raises:
+            ClusterUnavailable: that could not be read.
+        """
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        return facts is not None and facts.ref.uid == pod.uid and waits(facts)
+
+    async def _take(self, node: str, request: Request) -> str:
+        """Make the claim the pod's place; return why that cannot be, "" if it is, or may be yet."""
+        knowledge, pod, conflicts = self._knowledge, request.pod, 0
+        patience = Patience(knowledge)
+        async with self._plans.turn(node):
+            while (view := knowledge.views.get(node)) is not None:
+                own = claims_of(view, pod.uid)
+                if not own or not vacated(view, own) or pod.uid in knowledge.assigned:
+                    return ""
+                choice = waited_for(view, knowledge.ledger, knowledge.bounded(request))
+                if choice is None:
+                    return self._not_yet(pod.uid)
+                entries = decide.assignments(
+                    request,
+                    choice,
+                    ids=iter(self._new_id, None),
+                    since=rfc3339.microseconds(self._utc_now()),
+                )
+                ids = [each.id for each in own]
+                try:
+                    await self._plans.write(view, add=entries, remove=ids, patience=patience)
+                except PlanConflict as conflict:
+                    conflicts += 1
+                    await patience.pause(conflict, conflicts)
+                    continue
+                self._blocked.pop(pod.uid, None)
+                knowledge.work.preemptions.ended(Preempted.PLACED)
+                log.info(
+                    "preemption_placed",
+                    pod=pod.name,
+                    namespace=pod.namespace,
+                    uid=pod.uid,
+                    node=node,
+                    policy_version=knowledge.in_force.version,
+                )
+                knowledge.room.set()
+                return ""
+        return ""
+
+    def _not_yet(self, uid: str) -> str:
+        """Return why to give up if a place is not to be had for long though nobody is there."""
+        now = self._knowledge.clock()
+        since = self._blocked.setdefault(uid, now)
+        patience = self._knowledge.settings.eviction_patience_seconds
+        return "" if now - since < patience else "the place is not what it was"
+
+    async def _give_up(self, node: str, uid: str, why: str) -> None:
+        """Take a pod's claims back; whoever was evicted for it is not brought back."""
+        await self._plans.unclaim(node, uid)
+        self._blocked.pop(uid, None)
+        self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
+        log.info("preemption_given_up", uid=uid, node=node, reason=why)
+        self._knowledge.room.set()

@@ -1,0 +1,188 @@
+"""VMs of high priority under a real kube-scheduler: who is evicted for them, and nobody more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from extender.demo.pods import launcher
+from nodeagent.apiserver.protocol import (
+    EVENTS,
+    POD_DISRUPTION_BUDGETS,
+    PODS,
+    Kind,
+    PatchType,
+)
+from tests.e2e.judge import violations
+from tests.e2e.stack import RESOURCES, Stack, artifacts, stack
+from tests.e2e.test_placement import bound, pending_reason
+
+PRIORITY_CLASSES = Kind("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
+THREE, ONE, WHOLE = 9, 19, 0
+SETTLES_SECONDS = 5.0
+
+
+async def classes(running: Stack, **values: int) -> None:
+    """Create priority classes."""
+    for name, value in values.items():
+        await running.api.create(PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
+
+
+async def create(
+    running: Stack, name: str, profile: int, priority: str = "low", *, cpu: int = 0
+) -> None:
+    """Create a VM's pod of a priority class."""
+    pod = launcher(name, "default", RESOURCES[profile])
+    pod["spec"]["priorityClassName"] = priority
+    if cpu:
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = str(cpu)
+    await running.api.create(PODS, pod, namespace="default")
+
+
+async def busy(running: Stack, node: str, priority: str) -> None:
+    """Let a pod that asks for no GPU have most of a node's CPU."""
+    requests = {"requests": {"cpu": "100"}}
+    spec = {
+        "nodeName": node,
+        "priorityClassName": priority,
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "busy", "image": "none", "resources": requests}],
+    }
+    body = {"metadata": {"name": f"busy-{node}"}, "spec": spec}
+    await running.api.create(PODS, body, namespace="default")
+
+
+async def settled(running: Stack) -> dict[str, dict[str, Any]]:
+    """Wait for quiet, demand that plans and pods agree, and return the pods."""
+    await running.quiet()
+    nodes, pods = await running.gpu_nodes(), await running.pods()
+    assert list(violations(nodes, pods)) == []
+    return pods
+
+
+def evicted(running: Stack) -> list[str]:
+    """Return who was evicted, by the name of the VM."""
+    names = (str(each["pod"]) for each in running.extender.events("pod_evicted"))
+    return [name.removeprefix("virt-launcher-").rpartition("-")[0] for name in names]
+
+
+def filtered(running: Stack, vm: str) -> int:
+    """Return how often kube-scheduler has asked about a VM."""
+    calls = running.filter_calls()
+    return sum(count for pod, count in calls.items() if pod.startswith(f"virt-launcher-{vm}-"))
+
+
+async def guard(running: Stack, vm: str) -> None:
+    """Let a disruption budget forbid that a VM's pod is evicted, as a controller does."""
+    selector = {"matchLabels": {"vm.kubevirt.io/name": vm}}
+    body = {"metadata": {"name": vm}, "spec": {"minAvailable": 1, "selector": selector}}
+    await running.api.create(POD_DISRUPTION_BUDGETS, body, namespace="default")
+    counts = {"currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}
+    status = {**counts, "disruptionsAllowed": 0, "observedGeneration": 1}
+    await running.api.patch(
+        POD_DISRUPTION_BUDGETS,
+        vm,
+        {"status": status},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+        subresource="status",
+    )
+
+
+async def events(running: Stack, reason: str) -> list[Mapping[str, Any]]:
+    return [each for each in await running.listed(EVENTS, "default") if each["reason"] == reason]
+
+
+async def test_a_vm_of_high_priority_evicts_the_fewest_that_free_its_place_and_nobody_more(
+    tmp_path: Path,
+) -> None:
+    """Two GPUs with seven small VMs each; three slices' VMs, of four, are in the way at best."""
+    async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
+        await classes(running, low=10, middle=100, high=1000)
+        for at in range(7):
+            await create(running, f"middle-{at}", ONE, "middle")
+        await running.bound_pods(at_least=7)
+        for at in range(7):
+            await create(running, f"low-{at}", ONE)
+        await running.bound_pods(at_least=14)
+        await create(running, "waits", ONE)
+        await settled(running)
+        await guard(running, "low-6")
+
+        await create(running, "high", THREE, "high")
+        await running.bound_pods(at_least=12)
+        pods = await settled(running)
+        before = filtered(running, "high")
+        await asyncio.sleep(SETTLES_SECONDS)
+
+        assert "high" in bound(pods)
+        gone = evicted(running)
+        assert len(gone) == 3  # however often anybody asked
+        assert all(name.startswith("low-") and name != "low-6" for name in gone)
+        assert not set(gone) & pods.keys()
+        assert "waits" not in bound(pods)  # what they left was never anybody else's
+        assert filtered(running, "high") == before <= 12
+        assert len(await events(running, "VgpuPreempting")) >= 1
+        told = await events(running, "VgpuPreempted")
+        kinds = {each["involvedObject"]["kind"] for each in told}
+        assert kinds == {"Pod", "VirtualMachineInstance"}
+
+
+async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_without_end(
+    tmp_path: Path,
+) -> None:
+    async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
+        await classes(running, low=10, high=1000)
+        never = {"metadata": {"name": "never"}, "value": 1000, "preemptionPolicy": "Never"}
+        await running.api.create(PRIORITY_CLASSES, never)
+        await create(running, "guarded", THREE)
+        await create(running, "equal", WHOLE, "high")
+        await running.bound_pods(at_least=2)
+        await settled(running)
+        await guard(running, "guarded")
+
+        # Of the one GPU's VMs one is guarded, the other's is as high; and the last preempts nobody.
+        await create(running, "high", WHOLE, "high")
+        await create(running, "never", WHOLE, "never")
+        await running.quiet()
+        before = sum(running.filter_calls().values())
+        await asyncio.sleep(2 * SETTLES_SECONDS)
+        pods = await settled(running)
+
+        assert bound(pods) == {"guarded", "equal"}
+        assert "no free placement" in pending_reason(pods["high"])
+        assert sum(running.filter_calls().values()) - before <= 8  # no hot loop
+        assert evicted(running) == []
+        assert not any(
+            entry.pod is None
+            for node in await running.gpu_nodes()
+            for entry in node.spec.assignments
+        )
+
+
+async def test_whom_the_scheduler_would_evict_for_cpu_goes_only_where_the_gpu_instance_then_fits(
+    tmp_path: Path,
+) -> None:
+    """Its own choice is where the victim is of the lowest priority: there the GPU is full."""
+    async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
+        await classes(running, lowest=1, low=10, high=1000)
+        await create(running, "equal", WHOLE, "high")
+        await running.bound_pods(at_least=1)
+        full = (await settled(running))["equal"]["spec"]["nodeName"]
+        (free,) = {node.name for node in await running.gpu_nodes()} - {full}
+        await busy(running, full, "lowest")
+        await busy(running, free, "low")
+
+        await create(running, "high", THREE, "high", cpu=64)
+        await running.bound_pods(at_least=2)
+        await create(running, "whole", WHOLE, "high", cpu=64)
+        pods = await settled(running)
+        await asyncio.sleep(SETTLES_SECONDS)
+
+        left = {pod["metadata"]["name"] for pod in await running.listed(PODS, "default")}
+        assert bound(pods) == {"equal", "high"}
+        assert pods["high"]["spec"]["nodeName"] == free
+        assert {f"busy-{full}", f"busy-{free}"} & left == {f"busy-{full}"}
+        assert evicted(running) == []
