@@ -124,7 +124,7 @@ def text(row: Mapping[str, Any]) -> str:
     """Return a table for people, of one size."""
     return "\n".join(
         (
-            "| asks for | found | first, s | afterwards p50, longest, s | JSON, bytes | sentences |",
+            "| asks for | found | first, s | then p50, most, s | bytes | sentences |",
             "|---|---|---:|---:|---:|---:|",
             *map(_line, row["explanations"]),
         )
