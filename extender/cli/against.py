@@ -1,4 +1,4 @@
-"""``--against``: a policy held against a cluster, from outside or by the Tangram that runs there."""
+"""``--against``: a policy held against a cluster, from outside or by a running Tangram."""
 
 from __future__ import annotations
 

@@ -37,10 +37,10 @@ class Because(_Said, frozen=True):
 class Tally(_Said, frozen=True):
     """How pods stand to a policy, in counts: each by itself, as all others are now.
 
-    Of ``pods`` so many are ``refused`` by it, and ``refused_now`` by the one in force: of those that
-    the new one refuses ``newly`` many are not refused now, and ``no_longer`` many the other way
-    round; None where what is in force is not known. A pod that nodes refuse for several reasons
-    counts for each of them. ``unjudged`` are more, for there were too many kinds of pods.
+    Of ``pods`` so many are ``refused`` by it, and ``refused_now`` by the one in force; ``newly`` by
+    it and not by that one, ``no_longer`` the other way round; None where what is in force is not
+    known. A pod that nodes refuse for several reasons counts for each of them. ``unjudged`` are
+    more, for there were too many kinds of pods.
     """
 
     pods: int

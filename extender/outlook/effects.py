@@ -28,9 +28,7 @@ def effects(side: Side) -> Iterator[Effect]:
 
 def _of_pool(side: Side, pool: Pool) -> Iterator[Effect]:
     rules = side.policy.rules
-    found = {
-        name: view for name, view in side.views.items() if rules.pool_of(view.labels) is pool
-    }
+    found = {name: view for name, view in side.views.items() if rules.pool_of(view.labels) is pool}
     gpus = sum(len(view.usable) for view in found.values())
     text = f"GPUs: {gpus} on nodes: {_some(found)}"
     yield Effect("pool", pool.name, text, warning=not found)

@@ -55,7 +55,7 @@ class Side:
 
 
 def _by(policy: InForce, view: NodeView, labels: Mapping[str, Labels]) -> NodeView:
-    """Return a view as a policy has it, with the labels of its Node that the policy's rules look at.
+    """Return a view as a policy has it, with the labels of its Node that its rules look at.
 
     Another one in any case: what is worked out of it here is not to crowd out what decides.
     """

@@ -12,6 +12,7 @@ from extender.outlook.there import Side, There
 from extender.request import Request
 from extender.verbs.verdicts import UNREPORTED, Refused
 
+
 class Kind(msgspec.Struct, frozen=True):
     """Pods that stand alike to any policy: one of them, and the nodes they may go to, if known."""
 

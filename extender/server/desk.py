@@ -92,9 +92,7 @@ async def desk(
         OSError: the address cannot be had.
     """
     limits = limits or Limits(connections=CONNECTIONS)
-    app = web.Application(
-        middlewares=[refuse_malformed, _who_may], client_max_size=MOST_BYTES + 1
-    )
+    app = web.Application(middlewares=[refuse_malformed, _who_may], client_max_size=MOST_BYTES + 1)
     app[SERVICE] = service
     app[LIMITS] = limits
     app[REVIEWER] = reviewer

@@ -1,4 +1,4 @@
-"""Real Prometheus scrapes ``tangram demo --serve`` as people start it: what moves there by itself."""
+"""Real Prometheus scrapes ``tangram demo --serve`` as people start it: what moves there."""
 
 from __future__ import annotations
 

@@ -71,9 +71,7 @@ def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
     """Of 3,000 such problems 11 ended FEASIBLE and 4 UNKNOWN; here are 150, always the same."""
     found: Counter[Status] = Counter()
 
-    @settings(
-        derandomize=True, database=None, max_examples=150, phases=[Phase.generate]
-    )
+    @settings(derandomize=True, database=None, max_examples=150, phases=[Phase.generate])
     @given(problems(spreads=(Spread.DISTINCT,)))
     def sample(problem: Problem) -> None:
         found[solved(problem, seconds=2.0).status] += 1

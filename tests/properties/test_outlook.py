@@ -112,4 +112,3 @@ def stands(tally: Tally, now: Sequence[bool], then: Sequence[bool]) -> None:
         assert each.newly is not None
         assert 0 <= each.newly <= each.pods <= tally.refused
     assert bool(tally.because) == bool(tally.refused)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -112,9 +113,12 @@ async def test_programs_read_the_same(tmp_path: Path, url: str) -> None:
             "newly": 2,
         }
     ]
-    assert {"kind": "tenant", "name": "red", "text": "namespaces: 1 (default)", "warning": False} in (
-        said["effects"]
-    )
+    assert {
+        "kind": "tenant",
+        "name": "red",
+        "text": "namespaces: 1 (default)",
+        "warning": False,
+    } in (said["effects"])
 
 
 async def test_a_rule_that_matches_nothing_is_told_by_the_exit_status(
@@ -168,7 +172,7 @@ async def test_a_policy_that_the_other_side_does_not_take_is_told_in_its_words(u
 async def test_a_file_that_no_configmap_holds_is_not_read(url: str) -> None:
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"{url}{POLICY}", data=b"#" * (MOST_BYTES + 1)) as answer,
+        http.post(f"{url}{POLICY}", data=io.BytesIO(b"#" * (MOST_BYTES + 1))) as answer,
     ):
         assert answer.status == 413
 

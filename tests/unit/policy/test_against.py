@@ -66,8 +66,8 @@ async def test_the_effects_of_a_policy_are_told_with_what_is_likely_wrong() -> N
         "avoid [0]: GPU nodes: 1 (node-1)",
         "WARNING: pods placed: 1 have their place, and keep it; 1 would not be given it again, as"
         " after a restart; refused: tenant red is at its cap of memory slices (1)",
-        "pods waiting: 2 wait; 1 would fit, each by itself; refused: tenant red is at its cap of"
-        " memory slices (1), pool big does not serve 1g.10gb (1)",
+        "pods waiting: 2 wait; 1 would fit, each by itself; refused: pool big does not serve"
+        " 1g.10gb (1), tenant red is at its cap of memory slices (1)",
     ]
     assert found.warns
 
