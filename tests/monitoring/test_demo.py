@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.monitoring.component import rule_file
 from tests.monitoring.movement import EVERYTHING, moved
 from tests.monitoring.server import prometheus
@@ -26,27 +28,53 @@ CROWDED = ("--nodes", "2", "--gpus", "2", "--vms", "12", "--load", "1.4", "--bur
 QUICK = ("--lifetime", "4", "--mix", "uniform", "--seed", "3")
 
 IN_THE_DAY_ALONE = {
-    # Nobody calls preempt, ends the process, or changes the policy in the demo.
+    # Nothing goes wrong in the demo: no agent, GPU, kubelet or watch fails, nobody else writes.
+    "tangram_feed_silence_seconds",
+    "tangram_gpus",
+    "tangram_gpus_avoided",
+    "tangram_gpus_quarantined",
+    "tangram_joint_plan_gap",
+    "tangram_node_conditions",
+    "tangram_nodes",
+    "tangram_plan_conflicts_total",
+    "tangram_pods_not_admitted_total",
+    "tangram_realizations_failed_total",
+    # Its policy stays as it is, and it leads to its end.
+    "tangram_build_info",
+    "tangram_headroom_placements_kept",
     "tangram_leader",
-    "tangram_ready",
     "tangram_policy_info",
     "tangram_policy_refused",
     "tangram_policy_reloads_total",
+    "tangram_ready",
+    "tangram_tenant_instances_cap",
+    "tangram_tenant_memory_slices_cap",
+    # They last for milliseconds there: two scrapes a second see one now and then.
+    "tangram_assignments_unrealized",
+    "tangram_oldest_unrealized_seconds",
+    "tangram_pods_presumed",
 }
-"""What does not move in the demo, where nothing goes wrong: ``test_day`` has it move."""
+"""What is not certain to move in the demo; on the day of ``test_day`` all of it does."""
 
 
-async def test_everything_moves_in_the_demo_or_in_the_day(tmp_path: Path) -> None:
+async def test_everything_that_the_day_alone_does_not_show_moves_in_the_demo(
+    tmp_path: Path,
+) -> None:
+    assert IN_THE_DAY_ALONE < EVERYTHING, "and nothing that nobody looks at"
     file = tmp_path / "policy.yaml"
     file.write_text(POLICY)
-    expected = EVERYTHING - IN_THE_DAY_ALONE
-    assert IN_THE_DAY_ALONE < EVERYTHING, "and nothing that nobody looks at"
+    left = EVERYTHING - IN_THE_DAY_ALONE
     with demo(*CROWDED, *QUICK, "--policy", str(file)) as page:
         async with prometheus(tmp_path, page, rule_file()) as server:
+            await server.scraped_anew()  # so that all is known that is there from the beginning
             began = time.time()
 
-            async def all_moved() -> bool:
-                left = expected - await moved(server, expected, since=began, until=time.time())
+            async def none_left() -> bool:
+                nonlocal left
+                left -= await moved(server, left, since=began, until=time.time())
                 return not left
 
-            await until(all_moved, within=90, every=2)
+            try:
+                await until(none_left, within=60, every=2)
+            except TimeoutError:
+                pytest.fail(f"these do not move in the demo: {sorted(left)}")
