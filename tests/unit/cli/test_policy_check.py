@@ -22,6 +22,7 @@ from extender.service.ports import Access, Feed, PodFacts
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm
+from tests.page.running import demo
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
 RED = "tenants:\n- name: red\n  namespaces: {matchLabels: {team: red}}\n  "
@@ -157,6 +158,18 @@ async def test_a_desk_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "tangram policy check: cannot reach http://127.0.0.1:1" in result.output
+
+
+async def test_a_running_demo_is_asked_like_any_other(tmp_path: Path) -> None:
+    with demo("--nodes", "1", "--gpus", "2", "--vms", "6", "--mix", "1g.10gb=1") as page:
+        whole = await check(tmp_path, HEAD, "--against", page, "-o", "json")
+        vms = HEAD + "tenants: [{name: all, namespaces: {}, caps: {memorySlices: 0}}]"
+        none = await check(tmp_path, vms, "--against", page, "-o", "json")
+
+    assert (whole.exit_code, none.exit_code) == (0, 2)
+    before, after = (json.loads(said.output)["cluster"]["placed"] for said in (whole, none))
+    assert before["pods"] > 0 == before["refused"]
+    assert after["newly"] == after["refused"] == after["pods"] > 0
 
 
 async def test_a_policy_that_the_other_side_does_not_take_is_told_in_its_words(url: str) -> None:
