@@ -21,6 +21,7 @@
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
 #   make bench-churn         filter while 400 binds wait, 1,000 events a second arrive, and all else goes on
 #   make bench-start         an extender's process in a full cluster: start, memory, writes
+#   make bench-explaining    what an explanation costs at 5,000 nodes, and what it finds
 #   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
 #                            nothing, and with none
 #   make bench-joint         planning together beside one by one, and its time by cluster size
@@ -40,8 +41,8 @@
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
 	harvester-mutants harvester-steps chaos-e2e race whole-node \
-	ci-tools bench bench-hooks bench-churn bench-start bench-scheduler bench-joint bench-restart bench-quality \
-	bench-defrag bench-harvester crd golden settings proto lock clean
+	ci-tools bench bench-hooks bench-churn bench-start bench-explaining bench-scheduler bench-joint \
+	bench-restart bench-quality bench-defrag bench-harvester crd golden settings proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -95,6 +96,9 @@ bench-churn: $(READY)
 
 bench-start: $(READY)
 	@$(BIN)/python -m benchmarks.start $(BENCH_ARGS)
+
+bench-explaining: $(READY)
+	@$(BIN)/python -m benchmarks.explaining $(BENCH_ARGS)
 
 bench-scheduler: ci-tools
 	@$(BIN)/python -m benchmarks.scheduler $(BENCH_ARGS)

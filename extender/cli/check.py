@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,19 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from extender.cli.against import Effect, Effects, look
+from extender.cli.against import CLUSTER, lines, seen_in, told_by
+from extender.cli.asked import fail
+from extender.cli.desk import Ca, Token, Unanswered, Where
 from extender.cli.output import Output, print_as
-from extender.policy.file import MalformedPolicy, PolicyFile, read
+from extender.outlook import Effect, Outlook
+from extender.policy.file import MalformedPolicy, PolicyFile, contents, parsed
 from extender.policy.rules import Release, Rules
 from extender.policy.strict import Problem
-from extender.service.ports import ClusterUnavailable
-from nodeagent.apiserver.protocol import ApiError
 
-
-class Against(StrEnum):
-    """What a policy is checked against."""
-
-    CLUSTER = "cluster"
+LIKELY_WRONG = 2
+"""The exit status where the policy can be used, and something of it is likely a mistake there."""
 
 
 class Rule(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,15 +46,20 @@ class Checked(msgspec.Struct, frozen=True, rename="camel"):
     why: str = ""
     version: str = ""
     rules: tuple[Rule, ...] = ()
-    cluster: tuple[Effect, ...] | None = None
+    cluster: Outlook | None = None
 
 
 def check(
     file: Annotated[Path, typer.Argument(help="The policy file.")],
     against: Annotated[
-        Against | None,
-        typer.Option(help="Look what it comes to there: whom it matches, and what is over it."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="cluster|URL",
+            help="Look what it comes to there: whom it matches, what is over it, and what changes"
+            " for the pods that are there; in a cluster as its API server lists it, or by what a"
+            " running Tangram knows, at its desk's URL.",
+        ),
+    ] = "",
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = (
         Output.TEXT
     ),
@@ -65,30 +67,54 @@ def check(
         Path | None,
         typer.Option(help="Credentials for --against cluster; in a cluster, the pod's own."),
     ] = None,
+    token: Token = "",
+    ca: Ca = None,
 ) -> None:
-    """Say whether a policy file can be used, which policy really decides by it, and its rules."""
+    """Say whether a policy file can be used, which policy really decides by it, and its rules.
+
+    Exits with 1 where it cannot be used or held against what was named, and with 2 where something
+    of it is likely a mistake there: a rule that matches nothing, a cap that is exceeded already,
+    headroom that is not there, pods that it refuses and the policy in force does not.
+    """
+    if against and against != CLUSTER and not against.startswith(("http://", "https://")):
+        raise typer.BadParameter(
+            f"{against!r} is neither {CLUSTER} nor the URL of a desk, such as"
+            " http://127.0.0.1:8444",
+            param_hint="--against",
+        )
     try:
-        found = read(file)
+        content = contents(file)
+        found = parsed(content, str(file))
     except MalformedPolicy as error:
         if output is not Output.TEXT:
             print_as(output, Checked(str(file), error.problems))
         for line in str(error).splitlines():
             typer.echo(f"tangram policy check: {line}", err=True)
         raise typer.Exit(1) from error
+    there: Outlook | None = None
+    try:
+        if against == CLUSTER:
+            there = seen_in(kubeconfig, found.in_force)
+        elif against:
+            there = told_by(Where(against, token, ca), content)
+    except (Unanswered, TimeoutError) as error:
+        fail("policy check", error)
     checked = Checked(
         file=str(file),
         decides=found.policy.effective.value,
         why=_why(found),
         version=found.version,
         rules=(*_rules(found.rules), *_seconds(found)),
-        cluster=_in_cluster(found, kubeconfig) if against is Against.CLUSTER else None,
+        cluster=there,
     )
     if output is not Output.TEXT:
         print_as(output, checked)
-        return
-    console = Console(highlight=False)
-    for each in shown(checked):
-        console.print(each, soft_wrap=isinstance(each, Text))
+    else:
+        console = Console(highlight=False)
+        for each in shown(checked):
+            console.print(each, soft_wrap=isinstance(each, Text))
+    if there is not None and there.warns:
+        raise typer.Exit(LIKELY_WRONG)
 
 
 def shown(checked: Checked) -> Iterator[Text | Table]:
@@ -101,7 +127,9 @@ def shown(checked: Checked) -> Iterator[Text | Table]:
         yield _table("SAYS", ((each.kind, each.name, Text(each.says)) for each in checked.rules))
     if checked.cluster is not None:
         yield Text()
-        yield _table("IN THE CLUSTER", map(_marked, checked.cluster))
+        yield _table("IN THE CLUSTER", map(_marked, lines(checked.cluster)))
+        if checked.cluster.version:
+            yield Text(f"in force there: version {checked.cluster.version}", style="dim")
 
 
 def _table(heading: str, rows: Iterator[tuple[str, str, Text]]) -> Table:
@@ -117,18 +145,6 @@ def _table(heading: str, rows: Iterator[tuple[str, str, Text]]) -> Table:
 def _marked(each: Effect) -> tuple[str, str, Text]:
     text = Text(f"WARNING: {each.text}", style="red") if each.warning else Text(each.text)
     return each.kind, each.name, text
-
-
-def _in_cluster(file: PolicyFile, kubeconfig: Path | None) -> tuple[Effect, ...]:
-    try:
-        return tuple(Effects(file, look(kubeconfig)).told())
-    except (ApiError, ClusterUnavailable) as error:
-        typer.echo(
-            f"tangram policy check: cannot use the API server: {error}; give --kubeconfig, or"
-            " leave --against out",
-            err=True,
-        )
-        raise typer.Exit(1) from error
 
 
 def _rules(rules: Rules) -> Iterator[Rule]:

@@ -107,6 +107,15 @@ async def reached(where: Where) -> AsyncIterator[Ask]:
         ) from error
 
 
+async def sent(where: Where, path: str, body: bytes) -> bytes:
+    """POST something to the desk at a known address, and return the JSON that is answered.
+
+    Raises:
+        Unanswered: it did not answer.
+    """
+    return await _Straight(where).send(path, body)
+
+
 class _Through:
     """The desk behind an API server."""
 
@@ -158,11 +167,18 @@ class _Straight:
         self._headers = {"Authorization": f"Bearer {where.token}"} if where.token else {}
 
     async def ask(self, path: str, query: Query) -> bytes:
-        return await asyncio.to_thread(self._get, path, query)
+        whole = f"{path}?{urlencode(query)}" if query else path
+        return await asyncio.to_thread(self._answer, whole, None)
 
-    def _get(self, path: str, query: Query) -> bytes:
-        whole = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
-        request = urllib.request.Request(whole, headers=self._headers)
+    async def send(self, path: str, body: bytes) -> bytes:
+        return await asyncio.to_thread(self._answer, path, body)
+
+    def _answer(self, path: str, body: bytes | None) -> bytes:
+        """GET a path, or POST a *body* to it."""
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/yaml"
+        request = urllib.request.Request(self._url + path, data=body, headers=headers)
         try:
             with self._opener.open(request, timeout=WITHIN_SECONDS) as answer:
                 return bytes(answer.read())

@@ -2,48 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
 from extender.cluster import objects
 from extender.cluster.outcome import outcome
+from extender.outlook import There
+from extender.policy import PolicyName
 from extender.policy.selectors import Labels
-from nodeagent.api import gpunode
+from extender.service.ports import NodeFacts, PodFacts
+from extender.snapshot import NodeView
+from extender.succession import left_behind
+from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import GpuNode
-from nodeagent.apiserver.protocol import GPU_NODES, NAMESPACES, NODES, ApiServer, Page
+from nodeagent.apiserver.protocol import GPU_NODES, NAMESPACES, NODES, PODS, ApiServer, Kind, Page
 
 
 class Census(msgspec.Struct, frozen=True):
-    """Nodes and namespaces with their labels, and the GpuNodes."""
+    """Nodes, namespaces with their labels, the GpuNodes, and the pods that Tangram sees to."""
 
-    nodes: Mapping[str, Labels]
+    nodes: Mapping[str, NodeFacts]
     namespaces: Mapping[str, Labels]
     gpu_nodes: tuple[GpuNode, ...]
+    pods: tuple[PodFacts, ...] = ()
+
+    def there(self) -> There:
+        """Return it as a policy is held against it.
+
+        Who has been silent, and what an extender has promised and not yet written, is not seen
+        from outside.
+        """
+        views = {}
+        for each in self.gpu_nodes:
+            facts = self.nodes.get(each.name, NodeFacts(each.name))
+            views[each.name] = NodeView(
+                each,
+                PolicyName.DEFAULT,
+                left_behind(each),
+                stale=False,
+                cordoned=facts.cordoned,
+                rival=facts.rival,
+                labels=facts.labels,
+            )
+        labels = {name: facts.labels for name, facts in self.nodes.items()}
+        return There(views, labels, self.namespaces, {pod.ref.uid: pod for pod in self.pods})
 
 
-async def census(api: ApiServer) -> Census:
-    """List what a policy's rules look at.
+async def census(api: ApiServer, *, devices_per_pod: int) -> Census:
+    """List what a policy bears on; *devices_per_pod* bounds how many instances a pod may ask for.
 
     Raises:
         ClusterUnavailable: it could not be listed, or does not decode.
     """
-    nodes: dict[str, Labels] = {}
-    namespaces: dict[str, Labels] = {}
-    gpu_nodes: list[GpuNode] = []
-    page: Page | None = None
     with outcome():
-        while page is None or page.continue_token:
-            page = await api.list(NODES, continue_token=page.continue_token if page else "")
-            for raw in page.items:
-                found = objects.node(raw)
-                nodes[found.name] = found.labels
-        page = None
-        while page is None or page.continue_token:
-            page = await api.list(NAMESPACES, continue_token=page.continue_token if page else "")
-            namespaces.update(objects.namespace(raw) for raw in page.items)
-        page = None
-        while page is None or page.continue_token:
-            page = await api.list(GPU_NODES, continue_token=page.continue_token if page else "")
-            gpu_nodes += [gpunode.decode(raw) for raw in page.items]
-    return Census(nodes, namespaces, tuple(gpu_nodes))
+        nodes = [objects.node(raw) async for raw in _listed(api, NODES)]
+        namespaces = [objects.namespace(raw) async for raw in _listed(api, NAMESPACES)]
+        gpu_nodes = [gpunode.decode(raw) async for raw in _listed(api, GPU_NODES)]
+        ours = f"{keys.MANAGED_LABEL}=true"
+        pods = [
+            objects.pod(raw, devices_per_pod=devices_per_pod)
+            async for raw in _listed(api, PODS, labels=ours)
+        ]
+    return Census(
+        {each.name: each for each in nodes}, dict(namespaces), tuple(gpu_nodes), tuple(pods)
+    )
+
+
+async def _listed(api: ApiServer, kind: Kind, *, labels: str = "") -> AsyncIterator[bytes]:
+    page: Page | None = None
+    while page is None or page.continue_token:
+        token = page.continue_token if page else ""
+        page = await api.list(kind, label_selector=labels, continue_token=token)
+        for raw in page.items:
+            yield raw

@@ -17,11 +17,14 @@ from typing import NamedTuple
 from extender.claims import claimed
 from extender.explain.census import Census
 from extender.explain.situation import Judged, PodState, Situation
+from extender.occupants import namespace_of
 from extender.packing.choose import Bin
 from extender.packing.relocation import Host, Occupant
 from extender.policy.bounds import Bounds, Terms
+from extender.policy.rules import Apart
 from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
+from extender.verbs.reasons import Code
 from nodeagent.api.gpunode import Assignment
 
 MOST_GPUS = 4096
@@ -33,6 +36,9 @@ OF_EACH_KIND = 16
 
 NODES_TRIED = 4
 """For a VM with several vGPUs: the emptiest of the nodes that lack nothing but room for it."""
+
+CHANGED_BY_MOVES = frozenset({Code.NO_ROOM, Code.HEADROOM, Code.NOT_SHARED, Code.OVER_CAP})
+"""Refusals by a node that moves may change; a cap where another of its GPUs would do with less."""
 
 Kinds = frozenset[tuple[str, str]]
 """Resources that VMs have, each with the tenant of those that have it."""
@@ -81,11 +87,17 @@ def wanted_there(resource: str) -> str:
     return f"{resource} for the pod"
 
 
-def board(situation: Situation, census: Census) -> Board:
-    """Return the board; on nodes that lack nothing but room, GPUs serve what is wanted."""
+def board(situation: Situation, census: Census, *, loose: bool = False) -> Board:
+    """Return the board; on nodes that lack nothing but room, GPUs serve what is wanted.
+
+    A *loose* one keeps nobody from a GPU for what moves may change: who is there, and headroom. But
+    what is wanted keeps apart from whom it may not share a GPU with. So whatever moves help under
+    the rules help there, too, and there is no plan of fewer moves than there.
+    """
     whole = len(census.kind_of) <= MOST_GPUS
+    setting = _Setting(situation, loose=loose)
     if whole:
-        return _Setting(situation).board([(each, each.view.bins()) for each in census.nodes], whole)
+        return setting.board([(each, each.view.bins()) for each in census.nodes], whole)
     several = NODES_TRIED if len(situation.request.wanted) > 1 else 0
     chosen = census.some(SOME_GPUS, of_each=OF_EACH_KIND, first=several).tolist()
     some = []
@@ -95,20 +107,22 @@ def board(situation: Situation, census: Census) -> Board:
         of_node = chosen[first : first + gpus]
         if any(of_node):
             some.append((each, tuple(compress(each.view.bins(), of_node))))
-    return _Setting(situation).board(some, whole)
+    return setting.board(some, whole)
 
 
 class _Setting:
     """Sets up a board; GPUs that serve the same share one mapping, for such are alike."""
 
-    def __init__(self, situation: Situation) -> None:
+    def __init__(self, situation: Situation, *, loose: bool) -> None:
         self._situation = situation
+        self._loose = loose
         self._staying: Counter[Stays] = Counter()
         self._movers: dict[str, Mover] = {}
         self._kinds: Kinds = frozenset()
         self._serves: dict[object, Mapping[str, int]] = {}
         bounds = situation.request.bounds
-        self._terms = None if bounds is None else bounds.terms
+        self._really = None if bounds is None else bounds.terms
+        self._terms = self._really.sharing if loose and self._really else self._really
         self._of: dict[str, Bounds] = {}
 
     def board(self, nodes: Sequence[tuple[Judged, Sequence[Bin]]], whole: bool) -> Board:
@@ -131,6 +145,8 @@ class _Setting:
     def _closed(self, judged: Judged) -> frozenset[str]:
         """Return the GPUs on which what is wanted may not be, whatever room there is."""
         view = judged.view
+        if self._loose and judged.refused_for(CHANGED_BY_MOVES):
+            return frozenset()
         if not judged.lacks_room:
             return frozenset(bin.uuid for bin in view.bins())
         bounds = self._situation.bounds(view)
@@ -146,18 +162,28 @@ class _Setting:
             if taken.gpu not in gpus:
                 continue
             entry = entries.get(taken)
+            apart = self._apart(entry)
             stays = why_staying(self._situation.pods, view, taken, entry, realized)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
                 id = f"{taken.gpu}/{taken.placement.start}"
-                occupant = Occupant(id, "", taken.profile_id, taken.placement, movable=False)
+                occupant = Occupant(
+                    id, "", taken.profile_id, taken.placement, movable=False, apart=apart
+                )
             else:
                 self._movers[entry.id] = Mover(view, entry)
                 kind = self._kind(view, entry)
-                occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement)
+                occupant = Occupant(entry.id, kind, entry.profile_id, entry.placement, apart=apart)
             found.setdefault(taken.gpu, []).append(occupant)
         return found
+
+    def _apart(self, entry: Assignment | None) -> bool:
+        """Tell whether what is wanted may not share a GPU with what is there by an entry."""
+        terms = self._really
+        if not self._loose or entry is None or terms is None or not terms.isolating:
+            return False
+        return terms.apart(namespace_of(entry)) is not Apart.NOTHING
 
     def _kind(self, view: NodeView, entry: Assignment) -> str:
         """Return the name under which GPUs serve a VM that may move."""

@@ -36,29 +36,50 @@ BETTER_LOOKS = 400
 def making_room(
     situation: Situation, census: Census, *, most_looks: int = MOST_LOOKS
 ) -> tuple[Moves | NoMoves, Board]:
-    """Return what moves would make the pod fit, and the board they were looked for on."""
+    """Return what moves would make the pod fit, and the board they were looked for on.
+
+    A single move is the fewest in any case: as things are, the pod fits nowhere.
+    """
     there = board(situation, census)
-    complete = there.whole and _unchanging(situation, census)
-    wanted = situation.request.wanted
-    if len(wanted) == 1:
-        found = make_room(
-            there.hosts,
-            wanted_there(wanted[0]),
-            most_moves=MOST_MOVES,
-            most_looks=most_looks,
-            most_better=BETTER_LOOKS,
-        )
-        if isinstance(found, NoRoom):
-            return NoMoves(MOST_MOVES, found.proven and complete), there
-        places = ((wanted[0], found.gpu, _occupant(there.hosts, wanted[0], found)),)
-        plan: Plan | None = Plan(found.moves, places)
-        fewest = complete
-    else:
-        plan = next(_for_several(situation, census, there, most_looks), None)
-        fewest = False  # one vGPU after the other: another order may take fewer
-    if plan is None or not passes(situation, there, plan):
-        return NoMoves(MOST_MOVES, proven=False), there
-    return _told(situation.pods, there, plan, fewest=fewest), there
+    if len(situation.request.wanted) > 1:
+        # One vGPU after the other: another order may take fewer.
+        several = next(_for_several(situation, census, there, most_looks), None)
+        return _answer(situation, there, several, proven=False), there
+    found = _for_one(situation, there, MOST_MOVES, most_looks)
+    if _unchanging(situation, census):
+        plan, proven = (None, found.proven) if isinstance(found, NoRoom) else (found, True)
+        return _answer(situation, there, plan, proven=proven and there.whole), there
+    plan = None if isinstance(found, NoRoom) else found
+    return _amid_changes(situation, census, there, plan, most_looks), there
+
+
+def _for_one(situation: Situation, there: Board, most_moves: int, most_looks: int) -> Plan | NoRoom:
+    """Return the plan of the fewest moves on a board, for a pod of one vGPU."""
+    (wanted,) = situation.request.wanted
+    found = make_room(
+        there.hosts,
+        wanted_there(wanted),
+        most_moves=most_moves,
+        most_looks=most_looks,
+        most_better=BETTER_LOOKS,
+    )
+    if isinstance(found, NoRoom):
+        return found
+    return Plan(found.moves, ((wanted, found.gpu, _occupant(there.hosts, wanted, found)),))
+
+
+def _answer(
+    situation: Situation, there: Board, plan: Plan | None, *, proven: bool
+) -> Moves | NoMoves:
+    """Return a plan as an answer, if the rules let it pass; *proven*: none takes fewer moves.
+
+    Without a plan: none is one.
+    """
+    if plan is None:
+        return NoMoves(MOST_MOVES, proven)
+    if not passes(situation, there, plan):
+        return NoMoves(MOST_MOVES, proven=False)
+    return _told(situation.pods, there, plan, fewest=proven or len(plan.moves) == 1)
 
 
 def _unchanging(situation: Situation, census: Census) -> bool:
@@ -75,6 +96,29 @@ def _unchanging(situation: Situation, census: Census) -> bool:
         for each in census.nodes
     )
     return not kept and not bounds.terms.isolating
+
+
+def _amid_changes(
+    situation: Situation, census: Census, there: Board, plan: Plan | None, most_looks: int
+) -> Moves | NoMoves:
+    """Return the answer where moves change what the rules shut.
+
+    Whatever helps under the rules helps on a loose board, too (``board``): there is no plan of
+    fewer moves than there. That one is the answer if the rules let it pass; where there is none of
+    fewer moves, the *plan* found by the rules as they stand takes the fewest.
+    """
+    if plan is not None and not passes(situation, there, plan):
+        plan = None
+    fewer = MOST_MOVES if plan is None else len(plan.moves) - 1
+    if fewer < 1:
+        return _answer(situation, there, plan, proven=True)
+    loose = board(situation, census, loose=True)
+    found = _for_one(situation, loose, fewer, most_looks)
+    if isinstance(found, NoRoom):
+        return _answer(situation, there, plan, proven=found.proven and loose.whole)
+    if passes(situation, loose, found):
+        return _answer(situation, loose, found, proven=loose.whole)
+    return _answer(situation, there, plan, proven=False)
 
 
 def _for_several(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -116,6 +116,9 @@ class Situation(msgspec.Struct, frozen=True):
         return self.candidates is None or view.name in self.candidates
 
 
+_NO_ROOM = frozenset({Code.NO_ROOM})
+
+
 class Judged(NamedTuple):
     """A node, how it stands to the request, and whether kube-scheduler considers it."""
 
@@ -131,8 +134,12 @@ class Judged(NamedTuple):
     @property
     def lacks_room(self) -> bool:
         """Whether nothing but a lack of room keeps the request from it."""
+        return self.refused_for(_NO_ROOM)
+
+    def refused_for(self, codes: Set[Code]) -> bool:
+        """Tell whether nothing but one of these reasons keeps the request from it."""
         why = self.verdict
-        return self.candidate and isinstance(why, Refused) and why.code is Code.NO_ROOM
+        return self.candidate and isinstance(why, Refused) and why.code in codes
 
 
 def judgements(situation: Situation) -> Iterator[Judged]:

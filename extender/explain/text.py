@@ -162,11 +162,13 @@ def _scattered(missing: Missing) -> str:
 
 def _helps(explanation: Explanation) -> Iterator[str]:
     match explanation.room:
-        case Moves(moves=moves, on=on):
+        case Moves(moves=moves, on=on, fewest=fewest):
             told = "; then ".join(map(_move, moves))
             yield f"It would fit on {', '.join(map(_spot, on))} if {told}. Nothing else changes."
             if moves:
                 yield _at_what_price(moves)
+            if not fewest:
+                yield "Fewer moves may do: not every plan was looked at."
         case NoMoves(most=most, proven=True):
             yield f"No {most} moves of VMs or fewer would make room for it."
         case NoMoves(most=most, proven=False):

@@ -62,7 +62,8 @@ class Alike:
             if len(known.members) >= ENOUGH:
                 continue
             known.members.append(index)
-            state_key = (id(host.tables), id(host.serves), known.state)
+            apart = any(each.apart for each in host.occupants)
+            state_key = (id(host.tables), id(host.serves), known.state, apart)
             filled = self._filled.get(state_key)
             if filled is None:
                 filled = _Class(host.tables, host.serves, known.state, [])
@@ -72,17 +73,19 @@ class Alike:
         self._clearings: dict[tuple[str, int, bool], Sequence[Clearing]] = {}
         self._free: dict[tuple[str, bool], Sequence[Free]] = {}
 
-    def clearings(self, resource: str, moves: int, *, tight: bool) -> Sequence[Clearing]:
+    def clearings(
+        self, resource: str, moves: int, *, tight: bool, wanted: bool = False
+    ) -> Sequence[Clearing]:
         """Return what may be cleared for a resource by so many moves; the fewest spare ones first.
 
-        *tight*: there is no move beyond these.
+        *tight*: there is no move beyond these. *wanted*: it is what room is made for.
         """
         key = (resource, moves, tight)
         known = self._clearings.get(key)
         if known is None:
             found: dict[object, Clearing] = {}
             for alike in self._known.values():
-                self._clear(found, alike, resource, moves, tight=tight)
+                self._clear(found, alike, resource, moves, tight=tight, wanted=wanted)
             ordered = sorted(found.values(), key=lambda each: -len(each.leaving))
             known = self._clearings[key] = ordered
         return known
@@ -95,12 +98,14 @@ class Alike:
         moves: int,
         *,
         tight: bool,
+        wanted: bool,
     ) -> None:
         profile = alike.profile(resource)
         if profile is None:
             return
         contents = self._hosts[alike.members[0]].occupants
-        for placement, overlapped in windows(alike.tables.geometry, profile, contents):
+        geometry = alike.tables.geometry
+        for placement, overlapped in windows(geometry, profile, contents, wanted=wanted):
             if not 0 < len(overlapped) <= moves or not all(each.movable for each in overlapped):
                 continue
             leaving = frozenset(each.placement for each in overlapped)
@@ -115,10 +120,10 @@ class Alike:
                 assert isinstance(known.members, list)
                 known.members.extend(alike.members)
 
-    def free(self, resource: str, *, tight: bool) -> Sequence[Free]:
+    def free(self, resource: str, *, tight: bool, wanted: bool = False) -> Sequence[Free]:
         """Return the free placements for a resource, the cheapest first.
 
-        *tight*: nobody is going to move on their GPUs.
+        *tight*: nobody is going to move on their GPUs. *wanted*: it is what room is made for.
         """
         key = (resource, tight)
         known = self._free.get(key)
@@ -126,7 +131,7 @@ class Alike:
             found = []
             for alike in (self._filled if tight else self._known).values():
                 profile = alike.profile(resource)
-                if profile is None:
+                if profile is None or (wanted and self._keeps_apart(alike)):
                     continue
                 tie = -alike.state.mask.bit_count()
                 found += [
@@ -137,3 +142,6 @@ class Alike:
                 found, key=lambda each: (each.cost, each.tie, each.members[0], each.placement)
             )
         return known
+
+    def _keeps_apart(self, alike: _Class) -> bool:
+        return any(each.apart for each in self._hosts[alike.members[0]].occupants)

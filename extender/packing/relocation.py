@@ -15,7 +15,8 @@ from nodeagent.api.geometry import Geometry, Occupancy, Placement, Profile
 class Occupant(NamedTuple):
     """A GPU instance that exists or is promised; ``movable`` if its VM may be moved.
 
-    ``reserved``: it is not there yet.
+    ``reserved``: it is not there yet. ``apart``: what room is made for may not be on one GPU with
+    it, however much room there is.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Occupant(NamedTuple):
     placement: Placement
     movable: bool = True
     reserved: bool = False
+    apart: bool = False
 
 
 Contents = tuple[Occupant, ...]
@@ -81,12 +83,17 @@ def reserved(id: str, resource: str, profile: Profile, placement: Placement) -> 
 
 
 def windows(
-    geometry: Geometry, profile: Profile, contents: Contents
+    geometry: Geometry, profile: Profile, contents: Contents, *, wanted: bool = False
 ) -> Iterator[tuple[Placement, Contents]]:
-    """Yield each placement of a profile with what must leave the GPU for it."""
+    """Yield each placement of a profile with what must leave the GPU for it.
+
+    *wanted*: it is for what room is made for, which keeps apart from some.
+    """
     for placement in profile.placements:
         mask = placement.mask
-        overlapped = tuple(each for each in contents if each.placement.mask & mask)
+        overlapped = tuple(
+            each for each in contents if each.placement.mask & mask or (wanted and each.apart)
+        )
         if not profile.limited:
             yield placement, overlapped
             continue

@@ -91,6 +91,7 @@ class _Search:
         self._start = Course({})
         self._states: dict[int, tuple[Contents, Occupancy]] = {}
         self._parking = False
+        self._wanted = ""
 
     @property
     def exhausted(self) -> bool:
@@ -103,7 +104,7 @@ class _Search:
         With *parking*, one of them may stand for a while where something else is to be.
         """
         best: Room | None = None
-        self._parking = parking
+        self._parking, self._wanted = parking, wanted
         self._possible.clear()
         for gpu, placement, course in self._rooms(wanted, WANTED, moves, self._start, tight=True):
             gain = sum(
@@ -156,7 +157,10 @@ class _Search:
 
         One of each kind on GPUs that are untouched, then all on those touched.
         """
-        for members, placement, leaving in self._alike.clearings(resource, moves, tight=tight):
+        wanted = resource == self._wanted
+        for members, placement, leaving in self._alike.clearings(
+            resource, moves, tight=tight, wanted=wanted
+        ):
             gpu = _untouched(members, course)
             if gpu is not None:
                 there = self._hosts[gpu].occupants
@@ -166,7 +170,7 @@ class _Search:
             if profile is None:
                 continue
             for placement, overlapped in windows(
-                self._hosts[gpu].tables.geometry, profile, contents
+                self._hosts[gpu].tables.geometry, profile, contents, wanted=wanted
             ):
                 if 0 < len(overlapped) <= moves and all(
                     each.movable and each.id not in course.busy for each in overlapped
@@ -247,10 +251,10 @@ class _Search:
         self, resource: str, id: str, course: Course, *, tight: bool
     ) -> Iterator[tuple[int, Placement, Course]]:
         """Yield free placements, the cheapest first; GPUs that are alike count once."""
-        touched = []
+        touched, wanted = [], resource == self._wanted
         for gpu, contents in course.changed.items():
             profile = self._profile(gpu, resource)
-            if profile is not None:
+            if profile is not None and not (wanted and any(each.apart for each in contents)):
                 tables = self._hosts[gpu].tables
                 now = self._state(tables, contents)
                 tie = -now.mask.bit_count()
@@ -259,7 +263,9 @@ class _Search:
                 ]
         untouched = (
             (cost, tie, spare, placement)
-            for cost, tie, members, placement in self._alike.free(resource, tight=tight)
+            for cost, tie, members, placement in self._alike.free(
+                resource, tight=tight, wanted=wanted
+            )
             if (spare := _untouched(members, course)) is not None
         )
         for _, _, at, placement in heapq.merge(untouched, sorted(touched)):

@@ -57,6 +57,16 @@ class Terms:
         """The same, with all headroom released."""
         return replace(self, kept=())
 
+    @cached_property
+    def sharing(self) -> Terms:
+        """The same, with every tenant sharing GPUs and nodes with all others."""
+        tenants = tuple(
+            msgspec.structs.replace(each, dedicated=None) for each in self.rules.tenants
+        )
+        tenant = next((each for each in tenants if each.name == self.name), None)
+        rules = msgspec.structs.replace(self.rules, tenants=tenants)
+        return replace(self, rules=rules, tenant=tenant)
+
     def apart(self, namespace: str) -> Apart:
         """Return what may not be shared with a GPU instance of a *namespace*."""
         if namespace == UNKNOWN:

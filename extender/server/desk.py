@@ -22,7 +22,8 @@ from extender.server.fleet import REVIEWED_AS, add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
 from extender.server.page import PAGE, add_page
-from extender.server.routes import SERVICE, add_probes, refuse_malformed
+from extender.server.proposed import MOST_BYTES, POLICY, add_proposed
+from extender.server.routes import LIMITS, SERVICE, add_probes, refuse_malformed
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
 from extender.service.reading import reading
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-REVIEWED_ITSELF = REVIEWED_HERE | {MOVES}
+REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, POLICY}
 """Paths that review what somebody may see themselves, not whether they may GET them."""
 
 OPEN = frozenset(("/healthz", "/readyz", *PAGE))
@@ -91,12 +92,14 @@ async def desk(
         OSError: the address cannot be had.
     """
     limits = limits or Limits(connections=CONNECTIONS)
-    app = web.Application(middlewares=[refuse_malformed, _who_may])
+    app = web.Application(middlewares=[refuse_malformed, _who_may], client_max_size=MOST_BYTES + 1)
     app[SERVICE] = service
+    app[LIMITS] = limits
     app[REVIEWER] = reviewer
     app.router.add_get("/metrics", _metrics)
     add_explained(app)
     add_advised(app)
+    add_proposed(app)
     add_fleet(app)
     add_page(app)
     add_probes(app)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 
 import msgspec
 import structlog
@@ -227,6 +227,11 @@ class Knowledge:
         """Return the labels of a Node that the rules look at: the others change nothing."""
         labels, keys = self._labels.get(name, {}), self.in_force.rules.node_keys
         return {key: labels[key] for key in keys & labels.keys()} if keys else {}
+
+    @property
+    def labels(self) -> Mapping[str, Labels]:
+        """All labels of each Node."""
+        return self._labels
 
     def node_gone(self, name: str) -> None:
         """Take in that a Node was deleted."""

@@ -236,6 +236,11 @@ class Tenancy:
         return None
 
     @property
+    def namespaces(self) -> Mapping[str, Labels]:
+        """The labels of each namespace that there is."""
+        return self._namespaces
+
+    @property
     def tenants(self) -> Mapping[str, str]:
         """The tenant of each namespace, "" for none."""
         return self._tenants

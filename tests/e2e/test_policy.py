@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS
+from tests.e2e.process import ROOT
 from tests.e2e.stack import RESOURCES, Stack, artifacts, stack
 from tests.e2e.test_placement import bound, pending_reason
 from tests.waiting import until
@@ -38,6 +43,20 @@ async def settled(running: Stack, *, places: int) -> str:
     return "".join(pending_reason(pods[name]) for name in pods.keys() - bound(pods))
 
 
+async def foreseen(running: Stack, file: Path) -> tuple[int, dict[str, Any]]:
+    """Hold a policy file against the cluster; return the exit status, and what is told of it."""
+    kubeconfig = str(running.plane.kubeconfig("admin"))
+    options = ("--against", "cluster", "--output", "json", "--kubeconfig", kubeconfig)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "extender", "policy", "check", str(file), *options),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, json.loads(said)["cluster"]
+
+
 async def test_a_cap_holds_until_a_good_policy_lifts_it(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(CAPPED)
@@ -49,6 +68,13 @@ async def test_a_cap_holds_until_a_good_policy_lifts_it(tmp_path: Path) -> None:
     async with stack(artifacts(tmp_path), nodes=2, gpus=1, policy=str(file)) as running:
         await running.create_vms(dict.fromkeys(("a", "b", "c"), SMALL))
         assert AT_CAP in await settled(running, places=2)
+
+        other = tmp_path / "other.yaml"
+        for slices, status, lost, fit in ((1, 2, 2, 0), (2, 0, 0, 0), (3, 0, 0, 1)):
+            other.write_text(CAPPED.replace("memorySlices: 2", f"memorySlices: {slices}"))
+            code, told = await foreseen(running, other)
+            assert (code, told["placed"]["pods"], told["placed"]["refused"]) == (status, 2, lost)
+            assert (told["waiting"]["pods"], told["waiting"]["refused"]) == (1, 1 - fit)
 
         file.write_text(CAPPED.replace("memorySlices: 2", "memorySlices: many"))
         await until(refused, within=30, every=0.2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from extender.demo.scheduler import Scheduler
 from extender.server import desk
-from tests.monitoring.component import alerts, named, queries, rule_file
+from tests.monitoring.component import alerts, queries, rule_file
 from tests.monitoring.day import Day, cluster
+from tests.monitoring.movement import EVERYTHING, moved
 from tests.monitoring.server import Prometheus, prometheus
 
 OF_LEADING = {"tangram_leader", "tangram_ready"}
@@ -33,9 +34,9 @@ async def test_prometheus_sees_a_day_of_the_demo(tmp_path: Path) -> None:
         ended = time.time()
 
         assert await _unanswered(server, began, ended) == {}
-        names = named(*(query for _, query in queries()), *(each["expr"] for each in alerts()))
-        assert " ".join(await _unmoved(server, sorted(names - OF_LEADING), began, led)) == ""
-        assert " ".join(await _unmoved(server, sorted(OF_LEADING), began, ended)) == ""
+        while_leading = await moved(server, EVERYTHING, since=began, until=led)
+        assert EVERYTHING - while_leading <= OF_LEADING
+        assert await moved(server, OF_LEADING, since=began, until=ended) == OF_LEADING
         await _check_rules(server, began, ended)
 
 
@@ -46,24 +47,6 @@ async def _unanswered(server: Prometheus, since: float, until: float) -> Mapping
         for title, query in queries()
         if not await server.over_time(query, since=since, until=until)
     }
-
-
-async def _unmoved(
-    server: Prometheus, names: Sequence[str], since: float, until: float
-) -> Sequence[str]:
-    """Return the metrics that were the same all that time, or not there."""
-    found = []
-    for name in names:
-        name = f"{name}_count" if name.endswith("duration_seconds") else name
-        series = await server.over_time(name, since=since, until=until)
-        if name.endswith("_info"):  # always 1: what it says is in its labels
-            moves = len(series) > 1
-        else:  # what is told of a label only once it happens counts as 0 before
-            total = await server.over_time(f"sum({name}) or vector(0)", since=since, until=until)
-            moves = any(len(set(values)) > 1 for _, values in (*series, *total))
-        if not moves:
-            found.append(name)
-    return found
 
 
 async def _check_rules(server: Prometheus, since: float, until: float) -> None:

@@ -17,7 +17,7 @@ disturbances = st.lists(st.tuples(st.sampled_from(DISTURBING), st.integers(0, 4)
 rounds = st.lists(st.tuples(disturbances, st.permutations(DUE)), max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     counts=st.sampled_from([(1, 1, 1, 1), (1, 1, 1, 1, 1), (2, 1, 2), (1, 2, 1)]),
     kept=st.integers(0, 5),

@@ -154,6 +154,6 @@ def test_a_vm_with_several_vgpus_fits_where_it_is_said_to_once_others_have_moved
         then = small
         for move in said.room.moves:
             then = then.moved(move)
-        assert not said.room.fewest
+        assert said.room.fewest == (len(said.room.moves) == 1), "as it is, it fits nowhere"
         assert {spot.node for spot in said.room.on} <= set(passed(then, asked))
     assert helped > 10

@@ -158,7 +158,7 @@ async def story(told: list[Move], seed: int) -> None:
             await member.kill()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(moves, st.integers(0, 2**32))
 def test_whoever_writes_is_the_one_that_leads_and_no_slice_is_promised_twice(
     told: list[Move], seed: int

@@ -111,7 +111,7 @@ async def story(members: list[str], others: list[str], planned: dict[int, str]) 
             assert not {e.pod.uid for e in entries if e.pod is not None} & uids
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(types, min_size=2, max_size=4),
     st.lists(types, max_size=3),

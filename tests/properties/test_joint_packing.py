@@ -22,7 +22,6 @@ def solved(problem: Problem, seconds: float = 20.0) -> Outcome:
     return solve(problem, seconds=seconds, clock=time.monotonic)
 
 
-@settings(deadline=None)
 @given(problems(spreads=ON_ONE_GPU_OR_ANY))
 def test_a_joint_plan_equals_brute_force(problem: Problem) -> None:
     outcome = solved(problem)
@@ -35,7 +34,6 @@ def test_a_joint_plan_equals_brute_force(problem: Problem) -> None:
         assert score(problem, outcome.solution).levels == expected
 
 
-@settings(deadline=None)
 @given(problems(spreads=(Spread.DISTINCT,)))
 def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
     problem: Problem,
@@ -73,9 +71,7 @@ def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
     """Of 3,000 such problems 11 ended FEASIBLE and 4 UNKNOWN; here are 150, always the same."""
     found: Counter[Status] = Counter()
 
-    @settings(
-        deadline=None, derandomize=True, database=None, max_examples=150, phases=[Phase.generate]
-    )
+    @settings(derandomize=True, database=None, max_examples=150, phases=[Phase.generate])
     @given(problems(spreads=(Spread.DISTINCT,)))
     def sample(problem: Problem) -> None:
         found[solved(problem, seconds=2.0).status] += 1
@@ -86,7 +82,7 @@ def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
     assert found[Status.FEASIBLE] + found[Status.UNKNOWN] <= 4
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(vms_over_gpus())
 def test_no_plan_exceeds_the_bounds_of_the_model_with_nodes_and_what_it_proves_is_the_best(
     problem: Problem,

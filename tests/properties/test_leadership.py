@@ -174,7 +174,7 @@ short_lived = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.tuples(staying, late_comers, short_lived).map(list), st.lists(st.floats(0, 90), max_size=3)
 )

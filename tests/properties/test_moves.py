@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.defrag import exact
@@ -55,7 +55,6 @@ def judged(seed: int) -> str:
             return "proven" if found.proven else "none found"
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_plan_costs_as_little_as_the_exhaustive_search_finds(seed: int) -> None:
     judged(seed)
@@ -68,7 +67,6 @@ def test_the_cases_are_of_all_kinds() -> None:
     assert came >= {"0", "1", "2", "3", "proven", "none found"}
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_the_same_problem_has_the_same_plan(seed: int) -> None:
     first, again = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.ledger import Ledger
@@ -68,7 +68,6 @@ def test_filter_prioritize_and_bind_agree_on_where_a_pod_may_lie(
             assert choice == ranked.choice
 
 
-@settings(deadline=None)  # it solves: how long that takes is the machine's affair
 @given(nodes, st.lists(st.tuples(wanted, spreads, st.booleans()), min_size=1, max_size=5))
 def test_the_plan_lays_pods_as_they_ask_and_bind_follows_it(
     there: dict[str, list[tuple[tuple[int, int], ...]]],

@@ -63,7 +63,6 @@ events = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(policies(), st.lists(events, max_size=25))
 def test_no_history_ends_in_what_the_rules_forbid(
     by: Rules, history: list[tuple[object, ...]]
@@ -88,7 +87,6 @@ changes = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(policies(), st.lists(st.one_of(arrivals, events, changes), max_size=25))
 def test_whatever_rules_and_labels_become_nothing_new_is_against_them(
     by: Rules, history: list[tuple[object, ...]]
@@ -169,7 +167,7 @@ queues = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(policies(), st.lists(arrivals, max_size=6), queues)
 def test_no_joint_plan_breaks_the_rules(
     by: Rules,
@@ -210,7 +208,7 @@ def test_no_joint_plan_breaks_the_rules(
     assert list(cluster.wrongs()) == []
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(policies(), queues)
 def test_what_is_planned_can_be_followed_in_any_order(
     by: Rules,

@@ -228,7 +228,7 @@ class World:
     # The driver puts ours into a GPU instance that has just come, and reports an error.
     [(("create", 2), (("foreign instance", 1),), "done but error", 3)]
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_vgpu_is_in_a_wrong_place_and_none_is_lost(
     mode: Mode,
     tmp_path_factory: pytest.TempPathFactory,

@@ -271,7 +271,7 @@ async def story(told: list[Move], before: list[tuple[str, int]]) -> None:
                 await cluster.kill(name)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(moves, before)
 def test_whatever_comes_and_whoever_is_killed_no_promise_is_broken(
     told: list[Move], before: list[tuple[str, int]]

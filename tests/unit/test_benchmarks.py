@@ -9,7 +9,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import bursts, churn, explaining, hooks, populated, residents, restart, ruled, start
+from benchmarks import (
+    bursts,
+    churn,
+    explaining,
+    hooks,
+    made,
+    populated,
+    residents,
+    restart,
+    ruled,
+    start,
+)
 from benchmarks.comparison import compare
 from benchmarks.demands import DEMANDS
 from benchmarks.extenders import started
@@ -90,16 +101,34 @@ def test_a_launcher_is_as_large_as_a_real_one() -> None:
     assert 15_000 < len(question(pod("vm", "nvidia.com/mig-1g.10gb"), ())) < 25_000
 
 
-async def test_explanations_are_timed_with_what_they_find() -> None:
-    service = explaining.served(4)
+def test_explanations_are_timed_with_what_they_find(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept = tmp_path / "results" / "explaining.json"
+    size = ["--nodes", "4", "--rounds", "3", "--output", "json"]
+    assert explaining.main([*size, "--out", str(kept)]) == 0
 
-    whole = await explaining.explained(service, ("7-80C",))
-    small = await explaining.explained(service, ("1-10C",))
-
+    row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert (row["nodes"], row["gpus"], row["vms"], row["rounds"]) == (4, 32, 160, 3)
+    assert row["made"]["processor"]
+    found = {tuple(each["asks"]): each for each in row["explanations"]}
+    assert found.keys() == set(explaining.SHAPES)
+    for each in found.values():
+        assert each["cold_s"] > 0
+        assert 0 < each["warm_s"] <= each["warm_most_s"]
+        assert each["bytes"] > 0 < each["sentences"]
+    whole = found["7-80C",]
     assert (whole["state"], whole["lack"]) == ("refused", "fragmentation")
     assert whole["moves"] or whole["proven"], "so few GPUs are all looked at"
-    assert small["state"] == "fits"
-    assert min(each[of] for each in (whole, small) for of in ("cold_s", "warm_s")) > 0
+    assert found["1-10C",]["state"] == "fits"
+
+
+def test_what_is_told_of_explanations_is_what_is_stored() -> None:
+    (row,) = json.loads((made.ROOT / "benchmarks/results/explaining.json").read_text())
+
+    assert row["rounds"] >= 20
+    assert explaining.text(row) in (made.ROOT / "benchmarks/README.md").read_text("utf-8")
 
 
 def test_a_burst_is_placed_with_and_without_planning() -> None:

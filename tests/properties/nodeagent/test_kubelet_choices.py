@@ -274,4 +274,4 @@ def _done(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+TestLives.settings = settings(max_examples=400, stateful_step_count=40)

@@ -136,4 +136,4 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+TestSlots.settings = settings(max_examples=400, stateful_step_count=40)

@@ -59,7 +59,6 @@ def test_each_pod_gets_exactly_what_was_planned_for_it(mode: Mode, tmp_path: Pat
         max_examples=2 * OPERATIONS // LENGTH,
         derandomize=not ASKED,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

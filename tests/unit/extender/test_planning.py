@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.cluster import KubernetesCluster, OwnPod
@@ -249,7 +249,6 @@ queues = st.lists(
 failed = st.sets(st.sampled_from([("a", "GPU-0"), ("b", "GPU-0"), ("b", "GPU-1")]))
 
 
-@settings(deadline=None)  # it solves: how long that takes is the machine's affair
 @given(queues, failed)
 def test_no_plan_gives_a_slice_twice_or_parts_a_gang_or_takes_a_failed_gpu_needlessly(
     queue: list[tuple[str, str]], avoided: set[tuple[str, str]]
@@ -298,7 +297,6 @@ halves = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(halves, st.sets(st.integers(0, 7)))
 def test_whom_no_node_has_room_for_the_solver_never_sees_and_no_plan_is_the_worse(
     queue: list[tuple[list[str], str]], gone: set[int]

@@ -347,7 +347,7 @@ TEAMS = {"default": "red", "blues": "blue"}
 SLICES = {"1-10C": 1, "2-20C": 2, "3-40C": 4}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(

@@ -70,7 +70,7 @@ def test_what_one_gpu_can_hold_leaves_out_what_is_less_than_another_content() ->
     }
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.integers(1, 2))
 def test_the_search_agrees_with_the_closed_form(counts: list[int], gpus: int) -> None:
     on = stage(Scenario(gpus=gpus))

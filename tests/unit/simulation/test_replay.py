@@ -102,7 +102,7 @@ def test_imitations_that_only_rank_decide_as_a_plain_scan_does(name: str) -> Non
     assert decided(board, history) == scanned(on, tables, demand)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), load=st.floats(0.5, 2.0), gpus=st.integers(1, 5))
 def test_layouts_are_followed_through_arrivals_and_departures(
     seed: int, load: float, gpus: int

@@ -175,7 +175,7 @@ def test_a_pod_goes_only_to_nodes_it_may_go_to() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_step_of_advice_can_be_made(seed: int) -> None:
     """Carried out by those who know nothing of planning, the goal is attained."""
     chance = random.Random(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.metrics.capacity import capacity
@@ -31,7 +31,6 @@ def coverable(geometry: Geometry, state: Occupancy, profile: Profile) -> int:
     return sum(any(p.mask >> slot & 1 for p in free) for slot in range(geometry.memory_slices))
 
 
-@settings(deadline=None)  # the first of a model makes its tables
 @given(st.sampled_from(NAMES), st.data())
 def test_what_is_left_and_what_is_unusable_are_what_a_search_finds(
     name: str, data: st.DataObject

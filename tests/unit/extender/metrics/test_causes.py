@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.metrics import Cause, cause
@@ -71,7 +71,6 @@ def layouts(draw: st.DrawFn, geometry: Geometry) -> list[list[tuple[int, int]]]:
     return found
 
 
-@settings(deadline=None)  # the first of a model makes its tables
 @given(st.sampled_from(MODEL_NAMES), st.data())
 def test_it_is_fragmentation_exactly_if_everything_could_be_laid_out_anew(
     model: str, data: st.DataObject
