@@ -16,7 +16,7 @@ from tests.e2e import documented
 from tests.e2e.installation import CERT_MANAGER_CRDS, Installer
 from tests.e2e.running import Installed, installed
 from tests.e2e.stack import artifacts
-from tests.e2e.test_kubevirt_overlay import LARGE, MEDIUM, SMALL, all_well
+from tests.e2e.test_kubevirt_overlay import MEDIUM, SMALL, WHOLE, all_well
 from tests.e2e.vgpus import NAME, NAMESPACE, VgpuGpus, Vms
 from tests.fakes.pcidevices.host import CommandFailed
 from tests.fakes.pcidevices.names import KUBEVIRTS
@@ -25,9 +25,10 @@ from tests.waiting import until
 WANTED = {
     "two": (SMALL, SMALL),
     "medium": (MEDIUM,),
-    "large": (LARGE,),
+    **{f"whole-{n}": (WHOLE,) for n in range(4)},
     **{f"small-{n}": (SMALL,) for n in range(6)},
 }
+"""More than one node has room for."""
 OURS = "tangram.dev/"
 STAY = {
     "labels of pods": {keys.MANAGED_LABEL},

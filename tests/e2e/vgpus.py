@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.apiserver.protocol import PatchType
+from nodeagent.apiserver.protocol import PODS
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin import Places
 from tests.e2e import documented
@@ -24,6 +24,7 @@ from tests.fakes.kubevirt import KubeVirt
 from tests.fakes.kubevirt.launcher import instance, launcher
 from tests.fakes.pcidevices.names import KUBEVIRTS, VMS
 from tests.manifests.generate import MANIFESTS
+from tests.waiting import until
 
 SAMPLE = MANIFESTS / "samples/virtual-machine.yaml"
 NAMESPACE = "kubevirt"
@@ -89,11 +90,20 @@ class Vms:
         vm = virtual_machine(name, *resources)
         await self._running.api.create(VMS, vm, namespace="default")
 
-    async def run(self, name: str, strategy: str) -> None:
-        """Have a VM run ("Always"), or be off ("Halted")."""
-        patch = {"spec": {"runStrategy": strategy}}
-        api = self._running.api
-        await api.patch(VMS, name, patch, patch_type=PatchType.MERGE, namespace="default")
+    async def restart(self, name: str) -> None:
+        """Delete the launcher of a VM, and wait until KubeVirt has it run in another one."""
+        former = (await self.launchers())[name]["metadata"]
+        await self._running.api.delete(PODS, former["name"], namespace=former["namespace"])
+
+        async def runs_again() -> bool:
+            pod = (await self.launchers()).get(name)
+            return (
+                pod is not None
+                and pod["metadata"]["uid"] != former["uid"]
+                and pod["status"]["phase"] == "Running"
+            )
+
+        await until(runs_again, within=60, every=0.2)
 
     async def delete(self, *names: str) -> None:
         """Delete VMs."""
