@@ -16,10 +16,11 @@ import msgspec
 
 from nodeagent.apiserver.protocol import NODES, PODS, ApiError, ApiServer, PatchType
 from nodeagent.deviceplugin import Places
+from tests.e2e.agents import agent
 from tests.e2e.process import ROOT, Process
 from tests.fakes.kubelet import Container, FakeKubelet, NotAdmitted, Pod
 from tests.fakes.nvml.capabilities import write_mig_minors
-from tests.fakes.nvml.library import STATE_VARIABLE, built_for_tests
+from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.nvml.machine import IN_USE, Machine
 
 MODEL = "H100-80GB"
@@ -41,10 +42,8 @@ class ContainerNode:
         self.opened: dict[str, Place] = {}
         """What each container has open, by its pod's UID."""
         shared = next(each for each in directory.parents if each.name.startswith("pytest-"))
-        self._library = built_for_tests(shared / "fake-nvml")
-        self.machine = Machine.create(
-            self._library, directory / "state", MODEL, gpus=gpus, node=name
-        )
+        library = built_for_tests(shared / "fake-nvml")
+        self.machine = Machine.create(library, directory / "state", MODEL, gpus=gpus, node=name)
         boot_id = directory / "proc/sys/kernel/random/boot_id"
         boot_id.parent.mkdir(parents=True)
         boot_id.write_text("boot-1\n")
@@ -60,16 +59,15 @@ class ContainerNode:
         self, log: Path, kubeconfig: Path, *, options: Sequence[str] = OPTIONS, tree: Path = ROOT
     ) -> Process:
         """Return the agent of this node, with *options*, and besides where things are here."""
-        return Process(
+        return agent(
             log,
-            *("nodeagent", *options, f"--node={self.name}"),
-            *(f"--state-dir={self._root / 'agent'}", f"--kubeconfig={kubeconfig}"),
-            *(f"--library={self._library}", f"--host-root={self._root}"),
-            f"--kubelet-dir={self._places.device_plugins}",
-            f"--pod-resources={self._places.pod_resources}",
-            f"--cdi-dir={self._places.cdi}",
+            kubeconfig,
+            options,
+            node=self.name,
+            root=self._root,
+            machine=self.machine,
+            places=self._places,
             tree=tree,
-            environment={STATE_VARIABLE: str(self.machine.state)},
         )
 
     @property

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import yaml
 
 from nodeagent.api.resources import of_profile
 from nodeagent.apiserver.protocol import NODES
 from nodeagent.apiserver.rest import RestApi
+from nodeagent.deviceplugin import Places
 from tests.e2e import deployed
 from tests.e2e.container_node import ContainerNode
 from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.installation import Installer, Manifest
 from tests.e2e.process import Process
 from tests.fakes.kubelet import temporary_places
+from tests.fakes.kubevirt.launcher import DEVICES
 from tests.manifests.generate import MANIFESTS
 
 CONTROL_PLANE_NODE = "control-plane"
@@ -93,13 +96,25 @@ class SimulatedGpus:
             await agent.stop(signal.SIGKILL)
 
 
-class ContainerGpus:
-    """Eight H100s on each of two nodes, for containers; each node has its own agent.
+class OperatedNode(Protocol):
+    """A node with GPUs, whose kubelet and agent can be run."""
 
-    NVML, kubelets and container runtimes are fakes; the nodes' files are in *home*.
+    def working(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Let the kubelet work until the block ends."""
+
+    def agent(self, log: Path, kubeconfig: Path, *, options: Sequence[str]) -> Process:
+        """Return the agent of this node, with *options*, and besides where things are here."""
+
+
+N = TypeVar("N", bound=OperatedNode)
+
+
+class GpusOfNodes(abc.ABC, Generic[N]):
+    """GPUs on two nodes, each of which has its own agent, as the DaemonSet has them.
+
+    NVML, kubelets and what runs in pods are fakes; the nodes' files are in *home*.
     """
 
-    overlay = "default"
     account = "tangram-agent"
     nodes = 2
     elsewhere = frozenset({"--state-dir=/var/lib/tangram", "--root=/host"})
@@ -107,12 +122,56 @@ class ContainerGpus:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self.there: dict[str, ContainerNode] = {}
+        self.there: dict[str, N] = {}
         """The nodes by name."""
+        self.agents: dict[str, Process] = {}
+        """And their agents."""
+
+    @abc.abstractmethod
+    def node(self, directory: Path, places: Places, api: RestApi, name: str) -> N:
+        """Return the node of that *name*, which exists in *api*; its files are in *directory*."""
 
     def pod(self, node: str) -> str:
         """Name the pod of the agent on a node."""
         return f"{self.account}-{node}"
+
+    def options(self, given: Sequence[str]) -> list[str]:
+        """Return what agents are told, of what was *given* to the container."""
+        return [each for each in given if each not in self.elsewhere]
+
+    @contextlib.asynccontextmanager
+    async def at_work(self, place: Place) -> AsyncIterator[None]:
+        """Run kubelets and agents until the block ends."""
+        given = deployed.arguments(place.manifests, "DaemonSet", self.account)
+        assert self.elsewhere <= set(given)
+        async with contextlib.AsyncExitStack() as stack:
+            for name in (f"gpu-node-{number}" for number in range(self.nodes)):
+                await place.api.create(NODES, _node(name))
+                (self._home / name).mkdir(parents=True)
+                places = stack.enter_context(temporary_places())
+                node = self.node(self._home / name, places, place.api, name)
+                await stack.enter_async_context(node.working())
+                own = await deployed.credentials(
+                    place.plane, place.installer, self.account, name, self.pod(name)
+                )
+                here = [
+                    each.replace(ALIVE, f"--alive-file={self._home / name}")
+                    for each in self.options(given)
+                ]
+                agent = node.agent(place.directory / f"agent-{name}.log", own, options=here)
+                stack.push_async_callback(agent.stop, signal.SIGKILL)
+                await agent.start()
+                self.there[name], self.agents[name] = node, agent
+            yield
+
+
+class ContainerGpus(GpusOfNodes[ContainerNode]):
+    """Eight H100s on each node, for containers."""
+
+    overlay = "default"
+
+    def node(self, directory: Path, places: Places, api: RestApi, name: str) -> ContainerNode:
+        return ContainerNode(directory, places, api, name, gpus=8)
 
     def trial(self) -> dict[str, Any]:
         """Return a pod with a container that asks for a MIG device."""
@@ -124,35 +183,12 @@ class ContainerGpus:
             "spec": {"terminationGracePeriodSeconds": 30, "containers": [container]},
         }
 
-    @contextlib.asynccontextmanager
-    async def at_work(self, place: Place) -> AsyncIterator[None]:
-        """Run kubelets and agents until the block ends."""
-        given = deployed.arguments(place.manifests, "DaemonSet", self.account)
-        assert self.elsewhere <= set(given)
-        options = [each for each in given if each not in self.elsewhere]
-        async with contextlib.AsyncExitStack() as stack:
-            for name in (f"gpu-node-{number}" for number in range(self.nodes)):
-                await place.api.create(NODES, _node(name))
-                (self._home / name).mkdir(parents=True)
-                places = stack.enter_context(temporary_places())
-                node = ContainerNode(self._home / name, places, place.api, name, gpus=8)
-                await stack.enter_async_context(node.working())
-                own = await deployed.credentials(
-                    place.plane, place.installer, self.account, name, self.pod(name)
-                )
-                here = [
-                    each.replace(ALIVE, f"--alive-file={self._home / name}") for each in options
-                ]
-                agent = node.agent(place.directory / f"agent-{name}.log", own, options=here)
-                stack.push_async_callback(agent.stop, signal.SIGKILL)
-                await agent.start()
-                self.there[name] = node
-            yield
-
 
 def _node(name: str) -> dict[str, Any]:
-    amounts = {"cpu": "128", "memory": "1Ti", "pods": "250"}
+    """Return a Node that has been opted in, and where KubeVirt's handler has been, too."""
+    amounts = {"cpu": "128", "memory": "1Ti", "pods": "250", **dict.fromkeys(DEVICES, "1000")}
+    labels = {"tangram.dev/gpu-node": "true", "kubevirt.io/schedulable": "true"}
     return {
-        "metadata": {"name": name, "labels": {"tangram.dev/gpu-node": "true"}},
+        "metadata": {"name": name, "labels": labels},
         "status": {"allocatable": amounts, "capacity": amounts},
     }

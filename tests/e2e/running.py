@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from nodeagent.api import gpunode
-from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS
+from nodeagent.apiserver.protocol import GPU_NODES, NODES, PODS, Kind
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
 from tests.e2e.audit import audited, refusals, unused
@@ -33,6 +33,7 @@ from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.gpus import CONTROL_PLANE_NODE, Gpus, Place, SimulatedGpus
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.judge import violations
+from tests.e2e.process import Process
 from tests.manifests.calls import Permission
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import overlay
@@ -53,6 +54,7 @@ class Installed:
         ways: Ways,
         secrets: Secrets,
         policy: Path,
+        extender: Process,
         gpus: Gpus,
     ) -> None:
         self.plane = plane
@@ -67,6 +69,7 @@ class Installed:
         self.secrets = secrets
         self.policy = policy
         """The file of it, as components/policy mounts one."""
+        self.extender = extender
         self._overlay = gpus.overlay
         self.accounts = (EXTENDER, gpus.account, SCHEDULER)
         self.trial = gpus.trial
@@ -96,19 +99,29 @@ class Installed:
 
         await asyncio.gather(*(create() for _ in range(count)))
 
+    async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
+        """Return every object of a kind, or those in a namespace."""
+        return [json.loads(raw) for raw in (await self.api.list(kind, namespace=namespace)).items]
+
     async def pods(self) -> list[dict[str, Any]]:
         """Return the trials."""
-        return [json.loads(raw) for raw in (await self.api.list(PODS, namespace="default")).items]
+        return await self.listed(PODS, "default")
 
     async def running(self, count: int) -> None:
         """Wait until there are so many trials, all running."""
+        await self._all("Running", count)
 
-        async def run() -> bool:
+    async def waiting(self, count: int) -> None:
+        """Wait until there are so many trials, none of which has a node."""
+        await self._all("Pending", count)
+
+    async def _all(self, phase: str, count: int) -> None:
+        async def are() -> bool:
             phases = collections.Counter(pod["status"]["phase"] for pod in await self.pods())
             assert not phases["Failed"], [pod["status"] for pod in await self.pods()]
-            return phases == {"Running": count}
+            return phases == collections.Counter({phase: count})
 
-        await until(run, within=300, every=0.5)
+        await until(are, within=300, every=0.5)
 
     async def planned(self, count: int) -> None:
         """Wait until there are so many entries in all plans, each of them realized."""
@@ -194,7 +207,9 @@ async def installed(directory: Path, gpus: Gpus | None = None) -> AsyncIterator[
         place = Place(directory, plane, api, installer, manifests)
         await stack.enter_async_context(gpus.at_work(place))
         await deployed.ready(ports)
-        running = Installed(plane, api, session, audit, ports, ways, secrets, policy, gpus)
+        running = Installed(
+            plane, api, session, audit, ports, ways, secrets, policy, extender, gpus
+        )
         await running.reported()
         printed = await deployed.printed_configuration(plane, secrets.scheduler, ways.hooks.port)
         await plane.start_scheduler(printed | deployed.calling(schedulers))

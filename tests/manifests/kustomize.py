@@ -31,7 +31,7 @@ def overlay(name: str) -> list[Manifest]:
 @functools.cache
 def built(directory: Path) -> list[Manifest]:
     """Return the objects of a kustomization; skip the test where nothing can build it."""
-    command = [str(_kubectl()), "kustomize", str(directory)]
+    command = [str(kubectl()), "kustomize", str(directory)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert not ended.stderr, ended.stderr
@@ -62,7 +62,8 @@ def with_certificates(copy: Path, authority: Authority) -> None:
         shutil.copy(pair.key, here / f"{name}.key")
 
 
-def _kubectl() -> Path:
+def kubectl() -> Path:
+    """Return the program; skip the test where there is none, or fail it where it is required."""
     found = locate()
     kubectl = None if isinstance(found, Missing) else found.kubectl
     if kubectl is None:

@@ -10,51 +10,30 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import typer
-
-from nodeagent.__main__ import Manage, app
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.rest import RestApi
-from nodeagent.deviceplugin import Places, Timing
+from nodeagent.deviceplugin import Timing
 from nodeagent.logs import log_to_stderr
-from nodeagent.nvml import Location
-from nodeagent.purview import Purview
-from nodeagent.real_node import RealNode
 from tests.crash.disk import count_what_is_put_on_disk
 from tests.e2e.harvester.endings import CountedApi, EndingAgent
+from tests.e2e.vgpu_agent import Given, given, purview, real_node
 from tests.fakes.nvml.library import STATE_VARIABLE
 from tests.fakes.nvml.machine import Machine
-from tests.fakes.sysfs.kernel import Kernel
-from tests.fakes.sysfs.tree import FakeSysfs
 
 
-async def run(here: argparse.Namespace, given: Mapping[str, Any]) -> None:
+async def run(here: argparse.Namespace, options: Given) -> None:
     """Run the agent until told to end."""
-    machine = Machine(here.library, here.state)
     os.environ[STATE_VARIABLE] = str(here.state)
-    kind = Mode.VGPU_MDEV if here.harvester == "1.7" else Mode.VGPU_VFIO
-    sysfs = FakeSysfs(here.home, Kernel(machine), kind)
-    kubelet = Path(here.kubelet)
-    parts = RealNode(
-        nodes=(here.node,),
-        mode=Mode(given["mode"]),
-        state_dir=here.home / Path(given["state_dir"]).relative_to("/"),
-        location=Location(given["library"], given["root"]),
-        host_root=here.home,
-        places=Places(kubelet / "device-plugins", kubelet / "pod-resources.sock"),
-        timing=Timing(poll_seconds=0.2),
-        enable_mig=given["enable_mig"],
-        enable_sriov=given["enable_sriov"],
-        sysfs=lambda root: sysfs,
+    parts = real_node(
+        options,
+        Machine(here.library, here.state),
+        Mode.VGPU_MDEV if here.harvester == "1.7" else Mode.VGPU_VFIO,
+        Timing(poll_seconds=0.2),
     )
-    parts.check()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    purview = Purview(all_gpus=Manage(given["manage"]) is Manage.ALL)
     if here.steps is None:
         server = RestApi(kubeconfig=here.kubeconfig)
     else:
@@ -63,7 +42,7 @@ async def run(here: argparse.Namespace, given: Mapping[str, Any]) -> None:
         server = CountedApi(here.kubeconfig, ending)
     async with (
         server as api,
-        parts.assembled(api, purview) as (agent,),
+        parts.assembled(api, purview(options)) as (agent,),
     ):
         working = asyncio.create_task(agent.run(), name="agent")
         ending = asyncio.create_task(ended.wait(), name="ending")
@@ -84,11 +63,15 @@ def main() -> None:
     parser.add_argument("--steps", type=Path, help="end at every step that this file does not have")
     parser.add_argument("arguments", nargs="+")
     here = parser.parse_args()
-    command, *arguments = here.arguments
-    group: Any = typer.main.get_command(app)
-    given = group.commands[command].make_context(command, [*arguments, f"--node={here.node}"])
+    options = given([*here.arguments, f"--node={here.node}"])
+    there = {
+        "state_dir": here.home / options["state_dir"].relative_to("/"),
+        "host_root": here.home,
+        "kubelet_dir": here.kubelet / "device-plugins",
+        "pod_resources": here.kubelet / "pod-resources.sock",
+    }
     log_to_stderr("info")
-    asyncio.run(run(here, given.params))
+    asyncio.run(run(here, {**options, **there}))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,14 @@ _PHASES = {"Pending": "Scheduling", "Running": "Running", "Succeeded": "Succeede
 
 
 class KubeVirt:
-    """The controller, a client of *api*; ``work`` does all that follows from what has changed."""
+    """The controller, a client of *api*; ``work`` does all that follows from what has changed.
 
-    def __init__(self, api: ApiServer) -> None:
+    Its configuration is in *namespace*.
+    """
+
+    def __init__(self, api: ApiServer, *, namespace: str = KUBEVIRT_NAMESPACE) -> None:
         self._api = api
+        self._namespace = namespace
 
     async def work(self) -> None:
         """Bring every VirtualMachine as far as it gets."""
@@ -135,7 +139,7 @@ class KubeVirt:
 
     async def _kubevirt(self) -> Value | None:
         try:
-            raw = await self._api.get(KUBEVIRTS, KUBEVIRT, namespace=KUBEVIRT_NAMESPACE)
+            raw = await self._api.get(KUBEVIRTS, KUBEVIRT, namespace=self._namespace)
         except NotFound:
             return None
         return dict(msgspec.json.decode(raw))
