@@ -19,6 +19,7 @@ from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
+from extender.service.headcount import Headcount
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
 from extender.service.planner import Planner, Solve, in_thread
@@ -80,6 +81,7 @@ class Service:
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
         self._reclaimer = Reclaimer(self.knowledge, plans, cluster, active=self.binder.active)
         self.guarding = Guarding(self.knowledge, judge)
+        self.headcount = Headcount(self.knowledge, utc_now)
         self.explainer = Explainer(self.knowledge)
         self.advisor = Advisor(self.knowledge, limits)
         self._cluster = cluster
@@ -96,6 +98,7 @@ class Service:
             tasks.create_task(self._wake(), name="wake")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
+            tasks.create_task(self.headcount.run(), name="headcount")
 
     def stop(self) -> None:
         """Answer the binds that wait, for this process is going away; their places are kept."""
