@@ -28,6 +28,7 @@ from extender.service.ports import Cluster, ClusterUnavailable
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.reservation import Reservations
+from extender.service.surveying import Surveyor
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from nodeagent.api import rfc3339
@@ -83,6 +84,7 @@ class Service:
         self.guarding = Guarding(self.knowledge, judge)
         self.headcount = Headcount(self.knowledge, utc_now)
         self.explainer = Explainer(self.knowledge)
+        self.surveyor = Surveyor(self.knowledge, utc_now)
         self.advisor = Advisor(self.knowledge, limits)
         self._cluster = cluster
         self._utc_now = utc_now
