@@ -14,7 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from extender.cli import policies
+from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
 from extender.cli.simulated import show
+from extender.cli.whatif import CLUSTER, answered, source
+from extender.cli.whatif_shown import shown
 from extender.policy import Policy, PolicyName
 from extender.simulation.bound import known_bound
 from extender.simulation.contenders import IMITATIONS, REPACK, UnknownContender
@@ -37,7 +40,30 @@ class Output(StrEnum):
     JSON = "json"
 
 
+DESCRIBING = (
+    "compare",
+    "model",
+    "gpus",
+    "gpus_per_node",
+    "then",
+    "load",
+    "lifetime",
+    "arrivals",
+    "warmup",
+    "queue",
+    "trace",
+    "rule",
+    "shared_only",
+    "resample",
+)
+"""Options that describe simulated GPUs and their demand: with ``--from`` these are there."""
+
+ABOUT_WHAT_IS = ("add_node", "remove_node", "save", "desk", "token", "ca", "kubeconfig")
+"""Options that say something only of a fleet that is there."""
+
+
 def simulate(
+    context: typer.Context,
     policy: Annotated[
         str, typer.Option(metavar="NAME|FILE", help=policies.HELP)
     ] = PolicyName.DEFAULT.value,
@@ -90,11 +116,57 @@ def simulate(
     resample: Annotated[
         bool, typer.Option("--resample", help="Draw from the trace at --load, not in its order.")
     ] = False,
+    origin: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar=f"{CLUSTER}|FILE",
+            help="What if, instead: how much still fits the fleet that is there (or was, in a file"
+            " that --save has written), how many GPUs its demand needs, when it runs out.",
+        ),
+    ] = "",
+    add_node: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL:GPUSxNODES",
+            help="With --from: with such nodes added, as H200-141GB:8x4 (repeatable).",
+        ),
+    ] = None,
+    remove_node: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="With --from: without this node (repeatable)."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="With --from: keep what was found there in a file.")
+    ] = None,
+    desk: DeskUrl = "",
+    token: Token = "",
+    ca: Ca = None,
+    kubeconfig: Kubeconfig = None,
     output: Annotated[
         Output, typer.Option(help="text or json; json goes to stdout.")
     ] = Output.TEXT,
 ) -> None:
-    """Try policies on simulated GPUs before they are used: same seeds, same requests."""
+    """Try policies on simulated GPUs before they are used: same seeds, same requests.
+
+    With --from: ask what if, of the fleet that is there.
+    """
+    _belonging_together(context, origin)
+    if origin:
+        answer = answered(
+            source(origin, Where(desk, token, ca, kubeconfig)),
+            policy=policy,
+            adding=add_node or (),
+            removing=remove_node or (),
+            mix=mix if _given(context, "mix") else "",
+            seeds=range(first_seed, first_seed + seeds),
+            save=save,
+        )
+        if output is Output.JSON:
+            typer.echo(msgspec.json.encode(answer))
+        else:
+            _console().print(*shown(answer), sep="\n")
+        return
     scenario = Scenario(
         model=model,
         gpus=gpus,
@@ -120,9 +192,30 @@ def simulate(
     if output is Output.JSON:
         typer.echo(msgspec.json.encode(found))
     else:
-        # Without a terminal there is no width to keep to, and the tables are some 110 wide.
-        width = None if sys.stdout.isatty() else 120
-        show(Console(highlight=False, width=width), found)
+        show(_console(), found)
+
+
+def _console() -> Console:
+    # Without a terminal there is no width to keep to, and the tables are some 110 wide.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def _given(context: typer.Context, option: str) -> bool:
+    """Tell whether an option was given on the command line."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _belonging_together(context: typer.Context, origin: str) -> None:
+    for name in ABOUT_WHAT_IS if not origin else DESCRIBING:
+        if _given(context, name):
+            option = f"--{name.replace('_', '-')}"
+            why = (
+                f"--from takes the GPUs and the demand of {origin}: leave it out"
+                if origin
+                else f"it is about a fleet that is there: give --from {CLUSTER}, or a file"
+            )
+            raise typer.BadParameter(why, param_hint=option)
 
 
 def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range) -> Outcome:

@@ -19,6 +19,7 @@ from nodeagent.apiserver.reflector import Replaced, Upserted, reflect
 
 class _Metadata(msgspec.Struct, rename="camel"):
     resource_version: str
+    annotations: dict[str, str] = {}
 
 
 class _Spec(msgspec.Struct, rename="camel"):
@@ -96,7 +97,7 @@ class ApiLease:
         body = {
             "apiVersion": f"{LEASES.group}/{LEASES.version}",
             "kind": "Lease",
-            "metadata": {"name": keys.LEADER_LEASE},
+            "metadata": {"name": keys.LEADER_LEASE} | _noted(claim),
             "spec": self._spec(claim),
         }
         return await self._api.create(
@@ -107,7 +108,10 @@ class ApiLease:
         return await self._api.patch(
             LEASES,
             keys.LEADER_LEASE,
-            {"metadata": {"resourceVersion": claim.version}, "spec": self._spec(claim)},
+            {
+                "metadata": {"resourceVersion": claim.version} | _noted(claim),
+                "spec": self._spec(claim),
+            },
             patch_type=PatchType.MERGE,
             namespace=keys.SYSTEM_NAMESPACE,
             timeout=timeout,
@@ -124,6 +128,13 @@ class ApiLease:
         return spec if claim.renews else spec | {"acquireTime": now}
 
 
+def _noted(claim: Claim) -> dict[str, Any]:
+    """Return the metadata with which a claim leaves its note."""
+    if claim.note is None:
+        return {}
+    return {"annotations": {keys.DEMAND_ANNOTATION: claim.note}}
+
+
 def _record(raw: bytes) -> Record:
     lease = _LEASE.decode(raw)
     return Record(
@@ -131,6 +142,7 @@ def _record(raw: bytes) -> Record:
         holder=lease.spec.holder_identity or "",
         duration=float(lease.spec.lease_duration_seconds or 0),
         transitions=lease.spec.lease_transitions or 0,
+        note=lease.metadata.annotations.get(keys.DEMAND_ANNOTATION, ""),
     )
 
 

@@ -25,6 +25,7 @@ from extender.cluster.signpost import LabelSignpost
 from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
 from extender.service.campaign import Campaign
+from extender.service.memory import Memory
 from extender.service.ports import ClusterUnavailable
 from extender.service.reloading import Reloading
 from extender.service.service import new_assignment_id
@@ -114,6 +115,7 @@ class Replica:
                 timing=election.timing,
                 relist=self._feeds.relist,
                 signpost=self._signpost,
+                memory=Memory(self.service.knowledge.demand, clock=clock, utc_now=utc_now),
                 chance=chance,
             )
 

@@ -41,6 +41,11 @@ class ObservedMix(msgspec.Struct, frozen=True):
         counts[profile] = counts.get(profile, 0.0) + 1.0
         return ObservedMix(self.half_life, max(now, self.at), MappingProxyType(counts))
 
+    def as_of(self, now: float) -> ObservedMix:
+        """Return the same mix with its counts as of *now*."""
+        at = max(now, self.at)
+        return ObservedMix(self.half_life, at, MappingProxyType(self._faded(now)))
+
     def weight(self, *, now: float) -> float:
         """Return how many recent requests the mix amounts to."""
         return sum(self._faded(now).values())

@@ -24,6 +24,7 @@ from extender.server.listener import listening
 from extender.server.page import PAGE, add_page
 from extender.server.proposed import MOST_BYTES, POLICY, add_proposed
 from extender.server.routes import LIMITS, SERVICE, add_probes, refuse_malformed
+from extender.server.surveyed import BASELINE, add_surveyed
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
 from extender.service.reading import reading
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, POLICY}
+REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, POLICY, BASELINE}
 """Paths that review what somebody may see themselves, not whether they may GET them."""
 
 OPEN = frozenset(("/healthz", "/readyz", *PAGE))
@@ -100,6 +101,7 @@ async def desk(
     add_explained(app)
     add_advised(app)
     add_proposed(app)
+    add_surveyed(app)
     add_fleet(app)
     add_page(app)
     add_probes(app)

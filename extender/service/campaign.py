@@ -7,10 +7,12 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from extender.service.knowledge import Knowledge
 from extender.service.leadership import Candidacy, Claim
+from extender.service.memory import Memory
 from extender.service.ports import ClusterUnavailable, LeaseLock, LeaseTaken, Signpost
 from extender.settings import JITTER, LeaseTiming
 
@@ -24,7 +26,7 @@ class Campaign:
     """Gives *knowledge* its tenure: while this process leads, and knows all that is there.
 
     *relist* returns once everything was listed anew: a predecessor's last writes are then known.
-    *chance* draws from [0, 1).
+    *chance* draws from [0, 1). Through the Lease, *memory* passes from leader to leader.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Campaign:
         timing: LeaseTiming,
         relist: Callable[[], Awaitable[None]],
         signpost: Signpost | None = None,
+        memory: Memory | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._lock = lock
         self._knowledge = knowledge
         self._relist = relist
         self._signpost = signpost
+        self._memory = memory
         self._chance = chance
         self._candidacy = Candidacy(identity=identity, timing=timing)
         self._certain = False  # that the record known is the one to claim upon
@@ -69,6 +73,7 @@ class Campaign:
                 await self._look()
                 claim = self._candidacy.release(now=self._now())
                 if claim is not None:
+                    claim = self._with_note(claim, last=True)
                     await self._lock.write(claim, timeout=self._timing.attempt_seconds)
                     log.info("lease_released")
             except LeaseTaken:
@@ -105,12 +110,22 @@ class Campaign:
         self._knowledge.tenure.leader = record.holder if record else ""
 
     async def _claim(self, claim: Claim) -> None:
+        claim = self._with_note(claim)
         sent = self._now()
         record = await self._lock.write(claim, timeout=self._attempt_seconds())
         self._candidacy = self._candidacy.elected(record, sent=sent, now=self._now())
+        if self._memory is not None and claim.note is not None:
+            self._memory.kept(claim.note)
         self._knowledge.tenure.leader = record.holder
         if self._installed:
             self._knowledge.tenure.hold(until=self._candidacy.leads_until)
+
+    def _with_note(self, claim: Claim, *, last: bool = False) -> Claim:
+        """Return a claim with what the next leader is to know, if it is time to write that."""
+        if self._memory is None or not self._installed:
+            return claim
+        note = self._memory.told() if last else self._memory.due()
+        return msgspec.structs.replace(claim, note=note)
 
     def _attempt_seconds(self) -> float:
         """Return how long a request may take: a leader must hear of the end of its time."""
@@ -149,6 +164,8 @@ class Campaign:
     async def _hold_office(self) -> None:
         log.info("elected", identity=self._candidacy.identity)
         await self._relist()
+        if self._memory is not None and self._candidacy.record is not None:
+            self._memory.recall(self._candidacy.record.note)
         self._installed = True
         self._knowledge.tenure.hold(until=self._candidacy.leads_until)
         self._knowledge.begin_term()

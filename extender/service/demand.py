@@ -8,6 +8,7 @@ import structlog
 
 from extender.policy.observed import ObservedMix
 from extender.request import Request
+from extender.simulation.history import History
 from extender.snapshot import NodeView
 
 log = structlog.get_logger()
@@ -19,10 +20,14 @@ MOST_UNOFFERED = 1_000  # names remembered for that; pods may ask for anything
 
 
 class Demand:
-    """Counts each pod once, by the profiles its resources mean on the nodes there are."""
+    """Counts each pod once, by the profiles its resources mean on the nodes there are.
+
+    ``history`` is how many instances were wanted, day by day.
+    """
 
     def __init__(self, now: float) -> None:
         self.mix = ObservedMix(HALF_LIFE_SECONDS, now)
+        self.history = History()
         self._profiles: dict[str, str] = {}
         self._unoffered: dict[str, float] = {}
         self._told_at = now
@@ -30,10 +35,16 @@ class Demand:
     def asked(self, request: Request, views: Iterable[NodeView], *, now: float) -> None:
         """Count a pod's request; a resource that no node offers has no profile, and no share."""
         for resource in request.wanted:
-            name = self._profiles.get(resource) or self._looked_for(resource, views, now=now)
+            name = self.profile(resource, views, now=now)
             if name:
-                self._profiles[resource] = name
                 self.mix = self.mix.after(name, now=now)
+
+    def profile(self, resource: str, views: Iterable[NodeView], *, now: float) -> str:
+        """Return the profile that a resource means on the nodes there are, "" if none offers it."""
+        name = self._profiles.get(resource) or self._looked_for(resource, views, now=now)
+        if name:
+            self._profiles[resource] = name
+        return name
 
     def _looked_for(self, resource: str, views: Iterable[NodeView], *, now: float) -> str:
         if now < self._unoffered.get(resource, float("-inf")) + LOOK_AGAIN_SECONDS:

@@ -30,22 +30,28 @@ class Record(msgspec.Struct, frozen=True):
     """The Lease as the API server holds it; ``version`` changes with each write.
 
     ``holder`` is "" once it was released; ``duration`` is in seconds, as its holder promised.
+    ``note`` is what a leader has left there for the next one, "" if nothing.
     """
 
     version: str
     holder: str
     duration: float
     transitions: int = 0
+    note: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A write of the Lease, if it still has that version; "" if it still does not exist."""
+    """A write of the Lease, if it still has that version; "" if it still does not exist.
+
+    A ``note`` is left there for the next leader; None leaves what is there.
+    """
 
     version: str
     holder: str
     duration: int
     transitions: int
     renews: bool
+    note: str | None = None
 
 
 class Candidacy(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
+from extender.service.headcount import Headcount
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
 from extender.service.planner import Planner, Solve, in_thread
@@ -28,6 +29,7 @@ from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.reservation import Reservations
+from extender.service.surveying import Surveyor
 from extender.service.tenure import Tenure
 from extender.settings import Settings
 from nodeagent.api import rfc3339
@@ -88,7 +90,9 @@ class Service:
                 self.knowledge, plans, cluster, evictor, events, new_id=new_id, utc_now=utc_now
             )
         self.guarding = Guarding(self.knowledge, judge)
+        self.headcount = Headcount(self.knowledge, utc_now)
         self.explainer = Explainer(self.knowledge)
+        self.surveyor = Surveyor(self.knowledge, utc_now)
         self.advisor = Advisor(self.knowledge, evictor)
         self._cluster = cluster
         self._utc_now = utc_now
@@ -106,6 +110,7 @@ class Service:
                 tasks.create_task(self._preempting.run(), name="preempt")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
+            tasks.create_task(self.headcount.run(), name="headcount")
 
     def stop(self) -> None:
         """Answer the binds that wait, for this process is going away; their places are kept."""

@@ -46,15 +46,24 @@ EIGHT_SLICES = (
 
 def repack_test(fleet: Fleet, kinds: Sequence[Kind]) -> Fits:
     """Return the test for a fleet: a closed form where there is one, else an exact search."""
+    return _closed_form(fleet, kinds) or _Search(fleet, tuple(kinds))
+
+
+def covering_test(fleet: Fleet, kinds: Sequence[Kind]) -> Fits:
+    """Return the test for a fleet of any size: what it takes does not grow with the instances."""
+    return _closed_form(fleet, kinds) or _Covering(fleet, tuple(kinds))
+
+
+def _closed_form(fleet: Fleet, kinds: Sequence[Kind]) -> Fits | None:
     (first, *others) = fleet.groups
     profiles = [kind.profiles[0] for kind in kinds]
     served = [p for p in profiles if p is not None]
     closed = len(served) == len(kinds) and all(
         shape(p) in EIGHT_SLICES and not p.limited for p in served
     )
-    if not others and closed and first.geometry.memory_slices == 8:
-        return _ByShape([EIGHT_SLICES.index(shape(p)) for p in served], first.gpus)
-    return _Search(fleet, tuple(kinds))
+    if others or not closed or first.geometry.memory_slices != 8:
+        return None
+    return _ByShape([EIGHT_SLICES.index(shape(p)) for p in served], first.gpus)
 
 
 class _ByShape:
@@ -92,6 +101,25 @@ def eight_slices_hold(gpus: int, n7: int, n4: int, n3: int, n2: int, n20: int, n
     on_special = min(n20, special)
     ones = max(0, n1 - (special - on_special))
     return n2 + (n20 - on_special) + (ones + 1) // 2 <= regular
+
+
+class _Covering:
+    """Count slices; where these would do, solve the covering."""
+
+    affordable = 200
+
+    def __init__(self, fleet: Fleet, kinds: tuple[Kind, ...]) -> None:
+        self._kinds = kinds
+        self._slices = fleet.memory_slices
+        self._gpus = [group.gpus for group in fleet.groups]
+        self._contents = [
+            contents_when_full(group.geometry, _served(kinds, at))
+            for at, group in enumerate(fleet.groups)
+        ]
+
+    def __call__(self, counts: Sequence[int]) -> bool:
+        least = sum(count * _least(kind) for kind, count in zip(self._kinds, counts, strict=True))
+        return least <= self._slices and covers(counts, self._gpus, self._contents)
 
 
 class _Search:

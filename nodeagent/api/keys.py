@@ -22,6 +22,10 @@ LEADER_LEASE: Final = "tangram-extender"
 LEADER_LABEL: Final = "tangram.dev/leader"
 """Label on the leader's own pod while it answers; the hooks' Service selects it."""
 
+DEMAND_ANNOTATION: Final = "tangram.dev/demand"
+"""On ``LEADER_LEASE``: what has been asked for lately, left by a leader for the next one (see
+``extender.service.memory``)."""
+
 MANAGED_LABEL: Final = "tangram.dev/managed"
 """Label on every pod that asks for a GPU instance; the extender's pod watch selects it."""
 

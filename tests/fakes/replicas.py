@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -131,6 +132,7 @@ class Replicas(World):
             election=Election(identity or f"{name}_1"),
             own_pod=OwnPod(keys.SYSTEM_NAMESPACE, name),
             clock=now,
+            utc_now=utc_now,
             chance=lambda: 0.5,
         )
         return Member(name, replica)
@@ -161,6 +163,11 @@ class Replicas(World):
         except NotFound:
             return None
         return str(msgspec.json.decode(raw)["spec"]["holderIdentity"])
+
+
+def utc_now() -> datetime:
+    """Return the virtual time as a calendar shows it: it begins with a day."""
+    return datetime(2026, 1, 5, tzinfo=UTC) + timedelta(seconds=now())
 
 
 def now() -> float:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, PatchType
 from tests.builders import gpu_node
-from tests.fakes.replicas import PATIENT, Replicas, now, soon, speaking
+from tests.fakes.replicas import PATIENT, Member, Replicas, now, soon, speaking
 from tests.fakes.world import bind_args, filter_args
 from tests.virtual_time import in_virtual_time
 from tests.waiting import until
@@ -437,5 +439,107 @@ def test_a_successor_does_not_give_away_what_the_agent_may_still_be_making(warm:
         assert not early.error
         assert early.node_names == ()
         assert late.node_names == ("node-1",)
+
+    told(story)
+
+
+NUMBERS = itertools.count()
+
+
+async def note(world: Replicas) -> str | None:
+    """Return what the leader has left on its Lease for the next one."""
+    lease = msgspec.json.decode(
+        await world.api.get(LEASES, keys.LEADER_LEASE, namespace=keys.SYSTEM_NAMESPACE)
+    )
+    found = lease["metadata"].get("annotations", {}).get(keys.DEMAND_ANNOTATION)
+    return None if found is None else str(found)
+
+
+async def ask(world: Replicas, member: Member, *types: str) -> None:
+    """Let pods come, and be asked about."""
+    for vgpu in types:
+        pod = await world.add_pod(f"asked-about-{next(NUMBERS)}", vgpu)
+        member.service.hooks.filter(filter_args(pod, "node-1"))
+
+
+def counts(member: Member) -> dict[str, float]:
+    return dict(member.service.knowledge.demand.mix.counts)
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_was_asked_for_is_known_to_whoever_leads_next(*, crashes: bool) -> None:
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a", "b") as (a, b):
+            await ask(world, a, *["1-10C"] * 3, "7-80C")
+            await asyncio.sleep(3)  # the note goes with the next renewal
+            await ask(world, a, "3-40C")
+            await (a.kill() if crashes else a.leave())
+            assert not counts(b)
+            await soon(lambda: b.leads)
+
+            lost = {} if not crashes else {"3g.40gb": 1.0}  # less than the note is old
+            assert {**counts(b), **lost} == pytest.approx(
+                {"1g.10gb": 3.0, "7g.80gb": 1.0, "3g.40gb": 1.0}, rel=1e-3
+            )
+
+    told(story)
+
+
+def test_a_restart_of_the_only_replica_loses_nothing_that_was_asked_for() -> None:
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a") as (a,):
+            await ask(world, a, *["1-10C"] * 5)
+            await a.leave()
+            again = world.member("a", identity="a_2")
+            again.start()
+            await soon(lambda: again.leads)
+            found = counts(again)
+            await ask(world, again, "1-10C")
+            more = counts(again)
+            await again.kill()
+
+        assert found == pytest.approx({"1g.10gb": 5.0}, rel=1e-3)
+        assert more == pytest.approx({"1g.10gb": 6.0}, rel=1e-3)
+
+    told(story)
+
+
+def test_the_note_is_written_rarely_and_by_the_leader_alone() -> None:
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a", "b") as (a, b):
+            await ask(world, b, "7-80C")  # it does not lead, and counts nothing
+            notes = set()
+            for _ in range(3):
+                await ask(world, a, "1-10C")
+                for _ in range(60):
+                    await asyncio.sleep(5)
+                    notes.add(await note(world))
+
+        assert len(notes) in (3, 4)  # in a quarter of an hour
+        assert all(each is None or "7g.80gb" not in each for each in notes)
+
+    told(story)
+
+
+def test_a_note_that_somebody_has_spoilt_is_left_aside_and_written_over() -> None:
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a", "b") as (a, b):
+            await ask(world, a, "1-10C")
+            await asyncio.sleep(3)
+            await world.api.patch(
+                LEASES,
+                keys.LEADER_LEASE,
+                {"metadata": {"annotations": {keys.DEMAND_ANNOTATION: "{}"}}},
+                patch_type=PatchType.MERGE,
+                namespace=keys.SYSTEM_NAMESPACE,
+            )
+            with capture_logs() as logs:
+                await a.kill()
+                await soon(lambda: b.leads)
+            assert "demand_note_ignored" in [each["event"] for each in logs]
+            assert not counts(b)
+            await ask(world, b, "7-80C")
+            await asyncio.sleep(5)
+            assert "7g.80gb" in (await note(world) or "")
 
     told(story)

@@ -1,0 +1,51 @@
+"""How many GPU instances are wanted, counted now and then: those of pods, and who waits for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from extender.occupants import charges
+from extender.service.knowledge import Knowledge
+from extender.simulation.history import DAY
+
+COUNT_SECONDS = 600.0
+"""Between two counts; the last of a day stands for it."""
+
+AT_ONCE = 50
+"""Nodes counted between two answers of a hook: half a millisecond if none was counted before."""
+
+
+class Headcount:
+    """Notes in the demand's history, day by day, how many instances are wanted of each profile."""
+
+    def __init__(self, knowledge: Knowledge, utc_now: Callable[[], datetime]) -> None:
+        self._knowledge = knowledge
+        self._utc_now = utc_now
+
+    async def run(self) -> None:
+        """Count again and again until cancelled; as the leader alone, who knows who waits."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            if not self._knowledge.not_ready():
+                await self.count()
+
+    async def count(self) -> None:
+        """Count, and note it for today (UTC), unless the lead was lost meanwhile."""
+        knowledge, found = self._knowledge, Counter[str]()
+        for at, view in enumerate(tuple(knowledge.views.values())):
+            if at % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            for (_, name), (count, _) in charges(view).items():
+                found[name] += count
+        views, now = knowledge.views.values(), knowledge.clock()
+        for each in tuple(knowledge.pending.waiting.values()):
+            found.update(
+                knowledge.demand.profile(wanted, views, now=now) for wanted in each.request.wanted
+            )
+        del found[""]  # what no node offers has no profile
+        if not knowledge.not_ready():
+            today = int(self._utc_now().timestamp()) // DAY
+            knowledge.demand.history = knowledge.demand.history.noted(today, found)

@@ -1,0 +1,53 @@
+"""The fleet as it stands with the demand so far, for who asks "what if": drawn in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from extender.overview.baseline import baseline
+from extender.service.knowledge import Knowledge
+from extender.simulation.baseline import Baseline, Requests
+from nodeagent.api import rfc3339
+
+WITHIN_SECONDS = 20.0
+"""For one, with those before it; the command line waits 30 s."""
+
+
+class Surveyor:
+    """Surveys what *knowledge* knows; *utc_now* dates it."""
+
+    def __init__(self, knowledge: Knowledge, utc_now: Callable[[], datetime]) -> None:
+        self._knowledge = knowledge
+        self._utc_now = utc_now
+        self._one = asyncio.Lock()
+
+    async def baseline(self) -> Baseline:
+        """Return the fleet, and what was asked for here: another replica does not know that.
+
+        Raises:
+            TimeoutError: too many ask.
+        """
+        knowledge = self._knowledge
+        async with asyncio.timeout(WITHIN_SECONDS), self._one:
+            return await asyncio.to_thread(
+                baseline,
+                tuple(knowledge.views.values()),
+                self._requests(),
+                policy=knowledge.in_force.policy.effective.value,
+                at=rfc3339.seconds(self._utc_now()),
+            )
+
+    def _requests(self) -> Requests:
+        knowledge, waiting = self._knowledge, Counter[str]()
+        demand, now = knowledge.demand, knowledge.clock()
+        for each in knowledge.pending.waiting.values():
+            waiting.update(
+                demand.profile(wanted, knowledge.views.values(), now=now)
+                for wanted in each.request.wanted
+            )
+        del waiting[""]  # what no node offers has no profile
+        lately = {name: round(n, 3) for name, n in demand.mix.as_of(now).counts.items()}
+        return Requests(lately, dict(waiting), demand.history)
