@@ -63,8 +63,8 @@ class Knowledge:
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
-    filter asked about and the watch has not shown; ``gone`` those of whose end it told, and whether
-    they were in a gang; ``ended`` those that were read to have ended.
+    filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
+    they were in a gang; ``ended`` those of them that were read to have ended.
 
     ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
     tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
@@ -267,9 +267,11 @@ class Knowledge:
         self._refresh_staleness(node)
 
     def pod(self, pod: PodFacts) -> None:
-        """Take in a pod."""
-        before = self.recognize(pod)
+        """Take in a pod, unless it was read to have ended and this is late news of its life."""
         uid = pod.ref.uid
+        if uid in self.ended and not pod.over:
+            return
+        before = self.recognize(pod)
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
             self.unadmitted.add(pod)
@@ -303,7 +305,16 @@ class Knowledge:
 
     def pod_gone(self, uid: str) -> None:
         """Take in that a pod was deleted, or is no longer labelled as ours."""
-        known, asked = self.pods.pop(uid, None), self.requests.get(uid)
+        self._left(uid, self.pods.pop(uid, None))
+        self._suspect(uid)
+
+    def read_ended(self, uid: str) -> None:
+        """Take in that a pod was read to have ended, or that there is none of this UID."""
+        self.ended.add(uid)
+        self._left(uid, self.pods.get(uid))
+
+    def _left(self, uid: str, known: PodFacts | None) -> None:
+        asked = self.requests.get(uid)
         asked = asked or (known.asked if known and isinstance(known.asked, Request) else None)
         in_gang = asked is not None and asked.gang is not None
         self.gone[uid] = in_gang or self.gone.pop(uid, False)
@@ -311,7 +322,6 @@ class Knowledge:
             self.gone.popitem(last=False)
         self.unseen.drop(uid)
         self._forget_pod(uid)
-        self._suspect(uid)
 
     def _forget_pod(self, uid: str) -> None:
         """Remember nothing that a pod asked for."""

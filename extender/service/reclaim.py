@@ -105,7 +105,7 @@ class Reclaimer:
                         facts = None
                     ended = facts is None or facts.over
                     if ended:
-                        self._knowledge.ended.add(pod.uid)
+                        self._knowledge.read_ended(pod.uid)
                     hold = ended and await self._comes_back(node, pod, facts, patience)
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
                     if unneeded and not look.disturbed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from extender import wire
+from extender.cluster import objects
 from extender.planning.gangs import Member, Standing, standing
 from extender.request import LARGEST_GANG, Gang, Request, Unanswerable, of_pod
 from extender.service import Service
+from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
 from extender.service.ports import Feed, PlanConflict, PodFacts
 from extender.verbs.verdicts import GANG_NO_ROOM
@@ -738,15 +741,33 @@ def test_a_gang_is_forgotten_with_its_last_member(service: Service) -> None:
     assert not service.knowledge.enlisted.lost
 
 
-def test_a_late_filter_of_a_member_that_is_gone_makes_it_no_member_again(service: Service) -> None:
+@pytest.mark.parametrize("heard", [Knowledge.pod_gone, Knowledge.read_ended])
+def test_a_late_filter_of_a_member_that_is_gone_makes_it_no_member_again(
+    service: Service, heard: Callable[[Knowledge, str], None]
+) -> None:
     knowledge = service.knowledge
     pod = said(raw_pod("1-10C", uid="gone"), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
     service.hooks.filter(filter_args(pod, "node-1"))
-    knowledge.pod_gone("gone")
+    heard(knowledge, "gone")
 
     answer = service.hooks.filter(filter_args(pod, "node-1"))
 
     assert answer.failed_and_unresolvable_nodes == {"node-1": WAITING}
+    assert not knowledge.enlisted.members
+    assert not knowledge.pending.waiting
+
+
+def test_late_news_of_the_life_of_a_member_that_was_read_to_have_ended_is_none(
+    service: Service,
+) -> None:
+    knowledge = service.knowledge
+    pod = said(raw_pod("1-10C", uid="ended"), **{keys.GANG: "g", keys.GANG_SIZE: "2"})
+    alive = objects.pod(msgspec.json.encode(pod), devices_per_pod=8)
+    knowledge.pod(alive)
+    knowledge.read_ended("ended")
+
+    knowledge.pod(alive)
+
     assert not knowledge.enlisted.members
     assert not knowledge.pending.waiting
 
