@@ -109,6 +109,16 @@ def capacity(host: Host) -> dict[str, int]:
     return total
 
 
+def without_instance(ties: Ties, claims: Claims, existing: Set[str]) -> Counter[str]:
+    """Count by resource the slots that pods have whose GPU instance is gone.
+
+    Such a pod keeps its slot as long as it runs; another may come to where the instance was.
+    *existing* are the assignments for which there is one, planned or not.
+    """
+    kept = (tie for tie in ties.ties if tie.slot in claims and tie.assignment not in existing)
+    return Counter(tie.resource for tie in kept)
+
+
 def recovered(realized: Iterable[Realized], plan: Collection[Assignment], claims: Claims) -> Ties:
     """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed.
 

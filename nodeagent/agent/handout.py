@@ -138,8 +138,10 @@ class Handout:
         Raises:
             KubeletError: it may not know of them.
         """
+        existing = {it.assignment for observed in outcome.observed.values() for it in observed}
+        useless = slots.without_instance(self.ties, self._claims, existing)
         room = {
-            resource: count
+            resource: count + useless[resource]
             for resource, count in slots.capacity(outcome.host).items()
             if purview.hands_out(resource)
         }

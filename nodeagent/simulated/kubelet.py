@@ -156,6 +156,9 @@ class SimulatedKubelet:
             self._forget(pod)
             self._release(pod.uid)
         except ApiError as error:
+            if pod.uid not in self._pods:  # the watch has told of its end meanwhile
+                self._release(pod.uid)
+                return True
             log.warning("pod_not_synced", pod=pod.metadata.name, error=str(error))
             return False
         return True

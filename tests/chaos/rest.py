@@ -34,7 +34,11 @@ def unsettled(judge: Judge) -> Iterator[str]:
         if owner is None or owner.over or owner.node != name:
             yield f"leaked: {entry.id} on {name} is planned for nobody"
     # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
-    unexplained = {pod.node for pod in judge.pods.values() if judge.excuses.cover(pod)}
+    unexplained = {
+        pod.node
+        for pod in judge.pods.values()
+        if judge.excuses.cover(pod) or judge.slots_forgotten(pod)
+    }
     for name, node in judge.hardware.items():
         for gpu in node.gpus:
             for gi_id, there in gpu.instances.items():

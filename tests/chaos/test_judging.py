@@ -261,6 +261,10 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
     assert tell("agent_3", 6) == {"a"}, "though it is heard for the first time"
     assert tell("agent_5", 3, "a", "b") == {"a", "b"}
     assert tell("agent_5", 2, "a") == {"a", "b"}
+    assert tell("agent_5", 4, "a", "b") == {"a", "b"}
+    assert not reports.forgotten, "it has told it anew"
+    assert tell("agent_5", 1, "a") == {"a", "b"}
     assert tell("agent_12", 1) == frozenset()
+    assert reports.forgotten == {"b"}, "its successor was told of a alone"
     reports.forget("node-1")
     assert tell("agent_12", 2, "c") == {"c"}

@@ -11,7 +11,7 @@ from nodeagent.apiserver.protocol import GPU_NODES, Unavailable
 from nodeagent.driver import DriverError, GpuLost, InstanceInUse, PlacementUnavailable
 from nodeagent.simulated.driver import Call, CutShort, Pretended
 from nodeagent.simulated.kubelet import SimulatedKubelet
-from tests.unit.nodeagent.builders import ONE, assignment, hardware
+from tests.unit.nodeagent.builders import ONE, SEVEN, WHOLE, assignment, hardware
 from tests.unit.nodeagent.station import NAME, Station, owners, reasons
 
 
@@ -213,3 +213,20 @@ async def test_trouble_does_not_unsay_what_was_told_in_a_write_without_an_answer
         assert status.conditions[0].reason == "DriverUnavailable"
         assert [each.id for each in status.realized] == ["a"]
         assert owners(status) == ["a"]
+
+
+async def test_a_pod_whose_instance_somebody_destroyed_keeps_no_slot_from_the_next(
+    station: Station,
+) -> None:
+    """It runs on, and the kubelet has its slot, the only one of that resource there is room for."""
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu, profile=SEVEN))
+        await station.until_realized("a")
+        await station.bind("a", {WHOLE: 1})
+        await station.until_pod("a", "Running")
+        station.hardware.gpus[0].instances.clear()
+        station.hardware.gpus[0].clients.clear()
+        await station.plan(assignment("b", station.gpu, profile=SEVEN))
+
+        status = await station.until(lambda s: owners(s) == ["b"])
+        assert {each.id for each in status.realized} == {"a", "b"}

@@ -1,7 +1,16 @@
 from __future__ import annotations
 
 from nodeagent.api.gpunode import Assignment, Mode, Realized
-from nodeagent.slots import Ties, capacity, kept, recovered, resource_of, slot_name, tied
+from nodeagent.slots import (
+    Ties,
+    capacity,
+    kept,
+    recovered,
+    resource_of,
+    slot_name,
+    tied,
+    without_instance,
+)
 from tests.unit.nodeagent.builders import BY_PROFILE, H100, ONE, SEVEN, THREE, assignment, hardware
 
 SMALL, HALF = BY_PROFILE[ONE], BY_PROFILE[THREE]
@@ -177,6 +186,15 @@ def test_a_pod_waits_where_every_slot_is_taken() -> None:
     claims = {slot_name(SMALL, n): "uid-x" for n in range(7)}
 
     assert ids(tie(Ties(), assignment("a"), claims=claims)) == []
+
+
+def test_a_slot_whose_instance_is_gone_is_counted_besides_those_there_is_room_for() -> None:
+    a, b = assignment("a"), assignment("b", start=1)
+    claims = {FIRST: "uid-a", SECOND: "uid-b"}
+    ties = tie(tie(Ties(), a, b), a, b, claims=claims)
+
+    assert without_instance(ties, claims, existing={"b"}) == {SMALL: 1}
+    assert not without_instance(ties, {}, existing={"b"}), "nobody has it any more"
 
 
 def test_a_slot_just_given_back_is_not_the_next_one_used() -> None:
