@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from extender.cluster import KubernetesCluster, feed
+from extender.cluster import ApiEvictor, KubernetesCluster, feed
 from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
@@ -146,7 +146,7 @@ async def world(
         name: Hardware(name, [model] * gpus, serving_mode(model))
         for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
     }
-    service = Service(KubernetesCluster(api), settings, policy)
+    service = Service(KubernetesCluster(api), settings, policy, evictor=ApiEvictor(api))
     for name in (NAMESPACE, *TEAMS):
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})
