@@ -194,16 +194,21 @@ class Day:
         told = knowledge.work.registry
         await until(lambda: not knowledge.views[D].node.spec.assignments)
         await until(lambda: not any(i.assignment for i in self._instances(D)))
-        for _ in self._world.hardware[D].gpus:
-            await self.come("2-20C", D)
+        all_that_is_left = (*["2-20C"] * 2, *["1-10C"] * 6)
+        there = [await self.come(kind, D) for kind in all_that_is_left]
         pod = await self.pod("2-20C", priority=1000)
+        assert not (await self._scheduler.schedule(pod, [D])).node
+        await knowledge.causes.look(knowledge.views)
 
         async def placed() -> bool:
             return bool((await self._scheduler.schedule(pod, [D])).node)
 
-        await until(placed)
+        await until(placed, every=0.05)
         await until(lambda: told.get_sample_value("tangram_preemptions_total", PLACED))
         await self._look()
+        for each in (*there, pod):
+            if each["metadata"]["uid"] in knowledge.pods:  # but for whom was evicted
+                await self._world.delete(each["metadata"]["name"])
 
     def _instances(self, node: str) -> Iterator[Instance]:
         for gpu in self._world.service.knowledge.views[node].node.status.gpus:
