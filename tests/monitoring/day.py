@@ -280,6 +280,7 @@ async def cluster() -> AsyncIterator[tuple[World, str]]:
     """Run the demo's cluster with a policy, a pool and a tenant; yield it, and the hooks' URL."""
     policy = parsed((HEAD + MORNING).encode(), "policy.yaml").in_force
     model = MODELS["H100-80GB"]
-    async with world(model, nodes=4, gpus=2, policy=policy, settings=QUICK) as (here, url):
+    running = world(model, nodes=4, gpus=2, policy=policy, settings=QUICK, evicts=True)
+    async with running as (here, url):
         await until(lambda: here.service.knowledge.tenancy.known(NAMESPACE))
         yield here, url

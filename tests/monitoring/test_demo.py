@@ -49,7 +49,7 @@ IN_THE_DAY_ALONE = {
     "tangram_ready",
     "tangram_tenant_instances_cap",
     "tangram_tenant_memory_slices_cap",
-    # Its VMs are all of one priority.
+    # Nobody is evicted in it.
     "tangram_evictions_total",
     "tangram_preemptions_total",
     # They last for milliseconds there: two scrapes a second see one now and then.
