@@ -116,19 +116,25 @@ class Cluster:
         A place may be held for a VM that starts anew, which takes the extender two minutes.
         """
 
-        async def nothing() -> bool:
-            held = any(
-                node.host.machine.gpu_instances(gpu) or node.host.kernel.vgpus()
-                for name, node in self.nodes.items()
-                if name in (names or self.nodes)
-                for gpu in node.host.gpus.values()
-            )
-            plans = await self.gpu_nodes()
-            return not held and not any(
-                plan.spec.assignments for name, plan in plans.items() if name in (names or plans)
-            )
+        async def left() -> dict[str, object]:
+            held: dict[str, object] = {}
+            for name, node in self.nodes.items():
+                machine, kernel = node.host.machine, node.host.kernel
+                there = [machine.gpu_instances(gpu) for gpu in node.host.gpus.values()]
+                if name in (names or self.nodes) and (any(there) or kernel.vgpus()):
+                    held[name] = [*there, kernel.vgpus()]
+            for name, plan in (await self.gpu_nodes()).items():
+                if name in (names or [name]) and plan.spec.assignments:
+                    held[f"planned on {name}"] = plan.spec.assignments
+            return held
 
-        await until(nothing, within=within, every=0.3)
+        async def nothing() -> bool:
+            return not await left()
+
+        try:
+            await until(nothing, within=within, every=0.3)
+        except TimeoutError as error:
+            raise AssertionError(await left()) from error
 
     async def gone(self, *names: str, within: float = 120.0) -> None:
         """Wait until VMs have no instance and no launcher."""
