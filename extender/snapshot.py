@@ -73,7 +73,8 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
     ``unanswered`` is a generation of the plan that came about unseen: what was taken back on the
     way there may still be on the GPUs, and nobody knows what it was, before the agent has seen it.
     ``lapsed`` are the ids of the reservations whose time is over: their places are free, and they
-    leave the plan with its next write. ``labels`` are the Node's, as far as rules look at them.
+    leave the plan with its next write, or when they are swept up. ``labels`` are the Node's, as far
+    as rules look at them.
     """
 
     node: GpuNode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -199,15 +199,27 @@ class Plans:
 
     async def unclaim(self, name: str, uid: str) -> None:
         """Take back a pod's claims on a node, however often the plan changes meanwhile."""
-        patience, conflicts = Patience(self._knowledge), 0
+
+        def own(view: NodeView) -> Collection[str]:
+            return [
+                each.id
+                for each in view.reservations
+                if is_claim(each) and each.owner is not None and each.owner.name == uid
+            ]
+
+        await self._clear(name, own, Patience(self._knowledge))
+
+    async def let_go(self, name: str, patience: Patience) -> None:
+        """Take the reservations whose time is over out of a node's plan."""
+        await self._clear(name, held_too_long, patience)
+
+    async def _clear(
+        self, name: str, unwanted: Callable[[NodeView], Collection[str]], patience: Patience
+    ) -> None:
+        conflicts = 0
         async with self.turn(name):
             while (view := self._knowledge.views.get(name)) is not None:
-                ids = [
-                    each.id
-                    for each in view.node.spec.assignments
-                    if is_claim(each) and each.owner is not None and each.owner.name == uid
-                ]
-                if not ids:
+                if not (ids := unwanted(view)):
                     return
                 try:
                     await self.write(view, remove=ids, patience=patience)
@@ -223,6 +235,13 @@ class Plans:
         if view is not None:
             ids = [each.id for each in view.assignments_of(uid)]
             await self.withdraw(name, ids, hold=hold, patience=patience)
+
+
+def held_too_long(view: NodeView) -> frozenset[str]:
+    """Return the reservations on a node whose time is over; of claims the preemption takes care."""
+    if not view.lapsed:
+        return view.lapsed
+    return view.lapsed - {each.id for each in view.reservations if is_claim(each)}
 
 
 def _plan(view: NodeView) -> tuple[str, int]:

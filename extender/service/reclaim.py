@@ -15,7 +15,7 @@ from extender.claims import claimed
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
-from extender.service.plans import Plans
+from extender.service.plans import Plans, held_too_long
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.service.turns import in_turns
 from extender.service.underway import Underway
@@ -44,9 +44,14 @@ class Reclaimer:
         """Look at every entry of every plan once, and act on those that look abandoned."""
         await self._track_nodes()
         doubtful: dict[tuple[str, str], PodRef] = {}
+        over: list[str] = []
         async for name in in_turns(self._knowledge.views):
             doubtful |= self._doubtful_on(name)
+            view = self._knowledge.views.get(name)
+            if view is not None and held_too_long(view):
+                over.append(name)
         await self._check(doubtful)
+        await self._let_go(over)
         for uid in tuple(self._read_at):
             if not self._knowledge.assigned.nodes_of(uid):
                 del self._read_at[uid]
@@ -142,6 +147,24 @@ class Reclaimer:
             log.warning("owner_unreadable", kind=owner.kind, name=owner.name, error=str(error))
             return False
         return knowledge.holds.entries_of(owner) <= wanted * len(entries)
+
+    async def _let_go(self, nodes: Collection[str]) -> None:
+        """Take reservations whose time is over out of plans that nothing else is written to.
+
+        They count for nothing here; but whoever leads next would keep them their time again.
+        """
+        patience = Patience(self._knowledge)
+
+        async def let_go(node: str) -> None:
+            try:
+                async with self._at_once:
+                    await self._plans.let_go(node, patience)
+            except ClusterUnavailable as error:
+                log.warning("reclaim_postponed", node=node, error=str(error))
+
+        async with asyncio.TaskGroup() as tasks:
+            for node in nodes:
+                tasks.create_task(let_go(node), name=f"let-go-{node}")
 
     async def _track_nodes(self) -> None:
         """Give every node whose agent announces itself a GpuNode, and clear away empty ones."""

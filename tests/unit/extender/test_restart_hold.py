@@ -525,7 +525,7 @@ async def test_a_hold_ends_in_time_and_wakes_who_waits_for_the_room(world: World
 
     async def wake_for_room(call: Call) -> None:
         """The wake that the making of the hold has brought about may be under way as well."""
-        if call.name == "extender-0" and extender.knowledge.views["node-1"].lapsed:
+        if call.name == "extender-0" and not tuple(extender.knowledge.views["node-1"].in_force):
             woken.set()
 
     async with running(world, settings) as extender:
@@ -545,6 +545,25 @@ async def test_a_hold_ends_in_time_and_wakes_who_waits_for_the_room(world: World
         (entry,) = await entries(world)  # the reservation has left with that write
 
     assert entry.pod is not None
+
+
+async def test_a_hold_leaves_the_plan_when_its_time_is_over_though_nothing_else_happens(
+    world: World,
+) -> None:
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    settings = msgspec.structs.replace(HELD, restart_hold_seconds=30.0)  # before the agent is late
+    async with running(world, settings) as extender:
+        pod = await launcher(world, "launcher-1", "1-10C")
+        await bound(world, extender, pod)
+        await world.delete_pod(pod)
+        await until(lambda: held(world))
+        real = extender.knowledge.clock
+        extender.knowledge.clock = lambda: real() + settings.restart_hold_seconds
+
+        async def gone() -> bool:
+            return await entries(world) == ()
+
+        await until(gone)
 
 
 async def test_a_pod_refused_before_its_place_was_held_is_woken_for_it(world: World) -> None:
