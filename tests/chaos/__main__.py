@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import structlog
+from structlog.typing import BindableLogger
 
 from tests.chaos.campaign import Campaign, outcomes
 from tests.chaos.events import EVENTS, drawn
@@ -21,6 +22,7 @@ from tests.chaos.story import tell
 WARMING_UP = 4  # histories
 TOLD_EVERY = 500  # histories
 SILENT = 50  # no log of the code under test
+UNDER_TEST = ("extender", "nodeagent")
 
 
 def main() -> int:
@@ -58,6 +60,10 @@ def prepare() -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
     )
+    for name, module in tuple(sys.modules.items()):
+        log = vars(module).get("log") if name.partition(".")[0] in UNDER_TEST else None
+        if isinstance(log, BindableLogger):
+            vars(module)["log"] = log.bind()  # or a proxy looks for its logger at every call
     for seed in range(WARMING_UP):  # tables are made once, and workers inherit them
         tell(seed, drawn(seed))
     gc.collect()

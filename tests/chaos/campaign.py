@@ -18,7 +18,8 @@ from tests import results
 from tests.chaos.events import drawn
 from tests.chaos.story import Outcome, tell
 
-AT_ONCE = 20  # histories that a worker is given, who then goes, and with him 80 MB
+AT_ONCE = 40  # histories that a worker is given, who then goes, and with him 160 MB
+"""To begin takes a worker as long as one or two of them."""
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -139,7 +140,8 @@ def outcomes(
     seeds: range, events: int, jobs: int, *, ranked: bool = False
 ) -> Iterator[tuple[list[Outcome], float]]:
     """Yield what comes of the histories, some at a time, and how much processor time they took."""
-    batches = [seeds[n : n + AT_ONCE] for n in range(0, len(seeds), AT_ONCE)]
+    at_once = max(1, min(AT_ONCE, -(-len(seeds) // jobs)))
+    batches = [seeds[n : n + at_once] for n in range(0, len(seeds), at_once)]
     with get_context("fork").Pool(jobs, maxtasksperchild=1) as workers:
         yield from workers.imap_unordered(partial(_batch, events=events, ranked=ranked), batches)
 

@@ -86,8 +86,8 @@ class Hunt:
                 self._say(f"| {mutant.says} | {by} | {found.tried} | {found.seconds:.0f} |")
         if due:
             self._say(f"\n{good} of {len(due)} planted bugs caught")
-        self._say("\nBugs that nothing here catches, and the defence in depth that is thought to")
-        self._say("hide each, which is unproven:\n")
+        self._say("\nBugs that no history here catches, and what is thought to hide each, be it")
+        self._say("defence in depth or how rare the moment is; that is unproven:\n")
         for masked, why in MASKED.items():
             self._say(f"* {masked.says}: {why}.")
         return good == len(due)

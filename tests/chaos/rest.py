@@ -34,7 +34,9 @@ def unsettled(judge: Judge) -> Iterator[str]:
         if owner is None or owner.over or owner.node != name:
             yield f"leaked: {entry.id} on {name} is planned for nobody"
     # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
-    unexplained = {pod.node for pod in judge.pods.values() if judge.excuses.cover(pod)}
+    unexplained = {
+        pod.node for pod in judge.pods.values() if not pod.over and judge.excuses.cover(pod)
+    }
     forgotten = {
         (pod.node, each.profile_id)
         for pod in judge.pods.values()

@@ -17,6 +17,7 @@ from tests.chaos.cluster import EXTENDER, NODE_NAMES, REPLICAS, Cluster
 from tests.chaos.events import Event
 from tests.chaos.happenings import happen
 from tests.chaos.loop import SeededLoop
+from tests.chaos.thrift import thrifty
 
 SETTLED_WITHIN_SECONDS = 150.0
 LOOKED_AT_EVERY_SECONDS = 3.0
@@ -52,7 +53,8 @@ def tell(seed: int, events: Sequence[Event], *, tidy: bool = True, ranked: bool 
     """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
-    return loops.run(lambda loop: _told(loop, chance, seed, events, ranked), chance, tidy=tidy)
+    with thrifty():
+        return loops.run(lambda loop: _told(loop, chance, seed, events, ranked), chance, tidy=tidy)
 
 
 async def _told(

@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import GpuNode, Instance, Mode, Realized
+from nodeagent.api.gpunode import Decision, GpuNode, Instance, Mode, Realized
 from nodeagent.simulated.hardware import Hardware
 from tests import results
 from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
 from tests.chaos.campaign import Campaign
 from tests.chaos.gangs import LATELY_SECONDS, Gangs
+from tests.chaos.judge import Judge
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod
 from tests.chaos.reports import Reports
+from tests.chaos.rest import unsettled
 from tests.chaos.room import Room
 from tests.chaos.story import Outcome
 
@@ -268,3 +270,29 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
     assert reports.forgotten == {"b"}, "its successor was told of a alone"
     reports.forget("node-1")
     assert tell("agent_12", 2, "c") == {"c"}
+
+
+@pytest.mark.parametrize(("phase", "excused"), [("Running", True), ("Failed", False)])
+def test_what_a_living_pod_may_be_behind_is_no_leak_and_what_a_dead_one_was_is(
+    phase: str, excused: bool
+) -> None:
+    """Its GPU was reset: while it lives, nobody can tell what its claim keeps from going."""
+    machine = Hardware("node-1", [H100], Mode.VGPU_VFIO)
+    (board,) = machine.gpus
+    judge = Judge(
+        {"node-1": machine},
+        clock=Clock(),
+        waited_for=nobody,
+        writer=str,
+        hold_seconds=10.0,
+        listed=lambda process, kind: 0.0,
+    )
+    decided = Decision("a", board.uuid, "1g.10gb", 19, 0, 1, SMALL)
+    pod = Pod("vm", "uid", node="node-1", phase=phase, decisions=(decided,), bound_at=100.0)
+    judge.pods[pod.uid] = pod
+    judge.excuses.upheaval(board.uuid)
+    board.create(19, Placement(1, 1))
+
+    leaks = [told for told in unsettled(judge) if told.startswith("leaked: GPU instance")]
+
+    assert bool(leaks) is not excused

@@ -14,6 +14,7 @@ import msgspec
 import extender.cluster.door as door
 import extender.service.gangs as service_gangs
 import extender.service.knowledge as knowledge
+import extender.service.underway as underway
 from extender import request, wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
@@ -35,6 +36,7 @@ from extender.service.reclaim import Reclaimer
 from extender.service.rendezvous import Rendezvous
 from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
+from extender.service.underway import Look
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
 from nodeagent.api import keys, rfc3339
@@ -183,6 +185,23 @@ def unread_reclaim() -> Any:
             await self._plans.withdraw_pod(node, pod.uid)
 
     return patch.object(Reclaimer, "_resolve", resolve)
+
+
+def never_disturbed() -> Any:
+    """Act on what was read of a pod, though it may have been bound since."""
+
+    class Undisturbed(Look):
+        disturbed = property(lambda self: False, lambda self, told: None)  # type: ignore[assignment]
+
+    return patch.object(underway, "Look", Undisturbed)
+
+
+def never_settled() -> Any:
+    """Rely on an entry that a write on its way may remove."""
+
+    async def settled(self: Any, node: str) -> None: ...
+
+    return patch.object(Plans, "settled", settled)
 
 
 def reclaim_by_name() -> Any:

@@ -10,6 +10,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from extender.cluster.lease import ApiLease
+from extender.service.leadership import Claim, Record
+from extender.service.memory import KEEP_SECONDS
+from extender.service.ports import ClusterUnavailable
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NODES, PODS, PatchType
@@ -517,6 +521,34 @@ def test_the_note_is_written_rarely_and_by_the_leader_alone() -> None:
 
         assert len(notes) in (3, 4)  # in a quarter of an hour
         assert all(each is None or "7g.80gb" not in each for each in notes)
+
+    told(story)
+
+
+def test_a_note_that_is_refused_is_put_off_and_costs_nobody_the_lead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Something before the API server takes no Lease with so long an annotation, say."""
+    usual, refused = ApiLease.write, list[float]()
+
+    async def refuse(self: ApiLease, claim: Claim, *, timeout: float) -> Record:
+        if claim.note is not None:
+            refused.append(now())
+            raise ClusterUnavailable("413: request entity too large", passing=False)
+        return await usual(self, claim, timeout=timeout)
+
+    async def story(world: Replicas) -> None:
+        async with world.extenders("a", "b") as (a, b):
+            monkeypatch.setattr(ApiLease, "write", refuse)
+            await ask(world, a, "1-10C")
+            ends = now() + KEEP_SECONDS + 60
+            while now() < ends:
+                await asyncio.sleep(1)
+                assert (a.leads, b.leads) == (True, False)
+            monkeypatch.undo()
+
+        first, second = refused
+        assert second - first >= KEEP_SECONDS
 
     told(story)
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from extender import wire
-from extender.cluster import objects
+from extender.cluster import KubernetesCluster, objects
 from extender.planning.gangs import Member, Standing, standing
 from extender.request import LARGEST_GANG, Gang, Request, Unanswerable, of_pod
 from extender.service import Service
 from extender.service.knowledge import Knowledge
 from extender.service.plans import Plans
-from extender.service.ports import Feed, PlanConflict, PodFacts
+from extender.service.ports import ClusterUnavailable, Feed, PlanConflict, PodFacts
 from extender.verbs.verdicts import GANG_NO_ROOM
 from nodeagent.api import keys
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, Unavailable
 from tests.builders import raw_pod
@@ -672,6 +672,44 @@ async def test_a_place_lost_to_another_writer_costs_the_gang_the_rest_and_no_sli
 
     assert await bound(world, pods) == []
     assert await bound(world, [rival]) == ["rival"]
+
+
+async def test_a_member_bound_while_it_is_not_known_what_became_of_the_last_write_keeps_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch shows the gang whole: who waits to read the last node's plan is behind it."""
+    monkeypatch.setattr("extender.service.plans.MADE_WITHIN_SECONDS", 0.2)
+    settings = msgspec.structs.replace(SOON, http_timeout_seconds=4.0, retry_seconds=1.0)
+    pods = await gang(world, "7-80C", "7-80C")
+    written, read = list[str](), KubernetesCluster.read_gpu_node
+
+    async def lose(call: Call) -> None:
+        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and call.done:
+            written.append(call.name)
+            if len(written) == len(NODES):
+                raise Unavailable(0, "connection reset")
+
+    async def unreadable(self: KubernetesCluster, name: str) -> GpuNode | None:
+        if name == written[-1]:
+            raise ClusterUnavailable("no answer")
+        return await read(self, name)
+
+    async with world.extender(settings) as extender, world.obedient(*NODES):
+        scheduler, known = Scheduler(extender, NODES), extender.knowledge
+        monkeypatch.setattr(KubernetesCluster, "read_gpu_node", unreadable)
+        world.api.disturbance = lose
+        with capture_logs() as told:
+            await scheduler.once(pods)
+            await until(lambda: all(pod["metadata"]["uid"] in known.assigned for pod in pods))
+            binds = asyncio.create_task(scheduler.once(pods))
+            await until(lambda: any(each["event"] == "gang_postponed" for each in told))
+        (first,) = await bound(world, pods)  # the other waits for its turn to look at the plan
+        monkeypatch.setattr(KubernetesCluster, "read_gpu_node", read)
+        await binds
+        await scheduler.until_bound(world, pods)
+
+    (entry,) = (await world.gpu_node(await world.bound(first))).spec.assignments
+    assert [each.id for each in await world.decision(first)] == [entry.id]
 
 
 async def test_a_half_written_gang_is_withdrawn_by_whoever_finds_it(world: World) -> None:

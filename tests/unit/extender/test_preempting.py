@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from extender.claims import claims
+from extender.request import Request
 from extender.service import Service
 from extender.settings import Settings
+from extender.verbs.reasons import Code
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -376,6 +378,27 @@ async def test_a_single_pod_is_preferred_to_a_gang_as_large(world: World) -> Non
         await Scheduler(extender, NODES).until_bound(world, [high])
 
     assert audit.evicted == ["single"]
+
+
+async def test_nobody_goes_for_a_pod_that_was_never_asked_about(world: World) -> None:
+    """Which nodes it may go to is not known: its refusal is of a term before, say."""
+    audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        pod = await asks(world, "3-40C")
+        uid = pod["metadata"]["uid"]
+        await until(lambda: uid in extender.knowledge.pods)
+        request = extender.knowledge.pods[uid].asked
+        assert isinstance(request, Request)
+        for _ in range(ROUNDS):
+            extender.knowledge.refuse(request, {Code.NO_ROOM}, began=extender.knowledge.clock())
+            await asyncio.sleep(0.01)
+        assert uid in extender._preempting._since  # type: ignore[union-attr]
+        before = audit.asked, await claimed(world)
+        await Scheduler(extender, NODES).until_bound(world, [pod])
+
+    assert before == (0, [])
+    assert audit.evicted == ["low"]
 
 
 async def test_a_victim_that_goes_while_nodes_are_weighed_is_no_fault(world: World) -> None:

@@ -143,6 +143,35 @@ async def test_a_pod_that_ends_meanwhile_is_not_set_running_by_a_write_that_come
         assert await kubelet.now.claims() == {}
 
 
+async def test_of_a_pod_that_went_while_it_was_admitted_no_slot_is_kept(kubelet: Kubelet) -> None:
+    """It goes while another is synced before it; its own write is never answered."""
+    station, went = kubelet.station, list[Call]()
+
+    async def go(call: Call) -> None:
+        if (call.kind, call.subresource, call.done) != (PODS, "status", False):
+            return
+        if call.name == "b":
+            raise Unavailable(0, "connection reset")
+        if not went:
+            went.append(call)
+            await station.api.delete(PODS, "b", namespace="default", grace_seconds=0)
+            await station.settle()  # the watch tells of it
+
+    async with kubelet.serving():
+        await station.bind("a", {SMALL: 1})
+        await station.bind("b", {SMALL: 1})
+        await station.settle()
+        station.api.disturbance = go
+        await kubelet.offer("0", "1")
+        await station.until_pod("a", "Running")
+        await station.settle()
+        uid = (await station.pod("a"))["metadata"]["uid"]
+
+        assert went
+        assert list((await kubelet.now.claims()).values()) == [uid]
+        assert [users for users in station.hardware.gpus[0].clients.values() if users] == [{uid}]
+
+
 async def test_claims_outlive_the_kubelet_and_so_do_running_pods(kubelet: Kubelet) -> None:
     async with kubelet.serving():
         await kubelet.offer("0")
