@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -53,7 +54,7 @@ class Holdings(msgspec.Struct, frozen=True):
     profiles: Mapping[str, int]
 
 
-class Situation(msgspec.Struct, frozen=True):
+class Situation(msgspec.Struct, frozen=True, dict=True):
     """A *request* (with its bounds), and all there is around it.
 
     ``pods`` are those known, by UID. ``candidates`` are the nodes of its last filter call, None if
@@ -77,6 +78,17 @@ class Situation(msgspec.Struct, frozen=True):
         """The pod's UID."""
         return self.request.pod.uid
 
+    @cached_property
+    def places(self) -> tuple[NodeView, ...]:
+        """The nodes whose plans have entries for the pod: looked for once, in all plans."""
+        uid = self.uid
+        return tuple(view for view in self.views.values() if view.assignments_of(uid))
+
+    @cached_property
+    def _concerned(self) -> Set[str]:
+        """The nodes on which something is the pod's, or promised to anybody."""
+        return self.ledger.nodes | {view.name for view in self.places}
+
     def promised(self, view: NodeView) -> tuple[Taken, ...]:
         """Return what others are certain to get on a node beyond its plan."""
         return self.ledger.assumed_on(view.name, besides=self.uid)
@@ -89,10 +101,9 @@ class Situation(msgspec.Struct, frozen=True):
     def is_stranger(self, view: NodeView) -> bool:
         """Tell whether nothing on a node is the pod's, or promised to others: nearly always."""
         return not (
-            view.name in self.ledger.nodes
+            view.name in self._concerned
             or self.request.owner in view.held
             or self.request.owner in view.keepers
-            or view.assignments_of(self.uid)
         )
 
     def bins(self, view: NodeView) -> tuple[Bin, ...]:

@@ -86,11 +86,11 @@ class EquivalenceClass:
         if len(behind) <= FEW:
             for name in behind:
                 self._move(self._ranks.pop(name, None), self._judge(name))
-        else:  # to put all in order is quicker then than to put each in its place
+        else:  # to put them in order and merge is quicker then than to put each in its place
             for name in behind:
                 self._ranks.pop(name, None)
-                self._judge(name)
-            self.order = sorted(self._ranks.values())
+            judged = sorted(each for each in map(self._judge, behind) if each is not None)
+            self.order = sorted([each for each in self.order if each[-1] not in behind] + judged)
 
     def catch_up_some(self, *, most: int) -> bool:
         """Judge at *most* so many of the nodes that have changed; tell whether these were all."""
