@@ -81,8 +81,12 @@ class Gangs:
         self.pulse(of)
 
     def all_come(self, of: Key) -> bool:
-        """Tell whether every member with a place has come to bind, or some are bound already."""
-        if self.lost(of):
+        """Tell whether every member with a place has come to bind, or some are bound already.
+
+        While its places are being written none is bound: whatever the watch shows of them, it is
+        not known yet whether they are to be taken back.
+        """
+        if self.lost(of) or of in self.at_work:
             return False
         match self.standing(of):
             case Standing.BEGUN:

@@ -506,7 +506,9 @@ class Knowledge:
     def tick(self) -> None:
         """Let presumptions and reservations expire, and silent agents' nodes become stale."""
         now = self.clock()
-        self.ledger = self.ledger.expire(now=now)
+        before, self.ledger = self.ledger, self.ledger.expire(now=now)
+        if self.gangs_wait_for_room and len(self.ledger.presumed) < len(before.presumed):
+            self.room.set()  # alone of all a gang takes nothing that is presumed for others
         self.demand.tell(now=now)
         self._forget_unseen(now=now)
         for name in tuple(self.avoidance.nodes):

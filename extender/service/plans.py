@@ -70,16 +70,17 @@ class Plans:
         """Change the plan *view* shows, and take the reply in at once.
 
         Entries to *hold* stay for their owner without their pod. Reservations whose time is over
-        leave by the way. Whatever goes wrong, the plan is read before anything else is decided. If
-        it still is what it was, the change is tried again with *patience*: it tests the generation,
-        so that it cannot be made twice. What becomes of one that is given up is open for a while:
-        see :meth:`settled`.
+        leave by the way, and claims whose is, if others come. Whatever goes wrong, the plan is read
+        before anything else is decided. If it still is what it was, the change is tried again with
+        *patience*: it tests the generation, so that it cannot be made twice. What becomes of one
+        that is given up is open for a while: see :meth:`settled`.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
             ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
-        change = _Change(tuple(add), frozenset({*remove, *view.lapsed}), frozenset(hold))
+        over = view.lapsed if add else held_too_long(view)
+        change = _Change(tuple(add), frozenset({*remove, *over}), frozenset(hold))
         patience = patience or Patience(self._knowledge)
         failures, unsure = 0, False
         while True:

@@ -151,7 +151,7 @@ class Reclaimer:
     async def _let_go(self, nodes: Collection[str]) -> None:
         """Take reservations whose time is over out of plans that nothing else is written to.
 
-        They count for nothing here; but whoever leads next would keep them their time again.
+        They count for nothing here; but a process that begins would keep them their time again.
         """
         patience = Patience(self._knowledge)
 

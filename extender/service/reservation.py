@@ -138,6 +138,7 @@ class Reservations:
             raise
         finally:
             self._gangs.at_work.discard(of)
+            self._gangs.pulse(of)
             for request in requests:
                 knowledge.forget(request.pod.uid)
         log.info(
@@ -198,8 +199,8 @@ class Reservations:
     async def _take_back(self, of: Key) -> None:
         """Withdraw what was written of a gang, once no member of it can be bound any more.
 
-        The watch may have shown all of its places while we wait to know of the last: one that was
-        bound meanwhile keeps them all.
+        While it was written none of its binds went on here; one whose Binding another process has
+        posted keeps all its places.
         """
         self._gangs.lose(of)
         await self.withdraw(of)

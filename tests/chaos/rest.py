@@ -3,9 +3,8 @@
 * ``left behind``: a pod is still being deleted.
 * ``starved``: a pod is pending that has a place, or would find one; or its gang would.
 * ``lost``: a bound pod does not run, or not on what was decided.
-* ``leaked``: an entry is for nobody, or a GPU instance is explained by nothing.
-
-What is held for an owner leaves with the next write, and harms nobody.
+* ``leaked``: an entry is for nobody, a GPU instance is explained by nothing, or a place is held
+  though its time is over.
 """
 
 from __future__ import annotations
@@ -33,6 +32,10 @@ def unsettled(judge: Judge) -> Iterator[str]:
         owner = judge.pods.get(entry.pod.uid) if entry.pod else None
         if owner is None or owner.over or owner.node != name:
             yield f"leaked: {entry.id} on {name} is planned for nobody"
+    for name in judge.plans:
+        for entry in judge.entries(name):
+            if not judge.holds.in_force(entry, give=LATE_SECONDS):
+                yield f"leaked: {entry.id} on {name} is held though its time is over"
     # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
     unexplained = {
         pod.node for pod in judge.pods.values() if not pod.over and judge.excuses.cover(pod)

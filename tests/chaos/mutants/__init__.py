@@ -94,6 +94,7 @@ MUTANTS = (
         extender.held_to_nobody,
         "promised twice, hold broken, not inherited",
     ),
+    _mutant("never-let-go", "what was held stays planned", extender.never_let_go, "leaked"),
     _mutant("held-for-ever", "what is held is never let go", extender.held_for_ever, "starved"),
     _mutant(
         "held-too-short", "what is held is let go too soon", extender.held_too_short, "hold broken"

@@ -235,6 +235,15 @@ def held_for_ever() -> Any:
     return patch.object(Holds, "over", lambda self: iter(()))
 
 
+def never_let_go() -> Any:
+    """Leave reservations in plans until something else is written to them."""
+
+    async def stay(self: Any, name: str, patience: Any) -> None:
+        pass
+
+    return patch.object(Plans, "let_go", stay)
+
+
 def held_too_short() -> Any:
     whole = Holds.__init__
 

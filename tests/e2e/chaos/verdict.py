@@ -57,7 +57,7 @@ async def _wrong(site: Site) -> list[str]:
 def without_holds(nodes: Iterable[GpuNode]) -> list[GpuNode]:
     """Return the nodes without the places held for VMs that restart: they are given back in time.
 
-    Their entries stay in a plan until it is written again, and count no longer.
+    Their entries leave the plan when their time is over.
     """
     return [
         msgspec.structs.replace(

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from extender import wire
 from extender.cluster import KubernetesCluster, objects
+from extender.ledger import Promise
 from extender.planning.gangs import Member, Standing, standing
 from extender.request import LARGEST_GANG, Gang, Request, Unanswerable, of_pod
 from extender.service import Service
@@ -193,6 +194,25 @@ async def test_a_gang_refused_for_lack_of_room_is_placed_when_there_is(world: Wo
         await scheduler.until_bound(world, pods)
 
     assert await entries(world) == 2
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_gang_is_planned_again_when_what_was_presumed_for_another_pod_is_not_taken(
+    service: Service, waits: bool
+) -> None:
+    """Single pods take what is presumed for others where nothing else is left."""
+    knowledge = service.knowledge
+    knowledge.gangs_wait_for_room = waits
+    until = knowledge.clock() + 1.0
+    knowledge.ledger = knowledge.ledger.presume("other", Promise("node-1", ()), until=until)
+    knowledge.room.clear()
+    knowledge.tick()
+    assert not knowledge.room.is_set()
+
+    knowledge.clock = lambda: until
+    knowledge.tick()
+
+    assert knowledge.room.is_set() is waits
 
 
 async def test_a_gang_that_a_plan_had_no_room_to_look_at_is_looked_at_by_the_next(
@@ -674,10 +694,10 @@ async def test_a_place_lost_to_another_writer_costs_the_gang_the_rest_and_no_sli
     assert await bound(world, [rival]) == ["rival"]
 
 
-async def test_a_member_bound_while_it_is_not_known_what_became_of_the_last_write_keeps_its_place(
+async def test_no_member_is_bound_while_it_is_not_known_what_became_of_the_last_write(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watch shows the gang whole: who waits to read the last node's plan is behind it."""
+    """The watch shows the gang whole, and all have come: yet all may still be taken back."""
     monkeypatch.setattr("extender.service.plans.MADE_WITHIN_SECONDS", 0.2)
     settings = msgspec.structs.replace(SOON, http_timeout_seconds=4.0, retry_seconds=1.0)
     pods = await gang(world, "7-80C", "7-80C")
@@ -703,13 +723,14 @@ async def test_a_member_bound_while_it_is_not_known_what_became_of_the_last_writ
             await until(lambda: all(pod["metadata"]["uid"] in known.assigned for pod in pods))
             binds = asyncio.create_task(scheduler.once(pods))
             await until(lambda: any(each["event"] == "gang_postponed" for each in told))
-        (first,) = await bound(world, pods)  # the other waits for its turn to look at the plan
+        assert await bound(world, pods) == []
         monkeypatch.setattr(KubernetesCluster, "read_gpu_node", read)
         await binds
         await scheduler.until_bound(world, pods)
 
-    (entry,) = (await world.gpu_node(await world.bound(first))).spec.assignments
-    assert [each.id for each in await world.decision(first)] == [entry.id]
+    for name in await bound(world, pods):
+        (entry,) = (await world.gpu_node(await world.bound(name))).spec.assignments
+        assert [each.id for each in await world.decision(name)] == [entry.id]
 
 
 async def test_a_half_written_gang_is_withdrawn_by_whoever_finds_it(world: World) -> None:

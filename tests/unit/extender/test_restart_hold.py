@@ -573,9 +573,17 @@ async def test_a_pod_refused_before_its_place_was_held_is_woken_for_it(world: Wo
         await bound(world, extender, first)
         second = await launcher(world, "launcher-2", "7-80C")
         assert extender.hooks.filter(filter_args(second, "node-1")).node_names == ()
-        woken = extender.wakes
+        woken = asyncio.Event()
+
+        async def wake_for_hold(call: Call) -> None:
+            """One that has come about before may be under way as well."""
+            if call.name == "extender-0" and extender.knowledge.holds.nodes_of(VM):
+                woken.set()
+
+        world.api.disturbance = wake_for_hold
         await world.delete_pod(first)
-        await until(lambda: extender.wakes > woken)
+        async with asyncio.timeout(10):
+            await woken.wait()
         assert extender.hooks.filter(filter_args(second, "node-1")).node_names == ("node-1",)
 
 
