@@ -149,6 +149,7 @@ test-manifests: ci-tools
 		tests/e2e/test_tenants.py tests/e2e/test_admission.py tests/e2e/test_others_webhooks.py \
 		tests/e2e/test_scheduler_config.py \
 		tests/e2e/test_installed.py tests/e2e/test_default_overlay.py tests/e2e/test_rotation.py \
+		tests/e2e/test_kubevirt_overlay.py tests/e2e/test_uninstalled.py \
 		tests/e2e/test_upgrade.py \
 		tests/e2e/test_previous.py tests/e2e/test_versions.py
 

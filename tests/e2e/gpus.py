@@ -151,9 +151,7 @@ class GpusOfNodes(abc.ABC, Generic[N]):
                 places = stack.enter_context(temporary_places())
                 node = self.node(self._home / name, places, place.api, name)
                 await stack.enter_async_context(node.working())
-                own = await deployed.credentials(
-                    place.plane, place.installer, self.account, name, self.pod(name)
-                )
+                own = await self._credentials(place, name)
                 here = [
                     each.replace(ALIVE, f"--alive-file={self._home / name}")
                     for each in self.options(given)
@@ -163,6 +161,16 @@ class GpusOfNodes(abc.ABC, Generic[N]):
                 await agent.start()
                 self.there[name], self.agents[name] = node, agent
             yield
+
+    async def start_again(self, place: Place) -> None:
+        """Start the agents anew, which have ended, and whose pods are gone."""
+        for name, agent in self.agents.items():
+            await self._credentials(place, name)
+            await agent.start()
+
+    async def _credentials(self, place: Place, node: str) -> Path:
+        pod = self.pod(node)
+        return await deployed.credentials(place.plane, place.installer, self.account, node, pod)
 
 
 class ContainerGpus(GpusOfNodes[ContainerNode]):

@@ -14,7 +14,7 @@ import copy
 import json
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from nodeagent.apiserver.rest import RestApi
 from tests.e2e import deployed
 from tests.e2e.audit import audited, refusals, unused
 from tests.e2e.chaos.link import Link
-from tests.e2e.controlplane.cluster import ControlPlane, control_plane
+from tests.e2e.controlplane.cluster import control_plane
 from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
@@ -46,8 +46,7 @@ class Installed:
 
     def __init__(
         self,
-        plane: ControlPlane,
-        api: RestApi,
+        place: Place,
         session: aiohttp.ClientSession,
         audit: Path,
         ports: Ports,
@@ -57,11 +56,13 @@ class Installed:
         extender: Process,
         gpus: Gpus,
     ) -> None:
-        self.plane = plane
-        self.api = api
+        self.place = place
+        self.plane = place.plane
+        self.api = place.api
         self.session = session
         """With the API server, as its administrator."""
         self._audit = audit
+        self._ports = ports
         self.hooks = f"https://127.0.0.1:{ports.hooks}"
         self.webhook = f"https://127.0.0.1:{ports.admission}"
         self.desk = f"https://127.0.0.1:{ports.desk}"
@@ -74,6 +75,25 @@ class Installed:
         self.accounts = (EXTENDER, gpus.account, SCHEDULER)
         self.trial = gpus.trial
         self._nodes = gpus.nodes
+
+    async def ready(self) -> None:
+        """Wait until the extender serves, and start the scheduler with what it is told then."""
+        await deployed.ready(self._ports)
+        await self.reported()
+        own = deployed.kubeconfig(self.plane, f"{SCHEDULER}-0")
+        printed = await deployed.printed_configuration(
+            self.plane, self.secrets.scheduler, self.ways.hooks.port
+        )
+        await self.plane.start_scheduler(printed | deployed.calling(own))
+        await deployed.admission_in_force(self.session, self.trial())
+
+    async def install_again(self, agents: Callable[[Place], Awaitable[None]]) -> None:
+        """Install it anew where it was uninstalled; *agents* starts them."""
+        await self.place.installer.install(self.place.manifests)
+        await credentials(self.place)
+        await self.extender.start()
+        await agents(self.place)
+        await self.ready()
 
     async def gpu_nodes(self) -> list[gpunode.GpuNode]:
         """Return what there is of plans and inventories."""
@@ -189,10 +209,8 @@ async def installed(directory: Path, gpus: Gpus | None = None) -> AsyncIterator[
         await installer.install(manifests)
         await api.create(NODES, {"metadata": {"name": CONTROL_PLANE_NODE}})
         policy = Path(shutil.copy(MANIFESTS / "components/policy/policy.yaml", directory))
-        extenders, schedulers = [
-            await deployed.credentials(plane, installer, account, CONTROL_PLANE_NODE)
-            for account in (EXTENDER, SCHEDULER)
-        ]
+        place = Place(directory, plane, api, installer, manifests)
+        extenders, _ = await credentials(place)
         extender = deployed.extender(
             directory / "extender.log",
             manifests,
@@ -204,14 +222,15 @@ async def installed(directory: Path, gpus: Gpus | None = None) -> AsyncIterator[
         )
         stack.push_async_callback(extender.stop, signal.SIGKILL)
         await extender.start()
-        place = Place(directory, plane, api, installer, manifests)
         await stack.enter_async_context(gpus.at_work(place))
-        await deployed.ready(ports)
-        running = Installed(
-            plane, api, session, audit, ports, ways, secrets, policy, extender, gpus
-        )
-        await running.reported()
-        printed = await deployed.printed_configuration(plane, secrets.scheduler, ways.hooks.port)
-        await plane.start_scheduler(printed | deployed.calling(schedulers))
-        await deployed.admission_in_force(session, gpus.trial())
+        running = Installed(place, session, audit, ports, ways, secrets, policy, extender, gpus)
+        await running.ready()
         yield running
+
+
+async def credentials(place: Place) -> list[Path]:
+    """Return the kubeconfigs of extender and scheduler, in pods that are new."""
+    return [
+        await deployed.credentials(place.plane, place.installer, account, CONTROL_PLANE_NODE)
+        for account in (EXTENDER, SCHEDULER)
+    ]

@@ -7,16 +7,12 @@ from pathlib import Path
 import pytest
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.api.resources import of_vgpu_type
 from tests.e2e.harvester.place import decided
-from tests.e2e.running import Installed, installed
+from tests.e2e.running import installed
 from tests.e2e.stack import artifacts
-from tests.e2e.vgpus import VgpuGpus, Vms
+from tests.e2e.vgpus import LARGE, MEDIUM, SMALL, WHOLE, VgpuGpus, Vms
 from tests.waiting import until
 
-SMALL, MEDIUM, LARGE, WHOLE = (
-    of_vgpu_type(f"NVIDIA H100XM-{type_}")[0] for type_ in ("1-10C", "2-20C", "3-40C", "7-80C")
-)
 FIRST = {
     "whole": (WHOLE,),
     "two": (SMALL, SMALL),
@@ -31,24 +27,6 @@ THEN = {
 }
 FALLEN_OFF_THE_BUS = 79
 """The Xid error of a GPU that does not answer any more."""
-
-
-async def all_well(running: Installed, vms: Vms, wanted: dict[str, tuple[str, ...]]) -> None:
-    """Wait until all VMs that are *wanted* run, and see that they have what they are to have."""
-    await running.running(len(wanted))
-    await running.planned(sum(map(len, wanted.values())))
-    assert (await vms.launchers()).keys() == wanted.keys()
-    assert await vms.misplaced() == []
-    assert await running.violations() == []
-
-
-async def nothing_is_left(running: Installed, gpus: VgpuGpus) -> None:
-    """Wait until no GPU instance, vGPU, entry of a plan or of an agent's record is left."""
-    nodes = gpus.there.values()
-    await running.running(0)
-    await running.planned(0)
-    await until(lambda: all(node.empty for node in nodes), within=60, every=0.2)
-    await until(lambda: not any(node.record for node in nodes), within=60, every=0.2)
 
 
 async def a_gpu_fails_under(vm: str, vms: Vms, gpus: VgpuGpus) -> None:
@@ -69,22 +47,22 @@ async def test_vms_have_the_vgpus_that_were_planned_for_them_and_leave_nothing(
         there = dict(FIRST)
         for name, resources in there.items():
             await vms.create(name, *resources)
-        await all_well(running, vms, there)
+        await vms.all_well(there)
 
         # One that starts anew is another launcher, for which its place was kept.
         before = decided((await vms.launchers())["large-0"])
         await vms.restart("large-0")
         assert decided((await vms.launchers())["large-0"]) == before
-        await all_well(running, vms, there)
+        await vms.all_well(there)
 
         going = [name for name in there if name.endswith(("1", "3", "5")) or name == "whole"]
         await vms.delete(*going)
         there = {name: there[name] for name in there if name not in going} | THEN
         for name, resources in THEN.items():
             await vms.create(name, *resources)
-        await all_well(running, vms, there)
+        await vms.all_well(there)
         await vms.delete(*there)
-        await nothing_is_left(running, gpus)
+        await vms.nothing_is_left()
         assert [each for node in gpus.there.values() for each in node.amiss] == []
 
         await vms.create("last", SMALL)

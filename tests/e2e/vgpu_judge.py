@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nodeagent.api.gpunode import GpuNode
-from tests.e2e.harvester.place import Place, decided, place
+from tests.e2e.harvester.place import Place, decided
 from tests.e2e.vgpu_node import VgpuNode
 from tests.fakes.pcidevices.names import resource_name
 
@@ -22,7 +22,7 @@ def misplaced(node: VgpuNode, plan: GpuNode, pods: Iterable[dict[str, Any]]) -> 
     for pod in pods:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         mine = node.launchers.devices(uid)
-        places = Counter(place(node.host, function) for function in mine)
+        places = node.places(uid)
         if (given := _resources(node, mine)) != (wanted := _asked(pod)):
             yield f"{name}: has {dict(given)}, and asks for {dict(wanted)}"
         entries = (e for e in plan.spec.assignments if e.pod and e.pod.uid == uid)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nodeagent.apiserver.protocol import ApiServer
 from nodeagent.deviceplugin import Places
 from nodeagent.real_node import RECORD
 from tests.e2e.agents import agent
+from tests.e2e.harvester.place import Place, place
 from tests.e2e.process import Process
 from tests.fakes.kubelet import FakeKubelet
 from tests.fakes.kubevirt import LauncherNode
@@ -122,6 +124,10 @@ class VgpuNode:
         anywhere = self._log.of(deeds.NVML_CREATE_ANYWHERE)
         used = [each for each in self._log.of(deeds.NVML_DESTROY) if each.code == _IN_USE]
         return [f"{e.actor}: {e.action} {e.subject} {e.detail}" for e in refused + anywhere + used]
+
+    def places(self, uid: str) -> Counter[Place]:
+        """Return the GPU instances behind the vGPUs that the VM in the pod of that UID has open."""
+        return Counter(place(self.host, each) for each in self.launchers.devices(uid))
 
     def file(self, function: str) -> str:
         """Return the file that a VM opens of the vGPU on a virtual function (a PCI address)."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.apiserver.protocol import PODS
+from nodeagent.api.resources import of_vgpu_type
+from nodeagent.apiserver.protocol import PODS, PatchType
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin import Places
 from tests.e2e import documented
 from tests.e2e.gpus import GpusOfNodes, Place
+from tests.e2e.harvester.place import Place as Instance
 from tests.e2e.installation import KUBEVIRT_CRDS
 from tests.e2e.running import Installed
 from tests.e2e.vgpu_judge import misplaced
@@ -26,6 +29,10 @@ from tests.fakes.pcidevices.names import KUBEVIRTS, VMS
 from tests.manifests.generate import MANIFESTS
 from tests.waiting import until
 
+SMALL, MEDIUM, LARGE, WHOLE = (
+    of_vgpu_type(f"NVIDIA H100XM-{each}")[0] for each in ("1-10C", "2-20C", "3-40C", "7-80C")
+)
+"""What VMs ask for."""
 SAMPLE = MANIFESTS / "samples/virtual-machine.yaml"
 NAMESPACE = "kubevirt"
 NAME = "kubevirt"
@@ -60,6 +67,10 @@ class VgpuGpus(GpusOfNodes[VgpuNode]):
         assert GIVEN in given
         own = f"--mode={self.mode}"
         return [own if each == GIVEN else each for each in super().options(given)]
+
+    def places(self, pod: Mapping[str, Any]) -> Counter[Instance]:
+        """Return where the vGPUs are that the VM in a launcher has open."""
+        return self.there[pod["spec"]["nodeName"]].places(pod["metadata"]["uid"])
 
     def trial(self) -> dict[str, Any]:
         """Return the launcher of a VM that nobody looks after."""
@@ -110,6 +121,34 @@ class Vms:
         for name in names:
             await self._running.api.delete(VMS, name, namespace="default")
 
+    async def all_well(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Wait until those *wanted* run, and no others; see that all is as it must be."""
+
+        async def there() -> bool:
+            return (await self.launchers()).keys() == wanted.keys()
+
+        await until(there, within=120, every=0.2)
+        await self._running.running(len(wanted))
+        await self._running.planned(sum(map(len, wanted.values())))
+        assert await self.misplaced() == []
+        assert await self._running.violations() == []
+
+    async def gone(self, name: str) -> None:
+        """Wait until a VM has no launcher any more."""
+
+        async def none() -> bool:
+            return name not in await self.launchers()
+
+        await until(none, within=60, every=0.2)
+
+    async def nothing_is_left(self) -> None:
+        """Wait until no GPU instance, vGPU, entry of a plan or of an agent's record is left."""
+        nodes = self._gpus.there.values()
+        await self._running.running(0)
+        await self._running.planned(0)
+        await until(lambda: all(node.empty for node in nodes), within=60, every=0.2)
+        await until(lambda: not any(node.record for node in nodes), within=60, every=0.2)
+
     async def launchers(self) -> dict[str, dict[str, Any]]:
         """Return the launcher of each VM."""
         return {
@@ -131,17 +170,28 @@ class Vms:
         ]
 
 
+async def permit(place: Place) -> None:
+    """Tell KubeVirt of the devices, as the README has it."""
+    (command,) = (each for each in documented.commands(documented.INSTALL) if " patch " in each)
+    await documented.ran(place.plane, command, overlay=VgpuGpus.overlay, home=place.directory)
+
+
+async def permit_nothing(place: Place) -> None:
+    """Take them out again."""
+    nothing = {"spec": {"configuration": {"permittedHostDevices": None}}}
+    await place.api.patch(KUBEVIRTS, NAME, nothing, patch_type=PatchType.MERGE, namespace=NAMESPACE)
+
+
 @contextlib.asynccontextmanager
 async def _kubevirt(place: Place) -> AsyncIterator[None]:
-    """Run KubeVirt, told of the devices as the README has it, until the block ends."""
+    """Run KubeVirt, told of the devices, until the block ends."""
     await place.installer.define(KUBEVIRT_CRDS)
     await place.installer.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     )
     about = {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": NAME}}
     await place.api.create(KUBEVIRTS, about | {"spec": {"configuration": {}}}, namespace=NAMESPACE)
-    (permit,) = (each for each in documented.commands(documented.INSTALL) if " patch " in each)
-    await documented.ran(place.plane, permit, overlay="kubevirt", home=place.directory)
+    await permit(place)
     controller = KubeVirt(place.api, namespace=NAMESPACE)
     async with asyncio.TaskGroup() as tasks:
         work = tasks.create_task(controller.run(), name="kubevirt")
