@@ -149,13 +149,13 @@ def simulate(
 ) -> None:
     """Try policies on simulated GPUs before they are used: same seeds, same requests.
 
-    With --from: ask what if, of the fleet that is there.
+    With --from: ask what if, of the fleet that is there, by its own policy or another.
     """
     _belonging_together(context, origin)
     if origin:
         answer = answered(
             source(origin, Where(desk, token, ca, kubeconfig)),
-            policy=policy,
+            policy=policy if _given(context, "policy") else "",
             adding=add_node or (),
             removing=remove_node or (),
             mix=mix if _given(context, "mix") else "",

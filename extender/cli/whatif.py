@@ -79,6 +79,8 @@ def answered(
 ) -> Answer:
     """Return what was found out, or name the option that does not let it be.
 
+    A *policy* of "" is the cluster's own, by its name.
+
     Raises:
         typer.BadParameter: an option makes no sense for this fleet.
         typer.Exit: the fleet is not to be had.
@@ -99,12 +101,12 @@ def answered(
         lately = sorted(of.requests.lately.items())
         shares = tuple((name, count / total) for name, count in lately) if total else ()
         if own is None:
-            return contender(policy, shares)
+            return contender(policy or of.policy, shares)
         return of_policy(msgspec.structs.replace(own, demand=own.demand or shares))
 
     try:
         with Console(stderr=True).status("Working it out …"):
-            return what_if(baseline, asked, ranking, policy)
+            return what_if(baseline, asked, ranking, policy or baseline.policy)
     except Unchangeable as error:
         raise typer.BadParameter(str(error), param_hint="--remove-node") from error
     except UnknownMix as error:
@@ -116,7 +118,7 @@ def answered(
 def _own(policy: str) -> Policy | None:
     """Return the policy of a file; None for a name."""
     path = Path(policy)
-    return policies.policy(policy) if path.suffix or path.is_file() else None
+    return policies.policy(policy) if path.suffix or (policy and path.is_file()) else None
 
 
 def _added(text: str) -> Added:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from extender.simulation.fleet import Fleet, Group, Kind
 from extender.simulation.repack import Fits, covering_test
@@ -14,38 +16,46 @@ Counts = Sequence[int]
 
 
 class AtBest:
-    """Tells whether GPUs can hold instances of each kind at once; what it was asked, it knows."""
+    """Tells whether GPUs can hold instances of each kind at once.
+
+    Less than what fits does too, and more than what does not does not: so it solves no more than it
+    has to.
+    """
 
     def __init__(self, groups: Sequence[Group], kinds: Sequence[Kind]) -> None:
-        self._there = [at for at, group in enumerate(groups) if group.gpus]
-        self._groups = tuple(groups[at] for at in self._there)
-        self._kinds = tuple(kinds)
-        self._known: dict[tuple[int, ...], bool] = {}
+        there = [at for at, group in enumerate(groups) if group.gpus]
+        self._fleet = Fleet(tuple(groups[at] for at in there))
+        self._kinds = tuple(
+            Kind(kind.name, tuple(kind.profiles[at] for at in there)) for kind in kinds
+        )
+        self._fit: NDArray[np.int64] = np.empty((0, len(kinds)), np.int64)
+        self._unfit: NDArray[np.int64] = np.empty((0, len(kinds)), np.int64)
         self._tests: dict[tuple[int, ...], Fits] = {}
 
     def __call__(self, counts: Counts) -> bool:
         """Answer for so many instances of each kind."""
-        key = tuple(counts)
-        if key not in self._known:
-            self._known[key] = self._decided(key)
-        return self._known[key]
+        wanted = np.asarray(counts, np.int64)
+        if (self._fit >= wanted).all(axis=1).any():
+            return True
+        if (self._unfit <= wanted).all(axis=1).any():
+            return False
+        fits = self._decided(counts)
+        if fits:
+            self._fit = np.vstack((self._fit, wanted))
+        else:
+            self._unfit = np.vstack((self._unfit, wanted))
+        return fits
 
-    def _decided(self, counts: tuple[int, ...]) -> bool:
-        """Decide by the kinds that are asked for: the fewer, the less there is to try."""
+    def _decided(self, counts: Counts) -> bool:
+        """Decide by the kinds that are asked for: of few kinds there is a closed form."""
         asked = tuple(at for at, count in enumerate(counts) if count)
         if not asked:
             return True
-        if not all(any(self._kinds[at].profiles[g] for g in self._there) for at in asked):
+        if not all(any(self._kinds[at].profiles) for at in asked):
             return False
         if asked not in self._tests:
-            kinds = [
-                msgspec.structs.replace(
-                    self._kinds[at],
-                    profiles=tuple(self._kinds[at].profiles[g] for g in self._there),
-                )
-                for at in asked
-            ]
-            self._tests[asked] = covering_test(Fleet(self._groups), kinds)
+            kinds = [self._kinds[at] for at in asked]
+            self._tests[asked] = covering_test(self._fleet, kinds, self._kinds)
         return self._tests[asked]([counts[at] for at in asked])
 
 

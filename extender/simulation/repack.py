@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from extender.packing.states import Key, Shape, shape
@@ -16,7 +16,7 @@ from extender.packing.states import reachable as reachable_states
 from extender.packing.tables import tables
 from extender.policy import PolicyName
 from extender.simulation.fleet import Fleet, Kind
-from extender.simulation.solver import covers
+from extender.simulation.solver import covers, shared_out
 from nodeagent.api.geometry import Geometry, Occupancy
 
 
@@ -49,9 +49,13 @@ def repack_test(fleet: Fleet, kinds: Sequence[Kind]) -> Fits:
     return _closed_form(fleet, kinds) or _Search(fleet, tuple(kinds))
 
 
-def covering_test(fleet: Fleet, kinds: Sequence[Kind]) -> Fits:
-    """Return the test for a fleet of any size: what it takes does not grow with the instances."""
-    return _closed_form(fleet, kinds) or _Covering(fleet, tuple(kinds))
+def covering_test(fleet: Fleet, kinds: Sequence[Kind], among: Sequence[Kind]) -> Fits:
+    """Return the test for a fleet of any size: what it takes does not grow with the instances.
+
+    The *kinds* are some of those *among* which questions are asked: of all these together it is
+    worked out only once what a GPU can hold.
+    """
+    return _closed_form(fleet, kinds) or _Covering(fleet, tuple(kinds), tuple(among))
 
 
 def _closed_form(fleet: Fleet, kinds: Sequence[Kind]) -> Fits | None:
@@ -104,22 +108,38 @@ def eight_slices_hold(gpus: int, n7: int, n4: int, n3: int, n2: int, n20: int, n
 
 
 class _Covering:
-    """Count slices; where these would do, solve the covering."""
+    """Count slices; where these would do, solve the covering.
+
+    Kinds that the same profile serves are one to a GPU, however many there are.
+    """
 
     affordable = 200
 
-    def __init__(self, fleet: Fleet, kinds: tuple[Kind, ...]) -> None:
+    def __init__(self, fleet: Fleet, kinds: tuple[Kind, ...], among: tuple[Kind, ...]) -> None:
         self._kinds = kinds
         self._slices = fleet.memory_slices
         self._gpus = [group.gpus for group in fleet.groups]
+        ids = [
+            sorted({p.id for kind in among if (p := kind.profiles[at]) is not None})
+            for at in range(len(fleet.groups))
+        ]
         self._contents = [
-            contents_when_full(group.geometry, _served(kinds, at))
-            for at, group in enumerate(fleet.groups)
+            contents_when_full(group.geometry, tuple(served))
+            for group, served in zip(fleet.groups, ids, strict=True)
+        ]
+        self._columns = [
+            [
+                None if p is None else of.index(p.id)
+                for of, p in zip(ids, kind.profiles, strict=True)
+            ]
+            for kind in kinds
         ]
 
     def __call__(self, counts: Sequence[int]) -> bool:
         least = sum(count * _least(kind) for kind, count in zip(self._kinds, counts, strict=True))
-        return least <= self._slices and covers(counts, self._gpus, self._contents)
+        if least > self._slices:
+            return False
+        return shared_out(counts, self._columns, self._gpus, self._contents)
 
 
 class _Search:
@@ -204,12 +224,15 @@ def contents_when_full(
                     then = geometry.occupied(state, profile_id, placement)
                     more = (*content[:kind], content[kind] + 1, *content[kind + 1 :])
                     held.setdefault(then, set()).add(more)
-    return tuple(sorted(each for each in found if not any(_less(each, other) for other in found)))
+    # Whatever is held can be held without one of it: so what is less is less by one than another.
+    return tuple(sorted(each for each in found if not any(more in found for more in _more(each))))
 
 
 def _taken(state: Occupancy) -> int:
     return state.mask.bit_count()
 
 
-def _less(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _more(content: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield what is one more of a kind."""
+    for at, number in enumerate(content):
+        yield (*content[:at], number + 1, *content[at + 1 :])

@@ -39,6 +39,40 @@ def covers(
                     held[kind].append(amount * variable)
     for kind, count in enumerate(counts):
         model.add(sum(held[kind]) >= count)
+    return _feasible(model)
+
+
+def shared_out(
+    counts: Sequence[int],
+    columns: Sequence[Sequence[int | None]],
+    gpus: Sequence[int],
+    contents: Sequence[Sequence[tuple[int, ...]]],
+) -> bool:
+    """Tell whether *counts* of each kind can be shared out among GPUs that hold all of it.
+
+    ``gpus`` is the number of GPUs in each group, ``contents`` what one of them can hold, and
+    ``columns``, for each kind and group, where in such a content what serves it stands.
+    """
+    model = cp_model.CpModel()
+    served: list[list[list[cp_model.IntVar]]] = [[[] for _ in ways[0]] for ways in contents]
+    for count, of in zip(counts, columns, strict=True):
+        parts = []
+        for group, column in enumerate(of):
+            if column is not None:
+                parts.append(model.new_int_var(0, count, ""))
+                served[group][column].append(parts[-1])
+        model.add(sum(parts) == count)
+    for group, (number, ways) in enumerate(zip(gpus, contents, strict=True)):
+        filled = [model.new_int_var(0, number, "") for _ in ways]
+        model.add(sum(filled) <= number)
+        for column, parts in enumerate(served[group]):
+            if parts:
+                held = [way[column] * each for way, each in zip(ways, filled, strict=True)]
+                model.add(sum(held) >= sum(parts))
+    return _feasible(model)
+
+
+def _feasible(model: cp_model.CpModel) -> bool:
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.catch_sigint_signal = False  # or Ctrl-C would be nobody's after that
