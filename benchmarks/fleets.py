@@ -1,6 +1,6 @@
 """Fleets of simulated GPUs whose occupancy has grown: filled by the policy, then thinned by chance.
 
-Instances of a uniform mix arrive and are placed where the policy costs least, the fuller GPU first,
+Instances of a uniform mix arrive and are placed where the policy places them, one after the other,
 until the fleet is a quarter fuller than wanted; then instances leave at random. What is left is
 fragmented as by departures, in more states than filling alone would show.
 """
@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 
 from extender.packing.problem import Fleet, GpuModel, GpuState
-from extender.packing.tables import Tables, tables
+from extender.packing.tables import Option, Tables, tables
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Occupancy, Placement
@@ -28,14 +28,23 @@ _FULLEST = 0.98
 _REFUSALS = 100  # in a row: the fleet is as full as it gets
 
 
+Held = tuple[int, Placement]
+"""A GPU instance: (profile id, placement)."""
+
+
 def grown(gpus: int, *, fill: float, gpus_per_node: int, seed: int) -> Fleet:
     """Return a fleet of H100 with that share of its memory slices taken."""
     chance = random.Random(seed)
     table = tables(GEOMETRY, PolicyName.DEFAULT)
     model = GpuModel(table, SERVES)
-    occupancies = _thinned(_filled(gpus, fill, table, chance), gpus, fill, chance)
+    held = _thinned(_filled(gpus, fill, table, chance), gpus, fill, chance)
+    states: dict[tuple[Held, ...], Occupancy] = {}
     known: dict[Occupancy, int] = {}
-    state = [known.setdefault(occupancy, len(known)) for occupancy in occupancies]
+    state = []
+    for instances in held:
+        if instances not in states:
+            states[instances] = table.holding(instances)
+        state.append(known.setdefault(states[instances], len(known)))
     nodes = -(-gpus // gpus_per_node)
     return Fleet(
         nodes=[f"node-{index:06}" for index in range(nodes)],
@@ -46,60 +55,55 @@ def grown(gpus: int, *, fill: float, gpus_per_node: int, seed: int) -> Fleet:
     )
 
 
-def _filled(
-    gpus: int, fill: float, table: Tables, chance: random.Random
-) -> list[tuple[int, Placement]]:
-    """Return (GPU, placement) of instances that arrived one by one."""
-    profiles = [GEOMETRY.by_id[id] for id in SERVES.values()]
-    best = {profile.id: _ranking(table, profile.id) for profile in profiles}
-    by_occupancy: dict[Occupancy, list[int]] = defaultdict(list)
-    by_occupancy[GEOMETRY.empty] = list(range(gpus))[::-1]
-    chance.shuffle(by_occupancy[GEOMETRY.empty])
+def _filled(gpus: int, fill: float, table: Tables, chance: random.Random) -> list[tuple[int, Held]]:
+    """Return (GPU, instance) of instances that arrived one by one."""
+    empty = table.holding(())
+    best = {id: _ranking(table, empty, id) for id in SERVES.values()}
+    by_state: dict[Occupancy, list[int]] = defaultdict(list)
+    by_state[empty] = list(range(gpus))[::-1]
+    chance.shuffle(by_state[empty])
     wanted = min(_FULLEST, fill + 0.25) * gpus * GEOMETRY.memory_slices
     placed = []
     taken = refused = 0
     while taken < wanted and refused < _REFUSALS:
         refused += 1
-        profile = chance.choice(profiles)
-        for occupancy, placement, after in best[profile.id]:
-            if by_occupancy[occupancy]:
-                gpu = by_occupancy[occupancy].pop()
-                by_occupancy[after].append(gpu)
-                placed.append((gpu, placement))
-                taken += placement.size
+        profile_id = chance.choice(list(best))
+        for state, option in best[profile_id]:
+            if by_state[state]:
+                gpu = by_state[state].pop()
+                by_state[option.after].append(gpu)
+                placed.append((gpu, (profile_id, option.placement)))
+                taken += option.placement.size
                 refused = 0
                 break
     return placed
 
 
-def _ranking(table: Tables, profile_id: int) -> list[tuple[Occupancy, Placement, Occupancy]]:
-    """Return (occupancy, best placement, occupancy after), in the order in which they are used."""
-    reached, front = {GEOMETRY.empty}, [GEOMETRY.empty]
+def _ranking(table: Tables, empty: Occupancy, profile_id: int) -> list[tuple[Occupancy, Option]]:
+    """Return (state, best option there), in the order in which the policy takes them."""
+    reached, front = {empty}, [empty]
     while front:
-        occupancy = front.pop()
+        state = front.pop()
         for id in SERVES.values():
-            for option in table.options(occupancy, GEOMETRY.by_id[id]):
+            for option in table.options(state, GEOMETRY.by_id[id]):
                 if option.after not in reached:
                     reached.add(option.after)
                     front.append(option.after)
-    ranked = []
-    for occupancy in sorted(reached):
-        for option in table.options(occupancy, GEOMETRY.by_id[profile_id])[:1]:
-            key = (option.cost, -occupancy.mask.bit_count())
-            ranked.append((key, (occupancy, option.placement, option.after)))
-    return [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
+    found = ((state, table.cheapest(state, profile_id)) for state in sorted(reached))
+    possible = [(state, option) for state, option in found if option is not None]
+    return sorted(possible, key=lambda each: (each[1].cost, -table.precedence(each[0])))
 
 
 def _thinned(
-    placed: list[tuple[int, Placement]], gpus: int, fill: float, chance: random.Random
-) -> list[Occupancy]:
-    """Return what each GPU holds once instances have left at random."""
-    masks = [0] * gpus
+    placed: list[tuple[int, Held]], gpus: int, fill: float, chance: random.Random
+) -> list[tuple[Held, ...]]:
+    """Return what each GPU holds, in order, once instances have left at random."""
+    held: list[list[Held]] = [[] for _ in range(gpus)]
     chance.shuffle(placed)
     taken = 0
-    for gpu, placement in placed:
+    for gpu, instance in placed:
         if taken >= fill * gpus * GEOMETRY.memory_slices:
             break
-        masks[gpu] |= placement.mask
-        taken += placement.size
-    return [Occupancy(mask, GEOMETRY.empty.counts) for mask in masks]
+        held[gpu].append(instance)
+        taken += instance[1].size
+    return [tuple(sorted(instances)) for instances in held]

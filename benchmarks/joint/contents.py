@@ -82,7 +82,7 @@ def _measured(results: Results) -> Section:
             continue
         made = results.made.get(part)
         if made is None:
-            rows.append((_PARTS[part], *("not noted",) * 5))
+            rows.append((_PARTS[part], *("not noted",) * 6))
             continue
         rows.append(
             (
@@ -92,6 +92,7 @@ def _measured(results: Results) -> Section:
                 f"{made.load:g}",
                 f"{made.python}, {made.ortools}",
                 made.day,
+                made.commit or "not noted",
             )
         )
     return Section(
@@ -104,7 +105,7 @@ def _measured(results: Results) -> Section:
         ),
         tables=(
             Table(
-                ("part", "seeds", "machine", "load average", "Python, OR-Tools", "day"),
+                ("part", "seeds", "machine", "load average", "Python, OR-Tools", "day", "commit"),
                 tuple(rows),
             ),
         ),
@@ -171,7 +172,7 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
             " with the cluster. H100 that are 70 % full, 8 to a node; a uniform mix; the same"
             " requests on ever more GPUs. Timed is everything from arrays of GPUs to assignments by"
             " name. The first plan of a process also fills tables, which it keeps. The goal is"
-            f" {GOAL_SECONDS:g} s on one core (dotted).",
+            f" {GOAL_SECONDS:g} s on one core (dotted). {_judging(sizes)}",
             *said,
         ),
         tables=(
@@ -181,6 +182,20 @@ def _sizes(sizes: Sequence[Row], folder: Path) -> Section:
             ),
         ),
         plots=("plots/joint-times.svg",),
+    )
+
+
+def _judging(sizes: Sequence[Row]) -> str:
+    """Say what the checker takes besides, for the most requests there are."""
+    most = max(row["requests"] for row in sizes)
+    said = ", ".join(
+        f"{row['check_s']:.2g} s on {row['gpus']:,} GPUs"
+        for row in sizes
+        if row["requests"] == most
+    )
+    return (
+        "The checker, which judges each plan before it is followed, is not in these times: for"
+        f" {most:,} requests it takes {said}."
     )
 
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
+from benchmarks import made
 from benchmarks.joint.burst import Row
-from benchmarks.made import processor
 
 NAME = "joint.json"
 
 
-class Made(msgspec.Struct, frozen=True):
-    """Where and when a part was measured, from which seeds, and how busy the machine was.
+class Made(made.Made, frozen=True, kw_only=True):
+    """Where and when a part was measured, by which solver, and from which seeds."""
 
-    ``load`` is the load average of a minute at the end, over so many ``cores``.
-    """
-
-    day: str
-    processor: str
-    cores: int
-    load: float
-    python: str
+    commit: str = ""
     ortools: str
     seeds: str
 
@@ -49,15 +39,8 @@ PARTS = ("bursts", "sizes", "mixed", "served")
 
 def here(seeds: str) -> Made:
     """Return what is to be noted of a part that has just been measured."""
-    return Made(
-        day=datetime.now(UTC).date().isoformat(),
-        processor=processor(),
-        cores=os.cpu_count() or 1,
-        load=round(os.getloadavg()[0], 1),
-        python=platform.python_version(),
-        ortools=version("ortools"),
-        seeds=seeds,
-    )
+    noted = msgspec.structs.asdict(made.here())
+    return Made(**noted, ortools=version("ortools"), seeds=seeds)
 
 
 def load(folder: Path) -> Results:

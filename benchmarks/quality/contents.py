@@ -41,12 +41,12 @@ def sections(results: Mapping[str, Result], folder: Path) -> Iterator[Section]:
     yield _acceptance(cells)
     yield _profiles(cells, folder)
     yield _fragmentation(cells)
-    yield not_winning(generated, cells)
+    yield not_winning(generated, traces, cells)
     yield from elsewhere(generated, folder)
     yield from queued(generated)
     yield from public_trace(traces, folder)
     yield reproduction(generated)
-    yield tuning()
+    yield tuning(generated)
     yield _policies()
 
 
@@ -195,7 +195,11 @@ def _fragmentation(cells: Cells) -> Section:
 
 def _policies() -> Section:
     rows = (
-        ("default", "fewest slices that some profile can no longer use; ties to the fuller GPU"),
+        (
+            "default",
+            "fewest slices that some profile can no longer use; ties to the fuller GPU, then to the"
+            " one with more instances, as it will be longer in becoming empty",
+        ),
         ("learned", "a trained value of each GPU's layout, where a simulation says it is better"),
         ("demand-weighted", "least loss of legal placements, weighed by demanded slices"),
         ("mfi, mfi-v2", "least growth of blocked windows (two readings of the paper)"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks.quality.claims import Below
+from benchmarks.quality.differences import Below
 from benchmarks.quality.store import Result
 from benchmarks.reporting.drawing import save
 from extender.simulation.outcome import compared

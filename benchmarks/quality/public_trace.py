@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.quality import plots
 from benchmarks.quality.cells import RIVALS, TODAY
-from benchmarks.quality.claims import Below, comparisons, reference
+from benchmarks.quality.claims import reference
+from benchmarks.quality.differences import Below, comparisons
 from benchmarks.quality.mapping import Mapped, mapped, workload
 from benchmarks.quality.store import Result
 from benchmarks.quality.traced import HELD_AT

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from benchmarks.quality import plots
 from benchmarks.quality.cells import RIVALS
-from benchmarks.quality.claims import Below, comparisons, reference, reproduced
+from benchmarks.quality.claims import reference, reproduced
+from benchmarks.quality.differences import Below, comparisons
+from benchmarks.quality.mapping import workload
 from benchmarks.quality.store import Result
 from benchmarks.reporting.page import Section, Table, points
 from extender.simulation.outcome import compared
@@ -16,8 +18,13 @@ from extender.simulation.paired import estimate
 Cells = Mapping[tuple[str, float], Result]
 
 
-def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
-    """Return where others are ahead: of default in all, and in single profiles."""
+def not_winning(
+    results: Mapping[str, Result], traces: Mapping[str, Result], cells: Cells
+) -> Section:
+    """Return where others are ahead: of default in all, and in single profiles.
+
+    *results* are those of generated demand, *cells* its main comparison.
+    """
     behind = [each for each in comparisons(results, "default", RIVALS) if each.mean < 0]
     two = {name for name, each in results.items() if each.group == "models"}
     alone = [each for each in behind if each.cell not in two]
@@ -33,12 +40,10 @@ def not_winning(results: Mapping[str, Result], cells: Cells) -> Section:
             f"On other models, sizes, lifetimes and changing mixes, and with two models at once,"
             f" default's mean is below a rival's in {len(behind)} comparisons; the lowest are in"
             " the third table, those of two models in the fourth. The A30 and the RTX PRO 6000"
-            " halve and halve again, so their figures are the same.",
+            " halve and halve again, so their figures are the same: they count as one"
+            " geometry.",
             *_two_models(results),
-            "On GPUs of four slices, MFI is significantly ahead where 1g and 4g alone are asked for"
-            " at load 1. The value counts what is lost to each profile alike, so that default keeps"
-            " a pair of free slices together for a 2g that never comes. A rule that does not look"
-            " at the mix either keeps it or breaks it.",
+            *_recorded(traces),
             "learned is judged by its guard on the mix before the counting begins. Where the mix"
             " then changes, its weights may be the wrong ones until the guard is asked again: the"
             " last table lists where learned is below default, the whole 95 % interval below 0.",
@@ -69,6 +74,31 @@ def _two_models(results: Mapping[str, Result]) -> Iterator[str]:
                 " larger GPUs to those who need them. It concerns requests that two models serve"
                 " under one name, as MIG profiles may be; vGPU types are each one board's."
             )
+
+
+def _recorded(traces: Mapping[str, Result]) -> Iterator[str]:
+    """Say where default is significantly below a rival on recorded demand."""
+    drawn = {name: each for name, each in traces.items() if each.scenario.resampled}
+    found = list(comparisons(drawn, "default", RIVALS))
+    below = [each for each in found if each.significant]
+    if not found:
+        return
+    where: dict[tuple[str, str], list[str]] = {}
+    for each in below:
+        scenario = drawn[each.cell].scenario
+        cell = f"{', '.join(workload(drawn[each.cell]))} at load {scenario.load:g}"
+        amount = f"{-each.mean:.2f} ± {each.ci95:.2f} points of {each.metric} (p {each.p_holm:.2g})"
+        where.setdefault((cell, each.rival), []).append(amount)
+    listed = "; ".join(
+        f"{cell}, {rival} is ahead by {' and '.join(amounts)}"
+        for (cell, rival), amounts in where.items()
+    )
+    yield (
+        "Of demand drawn from the public trace, default is significantly below a rival (Holm) in"
+        f" {len(below)} of {len(found)} comparisons"
+        + (f": on {listed}." if listed else ".")
+        + " The section on the trace has them all."
+    )
 
 
 def _ahead(cells: Cells) -> Table:

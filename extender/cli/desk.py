@@ -69,6 +69,10 @@ class Unanswered(Exception):
     """The desk did not answer; the message says why, and what to do."""
 
 
+class TokenWanted(Unanswered):
+    """The desk answers nobody without a token that the API server knows."""
+
+
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 """Parameters; as pairs where one may come several times."""
 
@@ -185,7 +189,7 @@ def _refusal(status: int, body: bytes) -> Unanswered:
         said = body.decode(errors="replace").strip()
     said = said[:500] or f"status {status}"
     if status == 401:
-        return Unanswered(
+        return TokenWanted(
             f'{said}: give --token, such as "$(kubectl create token ACCOUNT -n NAMESPACE)"'
         )
     return Unanswered(said)

@@ -23,6 +23,7 @@ STATES = {
     State.REFUSED: ("is refused", "red"),
     State.NEVER: ("can never be placed", "red"),
     State.OVER: ("has ended", "dim"),
+    State.NOT_OURS: ("is not for Tangram to place", "dim"),
 }
 
 

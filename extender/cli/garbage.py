@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 YOUNG_SECONDS = 0.02
 """How often what was made since the last time is looked through: with 500 nodes a second changing
-in less than a millisecond."""
+and 30 binds in 0.3 ms, 2.3 at most (measured on a busy machine)."""
 
 ALL_SECONDS = 600.0
 """How often everything is; requests, tasks and errors leave few cycles that outlive the former."""

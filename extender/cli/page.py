@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 import msgspec
 import typer
 
+from extender.cli.asked import fail
+from extender.cli.desk import TokenWanted, Unanswered, Where, reached
 from extender.server.access import PASSED_ON
 from extender.server.forwarding import Answer, BeyondReach, forwarding
 from nodeagent.api import keys
@@ -23,6 +25,7 @@ from nodeagent.apiserver.rest import RestApi
 
 TOKEN_SECONDS = 3600
 RENEWED_SECONDS = 600.0  # before its end
+FLEET = "/api/v1/fleet"
 CONNECTIONS = 32  # to the API server: every event stream holds one
 
 
@@ -57,6 +60,15 @@ def page(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser, or print the address.")
     ] = True,
+    desk: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="TANGRAM_DESK",
+            help="A desk that wants no token, such as that of `tangram demo --serve`: its page is"
+            " opened as it is, and nothing else is looked at but --namespace.",
+        ),
+    ] = "",
 ) -> None:
     """Open the page of a cluster's extender with your kubeconfig, until Ctrl-C."""
     where, slash, target = service.partition("/")
@@ -66,6 +78,9 @@ def page(
     if show_as and not (account_slash and account_in and account):
         raise typer.BadParameter(f"{show_as} is not NAMESPACE/NAME", param_hint="--as")
     names = urlencode([("namespace", each) for each in namespace or ()])
+    if desk:
+        _straight(desk, names, browser=browser)
+        return
     work = _page(kubeconfig, (where, target), (account_in, account), names, port, browser=browser)
     try:
         asyncio.run(work)
@@ -75,6 +90,30 @@ def page(
     except OSError as error:
         typer.echo(f"tangram page: cannot listen on port {port}: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _straight(url: str, names: str, *, browser: bool) -> None:
+    """Open the page of a desk that a browser reaches by itself."""
+
+    async def answers() -> None:
+        async with reached(Where(desk=url)) as ask:
+            await ask(FLEET, {})
+
+    try:
+        asyncio.run(answers())
+    except TokenWanted:
+        text = f"{url} wants a token, and a browser shows none: leave --desk out, and the page is"
+        fail("page", Unanswered(f"{text} reached through the API server with your kubeconfig"))
+    except Unanswered as error:
+        fail("page", error)
+    address = url.rstrip("/")
+    asyncio.run(_opened(f"{address}/?{names}" if names else f"{address}/", browser=browser))
+
+
+async def _opened(address: str, *, browser: bool) -> None:
+    typer.echo(address)
+    if browser and not await asyncio.to_thread(webbrowser.open, address):
+        typer.echo("No browser could be opened: open that address in one.", err=True)
 
 
 async def _page(
@@ -94,9 +133,7 @@ async def _page(
         await desk.answers()
         async with forwarding(desk, port=port) as url:
             address = f"{url}&{names}" if names else url
-            typer.echo(address)
-            if browser and not await asyncio.to_thread(webbrowser.open, address):
-                typer.echo("No browser could be opened: open that address in one.", err=True)
+            await _opened(address, browser=browser)
             await stop.wait()
 
 

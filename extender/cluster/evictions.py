@@ -16,6 +16,7 @@ from nodeagent.apiserver.protocol import (
     ApiServer,
     Conflict,
     NotFound,
+    Refused,
     Throttled,
 )
 
@@ -110,11 +111,11 @@ class ApiEvictor:
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         }
         try:
-            with outcome(Conflict, NotFound, Throttled):
+            with outcome(Conflict, NotFound, Refused, Throttled):
                 await self._api.create(
                     PODS, body, namespace=pod.namespace, name=pod.name, subresource="eviction"
                 )
         except (Conflict, NotFound):
             return  # it is gone, or another by that name
-        except Throttled as error:
+        except (Refused, Throttled) as error:  # by its budget, or by an admission webhook
             raise EvictionRefused(error.message, retry_after=error.retry_after) from error

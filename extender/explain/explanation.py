@@ -27,6 +27,8 @@ class State(StrEnum):
     """It asks in a way that can never be met."""
     OVER = "over"
     """It has ended."""
+    NOT_OURS = "not-ours"
+    """It asks for no GPU instance: Tangram has no say in where it goes."""
 
 
 class Amount(_Said, frozen=True):

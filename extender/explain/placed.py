@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from extender.explain.explanation import Here, Rated
 from extender.explain.room import spot
 from extender.explain.situation import Judged, Situation
-from extender.packing.choose import Choice, Placed, fullness
+from extender.packing.choose import Choice, Placed, precedence
 from extender.snapshot import NodeView
 from extender.verbs.fleet import Rank, rank
 from extender.verbs.permitted import avoided
@@ -60,7 +60,7 @@ def _own(situation: Situation, view: NodeView) -> Choice | None:
         for each in entries
     )
     cost = cost_at(bins, placed)
-    tie = -sum(fullness(bins[each.bin]) for each in placed)
+    tie = -sum(precedence(bins[each.bin]) for each in placed)
     return None if cost is None else Choice(cost, tie, placed)
 
 

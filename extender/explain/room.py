@@ -20,6 +20,7 @@ from extender.packing.relocation import Host, Occupant
 from extender.packing.relocation import Move as Step
 from extender.packing.room import WANTED, NoRoom, Room, make_room
 from extender.snapshot import NodeView
+from extender.verbs.verdicts import Code, Refused
 from nodeagent.api.geometry import Placement
 
 VMI = "VirtualMachineInstance"
@@ -37,6 +38,7 @@ def making_room(
 ) -> tuple[Moves | NoMoves, Board]:
     """Return what moves would make the pod fit, and the board they were looked for on."""
     there = board(situation, census)
+    complete = there.whole and _unchanging(situation, census)
     wanted = situation.request.wanted
     if len(wanted) == 1:
         found = make_room(
@@ -47,10 +49,10 @@ def making_room(
             most_better=BETTER_LOOKS,
         )
         if isinstance(found, NoRoom):
-            return NoMoves(MOST_MOVES, found.proven and there.whole and _unruled(situation)), there
+            return NoMoves(MOST_MOVES, found.proven and complete), there
         places = ((wanted[0], found.gpu, _occupant(there.hosts, wanted[0], found)),)
         plan: Plan | None = Plan(found.moves, places)
-        fewest = there.whole
+        fewest = complete
     else:
         plan = next(_for_several(situation, census, there, most_looks), None)
         fewest = False  # one vGPU after the other: another order may take fewer
@@ -59,10 +61,20 @@ def making_room(
     return _told(situation.pods, there, plan, fewest=fewest), there
 
 
-def _unruled(situation: Situation) -> bool:
-    """Tell whether no rule says otherwise after a move than before: who shares with whom may."""
+def _unchanging(situation: Situation, census: Census) -> bool:
+    """Tell whether the rules shut nothing now that moves could open: then the search sees all.
+
+    Who shares with whom may change with every move; and a node whose room is headroom that is kept
+    is not searched, though moves may make headroom elsewhere.
+    """
     bounds = situation.request.bounds
-    return bounds is None or not bounds.terms.isolating
+    if bounds is None:
+        return True
+    kept = any(
+        isinstance(each.verdict, Refused) and each.verdict.code is Code.HEADROOM
+        for each in census.nodes
+    )
+    return not kept and not bounds.terms.isolating
 
 
 def _for_several(

@@ -98,8 +98,8 @@ def _here(here: Here) -> Iterator[str]:
     if here.rank == 1 and elsewhere.cost == here.cost:
         yield (
             f"Now it costs {here.cost}, least of the {here.nodes} nodes where it would fit,"
-            f" and no less on the next best, {there}: such ties go to the fuller GPU, the fuller"
-            " node, the first by name."
+            f" and no less on the next best, {there}: such ties go to the fuller GPU, the one with"
+            " more instances, the fuller node, the first by name."
         )
     elif here.rank == 1:
         yield (

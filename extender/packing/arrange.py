@@ -50,7 +50,7 @@ class Arrangement(NamedTuple):
     loads: tuple[tuple[tuple[int, Placement], ...], ...]
 
 
-_TIES = 1 << 14
+_TIES = 1 << 20
 """Ties are a level below costs: at most 64 instances on GPUs of at most 64 slices."""
 
 _NEVER = np.int64(1) << 61
@@ -63,7 +63,7 @@ def arrangement(
 ) -> Arrangement | None:
     """Place *asked* on GPUs of these *kinds* at the least cost; None if it cannot be placed.
 
-    Ties go to fuller GPUs, then to the first ones. Nodes whose GPUs are the same share the answer.
+    Ties go by precedence, then to the first ones. Nodes whose GPUs are the same share the answer.
     """
     options = [_options(kind, asked, spread) for kind in kinds]
     shape = tuple(count + 1 for count in asked)
@@ -114,9 +114,9 @@ def _taken(
 
 def _options(kind: Kind, asked: Counts, spread: Spread) -> Mapping[Counts, Load]:
     """Return what a GPU may take of *asked*, each with its cost and tie as one number."""
-    fullness = kind.occupancy.mask.bit_count() if kind.tables.prefers_fuller else 0
+    ahead = kind.tables.precedence(kind.occupancy)
     return {
-        taken: Load(load.cost * _TIES - fullness * sum(taken), load.parts)
+        taken: Load(load.cost * _TIES - ahead * sum(taken), load.parts)
         for taken, load in _loads(*kind, asked).items()
         if spread is Spread.ANY
         or (spread is Spread.SAME and taken == asked)

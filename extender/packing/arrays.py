@@ -54,16 +54,16 @@ class Arrays(msgspec.Struct, frozen=True):
     """All states of a geometry under one rule; ``states[0]`` is the empty GPU.
 
     Shapes: ``cost`` and ``slot`` are (profiles, states), profiles in the geometry's order: what the
-    best option costs, and its slot. ``fullness`` is (states): the taken slices where equal costs go
-    to the fuller GPU, else 0. ``after`` and ``without`` are (slots, states): the state with that
-    slot's instance added and taken away. ``slot``, ``after`` and ``without`` are :data:`NEVER`
+    best option costs, and its slot. ``precedence`` is (states): among equal costs the highest is
+    first. ``after`` and ``without`` are (slots, states): the state with that slot's instance added
+    and taken away. ``slot``, ``after`` and ``without`` are :data:`NEVER`
     where there is none.
     """
 
     states: tuple[Occupancy, ...]
     slots: tuple[Slot, ...]
     cost: NDArray[np.int64]
-    fullness: NDArray[np.int64]
+    precedence: NDArray[np.int64]
     slot: NDArray[np.intp]
     after: NDArray[np.intp]
     without: NDArray[np.intp]
@@ -73,12 +73,11 @@ def arrays(
     geometry: Geometry,
     key: Key,
     options: Callable[[Occupancy, Profile], Sequence[Ways]],
-    *,
-    fuller: bool,
+    precedence: Callable[[Occupancy], int],
 ) -> Arrays:
     """Return the arrays of a geometry whose *options* are ranked cheapest first.
 
-    With *fuller*, equal costs rank the fuller GPU first.
+    Equal costs rank the higher *precedence* first.
     """
     states = tuple(reachable(geometry, key))
     index = {state: at for at, state in enumerate(states)}
@@ -98,20 +97,19 @@ def arrays(
             if ways:
                 slot[row, at] = slot_index[Slot(profile.id, ways[0].placement)]
                 cost[row, at] = ways[0].cost
-    taken = [state.mask.bit_count() if fuller else 0 for state in states]
-    fullness = np.array(taken, np.int64)
-    return Arrays(states, slots, cost, fullness, slot, after, without)
+    ahead = np.array([precedence(state) for state in states], np.int64)
+    return Arrays(states, slots, cost, ahead, slot, after, without)
 
 
 def ranks(
-    cost: NDArray[np.int64], fullness: NDArray[np.int64], possible: NDArray[np.bool_]
+    cost: NDArray[np.int64], precedence: NDArray[np.int64], possible: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
-    """Rank states for one request: least cost first, then the fuller; equals share a rank.
+    """Rank states for one request: least cost first, then precedence; equals share a rank.
 
     All arguments are (states), of one geometry or of several joined. Where the request is not
     *possible* the rank is :data:`IMPOSSIBLE`.
     """
-    levels = np.stack((cost[possible], -fullness[possible]))
+    levels = np.stack((cost[possible], -precedence[possible]))
     _, order = np.unique(levels, axis=1, return_inverse=True)
     rank = np.full(cost.shape, IMPOSSIBLE, np.int32)
     rank[possible] = order.reshape(-1)

@@ -1,9 +1,9 @@
 """The argmin: where the GPU instances of one request go among the GPUs of one node.
 
 The one function behind filter, prioritize, bind and preempt. A single instance takes the cheapest
-legal placement; ties go to the fuller GPU, then to the lowest index. Several are arranged at the
-least cost in all, exactly, on one GPU or on distinct ones where that is asked; ties go to fuller
-GPUs, and among GPUs that are the same to the first.
+legal placement; ties go to the GPU of the highest precedence (the fuller one, with more instances),
+then to the lowest index. Several are arranged at the least cost in all, exactly, on one GPU or on
+distinct ones where that is asked; ties go likewise, and among GPUs that are the same to the first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def choose(
 
 
 def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
-    """Return the cheapest placement; ties go to the fuller GPU, then to the first."""
+    """Return the cheapest placement; ties go by precedence, then to the first."""
     best: tuple[int, int, int] | None = None
     chosen: tuple[int, Placement] | None = None
     for index, bin in enumerate(bins):  # of every node that changes, so nothing is made in vain
@@ -84,7 +84,7 @@ def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
         option = bin.tables.cheapest(bin.occupancy, profile_id)
         if option is None or (best is not None and option.cost > best[0]):
             continue
-        rank = (option.cost, -fullness(bin), index)
+        rank = (option.cost, -precedence(bin), index)
         if best is None or rank < best:
             best, chosen = rank, (profile_id, option.placement)
     if best is None or chosen is None:
@@ -134,9 +134,9 @@ def _sorting(kind: Kind) -> tuple[str, Occupancy, tuple[int, ...]]:
     return kind.tables.geometry.hash, kind.occupancy, profiles
 
 
-def fullness(bin: Bin) -> int:
-    """Return how many slices of a GPU are taken, 0 where that decides nothing."""
-    return bin.occupancy.mask.bit_count() if bin.tables.prefers_fuller else 0
+def precedence(bin: Bin) -> int:
+    """Return how early a GPU is taken among equal costs: the highest first."""
+    return bin.tables.precedence(bin.occupancy)
 
 
 def _free_slices(bins: Sequence[Bin]) -> int:

@@ -112,13 +112,19 @@ def condense(problem: Problem, *, by_node: bool = False) -> Condensed:
             states=tuple(
                 sorted(
                     (state for state, _ in members),
-                    key=lambda state: -problem.fleet.states[state].taken_slices,
+                    key=lambda state: _earliest(problem, state),
                 )
             ),
         )
         for (at, unused, offers), members in found.items()
     ]
     return Condensed(problem, asked, group, eligible, classes, by_node, takes)
+
+
+def _earliest(problem: Problem, state: int) -> tuple[int, int]:
+    """Order the states of a class: the fullest first, as full ones by precedence."""
+    each = problem.fleet.states[state]
+    return -each.taken_slices, -each.model.tables.precedence(each.occupancy)
 
 
 class _Offered:

@@ -1,7 +1,7 @@
 """One request after the other, each where ``packing.choose`` would put it.
 
 The baseline a joint plan is compared with, its hint, and its fallback. What fits on one GPU takes
-the cheapest GPU of all, ties going to the fuller one. A VM on several GPUs takes the cheapest of
+the cheapest GPU of all, ties going by precedence. A VM on several GPUs takes the cheapest of
 the nodes looked at, the fullest first.
 """
 

@@ -10,7 +10,7 @@ from extender.packing.choose import (
     Choice,
     Infeasible,
     Placed,
-    fullness,
+    precedence,
 )
 from nodeagent.api.geometry import Geometry, Occupancy, Profile
 
@@ -42,7 +42,7 @@ def frugal(
 ) -> Choice | Infeasible:
     """Return the cheapest place for one of *wanted* among those that cost no more than *limits*.
 
-    As ``choose`` does otherwise: ties go to the fuller GPU, then to the first. The limits are on
+    As ``choose`` does otherwise: ties go by precedence, then to the first. The limits are on
     what is lost of the *certain* bins, which are at least those in *bins*, and no fuller.
     """
     surely = {bin.uuid: bin for bin in certain}
@@ -53,7 +53,7 @@ def frugal(
             assert profile is not None  # or it would have no options
             place = Placed(wanted, index, bin.uuid, profile.id, option.placement)
             if all(lost((surely[bin.uuid],), (place,), name) <= most for name, most in limits):
-                rank = (option.cost, -fullness(bin), index)
+                rank = (option.cost, -precedence(bin), index)
                 if best is None or rank < best[0]:
                     best = rank, place
                 break  # the others of this GPU cost no less

@@ -27,8 +27,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def prefers_fuller(self) -> bool:
-        """Whether equal costs go to the fuller GPU before they go to the lowest index."""
+    def by_precedence(self) -> bool:
+        """Whether equal costs go by precedence before they go to the lowest index."""
         ...
 
     def ranked(
@@ -43,7 +43,7 @@ class ByValue(msgspec.Struct, frozen=True):
 
     value: value.ValueFunction
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = True
+    by_precedence: bool = True
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -60,7 +60,7 @@ class ByOutcome(msgspec.Struct, frozen=True):
 
     value: value.ValueFunction
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -75,7 +75,7 @@ class ByFreeSlices(msgspec.Struct, frozen=True):
 
     most: bool
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -114,16 +114,16 @@ def rule(policy: Policy) -> Rule:
     """Return the rule of a policy."""
     match policy.effective:
         case PolicyName.DEFAULT:
-            return ByValue(value.unusable_slices)
+            return ByValue(value.unusable_slices, key=Key.INSTANCES)
         case PolicyName.DEMAND_WEIGHTED:
             return ByValue(value.demanded_placements(policy.demand))
         case PolicyName.LEARNED:
             assert policy.weights is not None  # or it would not be effective
             return ByValue(learned_value(policy.weights), key=Key.LAYOUT)
         case PolicyName.MFI:
-            return ByValue(value.blocked, prefers_fuller=False)
+            return ByValue(value.blocked, by_precedence=False)
         case PolicyName.MFI_PARTLY:
-            return ByValue(value.partly_blocked, prefers_fuller=False)
+            return ByValue(value.partly_blocked, by_precedence=False)
         case PolicyName.FGD:
             return ByValue(value.demanded_unusable_slices(policy.demand))
         case PolicyName.CAPABILITY:
@@ -137,4 +137,4 @@ def rule(policy: Policy) -> Rule:
         case PolicyName.WORST_FIT:
             return ByFreeSlices(most=True)
         case PolicyName.FIRST_FIT:
-            return ByValue(value.indifferent, prefers_fuller=False)
+            return ByValue(value.indifferent, by_precedence=False)

@@ -1,7 +1,7 @@
-"""What a policy distinguishes of one GPU: its occupancy, or the layout of its instances.
+"""What a policy distinguishes of one GPU: its occupancy, and more of what makes it up.
 
-A layout is an occupancy that remembers where each instance begins and ends. It tells a GPU with one
-large instance from one with four small ones: the first will be empty sooner.
+How many instances take the slices tells a GPU with one large instance from one with four small
+ones: the first will be empty sooner. A layout remembers where each of them begins and ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ class Key(StrEnum):
     """What tells two GPUs of one geometry apart."""
 
     OCCUPANCY = "occupancy"
+    INSTANCES = "instances"
     LAYOUT = "layout"
+
+
+class Counted(Occupancy, frozen=True):
+    """An occupancy with the number of instances that make it up."""
+
+    instances: int = 0
 
 
 class Layout(Occupancy, frozen=True):
@@ -61,15 +68,25 @@ def shapes(geometry: Geometry) -> tuple[Shape, ...]:
 
 def empty(geometry: Geometry, key: Key) -> Occupancy:
     """Return the state of a GPU that holds nothing."""
-    return geometry.empty if key is Key.OCCUPANCY else Layout(0, geometry.empty.counts)
+    match key:
+        case Key.OCCUPANCY:
+            return geometry.empty
+        case Key.INSTANCES:
+            return Counted(0, geometry.empty.counts)
+        case Key.LAYOUT:
+            return Layout(0, geometry.empty.counts)
 
 
 def added(geometry: Geometry, state: Occupancy, profile_id: int, placement: Placement) -> Occupancy:
     """Return *state* with one more instance."""
     then = geometry.occupied(state, profile_id, placement)
-    if isinstance(state, Layout):
-        return Layout(then.mask, then.counts, tuple(sorted((*state.placements, placement))))
-    return then
+    match state:
+        case Counted():
+            return Counted(then.mask, then.counts, state.instances + 1)
+        case Layout():
+            return Layout(then.mask, then.counts, tuple(sorted((*state.placements, placement))))
+        case _:
+            return then
 
 
 def holding(geometry: Geometry, key: Key, taken: Iterable[tuple[int, Placement]]) -> Occupancy:
@@ -96,3 +113,19 @@ def reachable(geometry: Geometry, key: Key = Key.OCCUPANCY) -> Iterator[Occupanc
                 if then not in seen:
                     seen.add(then)
                     frontier.append(then)
+
+
+def precedence(state: Occupancy) -> int:
+    """Return which of two GPUs is taken first where a placement costs the same: the higher one.
+
+    The fuller one; of GPUs as full, the one with more instances, where they are counted. With
+    exponential lifetimes the last of n to leave does so after 1 + 1/2 + ... + 1/n mean lifetimes on
+    average, so an instance that joins k others puts off by 1 / (k + 1) the time when its GPU is
+    empty: the more there are, the less it matters. GPUs that will soon be whole again are left to
+    become so, whatever the mix of demand.
+    """
+    instances = state.instances if isinstance(state, Counted) else 0
+    return state.mask.bit_count() * _SLICE + instances
+
+
+_SLICE = 1 << 7  # more than there are instances on a GPU

@@ -13,7 +13,7 @@ import msgspec
 
 from extender.packing.arrays import Arrays, arrays
 from extender.packing.rules import ByValue, Rule, rule
-from extender.packing.states import added, holding
+from extender.packing.states import added, holding, precedence
 from extender.policy import Policy, PolicyName
 from nodeagent.api.geometry import Geometry, Occupancy, Placement, Profile
 
@@ -38,11 +38,6 @@ class Tables:
         self._cheapest: dict[tuple[Occupancy, int], Option | None] = {}
 
     @property
-    def prefers_fuller(self) -> bool:
-        """Whether equal costs go to the fuller GPU; otherwise the first is simply taken."""
-        return self.rule.prefers_fuller
-
-    @property
     def values_states(self) -> bool:
         """Whether a placement costs what the GPU loses in value, whatever came before it."""
         return isinstance(self.rule, ByValue)
@@ -50,6 +45,10 @@ class Tables:
     def holding(self, taken: Iterable[tuple[int, Placement]]) -> Occupancy:
         """Return the state, as the rule sees it, of a GPU with these (profile id, placement)."""
         return holding(self.geometry, self.rule.key, taken)
+
+    def precedence(self, occupancy: Occupancy) -> int:
+        """Return how early a GPU in this state is taken among equal costs: the highest first."""
+        return precedence(occupancy) if self.rule.by_precedence else 0
 
     def worth(self, occupancy: Occupancy) -> int:
         """Return what a state is worth to the future; 0 under a rule that does not say."""
@@ -97,7 +96,7 @@ class Tables:
     @functools.cached_property
     def arrays(self) -> Arrays:
         """Every state's best option as arrays, for decisions over many GPUs at once."""
-        return arrays(self.geometry, self.rule.key, self.options, fuller=self.prefers_fuller)
+        return arrays(self.geometry, self.rule.key, self.options, self.precedence)
 
 
 def tables(geometry: Geometry, policy: PolicyName | Policy) -> Tables:

@@ -15,7 +15,7 @@ deadlines: {planSeconds: 0.3}
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -211,26 +211,31 @@ def parsed(content: bytes, source: str) -> PolicyFile:
         text = " ".join(str(error).split())  # on one line, as all others are
         instead = "mend it there: indentation, brackets or quotes"
         raise MalformedPolicy(source, Problem("", f"is not YAML: {text}", instead)) from error
-    found = (*problems(raw, PolicyFile), *repeated(content))
-    if not found:
-        file = msgspec.convert(raw, PolicyFile)
-        found = (*_about_values(file), *nonsense(file.rules))
+    found = (
+        *problems(raw, PolicyFile),
+        *repeated(content),
+        *_about_values(raw),
+        *nonsense(raw),
+    )
     if found:
         raise MalformedPolicy(source, *found)
-    return file
+    return msgspec.convert(raw, PolicyFile)
 
 
-def _about_values(file: PolicyFile) -> Sequence[Problem]:
-    found = []
-    if file.weights is not None and file.value is not PolicyName.LEARNED:
-        text = f"are for value learned, but $.value is {file.value}"
-        found.append(Problem("$.weights", text, "remove them or say `value: learned`"))
-    if file.value is PolicyName.LEARNED and file.weights is None:
+def _about_values(raw: object) -> Iterator[Problem]:
+    if not isinstance(raw, dict):
+        return
+    value, weights = raw.get("value", PolicyName.DEFAULT.value), raw.get("weights")
+    others = [name.value for name in PolicyName if name is not PolicyName.LEARNED]
+    if weights is not None and value in others:
+        text = f"are for value learned, but $.value is {value}"
+        yield Problem("$.weights", text, "remove them or say `value: learned`")
+    if value == PolicyName.LEARNED and weights is None:
         text = "is learned without $.weights"
-        found.append(Problem("$.value", text, "`tangram policy train` writes them"))
-    if file.demand and not sum(file.demand.values()):
-        found.append(Problem("$.demand", "asks for nothing", "give a profile a share above 0"))
-    return found
+        yield Problem("$.value", text, "`tangram policy train` writes them")
+    demand = raw.get("demand")
+    if isinstance(demand, dict) and demand and not any(demand.values()):
+        yield Problem("$.demand", "asks for nothing", "give a profile a share above 0")
 
 
 def written(file: PolicyFile) -> bytes:

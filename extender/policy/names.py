@@ -8,7 +8,8 @@ from enum import StrEnum
 class PolicyName(StrEnum):
     """What a placement costs.
 
-    ``default`` counts the free slices that each profile could no longer use (FGU).
+    ``default`` counts the free slices that each profile could no longer use (FGU); among equals it
+    leaves those GPUs alone that will be empty soonest.
     ``demand-weighted`` and ``fgd`` weigh what is lost by how often it is asked for, ``learned`` by
     trained weights. ``mfi`` and ``mfi-v2`` count blocked windows, the ``capability`` family the
     placements left. ``best-fit`` and ``worst-fit`` look at free slices alone, and ``first-fit``

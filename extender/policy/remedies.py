@@ -1,7 +1,8 @@
-"""What to write instead of a value that a document may not have, as its shape has it."""
+"""What to write instead of a value that a document may not have: in words, as its shape has it."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ def remedy(raw: object, shape: Any) -> str:
     kind = inspect.type_info(shape)
     choices = [str(each) for each in _choices(kind) if each != ""]
     if choices:
+        if close := difflib.get_close_matches(str(raw), choices, n=1):
+            return f"did you mean {close[0]}?"
         listed = " or ".join(choices) if len(choices) < 3 else f"one of {', '.join(choices)}"
         return f"use {listed}"
     if _bare(kind) == inspect.StrType and not isinstance(raw, str):

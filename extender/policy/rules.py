@@ -24,7 +24,7 @@ Name = Annotated[
         min_length=1,
         max_length=63,
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        description="lower-case letters, digits and - only",
+        description="at most 63 lower-case letters, digits and -, and no - at an end",
     ),
 ]
 """A pool's or a tenant's name: it becomes part of reasons and of metrics' labels."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence, Set
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 from extender.advice import Advice, Asked, Guard, Setting, advise
 from extender.advice.setting import Waiting
 from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
-from extender.service.ports import PodFacts
+from extender.service.ports import Budgets, PodFacts
 from nodeagent.api.gpunode import PodRef
 
 WITHIN_SECONDS = 25.0
@@ -21,43 +20,12 @@ MOST_TRIES = 4
 """Plans made anew for what the disruption budgets of those moved have turned out to allow."""
 
 
-class Limit(Protocol):
-    """A disruption budget: the UIDs of pods it is about, and how many of all may go now."""
-
-    @property
-    def namespace(self) -> str:
-        """Its namespace."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def pods(self) -> Set[str]:
-        """UIDs of the pods it is about, of those asked for."""
-
-    @property
-    def allows(self) -> int:
-        """How many of all it is about may go now."""
-
-
-class Limits(Protocol):
-    """Who knows of disruption budgets."""
-
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Limit]:
-        """Return the budgets that are about any of these pods, with which of them.
-
-        Raises:
-            ClusterUnavailable: they could not be read.
-        """
-
-
 class Advisor:
-    """Advises on what *knowledge* knows; without *limits* disruption budgets are not looked up."""
+    """Advises on what *knowledge* knows; without *budgets* disruption budgets are not looked up."""
 
-    def __init__(self, knowledge: Knowledge, limits: Limits | None = None) -> None:
+    def __init__(self, knowledge: Knowledge, budgets: Budgets | None = None) -> None:
         self._knowledge = knowledge
-        self._limits = limits
+        self._budgets = budgets
         self._one = asyncio.Lock()
 
     async def advise(self, asked: Asked) -> Advice:
@@ -75,21 +43,21 @@ class Advisor:
             for _ in range(MOST_TRIES):
                 setting = self._setting(asked, guards)
                 found = await asyncio.to_thread(advise, setting, asked, clock=self._knowledge.clock)
-                if self._limits is None:
+                if self._budgets is None:
                     return found.advice
                 fresh = [pod for pod in found.moved if pod.uid not in guards]
                 if not fresh:
                     return found.advice
-                guards |= await self._guards(self._limits, fresh)
+                guards |= await self._guards(self._budgets, fresh)
                 if all(_lets_go(guards[pod.uid]) for pod in fresh):
                     return found.advice
         raise TimeoutError("disruption budgets forbid one plan after the other")
 
     async def _guards(
-        self, limits: Limits, pods: Sequence[PodRef]
+        self, budgets: Budgets, pods: Sequence[PodRef]
     ) -> Mapping[str, tuple[Guard, ...]]:
         found: dict[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
-        for each in await limits.budgets(pods):
+        for each in await budgets.budgets(pods):
             for uid in each.pods & found.keys():
                 found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
         return found
@@ -110,7 +78,7 @@ class Advisor:
             terms,
             waiting,
             dict(guards),
-            self._limits is not None,
+            self._budgets is not None,
         )
 
     def _waiting(self, pods: Mapping[str, PodFacts], namespace: str, name: str) -> Waiting | None:

@@ -91,7 +91,7 @@ class Explainer:
             case Unanswerable(reason=why):
                 state, reason = State.NEVER, why
             case NotOurs():
-                state, reason = State.FITS, "it asks for no GPU instance"
+                state, reason = State.NOT_OURS, "it asks for no GPU instance"
             case Request():
                 state, reason = State.OVER, "it has ended"
             case unexpected:

@@ -127,7 +127,7 @@ class Planner:
         )
         considered = frozenset(found.considered)
         for of in complete:
-            await self._reservations.decide(of, waiting, considered, places)
+            await self._reservations.decide(of, waiting, considered, places, began=started)
         enlisted = knowledge.enlisted
         knowledge.gangs_wait_for_room = bool(enlisted.no_room or enlisted.left_out)
         if enlisted.left_out and (anew or not places.keys() <= alone):

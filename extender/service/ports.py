@@ -31,7 +31,7 @@ class BindingRefused(Exception):
 
 
 class EvictionRefused(Exception):
-    """The API server does not let the pod be evicted now, as a rule for its disruption budget.
+    """The API server does not let the pod be evicted now: its disruption budget, or a webhook.
 
     It may later; ``retry_after`` is in how many seconds at the soonest.
     """
@@ -217,11 +217,18 @@ class Budget(msgspec.Struct, frozen=True):
     allows: int
 
 
-class Evictor(Protocol):
-    """Who ends pods to make room for others. Every call may raise :class:`ClusterUnavailable`."""
+class Budgets(Protocol):
+    """Who knows of disruption budgets. Every call may raise :class:`ClusterUnavailable`."""
 
     async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
-        """Return the budgets that are about any of these pods, with which of them."""
+        """Return the budgets that are about any of these pods, with which of them.
+
+        A pod that several are about can never be evicted.
+        """
+
+
+class Evictor(Budgets, Protocol):
+    """Who ends pods to make room for others. Every call may raise :class:`ClusterUnavailable`."""
 
     async def evict(self, pod: PodRef) -> None:
         """Have that very pod end, in the time it asks for; one that is gone is left at that.

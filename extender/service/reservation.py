@@ -62,11 +62,13 @@ class Reservations:
         waiting: Sequence[Waiting],
         considered: Collection[str],
         places: Mapping[str, Planned],
+        *,
+        began: float,
     ) -> None:
         """Reserve a gang whole, or note that there is no room for it, or that it was left out.
 
         A plan says nothing of a gang that it has not *considered*; of one with more members than a
-        plan takes, none ever will.
+        plan takes, none ever will. The plan *began* at that time.
         """
         members = [w for w in waiting if w.request.gang is not None and key(w.request.gang) == of]
         enlisted = self._knowledge.enlisted
@@ -88,6 +90,7 @@ class Reservations:
                 reason=why.reason,
                 uids=[each.uid for each in members],
                 policy_version=self._knowledge.in_force.version,
+                seconds=round(self._knowledge.clock() - began, 6),
             )
             return
         enlisted.no_room.pop(of, None)

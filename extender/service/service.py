@@ -13,7 +13,7 @@ import structlog
 
 from extender.policy import InForce, Policy, PolicyName
 from extender.service.adoption import Adopter
-from extender.service.advising import Advisor, Limits
+from extender.service.advising import Advisor
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
 from extender.service.explaining import Explainer
@@ -47,8 +47,8 @@ def new_assignment_id() -> str:
 class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
-    Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted; *events* tell of
-    who is. *limits* knows of disruption budgets for advice, where it is not the *evictor*.
+    Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted, and advice knows
+    of no disruption budgets; *events* tell of who is.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class Service:
         judge: Judge = in_process,
         evictor: Evictor | None = None,
         events: PodEvents | None = None,
-        limits: Limits | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -90,7 +89,7 @@ class Service:
             )
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
-        self.advisor = Advisor(self.knowledge, limits or evictor)
+        self.advisor = Advisor(self.knowledge, evictor)
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import msgspec
@@ -73,11 +74,17 @@ class Weighing:
         return None
 
     def _allows(self, uids: Collection[str]) -> bool:
-        """Tell whether the disruption budgets, as far as they are known, let all these pods go."""
-        return all(
-            len(budget.pods.intersection(uids)) <= budget.allows
-            for budget in self._budgets.values()
-        )
+        """Tell whether the disruption budgets, as far as they are known, let all these pods go.
+
+        One that several are about never goes.
+        """
+        guards = Counter[str]()
+        for budget in self._budgets.values():
+            guarded = budget.pods.intersection(uids)
+            if len(guarded) > budget.allows:
+                return False
+            guards.update(guarded)
+        return all(count == 1 for count in guards.values())
 
     async def _weighed(
         self, request: Request, tried: Collection[str], *, waits: bool

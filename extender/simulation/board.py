@@ -65,14 +65,14 @@ def board(fleet: Fleet, kinds: Sequence[Kind], tables: Sequence[Tables]) -> Boar
         without[slots, states] = _shifted(part.without, first_state)
         start += [first_state] * group.gpus
         first_state, first_slot = states.stop, slots.stop
-    fullness = np.concatenate([part.fullness for part in parts])
+    precedence = np.concatenate([part.precedence for part in parts])
     return Board(
         fleet,
         tuple(kinds),
         tuple((at, state) for at, part in enumerate(parts) for state in part.states),
         tuple((at, s.profile_id, s.placement) for at, part in enumerate(parts) for s in part.slots),
         np.array(start, np.intp),
-        tuple(ranks(cost[row], fullness, slot[row] != NEVER) for row in range(len(kinds))),
+        tuple(ranks(cost[row], precedence, slot[row] != NEVER) for row in range(len(kinds))),
         slot.tolist(),
         after.tolist(),
         without.tolist(),

@@ -64,7 +64,7 @@ class HamiSlots(msgspec.Struct, frozen=True):
 
     spread: bool
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -83,7 +83,7 @@ class HamiLongestRun(msgspec.Struct, frozen=True):
 
     spread: bool
     key: Key = Key.OCCUPANCY
-    prefers_fuller: bool = False
+    by_precedence: bool = False
 
     def ranked(
         self, geometry: Geometry, state: Occupancy, profile: Profile, legal: Sequence[Placement]
@@ -108,7 +108,7 @@ def _cheapest(board: Board, seed: int) -> Picker:
     return Cheapest(board)
 
 
-_FIRST_FIT = ByValue(indifferent, prefers_fuller=False)
+_FIRST_FIT = ByValue(indifferent, by_precedence=False)
 _DRIVERS_CHOICE = ByOutcome(placements_left)
 
 IMITATIONS: Mapping[str, tuple[Rule, Callable[[Board, int], Picker]]] = MappingProxyType(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from extender.policy import Policy, PolicyName
 from extender.simulation.contenders import of_policy
@@ -10,7 +12,8 @@ from extender.simulation.demand import Mixed, poisson
 from extender.simulation.experiment import WARMUP, Stage, play
 from extender.simulation.fleet import Fleet, Kind
 from extender.simulation.lifetimes import lifetime
-from extender.simulation.paired import difference
+from extender.simulation.measures import Measures
+from extender.simulation.paired import Estimate, difference
 from extender.simulation.question import TRIALS, Guarded, Trials
 
 
@@ -42,8 +45,27 @@ def guarded(
         "default": of_policy(Policy(PolicyName.DEFAULT)),
     }
     seeds = range(trials.first_seed, trials.first_seed + trials.seeds)
-    accepted: dict[str, list[float]] = {name: [] for name in contenders}
+    played: dict[str, list[Measures]] = {name: [] for name in contenders}
     for _, name, measured in play(stage, contenders, seeds):
-        accepted[name].append(50 * (measured.requests + measured.slices))
-    gain = difference(accepted["candidate"], accepted["default"])
-    return Guarded(candidate if gain.above_zero else Policy(PolicyName.DEFAULT), gain)
+        played[name].append(measured)
+    return verdict(candidate, played["candidate"], played["default"])
+
+
+def verdict(candidate: Policy, ours: Sequence[Measures], theirs: Sequence[Measures]) -> Guarded:
+    """Judge *candidate* by what it and ``default`` accepted, demand by demand.
+
+    It must accept more on average of requests and slices, and may not pay for more of the one with
+    fewer of the other: that would be big VMs refused for small ones, or small ones for big ones.
+    """
+
+    def beyond(accepted: Callable[[Measures], float]) -> Estimate:
+        return difference([accepted(each) for each in ours], [accepted(each) for each in theirs])
+
+    found = Guarded(
+        candidate,
+        beyond(lambda each: 50 * (each.requests + each.slices)),
+        min(beyond(lambda each: each.requests).mean, beyond(lambda each: each.slices).mean) < 0,
+    )
+    if found.better:
+        return found
+    return msgspec.structs.replace(found, policy=Policy(PolicyName.DEFAULT))

@@ -38,12 +38,14 @@ class Guarded(msgspec.Struct, frozen=True):
     """The policy that may be used, and what the candidate gained.
 
     ``gain``: the mean of request and slice acceptance beyond ``default``, in percentage points.
+    ``at_a_price``: one of the two is below ``default``, however much the other gains.
     """
 
     policy: Policy
     gain: Estimate
+    at_a_price: bool = False
 
     @property
     def better(self) -> bool:
         """Whether the candidate itself may be used."""
-        return self.gain.above_zero
+        return self.gain.above_zero and not self.at_a_price

@@ -25,19 +25,20 @@ def nearest(geometry: Geometry, demand: Shares) -> Policy | None:
     """Return the stored policy of the geometry's shapes that was trained for the nearest mix.
 
     None where there is none. Distance is the share of requests that would have to be others.
+    Whether the file's own guard found its weights better does not count: they are to be judged for
+    the mix at hand.
     """
     best: tuple[float, Policy] | None = None
     wanted = by_shape(demand, geometry)
     for _, file in stored():
         assert file.trained is not None  # `tangram policy train` wrote it
         theirs = MODELS[file.trained.model].geometry
-        learned = file.policy.weights
-        if learned is None or shapes(theirs) != shapes(geometry):
+        if file.weights is None or shapes(theirs) != shapes(geometry):
             continue
         trained_for = by_shape(file.policy.demand, theirs)
         distance = sum(abs(wanted[each] - trained_for[each]) for each in wanted) / 2
         if best is None or distance < best[0]:
-            ours = weights(geometry, coefficients(theirs, learned))
+            ours = weights(geometry, coefficients(theirs, file.weights.weights))
             best = (distance, Policy(PolicyName.LEARNED, demand, ours))
     return None if best is None else best[1]
 

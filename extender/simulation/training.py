@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from extender.packing.arrays import NEVER, ranks
 from extender.packing.learned import coefficients, features, weights
-from extender.packing.states import Layout, shape, shapes
+from extender.packing.states import Layout, precedence, shape, shapes
 from extender.packing.value import MILLIONTHS
 from extender.policy import Policy, PolicyName, Weights
 from extender.simulation.board import Board
@@ -154,9 +154,9 @@ def valued(table: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[n
 
 
 def by_values(board: Board, values: NDArray[np.int64]) -> Board:
-    """Return *board* as it would be if each state were worth that much, ties to the fuller GPU."""
+    """Return *board* as it would be if each state were worth that much, ties by precedence."""
     after = np.array(board.after)
-    fullness = np.array([state.mask.bit_count() for _, state in board.states])
+    ahead = np.array([precedence(state) for _, state in board.states])
     ranked, slots = [], []
     for kind in board.kinds:
         ours = np.array(
@@ -171,6 +171,6 @@ def by_values(board: Board, values: NDArray[np.int64]) -> Board:
         best = worth.argmax(axis=0)  # the first of equals, in the driver's order
         possible = (then != NEVER).any(axis=0)
         cost = np.where(possible, values - worth.max(axis=0), 0)
-        ranked.append(ranks(cost, fullness, possible))
+        ranked.append(ranks(cost, ahead, possible))
         slots.append(np.where(possible, ours[best], NEVER).tolist())
     return msgspec.structs.replace(board, rank=tuple(ranked), slot=slots)

@@ -42,7 +42,7 @@ FEW = 64
 """Nodes that are judged in a millisecond, whoever was asked about."""
 
 Rank = tuple[int, int, int, str]
-"""Cost, tie, fullness (negative), name: the least is the best node."""
+"""Cost, tie (precedence, negative), fullness (negative), name: the least is the best node."""
 
 
 class EquivalenceClass:

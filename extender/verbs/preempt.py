@@ -18,9 +18,11 @@ from extender.packing.choose import Choice, choose
 from extender.packing.headroom import room
 from extender.request import Request
 from extender.snapshot import NodeView, Taken, taken_by
+from extender.verbs.bind import place
 from extender.verbs.permitted import bounds_among, forbidden, within
 from extender.verbs.reasons import Fits, Refused, no_room
 from extender.verbs.verdicts import unsuitable
+from nodeagent.api.gpunode import Mode
 
 
 def sufficient(
@@ -35,8 +37,21 @@ def sufficient(
         for name, uids in victims.items()
         if uids
         and (view := views.get(name)) is not None
-        and isinstance(placed_without(view, ledger, request, had_by(view, uids)), Choice)
+        and isinstance(_placed_without_pods(view, ledger, request, uids), Choice)
     )
+
+
+def _placed_without_pods(
+    view: NodeView, ledger: Ledger, request: Request, uids: Collection[str]
+) -> Choice | Refused:
+    if keeps_devices(view):
+        return place(view, ledger, request)
+    return placed_without(view, ledger, request, had_by(view, uids))
+
+
+def keeps_devices(view: NodeView) -> bool:
+    """Tell whether a VM that is stopped on a node keeps its devices: then nothing comes free."""
+    return view.node.status.mode is Mode.HARVESTER
 
 
 def had_by(view: NodeView, uids: Iterable[str]) -> frozenset[Taken]:
@@ -56,11 +71,11 @@ def placed_without(
     if why_not is not None:
         return why_not
     uid = request.pod.uid
-    own = [each for each in claims_of(view, uid) if vacated(view, (each,))]
-    leaving = frozenset(leaving).union(
-        had_by(view, (uid,)), view.kept_for(request.owner), map(taken_by, own)
-    )
-    waited_for = (each for each in claims(view) if each not in claims_of(view, uid))
+    own = claims_of(view, uid)
+    after = without(view, leaving) if own else view
+    cleared = [taken_by(each) for each in own if vacated(after, (each,))]
+    leaving = frozenset(leaving).union(had_by(view, (uid,)), view.kept_for(request.owner), cleared)
+    waited_for = (each for each in claims(view) if each not in own)
     promised = (*ledger.assumed_on(view.name, besides=uid), *map(taken_by, waited_for))
     bins = view.bins(promised, leaving=leaving)
     if request.bounds is None:

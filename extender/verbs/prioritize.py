@@ -60,7 +60,7 @@ def prioritize(
     assigned: str = "",
     held: Set[str] = frozenset(),
 ) -> Ranked:
-    """Rank *names*: least cost first, then the fuller GPU, the fuller node, the lowest name.
+    """Rank *names*: least cost, then the GPU's precedence, the fuller node, the lowest name.
 
     Nodes whose only room is presumed for another pod come after all others. The node where the
     joint plan puts the pod comes before them, as long as the plan is right about it; before all

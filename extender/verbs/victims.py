@@ -22,9 +22,8 @@ from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
 from extender.verbs.obstacles import Search
-from extender.verbs.preempt import had_by, placed_without
+from extender.verbs.preempt import had_by, keeps_devices, placed_without
 from extender.verbs.verdicts import unsuitable
-from nodeagent.api.gpunode import Mode
 
 MOST_JUDGED = 16
 """Sets on one node; the first nearly always passes, for room is nearly always what is missing."""
@@ -102,8 +101,8 @@ def cheapest_on(
     request = asked(())
     if unsuitable(view, request.wanted) is not None:
         return None
-    if view.node.status.mode is Mode.HARVESTER:
-        return None  # there a VM that is stopped keeps its devices: nothing would come free
+    if keeps_devices(view):
+        return None
 
     @functools.cache
     def going(uids: frozenset[str]) -> frozenset[Victim]:

@@ -69,6 +69,9 @@ ASSIGNMENT_ANNOTATION: Final = "tangram.dev/assignment"
 NEUTRAL_ANNOTATION: Final = "tangram.dev/neutral"
 """On a Harvester MigConfiguration that the agent has made neutral, so that it can undo that."""
 
+HANDED_BACK: Final = "handed-back"
+"""What ``NEUTRAL_ANNOTATION`` says once Harvester is to look again, before that is undone."""
+
 LEFT_ALONE_ANNOTATION: Final = "tangram.dev/left-alone"
 """On a Harvester SRIOVGPUDevice: changed when the agent has let go of its GPU for Harvester."""
 

@@ -10,14 +10,18 @@ For a GPU that is ours to cut::
 
     no functions ─▶ enable them, if told to        asks for instances, named by the administrator,
                                                    nobody uses any
-                                                        └─▶ disabled ─▶ enabled, asking for none
-    handed back, nothing of ours left ─▶ disabled
+                                                        └─▶ disabled, and Harvester has said so
+                                                                 └─▶ enabled, asking for none
+    handed back, nothing of ours left
+          └─▶ touched, if its counts are frozen, and Harvester thaws them ─▶ disabled
 
 Each follows from what is there and nothing else, so whatever was cut off is gone on with.
 
 Never disabled: what a VM names as its own (Harvester would refuse), and a VGPUDevice without a
 ``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU
-without it, and what is left of it takes the virtual function itself off the bus.
+without it, and what is left of it takes the virtual function itself off the bus. Nor a
+MigConfiguration whose counts are frozen while its GPU is empty: Harvester thaws them as it looks at
+an enabled one, and of a disabled one they would stay frozen for good (both read in its source).
 """
 
 from __future__ import annotations
@@ -68,13 +72,19 @@ class Configure(msgspec.Struct, frozen=True):
     ours: bool
 
 
+class TouchLayout(msgspec.Struct, frozen=True):
+    """Have Harvester look anew at a neutral MigConfiguration whose GPU is empty."""
+
+    mig: MigConfiguration
+
+
 class Wait(msgspec.Struct, frozen=True):
     """Write nothing now; ``reason`` is for people."""
 
     reason: str
 
 
-Write = Enable | Touch | Disable | EnableFunctions | Configure
+Write = Enable | Touch | Disable | EnableFunctions | Configure | TouchLayout
 
 MAKING = "Harvester has yet to make the vGPU"
 NOT_OFFERED = "no VGPUDevice offers the type yet: Harvester looks every 30 seconds"
@@ -98,7 +108,8 @@ def further(
     that pods have.
 
     Harvester reads what may be made on a virtual function when its object has changed, and every
-    30 seconds. That a change which means nothing will do is inferred; without it, it takes longer.
+    30 seconds. That a change which means nothing will do is read in its source, and has not been
+    tried; without it, it takes longer.
     """
     profile_id = next((i.profile_id for i in joined.gpu.instances if i.gi_id == gi_id), None)
     type_name = next(
@@ -161,7 +172,7 @@ def leftovers(
 
 def layout(
     gpu: LiveGpu, objects: Objects, *, ours: bool, functions: bool
-) -> EnableFunctions | Configure | None:
+) -> EnableFunctions | Configure | TouchLayout | None:
     """Return what is to be written about the layout of *gpu*, None if nothing is, or not now.
 
     *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions,
@@ -174,22 +185,36 @@ def layout(
     idle = not ours and not any(each.enabled for each in devices)
     if gpu.layout is not Layout.DYNAMIC:
         marked = mig is not None and mig.ours and mig.neutral
-        handed_back = marked and idle and not gpu.instances
-        return Configure(mig, enabled=False, ours=False) if mig and handed_back else None
+        left = marked and idle and not gpu.instances
+        return _handed_back(mig) if mig and left else None
     if known is None:
         return None
     if not known.enabled:
         wanted = functions and gpu.geometry.profiles and not gpu.instances
         return EnableFunctions(known) if wanted else None
-    if not gpu.mig_enabled or mig is None or mig.neutral:
+    if not gpu.mig_enabled or mig is None:
         return None
+    if mig.neutral:
+        return Configure(mig, enabled=True, ours=True) if mig.leaving else None
     if not mig.enabled:
-        return Configure(mig, enabled=True, ours=True)
+        refused = mig.asks and mig.frozen
+        return None if refused else Configure(mig, enabled=True, ours=True)
     # Harvester takes its own GPU instances away as it is disabled, and only then lets the counts
     # be changed.
     used = any(each.in_use or each.device is not None for each in gpu.instances)
-    given_up = gpu.cut_by_hand and idle and not used
+    lasting = mig.frozen and not gpu.instances
+    given_up = gpu.cut_by_hand and idle and not used and not lasting
     return Configure(mig, enabled=False, ours=False) if given_up else None
+
+
+def _handed_back(mig: MigConfiguration) -> Configure | TouchLayout | None:
+    """Return what hands back a neutral layout whose GPU is empty: disable it once it is thawed.
+
+    It is touched once. A Harvester that does not heed that looks every five minutes.
+    """
+    if not mig.frozen:
+        return Configure(mig, enabled=False, ours=False)
+    return None if mig.leaving else TouchLayout(mig)
 
 
 def _is_free(device: VgpuDevice, joined: Joined) -> bool:

@@ -14,7 +14,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, LEFT_ALONE_ANNOTATION, NEUTRAL_ANNOTATION
+from nodeagent.api.keys import (
+    ASSIGNMENT_ANNOTATION,
+    HANDED_BACK,
+    LEFT_ALONE_ANNOTATION,
+    NEUTRAL_ANNOTATION,
+)
 from nodeagent.apiserver.protocol import VIRTUAL_MACHINES, ApiError, ApiServer, Kind, PatchType
 from nodeagent.apiserver.reflector import (
     DEFAULT_PACE,
@@ -85,6 +90,9 @@ class HarvesterObjects(Protocol):
 
     async def configure(self, mig: MigConfiguration, *, enabled: bool, ours: bool) -> None:
         """Ask for no GPU instance, enabled or not; *ours* is whether to remember that it was us."""
+
+    async def touch_layout(self, mig: MigConfiguration) -> None:
+        """Have Harvester look at *mig* anew, which is neutral, and is to be handed back."""
 
 
 class ClusterObjects:
@@ -211,6 +219,14 @@ class ClusterObjects:
             log.warning("layout_given_up", gpu=mig.head.name, requested=given_up)
         else:
             log.info("layout_left_to_tangram" if ours else "layout_handed_back", gpu=mig.head.name)
+
+    async def touch_layout(self, mig: MigConfiguration) -> None:
+        """Have Harvester look at *mig* anew, which is neutral, and is to be handed back."""
+        annotations = {NEUTRAL_ANNOTATION: HANDED_BACK}
+        call = f"touch MigConfiguration {mig.head.name}"
+        raw = await self._write(call, MIG_CONFIGURATIONS, mig.head, {}, annotations)
+        self._migs.written(mig.head.name, raw)
+        log.debug("layout_touched", gpu=mig.head.name)
 
     async def _write(
         self,

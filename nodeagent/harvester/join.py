@@ -14,7 +14,7 @@ import msgspec
 from nodeagent.api.keys import GPUS_ANNOTATION
 from nodeagent.api.resources import of_vgpu_type
 from nodeagent.driver import SRIOV_DISABLED, LiveDevice, LiveGpu, LiveInstance
-from nodeagent.harvester.objects import Objects, VgpuDevice
+from nodeagent.harvester.objects import MigConfiguration, Objects, VgpuDevice
 from nodeagent.vgpu.interface import Vgpu
 from nodeagent.vgpu.join import Seen
 
@@ -26,6 +26,11 @@ NOT_NEUTRAL = (
     f" named in {GPUS_ANNOTATION} are they given up, once nobody uses any"
 )
 NOT_ENABLED = "Harvester's MigConfiguration is not enabled, so Harvester would delete GPU instances"
+STILL_FROZEN = (
+    "Harvester has yet to say that its MigConfiguration is disabled; if it ended before it could,"
+    " it never will, and lets nobody change it: delete the MigConfiguration, and annotate the GPU's"
+    " SRIOVGPUDevice, upon which Harvester makes another"
+)
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -125,10 +130,19 @@ def unready(gpu: LiveGpu, seen: Seen, objects: Objects) -> str:
     if mig is None:
         return NO_LAYOUT
     if not mig.enabled:
-        return NOT_ENABLED
+        return STILL_FROZEN if _is_emptied_and_frozen(gpu, mig) else NOT_ENABLED
     if mig.asks:
         return NOT_NEUTRAL
     return "" if objects.vgpus_of(gpu.pci_address) else NO_FUNCTIONS
+
+
+def _is_emptied_and_frozen(gpu: LiveGpu, mig: MigConfiguration) -> bool:
+    """Tell whether Harvester has deleted all that *mig* asked for, but has not said so.
+
+    It says so as it deletes them. Where it ends in between there is nothing left for it to delete
+    (read in its source).
+    """
+    return mig.asks and mig.frozen and not gpu.instances
 
 
 def _with_device(

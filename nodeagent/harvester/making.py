@@ -20,17 +20,20 @@ from nodeagent.harvester.decide import (
     Enable,
     EnableFunctions,
     Touch,
+    TouchLayout,
     Wait,
     Write,
     further,
     layout,
     leftovers,
 )
-from nodeagent.harvester.door import HarvesterObjects
+from nodeagent.harvester.door import HarvesterObjects, Refusal
 from nodeagent.harvester.join import Joined
 from nodeagent.harvester.objects import Objects, SriovGpuDevice
 
 log = structlog.get_logger()
+
+NAMED = "a VM has come to name its vGPU as its own"
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -127,12 +130,17 @@ class Making:
             case Touch(device, assignment):
                 await self._objects.touch(device, assignment)
             case Disable(device):
+                if device.head.name in self._objects.now().named:
+                    # It was not when that was decided: other writes have been waited for since.
+                    raise Refusal(f"disable VGPUDevice {device.head.name}", meaning=NAMED)
                 await self._objects.disable(device)
             case EnableFunctions(gpu):
                 await self._looking.leave_alone(gpu)
                 await self._objects.enable_functions(gpu)
             case Configure(mig, enabled, ours):
                 await self._objects.configure(mig, enabled=enabled, ours=ours)
+            case TouchLayout(mig):
+                await self._objects.touch_layout(mig)
             case unexpected:
                 assert_never(unexpected)
 

@@ -82,7 +82,7 @@ class MigConfiguration(msgspec.Struct, frozen=True):
     """What Harvester is to do about the GPU instances of the GPU at ``address``.
 
     ``status`` is what it says of that: synced, out-of-sync or disabled. ``ours`` is whether we made
-    it neutral.
+    it neutral, ``leaving`` whether we have since had Harvester look again, to hand it back.
     """
 
     head: Head
@@ -91,11 +91,21 @@ class MigConfiguration(msgspec.Struct, frozen=True):
     requested: tuple[Requested, ...] = ()
     status: str = ""
     ours: bool = False
+    leaving: bool = False
 
     @property
     def asks(self) -> bool:
         """Whether it asks for any GPU instance."""
         return any(each.requested > 0 for each in self.requested)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether Harvester's webhook refuses other counts, disabled or not.
+
+        It does from when Harvester has compared them with what the GPU has, until it has deleted
+        that from a disabled one, or has looked at an enabled one whose GPU is empty.
+        """
+        return self.status in ("synced", "out-of-sync")
 
     @property
     def cut_by_hand(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from nodeagent.api.gpunode import OwnerRef
-from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, NEUTRAL_ANNOTATION
+from nodeagent.api.keys import ASSIGNMENT_ANNOTATION, HANDED_BACK, NEUTRAL_ANNOTATION
 from nodeagent.harvester.objects import (
     Head,
     Keeper,
@@ -179,6 +179,7 @@ def mig_configuration(raw: bytes) -> tuple[str, MigConfiguration]:
     """Read a MigConfiguration: the node it is about, and what it says."""
     found = _MIG.decode(raw)
     spec, status = found.spec, found.status or _MigStatus()
+    mark = found.metadata.annotation(NEUTRAL_ANNOTATION)
     return spec.node_name or "", MigConfiguration(
         found.metadata.head,
         spec.gpu_address or "",
@@ -188,7 +189,8 @@ def mig_configuration(raw: bytes) -> tuple[str, MigConfiguration]:
             for each in spec.profile_spec or ()
         ),
         status=status.status or "",
-        ours=bool(found.metadata.annotation(NEUTRAL_ANNOTATION)),
+        ours=bool(mark),
+        leaving=mark == HANDED_BACK,
     )
 
 

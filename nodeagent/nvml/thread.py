@@ -94,8 +94,7 @@ class NvmlThread:
             raise DriverBusy(call, detail=f"{self._in_flight()} has not returned")
         future: Future[T] = Future()
         self._submit((job, future))
-        answer = asyncio.wrap_future(future)
-        answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+        answer = _awaitable(future)
         try:
             await asyncio.wait((answer,), timeout=self._within)
         except asyncio.CancelledError:
@@ -107,7 +106,7 @@ class NvmlThread:
     async def _end_what_was_left(self) -> None:
         """Let a job whose caller has gone return: it has its time all the same."""
         if self._left:
-            await asyncio.wait((asyncio.wrap_future(self._left),), timeout=self._within)
+            await asyncio.wait((_awaitable(self._left),), timeout=self._within)
             self._give_up_unless_done(self._left)
             self._left = None
 
@@ -132,3 +131,10 @@ class NvmlThread:
                 future.set_result(job())
             except BaseException as error:  # noqa: BLE001 - it is the caller's
                 future.set_exception(error)
+
+
+def _awaitable(future: Future[T]) -> asyncio.Future[T]:
+    """Return *future* for the loop, which is not to complain of an error that nobody waits for."""
+    answer = asyncio.wrap_future(future)
+    answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+    return answer

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Inventory
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
@@ -41,6 +41,7 @@ from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
+from tests.chaos.reports import Reports
 
 
 class Judge:
@@ -64,7 +65,7 @@ class Judge:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.plans: dict[str, GpuNode] = {}
-        self._told: dict[str, Inventory] = {}
+        self._reports = Reports()
         self.holder = ""
         self._led_since = 0.0
         self._listed = listed
@@ -157,17 +158,10 @@ class Judge:
         before = self.plans.get(name)
         if write.after is None:
             self.plans.pop(name, None)
-            self._told.pop(name, None)
+            self._reports.forget(name)
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
-        told = self._told.get(name)
-        # A write that came too late takes the place of a newer one; that one was told all the same.
-        if (
-            told is None
-            or told.agent_epoch != node.status.agent_epoch
-            or told.sequence <= node.status.sequence
-        ):
-            self._told[name] = node.status
+        self._reports.hear(name, node.status)
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
             return
@@ -255,8 +249,7 @@ class Judge:
         if self.excuses.cover(pod):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}
-        told = self._told.get(pod.node)
-        realized = {each.id for each in told.realized} if told else set()
+        realized = self._reports.realized(pod.node)
         for each in pod.decisions:
             entry = entries.get(each.id)
             if entry is None or (entry.gpu, entry.start) != (each.gpu, each.start):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import GpuNode, Instance, Mode
+from nodeagent.api.gpunode import GpuNode, Instance, Mode, Realized
 from nodeagent.simulated.hardware import Hardware
 from tests import results
 from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
@@ -16,6 +16,7 @@ from tests.chaos.campaign import Campaign
 from tests.chaos.gangs import LATELY_SECONDS, Gangs
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod
+from tests.chaos.reports import Reports
 from tests.chaos.room import Room
 from tests.chaos.story import Outcome
 
@@ -244,3 +245,22 @@ def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> Non
     assert "| pods bound where a joint plan had put them | 4 |" in page
     assert "| reboot | 3 |" in page
     assert "* seed 6: 1.0 s: lost: a pod" in page
+
+
+def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_before_it() -> None:
+    reports = Reports()
+
+    def tell(agent: str, sequence: int, *ids: str) -> frozenset[str]:
+        status = gpu_node(realized=[Realized(each) for each in ids]).status
+        told = msgspec.structs.replace(status, agent_epoch=agent, sequence=sequence)
+        reports.hear("node-1", told)
+        return reports.realized("node-1")
+
+    assert tell("", 0) == frozenset()
+    assert tell("agent_5", 1, "a") == {"a"}
+    assert tell("agent_3", 6) == {"a"}, "though it is heard for the first time"
+    assert tell("agent_5", 3, "a", "b") == {"a", "b"}
+    assert tell("agent_5", 2, "a") == {"a", "b"}
+    assert tell("agent_12", 1) == frozenset()
+    reports.forget("node-1")
+    assert tell("agent_12", 2, "c") == {"c"}

@@ -20,9 +20,10 @@ from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.real_node import RealNode
 from nodeagent.settings import Settings
+from tests.crash.disk import count_what_is_put_on_disk
 from tests.crash.door import RemoteApi
 from tests.crash.home import NODE, Home, Life
-from tests.crash.points import API, DISK, SYSFS, Crossings
+from tests.crash.points import API, SYSFS, Crossings
 from tests.fakes.nvml.library import STATE_VARIABLE
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.sysfs.kernel import Kernel
@@ -64,7 +65,7 @@ def live(home: Home, life: Life) -> None:
     structlog.get_logger().info("LIFE", doom=str(life.doom), passes=life.passes)
     os.environ[STATE_VARIABLE] = str(home.machine)
     crossings = Crossings(home.crossings, life.doom)
-    _count_what_is_put_on_disk(crossings, home)
+    count_what_is_put_on_disk(crossings, str(home.state), str(home.places.cdi))
     if life.passes:
         _die_after(life.passes)
     asyncio.run(_agent(home, crossings))
@@ -91,28 +92,6 @@ async def _agent(home: Home, crossings: Crossings) -> None:
     parts.check()
     async with parts.assembled(api, Purview()) as agents:
         await agents[0].run()
-
-
-def _count_what_is_put_on_disk(crossings: Crossings, home: Home) -> None:
-    """Count what Python itself tells of files: a new one begun, put in place, made durable."""
-    within = (str(home.state), str(home.places.cdi))
-    placed = [""]
-
-    def hear(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and str(arguments[0]).startswith(within):
-            path = str(arguments[0])
-            if path.endswith(".new") and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-                crossings.cross(DISK, f"write {Path(path).stem}", "before")
-            elif placed[0] and path == str(Path(placed[0]).parent):
-                name, placed[0] = Path(placed[0]).name, ""
-                crossings.cross(DISK, f"sync {name}", "before")
-        elif event == "os.rename" and str(arguments[1]).startswith(within):
-            placed[0] = str(arguments[1])
-            crossings.cross(DISK, f"rename {Path(placed[0]).name}", "before")
-        elif event == "os.remove" and str(arguments[0]).startswith(within):
-            crossings.cross(DISK, f"remove {Path(str(arguments[0])).name}", "before")
-
-    sys.addaudithook(hear)
 
 
 def _die_after(passes: int) -> None:

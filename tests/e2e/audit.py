@@ -18,16 +18,19 @@ REFUSED = frozenset({401, 403})
 
 
 def audited(directory: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the log that a kube-apiserver with these flags writes: of Tangram's accounts."""
+    """Return the log that a kube-apiserver with these flags writes: of Tangram's accounts.
+
+    What they write to Harvester's devices it has word for word, of all else who asked for what.
+    """
     log, policy = directory / "audit.log", directory / "audit-policy.yaml"
-    rule = {
-        "level": "Metadata",
-        "omitStages": ["RequestReceived"],
-        "userGroups": [f"system:serviceaccounts:{keys.SYSTEM_NAMESPACE}"],
+    ours = {"userGroups": [f"system:serviceaccounts:{keys.SYSTEM_NAMESPACE}"]}
+    devices = {
+        "verbs": ["create", "update", "patch", "delete", "deletecollection"],
+        "resources": [{"group": "devices.harvesterhci.io"}],
     }
-    policy.write_text(
-        json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [rule]})
-    )
+    rules = [ours | devices | {"level": "Request"}, ours | {"level": "Metadata"}]
+    body = {"omitStages": ["RequestReceived"], "rules": rules}
+    policy.write_text(json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", **body}))
     return log, (f"--audit-policy-file={policy}", f"--audit-log-path={log}")
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import yaml
 
-from nodeagent.api import keys
 from nodeagent.api.resources import of_profile
 from nodeagent.apiserver.protocol import NODES
 from nodeagent.apiserver.rest import RestApi
@@ -73,7 +72,6 @@ class SimulatedGpus:
     def trial(self) -> dict[str, Any]:
         """Return the overlay's own pod."""
         pod: dict[str, Any] = yaml.safe_load((MANIFESTS / "overlays/dev/pod.yaml").read_text())
-        del pod["metadata"]["labels"][keys.MANAGED_LABEL], pod["spec"]["schedulerName"]
         return pod
 
     @contextlib.asynccontextmanager

@@ -55,6 +55,13 @@ class Process:
         self._process = None
         return code
 
+    async def ended(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        assert self._process is not None
+        code = await self._process.wait()
+        self._process = None
+        return code
+
     def signal(self, number: int) -> None:
         """Signal it, and wait for nothing."""
         if self._process is not None:

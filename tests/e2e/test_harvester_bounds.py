@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import yaml
 
+from tests.e2e.audit import audited
 from tests.e2e.controlplane.cluster import control_plane
+from tests.e2e.controlplane.commands import Options
 from tests.e2e.controlplane.required import required_binaries
+from tests.e2e.harvester.writes import Writes
 from tests.e2e.installation import Installer
 from tests.e2e.process import ROOT
+from tests.fakes.pcidevices.log import WRITE, Log, traps
 from tests.manifests.kustomize import overlay
 from tests.waiting import until
 
@@ -67,9 +73,14 @@ class Writer:
 
 
 @asynccontextmanager
-async def installed() -> AsyncIterator[tuple[Writer, Writer, Writer, Installer]]:
+async def installed(
+    options: Options,
+) -> AsyncIterator[tuple[Writer, Writer, Writer, Installer]]:
     """A Harvester cluster of two nodes: the agent of each, the administrator, the installer."""
-    async with control_plane(required_binaries()) as plane, plane.client() as session:
+    async with (
+        control_plane(required_binaries(), options=options) as plane,
+        plane.client() as session,
+    ):
         installer = Installer(plane, session)
         for file in sorted(CRDS.glob("*.yaml")):
             for definition in yaml.safe_load_all(file.read_text()):
@@ -104,8 +115,18 @@ async def installed() -> AsyncIterator[tuple[Writer, Writer, Writer, Installer]]
 
 
 @pytest.fixture
-async def bounds() -> AsyncIterator[tuple[Writer, Writer, Writer, Installer]]:
-    async with installed() as found:
+def log(tmp_path: Path) -> Log:
+    """What the agents write."""
+    audit, _ = audited(tmp_path)
+    log = Log(lambda: asyncio.get_running_loop().time())
+    log.include(Writes(audit))
+    return log
+
+
+@pytest.fixture
+async def bounds(tmp_path: Path) -> AsyncIterator[tuple[Writer, Writer, Writer, Installer]]:
+    _, flags = audited(tmp_path)
+    async with installed(Options(apiserver_flags=flags)) as found:
         yield found
 
 
@@ -187,3 +208,25 @@ async def test_whatever_else_an_agents_account_is_given_it_makes_and_removes_no_
     }
     assert await one.call("POST", "pcideviceclaims", body) == 403
     assert await one.call("DELETE", "vgpudevices/node-1") == 403
+
+
+async def test_an_agent_that_writes_over_whatever_is_there_is_told_of_by_the_audit_log(
+    bounds: tuple[Writer, Writer, Writer, Installer], log: Log
+) -> None:
+    """Policies cannot keep it from that: whose object it was decided on, only the write says."""
+    one, two, admin, _ = bounds
+    before = len(log.entries)  # of an agent that was tried until the policy was in force
+
+    assert (await admin.change("vgpudevices", "node-1", vGPUTypeName="T"))[0] == 200
+    assert (await two.change("vgpudevices", "node-1", enabled=True))[0] == 403
+    assert (await one.change("vgpudevices", "node-1", enabled=True))[0] == 200
+
+    async def told() -> bool:
+        return len(log.entries) > before
+
+    await until(told, within=30, every=0.1)
+    (entry,) = log.entries[before:]
+    assert (entry.action, entry.subject) == (WRITE, "vgpudevices node-1")
+    assert entry.detail == 'patch {"spec":{"enabled":true}}'
+    (trap,) = traps([entry])
+    assert "wrote over whatever was there" in trap

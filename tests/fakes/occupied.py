@@ -7,6 +7,7 @@ from typing import Any
 
 from extender.service import Service
 from nodeagent.api import keys
+from nodeagent.apiserver.protocol import POD_DISRUPTION_BUDGETS, PODS, PatchType
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.waiting import until
@@ -29,6 +30,24 @@ async def placed_gang(
     pods = [await world.add_pod(name, each, annotations=said) for name, each in members.items()]
     await Scheduler(extender, nodes).until_bound(world, pods)
     return [await _heard(extender, pod) for pod in pods]
+
+
+async def guarded(world: World, budget: str, *names: str, allows: int) -> None:
+    """Create a disruption budget that is about pods, and allows so many evictions of them."""
+    labels = {budget: "guards"}
+    for name in names:
+        change = {"metadata": {"labels": labels}}
+        await world.api.patch(PODS, name, change, patch_type=PatchType.MERGE, namespace="default")
+    body = {"metadata": {"name": budget}, "spec": {"selector": {"matchLabels": labels}}}
+    await world.api.create(POD_DISRUPTION_BUDGETS, body, namespace="default")
+    await world.api.patch(
+        POD_DISRUPTION_BUDGETS,
+        budget,
+        {"status": {"disruptionsAllowed": allows, "observedGeneration": 1}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+        subresource="status",
+    )
 
 
 async def _heard(extender: Service, pod: Mapping[str, Any]) -> str:

@@ -77,7 +77,12 @@ ON_OBJECTS = (
         "the agent",
         "nobody has the GPU open: Harvester may try again",
     ),
-    ("MigConfiguration", f"`{keys.NEUTRAL_ANNOTATION}`", "the agent", "it was made neutral"),
+    (
+        "MigConfiguration",
+        f"`{keys.NEUTRAL_ANNOTATION}`",
+        "the agent",
+        "it was made neutral, or is being handed back",
+    ),
 )
 """On what, which label or annotation, who writes it, and what it says."""
 PROGRAMS = (

@@ -34,6 +34,14 @@ SIMULATED = (
     ROOT / "nodeagent/publish.py",
     *(ROOT / "nodeagent/simulated").glob("*.py"),
 )
+ELSEWHERE = (
+    "extender/cli",  # people's commands, by their own kubeconfigs
+    "extender/cluster/fence.py",
+    "extender/demo",  # on the API server's twin
+    "nodeagent/apiserver/reflector.py",  # a door: what it follows, its callers name
+    "nodeagent/harvester",  # overheard at work, in test_harvester_rbac
+)
+"""Where else the API server is asked."""
 
 
 def rules(file: str, name: str) -> Iterator[dict[str, list[str]]]:
@@ -66,6 +74,14 @@ def test_a_simulated_agent_may_do_what_it_does_and_nothing_else() -> None:
     shared = allowed(("base/nodeagent/rbac.yaml", "tangram-agent"))  # by a binding to its Role
 
     assert own | {each for each in shared if each[0] == LEASES} == calls(SIMULATED)
+
+
+def test_nobody_else_asks_the_api_server() -> None:
+    read = {*EXTENDER, *AGENT, *SIMULATED}
+    for file in (*(ROOT / "extender").rglob("*.py"), *(ROOT / "nodeagent").rglob("*.py")):
+        if file not in read:
+            within = any(file.is_relative_to(ROOT / each) for each in ELSEWHERE)
+            assert within or not calls([file]), f"{file}: whose role allows what it asks for?"
 
 
 def test_of_leases_the_extender_writes_the_leaders_alone() -> None:

@@ -13,26 +13,27 @@ from tests.manifests.parts import scheduler_configuration, serve_options
 def test_the_pod_for_trials_asks_for_what_is_handed_over() -> None:
     trial = yaml.safe_load((MANIFESTS / "overlays/dev/pod.yaml").read_text())
     (entry,) = scheduler_configuration(overlay("dev")).extenders or ()
-    (profile,) = scheduler_configuration(overlay("dev")).profiles or ()
     (asked,) = trial["spec"]["containers"][0]["resources"]["limits"]
 
     assert asked in {each.name for each in entry.managed_resources or ()}
-    assert trial["spec"]["schedulerName"] == profile.scheduler_name
-    assert trial["metadata"]["labels"] == {keys.MANAGED_LABEL: "true"}
+    assert keys.GROUP not in yaml.safe_dump(trial["metadata"])
+    assert "schedulerName" not in trial["spec"], "the webhook gives it both"
 
 
-def test_the_sample_of_a_vm_is_scheduled_and_watched_by_us_and_permitted_by_kubevirt() -> None:
+def test_the_sample_of_a_vm_asks_for_what_is_ours_and_kubevirt_permits() -> None:
     sample = yaml.safe_load((MANIFESTS / "samples/virtual-machine.yaml").read_text())
     template = sample["spec"]["template"]
     (profile,) = scheduler_configuration(overlay("kubevirt")).profiles or ()
     (entry,) = scheduler_configuration(overlay("kubevirt")).extenders or ()
+    served = serve_options(overlay("kubevirt"))
     permitted = yaml.safe_load(
         (MANIFESTS / "overlays/kubevirt/permitted-host-devices.yaml").read_text()
     )["spec"]["configuration"]["permittedHostDevices"]["mediatedDevices"]
     (device,) = template["spec"]["domain"]["devices"]["gpus"]
 
-    assert template["metadata"]["labels"][keys.MANAGED_LABEL] == "true"
-    assert template["spec"]["schedulerName"] == profile.scheduler_name
+    assert keys.GROUP not in yaml.safe_dump(sample)
+    assert "schedulerName" not in template["spec"], "the webhook gives it both"
+    assert served["scheduler_name"] == [profile.scheduler_name]
     assert device["deviceName"] in {each.name for each in entry.managed_resources or ()}
     assert device["deviceName"] in {each["resourceName"] for each in permitted}
 

@@ -96,14 +96,14 @@ class Day:
             return msgspec.json.decode(await answer.read())
 
     async def run(self) -> None:
-        """Let it all happen."""
-        await self._look()
+        """Let it all happen that happens while the process leads."""
         first, *ours = await self.vms_come()
         await self.several_are_planned_together()
         await self.somebody_cuts_gpus_and_some_vms_are_refused()
         await self.somebody_else_writes_plans()
         await self.the_policy_changes()
         await self.somebody_takes_a_place_first()
+        await self.several_are_planned_together()  # by a policy without a value: nothing is proven
         await self.a_gpu_reports_an_xid(first)
         await self.a_kubelet_refuses_a_pod()
         await self.an_agent_dies()
@@ -112,6 +112,9 @@ class Day:
             await self._world.delete(pod["metadata"]["name"])
             await self._world.vacated(A, pod["metadata"]["uid"])
         await self._look()
+
+    async def end(self) -> None:
+        """Let the process shut down and lead no more: it tells nothing of the fleet from then."""
         self._world.service.knowledge.stopping = True
         await self._look()
         self._world.service.knowledge.tenure.end()
@@ -134,7 +137,8 @@ class Day:
         await self._world.service.planner.plan()
         await self._look()
         for pod in pods:
-            assert (await self._scheduler.schedule(pod, [B, C])).node
+            attempt = await self._scheduler.schedule(pod, [B, C])
+            assert attempt.node, attempt.error
 
     async def somebody_cuts_gpus_and_some_vms_are_refused(self) -> None:
         """Ask for what does not fit: on a full node, and on one where what is free lies badly."""
@@ -179,8 +183,8 @@ class Day:
             await self._world.delete(pod["metadata"]["name"])
 
     async def the_policy_changes(self) -> None:
-        """Let the policy file have a fault, and be good again."""
-        for self._policy in (BAD, EVENING + "value: mfi"):
+        """Let the policy file have a fault, and be good again: with a value other than before."""
+        for self._policy in (BAD, EVENING + "value: best-fit"):
             await self._reloading.look()
             await self._look()
 
@@ -191,7 +195,7 @@ class Day:
                 with contextlib.suppress(PlacementUnavailable):
                     gpu.create(19, Placement(start, 1))
         attempt = await self._scheduler.schedule(await self.pod("2-20C"), [C])
-        assert "cannot be created" in attempt.error
+        assert "cannot be created" in attempt.error, attempt.error
         await self._look()
 
     async def a_gpu_reports_an_xid(self, pod: dict[str, Any]) -> None:

@@ -41,11 +41,13 @@ def kinds(draw: st.DrawFn) -> list[Kind]:
 @st.composite
 def gpus(draw: st.DrawFn, kinds: Sequence[Kind], uuid: str, most_held: int) -> Bin:
     geometry, names = draw(st.sampled_from(kinds))
-    occupancy = geometry.empty
+    occupancy, held = geometry.empty, []
     for profile in draw(st.lists(st.sampled_from(geometry.profiles), max_size=most_held)):
         if options := list(geometry.legal(occupancy, profile)):
-            occupancy = geometry.occupied(occupancy, profile.id, draw(st.sampled_from(options)))
-    return Bin(uuid, tables(geometry, PolicyName.DEFAULT), occupancy, names)
+            held.append((profile.id, draw(st.sampled_from(options))))
+            occupancy = geometry.occupied(occupancy, *held[-1])
+    of = tables(geometry, PolicyName.DEFAULT)
+    return Bin(uuid, of, of.holding(held), names)
 
 
 @st.composite

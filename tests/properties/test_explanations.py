@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
 
 import msgspec
 
@@ -19,10 +17,10 @@ from extender.request import Request
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from nodeagent.api import resources
-from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Mode
 from tests.builders import H100, request
 from tests.explained import PROFILE_OF, RESOURCE_OF, Small, Vm
+from tests.reachable import Gpu, Occupant, reachable, starts
 
 LAYOUTS = [each for each in layouts(H100.geometry) if all(id in RESOURCE_OF for id, _ in each)]
 SHAPES = (
@@ -88,61 +86,26 @@ def test_of_500_refused_requests_each_is_helped_as_it_is_told_or_not_at_all() ->
     assert found["3 moves"], found
 
 
-Item = tuple[int, int, bool]
-"""A profile's id, a start, and whether the VM may move."""
-
-
 def helped_by(small: Small, asked: Request, *, moves: int) -> bool:
     """Look at every state that so many moves lead to; GPUs are alike, whatever their node."""
-    profile_id = PROFILE_OF[asked.wanted[0]]
     gpus = tuple(
-        sorted(
+        Gpu(
             tuple(
                 sorted(
-                    (vm.profile_id, vm.start, vm.movable)
+                    Occupant(vm.profile_id, vm.start, vm.movable)
                     for vm in small.vms.values()
                     if (vm.node, vm.gpu) == (node, gpu)
                 )
             )
-            for node, count in small.gpus.items()
-            for gpu in range(count)
         )
+        for node, count in small.gpus.items()
+        for gpu in range(count)
     )
-    seen, frontier = {gpus}, [gpus]
-    for _ in range(moves):
-        frontier = [then for now in frontier for then in after_one_move(now) if then not in seen]
-        frontier = list(dict.fromkeys(frontier))
-        seen.update(frontier)
-        if any(starts(each, profile_id) for now in frontier for each in now):
-            return True
-    return False
-
-
-def after_one_move(gpus: tuple[tuple[Item, ...], ...]) -> Iterator[tuple[tuple[Item, ...], ...]]:
-    for at, source in enumerate(gpus):
-        for item in source:
-            if not item[2]:
-                continue
-            left = tuple(each for each in source if each is not item)
-            for to, target in enumerate(gpus):
-                for start in starts(target, item[0]):
-                    beside = left if to == at else target
-                    arrived = tuple(sorted((*beside, (item[0], start, True))))
-                    others = [each for k, each in enumerate(gpus) if k not in (at, to)]
-                    others += [arrived] if to == at else [left, arrived]
-                    yield tuple(sorted(others))
-
-
-@cache
-def starts(items: tuple[Item, ...], profile_id: int) -> tuple[int, ...]:
-    """Return where a profile may be created beside what is on a GPU, by overlap alone."""
-    profile = H100.geometry.by_id[profile_id]
-    taken = 0
-    for id, start, _ in items:
-        taken |= Placement(start, H100.geometry.by_id[id].size).mask
-    if profile.limited and sum(id == profile_id for id, _, _ in items) >= profile.max_instances:
-        return ()
-    return tuple(p.start for p in profile.placements if not p.mask & taken)
+    return any(
+        starts(gpu.occupants, PROFILE_OF[asked.wanted[0]])
+        for state in reachable(gpus, moves=moves)
+        for gpu in state
+    )
 
 
 def test_other_profiles_fit_on_as_many_nodes_as_filter_lets_pass() -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from extender.explain.explanation import Explanation, Moves, State
+from extender.explain.explanation import Explanation, Moves, NoMoves, State
 from extender.packing.choose import Choice
+from extender.policy.rules import Headroom, Tenant
 from extender.request import Request
 from extender.service.explaining import Explainer
 from extender.service.ports import PodFacts
 from extender.verbs.bind import place
 from extender.verbs.filter import filter
-from tests.builders import VGPU
+from tests.builders import H100, VGPU
+from tests.explained import PROFILE_OF
+from tests.reachable import Gpu, Occupant, reachable, starts
 from tests.tenancy import NAMESPACES, NODES, Cluster, asks, rules
 
 RULES = (
@@ -38,6 +42,11 @@ tenants:
 - {name: blue, namespaces: {matchLabels: {team: blue}}, caps: {profiles: {2g.20gb: 3}}}
 """,
 )
+CAPS = """
+tenants:
+- {name: red, namespaces: {matchLabels: {team: red}}, caps: {memorySlices: 12}}
+- {name: blue, namespaces: {matchLabels: {team: blue}}, caps: {profiles: {2g.20gb: 3}}}
+"""
 TYPES = ("1-10C", "1-10C", "2-20C", "2-20C", "3-40C", "4-40C")
 
 
@@ -124,6 +133,137 @@ def test_moves_that_are_told_of_break_no_rule_and_let_the_pod_pass() -> None:
                 assert left >= min(each.keep, kept[each.profile])
     assert found["helped"] >= 15, found
     assert len(found) >= 3, found
+
+
+TWO_POOLS = """
+pools:
+- {name: big, nodes: {matchLabels: {pool: big}}, profiles: [4g.40gb, 3g.40gb, 2g.20gb]}
+- {name: rest, nodes: {}}
+tenants:
+- {name: red, namespaces: {matchLabels: {team: red}}, pools: [big, rest]}
+- {name: blue, namespaces: {matchLabels: {team: blue}}, pools: [rest]}
+"""
+SHARED = (  # under these, no GPU is kept from anybody for who is on it
+    TWO_POOLS,
+    f"{TWO_POOLS}headroom: [{{profile: 3g.40gb, pool: big, keep: 1}}]",
+    "headroom: [{profile: 2g.20gb, keep: 1, releasedTo: {tenants: [red]}}]\n" + CAPS,
+    "headroom: [{profile: 3g.40gb, keep: 2, releasedTo: {tenants: [red]}}]\n" + CAPS,
+)
+
+
+def test_where_no_moves_are_said_to_help_under_rules_none_do() -> None:
+    """All states that moves lead to are looked at, on clusters of three GPUs."""
+    chance, found = random.Random(9), Counter[str]()
+    for number in range(600):
+        cluster = Cluster(rules(chance.choice(SHARED)), gpus=1)
+        filled(cluster, chance)
+        asked = asks(chance.choice(TYPES), namespace=chance.choice(sorted(NAMESPACES)), pod="me")
+        said = explained(cluster, asked)
+        if said.state is not State.REFUSED:
+            continue
+        match said.room:
+            case NoMoves(proven=True) as none:
+                found["none helps"] += 1
+                assert not helped_by(cluster, asked, moves=none.most), number
+            case Moves(fewest=True) as plan:
+                found["fewest"] += 1
+                assert not helped_by(cluster, asked, moves=len(plan.moves) - 1), number
+            case _:
+                found["not said for certain"] += 1
+    assert found["none helps"] >= 30, found
+    assert found["fewest"] >= 5, found
+
+
+def helped_by(cluster: Cluster, asked: Request, *, moves: int) -> bool:
+    """Tell whether so many moves that break no rule lead to where the pod may be, by all rules."""
+    by, (resource,) = cluster.rules, asked.wanted
+    profile_id = PROFILE_OF[resource]
+    names = {profile.id: profile.name for profile in H100.geometry.profiles}
+    tenant_of = {name: by.tenant_of({"team": team}) for name, team in cluster.namespaces.items()}
+
+    def may_be(profile_id: int, namespace: str, gpu: Gpu) -> bool:
+        tenant, pool = tenant_of[namespace], by.pool_of({"pool": gpu.where})
+        offered = pool is None or not pool.profiles or names[profile_id] in pool.profiles
+        at_home = tenant is None or not tenant.pools or (pool and pool.name in tenant.pools)
+        return offered and bool(at_home)
+
+    def may_go(occupant: Occupant, gpu: Gpu) -> bool:
+        return may_be(occupant.profile_id, occupant.whose, gpu)
+
+    def left(state: Iterable[Gpu], kept: Headroom) -> int:
+        return sum(
+            most_at_once(gpu.occupants, kept.profile)
+            for gpu in state
+            if not kept.pool or gpu.where == kept.pool
+        )
+
+    now = state_of(cluster)
+    asking = tenant_of[asked.pod.namespace]
+    whose = "" if asking is None else asking.name
+    kept = [each for each in by.headroom if not each.released(whose, asked.priority)]
+    if asking is not None and not within_caps(now, asking, tenant_of, names, profile_id):
+        return False
+    for state in reachable(now, moves=moves, may_go=may_go):
+        if any(left(state, each) < min(left(now, each), each.keep) for each in kept):
+            continue
+        for at, gpu in enumerate(state):
+            if not may_be(profile_id, asked.pod.namespace, gpu):
+                continue
+            for start in starts(gpu.occupants, profile_id):
+                me = Occupant(profile_id, start, movable=False)
+                then = [*state[:at], gpu._replace(occupants=(*gpu.occupants, me)), *state[at + 1 :]]
+                if all(left(then, each) >= min(left(state, each), each.keep) for each in kept):
+                    return True
+    return False
+
+
+def state_of(cluster: Cluster) -> tuple[Gpu, ...]:
+    """Return what is on each GPU; those of a pool are told apart by that alone."""
+    movable = {uid: facts.movable for uid, facts in cluster.knowledge.pods.items()}
+    found = []
+    for name, labels in cluster.nodes.items():
+        on = [
+            Occupant(each.profile_id, each.start, movable[each.pod.uid], each.pod.namespace)
+            for each in cluster.plans[name]
+            if each.pod is not None
+        ]
+        found.append(Gpu(tuple(sorted(on)), labels.get("pool", "")))
+    return tuple(found)
+
+
+def within_caps(
+    state: Iterable[Gpu],
+    asking: Tenant,
+    tenant_of: Mapping[str, Tenant | None],
+    names: Mapping[int, str],
+    profile_id: int,
+) -> bool:
+    """Tell whether a tenant may have one more of a profile: moves change nothing of that."""
+    has = [
+        each.profile_id
+        for gpu in state
+        for each in gpu.occupants
+        if tenant_of[each.whose] == asking
+    ]
+    has.append(profile_id)
+    slices = sum(H100.geometry.by_id[each].size for each in has)
+    most = asking.caps.memory_slices
+    return (most is None or slices <= most) and all(
+        sum(names[each] == profile for each in has) <= count
+        for profile, count in asking.caps.profiles.items()
+    )
+
+
+def most_at_once(occupants: tuple[Occupant, ...], profile: str) -> int:
+    """Return how many more of a profile, all of one size, a GPU would take."""
+    (profile_id,) = (each.id for each in H100.geometry.profiles if each.name == profile)
+    return max(
+        (
+            1 + most_at_once((*occupants, Occupant(profile_id, start, movable=False)), profile)
+            for start in starts(occupants, profile_id)
+        ),
+        default=0,
+    )
 
 
 def test_who_is_beyond_a_cap_is_not_told_of_moves() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import Phase, event, given, settings
 
 from extender.packing.check import score, violations
 from extender.packing.classes import condense
@@ -39,9 +40,16 @@ def test_a_joint_plan_equals_brute_force(problem: Problem) -> None:
 def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
     problem: Problem,
 ) -> None:
+    """Here brute force says less than above: a plan may be worse than the best, if it says so.
+
+    A plan that is OPTIMAL equals brute force. One that is FEASIBLE admits as much on every
+    priority, but may leave less value or use more GPUs. And where what is required has no place,
+    that may remain UNKNOWN instead of proven. How often either happens is counted below.
+    """
     outcome = solved(problem)
 
     expected = best(problem)
+    event(outcome.status.value)
     match outcome.status:
         case Status.OPTIMAL:
             assert tuple(level.attained for level in outcome.levels) == expected
@@ -49,17 +57,33 @@ def test_bounds_hold_and_optimal_is_true_where_vgpus_must_be_on_distinct_gpus(
             assert expected is not None
             attained = tuple(level.attained for level in outcome.levels)
             assert attained <= expected
+            assert attained[:-2] == expected[:-2], "what is admitted is the most all the same"
             for level, optimum in zip(outcome.levels, expected, strict=True):
                 assert level.bound is not None
                 assert level.bound >= optimum
                 if level.attained < level.bound:
                     break
-        case Status.INFEASIBLE:
+        case Status.INFEASIBLE | Status.UNKNOWN:
             assert expected is None
-    assert list(violations(problem, outcome.solution)) == [] or outcome.status in (
-        Status.INFEASIBLE,
-        Status.UNKNOWN,
+    if expected is not None:
+        assert list(violations(problem, outcome.solution)) == []
+
+
+def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
+    """Of 3,000 such problems 11 ended FEASIBLE and 4 UNKNOWN; here are 150, always the same."""
+    found: Counter[Status] = Counter()
+
+    @settings(
+        deadline=None, derandomize=True, database=None, max_examples=150, phases=[Phase.generate]
     )
+    @given(problems(spreads=(Spread.DISTINCT,)))
+    def sample(problem: Problem) -> None:
+        found[solved(problem, seconds=2.0).status] += 1
+
+    sample()
+
+    assert found.total() == 150
+    assert found[Status.FEASIBLE] + found[Status.UNKNOWN] <= 4
 
 
 @settings(deadline=None, max_examples=40)

@@ -13,27 +13,28 @@ from extender.packing.rules import ByValue
 from extender.packing.spread import Spread
 from extender.packing.tables import tables
 from extender.policy import PolicyName
-from nodeagent.api.geometry import Geometry, Occupancy
+from nodeagent.api.geometry import Geometry, Occupancy, Placement
 from tests.properties.geometries import geometries
 
 
 @st.composite
-def occupancies(draw: st.DrawFn, geometry: Geometry) -> Occupancy:
-    occupancy = geometry.empty
+def held(draw: st.DrawFn, geometry: Geometry) -> list[tuple[int, Placement]]:
+    occupancy, taken = geometry.empty, []
     for profile in draw(st.lists(st.sampled_from(geometry.profiles), max_size=5)):
         options = list(geometry.legal(occupancy, profile))
         if options:
-            occupancy = geometry.occupied(occupancy, profile.id, draw(st.sampled_from(options)))
-    return occupancy
+            taken.append((profile.id, draw(st.sampled_from(options))))
+            occupancy = geometry.occupied(occupancy, *taken[-1])
+    return taken
 
 
 @st.composite
 def problems(draw: st.DrawFn, *, max_wanted: int = 5) -> tuple[list[Bin], list[str]]:
     geometry = draw(geometries())
     serves = {profile.name: profile.id for profile in geometry.profiles}
-    policy = draw(st.sampled_from(list(PolicyName)))
+    of = tables(geometry, draw(st.sampled_from(list(PolicyName))))
     bins = [
-        Bin(str(index), tables(geometry, policy), draw(occupancies(geometry)), serves)
+        Bin(str(index), of, of.holding(draw(held(geometry))), serves)
         for index in range(draw(st.integers(1, 3)))
     ]
     return bins, draw(st.lists(st.sampled_from(sorted(serves)), min_size=1, max_size=max_wanted))

@@ -71,16 +71,7 @@ def test_no_history_ends_in_what_the_rules_forbid(
     cluster = Cluster(by)
     placed: list[str] = []
     for at, event in enumerate(history):
-        match event:
-            case ("pod", str(namespace), tuple(shape), int(priority)):
-                if _arrives(cluster, f"pod-{at}", namespace, shape, priority):
-                    placed.append(f"pod-{at}")
-            case ("gone", int(which)) if placed:
-                cluster.take_back(placed.pop(which % len(placed)))
-            case ("agent", str(name)):
-                cluster.follow(name)
-            case ("restart",):
-                cluster.start()
+        _happens(cluster, f"pod-{at}", event, placed)
         assert list(cluster.wrongs()) == []
 
 
@@ -107,23 +98,32 @@ def test_whatever_rules_and_labels_become_nothing_new_is_against_them(
     placed: list[str] = []
     for at, event in enumerate(history):
         match event:
-            case ("pod", str(namespace), tuple(shape), int(priority)):
+            case ("pod", *_):
                 before = Counter(cluster.wrongs())
-                if _arrives(cluster, f"pod-{at}", namespace, shape, priority):
-                    placed.append(f"pod-{at}")
+                _happens(cluster, f"pod-{at}", event, placed)
                 assert Counter(cluster.wrongs()) <= before
-            case ("gone", int(which)) if placed:
-                cluster.take_back(placed.pop(which % len(placed)))
-            case ("agent", str(name)):
-                cluster.follow(name)
-            case ("restart",):
-                cluster.start()
             case ("policy", Rules() as other):
                 cluster.adopt(other)
             case ("namespace", str(name), str(team)):
                 cluster.relabel_namespace(name, team)
             case ("node", str(name), dict(labels)):
                 cluster.relabel_node(name, labels)
+            case _:
+                _happens(cluster, f"pod-{at}", event, placed)
+
+
+def _happens(cluster: Cluster, pod: str, event: tuple[object, ...], placed: list[str]) -> None:
+    """Let one of the *events* happen; *pod* is who comes, *placed* are those who have a place."""
+    match event:
+        case ("pod", str(namespace), tuple(shape), int(priority)):
+            if _arrives(cluster, pod, namespace, shape, priority):
+                placed.append(pod)
+        case ("gone", int(which)) if placed:
+            cluster.take_back(placed.pop(which % len(placed)))
+        case ("agent", str(name)):
+            cluster.follow(name)
+        case ("restart",):
+            cluster.start()
 
 
 def _arrives(

@@ -278,8 +278,9 @@ def test_joint_planning_is_reported_from_what_is_stored_alone(tmp_path: Path) ->
     measured = text.partition("## What was measured")[2].partition("##")[0].splitlines()
     (noted,) = [line for line in measured if line.startswith("| bursts on 100 GPUs |")]
     assert results.made["bursts"].processor in noted
+    assert results.made["bursts"].commit in noted
     (unknown,) = [line for line in measured if line.startswith("| time by cluster size |")]
-    assert unknown.count("not noted") == 5
+    assert unknown.count("not noted") == 6
     assert "_" not in "".join(line for line in text.splitlines() if line.startswith("| "))
 
 

@@ -130,9 +130,11 @@ def gang_in_part() -> Any:
         stands = judged(members)
         return Standing.RESERVED if stands is Standing.HALF else stands
 
-    async def decide(self: Any, of: Any, waiting: Any, considered: Any, places: Any) -> None:
+    async def decide(
+        self: Any, of: Any, waiting: Any, considered: Any, places: Any, **named: Any
+    ) -> None:
         found = [each for each in waiting if each.uid in places]
-        await reserved(self, of, found, considered, places)
+        await reserved(self, of, found, considered, places, **named)
 
     stack = contextlib.ExitStack()
     stack.enter_context(patch.object(joint, "_gang", lambda request: None))

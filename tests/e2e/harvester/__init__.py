@@ -7,6 +7,8 @@ for each node, Harvester's controller with its device plugins, its driver's pod,
 its VMs; and for the cluster KubeVirt and Harvester's webhooks, which the API server calls. Time is
 the clock's; Harvester's scan may be had sooner than every 30 s.
 
-``witness`` watches from the beginning, ``judge`` says what is wrong; what an administrator does is
-in ``by_hand``, and no fault of Tangram's (``administered``). ``timing`` is a benchmark.
+``witness`` watches from the beginning, ``judge`` says what is wrong; what agents write is in the
+log of deeds by the API server's audit log (``writes``). What an administrator does is in
+``by_hand``, and no fault of Tangram's (``administered``). ``endings`` end agents and controllers at
+every step. ``timing`` is a benchmark.
 """

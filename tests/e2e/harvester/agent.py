@@ -24,6 +24,8 @@ from nodeagent.logs import log_to_stderr
 from nodeagent.nvml import Location
 from nodeagent.purview import Purview
 from nodeagent.real_node import RealNode
+from tests.crash.disk import count_what_is_put_on_disk
+from tests.e2e.harvester.endings import CountedApi, EndingAgent
 from tests.fakes.nvml.library import STATE_VARIABLE
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.sysfs.kernel import Kernel
@@ -53,8 +55,14 @@ async def run(here: argparse.Namespace, given: Mapping[str, Any]) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     purview = Purview(all_gpus=Manage(given["manage"]) is Manage.ALL)
+    if here.steps is None:
+        server = RestApi(kubeconfig=here.kubeconfig)
+    else:
+        ending = EndingAgent(here.steps)
+        count_what_is_put_on_disk(ending, str(parts.state_dir))
+        server = CountedApi(here.kubeconfig, ending)
     async with (
-        RestApi(kubeconfig=here.kubeconfig) as api,
+        server as api,
         parts.assembled(api, purview) as (agent,),
     ):
         working = asyncio.create_task(agent.run(), name="agent")
@@ -73,6 +81,7 @@ def main() -> None:
     parser.add_argument("--harvester", required=True)
     for name in ("--library", "--state", "--home", "--kubelet", "--kubeconfig"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--steps", type=Path, help="end at every step that this file does not have")
     parser.add_argument("arguments", nargs="+")
     here = parser.parse_args()
     command, *arguments = here.arguments

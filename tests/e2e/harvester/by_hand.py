@@ -9,7 +9,13 @@ import msgspec
 
 from nodeagent.apiserver.protocol import Kind, NotFound, PatchType
 from tests.e2e.harvester.cluster import TYPES, Cluster
-from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS, device_name
+from tests.fakes.pcidevices.names import (
+    MIG_CONFIGURATIONS,
+    OUT_OF_SYNC,
+    SRIOV_GPUS,
+    VGPUS,
+    device_name,
+)
 from tests.waiting import until
 
 WITHIN = 120.0
@@ -97,6 +103,16 @@ async def handed_back(cluster: Cluster, node: str, address: str) -> None:
         return not (await _get(cluster, MIG_CONFIGURATIONS, name))["spec"]["enabled"]
 
     await until(disabled, within=WITHIN, every=0.2)
+
+
+async def out_of_sync(cluster: Cluster, node: str, address: str) -> None:
+    """Wait until Harvester says that a GPU holds other GPU instances than it has made."""
+    name = device_name(node, address)
+
+    async def said() -> bool:
+        return (await _get(cluster, MIG_CONFIGURATIONS, name))["status"]["status"] == OUT_OF_SYNC
+
+    await until(said, within=WITHIN, every=0.2)
 
 
 async def _offering(cluster: Cluster, node: str, address: str, kind: str) -> str:

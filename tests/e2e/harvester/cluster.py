@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,13 +14,16 @@ from nodeagent.apiserver.protocol import GPU_NODES, PODS, Kind, NotFound, PatchT
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.harvester.administered import Administered
+from tests.e2e.harvester.excused import unexcused
 from tests.e2e.harvester.judge import missed
 from tests.e2e.harvester.nodes import Node
+from tests.e2e.harvester.place import Place, place
 from tests.e2e.harvester.witness import Witness
 from tests.fakes.kubevirt import virtual_machine
 from tests.fakes.pcidevices import log as deeds
-from tests.fakes.pcidevices.log import Log
-from tests.fakes.pcidevices.names import VMIS, VMS, Version, resource_name
+from tests.fakes.pcidevices.log import Entry, Log
+from tests.fakes.pcidevices.names import VMIS, VMS, Version, device_name, resource_name
+from tests.fakes.pcidevices.webhooks import allocated
 from tests.waiting import until
 
 TYPES = {
@@ -84,6 +88,16 @@ class Cluster:
 
         await until(run, within=within, every=0.2)
 
+    async def noted(self, *names: str, within: float = 120.0) -> None:
+        """Wait until Harvester has noted what VMs that run have: else they will keep nothing."""
+
+        async def told() -> bool:
+            pods = await self.launchers()
+            found = {vm["metadata"]["name"]: vm for vm in await self.listed(VMS, "default")}
+            return all(set(allocated(found[name])) == self._objects(pods[name]) for name in names)
+
+        await until(told, within=within, every=0.2)
+
     async def settled(self, *names: str, within: float = 300.0) -> None:
         """Wait until VMs run, but for those that find no room anywhere."""
 
@@ -96,8 +110,8 @@ class Cluster:
         await until(settled, within=within, every=0.5)
         await self.quiet(within=within)
 
-    async def empty(self, *, within: float = 240.0) -> None:
-        """Wait until no GPU holds anything, and no plan says that one should.
+    async def empty(self, *names: str, within: float = 240.0) -> None:
+        """Wait until no GPU of these nodes, or any, holds or is planned to hold anything.
 
         A place may be held for a VM that starts anew, which takes the extender two minutes.
         """
@@ -105,11 +119,14 @@ class Cluster:
         async def nothing() -> bool:
             held = any(
                 node.host.machine.gpu_instances(gpu) or node.host.kernel.vgpus()
-                for node in self.nodes.values()
+                for name, node in self.nodes.items()
+                if name in (names or self.nodes)
                 for gpu in node.host.gpus.values()
             )
-            plans = (await self.gpu_nodes()).values()
-            return not held and not any(node.spec.assignments for node in plans)
+            plans = await self.gpu_nodes()
+            return not held and not any(
+                plan.spec.assignments for name, plan in plans.items() if name in (names or plans)
+            )
 
         await until(nothing, within=within, every=0.3)
 
@@ -130,12 +147,40 @@ class Cluster:
             for pod in await self.listed(PODS, "default")
         }
 
+    async def devices(self, name: str) -> list[str]:
+        """Return the devices of a VM that runs, as its kubelet calls them."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        functions = node.launchers.devices(pod["metadata"]["uid"])
+        vgpus = [node.host.vgpu(each) for each in functions]
+        if self.version is Version.V1_8:
+            return list(functions)
+        return [vgpu.uuid for vgpu in vgpus if vgpu is not None]
+
+    def _objects(self, pod: Mapping[str, Any]) -> set[str]:
+        """Return the names of the VGPUDevices whose vGPUs a launcher's VM has open."""
+        name = pod["spec"].get("nodeName", "")
+        functions = self.nodes[name].launchers.devices(pod["metadata"]["uid"]) if name else ()
+        return {device_name(name, each) for each in functions}
+
+    async def place(self, name: str) -> Place:
+        """Return where the one vGPU of a VM is."""
+        pod = (await self.launchers())[name]
+        node = self.nodes[pod["spec"]["nodeName"]]
+        (function,) = node.launchers.devices(pod["metadata"]["uid"])
+        return place(node.host, function)
+
     # -- questions ---------------------------------------------------------------------------------
 
     @property
     def refused(self) -> list[str]:
-        """What Harvester's webhooks have refused, and to whom."""
-        return [f"{it.actor}: {it.subject}: {it.detail}" for it in self.log.of(deeds.REFUSED)]
+        """What Harvester's webhooks and kubelets have refused, and to whom."""
+        return [_told(each) for each in self.log.of(deeds.REFUSED)]
+
+    @property
+    def unexcused(self) -> list[str]:
+        """Those of them that no controller's end and no race explains."""
+        return [_told(each) for each in unexcused(self.log.entries)]
 
     async def listed(self, kind: Kind, namespace: str = "") -> list[dict[str, Any]]:
         page = await self.api.list(kind, namespace=namespace, limit=10_000)
@@ -172,3 +217,7 @@ class Cluster:
             return loop.time() - since >= for_seconds
 
         await until(unchanged, within=within, every=0.3)
+
+
+def _told(refusal: Entry) -> str:
+    return f"{refusal.actor}: {refusal.subject}: {refusal.detail}"

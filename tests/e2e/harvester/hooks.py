@@ -14,9 +14,10 @@ from aiohttp import web
 from nodeagent.apiserver.protocol import ApiServer, Kind
 from tests.e2e.controlplane.cluster import ControlPlane
 from tests.e2e.controlplane.processes import LOOPBACK, held_port
+from tests.e2e.harvester.writes import AGENTS_ACCOUNT
 from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices import webhooks
-from tests.fakes.pcidevices.log import Log
+from tests.fakes.pcidevices.log import AGENT, Log
 from tests.fakes.pcidevices.names import PCI_DEVICES, VGPUS, VMS, Version
 
 DEVICES = "devices.harvesterhci.io"
@@ -25,7 +26,12 @@ LONGEST = 10_000
 
 
 class Webhooks:
-    """Judges requests for *version*, with what *api* knows; refusals go into *log*."""
+    """Judges requests for *version*, with what *api* knows; refusals go into *log*.
+
+    So do VGPUDevices that are disabled without a uuid: whoever names the state that a write was
+    decided on is judged by that very state, for the API server asks only where it is the current.
+    And so does whatever VMs come to name as theirs.
+    """
 
     def __init__(self, api: ApiServer, log: Log, version: Version) -> None:
         self._api = api
@@ -110,10 +116,23 @@ class Webhooks:
             subject = f"{asked['resource']['resource']} {asked['name']}"
             actor = asked["userInfo"]["username"]
             self._log.add(actor, deeds.REFUSED, subject, refusal)
+        elif self._is_blind(asked):
+            actor = AGENT if asked["userInfo"]["username"] == AGENTS_ACCOUNT else "somebody"
+            self._log.add(actor, deeds.BLIND, f"vgpudevices {asked['name']}")
+        elif asked["resource"]["resource"] == VMS.plural:
+            before = set(webhooks.allocated(asked["oldObject"])) if asked.get("oldObject") else ()
+            for device in set(webhooks.allocated(asked["object"])).difference(before):
+                actor = asked["userInfo"]["username"]
+                self._log.add(actor, deeds.NAMED, f"vgpudevices {device}", asked["name"])
         answer: dict[str, Any] = {"uid": asked["uid"], "allowed": not refusal}
         if refusal:
             answer["status"] = {"message": refusal}
         return _answered(review, answer)
+
+    def _is_blind(self, asked: Mapping[str, Any]) -> bool:
+        if (asked["resource"]["resource"], asked["operation"]) != ("vgpudevices", "UPDATE"):
+            return False
+        return webhooks.is_blind(asked["oldObject"], asked["object"])
 
     async def _judged(self, asked: Mapping[str, Any]) -> str:
         plural, operation = asked["resource"]["resource"], asked["operation"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from nodeagent.api.catalog import MODELS
@@ -104,23 +104,43 @@ async def violations(cluster: Cluster, *, within: float = 60.0) -> list[str]:
 
 
 async def missed(cluster: Cluster) -> list[str]:
-    """Return the VMs that are not bound though some GPU has a legal free place for them."""
-    open_profiles = {
-        profile.id
+    """Return the VMs that are not bound though some node has legal free places for all they ask."""
+    nodes = [
+        [
+            (geometry, _occupancy(node.host, index, geometry))
+            for index, model in enumerate(node.host.machine.models)
+            for geometry in [MODELS[model].geometry]
+        ]
         for node in cluster.nodes.values()
-        for index, model in enumerate(node.host.machine.models)
-        for geometry in [MODELS[model].geometry]
-        for now in [_occupancy(node.host, index, geometry)]
-        for profile in geometry.profiles
-        if any(geometry.legal(now, profile))
-    }
+    ]
     return [
         name
         for name, pod in (await cluster.launchers()).items()
         if not pod["spec"].get("nodeName")
-        and {PROFILES[each] for each in pod["spec"]["containers"][0]["resources"]["limits"]}
-        <= open_profiles
+        and any(fits(gpus, sorted(asked(pod).elements())) for gpus in nodes)
     ]
+
+
+def asked(pod: Mapping[str, Any]) -> Counter[int]:
+    """Return how many GPU instances of each profile a launcher asks for."""
+    limits = pod["spec"]["containers"][0]["resources"]["limits"]
+    found: Counter[int] = Counter()
+    for resource, amount in limits.items():
+        if resource.startswith("nvidia.com/"):
+            found[PROFILES[resource]] += int(amount)
+    return found
+
+
+def fits(gpus: Sequence[tuple[Geometry, Occupancy]], profiles: Sequence[int]) -> bool:
+    """Tell whether GPUs have legal free places for instances of all these *profiles* together."""
+    if not profiles:
+        return True
+    first, *others = profiles
+    return any(
+        fits([*gpus[:n], (geometry, geometry.occupied(now, first, each)), *gpus[n + 1 :]], others)
+        for n, (geometry, now) in enumerate(gpus)
+        for each in geometry.legal(now, geometry.by_id[first])
+    )
 
 
 def _occupancy(host: Host, gpu: int, geometry: Geometry) -> Occupancy:
@@ -143,9 +163,9 @@ async def _misplaced(cluster: Cluster) -> AsyncIterator[str]:
         node = cluster.nodes[node_name]
         functions = node.launchers.devices(uid)
         places[name] = [place(node.host, function) for function in functions]
-        asked = pod["spec"]["containers"][0]["resources"]["limits"]
-        if len(functions) != sum(map(int, asked.values())):
-            yield f"{name}: has {len(functions)} vGPUs of {asked}"
+        profiles = Counter(profile for _, profile, _ in places[name])
+        if profiles != asked(pod):
+            yield f"{name}: has {dict(profiles)}, by profile, and asks for {dict(asked(pod))}"
         entries = [e for e in nodes[node_name].spec.assignments if e.pod and e.pod.uid == uid]
         planned = Counter((e.gpu, e.profile_id, e.start) for e in entries)
         if planned != Counter(places[name]):

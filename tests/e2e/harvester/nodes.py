@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import signal
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
 from nodeagent.deviceplugin.places import Places
 from tests.e2e.harvester.driver_pod import DriverPod
+from tests.e2e.harvester.endings import EndingController, Killed, end_in_calls, ended_in_calls
 from tests.e2e.process import Process
 from tests.fakes.kubelet import FakeKubelet, temporary_places
 from tests.fakes.kubevirt import LauncherNode
 from tests.fakes.nvml.machine import Machine
+from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.admission import Admission
 from tests.fakes.pcidevices.controller import Controller
 from tests.fakes.pcidevices.host import Host
@@ -25,10 +28,6 @@ from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import Version
 from tests.fakes.pcidevices.plugin import ServedPlugins
 from tests.fakes.pcidevices.store import Step
-
-
-class Killed(Exception):
-    """The controller ends here."""
 
 
 class Node:
@@ -44,6 +43,7 @@ class Node:
         kubeconfig: Path,
         *,
         scan_seconds: float,
+        mig_seconds: float,
         heeds_touches: bool = True,
         functions: int = 8,
     ) -> None:
@@ -51,12 +51,15 @@ class Node:
         self.host = Host(name, machine, log, version, functions=functions)
         self.step: Step = lambda name: None
         self.crashes = 0
+        self.steps: Path | None = None
+        """Where agents write down their steps, each of which is the end of one of them."""
         self.agent = Process(home / "agent.log")
         self._home = home
         self._log = log
         self._version = version
         self._kubeconfig = kubeconfig
         self._scan_seconds = scan_seconds
+        self._mig_seconds = mig_seconds
         self._heeds_touches = heeds_touches
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,9 +96,31 @@ class Node:
             *("tests.e2e.harvester.agent", "--node", self.name, "--harvester", self._version),
             *("--library", str(machine.library), "--state", str(machine.state)),
             *("--home", str(self._home), "--kubelet", str(places.device_plugins.parent)),
-            *("--kubeconfig", str(account), "--", *arguments),
+            *("--kubeconfig", str(account)),
+            *(("--steps", str(self.steps)) if self.steps else ()),
+            *("--", *arguments),
         )
         await self.agent.start()
+        if self.steps:
+            self._tasks.append(asyncio.create_task(self._agents(), name=f"{self.name}-agent"))
+
+    def end_controllers(self) -> EndingController:
+        """Let this node's controllers end at every step; what is returned counts them."""
+        ending = EndingController()
+        self.step = ending.step
+        return ending
+
+    def end_agents(self) -> None:
+        """Let its agents, which are yet to be installed, end at every step, and others follow."""
+        self.steps = self._home / "steps"
+        end_in_calls(self.host.machine)
+
+    @property
+    def taken(self) -> Counter[str]:
+        """How often its agents have taken each step; a call of NVML's is one if it ended one."""
+        assert self.steps is not None
+        written = self.steps.read_text().splitlines() if self.steps.exists() else []
+        return Counter(written) + ended_in_calls(self.host.machine)
 
     def lose_journal(self) -> None:
         """Let go what an agent has kept on the node's disk."""
@@ -103,11 +128,11 @@ class Node:
 
     async def stop(self) -> None:
         """Stop everything."""
-        await self.agent.stop(signal.SIGKILL)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self.agent.stop(signal.SIGKILL)
         await self.plugins.close()
         await self._stack.aclose()
 
@@ -137,6 +162,7 @@ class Node:
                 seed=self._lives * 1000 + _number(self.name),
                 step=lambda name: self.step(name),
                 scan_seconds=self._scan_seconds,
+                mig_seconds=self._mig_seconds,
                 heeds_touches=self._heeds_touches,
                 environment=self.launchers.environment,
             )
@@ -144,8 +170,15 @@ class Node:
                 await controller.run()
             except* Killed:
                 self.crashes += 1
+                self._log.add(self.name, deeds.ENDED, "controller")
             except* ApiError:
                 await asyncio.sleep(0.1)
+
+    async def _agents(self) -> None:
+        """Start another agent whenever one has ended, as the kubelet does."""
+        while True:
+            await self.agent.ended()
+            await self.agent.start()
 
     def _device_exists(self, device: str) -> bool:
         if self._version is Version.V1_7:

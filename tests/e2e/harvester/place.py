@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Decision
 from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.names import device_name
 
 Place = tuple[str, int, int]
 """A GPU (UUID), a profile id, the first memory slice."""
@@ -23,6 +24,21 @@ def place(host: Host, function: str) -> Place:
     instances = {each.gi_id: each for each in machine.gpu_instances(vgpu.gpu)}
     instance = instances[vgpu.gi_id]
     return machine.uuids[vgpu.gpu], instance.profile_id, instance.placement.start
+
+
+def kept(host: Host, devices: Collection[str], beside: Collection[str]) -> frozenset[Place]:
+    """Return where the vGPUs of VGPUDevices of such names are on a node, but for those *beside*.
+
+    Those are the virtual functions whose vGPUs others have open: nobody keeps them meanwhile.
+    """
+    return frozenset(
+        place(host, function)
+        for gpu in host.gpus.values()
+        for function in host.functions(gpu)
+        if device_name(host.node, function) in devices
+        and function not in beside
+        and host.vgpu(function)
+    )
 
 
 def decided(pod: Mapping[str, Any]) -> Counter[Place] | None:

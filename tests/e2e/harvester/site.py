@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from tests.e2e.controlplane.required import required_binaries
 from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.hooks import Webhooks
 from tests.e2e.harvester.nodes import Node
-from tests.e2e.harvester.place import Place, place
+from tests.e2e.harvester.place import Place, kept
 from tests.e2e.harvester.witness import Witness
+from tests.e2e.harvester.writes import Writes
 from tests.e2e.process import ROOT
 from tests.fakes.kubevirt import KubeVirt
+from tests.fakes.kubevirt.launcher import DEVICES
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import (
@@ -30,15 +32,18 @@ from tests.fakes.pcidevices.names import (
     KUBEVIRT_NAMESPACE,
     KUBEVIRTS,
     Version,
-    device_name,
 )
 from tests.fakes.pcidevices.site import machine
 from tests.waiting import until
 
 MODEL = "A100-40GB"
+MIG_SECONDS = 5.0
+"""How often Harvester compares a layout: sooner than the real one, so that each test sees it."""
+HOSTNAME = "kubernetes.io/hostname"
+"""The label by which a VM may ask for a node."""
 CRDS = (*sorted((ROOT / "tests/fakes/pcidevices/crds").glob("*.yaml")),)
 KUBEVIRT_CRDS = ROOT / "tests/fakes/kubevirt/crds.yaml"
-AMOUNTS = {"cpu": "128", "memory": "1Ti", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
+AMOUNTS = {"cpu": "128", "memory": "1Ti", "pods": "250", **dict.fromkeys(DEVICES, "1000")}
 
 
 @contextlib.asynccontextmanager
@@ -49,11 +54,14 @@ async def site(
     nodes: int,
     gpus: int = 2,
     scan_seconds: float = 30.0,
+    mig_seconds: float = MIG_SECONDS,
     heeds_touches: bool = True,
+    before: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[tuple[Cluster, Path]]:
     """Run a Harvester cluster until the block ends; *directory* keeps the logs.
 
-    Also returns the API server's audit log, of Tangram's accounts.
+    Each node is given to *before* before it starts. Also returns the API server's audit log, of
+    Tangram's accounts.
     """
     names = [f"node-{n}" for n in range(1, nodes + 1)]
     (directory / "controlplane").mkdir(parents=True, exist_ok=True)
@@ -69,8 +77,9 @@ async def site(
         kubeconfig = plane.kubeconfig("admin")
         api = await stack.enter_async_context(RestApi(kubeconfig=kubeconfig, connections=16))
         log = Log(asyncio.get_running_loop().time)
+        log.include(Writes(audit))
         there: dict[str, Node] = {}
-        witness = Witness(api, lambda node, devices: _places(there[node], devices))
+        witness = Witness(api, lambda node, devices, uid: _kept(there[node], devices, uid))
         running = Cluster(plane, api, log, version, witness)
         running.nodes = there
         await _nodes(api, names)
@@ -97,8 +106,10 @@ async def site(
                 version,
                 kubeconfig,
                 scan_seconds=scan_seconds,
+                mig_seconds=mig_seconds,
                 heeds_touches=heeds_touches,
             )
+            before(node)
             await node.start()
             stack.push_async_callback(node.stop)
             there[name] = node
@@ -107,20 +118,15 @@ async def site(
         yield running, audit
 
 
-def _places(node: Node, devices: Collection[str]) -> frozenset[Place]:
-    """Return where the vGPUs of VGPUDevices of such names are on a node."""
-    host = node.host
-    return frozenset(
-        place(host, function)
-        for gpu in host.gpus.values()
-        for function in host.functions(gpu)
-        if device_name(host.node, function) in devices and host.vgpu(function)
-    )
+def _kept(node: Node, devices: Collection[str], uid: str) -> frozenset[Place]:
+    """Return where the devices of these names are that a pod may be given on a node."""
+    return kept(node.host, devices, node.launchers.open_beside(uid))
 
 
 async def _nodes(api: RestApi, names: Sequence[str]) -> None:
     for name in names:
-        metadata = {"name": name, "labels": {"kubevirt.io/schedulable": "true"}}
+        labels = {"kubevirt.io/schedulable": "true", HOSTNAME: name}
+        metadata = {"name": name, "labels": labels}
         status = {"allocatable": AMOUNTS, "capacity": AMOUNTS}
         await api.create(NODES, {"metadata": metadata, "status": status})
 

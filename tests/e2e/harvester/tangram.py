@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
 from extender.cli.harvester import provided, taken_back
 from tests.e2e import deployed
@@ -16,18 +17,20 @@ from tests.e2e.audit import refusals, unused
 from tests.e2e.controlplane import identities
 from tests.e2e.deployed import EXTENDER, SCHEDULER, Ports, Secrets
 from tests.e2e.harvester.cluster import RESOURCES, Cluster
-from tests.e2e.harvester.site import site
+from tests.e2e.harvester.nodes import Node
+from tests.e2e.harvester.site import MIG_SECONDS, site
 from tests.e2e.installation import Installer, point_webhook
 from tests.e2e.process import Process
 from tests.e2e.stack import ELECTION
-from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.log import AGENT, WRITE
+from tests.fakes.pcidevices.names import KUBEVIRT, KUBEVIRT_NAMESPACE, KUBEVIRTS, Version
 from tests.manifests.calls import Permission
 from tests.manifests.kustomize import overlay
 from tests.manifests.roles import Grant
 from tests.waiting import until
 
-AGENT = "tangram-agent"
-ACCOUNTS = (EXTENDER, SCHEDULER, AGENT)
+ACCOUNT = "tangram-agent"
+ACCOUNTS = (EXTENDER, SCHEDULER, ACCOUNT)
 MANIFESTS = "harvester"
 MODEL_RESOURCE = RESOURCES[19]
 KEEP_OUT = (
@@ -89,7 +92,7 @@ class Tangram:
         amounts = {"limits": {MODEL_RESOURCE: "1"}}
         trial = {"spec": {"containers": [{"name": "x", "image": "x", "resources": amounts}]}}
         await deployed.admission_in_force(self._session, trial)
-        arguments = (*deployed.arguments(self._manifests, "DaemonSet", AGENT), *agents)
+        arguments = (*deployed.arguments(self._manifests, "DaemonSet", ACCOUNT), *agents)
         for node in self._cluster.nodes.values():
             await node.install(await self._account(node.name), arguments)
 
@@ -124,8 +127,8 @@ class Tangram:
     async def _account(self, node: str) -> Path:
         """Return the kubeconfig of the agent on a node, by a token that is bound to it."""
         plane, pod = self._cluster.plane, f"agent-{node}"
-        await self._installer.pod(pod, AGENT, node)
-        token = await self._installer.token(AGENT, pod)
+        await self._installer.pod(pod, ACCOUNT, node)
+        token = await self._installer.token(ACCOUNT, pod)
         file = self._directory / f"{pod}.kubeconfig"
         file.write_text(identities.kubeconfig(plane.url, plane.ca_file, token))
         return file
@@ -135,13 +138,18 @@ class Tangram:
 async def beside(
     cluster: Cluster, directory: Path, audit: Path, *, elects: bool = False
 ) -> AsyncIterator[Tangram]:
-    """Have Tangram's installation at hand, which is yet to be installed, until the block ends."""
+    """Have Tangram's installation at hand, which is yet to be installed, until the block ends.
+
+    What its agents have written is in the cluster's log of deeds by then.
+    """
     async with cluster.plane.client() as session:
         tangram = Tangram(cluster, session, directory, audit, elects=elects)
         try:
             yield tangram
         finally:
             await tangram.kill()
+        # Else none of them could have been found to be a step into a trap.
+        assert any(each.actor == AGENT for each in cluster.log.of(WRITE))
 
 
 @contextlib.asynccontextmanager
@@ -152,10 +160,15 @@ async def installed(
     nodes: int,
     gpus: int = 2,
     scan_seconds: float = 30.0,
+    mig_seconds: float = MIG_SECONDS,
     heeds_touches: bool = True,
     elects: bool = False,
+    before: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[tuple[Cluster, Tangram]]:
-    """Run a cluster on which Tangram is installed and VMs may ask for every type."""
+    """Run a cluster on which Tangram is installed and VMs may ask for every type.
+
+    Each node is given to *before* before anything is on it.
+    """
     async with (
         site(
             directory,
@@ -163,7 +176,9 @@ async def installed(
             nodes=nodes,
             gpus=gpus,
             scan_seconds=scan_seconds,
+            mig_seconds=mig_seconds,
             heeds_touches=heeds_touches,
+            before=before,
         ) as (running, audit),
         beside(running, directory, audit, elects=elects) as tangram,
     ):
@@ -193,5 +208,16 @@ async def ready(running: Cluster) -> None:
         )
 
     await until(well, within=120, every=0.2)
+    await bootstrapped(running)
+
+
+async def bootstrapped(running: Cluster) -> None:
+    """Have every type permitted, and see that KubeVirt is told to make no mediated devices.
+
+    Its virt-handler would make such, and remove all others.
+    """
     async for _ in provided(running.api):
         pass
+    raw = await running.api.get(KUBEVIRTS, KUBEVIRT, namespace=KUBEVIRT_NAMESPACE)
+    configuration = msgspec.json.decode(raw)["spec"]["configuration"]
+    assert configuration.keys() == {"permittedHostDevices"}

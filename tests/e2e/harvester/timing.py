@@ -9,7 +9,7 @@ mode with its virtual functions.
 
 Harvester looks every 30 seconds which vGPUs may be made: VMs are wanted at random moments of such a
 round. *Deaf* is a Harvester that does not look at an object sooner because the agent has annotated
-it, which is inferred from its source. *Without lag* it looks every second.
+it: that it does is read in its source, and has not been tried. *Without lag* it looks every second.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.e2e.harvester.cluster import Cluster
 from tests.e2e.harvester.report import FILE, Run, Way, write
 from tests.e2e.harvester.site import site
 from tests.e2e.harvester.tangram import installed
+from tests.fakes.pcidevices.controller import MIG_SECONDS
 from tests.fakes.pcidevices.names import Version
 from tests.waiting import until
 
@@ -78,10 +79,14 @@ async def run(
 async def _by_hand(
     directory: Path, version: Version, way: Way
 ) -> AsyncIterator[tuple[Cluster, Next]]:
-    async with site(directory, version, nodes=1, gpus=1, scan_seconds=way.scan_seconds) as (
-        cluster,
-        _,
-    ):
+    async with site(
+        directory,
+        version,
+        nodes=1,
+        gpus=1,
+        scan_seconds=way.scan_seconds,
+        mig_seconds=MIG_SECONDS,
+    ) as (cluster, _):
         (address,) = cluster.nodes[NODE].host.gpus
         await cluster.plane.start_scheduler({})
         await enable_functions(cluster, NODE, address)
@@ -106,6 +111,7 @@ async def _by_tangram(
         nodes=1,
         gpus=1,
         scan_seconds=way.scan_seconds,
+        mig_seconds=MIG_SECONDS,
         heeds_touches=not way.deaf,
     ) as (cluster, _):
 

@@ -22,8 +22,8 @@ from tests.fakes.kubevirt.launcher import LAUNCHER
 from tests.fakes.pcidevices.names import VMS
 from tests.fakes.pcidevices.webhooks import allocated
 
-Devices = Callable[[str, Collection[str]], frozenset[Place]]
-"""Returns where, on a node, the devices of these names are."""
+Devices = Callable[[str, Collection[str], str], frozenset[Place]]
+"""Returns where, on a node, the devices of these names are that the pod of a UID may be given."""
 
 SOON = Pace(longest_pause=1.0)
 """How patient a watch is with an API server that does not serve the kind yet, or any more."""
@@ -32,8 +32,9 @@ SOON = Pace(longest_pause=1.0)
 class Launcher(msgspec.Struct):
     """A launcher that was bound: of which VM, to which node, ``decided`` to be where.
 
-    ``kept`` are the devices there that VMs named as theirs at that moment, ``planned`` is what the
-    plan says, or said last. A VM that somebody else has bound was ``decided`` by nobody.
+    ``kept`` are the devices there that VMs named as theirs at that moment and that no other VM had
+    open, so those of VMs that were off. ``planned`` is what the plan says, or said last. A VM that
+    somebody else has bound was ``decided`` by nobody.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Rejected(msgspec.Struct, frozen=True):
     """A launcher that has failed, and why its node said so."""
 
     name: str
+    node: str
     reason: str
     message: str
 
@@ -166,11 +168,11 @@ class Witness:
             self.launchers[uid] = Launcher(
                 name,
                 node,
-                self._devices(node, named),
+                self._devices(node, named, uid),
                 decided(pod),
                 self._planned.get(uid, Counter()),
             )
         status = pod["status"]
         if status.get("phase") == "Failed":
             reason, message = status.get("reason", ""), status.get("message", "")
-            self._rejected[uid] = Rejected(name, reason, message)
+            self._rejected[uid] = Rejected(name, node, reason, message)

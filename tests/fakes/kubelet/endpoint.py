@@ -102,7 +102,9 @@ class Endpoint:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
                 raise
-            raise NotAdmitted("grpc: the client connection is closing") from error
+            # As grpc-go has it, for the kubelet closes the connection as the stream of lists ends.
+            closing = "rpc error: code = Canceled desc = grpc: the client connection is closing"
+            raise NotAdmitted(closing) from error
 
     async def _call(self, method: str, request: Any, answer: Any, timeout: float | None) -> Any:
         call = self._channel.unary_unary(

@@ -39,7 +39,8 @@ class FakeKubelet:
     One that may not remove the sockets of others does not *wipe* its directory when it starts.
     ``gate`` may be set to hold up an admission after the plugin has answered Allocate and before
     the kubelet takes note of it; a busy kubelet notices an endpoint's end ``notices_seconds`` late.
-    ``at_step`` is told of each exchange with a plugin, its name and "before" or "after".
+    ``at_step`` is told of each exchange with a plugin, its name and "before" or "after". Devices
+    that it ``shuns`` for a pod it gives it last.
     """
 
     def __init__(self, places: Places, *, seed: int = 0, wipes: bool = True) -> None:
@@ -51,6 +52,7 @@ class FakeKubelet:
         self.waiting_at_gate = False
         self.notices_seconds = 0.0
         self.at_step: Callable[[str, str], None] = lambda step, when: None
+        self.shuns: Callable[[Pod], Collection[str]] = lambda pod: ()
         self._wipes = wipes
         self._chance = Random(seed)
         self._admitting = asyncio.Lock()
@@ -168,7 +170,12 @@ class FakeKubelet:
     # -- what it serves and keeps ------------------------------------------------------------------
 
     def _new_manager(self) -> Manager:
-        return Manager(self._chance, active=self._active, written=self._write)
+        return Manager(
+            self._chance,
+            active=self._active,
+            written=self._write,
+            shuns=lambda pod: self.shuns(pod),
+        )
 
     def _active(self) -> set[str]:
         return self.pods.keys() - self.ended

@@ -44,15 +44,21 @@ class Manager:
     """A device manager that chooses as *chance* will have it, where nothing is preferred.
 
     *active* names the UIDs of the pods that have not ended, *written* is called when there is
-    something to be written to the checkpoint.
+    something to be written to the checkpoint. What it *shuns* for a pod that pod gets last.
     """
 
     def __init__(
-        self, chance: Random, *, active: Callable[[], Set[str]], written: Callable[[], None]
+        self,
+        chance: Random,
+        *,
+        active: Callable[[], Set[str]],
+        written: Callable[[], None],
+        shuns: Callable[[Pod], Collection[str]] = lambda pod: (),
     ) -> None:
         self._chance = chance
         self._active = active
         self._written = written
+        self._shuns = shuns
         self.plugins: dict[str, Plugin | None] = {}
         self.healthy: dict[str, set[str]] = {}
         self._taken: dict[str, set[str]] = {}
@@ -176,8 +182,11 @@ class Manager:
         chosen: set[str] = set()
         taken = self._taken.setdefault(resource, set())
 
+        shunned = self._shuns(pod)
+
         def take(devices: Iterable[str]) -> bool:
-            for device in self._shuffled(set(devices) - chosen):
+            shuffled = self._shuffled(set(devices) - chosen)
+            for device in sorted(shuffled, key=lambda each: each in shunned):
                 if len(chosen) < needed:
                     chosen.add(device)
                     taken.add(device)

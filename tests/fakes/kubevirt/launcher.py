@@ -12,6 +12,14 @@ Value = Mapping[str, Any]
 LAUNCHER = "kubevirt.io=virt-launcher"
 DOMAIN = "kubevirt.io/domain"
 
+CORES, GUEST = 2, "3996Mi"
+LIMITS = {"cpu": "2", "memory": "4Gi"}
+REQUESTS = {"cpu": "125m", "memory": "2730Mi"}
+"""What a small VM of Harvester's may use and what it asks for: processors are overcommitted 16
+times there, memory by a half more; its guest has less than the VM, for what runs beside it."""
+DEVICES = ("devices.kubevirt.io/kvm", "devices.kubevirt.io/tun", "devices.kubevirt.io/vhost-net")
+"""Every launcher has one of each."""
+
 # What the annotations of a VMI are that its pod does not get.
 _KEPT_BACK = re.compile(
     r"kubectl\.kubernetes\.io.*|kubevirt\.io/(storage|latest)-observed-api-version"
@@ -32,7 +40,15 @@ def virtual_machine(
     ``gpus[].name`` has no effect on which device it gets.
     """
     gpus = [{"name": f"gpu-{n}", "deviceName": each} for n, each in enumerate(devices)]
-    spec: dict[str, Any] = {"domain": {"devices": {"gpus": gpus}}}
+    spec: dict[str, Any] = {
+        "evictionStrategy": "LiveMigrateIfPossible",
+        "domain": {
+            "cpu": {"cores": CORES, "sockets": 1, "threads": 1},
+            "memory": {"guest": GUEST},
+            "resources": {"limits": dict(LIMITS), "requests": dict(REQUESTS)},
+            "devices": {"gpus": gpus},
+        },
+    }
     if scheduler:
         spec["schedulerName"] = scheduler
     if selector:
@@ -75,7 +91,9 @@ def launcher(vmi: Value) -> dict[str, Any]:
         for key, value in (metadata.get("annotations") or {}).items()
         if not _KEPT_BACK.fullmatch(key)
     }
-    amounts = {resource: str(count) for resource, count in Counter(device_names(vmi)).items()}
+    devices = dict.fromkeys(DEVICES, 1) | Counter(device_names(vmi))
+    amounts = {resource: str(count) for resource, count in devices.items()}
+    given = spec["domain"].get("resources") or {}
     pod: dict[str, Any] = {
         "nodeSelector": {"kubevirt.io/schedulable": "true", **(spec.get("nodeSelector") or {})},
         "terminationGracePeriodSeconds": 30,
@@ -83,7 +101,10 @@ def launcher(vmi: Value) -> dict[str, Any]:
             {
                 "name": "compute",
                 "image": "virt-launcher",
-                "resources": {"requests": amounts, "limits": amounts},
+                "resources": {
+                    "requests": {**(given.get("requests") or {}), **amounts},
+                    "limits": {**(given.get("limits") or {}), **amounts},
+                },
             }
         ],
     }

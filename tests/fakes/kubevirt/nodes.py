@@ -62,6 +62,15 @@ class LauncherNode:
         """Return the virtual functions whose vGPUs the VM in a pod has open."""
         return self._opened.get(uid, ())
 
+    def open_beside(self, uid: str) -> frozenset[str]:
+        """Return the virtual functions whose vGPUs the VMs in other pods have open."""
+        return frozenset(
+            function
+            for other, functions in self._opened.items()
+            if other != uid
+            for function in functions
+        )
+
     async def run(self) -> None:
         """Advertise, admit and end, until cancelled."""
         changed = asyncio.Event()

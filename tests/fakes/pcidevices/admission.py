@@ -32,6 +32,7 @@ from tests.fakes.pcidevices.names import (
     Version,
 )
 
+_JUDGED = (VGPUS, MIG_CONFIGURATIONS, SRIOV_GPUS, VMS)
 _NOTED = (SRIOV_GPUS, VGPUS, MIG_CONFIGURATIONS, PCI_DEVICES, PCI_CLAIMS, VMS)
 
 
@@ -134,8 +135,11 @@ class Admission:
         timeout: float = 10.0,
     ) -> bytes:
         """Patch an object, unless a webhook refuses; none sees writes of a status."""
-        if not subresource and self._judges:
-            self._check(kind, name, await self._judged(kind, name, patch, patch_type, namespace))
+        blind = False
+        if not subresource and self._judges and kind in _JUDGED:
+            old, new = await self._change(kind, name, patch, patch_type, namespace)
+            self._check(kind, name, await self._judged(kind, old, new))
+            blind = kind == VGPUS and webhooks.is_blind(old, new)
         done = await self._api.patch(
             kind,
             name,
@@ -146,6 +150,8 @@ class Admission:
             timeout=timeout,
         )
         self._note(kind, name, f"patch {subresource}".strip(), patch)
+        if blind:
+            self._log.add(self._actor, deeds.BLIND, f"{kind.plural} {name}")
         return done
 
     async def delete(
@@ -175,16 +181,15 @@ class Admission:
 
     # -- the webhooks ------------------------------------------------------------------------------
 
-    async def _judged(
+    async def _change(
         self,
         kind: Kind,
         name: str,
         patch: Body | Sequence[Body],
         patch_type: PatchType,
         namespace: str,
-    ) -> str:
-        if kind not in (VGPUS, MIG_CONFIGURATIONS, SRIOV_GPUS, VMS):
-            return ""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return an object as it is, and as the patch would have it."""
         raw = await self._api.get(kind, name, namespace=namespace)
         old, new = msgspec.json.decode(raw), msgspec.json.decode(raw)
         change = msgspec.json.decode(msgspec.json.encode(patch))
@@ -193,6 +198,9 @@ class Admission:
         else:
             new = patches.merge_patched(new, change)
         new["status"] = old.get("status")
+        return old, new
+
+    async def _judged(self, kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if kind == VGPUS:
             return webhooks.vgpu_updated(old, new, await self._all(VMS))
         if kind == MIG_CONFIGURATIONS:

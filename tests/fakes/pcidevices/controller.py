@@ -59,6 +59,7 @@ class Controller:
         seed: int = 0,
         step: Step = lambda name: None,
         scan_seconds: float = SCAN_SECONDS,
+        mig_seconds: float = MIG_SECONDS,
         environment: Environment = lambda uid: {},
         heeds_touches: bool = True,
     ) -> None:
@@ -66,6 +67,7 @@ class Controller:
         self._host = host
         self._clock = clock
         self._scan_seconds = scan_seconds
+        self._mig_seconds = mig_seconds
         self._heeds_touches = heeds_touches
         self._store = Store(api, step)
         self._gpus = Gpus(host, self._store)
@@ -179,5 +181,5 @@ class Controller:
         else:
             self._failures.pop(key, None)
             if kind == MIG_CONFIGURATIONS:
-                self._due[key] = self._clock() + MIG_SECONDS
+                self._due[key] = self._clock() + self._mig_seconds
         return True

@@ -23,6 +23,12 @@ HOT_REMOVE: Final = "PCI hot-remove"
 WRITE: Final = "write"
 REFUSED: Final = "refused"
 """By a webhook; or a launcher by its kubelet, which is then who did it."""
+BLIND: Final = "disabled a VGPUDevice that has no uuid"
+"""By the state that the write names: whatever the controller finds when it comes."""
+NAMED: Final = "named by a VM"
+"""A VM's annotation comes to name a device; ``detail`` is the VM."""
+ENDED: Final = "ended"
+"""The controller of a node, and its device plugins with it."""
 BLOCKED: Final = "sriov-manage blocked"
 """Or ``nvidia-smi -mig 1``, on a GPU that somebody has open."""
 
@@ -63,7 +69,7 @@ class Source(Protocol):
     """Deeds that are noted elsewhere."""
 
     def fresh(self, at: float) -> Iterator[Entry]:
-        """Yield those since the last time, dated *at*."""
+        """Yield those since the last time, dated *at* unless it is known when they were done."""
 
 
 class Log:
@@ -111,10 +117,11 @@ def traps(entries: Iterable[Entry]) -> Iterator[str]:
 
     Where an agent cuts the GPUs, a MigConfiguration that has the controller create or destroy GPU
     instances is one of them. That ``sriov-manage`` finds a GPU open is one where an agent has asked
-    for it: an administrator may be faster than an agent can hear of it.
+    for it: an administrator may be faster than an agent can hear of it. What is noted elsewhere may
+    have been read late, so the order is that of the dates.
     """
     askers: dict[str, str] = {}
-    for each in entries:
+    for each in sorted(entries, key=lambda entry: entry.at):
         yield from _brought_about(each)
         yield from _done(each)
         kind, _, name = each.subject.partition(" ")
@@ -153,6 +160,8 @@ def _done(each: Entry) -> Iterator[str]:
             yield f"{each.subject}: an agent made a GPU instance where the driver chose"
         case "destroy GPU instance" if each.code == _IN_USE:
             yield f"{each.subject}: an agent would have destroyed a GPU instance that was used"
+        case "disabled a VGPUDevice that has no uuid" if each.actor == AGENT:
+            yield f"{each.subject}: an agent disabled it while it had no uuid"
         case "write" if each.actor == AGENT and each.subject.startswith(_HARVESTERS):
             if '"resourceVersion"' not in each.detail:
                 yield f"{each.subject}: an agent wrote over whatever was there: {each.detail}"

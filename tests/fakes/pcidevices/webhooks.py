@@ -42,6 +42,13 @@ def vgpu_updated(old: Value, new: Value, vms: Iterable[Value]) -> str:
     return ""
 
 
+def is_blind(old: Value, new: Value) -> bool:
+    """Tell whether a VGPUDevice is disabled that has no uuid yet; Harvester lets that pass."""
+    return bool(
+        _spec(old).get("enabled") and not _spec(new).get("enabled") and not _status(old).get("uuid")
+    )
+
+
 def vgpu_used(name: str, vms: Iterable[Value]) -> str:
     """Judge the disabling or deletion of a VGPUDevice: a VM that ran with it keeps it, stopped."""
     for vm in vms:

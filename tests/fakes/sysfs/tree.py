@@ -67,6 +67,11 @@ class FakeSysfs(Sysfs):
         self._shown: dict[PurePosixPath, Entry] = {}
         self._rendered: object = None
 
+    def upgrade(self) -> None:
+        """Show vendor VFIO's files from now on in the place of mediated devices'."""
+        self._mdev = False
+        self._rendered = None
+
     @contextlib.contextmanager
     def _translated(self, verb: str, path: PurePosixPath) -> Iterator[None]:
         """Enclose an access of any kind: the tree is brought up to date before it."""

@@ -14,7 +14,11 @@ from structlog.testing import capture_logs
 
 from extender.server import serving
 from extender.service import Service
-from tests.fakes.world import World, bind_args, filter_args
+from nodeagent.api import keys
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import GPU_NODES, Unavailable
+from tests.fakes.world import QUICK, World, bind_args, filter_args
+from tests.waiting import until
 
 WHO = {"pod", "namespace", "uid", "policy_version"}
 ABOUT = WHO | {"seconds"}
@@ -111,6 +115,45 @@ async def test_a_refusal_is_told_when_it_is_news_and_not_each_time_it_is_repeate
     assert first["codes"] == ["no-inventory"]
     refusals = [line for line in lines if line["event"] == "pod_refused"]
     assert [line["codes"] for line in refusals] == [["no-inventory"], ["cordoned"]]
+
+
+async def test_a_bind_that_the_api_server_does_not_carry_out_is_told_as_unfinished(
+    world: World, extender: Service
+) -> None:
+    pod = await world.add_pod("vm", "3-40C")
+    extender.hooks.filter(filter_args(pod, "node-1"))
+    world.api.disturbance = unavailable
+    with capture_logs() as lines:
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error
+
+    unfinished = told(lines, "bind_unfinished")
+    assert unfinished.keys() >= ABOUT | {"node", "error"}
+    assert unfinished["seconds"] >= 0
+
+
+async def unavailable(call: Call) -> None:
+    if call.kind == GPU_NODES:
+        raise Unavailable(503, "etcd is away")
+
+
+async def test_a_gang_that_is_refused_is_told_with_the_time_its_plan_took(world: World) -> None:
+    settings = msgspec.structs.replace(QUICK, plan_settle_seconds=0.001)
+    gang = {keys.GANG: "g", keys.GANG_SIZE: "2"}
+    async with world.extender(settings) as extender:
+        with capture_logs() as lines:
+            pods = [
+                await world.add_pod(f"vm-{at}", "7-80C", "7-80C", annotations=gang)
+                for at in range(2)
+            ]
+            for pod in pods:
+                extender.hooks.filter(filter_args(pod, "node-1"))
+            await until(lambda: extender.knowledge.enlisted.no_room)
+        version = extender.knowledge.in_force.version
+
+    refused = next(line for line in lines if line["event"] == "gang_refused")
+    assert refused.keys() >= {"namespace", "gang", "members", "reason", "uids"}
+    assert refused["uids"] == [pod["metadata"]["uid"] for pod in pods]
+    assert (refused["policy_version"], refused["seconds"] >= 0) == (version, True)
 
 
 async def test_events_have_stable_names_and_facts_for_fields(

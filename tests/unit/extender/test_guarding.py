@@ -98,7 +98,7 @@ def ask(service: Service, clock: Clock, profile: str, pods: int) -> None:
 
 
 async def test_until_they_are_judged_default_decides(service: Service) -> None:
-    assert decides(service, "h") is decides(service, "a") is Key.OCCUPANCY
+    assert decides(service, "h") is decides(service, "a") is Key.INSTANCES
     assert service.knowledge.in_force.policy.effective is PolicyName.DEFAULT
 
 
@@ -110,7 +110,7 @@ async def test_they_decide_on_the_geometries_where_they_are_better_alone(
         await service.guarding.look()
         await service.guarding.look()
 
-    assert (decides(service, "h"), decides(service, "a")) == (Key.LAYOUT, Key.OCCUPANCY)
+    assert (decides(service, "h"), decides(service, "a")) == (Key.LAYOUT, Key.INSTANCES)
     assert service.knowledge.in_force.policy.effective is PolicyName.LEARNED
     assert {each.geometry.hash: each.gpus for each in jury.asked} == {H100.hash: 3, A30.hash: 3}
     assert len(jury.asked) == 2, "once for each"
@@ -145,7 +145,7 @@ async def test_another_mix_takes_them_back_until_they_are_better_on_that(
 
     ask(service, clock, "7-80C", 40)
     await service.guarding.look()
-    assert decides(service, "h") is Key.OCCUPANCY
+    assert decides(service, "h") is Key.INSTANCES
     assert not jury.asked, "not so soon again"
 
     later(service, clock)
@@ -165,7 +165,7 @@ async def test_without_an_answer_default_decides_and_it_is_asked_again_later(
 
     told = [each for each in logs if each["event"] == "learned_not_judged"]
     assert [each["error"] for each in told] == ["no process for it"] * 2  # one for each geometry
-    assert decides(service, "h") is Key.OCCUPANCY
+    assert decides(service, "h") is Key.INSTANCES
     jury.fails = False
     later(service, clock)
     await service.guarding.look()
@@ -196,7 +196,7 @@ async def test_a_policy_with_other_rules_keeps_what_is_known_of_the_same_weights
     other = msgspec.structs.replace(FILE.policy.weights, occupied=3.0)
     retrained = msgspec.structs.replace(FILE.policy, weights=other)
     service.knowledge.adopt(InForce(retrained, version="retrained"))
-    assert decides(service, "h") is Key.OCCUPANCY
+    assert decides(service, "h") is Key.INSTANCES
     await service.guarding.look()
     assert {each.candidate for each in jury.asked} == {retrained}
 

@@ -6,14 +6,13 @@ import itertools
 
 import pytest
 
-from extender.packing.choose import INFEASIBLE, Bin, Choice, choose
+from extender.packing.choose import INFEASIBLE, Bin, Choice, choose, precedence
 from extender.packing.states import reachable
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
 from extender.policy import PolicyName
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
-from nodeagent.api.occupancy import occupied_by
 from tests.builders import H100
 
 GEOMETRY = H100.geometry
@@ -22,7 +21,8 @@ SERVES = {"7g": 0, "4g": 5, "3g": 9, "2g": 14, "1g.20": 15, "1g": 19, "1g+me": 2
 
 def bin(uuid: str, *held: tuple[str, int], policy: PolicyName = PolicyName.DEFAULT) -> Bin:
     taken = [(SERVES[p], Placement(s, GEOMETRY.by_id[SERVES[p]].size)) for p, s in held]
-    return Bin(uuid, tables(GEOMETRY, policy), occupied_by(GEOMETRY, taken), SERVES)
+    of = tables(GEOMETRY, policy)
+    return Bin(uuid, of, of.holding(taken), SERVES)
 
 
 def test_an_empty_gpu_is_worth_what_the_definition_says() -> None:
@@ -62,6 +62,60 @@ def test_equal_costs_go_to_the_fuller_gpu_then_to_the_lowest_index() -> None:
 
     assert isinstance(choice, Choice)
     assert choice.placed[0].uuid == "a"
+
+
+def test_of_equally_full_gpus_the_one_with_more_instances_is_longer_in_becoming_empty() -> None:
+    one, two = bin("one", ("4g", 0)), bin("two", ("2g", 0), ("2g", 2))
+
+    for bins in ([one, two], [two, one]):
+        choice = choose(bins, ["3g"])
+        assert isinstance(choice, Choice)
+        assert choice.cost == cost_on(one, "3g") == cost_on(two, "3g")
+        assert choice.placed[0].uuid == "two"
+
+
+def test_a_fuller_gpu_comes_before_one_with_more_instances() -> None:
+    fuller, more = bin("fuller", ("4g", 0), ("2g", 4)), bin("more", ("1g", 0), ("1g", 1), ("2g", 2))
+
+    assert cost_on(fuller, "1g") != cost_on(more, "1g")
+    assert precedence(fuller) > precedence(more)
+
+
+def test_equal_costs_are_no_reason_to_look_at_instances_where_the_first_is_simply_taken() -> None:
+    bins = [
+        bin("one", ("4g", 0), policy=PolicyName.MFI),
+        bin("two", ("2g", 0), ("2g", 2), policy=PolicyName.MFI),
+    ]
+
+    choice = choose(bins, ["3g"])
+    assert isinstance(choice, Choice)
+    assert choice.placed[0].uuid == "one"
+
+
+@pytest.mark.parametrize("model", ["A30-24GB", "RTX-PRO-6000-Blackwell-96GB"])
+def test_a_pair_on_a_four_slice_gpu_grows_where_two_instances_are_it(model: str) -> None:
+    geometry = MODELS[model].geometry
+    of = tables(geometry, PolicyName.DEFAULT)
+    quarter = geometry.memory_slices // 4
+    small, pair = (
+        next(p for p in geometry.profiles if p.size == size and not p.limited)
+        for size in (quarter, 2 * quarter)
+    )
+    serves = {"1g": small.id, "2g": pair.id}
+    halved = [(small.id, Placement(start, quarter)) for start in (0, quarter)]
+    whole = Bin("whole", of, of.holding([(pair.id, Placement(0, 2 * quarter))]), serves)
+    parts = Bin("parts", of, of.holding(halved), serves)
+
+    for wanted in ("1g", "2g"):
+        choice = choose([whole, parts], [wanted])
+        assert isinstance(choice, Choice)
+        assert choice.placed[0].uuid == "parts", "the other one is whole again after one departure"
+
+
+def cost_on(alone: Bin, wanted: str) -> int:
+    choice = choose([alone], [wanted])
+    assert isinstance(choice, Choice)
+    return choice.cost
 
 
 def test_a_media_extension_is_given_once_per_gpu() -> None:

@@ -18,29 +18,30 @@ from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     EVENTS,
     GPU_NODES,
-    POD_DISRUPTION_BUDGETS,
-    PODS,
     VIRTUAL_MACHINES,
-    PatchType,
+    ApiError,
+    Refused,
     Throttled,
 )
 from tests.builders import gpu, gpu_node, instance
-from tests.fakes.occupied import placed, placed_gang
+from tests.fakes.occupied import guarded, placed, placed_gang
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World
 from tests.waiting import until
 
 NODES = ["node-1", "node-2"]
 ROUNDS = 30
+NOT_NOW = Throttled(429, "not now")
 
 
 class Audit:
-    """Hears what is evicted; *refuses* are the pods whose evictions are refused, by name."""
+    """Hears what is evicted; ``refuses`` are the pods whose evictions meet a *refusal*, by name."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, refusal: ApiError = NOT_NOW) -> None:
         self.evicted: list[str] = []
         self.asked = 0
         self.refuses: Collection[str] = ()
+        self._refusal = refusal
         world.api.disturbance = self
 
     async def __call__(self, call: Call) -> None:
@@ -49,7 +50,7 @@ class Audit:
         if not call.done:
             self.asked += 1
             if call.name in self.refuses:
-                raise Throttled(429, "not now")
+                raise self._refusal
         else:
             self.evicted.append(call.name)
 
@@ -214,32 +215,11 @@ async def test_the_fewest_go_and_nobody_after_them(world: World) -> None:
     assert await world.bound("thief") == ""
 
 
-async def guarded(world: World, name: str, allows: int, **labels: str) -> None:
-    """Create a disruption budget that allows so many evictions."""
-    body = {"metadata": {"name": name}, "spec": {"selector": {"matchLabels": labels}}}
-    await world.api.create(POD_DISRUPTION_BUDGETS, body, namespace="default")
-    await world.api.patch(
-        POD_DISRUPTION_BUDGETS,
-        name,
-        {"status": {"disruptionsAllowed": allows, "observedGeneration": 1}},
-        patch_type=PatchType.MERGE,
-        namespace="default",
-        subresource="status",
-    )
-
-
-async def labelled(world: World, *names: str, **labels: str) -> None:
-    for name in names:
-        change = {"metadata": {"labels": labels}}
-        await world.api.patch(PODS, name, change, patch_type=PatchType.MERGE, namespace="default")
-
-
 async def test_whom_a_budget_guards_is_spared_for_somebody_dearer(world: World) -> None:
     audit = Audit(world)
     async with running(world) as extender:
         await full(world, extender)
-        await labelled(world, "low", app="db")
-        await guarded(world, "db", 0, app="db")
+        await guarded(world, "db", "low", allows=0)
         high = await asks(world, "3-40C")
         await Scheduler(extender, NODES).until_bound(world, [high])
 
@@ -251,8 +231,7 @@ async def test_where_budgets_allow_nobody_to_go_nobody_is_asked_to(world: World)
     audit = Audit(world)
     async with running(world) as extender:
         await full(world, extender)
-        await labelled(world, "low", "other", "whole", app="db")
-        await guarded(world, "db", 0, app="db")
+        await guarded(world, "db", "low", "other", "whole", allows=0)
         await tried(extender, await asks(world, "3-40C"))
 
     assert audit.asked == 0
@@ -265,18 +244,35 @@ async def test_a_budget_that_allows_one_is_not_asked_for_two(world: World) -> No
         await placed(world, extender, "a", "3-40C", priority=1)
         await placed(world, extender, "b", "3-40C", priority=1)
         await placed(world, extender, "dear", "7-80C", node="node-2", priority=50)
-        await labelled(world, "a", "b", app="db")
-        await guarded(world, "db", 1, app="db")
+        await guarded(world, "db", "a", "b", allows=1)
         high = await asks(world, "7-80C")
         await Scheduler(extender, NODES).until_bound(world, [high])
 
     assert audit.evicted == ["dear"]
 
 
-async def test_an_eviction_refused_for_long_is_given_up_and_another_pod_found(
-    world: World,
-) -> None:
+async def test_whom_two_budgets_guard_is_spared_for_no_api_server_evicts_it(world: World) -> None:
     audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        await guarded(world, "db", "low", allows=9)
+        await guarded(world, "web", "low", allows=9)
+        high = await asks(world, "3-40C")
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert audit.evicted == ["other"]
+    assert audit.asked == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [NOT_NOW, Refused(403, 'admission webhook "x" denied the request')],
+    ids=["budget", "webhook"],
+)
+async def test_an_eviction_refused_for_long_is_given_up_and_another_pod_found(
+    world: World, refusal: ApiError
+) -> None:
+    audit = Audit(world, refusal)
     audit.refuses = {"low"}
     settings = msgspec.structs.replace(QUICK, eviction_patience_seconds=0.1)
     async with running(world, settings) as extender:

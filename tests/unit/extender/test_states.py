@@ -17,7 +17,7 @@ from extender.packing.fragmentation import (
     unusable,
 )
 from extender.packing.learned import coefficients, features, weights
-from extender.packing.states import Key, Layout, added, empty, reachable, shapes
+from extender.packing.states import Counted, Key, Layout, added, empty, reachable, shapes
 from extender.packing.tables import tables
 from extender.policy import Policy, PolicyName, Weights
 from nodeagent.api.catalog import MODELS
@@ -133,6 +133,24 @@ def test_full_and_empty_gpus_are_not_fragmented_for_mfi() -> None:
     assert blocked_windows(SIX, 0) == blocked_windows(SIX, SIX.full_mask) == 0
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_counted_instances_are_those_of_the_layouts(model: str) -> None:
+    geometry = MODELS[model].geometry
+    layouts = reachable(geometry, Key.LAYOUT)
+
+    found = {
+        (state.mask, state.counts, state.instances)
+        for state in reachable(geometry, Key.INSTANCES)
+        if isinstance(state, Counted)
+    }
+
+    assert found == {
+        (state.mask, state.counts, len(state.placements))
+        for state in layouts
+        if isinstance(state, Layout)
+    }
+
+
 @pytest.mark.parametrize("policy", [Policy(PolicyName.DEFAULT), UNWEIGHTED])
 @pytest.mark.parametrize("model", MODELS)
 def test_arrays_say_what_the_options_say(model: str, policy: Policy) -> None:
@@ -156,12 +174,12 @@ def test_arrays_say_what_the_options_say(model: str, policy: Policy) -> None:
         assert arrays.without[arrays.slot[row, at], then] == at
 
 
-def test_ranks_order_by_cost_then_by_fullness_and_leave_out_the_impossible() -> None:
+def test_ranks_order_by_cost_then_by_precedence_and_leave_out_the_impossible() -> None:
     cost = np.array([3, 1, 1, 3, 0])
-    fullness = np.array([0, 2, 5, 0, 9])
+    precedence = np.array([0, 2, 5, 0, 9])
     possible = np.array([True, True, True, True, False])
 
-    assert ranks(cost, fullness, possible).tolist() == [2, 1, 0, 2, IMPOSSIBLE]
+    assert ranks(cost, precedence, possible).tolist() == [2, 1, 0, 2, IMPOSSIBLE]
 
 
 def test_features_of_a_gpu_are_those_described() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import Counter
 
 import msgspec
 import pytest
@@ -342,6 +344,7 @@ async def test_a_namespace_that_changes_hands_is_judged_anew(service: Service) -
 
 LABELS = {"node-1": {"pool": "big"}, "node-2": {}}
 TEAMS = {"default": "red", "blues": "blue"}
+SLICES = {"1-10C": 1, "2-20C": 2, "3-40C": 4}
 
 
 @settings(deadline=None, max_examples=15)
@@ -349,7 +352,7 @@ TEAMS = {"default": "red", "blues": "blue"}
     st.lists(
         st.tuples(
             st.sampled_from(sorted(TEAMS)),
-            st.sampled_from(["1-10C", "2-20C", "3-40C"]),
+            st.sampled_from(sorted(SLICES)),
             st.sampled_from(sorted(LABELS)),
         ),
         min_size=4,
@@ -370,9 +373,27 @@ def test_no_number_of_binds_at_once_breaks_the_rules(
 
     here = _entries_of(plans)
     assert list(wrongs(by, LABELS, TEAMS, here, present=here)) == []
+    # Blue may have any of these, one at a time; none of them alone costs the headroom.
+    if any(TEAMS[namespace] == "blue" or SLICES[kind] <= cap for namespace, kind, _ in pods):
+        assert here, "whoever is first fits"
     if headroom:
         free = 4 - len({each.gpu for _, each in here})
         assert free >= 1
+
+
+def test_of_more_pods_than_the_caps_allow_at_once_as_many_are_bound_as_they_allow() -> None:
+    by = rules(
+        f"tenants: [{RED}, caps: {{memorySlices: 4}}}},"
+        f" {BLUE}, caps: {{profiles: {{1g.10gb: 2}}}}}}]"
+    )
+    nodes = itertools.cycle(sorted(LABELS))
+    pods = [(namespace, "1-10C", next(nodes)) for namespace in [*["default"] * 5, *["blues"] * 5]]
+
+    here = _entries_of(asyncio.run(_raced(pods, by)))
+
+    whose = Counter(TEAMS[each.pod.namespace] for _, each in here if each.pod is not None)
+    assert whose == {"red": 4, "blue": 2}
+    assert list(wrongs(by, LABELS, TEAMS, here, present=here)) == []
 
 
 def _entries_of(plans: dict[str, tuple[Assignment, ...]]) -> list[tuple[str, Assignment]]:

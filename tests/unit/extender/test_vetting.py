@@ -9,7 +9,12 @@ import msgspec
 import pytest
 
 from extender import wire
+from extender.claims import claimant
+from extender.ledger import Ledger
 from extender.service import Service
+from extender.verbs.preempt import sufficient
+from nodeagent.api.gpunode import Mode
+from tests.builders import assignment, gpu_node, request, view
 from tests.fakes.occupied import placed, placed_gang
 from tests.fakes.world import World
 
@@ -86,3 +91,24 @@ async def test_a_node_without_victims_is_never_returned(world: World) -> None:
 
         assert vetted(extender, free, {"node-1": []}) == {}
         assert vetted(extender, stranger, {"node-1": []}) == {}
+
+
+def test_on_harvester_nobody_goes_in_vain_for_what_a_stopped_vm_keeps() -> None:
+    """Without the victim's CPU there is a place for half a GPU, and none for a whole one."""
+    plan = [assignment("a1", 5, 0, pod="victim")]
+    node = view(gpu_node("node-1", plan=plan, mode=Mode.HARVESTER))
+    victims = {"node-1": ["victim"]}
+
+    assert sufficient({"node-1": node}, Ledger(), request("7-80C"), victims) == ()
+    assert sufficient({"node-1": node}, Ledger(), request("3-40C"), victims) == ("node-1",)
+
+
+def test_what_a_pod_waits_for_is_no_obstacle_to_it_and_one_to_others() -> None:
+    """Tangram evicts for its GPU whom kube-scheduler would evict for its CPU."""
+    asks, stranger = request("4-40C", pod="asks"), request("4-40C", pod="stranger")
+    claim = assignment("c1", 5, 0, pod=None, owner=claimant(asks.pod))
+    node = view(gpu_node("node-1", plan=[assignment("a1", 0, 0, pod="victim"), claim]))
+    victims = {"node-1": ["victim"]}
+
+    assert sufficient({"node-1": node}, Ledger(), asks, victims) == ("node-1",)
+    assert sufficient({"node-1": node}, Ledger(), stranger, victims) == ()

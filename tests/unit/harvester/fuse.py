@@ -25,7 +25,10 @@ from nodeagent.journal_file import FileJournal
 from nodeagent.node_pods import gpu_pods
 from nodeagent.nvml import NvmlDriver
 from nodeagent.nvml.thread import NvmlThread
+from nodeagent.purview import Purview
 from tests.unit.harvester.station import EAGER, NAME, SOON, Station
+
+EVERY_GPU = Purview()
 
 
 class Killed(Exception):
@@ -33,15 +36,20 @@ class Killed(Exception):
 
 
 class Fuse:
-    """Ends the agent at the step of that number, from 0; ``steps`` are those it has taken."""
+    """Ends the agent at the step of that number, from 0; ``steps`` are those it has taken.
 
-    def __init__(self, length: int | None = None) -> None:
+    Where it is *named*, only steps of that name count.
+    """
+
+    def __init__(self, length: int | None = None, *, named: str = "") -> None:
         self.steps: list[str] = []
         self._length = length
+        self._named = named
 
     @property
     def burnt(self) -> bool:
-        return self._length is not None and len(self.steps) > self._length
+        counted = [name for name in self.steps if self._named in ("", name)]
+        return self._length is not None and len(counted) > self._length
 
     def step(self, name: str) -> None:
         """Take note of a step, or end there."""
@@ -143,30 +151,47 @@ class FusedJournal(FileJournal):
 class Lives:
     """The lives of the agent of a *station*: after the one that the fuse ends, another."""
 
-    def __init__(self, station: Station, fuse: Fuse) -> None:
+    def __init__(self, station: Station, fuse: Fuse, purview: Purview = EVERY_GPU) -> None:
         self._station = station
         self._fuse = fuse
+        self._purview = purview
         self.count = 0
 
     @contextlib.asynccontextmanager
     async def lived(self) -> AsyncIterator[None]:
         """Have an agent, until the block ends."""
-        task = asyncio.create_task(self._live_on(), name="lives")
+        self._begin()
         try:
             yield
         finally:
-            # An agent that ends at this very moment by itself keeps the first from being heard.
-            while not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=1.0)
-            if not task.cancelled() and (error := task.exception()):
-                raise error
+            await self._end()
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Have none until the block ends, as while the node reboots, and then one again."""
+        await self._end()
+        try:
+            yield
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._live_on(), name="lives")
+
+    async def _end(self) -> None:
+        # An agent that ends at this very moment by itself keeps the first from being heard.
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1.0)
+        if not self._task.cancelled() and (error := self._task.exception()):
+            raise error
 
     async def _live_on(self) -> None:
-        try:
-            await self._live(self._fuse)
-        except* Killed:
-            pass
+        if not self._fuse.burnt:
+            try:
+                await self._live(self._fuse)
+            except* Killed:
+                pass
         await self._live(Fuse())
 
     async def _live(self, fuse: Fuse) -> None:
@@ -198,6 +223,7 @@ class Lives:
                 journal=FusedJournal(journal, fuse=fuse),
                 epoch=f"life-{self.count}",
                 settings=EAGER,
+                purview=self._purview,
             )
             try:
                 await agent.run()

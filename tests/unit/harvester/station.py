@@ -280,8 +280,18 @@ class Station(House):
         """Let everybody work once, and a moment of Harvester's time pass."""
         await self.kubevirt.work()
         await self.node.work()
+        await self._let_pass(STEP_SECONDS)
+
+    async def pass_(self, seconds: float) -> None:
+        """Let so much of Harvester's time pass, though a controller may end meanwhile."""
+        until = self.cluster.now + seconds
+        while self.cluster.now < until:
+            await self._let_pass(until - self.cluster.now)
+
+    async def _let_pass(self, seconds: float) -> None:
+        """Let time pass, or as much of it as the controller lives to see."""
         try:
-            await self.site.pass_(STEP_SECONDS)
+            await self.site.pass_(seconds)
         except self.ending:
             await self.plugins.close()  # they are of the controller's process
             self.site.restart()

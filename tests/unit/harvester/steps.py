@@ -1,6 +1,6 @@
 """``make harvester-steps``: agent and Harvester's controller end at every step that they take.
 
-The story is that of ``test_crashes``, of which `make test` takes a few steps alone. How many there
+The stories are those of ``test_crashes``, which takes a few of their steps alone. How many there
 are is found out: whoever is to end at a step that is not reached has come to the story's end.
 """
 
@@ -15,17 +15,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import msgspec
 
+from benchmarks import made
 from nodeagent.logs import log_to_stderr
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.names import Version
 from tests.unit.harvester.fuse import Fuse
-from tests.unit.harvester.test_crashes import told
+from tests.unit.harvester.stories import STORIES, Story, told
 
 ROOT_PREFIX = "pytest-steps-"
 """By the beginning of its name the story knows the directory that all runs share."""
@@ -35,14 +36,16 @@ Harvester's scans happen to come."""
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """Who ends, and at which step, in the order in which they are taken."""
+    """Who ends, in which story, and at which step, in the order in which they are taken."""
 
+    story: int
     version: Version
     who: str
     step: int
 
     def __str__(self) -> str:
-        return f"Harvester {self.version}, {self.who} ends at step {self.step}"
+        told = STORIES[self.story]
+        return f"Harvester {self.version}, {told}: the {self.who} ends at step {self.step}"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -53,16 +56,27 @@ class Outcome(msgspec.Struct, frozen=True):
     wrong: str = ""
 
 
-async def agents(directory: Path, version: Version, step: int) -> bool:
-    """Tell the story with an agent that ends there, and tell whether it came to that."""
+class Row(msgspec.Struct, frozen=True):
+    """What came of all the steps of somebody in a story."""
+
+    story: str
+    version: Version
+    who: str
+    steps: int
+    failed: int
+    seconds: float
+
+
+async def agents(story: Story, directory: Path, version: Version, step: int) -> bool:
+    """Tell a story with an agent that ends there, and tell whether it came to that."""
     fuse = Fuse(step)
-    await told(directory, version, fuse)
+    await told(story, directory, version, fuse)
     return fuse.burnt
 
 
-async def controllers(directory: Path, version: Version, step: int) -> bool:
-    """Tell the story with a controller that ends there, and tell whether it came to that."""
-    return await told(directory, version, Fuse(), controller=step) > step
+async def controllers(story: Story, directory: Path, version: Version, step: int) -> bool:
+    """Tell a story with a controller that ends there, and tell whether it came to that."""
+    return await told(story, directory, version, Fuse(), controller=step) > step
 
 
 WHO = {"agent": agents, "controller": controllers}
@@ -72,19 +86,24 @@ def play(root: Path, ending: Ending) -> Outcome:
     """Tell the story once, in a directory of its own."""
     directory = Path(tempfile.mkdtemp(prefix="story-", dir=root))
     try:
-        reached = asyncio.run(WHO[ending.who](directory, ending.version, ending.step))
+        story = STORIES[ending.story]
+        reached = asyncio.run(WHO[ending.who](story, directory, ending.version, ending.step))
     except Exception:  # noqa: BLE001 - whatever it is, it is what came of this ending
         return Outcome(ending, reached=True, wrong=traceback.format_exc())
     return Outcome(ending, reached=reached)
 
 
 def every(
-    version: Version, who: str, at_once: int, played: Callable[[list[Ending]], Iterator[Outcome]]
+    story: int,
+    version: Version,
+    who: str,
+    at_once: int,
+    played: Callable[[list[Ending]], Iterator[Outcome]],
 ) -> Iterator[Outcome]:
     """Yield what came of each step in turn, until none is reached any more."""
     missed = 0
     for first in itertools.count(0, at_once):
-        endings = [Ending(version, who, step) for step in range(first, first + at_once)]
+        endings = [Ending(story, version, who, step) for step in range(first, first + at_once)]
         for outcome in played(endings):
             missed = 0 if outcome.reached else missed + 1
             if missed == IN_A_ROW:
@@ -97,9 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make harvester-steps STEPS_ARGS=…", description=__doc__)
     parser.add_argument("--harvester", type=Version, action="append", help="1.7, 1.8, or both")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=None, help="a page of what came of it")
     options = parser.parse_args()
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # that servers end is none
-    wrong = 0
+    rows = []
     context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix=ROOT_PREFIX) as root,
@@ -112,21 +132,38 @@ def main() -> None:
         def played(endings: list[Ending]) -> Iterator[Outcome]:
             return pool.map(play, itertools.repeat(Path(root)), endings)
 
-        for version, who in itertools.product(options.harvester or list(Version), WHO):
+        versions = options.harvester or list(Version)
+        for story, version, who in itertools.product(range(len(STORIES)), versions, WHO):
             begun, done = time.monotonic(), []
-            for outcome in every(version, who, 8 * options.jobs, played):
+            for outcome in every(story, version, who, 8 * options.jobs, played):
                 done.append(outcome)
                 if outcome.wrong:
                     print(f"{outcome.ending}:\n{outcome.wrong}", flush=True)
             failed = sum(bool(each.wrong) for each in done)
-            wrong += failed
+            reached = sum(each.reached for each in done)
+            taken = time.monotonic() - begun
+            rows.append(Row(str(STORIES[story]), version, who, reached, failed, taken))
             print(
-                f"Harvester {version}: the {who} ended at each of"
-                f" {sum(each.reached for each in done)} steps, {failed} times to no good end"
-                f" ({time.monotonic() - begun:.0f} s)",
+                f"Harvester {version}, {STORIES[story]}: the {who} ended at each of {reached}"
+                f" steps, {failed} times to no good end ({taken:.0f} s)",
                 flush=True,
             )
-    sys.exit(bool(wrong))
+    if options.out is not None:
+        options.out.write_text("\n".join(page(rows)) + "\n")
+    sys.exit(any(each.failed for each in rows))
+
+
+def page(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of the page that keeps what came of a run."""
+    yield "# On Harvester: whoever ends, wherever it ends"
+    yield ""
+    yield f"By `make harvester-steps STEPS_ARGS='--out …'`: {made.text(made.here())}."
+    yield ""
+    yield "| story | Harvester | who ends | at each of | to no good end | seconds |"
+    yield "|---|---|---|---|---|---|"
+    for each in rows:
+        cells = (each.story, each.version, each.who, each.steps, each.failed, f"{each.seconds:.0f}")
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

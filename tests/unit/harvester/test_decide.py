@@ -24,6 +24,7 @@ from nodeagent.harvester.decide import (
     Enable,
     EnableFunctions,
     Touch,
+    TouchLayout,
     Wait,
     further,
     layout,
@@ -34,6 +35,7 @@ from nodeagent.harvester.join import (
     NO_LAYOUT,
     NOT_ENABLED,
     NOT_NEUTRAL,
+    STILL_FROZEN,
     UNKNOWN_GPU,
     Joined,
     join,
@@ -226,15 +228,14 @@ def sriov(*, enabled: bool = True) -> SriovGpuDevice:
     return SriovGpuDevice(Head("n1-gpu", "uid", "1"), ADDRESS, enabled)
 
 
-def mig(*, enabled: bool = True, asks: int = 0, status: str = "", ours: bool = False) -> Any:
+def mig(*, enabled: bool = True, asks: int = 0, **fields: Any) -> MigConfiguration:
     requested = (Requested("MIG 1g.10gb", ONE, asks),)
-    head = Head("n1-gpu", "uid", "1")
-    return MigConfiguration(head, ADDRESS, enabled, requested, status, ours)
+    return MigConfiguration(Head("n1-gpu", "uid", "1"), ADDRESS, enabled, requested, **fields)
 
 
 def step(
     *, of: LiveGpu | None = None, ours: bool = False, functions: bool = False, **objects: Any
-) -> EnableFunctions | Configure | None:
+) -> EnableFunctions | Configure | TouchLayout | None:
     known = {"gpus": (sriov(),), "migs": (mig(),), **objects}
     return layout(of or gpu(), Objects(**known), ours=ours, functions=functions)
 
@@ -263,6 +264,16 @@ def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:
     assert step(migs=(disabled,)) == Configure(disabled, enabled=True, ours=True)
 
 
+def test_one_that_was_disabled_is_made_neutral_once_harvester_has_said_that_it_is() -> None:
+    emptied = mig(enabled=False, asks=3, status="disabled")
+
+    assert step(migs=(emptied,)) == Configure(emptied, enabled=True, ours=True)
+    for status in ("synced", "out-of-sync"):
+        assert step(migs=(mig(enabled=False, asks=3, status=status),)) is None
+        neutral = mig(enabled=False, status=status)
+        assert step(migs=(neutral,)) == Configure(neutral, enabled=True, ours=True)
+
+
 def test_one_that_asks_for_instances_is_disabled_first_once_nobody_uses_any() -> None:
     asking, cut = mig(asks=2), gpu(small(), cut_by_hand=True)
     used = gpu(small(in_use=True), cut_by_hand=True)
@@ -288,12 +299,71 @@ def test_a_gpu_handed_back_is_disabled_when_empty_if_it_was_us_who_enabled_it() 
     assert step(of=static, migs=(mig(ours=True, asks=2),)) is None  # somebody has it already
 
 
+@pytest.mark.parametrize("status", ["synced", "out-of-sync"])
+def test_one_whose_counts_are_frozen_is_handed_back_once_harvester_has_thawed_them(
+    status: str,
+) -> None:
+    static, frozen = gpu(layout=Layout.STATIC), mig(ours=True, status=status)
+
+    assert step(of=static, migs=(frozen,)) == TouchLayout(frozen)
+    assert step(of=static, migs=(frozen,), ours=True) is None
+    touched = mig(ours=True, status=status, leaving=True)
+    assert step(of=static, migs=(touched,)) is None  # once is enough: Harvester looks by itself
+    thawed = mig(ours=True, leaving=True)
+    assert step(of=static, migs=(thawed,)) == Configure(thawed, enabled=False, ours=False)
+
+
+def test_a_gpu_opted_in_again_before_it_was_handed_back_is_marked_as_before() -> None:
+    leaving = mig(ours=True, leaving=True)
+
+    assert step(migs=(leaving,)) == Configure(leaving, enabled=True, ours=True)
+
+
+def test_one_that_asks_stays_enabled_until_harvester_has_made_what_a_reboot_took() -> None:
+    lost = mig(asks=2, status="synced")
+
+    assert step(migs=(lost,), of=gpu(cut_by_hand=True)) is None
+    made_anew = gpu(small(), cut_by_hand=True)
+    assert step(migs=(lost,), of=made_anew) == Configure(lost, enabled=False, ours=False)
+
+
+@given(
+    st.builds(
+        mig,
+        enabled=flags,
+        asks=st.integers(0, 2),
+        status=st.sampled_from(["", "synced", "out-of-sync", "disabled"]),
+        ours=flags,
+        leaving=flags,
+    ),
+    st.builds(
+        gpu,
+        layout=st.sampled_from(Layout),
+        cut_by_hand=flags,
+        instances=st.sampled_from([(), (small(),)]),
+    ),
+    flags,
+)
+def test_whatever_is_there_none_is_disabled_whose_counts_would_stay_frozen(
+    found: MigConfiguration, of: LiveGpu, ours: bool
+) -> None:
+    write = step(migs=(found,), of=of, ours=ours)
+
+    if isinstance(write, Configure) and not write.enabled:
+        assert of.instances or not found.frozen
+
+
 @pytest.mark.parametrize(
     ("objects", "reason"),
     [
         (Objects(), UNKNOWN_GPU),
         (Objects((sriov(),)), NO_LAYOUT),
         (Objects((sriov(),), migs=(mig(enabled=False),)), NOT_ENABLED),
+        (Objects((sriov(),), migs=(mig(enabled=False, asks=1),)), NOT_ENABLED),
+        (
+            Objects((sriov(),), migs=(mig(enabled=False, asks=1, status="synced"),)),
+            STILL_FROZEN,
+        ),
         (Objects((sriov(),), migs=(mig(asks=1),)), NOT_NEUTRAL),
         (Objects((sriov(),), migs=(mig(),)), NO_FUNCTIONS),
         (Objects((sriov(),), (device(),), (mig(),)), ""),

@@ -86,13 +86,21 @@ async def test_a_layout_is_configured_with_its_profiles_and_no_counts(house: Hou
         with capture_logs() as logged:
             await objects.configure(mig, enabled=True, ours=True)
             (neutral,) = objects.now().migs
-            await objects.configure(neutral, enabled=False, ours=False)
+            await objects.touch_layout(neutral)
+            (leaving,) = objects.now().migs
+            await objects.configure(leaving, enabled=False, ours=False)
         (back,) = objects.now().migs
 
-    assert [each["event"] for each in logged] == ["layout_left_to_tangram", "layout_handed_back"]
-    assert (neutral.neutral, neutral.ours) == (True, True)
+    assert [each["event"] for each in logged] == [
+        "layout_left_to_tangram",
+        "layout_touched",
+        "layout_handed_back",
+    ]
+    assert (neutral.neutral, neutral.ours, neutral.leaving) == (True, True, False)
+    assert (leaving.neutral, leaving.ours, leaving.leaving) == (True, True, True)
+    assert leaving.head.version != neutral.head.version
     assert [(each.name, each.id) for each in neutral.requested] == [("MIG 1g.5gb", 19)]
-    assert (back.enabled, back.ours) == (False, False)
+    assert (back.enabled, back.ours, back.leaving) == (False, False, False)
 
 
 async def test_a_layout_that_is_given_up_is_logged_as_that_with_what_it_was(house: House) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from extender.policy import PolicyName
 from extender.snapshot import NodeView
 from extender.verbs.record import corrections
 from nodeagent.api.gpunode import Instance, Inventory, OwnerRef
+from nodeagent.apiserver.protocol import Kind, PatchType
 from nodeagent.driver import CREATE
-from tests.fakes.pcidevices.log import REFUSED, traps
+from tests.fakes.pcidevices.log import AGENT, REFUSED, traps
+from tests.fakes.pcidevices.names import ALLOCATION, VGPUS, VMS
 from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
 
 RESOURCE = resource_name(KINDS[SMALL])
@@ -112,6 +116,49 @@ async def test_it_goes_with_the_last_vm_that_keeps_it(station: Station) -> None:
         await station.until(lambda: station.starts() == [])
         assert await station.enabled() == []
     assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_what_harvester_notes_just_before_it_would_be_disabled_is_kept_from_then_on(
+    station: Station,
+) -> None:
+    """Only its webhook can tell which was first; the agent hears of it then, and lets it be."""
+    agent = station.cluster.client(AGENT)
+    patch = agent.patch
+    details = ""
+
+    async def note(text: str | None) -> None:
+        annotations = {"metadata": {"annotations": {ALLOCATION: text}}}
+        merge = PatchType.MERGE
+        await station.cluster.api.patch(
+            VMS, "vm-1", annotations, patch_type=merge, namespace="default"
+        )
+
+    async def patch_later(kind: Kind, name: str, body: Any, **options: Any) -> bytes:
+        if kind == VGPUS and body.get("spec") == {"enabled": False}:
+            await note(details)
+        return await patch(kind, name, body, **options)
+
+    agent.patch = patch_later  # type: ignore[method-assign]
+    async with station.agent(api=agent):
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        details = msgspec.json.encode(await station.allocation("vm-1")).decode()
+        await note(None)  # as if it had yet to be noted
+        await station.plan()
+
+        (kept,) = standing(await station.until_told(lambda it: bool(standing(it))))
+        await station.pass_(10)
+        assert kept.start == 3
+        (refusal,) = station.cluster.log.of(REFUSED)
+        assert (refusal.actor, "in use with VM vm-1" in refusal.detail) == (AGENT, True)
+
+        pod = await station.start("vm-1")
+        await station.plan(station.assignment("a2", pod, 3))
+        await station.until_realized("a2")
+        await station.running("vm-1")
+        assert station.places_of(pod.uid) == [(0, 3)]
+        assert station.cluster.log.of(REFUSED) == [refusal]
 
 
 async def test_whom_the_kubelet_gave_which_of_several_is_told(station: Station) -> None:

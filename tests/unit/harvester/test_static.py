@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Instance, Inventory, Layout
-from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REMOVE_VGPU, traps
-from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
+from nodeagent.harvester.join import STILL_FROZEN
+from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REFUSED, REMOVE_VGPU, traps
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, VGPUS
+from tests.unit.harvester.by_hand import (
+    FIRST,
+    GPU,
+    cut_again,
+    cut_by_hand,
+    have_another_layout_made,
+    layout,
+    said_of_the_layout,
+)
 from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
 
-GPU = "node-1-000010000"
-FIRST, SECOND = "node-1-000010004", "node-1-000010005"
 RESOURCE = resource_name(KINDS[SMALL])
 
 
 def standing(status: Inventory) -> list[Instance]:
     return [each for gpu in status.gpus for each in gpu.instances if each.standing]
-
-
-async def cut_by_hand(station: Station, *devices: str) -> None:
-    """Do what an administrator does without Tangram: two small GPU instances, some devices."""
-    await station.change(SRIOV_GPUS, GPU, enabled=True)
-    await station.site.pass_(30)
-    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 2}]
-    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
-    await station.site.pass_(60)
-    for name in devices:
-        await station.change(VGPUS, name, enabled=True, vGPUTypeName=KINDS[SMALL])
-        await station.site.pass_(30)
-
-
-async def mig(station: Station) -> dict[str, Any]:
-    value = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))
-    return dict(value["spec"])
 
 
 async def test_a_gpu_that_is_not_opted_in_is_left_as_it_is_and_its_devices_are_told(
@@ -105,7 +93,7 @@ async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew
         await station.choose_gpus(station.machine.uuids[0])
         await station.ready()
         assert station.starts() == []
-        spec = await mig(station)
+        spec = await layout(station)
         assert spec["enabled"]
         assert not any(it["requested"] for it in spec["profileSpec"])
 
@@ -115,6 +103,37 @@ async def test_an_idle_gpu_that_is_opted_in_is_emptied_by_harvester_and_cut_anew
         assert station.starts() == [2]
     # Harvester took away what it had made itself, as it was told to: nobody used it.
     assert len(station.cluster.log.of(DESTROY_INSTANCE)) == 2
+
+
+class ControllerEnded(Exception):
+    """Harvester's controller has ended."""
+
+
+async def test_what_helps_is_said_where_harvester_ends_before_it_says_that_all_is_deleted(
+    station: Station,
+) -> None:
+    """No write is tried that its webhook would refuse, and the agent deletes nobody's object."""
+    await cut_by_hand(station)
+    station.ending = ControllerEnded
+
+    def step(name: str) -> None:
+        if name == "write status of migconfigurations" and not station.starts():
+            station.site.step = lambda name: None
+            raise ControllerEnded(name)
+
+    station.site.step = step
+    async with station.agent(all_gpus=False):
+        await station.until_told(lambda it: bool(it.gpus) and len(it.gpus[0].instances) == 2)
+        await station.choose_gpus(station.machine.uuids[0])
+        await station.until_told(lambda it: it.gpus[0].unhealthy == STILL_FROZEN)
+        for _ in range(20):
+            await station.work()
+        assert (await station.status()).gpus[0].unhealthy == STILL_FROZEN
+        assert station.cluster.log.of(REFUSED) == []
+
+        await have_another_layout_made(station)
+        await station.ready()
+    assert not any(it["requested"] for it in (await layout(station))["profileSpec"])
 
 
 @pytest.mark.parametrize("annotation", [None, "all", "GPU-nonsense"])
@@ -137,7 +156,7 @@ async def test_what_was_cut_by_hand_stays_unless_its_gpu_is_named(
     assert told.gpus[0].layout is Layout.STATIC
     assert "only on a GPU named in tangram.dev/gpus" in told.gpus[0].unhealthy
     assert station.starts() == starts
-    assert (await mig(station))["profileSpec"][0]["requested"] == 2
+    assert (await layout(station))["profileSpec"][0]["requested"] == 2
     assert station.cluster.log.of(DESTROY_INSTANCE) == []
 
 
@@ -156,7 +175,7 @@ async def test_a_gpu_cut_by_hand_after_it_was_left_to_tangram_is_static_from_the
 
         assert "of its own" in told.gpus[0].unhealthy
     assert len(station.machine.gpu_instances(0)) == 2
-    assert (await mig(station))["enabled"]
+    assert (await layout(station))["enabled"]
 
 
 async def test_one_named_whose_devices_are_enabled_waits_and_takes_nothing_new(
@@ -170,13 +189,17 @@ async def test_one_named_whose_devices_are_enabled_waits_and_takes_nothing_new(
 
         assert "asks for GPU instances of its own" in told.gpus[0].unhealthy
         assert told.gpus[0].layout is Layout.DYNAMIC
-    assert (await mig(station))["enabled"]
+    assert (await layout(station))["enabled"]
     assert len(station.machine.gpu_instances(0)) == 2
 
 
+@pytest.mark.parametrize("heeds_touches", [True, False])
 async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
-    station: Station,
+    station: Station, heeds_touches: bool
 ) -> None:
+    """A Harvester that is deaf to touches is later to find what it may make, and what has gone."""
+    station.site.heeds_touches = heeds_touches
+    station.site.restart()
     async with station.agent():
         await station.ready()
         pod = await station.vm_of("vm-1")
@@ -186,19 +209,25 @@ async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
 
         await station.choose_gpus("none")
         await station.until_told(lambda it: it.gpus[0].layout is Layout.STATIC)
-        await station.site.pass_(60)
+        await station.pass_(400)
         assert await station.phase("vm-1") == "Running"
-        assert (await mig(station))["enabled"]
+        assert (await layout(station))["enabled"]
+        assert await said_of_the_layout(station) == "out-of-sync"
 
         await station.remove("vm-1")
         await station.plan()
+        await station.until(lambda: station.starts() == [])
+        removed = station.cluster.now
 
         async def handed_back() -> bool:
-            return not (await mig(station))["enabled"]
+            return not (await layout(station))["enabled"]
 
         await station.until(handed_back)
         assert station.starts() == []
+        assert (station.cluster.now - removed < 30) is heeds_touches
+        await station.pass_(400)
     assert list(traps(station.cluster.log.entries)) == []
+    await cut_again(station)  # which nobody refuses
 
 
 async def test_a_gpu_instance_made_by_hand_on_an_opted_in_gpu_is_never_touched(

@@ -21,8 +21,20 @@ def test_each_device_adds_one_to_requests_and_limits_and_duplicates_add_up() -> 
     (container,) = launcher(vmi(SMALL, SMALL, BIG))["spec"]["containers"]
 
     assert container["name"] == "compute"
-    assert container["resources"]["limits"] == {SMALL: "2", BIG: "1"}
-    assert container["resources"]["requests"] == container["resources"]["limits"]
+    for amounts in container["resources"].values():
+        asked = {name: amount for name, amount in amounts.items() if name.startswith("nvidia")}
+        assert asked == {SMALL: "2", BIG: "1"}
+
+
+def test_beside_its_devices_it_asks_for_what_every_vm_does() -> None:
+    (container,) = launcher(vmi(SMALL))["spec"]["containers"]
+    limits, requests = (container["resources"][each] for each in ("limits", "requests"))
+
+    for device in ("kvm", "tun", "vhost-net"):
+        assert limits[f"devices.kubevirt.io/{device}"] == "1"
+        assert requests[f"devices.kubevirt.io/{device}"] == "1"
+    assert (limits["cpu"], limits["memory"]) == ("2", "4Gi")
+    assert (requests["cpu"], requests["memory"]) == ("125m", "2730Mi")
 
 
 def test_it_has_the_vmis_labels_and_annotations_and_its_own() -> None:

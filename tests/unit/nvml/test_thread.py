@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from nodeagent.driver import DriverBusy, DriverTimeout
+from nodeagent.driver import DriverBusy, DriverTimeout, GpuLost
 from nodeagent.nvml.thread import NvmlThread
 from tests.waiting import until
 
@@ -98,6 +99,26 @@ async def test_a_job_whose_caller_went_away_may_be_stuck_as_any_other(
         await thread.run("look", lambda: None)
     assert thread.stuck
     thread.stop()
+
+
+async def test_the_loop_does_not_complain_of_what_a_job_raises_whose_caller_went_away(
+    release: threading.Event,
+) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    thread = NvmlThread(within=5)
+
+    def fail() -> None:
+        release.wait()
+        raise GpuLost("look")
+
+    await left(thread, fail)
+    release.set()
+    await thread.close()
+    await asyncio.sleep(0)  # for what is to be told of the job's end
+    gc.collect()
+
+    assert complaints == []
 
 
 async def test_closing_waits_for_the_job_of_a_caller_that_went_away(

@@ -7,16 +7,19 @@ import contextlib
 import json
 import signal
 import sys
+import webbrowser
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import typer
 from aiohttp import web
+from typer.testing import CliRunner
 from yarl import URL
 
-from extender.cli.page import Desk
+from extender.cli.page import Desk, page
 from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.server.forwarding import BeyondReach, forwarding
@@ -255,3 +258,56 @@ async def test_a_wrong_option_is_named_with_its_remedy(arguments: Any, hint: str
     assert process.returncode in (1, 2)
     assert hint in " ".join(said.decode().split())
     assert "Traceback" not in said.decode()
+
+
+class Nobody:
+    """Knows no token, and lets nobody in without one."""
+
+    async def may_get(self, token: str, path: str) -> Access:
+        return Access.UNKNOWN
+
+    async def may_list_pods(self, token: str, namespace: str) -> Access:
+        return Access.UNKNOWN
+
+
+async def paged(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Any, list[str]]:
+    """Run the command in a thread; return what came of it, and what was opened."""
+    command, seen = typer.Typer(), list[str]()
+    command.command()(page)
+    monkeypatch.setattr(webbrowser, "open", lambda address: seen.append(address) or True)
+    return await asyncio.to_thread(CliRunner().invoke, command, [*arguments]), seen
+
+
+async def test_the_page_of_a_desk_that_wants_no_token_is_opened_as_it_is(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(service, reviewer=None) as url:
+        result, seen = await paged(monkeypatch, "--desk", f"{url}/", "-n", "team")
+        async with aiohttp.ClientSession() as http, http.get(seen[0]) as answer:
+            assert (answer.status, answer.content_type) == (200, "text/html")
+
+    assert result.exit_code == 0, result.output
+    assert seen == [result.stdout.strip()] == [f"{url}/?namespace=team"]
+
+
+async def test_a_desk_that_wants_a_token_is_not_opened(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(service, reviewer=Nobody()) as url:
+        result, seen = await paged(monkeypatch, "--desk", url)
+
+    assert (result.exit_code, seen) == (1, [])
+    assert "leave --desk out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("nonsense", "give http(s)://HOST:PORT"), ("http://127.0.0.1:1", "is `tangram serve")],
+)
+async def test_a_desk_that_does_not_answer_is_named(
+    url: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, seen = await paged(monkeypatch, "--desk", url)
+
+    assert (result.exit_code, seen) == (1, [])
+    assert says in result.stderr

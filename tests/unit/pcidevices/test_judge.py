@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from nodeagent.api import keys
+from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.protocol import PODS, Kind, PatchType
 from tests.e2e.harvester.administered import Administered
-from tests.e2e.harvester.judge import violations
+from tests.e2e.harvester.judge import fits, violations
+from tests.e2e.harvester.place import kept
 from tests.e2e.harvester.witness import Launcher, Witness
 from tests.fakes.kubelet import temporary_places
 from tests.fakes.kubevirt import LauncherNode
@@ -24,7 +26,7 @@ from tests.fakes.pcidevices.host import Host
 from tests.fakes.pcidevices.log import HOT_REMOVE, Log
 from tests.fakes.pcidevices.names import Version
 from tests.fakes.pcidevices.site import Cluster, machine
-from tests.unit.harvester.station import Station
+from tests.unit.harvester.station import BIG, Station
 
 
 class Seen:
@@ -32,8 +34,10 @@ class Seen:
 
     def __init__(self, station: Station) -> None:
         self.station = station
-        self.witness = Witness(station.cluster.api, lambda node, devices: frozenset())
+        self.witness = Witness(station.cluster.api, lambda node, devices, uid: frozenset())
         self.administered = Administered(station.cluster.log)
+        self.limits: Mapping[str, str] = {}
+        """What the VM asks for, if it is to be something else than it does."""
 
     @property
     def log(self) -> Log:
@@ -45,6 +49,8 @@ class Seen:
 
     async def launchers(self) -> dict[str, dict[str, Any]]:
         pods = await self.station.pods()
+        for pod in pods if self.limits else ():
+            pod["spec"]["containers"][0]["resources"]["limits"] = self.limits
         return {pod["metadata"]["labels"]["vm.kubevirt.io/name"]: pod for pod in pods}
 
     async def gpu_nodes(self) -> dict[str, GpuNode]:
@@ -131,6 +137,27 @@ async def test_a_plan_that_says_another_place_is_noticed(seen: Seen) -> None:
     assert await seen.wrong() == found
 
 
+async def test_a_vm_that_has_another_profile_than_it_asks_for_is_noticed(seen: Seen) -> None:
+    seen.limits = {seen.station.resource(BIG): "1", "cpu": "4"}
+
+    assert await seen.wrong() == ["vm-1: has {19: 1}, by profile, and asks for {9: 1}"]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "well"),
+    [([], True), ([9], True), ([9, 9], False), ([14, 19], True), ([9, 14], False), ([0], False)],
+    ids=str,
+)
+def test_what_fits_is_found_out_for_all_that_a_vm_asks_for_together(
+    profiles: list[int], well: bool
+) -> None:
+    geometry = MODELS["A100-40GB"].geometry
+    half = geometry.occupied(geometry.empty, 9, Placement(0, 4))
+
+    assert fits([(geometry, half)], profiles) is well
+    assert fits([(geometry, half), (geometry, geometry.empty)], [0, *profiles]) is well
+
+
 async def test_a_vm_elsewhere_than_was_decided_is_noticed_whatever_the_plan_says(
     seen: Seen,
 ) -> None:
@@ -145,6 +172,21 @@ async def test_where_a_vm_kept_a_device_another_one_may_be_instead(seen: Seen) -
     launcher.kept = frozenset({(seen.station.machine.uuids[0], 19, 3)})
 
     assert await seen.wrong() == []
+
+
+async def test_what_a_vm_has_that_runs_is_kept_for_itself_alone(seen: Seen) -> None:
+    station = seen.station
+    (pod,) = (await seen.launchers()).values()
+    uid, (device,) = pod["metadata"]["uid"], await station.enabled()
+    host, node = station.site.host, station.node
+    here = frozenset({(station.machine.uuids[0], 19, 3)})
+
+    assert kept(host, [device], node.open_beside(uid)) == here
+    assert kept(host, [device], node.open_beside("another")) == frozenset()
+    assert kept(host, [], node.open_beside(uid)) == frozenset()
+
+    await station.stop("vm-1")
+    assert kept(host, [device], node.open_beside("another")) == here
 
 
 async def test_who_was_bound_by_somebody_else_needs_no_decision(seen: Seen) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from nodeagent.api.gpunode import Mode
+from nodeagent.apiserver.protocol import PatchType
 from nodeagent.vgpu.sysfs import MDEV_BUS
 from tests.fakes.nvml.machine import IN_USE
 from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.drivers import DriverCalls
 from tests.fakes.pcidevices.log import AGENT, Entry, Log, traps
-from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.names import VGPUS, Version
 from tests.fakes.sysfs.tree import FakeSysfs
-from tests.unit.pcidevices.node import FIRST_ADDRESS, SMALL, Node
+from tests.unit.pcidevices.node import FIRST, FIRST_ADDRESS, SMALL, Node
 
 
 def by_agents(node: Node) -> list[tuple[str, str, int]]:
@@ -78,6 +79,25 @@ def test_writes_that_no_agent_may_make_are_traps(detail: str, trap: str) -> None
     (found,) = traps([entry])
     assert trap in found
     assert not list(traps([Entry(0.0, "admin", deeds.WRITE, entry.subject, detail)]))
+
+
+async def test_an_agent_that_disables_what_has_no_uuid_is_in_a_trap_whenever_harvester_comes(
+    node: Node,
+) -> None:
+    async def disabled_by(actor: str) -> list[str]:
+        version = (await node.get(VGPUS, FIRST))["metadata"]["resourceVersion"]
+        patch = {"metadata": {"resourceVersion": version}, "spec": {"enabled": False}}
+        await node.cluster.client(actor).patch(VGPUS, FIRST, patch, patch_type=PatchType.MERGE)
+        return list(traps(node.cluster.log.entries))
+
+    await node.made()
+    assert await disabled_by(AGENT) == []  # it has one
+    await node.work()
+    await node.enable()
+    assert await disabled_by("admin") == []
+    await node.enable()
+    (trap,) = await disabled_by(AGENT)
+    assert "while it had no uuid" in trap
 
 
 def test_who_has_a_gpu_open_for_whom_functions_are_to_be_enabled_has_stepped_into_a_trap() -> None:

@@ -15,7 +15,7 @@ KEPT, MADE, FREE = (("GPU-1", 19, start) for start in (6, 3, 0))
 
 @pytest.fixture
 def witness() -> Witness:
-    return Witness(InMemoryApi(), lambda node, devices: frozenset())
+    return Witness(InMemoryApi(), lambda node, devices, uid: frozenset())
 
 
 def launcher(

@@ -62,12 +62,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (HEAD + "value: best\n", ["$.value: got `'best'`; use one of default, "]),
+        (HEAD + "value: fullest\n", ["$.value: got `'fullest'`; use one of default, "]),
+        (HEAD + "value: best\n", ["$.value: got `'best'`; did you mean best-fit?"]),
         (HEAD + "value: mfi\nwieghts: 1\n", ["unknown field `wieghts`; did you mean weights?"]),
-        (HEAD + "value: fgd\ndemand: {7g.80gb: -1}\n", ["$.demand", ">= 0"]),
+        (HEAD + "value: fgd\ndemand: {7g.80gb: -1}\n", ["$.demand", "from 0 to 1,000,000"]),
         (HEAD + "value: fgd\ndemand: {7g.80gb: 0}\n", ["$.demand: asks for nothing"]),
-        (HEAD + "value: fgd\ndemand: {7g.80gb: .inf}\n", ["$.demand", "<= "]),
-        (HEAD + "value: fgd\ndemand: {7g.80gb: .nan}\n", ["$.demand", ">= 0"]),
+        (HEAD + "value: fgd\ndemand: {7g.80gb: .inf}\n", ["$.demand", "from 0 to 1,000,000"]),
+        (HEAD + "value: fgd\ndemand: {7g.80gb: .nan}\n", ["$.demand", "from 0 to 1,000,000"]),
         (HEAD + WEIGHTS.replace("-0.7", ".nan"), ["$.weights.allLeave"]),
         (HEAD + WEIGHTS.replace("3.0", "-.inf"), ["$.weights.fits"]),
         (HEAD + "value: learned\n", ["without $.weights", "tangram policy train"]),

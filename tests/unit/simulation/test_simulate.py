@@ -145,4 +145,4 @@ def test_a_bad_policy_file_fails_the_check_with_its_error(tmp_path: Path) -> Non
     result = ran("policy", "check", str(path))
 
     assert result.exit_code == 1
-    assert "use one of default" in result.output
+    assert "did you mean best-fit?" in result.output

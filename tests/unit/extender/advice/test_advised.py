@@ -8,19 +8,21 @@ import aiohttp
 import msgspec
 import pytest
 
-from extender.advice import Advice
+from extender.advice import Advice, Asked
 from extender.advice.document import Outcome
 from extender.cluster import KubernetesCluster
 from extender.policy import InForce, Policy, PolicyName
 from extender.server import desk
 from extender.service import Service
-from extender.service.advising import Limits
-from extender.service.ports import Access, ClusterUnavailable, Feed, PodFacts
+from extender.service.ports import Access, Budget, ClusterUnavailable, Evictor, Feed, PodFacts
 from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm
+from tests.fakes.occupied import guarded, placed
+from tests.fakes.world import World
 from tests.tenancy import rules
+from tests.waiting import until
 
 FOUR, TWO, ONE = 5, 14, 19
 CROWDED = Small.of(
@@ -54,13 +56,6 @@ class Users:
         return Access.ALLOWED if token in ("ops", "sre") else Access.FORBIDDEN
 
 
-class Budget(msgspec.Struct, frozen=True):
-    namespace: str
-    name: str
-    pods: frozenset[str]
-    allows: int
-
-
 class Budgets:
     """Knows disruption budgets, and whom it was asked about."""
 
@@ -76,18 +71,25 @@ class Budgets:
         self.asked += sorted(uids)
         return [each for each in self._budgets if each.pods & uids]
 
+    async def evict(self, pod: PodRef) -> None:
+        raise AssertionError(f"advice evicts {pod.name}")
+
 
 def extender(
     small: Small = CROWDED, *, by: str = "", namespaces: dict[str, str] | None = None
 ) -> Service:
-    return known(small, limits=None, by=by, namespaces=namespaces or {})
+    return known(small, evictor=None, by=by, namespaces=namespaces or {})
 
 
 def known(
-    small: Small, *, limits: Limits | None, by: str = "", namespaces: dict[str, str] | None = None
+    small: Small,
+    *,
+    evictor: Evictor | None,
+    by: str = "",
+    namespaces: dict[str, str] | None = None,
 ) -> Service:
     policy = InForce(Policy(PolicyName.DEFAULT), rules=rules(by)) if by else PolicyName.DEFAULT
-    made = Service(KubernetesCluster(InMemoryApi()), policy=policy, limits=limits)
+    made = Service(KubernetesCluster(InMemoryApi()), policy=policy, evictor=evictor)
     for feed in Feed:
         made.knowledge.feed_synced(feed)
     for name, team in (namespaces or {}).items():
@@ -181,18 +183,18 @@ async def test_an_extender_that_is_going_away_advises_nothing() -> None:
 
 
 async def test_budgets_are_looked_up_of_those_alone_who_would_move() -> None:
-    limits = Budgets(Budget("default", "loose", frozenset({"x"}), 1))
-    async with desk(known(CROWDED, limits=limits), reviewer=None) as url:
+    budgets = Budgets(Budget("default", "loose", frozenset({"x"}), 1))
+    async with desk(known(CROWDED, evictor=budgets), reviewer=None) as url:
         said = await advised(url)
 
-    assert (said.outcome, said.budgets, limits.asked) == (Outcome.PLAN, True, ["x"])
+    assert (said.outcome, said.budgets, budgets.asked) == (Outcome.PLAN, True, ["x"])
 
 
 async def test_a_budget_that_allows_nothing_makes_another_plan() -> None:
     two_ways = Small.of([Vm("x", ONE, "a", 0, 0), Vm("y", TWO, "b", 0, 0)], a=1, b=1)
-    limits = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
+    budgets = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
     path = "/api/v1/moves?headroom=1x7g.80gb"
-    async with desk(known(two_ways, limits=limits), reviewer=None) as url:
+    async with desk(known(two_ways, evictor=budgets), reviewer=None) as url:
         said = await advised(url, path)
     async with desk(extender(two_ways), reviewer=None) as url:
         without = await advised(url, path)
@@ -200,12 +202,12 @@ async def test_a_budget_that_allows_nothing_makes_another_plan() -> None:
     assert [step.vm.name for step in without.moves] == ["x"]
     assert not without.budgets
     assert [step.vm.name for step in said.moves] == ["y"]
-    assert limits.asked == ["x", "y"]
+    assert budgets.asked == ["x", "y"]
 
 
 async def test_a_drain_that_a_budget_holds_up_says_so() -> None:
-    limits = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
-    async with desk(known(CROWDED, limits=limits), reviewer=None) as url:
+    budgets = Budgets(Budget("default", "tight", frozenset({"x"}), 0))
+    async with desk(known(CROWDED, evictor=budgets), reviewer=None) as url:
         said = await advised(url, "/api/v1/moves?drain=a")
 
     assert said.outcome is Outcome.INFEASIBLE
@@ -214,8 +216,27 @@ async def test_a_drain_that_a_budget_holds_up_says_so() -> None:
     ]
 
 
+async def test_advice_goes_by_the_budgets_that_evictions_go_by() -> None:
+    world = World()
+    for node in ("node-1", "node-2"):
+        await world.add_node(node)
+    drained = Asked(drain=("node-1",))
+    async with world.extender() as extender, world.obedient("node-1", "node-2"):
+        await placed(world, extender, "vm", "1-10C", owner=("VirtualMachineInstance", "vm"))
+        await until(lambda: extender.knowledge.views["node-1"].node.status.realized)
+        free = await extender.advisor.advise(drained)
+        await guarded(world, "db", "vm", allows=0)
+        held = await extender.advisor.advise(drained)
+
+    assert (free.outcome, free.budgets) == (Outcome.PLAN, True)
+    assert held.outcome is Outcome.INFEASIBLE
+    assert [each.why for each in held.obstacles] == [
+        "the PodDisruptionBudget default/db allows no disruption"
+    ]
+
+
 async def test_without_the_budgets_there_is_no_advice() -> None:
-    async with desk(known(CROWDED, limits=Budgets(down=True)), reviewer=None) as url:
+    async with desk(known(CROWDED, evictor=Budgets(down=True)), reviewer=None) as url:
         status, body = await get(url)
 
     assert (status, body) == (503, b"cannot read the disruption budgets\n")

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from extender.cli.explain import STATES, shown
 from extender.cluster import Reviews, objects
 from extender.explain import Explanation
 from extender.explain.explanation import Moves, State
@@ -285,7 +286,15 @@ async def test_a_pod_that_asks_for_nothing_is_told_so(service: Service) -> None:
         status, body = await get(url, "/api/v1/explain?namespace=default&pod=plain")
 
     assert status == 200
-    assert msgspec.json.decode(body, type=Explanation).reason == "it asks for no GPU instance"
+    said = msgspec.json.decode(body, type=Explanation)
+    assert (said.state, said.reason) == (State.NOT_OURS, "it asks for no GPU instance")
+    heading, sentence, *_ = (str(each) for each in shown(said))
+    assert heading == "default/plain is not for Tangram to place."
+    assert sentence.strip() == "It asks for no GPU instance."
+
+
+def test_every_state_has_words_on_the_command_line() -> None:
+    assert STATES.keys() == set(State)
 
 
 @pytest.mark.parametrize(("value", "movable"), [("false", False), ("true", True), ("", True)])
