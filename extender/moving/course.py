@@ -12,8 +12,8 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Protocol, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ from extender.request import Request
 from extender.snapshot import NodeView
 from extender.verbs.inherit import inherited
 from extender.verbs.planned import cost_at
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
 
 class Pod(Protocol):
@@ -58,11 +58,13 @@ class Pod(Protocol):
 class There(msgspec.Struct, frozen=True):
     """The cluster as it is seen at a moment: nodes, pods by UID, what is promised.
 
-    ``bounded`` gives a request what the policy's rules leave it.
+    ``placed`` has the pods with a place in any plan; ``bounded`` gives a request what the policy's
+    rules leave it.
     """
 
     views: Mapping[str, NodeView]
     pods: Mapping[str, Pod]
+    placed: Container[str]
     ledger: Ledger
     bounded: Callable[[Request], Request]
 
@@ -93,16 +95,23 @@ class There(msgspec.Struct, frozen=True):
         place = Placed(resource, 0, seat.gpu, seat.profile_id, seat.taken.placement)
         return cost_at(view.bins(self.ledger.assumed_on(seat.node)), (place,)) is not None
 
-    def placed(self, uid: str) -> bool:
-        """Tell whether a pod has a place in any plan."""
-        return any(view.assignments_of(uid) for view in self.views.values())
-
-    def of(self, leg: Leg) -> Iterator[tuple[str, Assignment]]:
-        """Yield what the pods of a leg's owner have, with the nodes."""
+    def of(self, owner: OwnerRef) -> Iterator[tuple[str, PodRef]]:
+        """Yield the pods of an owner that have places, with the nodes."""
         for name, view in self.views.items():
-            for entry in view.node.spec.assignments:
-                if entry.pod is not None and entry.owner == leg.owner:
-                    yield name, entry
+            for pod in _by_owner(view).get(owner, ()):
+                yield name, pod
+
+
+def _by_owner(view: NodeView) -> Mapping[OwnerRef, Sequence[PodRef]]:
+    """Return the pods that have places on a node, by their owners."""
+    known = view.memo.get("pods by owner")
+    if known is None:
+        found: dict[OwnerRef, list[PodRef]] = {}
+        for each in view.node.spec.assignments:
+            if each.pod is not None and each.owner is not None:
+                found.setdefault(each.owner, []).append(each.pod)
+        known = view.memo["pods by owner"] = found
+    return cast(Mapping[OwnerRef, Sequence[PodRef]], known)
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -206,7 +215,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str) -> Step:
             elif entry.id == order.id_of(order.at):
                 return End(Outcome.GIVEN_UP, "the place that the VM was to go to is not free")
     for node, entry, uid in order.claims():
-        if not there.held(node, entry.id) and _waits(uid, there) and not there.placed(uid):
+        if not there.held(node, entry.id) and _waits(uid, there) and uid not in there.placed:
             missing.append((node, entry))
     if missing:
         return Hold(tuple(missing))
@@ -214,7 +223,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str) -> Step:
         return End(Outcome.GIVEN_UP, "the VM's next pod could not have the place held for it")
     if wait:
         return Wait(wait)
-    others = (e.pod.uid for _, e in there.of(leg) if e.pod is not None and e.pod != pod.ref)
+    others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
 
 
@@ -257,8 +266,8 @@ def _under_way(
     if leaving is not None and stays:
         return Wait("the VM's pod is ending") if leaving.deleting else Again(leg, departure)
     known = {departure.pod.uid, *departure.others}
-    for node, entry in there.of(leg):
-        if entry.pod is not None and entry.pod.uid not in known:
+    for node, other in there.of(leg.owner):
+        if other.uid not in known:
             return End(Outcome.GIVEN_UP, f"the VM has come to {node} instead")
     if not there.held(leg.target.node, order.id_of(order.at)):
         return End(Outcome.GIVEN_UP, "the place held for the VM was taken back")
@@ -275,7 +284,7 @@ def _admit(order: Order, there: There, *, overdue: bool) -> Step:
     waiting = [
         (at, place)
         for at, place in enumerate(order.places)
-        if _waits(place.pod.uid, there) and not there.placed(place.pod.uid)
+        if _waits(place.pod.uid, there) and place.pod.uid not in there.placed
     ]
     if not waiting:
         return End(Outcome.DONE)

@@ -21,6 +21,7 @@ from extender.server.explained import REVIEWED_HERE, add_explained
 from extender.server.fleet import REVIEWED_AS, add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
+from extender.server.ordered import UNDER_WAY, add_ordered
 from extender.server.page import PAGE, add_page
 from extender.server.routes import SERVICE, add_probes, refuse_malformed
 from extender.service import Service
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-REVIEWED_ITSELF = REVIEWED_HERE | {MOVES}
+REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, UNDER_WAY}
 """Paths that review what somebody may see themselves, not whether they may GET them."""
 
 OPEN = frozenset(("/healthz", "/readyz", *PAGE))
@@ -97,6 +98,7 @@ async def desk(
     app.router.add_get("/metrics", _metrics)
     add_explained(app)
     add_advised(app)
+    add_ordered(app)
     add_fleet(app)
     add_page(app)
     add_probes(app)

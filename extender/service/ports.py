@@ -102,6 +102,13 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def may_move(self, token: str) -> Access:
+        """Tell whether whoever has a token may have VMs moved: ``move`` is a verb of GpuNodes.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
@@ -112,7 +119,8 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
 
     ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
     ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
-    says nothing against its eviction.
+    says nothing against its eviction; ``restartable``, whether its VM may be stopped to be moved,
+    though its eviction is refused.
     """
 
     ref: PodRef
@@ -123,6 +131,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     not_admitted: bool = False
     movable: bool = True
     evictable: bool = True
+    restartable: bool = False
 
     @property
     def priority(self) -> int:

@@ -16,17 +16,21 @@ from extender.service.adoption import Adopter
 from extender.service.advising import Advisor
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
+from extender.service.departing import Departing
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
+from extender.service.moving import Moving
+from extender.service.ordering import Ordering
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PodEvents
 from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
+from extender.service.relocation import Orders, Relocator
 from extender.service.reservation import Reservations
 from extender.service.tenure import Tenure
 from extender.settings import Settings
@@ -48,7 +52,8 @@ class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
     Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted, and advice knows
-    of no disruption budgets; *events* tell of who is.
+    of no disruption budgets; *events* tell of who is. Without *orders* and a *relocator* besides,
+    no VM is moved.
     """
 
     def __init__(
@@ -64,6 +69,8 @@ class Service:
         solve: Solve = in_thread,
         judge: Judge = in_process,
         evictor: Evictor | None = None,
+        orders: Orders | None = None,
+        relocator: Relocator | None = None,
         events: PodEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
@@ -90,6 +97,14 @@ class Service:
         self.guarding = Guarding(self.knowledge, judge)
         self.explainer = Explainer(self.knowledge)
         self.advisor = Advisor(self.knowledge, evictor)
+        self.moving: Moving | None = None
+        self.ordering: Ordering | None = None
+        if evictor is not None and orders is not None and relocator is not None:
+            departing = Departing(self.knowledge, evictor, relocator)
+            self.moving = Moving(self.knowledge, plans, orders, departing, events, utc_now=utc_now)
+            self.ordering = Ordering(
+                self.knowledge, self.advisor, self.moving, new_id=new_id, utc_now=utc_now
+            )
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
@@ -104,6 +119,8 @@ class Service:
             tasks.create_task(self._wake(), name="wake")
             if self._preempting is not None:
                 tasks.create_task(self._preempting.run(), name="preempt")
+            if self.moving is not None:
+                tasks.create_task(self.moving.run(), name="move")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
 

@@ -48,6 +48,9 @@ PREEMPTOR: Final = "Preemptor"
 The owner's name is the pod's UID. No object is of that kind.
 """
 
+MOVE_VERB: Final = "move"
+"""The verb of GpuNodes, in RBAC, for whoever may have VMs moved; the API server has none such."""
+
 MOVE_PREFIX: Final = "move-"
 """What the ids of reservations begin with that are held for an order of moves."""
 
