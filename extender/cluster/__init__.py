@@ -1,8 +1,8 @@
 """The cluster as the service sees it, over an API server, real or in memory.
 
-``door`` writes: plans by compare-and-swap, bindings, wake-ups; ``evictions`` evicts pods. ``feeds``
-reads: one watch for each kind, kept up for ever. ``objects`` parses what comes in, once,
-``outcome`` what went wrong.
+``door`` writes: plans by compare-and-swap, bindings, wake-ups; ``evictions`` evicts pods,
+``relocator`` moves VMs, ``orders`` keeps the order of moves. ``feeds`` reads: one watch for each
+kind, kept up for ever. ``objects`` parses what comes in, once, ``outcome`` what went wrong.
 
 ``replica`` is an extender process with all its parts. Several of them run for the lead through
 ``lease``; ``fence`` lets nobody else write, ``signpost`` leads the scheduler's calls to the leader.
@@ -13,14 +13,18 @@ extender itself, ``pod_events`` about their pods; ``census`` lists a cluster onc
 from extender.cluster.door import KubernetesCluster, OwnPod
 from extender.cluster.evictions import ApiEvictor
 from extender.cluster.feeds import feed
+from extender.cluster.orders import ApiOrders
 from extender.cluster.pod_events import ApiPodEvents
+from extender.cluster.relocator import KubeVirtRelocator
 from extender.cluster.replica import Election, PolicySource, Replica
 from extender.cluster.reviews import Reviews
 
 __all__ = [
     "ApiEvictor",
+    "ApiOrders",
     "ApiPodEvents",
     "Election",
+    "KubeVirtRelocator",
     "KubernetesCluster",
     "OwnPod",
     "PolicySource",
