@@ -55,6 +55,11 @@ class Users:
             return Access.UNKNOWN
         return Access.ALLOWED if token in ("ops", "sre") else Access.FORBIDDEN
 
+    async def may_move(self, token: str) -> Access:
+        if not token:
+            return Access.UNKNOWN
+        return Access.ALLOWED if token == "ops" else Access.FORBIDDEN
+
 
 class Budgets:
     """Knows disruption budgets, and whom it was asked about."""
