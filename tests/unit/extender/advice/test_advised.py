@@ -223,20 +223,20 @@ async def test_a_drain_that_a_budget_holds_up_says_so() -> None:
 
 async def test_advice_goes_by_the_budgets_that_evictions_go_by() -> None:
     world = World()
-    for node in ("node-1", "node-2"):
-        await world.add_node(node)
-    drained = Asked(drain=("node-1",))
-    async with world.extender() as extender, world.obedient("node-1", "node-2"):
+    await world.add_node("node-1", gpus=2)
+    async with world.extender() as extender, world.obedient("node-1"):
         await placed(world, extender, "vm", "1-10C", owner=("VirtualMachineInstance", "vm"))
         await until(lambda: extender.knowledge.views["node-1"].node.status.realized)
+        (entry,) = (await world.gpu_node("node-1")).spec.assignments
+        drained = Asked(drain_gpus=(entry.gpu,))
         free = await extender.advisor.advise(drained)
         await guarded(world, "db", "vm", allows=0)
         held = await extender.advisor.advise(drained)
 
     assert (free.outcome, free.budgets) == (Outcome.PLAN, True)
     assert held.outcome is Outcome.INFEASIBLE
-    assert [each.why for each in held.obstacles] == [
-        "the PodDisruptionBudget default/db allows no disruption"
+    assert "the PodDisruptionBudget default/db allows no disruption" in [
+        each.why for each in held.obstacles
     ]
 
 
