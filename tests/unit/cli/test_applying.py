@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from extender.cli import main
 from extender.cli.main import app
 from extender.server import desk
 from tests.builders import gpu
@@ -23,7 +23,7 @@ from tests.unit.extender.moving.orders import NODES, kept, over, running
 @pytest.fixture(autouse=True)
 def _unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The extender's own events are not the command's: here both are one process."""
-    monkeypatch.setattr(main, "log_to_stderr", lambda *_: None)
+    monkeypatch.setattr(sys.modules["extender.cli.main"], "log_to_stderr", lambda *_: None)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
