@@ -19,6 +19,7 @@ from extender.cluster.evictions import ApiEvictor
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
+from extender.cluster.node_events import ApiNodeEvents
 from extender.cluster.orders import ApiOrders
 from extender.cluster.own_events import OwnPodEvents
 from extender.cluster.pod_events import ApiPodEvents
@@ -95,6 +96,7 @@ class Replica:
             orders=ApiOrders(self._fenced),
             relocator=KubeVirtRelocator(self._fenced),
             events=events,
+            node_events=ApiNodeEvents(self._fenced, utc_now, instance=name),
         )
         self._teller = Teller(self.service.knowledge, self.service.explainer, events)
         self._unadmitted = UnadmittedTeller(self.service.knowledge, events)

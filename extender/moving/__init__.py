@@ -13,7 +13,6 @@ from extender.moving.course import (
     Over,
     Release,
     Step,
-    There,
     Wait,
     next_step,
 )
@@ -29,6 +28,7 @@ from extender.moving.order import (
     digest,
     order_of,
 )
+from extender.moving.there import There
 
 __all__ = [
     "Admitted",

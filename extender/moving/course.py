@@ -12,106 +12,15 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from extender.ledger import Ledger
 from extender.moving.order import Departure, Leg, Order, Outcome, Seat
-from extender.packing.choose import Placed
+from extender.moving.there import Pod, There
 from extender.request import Request
-from extender.snapshot import NodeView
 from extender.verbs.inherit import inherited
-from extender.verbs.planned import cost_at
-from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
-
-
-class Pod(Protocol):
-    """What is known of a pod."""
-
-    @property
-    def ref(self) -> PodRef:
-        """Which it is."""
-
-    @property
-    def asked(self) -> object:
-        """What it asks for: a :class:`~extender.request.Request`, if anything of ours."""
-
-    @property
-    def node(self) -> str:
-        """The node it is bound to, "" for none."""
-
-    @property
-    def deleting(self) -> bool:
-        """Whether it is being deleted."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended."""
-
-    @property
-    def movable(self) -> bool:
-        """Whether it may be moved."""
-
-
-class There(msgspec.Struct, frozen=True):
-    """The cluster as it is seen at a moment: nodes, pods by UID, what is promised.
-
-    ``placed`` has the pods with a place in any plan; ``bounded`` gives a request what the policy's
-    rules leave it.
-    """
-
-    views: Mapping[str, NodeView]
-    pods: Mapping[str, Pod]
-    placed: Container[str]
-    ledger: Ledger
-    bounded: Callable[[Request], Request]
-
-    def at(self, seat: Seat) -> Assignment | None:
-        """Return the entry with a pod that is planned for a place, None for none."""
-        view = self.views.get(seat.node)
-        for entry in () if view is None else view.node.spec.assignments:
-            if entry.pod is not None and (entry.gpu, entry.profile_id, entry.placement) == (
-                seat.gpu,
-                seat.profile_id,
-                seat.taken.placement,
-            ):
-                return entry
-        return None
-
-    def held(self, node: str, id: str) -> bool:
-        """Tell whether a reservation is in force."""
-        view = self.views.get(node)
-        return view is not None and any(
-            each.id == id and each.pod is None for each in view.in_force
-        )
-
-    def free(self, seat: Seat, resource: str) -> bool:
-        """Tell whether a place could be had for a resource by who comes now."""
-        view = self.views.get(seat.node)
-        if view is None or not view.takes_new:
-            return False
-        place = Placed(resource, 0, seat.gpu, seat.profile_id, seat.taken.placement)
-        return cost_at(view.bins(self.ledger.assumed_on(seat.node)), (place,)) is not None
-
-    def of(self, owner: OwnerRef) -> Iterator[tuple[str, PodRef]]:
-        """Yield the pods of an owner that have places, with the nodes."""
-        for name, view in self.views.items():
-            for pod in _by_owner(view).get(owner, ()):
-                yield name, pod
-
-
-def _by_owner(view: NodeView) -> Mapping[OwnerRef, Sequence[PodRef]]:
-    """Return the pods that have places on a node, by their owners."""
-    known = view.memo.get("pods by owner")
-    if known is None:
-        found: dict[OwnerRef, list[PodRef]] = {}
-        for each in view.node.spec.assignments:
-            if each.pod is not None and each.owner is not None:
-                found.setdefault(each.owner, []).append(each.pod)
-        known = view.memo["pods by owner"] = found
-    return cast(Mapping[OwnerRef, Sequence[PodRef]], known)
+from nodeagent.api.gpunode import Assignment, PodRef
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -184,7 +93,7 @@ def next_step(order: Order, there: There, *, stop: str, wait: str, overdue: bool
     if stop:
         return End(Outcome.STOPPED, stop)
     if leg is not None:
-        return _begin(order, leg, there, wait=wait)
+        return _begin(order, leg, there, wait=wait, overdue=overdue)
     return _admit(order, there, overdue=overdue)
 
 
@@ -194,7 +103,7 @@ def _left(order: Order, there: There) -> Iterator[tuple[str, frozenset[str]]]:
             yield name, ids
 
 
-def _begin(order: Order, leg: Leg, there: There, *, wait: str) -> Step:
+def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
     come = there.at(leg.target)
     if come is not None and come.pod is not None and come.owner == leg.owner:
         return Arrived(leg, come.pod)
@@ -213,24 +122,24 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str) -> Step:
             if there.free(seat, entry.resource):
                 missing.append((node, entry))
             elif entry.id == order.id_of(order.at):
-                return End(Outcome.GIVEN_UP, "the place that the VM was to go to is not free")
+                if overdue or there.in_use(seat):
+                    text = "the place that the VM was to go to is not free"
+                    return End(Outcome.GIVEN_UP, text)
+                return Wait("the place that the VM is to go to has yet to be free")
     for node, entry, uid in order.claims():
-        if not there.held(node, entry.id) and _waits(uid, there) and uid not in there.placed:
+        if not there.held(node, entry.id) and there.waits(uid):
             missing.append((node, entry))
     if missing:
         return Hold(tuple(missing))
     if not _would_inherit(leg, pod, there):
+        target = there.views.get(leg.target.node)
+        if target is not None and not target.takes_new and not overdue:
+            return Wait("the node that the VM is to go to takes nothing new now")
         return End(Outcome.GIVEN_UP, "the VM's next pod could not have the place held for it")
     if wait:
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
-
-
-def _waits(uid: str, there: There) -> bool:
-    """Tell whether a pod waits for a place."""
-    pod = there.pods.get(uid)
-    return pod is not None and not (pod.node or pod.deleting or pod.over)
 
 
 def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:
@@ -281,11 +190,7 @@ def _what_did_not_happen(*, stays: bool) -> str:
 
 def _admit(order: Order, there: There, *, overdue: bool) -> Step:
     """Wait until the pods that the moves were made for have their places."""
-    waiting = [
-        (at, place)
-        for at, place in enumerate(order.places)
-        if _waits(place.pod.uid, there) and place.pod.uid not in there.placed
-    ]
+    waiting = [(at, place) for at, place in enumerate(order.places) if there.waits(place.pod.uid)]
     if not waiting:
         return End(Outcome.DONE)
     if overdue:

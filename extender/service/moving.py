@@ -36,25 +36,22 @@ from extender.moving import (
 from extender.policy.moving import HOUR, Why
 from extender.service.departing import NOBODY_MAKES_IT, Departing
 from extender.service.knowledge import Knowledge
+from extender.service.move_telling import MoveTeller
 from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import ClusterUnavailable, PlanConflict, PodEvents
+from extender.service.ports import ClusterUnavailable, PlanConflict
 from extender.service.relocation import Kept, OrderChanged, Orders
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
 
-MOVING_REASON = "VgpuMoving"
-MOVED_REASON = "VgpuMoved"
-GIVEN_UP_REASON = "VgpuMoveGivenUp"
-
 PASSING = frozenset((Why.ENOUGH_AT_ONCE, Why.ENOUGH_AN_HOUR))
 """Why no move is begun just now; for any other reason, none is begun any more."""
 
 
 class Moving:
-    """Carries the order out that is kept in *orders*; *events* tell of each move."""
+    """Carries the order out that is kept in *orders*; the *teller* tells of it."""
 
     def __init__(
         self,
@@ -62,7 +59,7 @@ class Moving:
         plans: Plans,
         orders: Orders,
         departing: Departing,
-        events: PodEvents | None,
+        teller: MoveTeller,
         *,
         utc_now: Callable[[], datetime],
     ) -> None:
@@ -70,7 +67,7 @@ class Moving:
         self._plans = plans
         self._orders = orders
         self._departing = departing
-        self._events = events
+        self._teller = teller
         self._utc_now = utc_now
         self._kept: Kept | None = None
         self._read = False
@@ -254,10 +251,7 @@ class Moving:
             kept.order, departed=departure, begun=(*lately, rfc3339.microseconds(now))
         )
         await self._keep(order, kept)
-        told = self._told(order, leg, pod)
-        log.info("move_begun", **told, kind=kind.value)
-        text = f"vGPU: moved to make room, by {kind.value}: a place is held on {leg.target.node}"
-        await self._tell(pod, MOVING_REASON, text)
+        await self._teller.begun(order, leg, departure)
 
     async def _leave(self, kept: Kept, leg: Leg, departure: Departure) -> bool:
         """Have the pod leave that was to; give up if it may not."""
@@ -278,45 +272,11 @@ class Moving:
         kind = "" if departed is None else departed.kind.value
         after = msgspec.structs.replace(order, made=(*order.made, Made(kind)), departed=None)
         await self._keep(after, kept)
-        if kind:
-            self._knowledge.work.moves.moved(kind)
-        log.info("move_made", **self._told(order, leg, pod), kind=kind)
-        await self._tell(pod, MOVED_REASON, f"vGPU: moved to {leg.target.node} to make room")
+        await self._teller.made(order, leg, pod, kind)
 
     async def _end(self, kept: Kept, outcome: Outcome, why: str) -> None:
         """Keep that the order comes to its end; what is held for it is given back after that."""
-        order, leg, departed = kept.order, kept.order.leg, kept.order.departed
+        order = kept.order
         after = msgspec.structs.replace(order, ending=outcome, why=why, departed=None)
         await self._keep(after, kept)
-        work = self._knowledge.work.moves
-        work.ended(outcome.value)
-        if departed is not None:
-            work.given_up(departed.kind.value)
-        made = len(order.made)
-        log.info("order_ended", order=order.id, outcome=outcome.value, reason=why, made=made)
-        if leg is not None and outcome is Outcome.GIVEN_UP:
-            pod = leg.pod if departed is None else departed.pod
-            await self._tell(pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
-
-    def _told(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:
-        return {
-            "order": order.id,
-            "move": order.at,
-            "pod": pod.name,
-            "namespace": pod.namespace,
-            "uid": pod.uid,
-            "source": leg.source.node,
-            "target": leg.target.node,
-            "gpu": leg.target.gpu,
-            "start": leg.target.start,
-            "policy_version": self._knowledge.in_force.version,
-        }
-
-    async def _tell(self, pod: PodRef, reason: str, text: str) -> None:
-        """Tell people; that they cannot be told holds nothing up."""
-        if self._events is None:
-            return
-        try:
-            await self._events.warn(pod, reason, text)
-        except ClusterUnavailable as error:
-            log.warning("event_not_written", pod=pod.name, reason=reason, error=str(error))
+        await self._teller.ends(order, outcome, why)

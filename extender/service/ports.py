@@ -300,6 +300,16 @@ class PodEvents(Protocol):
         """Return what warns as :meth:`warn` does, even once the pod is gone."""
 
 
+class NodeEvents(Protocol):
+    """Where the service tells people about a Node.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def warn(self, node: str, reason: str, message: str) -> None:
+        """Warn whoever looks at a Node, once for the same words; *reason* is in CamelCase."""
+
+
 class OwnEvents(Protocol):
     """Where the service tells people about itself.
 

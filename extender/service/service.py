@@ -22,11 +22,12 @@ from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
+from extender.service.move_telling import MoveTeller
 from extender.service.moving import Moving
 from extender.service.ordering import Ordering
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PodEvents
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, NodeEvents, PodEvents
 from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
@@ -72,6 +73,7 @@ class Service:
         orders: Orders | None = None,
         relocator: Relocator | None = None,
         events: PodEvents | None = None,
+        node_events: NodeEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -101,7 +103,8 @@ class Service:
         self.ordering: Ordering | None = None
         if evictor is not None and orders is not None and relocator is not None:
             departing = Departing(self.knowledge, evictor, relocator)
-            self.moving = Moving(self.knowledge, plans, orders, departing, events, utc_now=utc_now)
+            teller = MoveTeller(self.knowledge, events, node_events)
+            self.moving = Moving(self.knowledge, plans, orders, departing, teller, utc_now=utc_now)
             self.ordering = Ordering(
                 self.knowledge, self.advisor, self.moving, new_id=new_id, utc_now=utc_now
             )

@@ -1,4 +1,4 @@
-"""Places being cleared for preemptors: victims evicted, the place taken, or all of it given up.
+"""Places being cleared for pods: victims evicted, the place taken, or all of it given up.
 
 ::
 
@@ -6,6 +6,8 @@
         │                       │ refused: again                       place, in one write
         └───────────────────────┴─▶ give up: the preemptor has gone or has a place elsewhere, an
                                     eviction is refused for long, or nobody left in time
+
+Who is in the way of a pod that an order of moves admits is moved, not evicted: that is waited for.
 
 All of this is found in the plan, whoever wrote it: a leader that begins goes on where the last one
 ended. What it does twice does no harm; an eviction names the pod's UID.
@@ -198,10 +200,11 @@ class Vacating:
                     await patience.pause(conflict, conflicts)
                     continue
                 self._blocked.pop(pod.uid, None)
-                if not any(map(is_move, own)):
+                moved = any(map(is_move, own))
+                if not moved:
                     knowledge.work.preemptions.ended(Preempted.PLACED)
                 log.info(
-                    "preemption_placed",
+                    "admission_placed" if moved else "preemption_placed",
                     pod=pod.name,
                     namespace=pod.namespace,
                     uid=pod.uid,
@@ -230,5 +233,6 @@ class Vacating:
         self._blocked.pop(uid, None)
         if not moved:
             self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
-        log.info("preemption_given_up", uid=uid, node=node, reason=why)
+        event = "admission_given_up" if moved else "preemption_given_up"
+        log.info(event, uid=uid, node=node, reason=why)
         self._knowledge.room.set()

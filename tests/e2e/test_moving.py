@@ -190,16 +190,15 @@ async def test_a_pending_vm_is_admitted_by_an_applied_plan_unless_a_budget_block
         await remove(running, "filler")
         assert await on(running, "small") != await on(running, "half")
         await create(running, "whole", WHOLE)
-        await guard(running, "tight", "small", min_available=1)
+        await guard(running, "tight", "small", "half", min_available=2)
         await running.quiet()
         before = await uids(running)
         admit = ("--admit", "default/whole-0", "--yes", "--wait")
 
         status, said = await tangram(running, "defrag", "apply", *admit)
         assert (status, said["outcome"]) == (2, "infeasible")
-        whys = " ".join(each["why"] for each in said["obstacles"])
-        assert "no room, whatever is moved" in whys or "tight" in whys
         assert await order(running) is None
+        assert await uids(running) == before
 
         loosened = {"spec": {"minAvailable": 0}}
         await running.api.patch(

@@ -13,6 +13,7 @@ import msgspec
 from extender import wire
 from extender.cluster import (
     ApiEvictor,
+    ApiNodeEvents,
     ApiOrders,
     ApiPodEvents,
     KubernetesCluster,
@@ -81,6 +82,7 @@ class World:
             orders=ApiOrders(api),
             relocator=KubeVirtRelocator(api),
             events=ApiPodEvents(api, lambda: datetime.now(UTC), instance="extender-0"),
+            node_events=ApiNodeEvents(api, lambda: datetime.now(UTC), instance="extender-0"),
         )
         async with asyncio.TaskGroup() as tasks:
             work = [

@@ -12,6 +12,7 @@ from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
 from extender.service.ordering import NotApplied
 from nodeagent.api import keys
+from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
 from tests.fakes.machines import Machines
@@ -116,6 +117,22 @@ async def test_nothing_is_moved_unless_the_policy_says_so(
     assert await kept(world) is None
 
 
+async def test_a_vm_whose_device_stays_its_own_is_not_moved(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        for node in NODES:
+            status = (await world.gpu_node(node)).status
+            await world.report(node, msgspec.structs.replace(status, mode=NodeMode.HARVESTER))
+        views = extender.knowledge.views
+        await until(lambda: all(views[n].node.status.mode is NodeMode.HARVESTER for n in NODES))
+        with pytest.raises(NotApplied, match="keeps its device with Harvester"):
+            await applied(extender, DRAIN)
+
+    assert await kept(world) is None
+
+
 async def test_one_order_at_a_time_is_carried_out(world: World, machines: Machines) -> None:
     refusing(world, "a-1")
     async with running(world) as extender:
@@ -157,6 +174,10 @@ async def test_an_eviction_that_stays_refused_ends_the_order_and_nothing_is_left
     assert (await machines.on("a"))[0] == "node-1"
     assert await held(world) == []
     assert "a-1" in dict(await events(world, "VgpuMoveGivenUp"))
+    assert dict(await events(world, "VgpuMovesEnded")) == {
+        "node-1": "vGPU: an order of 1 moves ends after 0: its eviction is refused: its budget"
+        " allows no more"
+    }
 
 
 async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
