@@ -30,11 +30,28 @@ async def classes(running: Stack, **values: int) -> None:
         await running.api.create(PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value})
 
 
-async def create(running: Stack, name: str, profile: int, priority: str = "low") -> None:
+async def create(
+    running: Stack, name: str, profile: int, priority: str = "low", *, cpu: int = 0
+) -> None:
     """Create a VM's pod of a priority class."""
     pod = launcher(name, "default", RESOURCES[profile])
     pod["spec"]["priorityClassName"] = priority
+    if cpu:
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = str(cpu)
     await running.api.create(PODS, pod, namespace="default")
+
+
+async def busy(running: Stack, node: str, priority: str) -> None:
+    """Let a pod that asks for no GPU have most of a node's CPU."""
+    requests = {"requests": {"cpu": "100"}}
+    spec = {
+        "nodeName": node,
+        "priorityClassName": priority,
+        "terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "busy", "image": "none", "resources": requests}],
+    }
+    body = {"metadata": {"name": f"busy-{node}"}, "spec": spec}
+    await running.api.create(PODS, body, namespace="default")
 
 
 async def settled(running: Stack) -> dict[str, dict[str, Any]]:
@@ -143,3 +160,29 @@ async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_with
             for node in await running.gpu_nodes()
             for entry in node.spec.assignments
         )
+
+
+async def test_whom_the_scheduler_would_evict_for_cpu_goes_only_where_the_gpu_instance_then_fits(
+    tmp_path: Path,
+) -> None:
+    """Its own choice is where the victim is of the lowest priority: there the GPU is full."""
+    async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
+        await classes(running, lowest=1, low=10, high=1000)
+        await create(running, "equal", WHOLE, "high")
+        await running.bound_pods(at_least=1)
+        full = (await settled(running))["equal"]["spec"]["nodeName"]
+        (free,) = {node.name for node in await running.gpu_nodes()} - {full}
+        await busy(running, full, "lowest")
+        await busy(running, free, "low")
+
+        await create(running, "high", THREE, "high", cpu=64)
+        await running.bound_pods(at_least=2)
+        await create(running, "whole", WHOLE, "high", cpu=64)
+        pods = await settled(running)
+        await asyncio.sleep(SETTLES_SECONDS)
+
+        left = {pod["metadata"]["name"] for pod in await running.listed(PODS, "default")}
+        assert bound(pods) == {"equal", "high"}
+        assert pods["high"]["spec"]["nodeName"] == free
+        assert {f"busy-{full}", f"busy-{free}"} & left == {f"busy-{full}"}
+        assert evicted(running) == []
