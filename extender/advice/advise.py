@@ -51,7 +51,7 @@ def advise(
     against = () if best is None else tuple(objections(setting, there, best))
     if against:
         best = None
-    teller = Teller(there)
+    teller = Teller(there, {} if setting.terms is None else setting.terms.tenants)
     said = Advice(
         _outcome(found, against),
         tuple(asked.sentences()),

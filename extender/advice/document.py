@@ -28,11 +28,15 @@ class Outcome(StrEnum):
 
 
 class Who(_Said, frozen=True):
-    """A VM: its owner, or its pod. All are "" where the reader may not know of it."""
+    """A VM: its owner, or its pod. All are "" where the reader may not know of it.
+
+    ``tenant`` is the policy's, "" where it has none for the namespace.
+    """
 
     namespace: str = ""
     kind: str = ""
     name: str = ""
+    tenant: str = ""
 
 
 class Step(_Said, frozen=True):
