@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 import msgspec
 import structlog
@@ -185,14 +185,18 @@ class Plans:
 
     async def unclaim(self, name: str, uid: str) -> None:
         """Take back a pod's claims on a node, however often the plan changes meanwhile."""
+
+        def its_claim(entry: Assignment) -> bool:
+            return is_claim(entry) and entry.owner is not None and entry.owner.name == uid
+
+        await self.release(name, its_claim)
+
+    async def release(self, name: str, which: Callable[[Assignment], bool]) -> None:
+        """Take back some of a node's reservations, however often the plan changes meanwhile."""
         patience, conflicts = Patience(self._knowledge), 0
         async with self.turn(name):
             while (view := self._knowledge.views.get(name)) is not None:
-                ids = [
-                    each.id
-                    for each in view.node.spec.assignments
-                    if is_claim(each) and each.owner is not None and each.owner.name == uid
-                ]
+                ids = [each.id for each in view.reservations if which(each)]
                 if not ids:
                     return
                 try:

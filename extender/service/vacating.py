@@ -1,4 +1,4 @@
-"""Places being cleared for preemptors: victims evicted, the place taken, or all of it given up.
+"""Places being cleared for pods: victims evicted, the place taken, or all of it given up.
 
 ::
 
@@ -6,6 +6,8 @@
         │                       │ refused: again                       place, in one write
         └───────────────────────┴─▶ give up: the preemptor has gone or has a place elsewhere, an
                                     eviction is refused for long, or nobody left in time
+
+Who is in the way of a pod that an order of moves admits is moved, not evicted: that is waited for.
 
 All of this is found in the plan, whoever wrote it: a leader that begins goes on where the last one
 ended. What it does twice does no harm; an eviction names the pod's UID.
@@ -19,7 +21,7 @@ from typing import NamedTuple
 
 import structlog
 
-from extender.claims import claims, claims_of, in_the_way, is_claim, vacated
+from extender.claims import claims, claims_of, in_the_way, is_claim, is_move, vacated
 from extender.metrics import Preempted
 from extender.policy.bounds import Terms
 from extender.request import Request
@@ -124,7 +126,9 @@ class Vacating:
         if facts.node or uid in knowledge.assigned:
             return "the pod has a place elsewhere"
         asked, own = facts.asked, claims_of(view, uid)
-        if not isinstance(asked, Request) or not asked.preempts or not knowledge.settings.preempts:
+        moved = any(map(is_move, own))  # those in the way are moved; here they are waited for
+        preempts = isinstance(asked, Request) and asked.preempts and knowledge.settings.preempts
+        if not isinstance(asked, Request) or not (moved or preempts):
             return "nobody is to be evicted for the pod"
         if not own:
             return "those in the way did not leave in time"
@@ -133,6 +137,8 @@ class Vacating:
             return await self._take(node, asked)
         if not (view.stale or view.unsettled) and unsuitable(view, asked.wanted) is not None:
             return "the node takes nothing new"
+        if moved:
+            return ""
         return await self._evict(view, asked, way)
 
     def _terms(self, request: Request) -> Terms | None:
@@ -194,9 +200,11 @@ class Vacating:
                     await patience.pause(conflict, conflicts)
                     continue
                 self._blocked.pop(pod.uid, None)
-                knowledge.work.preemptions.ended(Preempted.PLACED)
+                moved = any(map(is_move, own))
+                if not moved:
+                    knowledge.work.preemptions.ended(Preempted.PLACED)
                 log.info(
-                    "preemption_placed",
+                    "admission_placed" if moved else "preemption_placed",
                     pod=pod.name,
                     namespace=pod.namespace,
                     uid=pod.uid,
@@ -216,8 +224,15 @@ class Vacating:
 
     async def _give_up(self, node: str, uid: str, why: str) -> None:
         """Take a pod's claims back; whoever was evicted for it is not brought back."""
+        view = self._knowledge.views.get(node)
+        moved = view is not None and any(
+            is_move(each) and each.owner is not None and each.owner.name == uid
+            for each in view.reservations
+        )
         await self._plans.unclaim(node, uid)
         self._blocked.pop(uid, None)
-        self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
-        log.info("preemption_given_up", uid=uid, node=node, reason=why)
+        if not moved:
+            self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
+        event = "admission_given_up" if moved else "preemption_given_up"
+        log.info(event, uid=uid, node=node, reason=why)
         self._knowledge.room.set()

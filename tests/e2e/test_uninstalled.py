@@ -13,8 +13,8 @@ from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import NODES, PODS
 from tests.e2e import documented
-from tests.e2e.installation import CERT_MANAGER_CRDS
 from tests.e2e.harvester.place import decided
+from tests.e2e.installation import CERT_MANAGER_CRDS
 from tests.e2e.running import Installed, installed
 from tests.e2e.stack import artifacts
 from tests.e2e.vgpus import MEDIUM, SMALL, WHOLE, VgpuGpus, Vms, permit, permit_nothing

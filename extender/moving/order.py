@@ -1,0 +1,252 @@
+"""An order: the moves of a plan that are to be made one after the other, and how far that has come.
+
+It is kept as JSON where every replica finds it. Each of its moves has a place held in the plan of
+the node it goes to, under an id that follows from the order's: so what belongs to an order is
+known by its id, and holding it again does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from extender.advice.errands import Errands
+from extender.claims import claimant
+from extender.snapshot import Taken
+from nodeagent.api import keys
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
+
+MOST_LEGS = 200
+"""Moves of one order: of a GpuNode's plan, each takes an entry; of an order, half a kilobyte."""
+
+_DIGEST_DIGITS = 16
+
+
+class _Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How every value of this module looks as JSON."""
+
+
+class Kind(StrEnum):
+    """How a VM is moved."""
+
+    LIVE = "live-migration"
+    """KubeVirt moves it while it runs."""
+    EVICTION = "eviction"
+    """Its pod is evicted, as far as its disruption budget allows, and its owner makes another."""
+    RESTART = "restart"
+    """It is stopped though its eviction is refused, for its owner allows that."""
+
+
+class Outcome(StrEnum):
+    """How an order ended."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    """Somebody, or the policy, ended it between two moves."""
+    GIVEN_UP = "given-up"
+    """A move could not be made, or not as it was planned."""
+
+
+class Seat(_Kept, frozen=True):
+    """A place on a GPU of a node; ``start`` and ``size`` are memory slices."""
+
+    node: str
+    gpu: str
+    profile_id: int
+    start: int
+    size: int
+
+    @property
+    def taken(self) -> Taken:
+        """The slices it is about."""
+        return Taken(self.gpu, self.profile_id, Placement(self.start, self.size))
+
+    def overlaps(self, other: Seat) -> bool:
+        """Tell whether the two cannot both be had."""
+        mine, theirs = self.taken.placement, other.taken.placement
+        return self.gpu == other.gpu and bool(mine.mask & theirs.mask)
+
+
+class Leg(_Kept, frozen=True):
+    """One move: of the pod that ``owner`` has at the ``source`` for ``resource``, to the target.
+
+    ``pod`` is whose it was when the plan was made; of a VM that is moved twice, another's by then.
+    """
+
+    owner: OwnerRef
+    pod: PodRef
+    resource: str
+    source: Seat
+    target: Seat
+
+
+class Admitted(_Kept, frozen=True):
+    """A pod that waits, and the place it is to have once the moves are made."""
+
+    pod: PodRef
+    resource: str
+    seat: Seat
+
+
+class Departure(_Kept, frozen=True):
+    """A move under way: the ``pod`` that leaves, how, and which other pods its owner had then."""
+
+    pod: PodRef
+    kind: Kind
+    others: tuple[str, ...] = ()
+
+
+class Made(_Kept, frozen=True):
+    """A move that was made; ``kind`` is "" for a VM that came to its target by itself."""
+
+    kind: str = ""
+
+
+class Order(_Kept, frozen=True):
+    """Moves to be made, those ``made``, and the one under way, whose VM has ``departed``.
+
+    ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given. ``begun`` are
+    the times (RFC 3339) at which moves were begun lately, those of earlier orders among them. Once
+    it is ``stopping``, for that reason, no move is begun; once it is ``ending``, nothing is done
+    but to give back what is held for it; then it is ``over``.
+    """
+
+    id: str
+    digest: str
+    since: str
+    goals: tuple[str, ...]
+    legs: tuple[Leg, ...]
+    places: tuple[Admitted, ...] = ()
+    made: tuple[Made, ...] = ()
+    departed: Departure | None = None
+    begun: tuple[str, ...] = ()
+    stopping: str = ""
+    ending: Outcome | None = None
+    why: str = ""
+    over: bool = False
+
+    @property
+    def at(self) -> int:
+        """The index of the move that is under way, or next."""
+        return len(self.made)
+
+    @property
+    def leg(self) -> Leg | None:
+        """The move that is under way, or next; None once all are made."""
+        return self.legs[self.at] if self.at < len(self.legs) else None
+
+    def id_of(self, leg: int) -> str:
+        """Return the id under which the target of a leg is held."""
+        return f"{keys.MOVE_PREFIX}{self.id}-{leg}"
+
+    def id_of_place(self, place: int) -> str:
+        """Return the id under which the place of a pod that waits is claimed."""
+        return f"{keys.MOVE_PREFIX}{self.id}-to-{place}"
+
+    def owns(self, entry: Assignment) -> bool:
+        """Tell whether an entry of a plan is held for this order."""
+        return entry.pod is None and entry.id.startswith(f"{keys.MOVE_PREFIX}{self.id}-")
+
+    def hold(self, leg: int) -> Assignment:
+        """Return the reservation of a leg's target, for the VM's next pod."""
+        each = self.legs[leg]
+        return _entry(self.id_of(leg), each.target, each.resource, each.owner, self.since)
+
+    def claim(self, place: int) -> Assignment:
+        """Return the claim of a waiting pod's place, which others have yet to leave."""
+        each = self.places[place]
+        id = self.id_of_place(place)
+        return _entry(id, each.seat, each.resource, claimant(each.pod), self.since)
+
+    def holds(self) -> Iterator[tuple[str, Assignment]]:
+        """Yield the targets that may be held by now, the next one first, with their nodes.
+
+        They are held ahead of their turn, but not two for one owner: its next pod would take
+        either. And not where an earlier move has still to come: a VM may be parked there.
+        """
+        owners = set()
+        for at in range(self.at, len(self.legs)):
+            leg = self.legs[at]
+            if leg.owner not in owners and not self._comes(leg.target, range(self.at, at)):
+                yield leg.target.node, self.hold(at)
+            owners.add(leg.owner)
+
+    def claims(self) -> Iterator[tuple[str, Assignment, str]]:
+        """Yield the places that may be claimed by now, with their nodes and for whom, by UID.
+
+        They may lie over those of VMs that are to leave.
+        """
+        for at, place in enumerate(self.places):
+            if not self._comes(place.seat, range(self.at, len(self.legs))):
+                yield place.seat.node, self.claim(at), place.pod.uid
+
+    def _comes(self, seat: Seat, legs: range) -> bool:
+        return any(self.legs[at].target.overlaps(seat) for at in legs)
+
+
+def _entry(id: str, seat: Seat, resource: str, owner: OwnerRef, since: str) -> Assignment:
+    return Assignment(
+        id=id,
+        gpu=seat.gpu,
+        profile_id=seat.profile_id,
+        start=seat.start,
+        size=seat.size,
+        resource=resource,
+        since=since,
+        owner=owner,
+    )
+
+
+def order_of(
+    id: str,
+    errands: Errands,
+    *,
+    since: str,
+    goals: Sequence[str],
+    begun: Sequence[str] = (),
+) -> Order:
+    """Return the order to run the *errands* of a plan."""
+    return Order(
+        id=id,
+        digest=digest(errands),
+        since=since,
+        goals=tuple(goals),
+        legs=tuple(_legs(errands)),
+        places=tuple(_places(errands)),
+        begun=tuple(begun),
+    )
+
+
+def digest(errands: Errands) -> str:
+    """Return what tells a plan from every other: equal for the same moves of the same pods."""
+    told = msgspec.json.encode((tuple(_legs(errands)), tuple(_places(errands))))
+    return hashlib.sha256(told).hexdigest()[:_DIGEST_DIGITS]
+
+
+def _legs(errands: Errands) -> Iterator[Leg]:
+    for each in errands.moves:
+        entry, move = each.entry, each.move
+        assert entry.owner is not None  # or nobody would make its pod anew, and it would stay
+        assert entry.pod is not None
+        yield Leg(
+            owner=entry.owner,
+            pod=entry.pod,
+            resource=entry.resource,
+            source=_seat(each.source, move.source, entry.profile_id, move.left),
+            target=_seat(each.target, move.target, entry.profile_id, move.placement),
+        )
+
+
+def _places(errands: Errands) -> Iterator[Admitted]:
+    for each in errands.places:
+        place, (resource,) = each.place, each.request.wanted
+        seat = _seat(each.node, place.gpu, place.profile_id, place.placement)
+        yield Admitted(each.request.pod, resource, seat)
+
+
+def _seat(node: str, gpu: str, profile_id: int, placement: Placement) -> Seat:
+    return Seat(node, gpu, profile_id, placement.start, placement.size)
