@@ -22,6 +22,15 @@ def evictable(
     return dict(_units(knowledge, view, knowledge.tenancy.priority(preemptor), spared))
 
 
+def anybody_below(knowledge: Knowledge, view: NodeView, priority: int) -> bool:
+    """Tell whether a pod on a node has a lower *priority*; if not, nobody there may be evicted."""
+    known = map(knowledge.pods.get, view.pods)
+    asked = (facts.asked for facts in known if facts is not None)
+    return any(
+        knowledge.tenancy.priority(each) < priority for each in asked if isinstance(each, Request)
+    )
+
+
 def _units(
     knowledge: Knowledge, view: NodeView, priority: int, spared: Collection[str]
 ) -> Iterator[tuple[str, Unit]]:

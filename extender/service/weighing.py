@@ -11,7 +11,7 @@ import structlog
 
 from extender.packing.choose import Choice
 from extender.request import Request
-from extender.service.evictable import evictable
+from extender.service.evictable import anybody_below, evictable
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budget, Evictor
 from extender.verbs.preempt import placed_without
@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 LOOKED_AT_ONCE = 4
 """Nodes between two answers of the hooks: a millisecond or two (8 GPUs, 56 VMs)."""
+
+PASSED_AT_ONCE = 32
+"""The same where they are only asked whether anybody there is of lower priority."""
 
 FOR_SEVERAL = 32
 """Nodes looked at for a pod of several vGPUs, of which each takes up to 0.1 s (measured)."""
@@ -90,7 +93,10 @@ class Weighing:
         self, request: Request, tried: Collection[str], *, waits: bool
     ) -> Preemption | None:
         best: tuple[tuple[bool, Price, int, str], Preemption] | None = None
-        for count, node in enumerate(self._nodes(request), 1):
+        nodes = self._nodes(request)
+        if not await self._anybody_below(request, nodes):
+            return None
+        for count, node in enumerate(nodes, 1):
             found = self.on(request, node, waits=waits)
             if found is not None:
                 rank = (node in tried, found.price, found.choice.cost, node)
@@ -99,6 +105,18 @@ class Weighing:
             if count % LOOKED_AT_ONCE == 0 or len(request.wanted) > 1:
                 await asyncio.sleep(0)
         return None if best is None else best[1]
+
+    async def _anybody_below(self, request: Request, nodes: Collection[str]) -> bool:
+        """Tell whether anybody on the *nodes* is of lower priority than a pod; mostly nobody is."""
+        knowledge = self._knowledge
+        priority = knowledge.tenancy.priority(request)
+        for count, node in enumerate(nodes, 1):
+            view = knowledge.views.get(node)
+            if view is not None and anybody_below(knowledge, view, priority):
+                return True
+            if count % PASSED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return False
 
     def _nodes(self, request: Request) -> Collection[str]:
         """Return the nodes that a pod may go to: those of its last filter.
