@@ -233,7 +233,8 @@ class Moving:
                     return True
                 add = [entry for name, entry in again.entries if name == node]
                 try:
-                    await self._plans.write(view, add=add, patience=Patience(self._knowledge))
+                    if add:
+                        await self._plans.write(view, add=add, patience=Patience(self._knowledge))
                 except PlanConflict:
                     return True  # somebody else was first: what is right now is another question
         return True
