@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypedDict
 
 import msgspec
 
@@ -16,7 +17,7 @@ from extender.snapshot import NodeView
 from extender.succession import left_behind
 from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import GpuNode
-from nodeagent.apiserver.protocol import GPU_NODES, NAMESPACES, NODES, PODS, ApiServer, Kind, Page
+from nodeagent.apiserver.protocol import GPU_NODES, NAMESPACES, NODES, PODS, ApiServer, Page
 
 
 class Census(msgspec.Struct, frozen=True):
@@ -55,24 +56,32 @@ async def census(api: ApiServer, *, devices_per_pod: int) -> Census:
     Raises:
         ClusterUnavailable: it could not be listed, or does not decode.
     """
+    ours = f"{keys.MANAGED_LABEL}=true"
     with outcome():
-        nodes = [objects.node(raw) async for raw in _listed(api, NODES)]
-        namespaces = [objects.namespace(raw) async for raw in _listed(api, NAMESPACES)]
-        gpu_nodes = [gpunode.decode(raw) async for raw in _listed(api, GPU_NODES)]
-        ours = f"{keys.MANAGED_LABEL}=true"
+        nodes = [objects.node(raw) async for raw in _all(lambda at: api.list(NODES, **at))]
+        namespaces = [
+            objects.namespace(raw) async for raw in _all(lambda at: api.list(NAMESPACES, **at))
+        ]
+        gpu_nodes = [
+            gpunode.decode(raw) async for raw in _all(lambda at: api.list(GPU_NODES, **at))
+        ]
         pods = [
             objects.pod(raw, devices_per_pod=devices_per_pod)
-            async for raw in _listed(api, PODS, labels=ours)
+            async for raw in _all(lambda at: api.list(PODS, label_selector=ours, **at))
         ]
     return Census(
         {each.name: each for each in nodes}, dict(namespaces), tuple(gpu_nodes), tuple(pods)
     )
 
 
-async def _listed(api: ApiServer, kind: Kind, *, labels: str = "") -> AsyncIterator[bytes]:
+class _At(TypedDict):
+    continue_token: str
+
+
+async def _all(page_at: Callable[[_At], Awaitable[Page]]) -> AsyncIterator[bytes]:
+    """Yield the objects of all pages."""
     page: Page | None = None
     while page is None or page.continue_token:
-        token = page.continue_token if page else ""
-        page = await api.list(kind, label_selector=labels, continue_token=token)
+        page = await page_at({"continue_token": page.continue_token if page else ""})
         for raw in page.items:
             yield raw

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from extender.cluster import KubernetesCluster, feed
+from extender.cluster import ApiEvictor, KubernetesCluster, feed
 from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
@@ -138,15 +138,20 @@ async def world(
     gpus: int,
     policy: InForce | Policy,
     settings: Settings | None = None,
+    evicts: bool = False,
 ) -> AsyncIterator[tuple[World, str]]:
-    """Run the cluster until the block ends; yield it with the URL of the hooks."""
+    """Run the cluster until the block ends; yield it with the URL of the hooks.
+
+    Only one that *evicts* makes room for pods of higher priority.
+    """
     api = InMemoryApi()
     width = len(str(nodes - 1))
     hardware = {
         name: Hardware(name, [model] * gpus, serving_mode(model))
         for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
     }
-    service = Service(KubernetesCluster(api), settings, policy)
+    evictor = ApiEvictor(api) if evicts else None
+    service = Service(KubernetesCluster(api), settings, policy, evictor=evictor)
     for name in (NAMESPACE, *TEAMS):
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})

@@ -17,18 +17,18 @@ deadlines: {planSeconds: 0.3}
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import yaml
 
 from extender.policy.in_force import InForce, digest
 from extender.policy.moving import Mode, Moving
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
-from extender.policy.strict import DEEPEST, Problem, problems, repeated, too_deep
+from extender.policy.strict import Problem, excessive, problems, repeated
 from extender.policy.values import PLAN_SECONDS, Policy, Times, Weights
 
 # YAML knows .inf and .nan; tables are sums in millionths, and have to come out as integers.
@@ -38,6 +38,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=60.0)]
 
 
 Lasting = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
+
+
+MOST_PROBLEMS = 100
+"""Told of one file: who has more has sent something else."""
 
 
 class MalformedPolicy(Exception):
@@ -203,24 +207,24 @@ def parsed(content: bytes, source: str) -> PolicyFile:
         MalformedPolicy: naming all that is wrong with it.
     """
     try:
-        if too_deep(content):
-            text = f"is nested more than {DEEPEST} levels deep"
-            raise MalformedPolicy(source, Problem("", text, "no policy has more than six"))
-        raw = msgspec.yaml.decode(content)
+        if excess := excessive(content):
+            raise MalformedPolicy(source, excess)
+        raw = _as_meant(msgspec.yaml.decode(content))
+        every = chain(
+            problems(raw, PolicyFile), repeated(content), _about_values(raw), nonsense(raw)
+        )
+        found = tuple(islice(every, MOST_PROBLEMS))
+        if next(every, None) is not None:
+            found += (Problem("", f"has more than {MOST_PROBLEMS} faults", "mend these first"),)
     except UnicodeDecodeError as error:
         text = f"is not text: {error}"
         raise MalformedPolicy(source, Problem("", text, "save it as UTF-8")) from error
-    except (msgspec.DecodeError, yaml.YAMLError) as error:
+    except MalformedPolicy:
+        raise
+    except Exception as error:
         text = " ".join(str(error).split())  # on one line, as all others are
         instead = "mend it there: indentation, brackets or quotes"
         raise MalformedPolicy(source, Problem("", f"is not YAML: {text}", instead)) from error
-    raw = _as_meant(raw)
-    found = (
-        *problems(raw, PolicyFile),
-        *repeated(content),
-        *_about_values(raw),
-        *nonsense(raw),
-    )
     if found:
         raise MalformedPolicy(source, *found)
     return msgspec.convert(raw, PolicyFile)

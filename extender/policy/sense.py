@@ -88,13 +88,17 @@ REFERENCES = (
 )
 """Where entries of a list name what is defined elsewhere: the list, the field, and what it is."""
 
+MOST_NAMED = 10
+"""Of the names that one that is not there could have been."""
+
 
 def _unknown(raw: object) -> Iterator[Problem]:
     for within, field, what in REFERENCES:
-        known = sorted({*_defined(raw, f"{what}s")})
+        names = {*_defined(raw, f"{what}s")}
+        known = sorted(names)
         for at, entry in enumerate(_entries(raw, within)):
             for path, name in _names(entry, field):
-                if name not in known:
+                if name not in names:
                     text = f"there is no {what} {name}"
                     yield Problem(f"$.{within}[{at}]{path}", text, _instead(name, what, known))
 
@@ -102,7 +106,10 @@ def _unknown(raw: object) -> Iterator[Problem]:
 def _instead(name: str, what: str, known: list[str]) -> str:
     if close := difflib.get_close_matches(name, known, n=1):
         return f"did you mean {close[0]}?"
-    return f"use one of {', '.join(known)}" if known else f"define the {what}"
+    if not known:
+        return f"define the {what}"
+    others = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    return f"use one of {', '.join(known[:MOST_NAMED])}{others}"
 
 
 def _twice(raw: object, field: str) -> Iterator[Problem]:
@@ -129,7 +136,7 @@ def _selecting(
 
 
 def _of_headroom(headroom: Mapping[int, Headroom], pools: Mapping[str, Pool]) -> Iterator[Problem]:
-    kept = []
+    kept: set[tuple[str | None, str]] = set()
     for at, room in headroom.items():
         path, pool = f"$.headroom[{at}]", pools.get(room.pool)
         if pool is not None and pool.profiles and room.profile not in pool.profiles:
@@ -137,7 +144,7 @@ def _of_headroom(headroom: Mapping[int, Headroom], pools: Mapping[str, Pool]) ->
             yield Problem(f"{path}.profile", text, "use one of the pool's profiles")
         if (room.pool, room.profile) in kept:
             yield Problem(path, "the same pool and profile twice", "keep one of the two")
-        kept.append((room.pool, room.profile))
+        kept.add((room.pool, room.profile))
 
 
 def _of_tenant(path: str, tenant: Tenant, pools: Mapping[str, Pool]) -> Iterator[Problem]:

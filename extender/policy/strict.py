@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Iterator
@@ -25,8 +26,16 @@ class Problem(msgspec.Struct, frozen=True):
     remedy: str
 
     def __str__(self) -> str:
-        where = f"{self.path}: " if self.path else ""
-        return f"{where}{self.text}; {self.remedy}"
+        where = f"{_cut(self.path)}: " if self.path else ""
+        return f"{where}{_cut(self.text)}; {_cut(self.remedy)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+LONGEST = 400
+"""Characters of each part of a message: what is quoted may be of any length."""
 
 
 def problems(raw: object, shape: Any, path: str = "$") -> Iterator[Problem]:
@@ -84,43 +93,53 @@ def _is_struct(shape: Any) -> bool:
 
 
 def _shown(raw: object) -> str:
-    text = repr(raw)
+    text = _SHORT.repr(raw)
     return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
 
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 DEEPEST = 32
 """Levels within each other: a policy has six, and readers of YAML recurse as deep as it goes."""
 
+MOST_PARTS = 100_000
+"""Values, lists and mappings: thousands of tenants."""
 
-def too_deep(content: bytes) -> bool:
-    """Tell whether YAML *content* is nested so deeply that reading it would not end well.
 
-    A RecursionError within the reader's C code leaves the interpreter in disorder.
+def excessive(content: bytes) -> Problem | None:
+    """Return what would keep the reading of YAML *content* from ending well, if anything would.
+
+    A RecursionError within the reader's C code leaves the interpreter in disorder; a few aliases
+    of aliases stand for more than any memory holds.
     """
     depth = 0
-    for event in yaml.parse(content, Loader=yaml.SafeLoader):
+    for count, event in enumerate(yaml.parse(content, Loader=yaml.SafeLoader)):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.AliasEvent):
+            line = "" if event.start_mark is None else f" in line {event.start_mark.line + 1}"
+            return Problem("", f"has an alias{line}, *{event.anchor}", "write it out")
         if depth > DEEPEST:
-            return True
-    return False
+            text = f"is nested more than {DEEPEST} levels deep"
+            return Problem("", text, "no policy has more than six")
+        if count > MOST_PARTS:
+            return Problem("", f"has more than {MOST_PARTS} values", "leave out what is not needed")
+    return None
 
 
 def repeated(content: bytes) -> Iterator[Problem]:
     """Yield the fields that YAML *content* has twice: all but the last would be lost silently."""
     root = yaml.compose(content, Loader=yaml.SafeLoader)
-    yield from _repeated(root, "$", set())
+    yield from _repeated(root, "$")
 
 
-def _repeated(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[Problem]:
-    if node is None or id(node) in seen:
-        return
-    seen.add(id(node))  # an alias may stand within what it stands for
+def _repeated(node: yaml.Node | None, path: str) -> Iterator[Problem]:
     if isinstance(node, yaml.SequenceNode):
         for at, each in enumerate(node.value):
-            yield from _repeated(each, f"{path}[{at}]", seen)
+            yield from _repeated(each, f"{path}[{at}]")
     elif isinstance(node, yaml.MappingNode):
         keys: set[str] = set()
         for key, value in node.value:
@@ -129,4 +148,4 @@ def _repeated(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[Pro
                 text = f"is there twice, again in line {key.start_mark.line + 1}"
                 yield Problem(f"{path}.{name}", text, "keep one of the two")
             keys.add(name)
-            yield from _repeated(value, f"{path}.{name}", seen)
+            yield from _repeated(value, f"{path}.{name}")

@@ -7,7 +7,7 @@ paths themselves decide nothing: Kubernetes lets everybody with a token GET what
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -71,6 +71,17 @@ async def _as_seen(reviewer: Reviewer, token: str, said: Explanation) -> Explana
 
 
 async def _nodes(request: web.Request) -> web.Response:
+    return await about_all_nodes(request, request.app[SERVICE].explainer.roster)
+
+
+async def about_all_nodes(
+    request: web.Request, answer: Callable[[], Awaitable[object]]
+) -> web.Response:
+    """Answer, compressed if that is wanted, whoever may list GpuNodes.
+
+    Raises:
+        web.HTTPException: they may not, nothing is known yet, or too many ask.
+    """
     reviewer = request.app[REVIEWER]
     if reviewer is not None:
         access = await reviewed(reviewer.may_list_gpu_nodes(token_of(request)))
@@ -78,7 +89,7 @@ async def _nodes(request: web.Request) -> web.Response:
     connection(request).body_received()
     warm(request)
     try:
-        response = json(await request.app[SERVICE].explainer.roster())
+        response = json(await answer())
     except TimeoutError:
         raise web.HTTPServiceUnavailable(text="too many ask\n", headers=RETRY) from None
     response.headers.update(VARIES)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from extender.server.access import REVIEWER, token_of
-from extender.server.explained import RETRY, json, let_in, reviewed, warm
-from extender.server.packed import VARIES, pack
-from extender.server.routes import SERVICE, connection
+from extender.server.explained import about_all_nodes
+from extender.server.routes import SERVICE
 
 BASELINE = "/api/v1/baseline"
 
@@ -21,16 +19,4 @@ def add_surveyed(app: web.Application) -> None:
 
 
 async def _baseline(request: web.Request) -> web.Response:
-    reviewer = request.app[REVIEWER]
-    if reviewer is not None:
-        access = await reviewed(reviewer.may_list_gpu_nodes(token_of(request)))
-        let_in(access, "list gpunodes.tangram.dev: ask for a ClusterRole")
-    connection(request).body_received()
-    warm(request)
-    try:
-        response = json(await request.app[SERVICE].surveyor.baseline())
-    except TimeoutError:
-        raise web.HTTPServiceUnavailable(text="too many ask\n", headers=RETRY) from None
-    response.headers.update(VARIES)
-    pack(request, response)
-    return response
+    return await about_all_nodes(request, request.app[SERVICE].surveyor.baseline)

@@ -112,7 +112,12 @@ class Campaign:
     async def _claim(self, claim: Claim) -> None:
         claim = self._with_note(claim)
         sent = self._now()
-        record = await self._lock.write(claim, timeout=self._attempt_seconds())
+        try:
+            record = await self._lock.write(claim, timeout=self._attempt_seconds())
+        except ClusterUnavailable:
+            if self._memory is not None and claim.note is not None:
+                self._memory.put_off()  # the lead is worth more than the note
+            raise
         self._candidacy = self._candidacy.elected(record, sent=sent, now=self._now())
         if self._memory is not None and claim.note is not None:
             self._memory.kept(claim.note)

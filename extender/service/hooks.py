@@ -110,7 +110,7 @@ class Hooks:
     def _filter_gone(
         self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
     ) -> wire.FilterResult:
-        """Answer for a pod of whose end the watch has told, and remember nothing of it.
+        """Answer for a pod of whose end we know, and remember nothing of it.
 
         kube-scheduler has yet to hear of that, or the pod merely lost its label; remembered, it
         would be planned with, and count as a member of its gang, for ever.

@@ -268,10 +268,10 @@ class Knowledge:
 
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod, unless it was read to have ended and this is late news of its life."""
-        uid = pod.ref.uid
-        if uid in self.ended and not pod.over:
+        if pod.ref.uid in self.ended and not pod.over:
             return
         before = self.recognize(pod)
+        uid = pod.ref.uid  # the very object that is known already
         if pod.not_admitted and uid in self.assigned and not (before and before.not_admitted):
             self.work.not_admitted()
             self.unadmitted.add(pod)

@@ -101,6 +101,10 @@ class Memory:
         demand = self._demand
         return write(demand.mix, demand.history, now=self._clock(), at=self._utc_now())
 
+    def put_off(self) -> None:
+        """Try no other note for a while: it may be why a write of the Lease was refused."""
+        self._kept_at = self._clock()
+
     def kept(self, note: str) -> None:
         """Take in that a note was left."""
         self._kept, self._kept_at = note, self._clock()

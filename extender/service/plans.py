@@ -23,6 +23,9 @@ from nodeagent.api.gpunode import Assignment
 
 log = structlog.get_logger()
 
+MADE_WITHIN_SECONDS = PLAN_TIMEOUT_SECONDS + 0.5
+"""With the time that a request may take to the server, which counts from when it has come."""
+
 
 class Plans:
     """The plans in the API server, as this process writes them."""
@@ -41,7 +44,7 @@ class Plans:
             yield
 
     async def settled(self, node: str) -> None:
-        """Wait until no write that was given up can change a node's plan any more, and read it.
+        """Wait until no write that was given up or cut off can change a plan any more, and read it.
 
         Who only reads an entry and relies on it must: the write may be the one that removes it. One
         who writes fails its test, or makes it fail that one's.
@@ -80,20 +83,24 @@ class Plans:
         patience = patience or Patience(self._knowledge)
         failures, unsure = 0, False
         while True:
-            ends = self._knowledge.clock() + PLAN_TIMEOUT_SECONDS
+            before = self._unsettled.get(view.name)
+            # Noted before anything is sent: who waits for the answer may be cut off.
+            self._unsettled[view.name] = self._knowledge.clock() + MADE_WITHIN_SECONDS
             try:
                 node = await self._cluster.write_plan(
                     view.node, add=change.add, remove=change.gone, hold=change.hold
                 )
             except ClusterUnavailable as error:
-                if not error.undone:
-                    unsure, self._unsettled[view.name] = True, ends
+                unsure |= not error.undone
+                if error.undone:
+                    self._was_not_sent(view, before)
                 if unsure and await self._made(change, view, patience):
                     return
                 failures += 1
                 await patience.pause(error, failures)
             except PlanConflict as conflict:
                 self._knowledge.work.conflict()
+                self._was_not_sent(view, before)
                 if await self._made(change, view, patience):
                     if unsure:
                         return
@@ -123,6 +130,13 @@ class Plans:
         if after is not None and change.made_in(after):
             return True
         raise PlanConflict("somebody else has changed the plan")
+
+    def _was_not_sent(self, view: NodeView, before: float | None) -> None:
+        """Note that a write has certainly not been made: what was open *before* it still is."""
+        if before is None:
+            self._unsettled.pop(view.name, None)
+        else:
+            self._unsettled[view.name] = before
 
     def _moved(self, view: NodeView) -> None:
         """Note that the plan is not what *view* shows any more: what tests for that fails."""

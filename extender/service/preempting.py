@@ -83,6 +83,8 @@ class Preempting:
         self._since: dict[str, float] = {}
         self._pauses: dict[_Shape, _Pause] = {}
         self._tried: dict[str, set[str]] = {}
+        # Whoever has had others evicted, and waits again: its place may have come to nothing.
+        self._again: dict[str, _Pause] = {}
 
     async def run(self) -> None:
         """Preempt until cancelled."""
@@ -128,6 +130,7 @@ class Preempting:
             if Code.NO_ROOM in each.codes and self._may_preempt(each.request)
         }
         self._tried = {uid: at for uid, at in self._tried.items() if uid in knowledge.refused.uids}
+        self._again = {uid: p for uid, p in self._again.items() if uid in knowledge.pods}
         shapes = {self._shape(each.request) for each in refused}
         self._pauses = {s: p for s, p in self._pauses.items() if s in shapes or p.until > now}
 
@@ -154,8 +157,8 @@ class Preempting:
             if refused is None or uid in waiting or now - since < patience:
                 continue
             shape = self._shape(refused.request)
-            pause = self._pauses.get(shape)
-            if pause is None or pause.until <= now:
+            pauses = (self._pauses.get(shape), self._again.get(uid))
+            if all(pause is None or pause.until <= now for pause in pauses):
                 due.setdefault(shape, refused.request)
         return sorted(due.values(), key=lambda each: -knowledge.tenancy.priority(each))
 
@@ -169,12 +172,14 @@ class Preempting:
 
     def _pause(self, shape: _Shape, *, longer: bool = True) -> None:
         """Look for no victims for such pods for a while; each time *longer*, twice as long."""
-        settings, known = self._knowledge.settings, self._pauses.get(shape)
-        seconds = settings.preemption_pause_seconds
-        if known is not None:
-            seconds = known.seconds * (2.0 if longer else 1.0)
+        self._pauses[shape] = self._longer(self._pauses.get(shape), 2.0 if longer else 1.0)
+
+    def _longer(self, known: _Pause | None, times: float = 2.0) -> _Pause:
+        """Return a pause that begins now, so many *times* as long as the one *known*."""
+        settings = self._knowledge.settings
+        seconds = settings.preemption_pause_seconds if known is None else known.seconds * times
         seconds = min(seconds, settings.preemption_longest_pause_seconds)
-        self._pauses[shape] = _Pause(seconds, self._knowledge.clock() + seconds)
+        return _Pause(seconds, self._knowledge.clock() + seconds)
 
     # Beginning.
 
@@ -183,13 +188,18 @@ class Preempting:
         for request in self._due():
             shape, tried = self._shape(request), self._tried.get(request.pod.uid, ())
             patient = self._patient(request)
-            found = await self._weighing.cheapest(request, tried, waits=patient)
+            try:
+                found = await self._weighing.cheapest(request, tried, waits=patient)
+            except ClusterUnavailable:
+                self._pause(shape)
+                raise
             if found is None:
                 self._pause(shape)
             elif not found.victims:
                 self._pause(shape, longer=False)
             elif await self._claim(request, found, patient=patient):
                 self._pauses.pop(shape, None)
+                self._again[request.pod.uid] = self._longer(self._again.get(request.pod.uid))
                 return
 
     def _patient(self, request: Request) -> bool:

@@ -131,10 +131,10 @@ class Reservations:
         try:
             for node, here in sorted(by_node.items()):
                 if not await self._write(of, node, here, places, patience):
-                    await self._take_back(of, by_node)
+                    await self._take_back(of)
                     return False
         except ClusterUnavailable:
-            await self._take_back(of, by_node)
+            await self._take_back(of)
             raise
         finally:
             self._gangs.at_work.discard(of)
@@ -195,12 +195,14 @@ class Reservations:
                 return True
         return False
 
-    async def _take_back(self, of: Key, nodes: Mapping[str, Sequence[Request]]) -> None:
-        """Withdraw what was written of a gang: no member can have been bound yet."""
-        for node, requests in nodes.items():
-            for request in requests:
-                await self._plans.withdraw_pod(node, request.pod.uid)
-        log.info("gang_withdrawn", namespace=of[0], gang=of[1])
+    async def _take_back(self, of: Key) -> None:
+        """Withdraw what was written of a gang, once no member of it can be bound any more.
+
+        The watch may have shown all of its places while we wait to know of the last: one that was
+        bound meanwhile keeps them all.
+        """
+        self._gangs.lose(of)
+        await self.withdraw(of)
 
     async def sweep(self) -> None:
         """Withdraw the gangs that are lost, and those a killed writer left half written."""

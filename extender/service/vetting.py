@@ -74,7 +74,9 @@ class Vetting:
         """
         knowledge = self._knowledge
         view = knowledge.views.get(node)
-        if view is None or not request.preempts or request.gang is not None:
+        if not knowledge.settings.preempts or not request.preempts or request.gang is not None:
+            return ()
+        if view is None:
             return ()
         best = cheapest_on(
             view,

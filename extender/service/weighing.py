@@ -66,7 +66,10 @@ class Weighing:
             found = await self._weighed(request, tried, waits=waits)
             if found is None or not found.victims:
                 return found
-            pods = [knowledge.pods[each.uid].ref for each in found.victims]
+            known = [knowledge.pods.get(each.uid) for each in found.victims]
+            pods = [facts.ref for facts in known if facts is not None]
+            if len(pods) < len(known):
+                continue  # one has gone while other nodes were weighed
             for budget in await self._evictor.budgets(pods):
                 key = (budget.namespace, budget.name)
                 about = budget.pods.union(self._budgets[key].pods if key in self._budgets else ())
@@ -119,13 +122,13 @@ class Weighing:
         return False
 
     def _nodes(self, request: Request) -> Collection[str]:
-        """Return the nodes that a pod may go to: those of its last filter.
+        """Return the nodes that a pod may go to: those of its last filter, none before that.
 
         Of a pod of several vGPUs, the emptiest of them.
         """
         views = self._knowledge.views
         waiting = self._knowledge.pending.waiting.get(request.pod.uid)
-        nodes = tuple(views) if waiting is None else sorted(waiting.nodes & views.keys())
+        nodes = [] if waiting is None else sorted(waiting.nodes & views.keys())
         if len(request.wanted) > 1:
             return sorted(nodes, key=lambda node: (views[node].fullness, node))[:FOR_SEVERAL]
         return nodes

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Instance
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
@@ -78,7 +78,7 @@ class Judge:
         self._writer = writer
         self.excuses = Excuses(clock)
         self.gangs = Gangs(clock, waited_for=waited_for)
-        self._obstacles = Obstacles(ours=lambda gpu, gi_id: (gpu, gi_id) in self.made_for)
+        self._obstacles = Obstacles(ours=self._ours)
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
@@ -272,6 +272,15 @@ class Judge:
 
     def _alive(self, uid: str) -> bool:
         return uid in self.pods and not self.pods[uid].over
+
+    def _ours(self, gpu: str, told: Instance) -> bool:
+        """Tell whether what was told is there and was made by an agent; ids are given again."""
+        there = self._gpus[gpu].instances.get(told.gi_id)
+        same = there is not None and (there.profile_id, there.placement) == (
+            told.profile_id,
+            told.placement,
+        )
+        return same and (gpu, told.gi_id) in self.made_for
 
     def _clear(self, entry: Assignment) -> bool:
         gpu = self._gpus[entry.gpu]

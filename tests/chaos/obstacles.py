@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Instance
 
 
 class Obstacles:
     """All that was told of each GPU since its node's plan is what it is.
 
-    *ours* tells of a GPU instance (GPU, id) whether an agent made it: one that its agent does not
-    know as its own is nobody's excuse.
+    *ours* tells of a GPU instance that was told, on a GPU, whether it is there, made by an agent:
+    one that its agent does not know as its own is nobody's excuse.
     """
 
-    def __init__(self, *, ours: Callable[[str, int], bool]) -> None:
+    def __init__(self, *, ours: Callable[[str, Instance], bool]) -> None:
         self._ours = ours
         self._told: dict[str, list[Gpu]] = {}
 
@@ -47,5 +47,5 @@ class Obstacles:
         return bool(gpu.unhealthy) or any(
             there.profile_id == entry.profile_id or there.placement.mask & entry.placement.mask
             for there in gpu.instances
-            if not there.assignment and not self._ours(gpu.uuid, there.gi_id)
+            if not there.assignment and not self._ours(gpu.uuid, there)
         )

@@ -34,15 +34,18 @@ def unsettled(judge: Judge) -> Iterator[str]:
         if owner is None or owner.over or owner.node != name:
             yield f"leaked: {entry.id} on {name} is planned for nobody"
     # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
-    unexplained = {
-        pod.node
+    unexplained = {pod.node for pod in judge.pods.values() if judge.excuses.cover(pod)}
+    forgotten = {
+        (pod.node, each.profile_id)
         for pod in judge.pods.values()
-        if judge.excuses.cover(pod) or judge.slots_forgotten(pod)
+        if judge.slots_forgotten(pod)
+        for each in pod.decisions
     }
     for name, node in judge.hardware.items():
         for gpu in node.gpus:
             for gi_id, there in gpu.instances.items():
                 known = (gpu.uuid, gi_id) in judge.foreign or name in unexplained
+                known = known or (name, there.profile_id) in forgotten
                 if not known and not any(
                     sits_at(entry, gpu.uuid, there) for _, entry in planned.values()
                 ):

@@ -177,7 +177,7 @@ def told(*instances: Instance, unhealthy: str = "") -> GpuNode:
 
 
 def known_of(node: GpuNode, *, ours: bool = False) -> Obstacles:
-    obstacles = Obstacles(ours=lambda gpu, gi_id: ours)
+    obstacles = Obstacles(ours=lambda gpu, there: ours)
     obstacles.anew(node)
     return obstacles
 
@@ -223,7 +223,7 @@ def test_an_instance_that_its_agent_made_and_does_not_know_excuses_nobody() -> N
 
 
 def test_where_nothing_was_told_nobody_can_be_expected_to_place_anything() -> None:
-    assert Obstacles(ours=lambda gpu, gi_id: False).bar(HELD)
+    assert Obstacles(ours=lambda gpu, there: False).bar(HELD)
 
 
 def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ ON_OBJECTS = (
     ),
     ("Lease", f"`{keys.AGENT_LABEL}`", "the agent", "it is an agent's"),
     (
+        "Lease",
+        f"`{keys.DEMAND_ANNOTATION}`",
+        "the extender",
+        "what was asked for lately, for the next one that leads",
+    ),
+    (
         "VGPUDevice",
         f"`{keys.ASSIGNMENT_ANNOTATION}`",
         "the agent",

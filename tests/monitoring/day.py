@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -14,6 +14,7 @@ from extender.cluster import KubernetesCluster, feed
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Scheduler
 from extender.demo.world import NAMESPACE, World, world
+from extender.metrics.preempting import Preempted
 from extender.policy.file import parsed
 from extender.service import Service
 from extender.service.ports import Feed
@@ -22,6 +23,7 @@ from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Instance
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, PatchType
 from nodeagent.driver import PlacementUnavailable
 from tests.fakes.world import bind_args, filter_args
@@ -52,6 +54,7 @@ QUICK = Settings(
 )
 A, B, C, D = (f"gpu-node-{at}" for at in range(4))
 RESOURCE = "nvidia.com/NVIDIA_H100XM-"
+PLACED = {"outcome": Preempted.PLACED.value}
 
 Look = Callable[[], Awaitable[None]]
 """Waits until monitoring has seen how things are."""
@@ -74,10 +77,12 @@ class Day:
             seen=(HEAD + MORNING).encode(),
         )
 
-    async def pod(self, kind: str) -> dict[str, Any]:
+    async def pod(self, kind: str, *, priority: int = 0) -> dict[str, Any]:
         """Create the pod of a VM that asks for a vGPU type such as 1-10C."""
         self._count += 1
-        return await self._world.create(launcher(f"vm-{self._count}", NAMESPACE, RESOURCE + kind))
+        pod = launcher(f"vm-{self._count}", NAMESPACE, RESOURCE + kind)
+        pod["spec"]["priority"] = priority
+        return await self._world.create(pod)
 
     async def come(self, kind: str, *nodes: str) -> dict[str, Any]:
         """Have a VM placed on one of *nodes*."""
@@ -101,6 +106,7 @@ class Day:
         await self.several_are_planned_together()
         await self.somebody_cuts_gpus_and_some_vms_are_refused()
         await self.somebody_else_writes_plans()
+        await self.one_of_high_priority_makes_room()
         await self.the_policy_changes()
         await self.somebody_takes_a_place_first()
         await self.several_are_planned_together()  # by a policy without a value: nothing is proven
@@ -182,6 +188,32 @@ class Day:
         for pod in pods:
             await self._world.delete(pod["metadata"]["name"])
 
+    async def one_of_high_priority_makes_room(self) -> None:
+        """Let a VM of high priority come where there is room no more: another is evicted for it."""
+        knowledge = self._world.service.knowledge
+        told = knowledge.work.registry
+        await until(lambda: not knowledge.views[D].node.spec.assignments)
+        await until(lambda: not any(i.assignment for i in self._instances(D)))
+        all_that_is_left = (*["2-20C"] * 2, *["1-10C"] * 6)
+        there = [await self.come(kind, D) for kind in all_that_is_left]
+        pod = await self.pod("2-20C", priority=1000)
+        assert not (await self._scheduler.schedule(pod, [D])).node
+        await knowledge.causes.look(knowledge.views)
+
+        async def placed() -> bool:
+            return bool((await self._scheduler.schedule(pod, [D])).node)
+
+        await until(placed, every=0.05)
+        await until(lambda: told.get_sample_value("tangram_preemptions_total", PLACED))
+        await self._look()
+        for each in (*there, pod):
+            if each["metadata"]["uid"] in knowledge.pods:  # but for whom was evicted
+                await self._world.delete(each["metadata"]["name"])
+
+    def _instances(self, node: str) -> Iterator[Instance]:
+        for gpu in self._world.service.knowledge.views[node].node.status.gpus:
+            yield from gpu.instances
+
     async def the_policy_changes(self) -> None:
         """Let the policy file have a fault, and be good again: with a value other than before."""
         for self._policy in (BAD, EVENING + "value: best-fit"):
@@ -248,6 +280,7 @@ async def cluster() -> AsyncIterator[tuple[World, str]]:
     """Run the demo's cluster with a policy, a pool and a tenant; yield it, and the hooks' URL."""
     policy = parsed((HEAD + MORNING).encode(), "policy.yaml").in_force
     model = MODELS["H100-80GB"]
-    async with world(model, nodes=4, gpus=2, policy=policy, settings=QUICK) as (here, url):
+    running = world(model, nodes=4, gpus=2, policy=policy, settings=QUICK, evicts=True)
+    async with running as (here, url):
         await until(lambda: here.service.knowledge.tenancy.known(NAMESPACE))
         yield here, url

@@ -49,6 +49,9 @@ IN_THE_DAY_ALONE = {
     "tangram_ready",
     "tangram_tenant_instances_cap",
     "tangram_tenant_memory_slices_cap",
+    # Nobody is evicted in it.
+    "tangram_evictions_total",
+    "tangram_preemptions_total",
     # They last for milliseconds there: two scrapes a second see one now and then.
     "tangram_assignments_unrealized",
     "tangram_oldest_unrealized_seconds",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from extender.cli.main import app
 from extender.cluster import KubernetesCluster
-from extender.policy.file import parsed
-from extender.server import desk
+from extender.policy.file import MalformedPolicy, parsed
+from extender.server import desk, proposed
 from extender.server.proposed import MOST_BYTES, POLICY
 from extender.service import Service
 from extender.service.ports import Access, Feed, PodFacts
@@ -176,7 +177,7 @@ async def test_a_policy_that_the_other_side_does_not_take_is_told_in_its_words(u
     """As of another version: this one's command line would not have sent it."""
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"{url}{POLICY}", data=b"kind: Elsewhere") as answer,
+        http.post(f"{url}{POLICY}", data=b"kind: Elsewhere", headers=AS_YAML) as answer,
     ):
         assert answer.status == 400
         assert "$.kind" in await answer.text()
@@ -185,9 +186,51 @@ async def test_a_policy_that_the_other_side_does_not_take_is_told_in_its_words(u
 async def test_a_file_that_no_configmap_holds_is_not_read(url: str) -> None:
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"{url}{POLICY}", data=io.BytesIO(b"#" * (MOST_BYTES + 1))) as answer,
+        http.post(
+            f"{url}{POLICY}", data=io.BytesIO(b"#" * (MOST_BYTES + 1)), headers=AS_YAML
+        ) as answer,
     ):
         assert answer.status == 413
+
+
+@pytest.mark.parametrize("said", ["text/plain", "application/x-www-form-urlencoded"])
+async def test_what_a_page_of_another_site_can_send_unasked_is_not_read(
+    url: str, said: str
+) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}{POLICY}", data=b"{}", headers={"Content-Type": said}) as answer,
+    ):
+        assert answer.status == 415
+        assert "application/yaml" in await answer.text()
+
+
+async def test_one_that_takes_too_long_keeps_nothing_but_those_that_ask_the_same(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        begun.set()
+        release.wait(10.0)
+        raise MalformedPolicy("the policy")
+
+    monkeypatch.setattr(proposed, "parsed", slow)
+    monkeypatch.setattr(proposed, "WITHIN_SECONDS", 0.05)
+    try:
+        async with aiohttp.ClientSession() as http:
+            for _ in range(3):
+                post = http.post(f"{url}{POLICY}", data=b"{}", headers=AS_YAML)
+                async with post as answer:
+                    assert answer.status == 503
+        assert begun.is_set()
+        working = [each for each in threading.enumerate() if each.name.startswith("policy")]
+        assert len(working) == 1
+    finally:
+        release.set()
+
+
+AS_YAML = {"Content-Type": "application/yaml"}
 
 
 class Users:

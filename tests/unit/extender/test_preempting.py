@@ -378,6 +378,52 @@ async def test_a_single_pod_is_preferred_to_a_gang_as_large(world: World) -> Non
     assert audit.evicted == ["single"]
 
 
+async def test_a_victim_that_goes_while_nodes_are_weighed_is_no_fault(world: World) -> None:
+    audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        pod = await asks(world, "3-40C")
+        weighing = extender._preempting._weighing  # type: ignore[union-attr]
+        found, gone = weighing.on, list[str]()
+
+        def on(*args: Any, **kwargs: Any) -> Any:
+            best = found(*args, **kwargs)
+            if best is not None and best.victims and not gone:
+                gone.append(best.victims[0].uid)
+                extender.knowledge.pods.pop(gone[0])
+            return best
+
+        weighing.on = on  # type: ignore[method-assign]
+        scheduler = Scheduler(extender, NODES)
+        await until(lambda: scheduler.place(pod) or audit.evicted)
+
+    assert audit.evicted == ["other"]
+
+
+async def test_for_whose_place_came_to_nothing_nobody_goes_again_at_once(world: World) -> None:
+    """Its GPU instance could not be made, say; and who had gone for it is there again."""
+    audit = Audit(world)
+    rarely = msgspec.structs.replace(
+        QUICK, preemption_pause_seconds=30.0, preemption_longest_pause_seconds=60.0
+    )
+    async with running(world, rarely) as extender:
+        await full(world, extender)
+        pod = await asks(world, "3-40C")
+        scheduler = Scheduler(extender, NODES)
+
+        async def has_a_place() -> bool:
+            scheduler.place(pod)
+            return pod["metadata"]["uid"] in extender.knowledge.assigned
+
+        await until(has_a_place)
+        await extender.binder._plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+        await placed(world, extender, "low-again", "3-40C", priority=1)
+        with pytest.raises(TimeoutError):
+            await until(lambda: scheduler.place(pod) or len(audit.evicted) > 1, within=1.0)
+
+    assert audit.evicted == ["low"]
+
+
 async def test_refusals_make_no_hot_loop(world: World) -> None:
     """However often a pod comes back, an eviction is asked for at growing distances only."""
     audit = Audit(world)

@@ -286,7 +286,7 @@ class SlowToWrite(KubernetesCluster):
 async def test_a_place_is_not_relied_upon_while_it_may_still_be_taken_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("extender.service.plans.PLAN_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("extender.service.plans.MADE_WITHIN_SECONDS", 0.2)
     pod = await world.add_pod("vm", "1-10C")
     async with world.extender(HASTY) as extender:
         first = await extender.binder.bind(bind_args(pod, "node-1"))
@@ -305,6 +305,31 @@ async def test_a_place_is_not_relied_upon_while_it_may_still_be_taken_back(
     assert answer.error == ""
     (entry,) = (await world.gpu_node("node-1")).spec.assignments
     assert [each.id for each in await world.decision("vm")] == [entry.id]
+
+
+async def test_a_write_whose_writer_is_cut_off_is_waited_for_like_one_without_an_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extender.service.plans.MADE_WITHIN_SECONDS", 0.2)
+    pod = await world.add_pod("vm", "1-10C")
+    never = asyncio.Event()
+
+    async def hang(call: Call) -> None:
+        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and not call.done:
+            await never.wait()
+
+    async with world.extender(HASTY) as extender:
+        assert "not ready yet" in (await extender.binder.bind(bind_args(pod, "node-1"))).error
+        plans, clock = extender.binder._plans, extender.knowledge.clock
+        world.api.disturbance = hang
+        began = clock()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+        world.api.disturbance = None
+        await plans.settled("node-1")
+        assert clock() >= began + 0.2
+        await plans.settled("node-1")  # and once only
 
 
 async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) -> None:

@@ -16,7 +16,7 @@ from extender.verbs.preempt import sufficient
 from nodeagent.api.gpunode import Mode
 from tests.builders import assignment, gpu_node, request, view
 from tests.fakes.occupied import placed, placed_gang
-from tests.fakes.world import World
+from tests.fakes.world import QUICK, World
 
 Proposal = Mapping[str, Sequence[str]]
 
@@ -54,6 +54,15 @@ async def test_a_node_is_dropped_where_the_victims_leave_no_placement(world: Wor
         assert vetted(extender, whole, proposal) == {"node-1": [small]}
         proposal = {"node-2": [large, other]}
         assert vetted(extender, whole, proposal) == {"node-2": sorted([large, other])}
+
+
+async def test_nobody_is_named_where_preemption_is_turned_off(world: World) -> None:
+    off = msgspec.structs.replace(QUICK, preempts=False)
+    async with world.extender(off) as extender, world.obedient("node-1", "node-2"):
+        await placed(world, extender, "small", "1-10C")
+        whole = await world.add_pod("whole", "7-80C", priority=10)
+
+        assert vetted(extender, whole, {"node-1": []}) == {}
 
 
 async def test_empty_lists_are_filled_with_the_cheapest_of_lower_priority(world: World) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from extender.cli.policy import policy as commands
-from extender.policy.file import MalformedPolicy, PolicyFile, parsed
+from extender.policy.file import MOST_PROBLEMS, MalformedPolicy, PolicyFile, parsed
 from extender.policy.rules import Apart
 from extender.policy.selectors import Selector
 from extender.policy.values import Times
@@ -333,6 +333,44 @@ def test_whatever_is_in_a_file_it_is_a_policy_or_told_to_be_none(raw: object, he
             _, told, remedy = line.rpartition("; ")
             assert told, line  # every complaint says what to do, and not only that it is to be done
             assert remedy not in ("", "correct it"), line
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        *("2026-13-01", "2001-99-99", "!!int x", "!!float x", "!!bool x", "!!timestamp x"),
+        *("9" * 5000, "0x" + "f" * 5000, "!!binary ä", "!!python/none x"),
+    ],
+)
+def test_what_the_reader_stumbles_over_is_told_like_any_other_fault(scalar: str) -> None:
+    with pytest.raises(MalformedPolicy) as refused:
+        policy(f"tenants: [{{name: {scalar}}}]")
+
+    assert len(str(refused.value)) < 2000
+
+
+def test_aliases_that_stand_for_more_than_fits_into_memory_are_refused_unread() -> None:
+    bomb = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30))
+
+    with pytest.raises(MalformedPolicy, match=r"an alias in line \d+, \*a0; write it out"):
+        parsed(f"a0: &a0 x\n{bomb}\nvalue: *a29\n".encode(), "policy.yaml")
+
+
+def test_of_ever_so_many_faults_some_are_told_shortly() -> None:
+    names = "\n".join(f"- {{name: {'n' * 5000}{n}, pools: [nowhere-{n}]}}" for n in range(300))
+
+    with pytest.raises(MalformedPolicy) as refused:
+        policy(f"pools: [{{name: here}}]\ntenants:\n{names}")
+
+    *told, last = str(refused.value).splitlines()
+    assert len(told) == MOST_PROBLEMS
+    assert "has more than 100 faults" in last
+    assert max(map(len, told)) < 1500
+
+
+def test_more_values_than_any_policy_has_are_not_looked_at() -> None:
+    with pytest.raises(MalformedPolicy, match="more than 100000 values"):
+        policy(f"tenants: [{', '.join(['x'] * 100_001)}]")
 
 
 @given(st.binary(max_size=40))

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from extender.overview.baseline import baseline
-from extender.simulation.baseline import Held, NoBaseline, Requests, parsed
+from extender.simulation.baseline import Baseline, Held, NoBaseline, Requests, parsed
 from extender.simulation.history import History
+from extender.snapshot import NodeView
 from nodeagent.api.gpunode import Layout
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, view
 
@@ -15,7 +16,7 @@ AT = "2026-01-05T00:00:00Z"
 REQUESTS = Requests({"1g.10gb": 3.5}, {"7g.80gb": 1}, History().noted(3, {"1g.10gb": 2}))
 
 
-def drawn(*views):  # type: ignore[no-untyped-def]
+def drawn(*views: NodeView) -> Baseline:
     return baseline(views, REQUESTS, policy="default", at=AT)
 
 
