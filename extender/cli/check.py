@@ -194,7 +194,6 @@ def _moves(moves: Moving) -> Iterator[Rule]:
     if moves.paused:
         yield Rule("moves", "paused", "no move is begun")
     yield Rule("moves", "perHour", f"at most {moves.per_hour} begun within an hour")
-    yield Rule("moves", "concurrent", f"at most {moves.concurrent} under way at once")
     for at, window in enumerate(moves.windows):
         yield Rule("moves", f"windows[{at}]", f"begun {window} UTC")
 

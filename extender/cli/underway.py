@@ -48,6 +48,8 @@ def _state(said: Underway) -> str:
         return f"{said.outcome}, {count}{why}"
     if said.stopping:
         return f"stopping, {count}: {said.stopping}"
+    if said.waiting:
+        return f"waiting, {count}: {said.waiting}"
     return f"under way, {count}"
 
 

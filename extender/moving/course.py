@@ -77,10 +77,21 @@ class Over(msgspec.Struct, frozen=True):
 Step = Hold | Depart | Again | Wait | Arrived | End | Release | Over
 
 
-def next_step(order: Order, there: There, *, stop: str, wait: str, overdue: bool) -> Step:
+class Restraint(msgspec.Struct, frozen=True):
+    """Why no move may be begun: any more, while it is paused, or just now; "" where one may.
+
+    While it is paused nobody is told to leave, either, who has been told before and has not. What
+    is held stays held.
+    """
+
+    stop: str = ""
+    paused: str = ""
+    wait: str = ""
+
+
+def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool) -> Step:
     """Return the next step.
 
-    *stop* is why no move may be begun any more, *wait* why not just now, "" where one may.
     *overdue*: what was begun last takes longer than it may.
     """
     if order.ending is not None:
@@ -88,13 +99,16 @@ def next_step(order: Order, there: There, *, stop: str, wait: str, overdue: bool
         return Release(left) if left else Over()
     leg = order.leg
     if leg is not None and order.departed is not None:
-        return _under_way(order, leg, order.departed, there, overdue=overdue)
-    stop = order.stopping or stop
+        paused = restraint.paused
+        return _under_way(order, leg, order.departed, there, paused=paused, overdue=overdue)
+    stop = order.stopping or restraint.stop
     if stop:
         return End(Outcome.STOPPED, stop)
-    if leg is not None:
-        return _begin(order, leg, there, wait=wait, overdue=overdue)
-    return _admit(order, there, overdue=overdue)
+    if leg is None:
+        return _admit(order, there, overdue=overdue)
+    if restraint.paused:
+        return Wait(restraint.paused)
+    return _begin(order, leg, there, wait=restraint.wait, overdue=overdue)
 
 
 def _left(order: Order, there: There) -> Iterator[tuple[str, frozenset[str]]]:
@@ -159,7 +173,13 @@ def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:
 
 
 def _under_way(
-    order: Order, leg: Leg, departure: Departure, there: There, *, overdue: bool
+    order: Order,
+    leg: Leg,
+    departure: Departure,
+    there: There,
+    *,
+    paused: str,
+    overdue: bool,
 ) -> Step:
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
@@ -173,7 +193,9 @@ def _under_way(
     if come is not None:
         return Wait("the VM's next pod is starting")
     if leaving is not None and stays:
-        return Wait("the VM's pod is ending") if leaving.deleting else Again(leg, departure)
+        if leaving.deleting or paused:
+            return Wait("the VM's pod is ending" if leaving.deleting else paused)
+        return Again(leg, departure)
     known = {departure.pod.uid, *departure.others}
     for node, other in there.of(leg.owner):
         if other.uid not in known:

@@ -55,7 +55,7 @@ class Underway(_Said, frozen=True):
     """The last order of moves: "" for none.
 
     ``outcome`` is "" while it is under way, else one of done, stopped and given-up, with ``why``;
-    ``stopping``: no further move of it is begun, for that reason.
+    ``stopping``: no further move of it is begun, for that reason; ``waiting``: none for now.
     """
 
     order: str = ""
@@ -67,11 +67,12 @@ class Underway(_Said, frozen=True):
     outcome: str = ""
     why: str = ""
     stopping: str = ""
+    waiting: str = ""
     over: bool = True
 
 
-def told(order: Order | None) -> Underway:
-    """Return what is told of an order, None for none."""
+def told(order: Order | None, waiting: str = "") -> Underway:
+    """Return what is told of an order, None for none, and why it waits."""
     if order is None:
         return Underway()
     return Underway(
@@ -84,6 +85,7 @@ def told(order: Order | None) -> Underway:
         "" if order.ending is None else order.ending.value,
         order.why,
         order.stopping,
+        waiting,
         order.over,
     )
 

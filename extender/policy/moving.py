@@ -1,6 +1,6 @@
 """Whether VMs are moved to make room: by advice alone, or by Tangram, how fast and when.
 
-moves: {mode: apply, perHour: 20, concurrent: 2, windows: [{days: [sat, sun]}], paused: false}
+moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false}
 
 Which VMs may be moved is said elsewhere: by their tenant's ``movable``, and by each pod.
 """
@@ -36,7 +36,6 @@ class Why(StrEnum):
     NOT_APPLIED = "the policy's moves.mode is not apply"
     PAUSED = "the policy's moves.paused is true"
     CLOSED = "no window of the policy's moves.windows is open"
-    ENOUGH_AT_ONCE = "as many moves are under way as the policy's moves.concurrent allows"
     ENOUGH_AN_HOUR = "as many moves were begun within an hour as the policy's moves.perHour allows"
 
 
@@ -50,14 +49,13 @@ class Wait(NamedTuple):
 class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """How VMs are moved.
 
-    At most ``per_hour`` moves are begun within any hour, at most ``concurrent`` are under way at
-    once, and only while a window is open, if there are any; a move that has begun is carried to
-    its end. ``paused``: none is begun, whatever else is said.
+    One at a time, at most ``per_hour`` are begun within any hour, and only while a window is open,
+    if there are any; a move whose VM has left is carried to its end. ``paused``: none is begun,
+    whatever else is said.
     """
 
     mode: Mode = Mode.ADVISE
     per_hour: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12
-    concurrent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
     windows: tuple[Window, ...] = ()
     paused: bool = False
 
@@ -74,11 +72,11 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return the first moment, *time* itself or after it, at which that is so, in UTC."""
         return opens_after(self.windows, time)
 
-    def wait(self, now: datetime, begun: Sequence[datetime], under_way: int) -> Wait | None:
+    def wait(self, now: datetime, begun: Sequence[datetime]) -> Wait | None:
         """Return why no move is begun *now*, None if one may be.
 
-        *begun* are the times at which moves were begun, as far back as an hour; *under_way* is how
-        many have not ended. All times know their zone.
+        *begun* are the times at which moves were begun, as far back as an hour. All times know
+        their zone.
         """
         if self.mode is not Mode.APPLY:
             return Wait(Why.NOT_APPLIED)
@@ -86,8 +84,6 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return Wait(Why.PAUSED)
         if not self.open_at(now):
             return Wait(Why.CLOSED, self.opens_after(now))
-        if under_way >= self.concurrent:
-            return Wait(Why.ENOUGH_AT_ONCE)
         lately = sorted(each for each in begun if each > now - HOUR)
         if len(lately) >= self.per_hour:
             return Wait(Why.ENOUGH_AN_HOUR, (lately[-self.per_hour] + HOUR).astimezone(UTC))

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from extender.advice import Asked, Misstated
+from extender.moving import Order
 from extender.moving.document import Underway, namespaces, told, veiled
 from extender.server.access import REVIEWER, token_of
 from extender.server.explained import RETRY, json, let_in, reviewed, warm
@@ -69,7 +70,7 @@ async def _apply(request: web.Request) -> web.Response:
         raise web.HTTPServiceUnavailable(text="no plan in time\n", headers=RETRY) from None
     except ClusterUnavailable as error:
         raise _unknown(error) from error
-    return json(await _as_seen(request, told(order)))
+    return json(await _as_seen(request, order))
 
 
 async def _under_way(request: web.Request) -> web.Response:
@@ -81,7 +82,7 @@ async def _under_way(request: web.Request) -> web.Response:
         order = await _moving(request).order()
     except ClusterUnavailable as error:
         raise _unknown(error) from error
-    return json(await _as_seen(request, told(order)))
+    return json(await _as_seen(request, order))
 
 
 async def _stop(request: web.Request) -> web.Response:
@@ -94,7 +95,7 @@ async def _stop(request: web.Request) -> web.Response:
         raise web.HTTPServiceUnavailable(text=text, headers=RETRY) from error
     except ClusterUnavailable as error:
         raise _unknown(error) from error
-    return json(await _as_seen(request, told(order)))
+    return json(await _as_seen(request, order))
 
 
 async def _may_move(request: web.Request) -> None:
@@ -124,7 +125,8 @@ def _unknown(error: ClusterUnavailable) -> web.HTTPServiceUnavailable:
     return web.HTTPServiceUnavailable(text=text, headers=RETRY)
 
 
-async def _as_seen(request: web.Request, said: Underway) -> Underway:
+async def _as_seen(request: web.Request, order: Order | None) -> Underway:
+    said = told(order, "" if order is None else _moving(request).waits(order))
     reviewer, token = request.app[REVIEWER], token_of(request)
     if reviewer is None or await reviewed(reviewer.may_list_pods(token, "")) is Access.ALLOWED:
         return said

@@ -29,6 +29,7 @@ from extender.moving import (
     Outcome,
     Over,
     Release,
+    Restraint,
     There,
     Wait,
     next_step,
@@ -45,9 +46,6 @@ from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
-
-PASSING = frozenset((Why.ENOUGH_AT_ONCE, Why.ENOUGH_AN_HOUR))
-"""Why no move is begun just now; for any other reason, none is begun any more."""
 
 
 class Moving:
@@ -138,6 +136,10 @@ class Moving:
         self._due.set()
         return order
 
+    def waits(self, order: Order) -> str:
+        """Return why the policy keeps an order from going on for now, "" where it does not."""
+        return _waits(order, self._restraint(order))
+
     # Steps.
 
     async def step(self) -> bool:
@@ -159,8 +161,9 @@ class Moving:
 
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
-        stop, wait = self._policy(order)
-        step = next_step(order, self._there(), stop=stop, wait=wait, overdue=self._overdue(order))
+        restraint = self._restraint(order)
+        overdue = self._overdue(order, restraint)
+        step = next_step(order, self._there(), restraint, overdue=overdue)
         match step:
             case Hold(entries=entries):
                 return await self._hold(order, entries)
@@ -193,19 +196,33 @@ class Moving:
             knowledge.bounded,
         )
 
-    def _policy(self, order: Order) -> tuple[str, str]:
-        """Return why no move may be begun any more, and why not just now."""
+    def _restraint(self, order: Order) -> Restraint:
+        """Return why the policy lets no move be begun."""
         begun = [datetime.fromisoformat(each) for each in order.begun]
-        wait = self._knowledge.in_force.moving.wait(self._utc_now(), begun, 0)
-        if wait is None:
-            return "", ""
-        return ("", wait.why.value) if wait.why in PASSING else (wait.why.value, "")
+        wait = self._knowledge.in_force.moving.wait(self._utc_now(), begun)
+        match None if wait is None else wait.why:
+            case None:
+                return Restraint()
+            case Why.PAUSED as why:
+                return Restraint(paused=why.value)
+            case Why.ENOUGH_AN_HOUR as why:
+                return Restraint(wait=why.value)
+            case Why.NOT_APPLIED | Why.CLOSED as why:
+                return Restraint(stop=why.value)
 
-    def _overdue(self, order: Order) -> bool:
-        """Tell whether what was begun last takes too long, since this process has known of it."""
-        what, now = (order.id, order.at, order.departed is None), self._knowledge.clock()
+    def _overdue(self, order: Order, restraint: Restraint) -> bool:
+        """Tell whether what was begun last takes too long, since this process has known of it.
+
+        While the policy has it wait that is nobody's fault, and after that time counts anew; unless
+        somebody stops it, for then it is to come to its end.
+        """
+        held_back = bool(_waits(order, restraint))
+        what = order.id, order.at, order.departed is None, held_back
+        now = self._knowledge.clock()
         if self._since[0] != what:
             self._since = what, now
+        if held_back and not order.stopping:
+            return False
         return now - self._since[1] >= self._knowledge.settings.move_seconds
 
     async def _sweep(self, order: Order | None) -> None:
@@ -227,7 +244,8 @@ class Moving:
         """Write reservations to the plans of their nodes, if that is still what is to be done."""
         for node in dict.fromkeys(name for name, _ in entries):
             async with self._plans.turn(node):
-                again = next_step(order, self._there(), stop="", wait="", overdue=False)
+                restraint = self._restraint(order)
+                again = next_step(order, self._there(), restraint, overdue=False)
                 view = self._knowledge.views.get(node)
                 if view is None or not isinstance(again, Hold):
                     return True
@@ -281,3 +299,9 @@ class Moving:
         after = msgspec.structs.replace(order, ending=outcome, why=why, departed=None)
         await self._keep(after, kept)
         await self._teller.ends(order, outcome, why)
+
+
+def _waits(order: Order, restraint: Restraint) -> str:
+    if order.ending is not None:
+        return ""
+    return restraint.paused or (restraint.wait if order.departed is None else "")

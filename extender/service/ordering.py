@@ -47,7 +47,7 @@ class Ordering:
             TimeoutError: there was no plan in time.
             ClusterUnavailable: the order may have been given.
         """
-        wait = self._knowledge.in_force.moving.wait(self._utc_now(), (), 0)
+        wait = self._knowledge.in_force.moving.wait(self._utc_now(), ())
         if wait is not None:
             raise NotApplied(f"{wait.why.value}: no move is begun")
         found = await self._advisor.plan(asked)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +69,7 @@ class World:
         policy: InForce | PolicyName = PolicyName.DEFAULT,
         *,
         api: ApiServer | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins.
 
@@ -78,6 +80,7 @@ class World:
             KubernetesCluster(api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0")),
             settings,
             policy,
+            clock=clock,
             evictor=ApiEvictor(api),
             orders=ApiOrders(api),
             relocator=KubeVirtRelocator(api),

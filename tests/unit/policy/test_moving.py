@@ -22,13 +22,12 @@ WHOLE = """\
 moves:
   mode: apply
   perHour: 20
-  concurrent: 2
   windows:
   - {days: [sat, sun], from: "22:00", to: "04:00"}
   paused: true
 """
 NOON = datetime(2026, 12, 2, 12, 0, tzinfo=UTC)  # a Wednesday
-ALLOWED = Moving(mode=Mode.APPLY, per_hour=2, concurrent=2)
+ALLOWED = Moving(mode=Mode.APPLY, per_hour=2)
 
 
 def policy(text: str) -> PolicyFile:
@@ -47,7 +46,7 @@ def minutes(count: float) -> timedelta:
 
 def test_it_says_what_it_says() -> None:
     nights = Window(days=(Day.SATURDAY, Day.SUNDAY), begins="22:00", ends="04:00")
-    whole = Moving(mode=Mode.APPLY, per_hour=20, concurrent=2, windows=(nights,), paused=True)
+    whole = Moving(mode=Mode.APPLY, per_hour=20, windows=(nights,), paused=True)
 
     assert policy(WHOLE).in_force.moving == whole
     assert parsed(written(policy(WHOLE)), "again") == policy(WHOLE)
@@ -57,7 +56,7 @@ def test_without_it_plans_are_made_and_no_moves() -> None:
     moving = policy("").in_force.moving
 
     assert moving.advises
-    assert moving.wait(NOON, (), 0) == Wait(Why.NOT_APPLIED)
+    assert moving.wait(NOON, ()) == Wait(Why.NOT_APPLIED)
 
 
 @pytest.mark.parametrize("off", ["off", "'off'", "Off", "OFF"])
@@ -75,7 +74,6 @@ def test_a_bare_off_is_the_mode_although_yaml_takes_it_for_false(off: str) -> No
         ("mode: on", "$.moves.mode: got `True`; use one of off, advise, apply"),
         ("mode: aply", "$.moves.mode: got `'aply'`; did you mean apply?"),
         ("perHour: 0", "$.moves.perHour: got `0`; write a whole number from 1 to 10,000"),
-        ("concurrent: 0", "$.moves.concurrent: got `0`; write a whole number from 1 to 100"),
         ("paused: maybe", "$.moves.paused: got `'maybe'`; write true or false"),
         ("pause: true", "$.moves.pause: unknown field `pause`; did you mean paused?"),
         ("windows: [{days: [sta]}]", "$.moves.windows[0].days[0]: got `'sta'`; did you mean sat?"),
@@ -120,7 +118,6 @@ def test_check_tells_how_vms_are_moved(tmp_path: Path) -> None:
     assert "moves apply moves of plans that somebody applies are made" in words
     assert "moves paused no move is begun" in words
     assert "moves perHour at most 20 begun within an hour" in words
-    assert "moves concurrent at most 2 under way at once" in words
     assert "moves windows[0] begun sat, sun, 22:00 to 04:00 UTC" in words
 
 
@@ -148,32 +145,28 @@ def test_a_tenant_may_have_its_vms_left_where_they_are() -> None:
 
 
 def test_a_move_may_begin_where_nothing_is_against_it() -> None:
-    assert ALLOWED.wait(NOON, (), 0) is None
-    assert ALLOWED.wait(NOON, [NOON - minutes(5)], 1) is None
+    assert ALLOWED.wait(NOON, ()) is None
+    assert ALLOWED.wait(NOON, [NOON - minutes(5)]) is None
 
 
 def test_paused_keeps_every_move_from_beginning_until_somebody_says_otherwise() -> None:
     paused = policy("moves: {mode: apply, paused: true}\n").moves
 
-    assert paused.wait(NOON, (), 0) == Wait(Why.PAUSED)
+    assert paused.wait(NOON, ()) == Wait(Why.PAUSED)
 
 
 def test_outside_its_windows_it_waits_until_the_first_opens() -> None:
     moving = policy('moves: {mode: apply, windows: [{days: [wed, sat], from: "13:30"}]}\n').moves
 
-    assert moving.wait(NOON, (), 0) == Wait(Why.CLOSED, NOON + minutes(90))
-    assert moving.wait(NOON + minutes(90), (), 0) is None
-
-
-def test_as_many_as_may_be_under_way_are_waited_for() -> None:
-    assert ALLOWED.wait(NOON, (), 2) == Wait(Why.ENOUGH_AT_ONCE)
+    assert moving.wait(NOON, ()) == Wait(Why.CLOSED, NOON + minutes(90))
+    assert moving.wait(NOON + minutes(90), ()) is None
 
 
 def test_as_many_as_may_begin_within_an_hour_are_waited_for_until_one_is_an_hour_ago() -> None:
     begun = [NOON - minutes(70), NOON - minutes(50), NOON - minutes(10)]
 
-    assert ALLOWED.wait(NOON, begun, 0) == Wait(Why.ENOUGH_AN_HOUR, NOON + minutes(10))
-    assert ALLOWED.wait(NOON + minutes(10), begun, 0) is None
+    assert ALLOWED.wait(NOON, begun) == Wait(Why.ENOUGH_AN_HOUR, NOON + minutes(10))
+    assert ALLOWED.wait(NOON + minutes(10), begun) is None
 
 
 @given(st.lists(st.integers(0, 600), max_size=30), st.integers(1, 5))
@@ -182,12 +175,12 @@ def test_no_hour_sees_more_moves_begin_than_it_may(asked: list[int], per_hour: i
     begun: list[datetime] = []
     for after in sorted(asked):
         now = NOON + minutes(after)
-        wait = moving.wait(now, begun, 0)
+        wait = moving.wait(now, begun)
         if wait is None:
             begun.append(now)
         else:
             assert wait.until is not None
-            assert moving.wait(wait.until, begun, 0) is None
-            assert moving.wait(wait.until - minutes(0.5), begun, 0) is not None
+            assert moving.wait(wait.until, begun) is None
+            assert moving.wait(wait.until - minutes(0.5), begun) is not None
 
     assert all(sum(start <= each < start + HOUR for each in begun) <= per_hour for start in begun)

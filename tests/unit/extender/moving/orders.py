@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -37,9 +38,10 @@ async def running(
     policy: InForce | None = None,
     *,
     api: ApiServer | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Service]:
     async with (
-        world.extender(settings, policy or applying(), api=api) as extender,
+        world.extender(settings, policy or applying(), api=api, clock=clock) as extender,
         world.obedient(*NODES),
     ):
         yield extender

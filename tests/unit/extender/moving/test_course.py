@@ -23,6 +23,7 @@ from extender.moving import (
     Outcome,
     Over,
     Release,
+    Restraint,
     Step,
     Wait,
     next_step,
@@ -36,9 +37,16 @@ MOST_STEPS = 200
 
 
 def step(
-    fleet: Fleet, order: Order, *, stop: str = "", wait: str = "", overdue: bool = False
+    fleet: Fleet,
+    order: Order,
+    *,
+    stop: str = "",
+    paused: str = "",
+    wait: str = "",
+    overdue: bool = False,
 ) -> Step:
-    return next_step(order, fleet.there(), stop=stop, wait=wait, overdue=overdue)
+    restraint = Restraint(stop, paused, wait)
+    return next_step(order, fleet.there(), restraint, overdue=overdue)
 
 
 def taken(order: Order, found: Step, fleet: Fleet) -> Order:
@@ -150,7 +158,8 @@ def test_nobody_leaves_while_it_waits_and_nobody_any_more_once_it_is_stopped() -
     fleet, order = begun()
 
     assert step(fleet, order, wait="not now") == Wait("not now")
-    assert step(fleet, order, stop="paused") == End(Outcome.STOPPED, "paused")
+    assert step(fleet, order, paused="paused") == Wait("paused")
+    assert step(fleet, order, stop="closed") == End(Outcome.STOPPED, "closed")
     stopping = msgspec.structs.replace(order, stopping="somebody")
     assert step(fleet, stopping) == End(Outcome.STOPPED, "somebody")
 
@@ -159,7 +168,23 @@ def test_a_move_that_has_begun_is_carried_to_its_end_though_it_is_stopped() -> N
     fleet, order = begun()
     order = taken(order, step(fleet, order), fleet)
 
-    assert isinstance(step(fleet, order, stop="paused"), Again)
+    assert isinstance(step(fleet, order, stop="closed"), Again)
+
+
+def test_while_it_is_paused_nothing_is_held_and_nobody_told_to_leave() -> None:
+    fleet = two()
+    order = fleet.order(Asked(drain=("a",)))
+    assert order is not None
+    assert step(fleet, order, paused="paused") == Wait("paused")
+
+    fleet, order = begun()
+    told = taken(order, step(fleet, order), fleet)
+    assert step(fleet, told, paused="paused") == Wait("paused")
+
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = told.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    assert isinstance(step(fleet, told, paused="paused"), Arrived)
 
 
 def test_one_that_is_not_movable_any_more_stays() -> None:

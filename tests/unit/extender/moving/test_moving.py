@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -10,6 +12,7 @@ from extender.moving import Outcome
 from extender.policy import InForce, PolicyName
 from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
+from extender.service import Service
 from extender.service.ordering import NotApplied
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode as NodeMode
@@ -202,14 +205,93 @@ async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
     assert await held(world) == []
 
 
-async def test_the_kill_switch_stops_it_between_two_moves(world: World, machines: Machines) -> None:
+async def test_paused_it_has_nobody_leave_keeps_what_is_held_and_goes_on_afterwards(
+    world: World, machines: Machines
+) -> None:
+    """However long that takes: then the time that a move may take begins anew."""
+    asked, clock = refusing(world, "a-1", "b-1"), Ahead()
+    settings = msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: asked)
+        extender.knowledge.adopt(applying(paused=True))
+        await passed(extender, steps=1)
+        before, asked[:] = await held(world), []
+        clock.by = 1.5 * settings.move_seconds
+        await passed(extender, steps=3)
+        paused = await kept(world)
+        assert paused is not None
+        assert extender.moving is not None
+        why = extender.moving.waits(paused)
+        assert (asked, await held(world)) == ([], before)
+        world.api.disturbance = None
+        extender.knowledge.adopt(applying())
+        async with machines.running(extender, NODES):
+            order = await over(world)
+
+    assert (paused.ending, why) == (None, "the policy's moves.paused is true")
+    assert len(before) == 2
+    assert (order.ending, order.why, len(order.made)) == (Outcome.DONE, "", 2)
+    assert await held(world) == []
+
+
+async def test_a_vm_that_has_left_comes_to_its_place_though_it_is_paused_meanwhile(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+
+        async def left() -> bool:
+            return len(await machines.pods()) == 1
+
+        await until(left)
+        extender.knowledge.adopt(applying(paused=True))
+        async with machines.running(extender, NODES):
+
+            async def arrived() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(arrived)
+            assert extender.moving is not None
+            await extender.moving.stop("somebody has stopped it")
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert sorted([(await machines.on(name))[0] for name in ("a", "b")]) == NODES
+    assert await held(world) == []
+
+
+class Ahead:
+    """A clock that is ahead of the real one *by* so many seconds."""
+
+    by = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.by
+
+
+async def passed(extender: Service, *, steps: int) -> None:
+    """Wait for a step that is being taken, and take some more."""
+    assert extender.moving is not None
+    for _ in range(steps):
+        await extender.moving.step()
+
+
+async def test_it_ends_between_two_moves_where_the_policy_lets_nobody_be_moved_any_more(
+    world: World, machines: Machines
+) -> None:
     refusing(world, "a-1", "b-1")
     async with running(world) as extender:
         for name in ("a", "b"):
             await machines.place(extender, name, "1-10C", "node-1")
         await applied(extender, DRAIN)
         await until(lambda: departed(world))
-        extender.knowledge.adopt(applying(paused=True))
+        extender.knowledge.adopt(applying(mode=Mode.ADVISE))
         first = await kept(world)
         assert first is not None
         assert first.departed is not None
@@ -218,7 +300,7 @@ async def test_the_kill_switch_stops_it_between_two_moves(world: World, machines
             order = await over(world)
 
     assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
-    assert order.why == "the policy's moves.paused is true"
+    assert order.why == "the policy's moves.mode is not apply"
     stayed = "b" if order.legs[0].owner.name == "a" else "a"
     assert (await machines.on(stayed))[0] == "node-1"
     assert await held(world) == []
