@@ -161,9 +161,20 @@ class Vacating:
         for uid in sorted(going, key=order.__getitem__):
             if evicting.leaves(uid):
                 continue
+            if self._has_found_room(preemptor.pod.uid):
+                return ""
             if not await evicting.evict(knowledge.pods[uid], preemptor.pod):
                 return EVICTION_REFUSED if evicting.refused_for_long(uid) else ""
         return ""
+
+    def _has_found_room(self, uid: str) -> bool:
+        """Tell whether kube-scheduler was told of room for a pod when it asked last.
+
+        It may be about to be bound there: until that has come to something, or it is refused again,
+        nobody is evicted for it. Of whom it has not asked since we lead, that is not known.
+        """
+        knowledge = self._knowledge
+        return uid in knowledge.requests and uid not in knowledge.refused.uids
 
     async def _waits(self, pod: PodRef) -> bool:
         """Read whether a pod still waits for a place.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 
@@ -18,6 +16,7 @@ from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
+from tests.fakes.ahead import Ahead
 from tests.fakes.machines import Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
@@ -264,15 +263,6 @@ async def test_a_vm_that_has_left_comes_to_its_place_though_it_is_paused_meanwhi
     assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
     assert sorted([(await machines.on(name))[0] for name in ("a", "b")]) == NODES
     assert await held(world) == []
-
-
-class Ahead:
-    """A clock that is ahead of the real one *by* so many seconds."""
-
-    by = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.by
 
 
 async def passed(extender: Service, *, steps: int) -> None:
