@@ -4,7 +4,8 @@
 
     hold the target ─▶ have the VM leave ─▶ its next pod takes what is held ─▶ the next move
           │                  │ refused              │ elsewhere, or not in time
-          └──────────────────┴──────────────────────┴─▶ end: give back what is held
+          └──────────────────┴──────────────────────┴─▶ end: give back what is held, and hold for
+                                                          the VM what it has left
 
 Nothing is taken from what was done before but what the order keeps: whoever asks, after whatever
 happened, is told the step that is right now, and to take one twice does no harm.
@@ -12,7 +13,7 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
@@ -65,9 +66,18 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Give back what is still held: ids, by node."""
+    """Give back what is still held, by ids, and hold for a VM what it has left; both by node."""
 
     ids: Mapping[str, frozenset[str]]
+    back: Mapping[str, Assignment] = {}
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The nodes whose plans are to change: where something is given back first.
+
+        For an owner of whom nothing else is held, what it has left is held.
+        """
+        return tuple(sorted({*self.ids, *self.back}, key=lambda node: (node in self.back, node)))
 
 
 class Over(msgspec.Struct, frozen=True):
@@ -95,8 +105,8 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
     *overdue*: what was begun last takes longer than it may.
     """
     if order.ending is not None:
-        left = dict(_left(order, there))
-        return Release(left) if left else Over()
+        left, back = dict(_left(order, there)), dict(_way_back(order, there))
+        return Release(left, back) if left or back else Over()
     leg = order.leg
     if leg is not None and order.departed is not None:
         paused = restraint.paused
@@ -115,6 +125,28 @@ def _left(order: Order, there: There) -> Iterator[tuple[str, frozenset[str]]]:
     for name, view in there.views.items():
         if ids := frozenset(each.id for each in view.reservations if order.owns(each)):
             yield name, ids
+
+
+def _way_back(order: Order, there: There) -> Iterator[tuple[str, Assignment]]:
+    """Yield what is to be held for a VM that has left and come nowhere, if nobody has it by now."""
+    leg, departure = order.leg, order.departed
+    if leg is None or departure is None:
+        return
+    leaving, known = there.pods.get(departure.pod.uid), {departure.pod.uid, *departure.others}
+    stays = leaving is not None and not leaving.over
+    view, entry = there.views.get(leg.source.node), order.way_back()
+    if stays or view is None or not view.takes_new:
+        return
+    if any(other.uid not in known for _, other in there.of(leg.owner)):
+        return
+    if not any(
+        _overlap(entry, other) for other in view.node.spec.assignments if not order.owns(other)
+    ):
+        yield view.name, entry
+
+
+def _overlap(one: Assignment, other: Assignment) -> bool:
+    return one.gpu == other.gpu and bool(one.placement.mask & other.placement.mask)
 
 
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:

@@ -112,7 +112,8 @@ class Order(_Kept, frozen=True):
     ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given. ``begun`` are
     the times (RFC 3339) at which moves were begun lately, those of earlier orders among them. Once
     it is ``stopping``, for that reason, no move is begun; once it is ``ending``, nothing is done
-    but to give back what is held for it; then it is ``over``.
+    but to give back what is held for it, and to hold what it has left for a VM that has
+    ``departed`` and come nowhere; then it is ``over``.
     """
 
     id: str
@@ -146,6 +147,14 @@ class Order(_Kept, frozen=True):
     def id_of_place(self, place: int) -> str:
         """Return the id under which the place of a pod that waits is claimed."""
         return f"{keys.MOVE_PREFIX}{self.id}-to-{place}"
+
+    def way_back(self) -> Assignment:
+        """Return the reservation of what the VM under way has left, for its next pod.
+
+        It is like what is held for any VM that restarts, and lasts as long.
+        """
+        leg = self.legs[self.at]
+        return _entry(f"back-{self.id}-{self.at}", leg.source, leg.resource, leg.owner, self.since)
 
     def owns(self, entry: Assignment) -> bool:
         """Tell whether an entry of a plan is held for this order."""
@@ -183,6 +192,20 @@ class Order(_Kept, frozen=True):
         for at, place in enumerate(self.places):
             if not self._comes(place.seat, range(self.at, len(self.legs))):
                 yield place.seat.node, self.claim(at), place.pod.uid
+
+    def ripe(self) -> frozenset[str]:
+        """Return the ids of the claims that may be places by now: nobody might yet come back there.
+
+        All who were to leave such a place have come to theirs, and nobody is to be parked there.
+        """
+        return frozenset(
+            self.id_of_place(at)
+            for at, place in enumerate(self.places)
+            if not any(
+                leg.source.overlaps(place.seat) or leg.target.overlaps(place.seat)
+                for leg in self.legs[self.at :]
+            )
+        )
 
     def _comes(self, seat: Seat, legs: range) -> bool:
         return any(self.legs[at].target.overlaps(seat) for at in legs)

@@ -154,6 +154,7 @@ class Moving:
                 self._kept, self._read = await self._orders.read(), True
             kept = self._kept
             live = None if kept is None or kept.order.over else kept
+            self._knowledge.ripe_claims = frozenset() if live is None else live.order.ripe()
             await self._sweep(None if live is None else live.order)
             if live is None:
                 return False
@@ -175,9 +176,9 @@ class Moving:
                 await self._arrived(kept, leg, pod)
             case End(outcome=outcome, why=why):
                 await self._end(kept, outcome, why)
-            case Release(ids=ids):
-                for node in ids:
-                    await self._plans.release(node, order.owns)
+            case Release(nodes=nodes):
+                for node in nodes:
+                    await self._give_back(order, node)
             case Over():
                 await self._keep(msgspec.structs.replace(order, over=True), kept)
                 self._knowledge.room.set()
@@ -257,6 +258,18 @@ class Moving:
                     return True  # somebody else was first: what is right now is another question
         return True
 
+    async def _give_back(self, order: Order, node: str) -> None:
+        """Take what is held for an order from a plan, if that is still what is to be done."""
+        async with self._plans.turn(node):
+            again = next_step(order, self._there(), Restraint(), overdue=False)
+            view = self._knowledge.views.get(node)
+            if view is None or not isinstance(again, Release):
+                return
+            add = [again.back[node]] if node in again.back else []
+            ids, patience = again.ids.get(node, frozenset()), Patience(self._knowledge)
+            with contextlib.suppress(PlanConflict):  # what is right now is asked for next
+                await self._plans.write(view, add=add, remove=ids, patience=patience)
+
     async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
         """Keep that a pod is to leave, and have it do so."""
         kind = await self._departing.kind(leg)
@@ -291,12 +304,13 @@ class Moving:
         kind = "" if departed is None else departed.kind.value
         after = msgspec.structs.replace(order, made=(*order.made, Made(kind)), departed=None)
         await self._keep(after, kept)
+        self._knowledge.vacating.set()  # a place may have become ripe
         await self._teller.made(order, leg, pod, kind)
 
     async def _end(self, kept: Kept, outcome: Outcome, why: str) -> None:
         """Keep that the order comes to its end; what is held for it is given back after that."""
         order = kept.order
-        after = msgspec.structs.replace(order, ending=outcome, why=why, departed=None)
+        after = msgspec.structs.replace(order, ending=outcome, why=why)
         await self._keep(after, kept)
         await self._teller.ends(order, outcome, why)
 

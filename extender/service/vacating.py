@@ -7,7 +7,8 @@
         └───────────────────────┴─▶ give up: the preemptor has gone or has a place elsewhere, an
                                     eviction is refused for long, or nobody left in time
 
-Who is in the way of a pod that an order of moves admits is moved, not evicted: that is waited for.
+Who is in the way of a pod that an order of moves admits is moved, not evicted: that is waited for,
+until they have come to their places. Before, they might have to come back.
 
 All of this is found in the plan, whoever wrote it: a leader that begins goes on where the last one
 ended. What it does twice does no harm; an eviction names the pod's UID.
@@ -36,7 +37,7 @@ from extender.verbs import bind as decide
 from extender.verbs.inherit import waited_for
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
 
@@ -132,6 +133,8 @@ class Vacating:
             return "nobody is to be evicted for the pod"
         if not own:
             return "those in the way did not leave in time"
+        if not self._ripe(own):
+            return ""
         way = in_the_way(view, own, self._terms(asked))
         if not way and vacated(view, own):
             return await self._take(node, asked)
@@ -140,6 +143,10 @@ class Vacating:
         if moved:
             return ""
         return await self._evict(view, asked, way)
+
+    def _ripe(self, own: Collection[Assignment]) -> bool:
+        """Tell whether those who left for an order of moves have come to their places."""
+        return all(each.id in self._knowledge.ripe_claims for each in own if is_move(each))
 
     def _terms(self, request: Request) -> Terms | None:
         bounds = self._knowledge.bounded(request).bounds
@@ -192,7 +199,9 @@ class Vacating:
         async with self._plans.turn(node):
             while (view := knowledge.views.get(node)) is not None:
                 own = claims_of(view, pod.uid)
-                if not own or not vacated(view, own) or pod.uid in knowledge.assigned:
+                if not (own and self._ripe(own) and vacated(view, own)):
+                    return ""
+                if pod.uid in knowledge.assigned:
                     return ""
                 choice = waited_for(view, knowledge.ledger, knowledge.bounded(request))
                 if choice is None:

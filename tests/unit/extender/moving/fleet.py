@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from extender.advice import Asked, Setting
@@ -144,12 +144,12 @@ class Fleet:
             if vm.name != name and (vm.node, vm.gpu) == (node, self.vms[name].gpu):
                 assert not vm.placement.mask & mine.mask
 
-    def admit(self) -> bool:
-        """Let a pod that waits have its claimed place, if that is free by now."""
+    def admit(self, ripe: Collection[str]) -> bool:
+        """Let a pod that waits have its claimed place, if that is free by now, and *ripe*."""
         for name in tuple(self.waits):
             for node, there in self.views.items():
                 own = claims_of(there, self.uid(name))
-                if own and vacated(there, own):
+                if own and vacated(there, own) and own[0].id in ripe:
                     (claim,) = own
                     self.holds[node] = [e for e in self.holds[node] if e.id != claim.id]
                     profile, index = self.waits.pop(name), int(claim.gpu.rpartition("-")[2])

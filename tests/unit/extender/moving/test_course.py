@@ -66,14 +66,16 @@ def taken(order: Order, found: Step, fleet: Fleet) -> Order:
         case Wait() if fleet.remains:
             fleet.remains.clear()
         case Wait():
-            assert fleet.admit(), found
+            assert fleet.admit(order.ripe()), found
         case Arrived():
             return replace(order, made=(*order.made, Made("eviction")), departed=None)
         case End(outcome=outcome, why=why):
-            return replace(order, ending=outcome, why=why, departed=None)
-        case Release(ids=ids):
+            return replace(order, ending=outcome, why=why)
+        case Release(ids=ids, back=back):
             for node, gone in ids.items():
                 fleet.holds[node] = [e for e in fleet.holds[node] if e.id not in gone]
+            for node, entry in back.items():
+                fleet.hold(node, entry)
         case Over():
             return replace(order, over=True)
     return order
@@ -261,6 +263,38 @@ def test_an_order_that_ends_gives_back_all_that_is_held_and_does_nothing_else() 
     released = step(fleet, ending)
     assert released == Release({"b": frozenset({order.id_of(0)})})
     assert isinstance(step(fleet, taken(ending, released, fleet)), Over)
+
+
+@pytest.mark.parametrize("then", ["away", "stays", "elsewhere", "taken"])
+def test_what_a_vm_has_left_that_came_nowhere_is_held_for_it_unless_somebody_has_it(
+    then: str,
+) -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    if then != "stays":
+        fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    if then == "elsewhere":
+        fleet.come("x", "a", "a-0", 5)
+    if then == "taken":
+        fleet.vms["z"] = Vm("z", ONE, "a", 0, order.legs[0].source.start)
+    ending = msgspec.structs.replace(order, ending=Outcome.GIVEN_UP)
+
+    found = step(fleet, ending)
+    assert isinstance(found, Release)
+    assert found.back == ({"a": order.way_back()} if then == "away" else {})
+    after = taken(ending, found, fleet)
+    assert isinstance(step(fleet, after), Over)
+
+
+def test_a_place_is_ripe_once_all_who_were_there_have_come_to_theirs() -> None:
+    fleet = Fleet({"a": 1, "b": 1}, {"x": Vm("x", ONE, "a", 0, 0), "y": Vm("y", FOUR, "b", 0, 0)})
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(admit=(("default", "me"),)))
+    assert order is not None
+    assert order.ripe() == frozenset()
+    made = msgspec.structs.replace(order, made=(Made("eviction"),))
+    assert len(order.legs) == 1
+    assert made.ripe() == {order.id_of_place(0)}
 
 
 def test_two_places_are_never_held_for_one_owner_at_once() -> None:

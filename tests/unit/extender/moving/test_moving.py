@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -352,6 +355,47 @@ async def test_a_vm_whose_next_pod_does_not_come_in_time_is_given_up(
     assert order.ending is Outcome.GIVEN_UP
     assert order.why == "the VM's next pod did not come in time"
     assert await held(world) == []
+
+
+async def test_nobody_has_the_place_of_a_vm_that_has_come_nowhere_and_it_finds_back(
+    world: World, machines: Machines
+) -> None:
+    """Its next pod may not go where its place is held, nor has the pod that waits had its own."""
+    clock, settings = Ahead(), msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "small", "1-10C", "node-1")
+        before = await machines.on("small")
+        await machines.place(extender, "half", "4-40C", "node-2")
+        await machines.add("whole", "7-80C")
+        async with machines.running(extender, ["node-1"]):
+            await until(lambda: extender.knowledge.pending.waiting)
+            await applied(extender, ADMIT)
+
+            async def away() -> bool:
+                left = "small-2" in {pod["metadata"]["name"] for pod in await all_of(machines)}
+                return left and not (await world.gpu_node("node-1")).status.gpus[0].instances
+
+            await until(away)
+            await passed(extender, steps=3)
+            assert await machines.on("whole") == ("", "", -1)
+            clock.by = 1.5 * settings.move_seconds
+            order = await over(world)
+
+            async def back() -> bool:
+                return await machines.on("small") == before
+
+            await until(back)
+
+    assert (order.ending, order.why) == (
+        Outcome.GIVEN_UP,
+        "the VM's next pod did not come in time",
+    )
+    assert await machines.on("whole") == ("", "", -1)
+    assert await held(world) == []
+
+
+async def all_of(machines: Machines) -> Collection[dict[str, Any]]:
+    return (await machines.pods()).values()
 
 
 async def test_a_vm_that_comes_elsewhere_ends_the_order(world: World, machines: Machines) -> None:
