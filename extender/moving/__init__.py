@@ -17,6 +17,7 @@ from extender.moving.course import (
     Wait,
     next_step,
 )
+from extender.moving.given import digest, order_of
 from extender.moving.order import (
     Admitted,
     Departure,
@@ -26,8 +27,6 @@ from extender.moving.order import (
     Order,
     Outcome,
     Seat,
-    digest,
-    order_of,
 )
 from extender.moving.there import There
 

@@ -116,6 +116,8 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
         return End(Outcome.STOPPED, stop)
     if leg is None:
         return _admit(order, there, overdue=overdue)
+    if order.for_pods and not any(there.waits(each.pod.uid) for each in order.places):
+        return End(Outcome.STOPPED, "nobody waits any more for the room that was to be made")
     if restraint.paused:
         return Wait(restraint.paused)
     return _begin(order, leg, there, wait=restraint.wait, overdue=overdue)
@@ -161,6 +163,8 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
     if not pod.movable:
         return End(Outcome.GIVEN_UP, "the VM's pod says that it is not to be moved")
+    if not _tenant_allows(pod, there):
+        return End(Outcome.GIVEN_UP, "the VM's tenant does not let it be moved")
     missing = []
     for node, entry in order.holds():
         if not there.held(node, entry.id):
@@ -186,6 +190,14 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
+
+
+def _tenant_allows(pod: Pod, there: There) -> bool:
+    """Tell whether the policy, as it is now, lets a pod's tenant's VMs be moved."""
+    if not isinstance(pod.asked, Request):
+        return True
+    bounds = there.bounded(pod.asked).bounds
+    return bounds is None or bounds.terms.movable(pod.ref.namespace)
 
 
 def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:

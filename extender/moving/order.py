@@ -7,13 +7,11 @@ known by its id, and holding it again does no harm.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
 
-from extender.advice.errands import Errands
 from extender.claims import claimant
 from extender.snapshot import Taken
 from nodeagent.api import keys
@@ -22,8 +20,6 @@ from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
 MOST_LEGS = 200
 """Moves of one order: of a GpuNode's plan, each takes an entry; of an order, half a kilobyte."""
-
-_DIGEST_DIGITS = 16
 
 
 class _Kept(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -109,7 +105,8 @@ class Made(_Kept, frozen=True):
 class Order(_Kept, frozen=True):
     """Moves to be made, those ``made``, and the one under way, whose VM has ``departed``.
 
-    ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given. ``begun`` are
+    ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given. ``for_pods``:
+    it has no goal but its ``places``, and none without anybody who waits for one. ``begun`` are
     the times (RFC 3339) at which moves were begun lately, those of earlier orders among them. Once
     it is ``stopping``, for that reason, no move is begun; once it is ``ending``, nothing is done
     but to give back what is held for it, and to hold what it has left for a VM that has
@@ -122,6 +119,7 @@ class Order(_Kept, frozen=True):
     goals: tuple[str, ...]
     legs: tuple[Leg, ...]
     places: tuple[Admitted, ...] = ()
+    for_pods: bool = False
     made: tuple[Made, ...] = ()
     departed: Departure | None = None
     begun: tuple[str, ...] = ()
@@ -222,54 +220,3 @@ def _entry(id: str, seat: Seat, resource: str, owner: OwnerRef, since: str) -> A
         since=since,
         owner=owner,
     )
-
-
-def order_of(
-    id: str,
-    errands: Errands,
-    *,
-    since: str,
-    goals: Sequence[str],
-    begun: Sequence[str] = (),
-) -> Order:
-    """Return the order to run the *errands* of a plan."""
-    return Order(
-        id=id,
-        digest=digest(errands),
-        since=since,
-        goals=tuple(goals),
-        legs=tuple(_legs(errands)),
-        places=tuple(_places(errands)),
-        begun=tuple(begun),
-    )
-
-
-def digest(errands: Errands) -> str:
-    """Return what tells a plan from every other: equal for the same moves of the same pods."""
-    told = msgspec.json.encode((tuple(_legs(errands)), tuple(_places(errands))))
-    return hashlib.sha256(told).hexdigest()[:_DIGEST_DIGITS]
-
-
-def _legs(errands: Errands) -> Iterator[Leg]:
-    for each in errands.moves:
-        entry, move = each.entry, each.move
-        assert entry.owner is not None  # or nobody would make its pod anew, and it would stay
-        assert entry.pod is not None
-        yield Leg(
-            owner=entry.owner,
-            pod=entry.pod,
-            resource=entry.resource,
-            source=_seat(each.source, move.source, entry.profile_id, move.left),
-            target=_seat(each.target, move.target, entry.profile_id, move.placement),
-        )
-
-
-def _places(errands: Errands) -> Iterator[Admitted]:
-    for each in errands.places:
-        place, (resource,) = each.place, each.request.wanted
-        seat = _seat(each.node, place.gpu, place.profile_id, place.placement)
-        yield Admitted(each.request.pod, resource, seat)
-
-
-def _seat(node: str, gpu: str, profile_id: int, placement: Placement) -> Seat:
-    return Seat(node, gpu, profile_id, placement.start, placement.size)

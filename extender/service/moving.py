@@ -34,10 +34,11 @@ from extender.moving import (
     Wait,
     next_step,
 )
-from extender.policy.moving import HOUR, Why
+from extender.policy.moving import HOUR
 from extender.service.departing import NOBODY_MAKES_IT, Departing
 from extender.service.knowledge import Knowledge
 from extender.service.move_telling import MoveTeller
+from extender.service.pacing import Pacing
 from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import ClusterUnavailable, PlanConflict
@@ -69,7 +70,7 @@ class Moving:
         self._utc_now = utc_now
         self._kept: Kept | None = None
         self._read = False
-        self._since: tuple[object, float] = (None, 0.0)
+        self._pacing = Pacing(knowledge, utc_now)
         self._one = asyncio.Lock()
         self._due = asyncio.Event()
 
@@ -138,7 +139,7 @@ class Moving:
 
     def waits(self, order: Order) -> str:
         """Return why the policy keeps an order from going on for now, "" where it does not."""
-        return _waits(order, self._restraint(order))
+        return self._pacing.waits(order)
 
     # Steps.
 
@@ -162,8 +163,7 @@ class Moving:
 
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
-        restraint = self._restraint(order)
-        overdue = self._overdue(order, restraint)
+        restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
         step = next_step(order, self._there(), restraint, overdue=overdue)
         match step:
             case Hold(entries=entries):
@@ -197,35 +197,6 @@ class Moving:
             knowledge.bounded,
         )
 
-    def _restraint(self, order: Order) -> Restraint:
-        """Return why the policy lets no move be begun."""
-        begun = [datetime.fromisoformat(each) for each in order.begun]
-        wait = self._knowledge.in_force.moving.wait(self._utc_now(), begun)
-        match None if wait is None else wait.why:
-            case None:
-                return Restraint()
-            case Why.PAUSED as why:
-                return Restraint(paused=why.value)
-            case Why.ENOUGH_AN_HOUR as why:
-                return Restraint(wait=why.value)
-            case Why.NOT_APPLIED | Why.CLOSED as why:
-                return Restraint(stop=why.value)
-
-    def _overdue(self, order: Order, restraint: Restraint) -> bool:
-        """Tell whether what was begun last takes too long, since this process has known of it.
-
-        While the policy has it wait that is nobody's fault, and after that time counts anew; unless
-        somebody stops it, for then it is to come to its end.
-        """
-        held_back = bool(_waits(order, restraint))
-        what = order.id, order.at, order.departed is None, held_back
-        now = self._knowledge.clock()
-        if self._since[0] != what:
-            self._since = what, now
-        if held_back and not order.stopping:
-            return False
-        return now - self._since[1] >= self._knowledge.settings.move_seconds
-
     async def _sweep(self, order: Order | None) -> None:
         """Give back what is held for any order but the one under way."""
 
@@ -245,7 +216,7 @@ class Moving:
         """Write reservations to the plans of their nodes, if that is still what is to be done."""
         for node in dict.fromkeys(name for name, _ in entries):
             async with self._plans.turn(node):
-                restraint = self._restraint(order)
+                restraint = self._pacing.restraint(order)
                 again = next_step(order, self._there(), restraint, overdue=False)
                 view = self._knowledge.views.get(node)
                 if view is None or not isinstance(again, Hold):
@@ -313,9 +284,3 @@ class Moving:
         after = msgspec.structs.replace(order, ending=outcome, why=why)
         await self._keep(after, kept)
         await self._teller.ends(order, outcome, why)
-
-
-def _waits(order: Order, restraint: Restraint) -> str:
-    if order.ending is not None:
-        return ""
-    return restraint.paused or (restraint.wait if order.departed is None else "")

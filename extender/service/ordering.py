@@ -61,6 +61,7 @@ class Ordering:
                 found.errands,
                 since=rfc3339.seconds(self._utc_now()),
                 goals=found.advice.goals,
+                for_pods=asked.admits_alone,
                 begun=() if before is None else before.begun,
             )
 

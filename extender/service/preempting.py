@@ -114,7 +114,7 @@ class Preempting:
             if facts is not None and isinstance(facts.asked, Request):
                 self._pause(self._shape(facts.asked))
         self._look()
-        if settings.preempts and len(self._vacating.waiting()) < settings.preemptions_at_once:
+        if settings.preempts and self._vacating.preemptions < settings.preemptions_at_once:
             await self._begin()
 
     # Who may preempt.

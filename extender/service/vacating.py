@@ -88,6 +88,13 @@ class Vacating:
                 found[claim.owner.name] = node
         return found
 
+    @property
+    def preemptions(self) -> int:
+        """For how many pods others are being evicted."""
+        views, claimed = self._knowledge.views, self._knowledge.holds.claimed
+        own = (claim for node in claimed for claim in claims(views[node]) if not is_move(claim))
+        return len({claim.owner for claim in own})
+
     async def go_on(self) -> Collection[GivenUp]:
         """Do for each claim what there is to do; return what was given up.
 

@@ -28,6 +28,9 @@ from extender.moving import (
     Wait,
     next_step,
 )
+from extender.policy.bounds import Bounds, Terms
+from extender.policy.rules import Rules
+from extender.request import Request
 from nodeagent.api.gpunode import PodRef
 from tests.explained import Small, Vm
 from tests.unit.extender.advice.test_advice import FOUR, ONE, PROFILES, SEVEN, THREE, fits
@@ -189,6 +192,22 @@ def test_while_it_is_paused_nothing_is_held_and_nobody_told_to_leave() -> None:
     assert isinstance(step(fleet, told, paused="paused"), Arrived)
 
 
+def test_nobody_is_moved_for_pods_of_whom_none_waits_any_more() -> None:
+    fleet = Fleet({"a": 1, "b": 1}, {"x": Vm("x", ONE, "a", 0, 0), "y": Vm("y", FOUR, "b", 0, 0)})
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(admit=(("default", "me"),)))
+    assert order is not None
+    order = msgspec.structs.replace(order, for_pods=True)
+    assert isinstance(step(fleet, order), Hold)
+    fleet.waits.clear()
+
+    found = step(fleet, order)
+    assert isinstance(found, End)
+    assert found.outcome is Outcome.STOPPED
+    moved_for_more = msgspec.structs.replace(order, for_pods=False)
+    assert isinstance(step(fleet, moved_for_more), Hold)
+
+
 def test_one_that_is_not_movable_any_more_stays() -> None:
     fleet, order = begun()
     fleet.vms["x"] = Vm("x", ONE, "a", 0, 0, movable=False)
@@ -196,6 +215,19 @@ def test_one_that_is_not_movable_any_more_stays() -> None:
     found = step(fleet, order)
     assert isinstance(found, End)
     assert "not to be moved" in found.why
+
+
+def test_one_stays_whose_tenant_lets_its_vms_be_moved_no_more() -> None:
+    fleet, order = begun()
+    tenants = [{"name": "bank", "namespaces": {}, "movable": False}]
+    terms = Terms(msgspec.convert({"tenants": tenants}, Rules), None, (), {"default": "bank"})
+
+    def bounded(asked: Request) -> Request:
+        return msgspec.structs.replace(asked, bounds=Bounds(terms))
+
+    there = msgspec.structs.replace(fleet.there(), bounded=bounded)
+    found = next_step(order, there, Restraint(), overdue=False)
+    assert found == End(Outcome.GIVEN_UP, "the VM's tenant does not let it be moved")
 
 
 def test_where_the_target_was_lost_nobody_leaves() -> None:

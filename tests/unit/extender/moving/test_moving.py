@@ -71,6 +71,33 @@ async def bound(machines: Machines, name: str, node: str) -> bool:
     return (await machines.on(name))[0] == node
 
 
+async def test_a_pod_that_has_gone_has_nobody_moved_for_it(
+    world: World, machines: Machines
+) -> None:
+    async with running(world, policy=applying(per_hour=1)) as extender:
+        for name in ("small", "other"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        stays = {keys.MOVABLE: "false"}
+        await machines.place(extender, "half", "4-40C", "node-2", annotations=stays)
+        whole = await world.add_pod("whole", "7-80C")
+        scheduler = Scheduler(extender, NODES)
+        await until(lambda: scheduler.place(whole) or extender.knowledge.pending.waiting)
+        async with machines.running(extender, NODES):
+            await applied(extender, ADMIT)
+
+            async def one_made() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(one_made)
+            await world.delete_pod(whole)
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert order.why == "nobody waits any more for the room that was to be made"
+    assert await held(world) == []
+
+
 async def test_a_node_is_drained_each_vm_to_the_place_that_was_planned(
     world: World, machines: Machines
 ) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from extender.cli.underway import progress
 from extender.moving.document import Stage, Underway
 from extender.server import desk
 from extender.service.ports import Access
@@ -15,7 +16,7 @@ from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import Throttled
 from tests.fakes.machines import Machines
 from tests.fakes.world import World
-from tests.unit.extender.moving.orders import NODES, kept, over, running
+from tests.unit.extender.moving.orders import NODES, applying, kept, over, running
 from tests.waiting import until
 
 MOVES = "/api/v1/moves"
@@ -188,6 +189,28 @@ async def test_an_order_is_stopped(world: World, machines: Machines) -> None:
     assert (status, stopped.stopping) == (200, "somebody has stopped it")
     assert (ended.outcome, ended.why) == ("stopped", "somebody has stopped it")
     assert [each.stage for each in ended.moves] == [Stage.MADE, Stage.NOT_MADE]
+
+
+async def test_it_is_told_why_an_order_waits(world: World, machines: Machines) -> None:
+    async with running(world) as extender, desk(extender, reviewer=Users()) as url:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        plan = await planned(url)
+        await ask(url, "POST", MOVES, {"goals": DRAIN, "digest": plan["digest"]})
+        before = await under_way(url)
+        extender.knowledge.adopt(applying(paused=True))
+        paused = await under_way(url)
+        extender.knowledge.adopt(applying())
+        async with machines.running(extender, NODES):
+            await over(world)
+        ended = await under_way(url)
+
+    assert [each.waiting for each in (before, paused, ended)] == [
+        "",
+        "the policy's moves.paused is true",
+        "",
+    ]
+    said = " ".join(str(each) for each in progress(paused))
+    assert "waiting, 0 of 1 moves made: the policy's moves.paused is true" in said
 
 
 async def test_a_replica_that_does_not_lead_takes_no_orders(world: World) -> None:
