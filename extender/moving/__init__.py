@@ -4,19 +4,7 @@ Pure: an order and what is seen of the cluster come in, the next step comes out.
 orders out keeps each change of one where a successor finds it, before acting on it.
 """
 
-from extender.moving.course import (
-    Again,
-    Arrived,
-    Depart,
-    End,
-    Hold,
-    Over,
-    Release,
-    Restraint,
-    Step,
-    Wait,
-    next_step,
-)
+from extender.moving.course import next_step
 from extender.moving.given import digest, order_of
 from extender.moving.order import (
     Admitted,
@@ -27,6 +15,18 @@ from extender.moving.order import (
     Order,
     Outcome,
     Seat,
+)
+from extender.moving.steps import (
+    Again,
+    Arrived,
+    Depart,
+    End,
+    Hold,
+    Over,
+    Release,
+    Restraint,
+    Step,
+    Wait,
 )
 from extender.moving.there import There
 

@@ -13,90 +13,27 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-
-import msgspec
+from collections.abc import Iterator
 
 from extender.moving.order import Departure, Leg, Order, Outcome, Seat
+from extender.moving.steps import (
+    Again,
+    Arrived,
+    Depart,
+    End,
+    Hold,
+    Over,
+    Release,
+    Restraint,
+    Step,
+    Wait,
+)
 from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.api.gpunode import Assignment
 
-
-class Hold(msgspec.Struct, frozen=True):
-    """Write reservations, and claims, to the plans of nodes."""
-
-    entries: tuple[tuple[str, Assignment], ...]
-
-
-class Depart(msgspec.Struct, frozen=True):
-    """Have a pod leave, by one way or another; ``others`` are those its owner has besides."""
-
-    leg: Leg
-    pod: PodRef
-    others: tuple[str, ...]
-
-
-class Again(msgspec.Struct, frozen=True):
-    """Have the pod that was to leave do so: it does not seem to."""
-
-    leg: Leg
-    departure: Departure
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Nothing now."""
-
-    why: str
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """Note that the move is made; ``pod`` is who came."""
-
-    leg: Leg
-    pod: PodRef
-
-
-class End(msgspec.Struct, frozen=True):
-    """Note that the order comes to its end, and how."""
-
-    outcome: Outcome
-    why: str = ""
-
-
-class Release(msgspec.Struct, frozen=True):
-    """Give back what is still held, by ids, and hold for a VM what it has left; both by node."""
-
-    ids: Mapping[str, frozenset[str]]
-    back: Mapping[str, Assignment] = {}
-
-    @property
-    def nodes(self) -> Collection[str]:
-        """The nodes whose plans are to change: where something is given back first.
-
-        For an owner of whom nothing else is held, what it has left is held.
-        """
-        return tuple(sorted({*self.ids, *self.back}, key=lambda node: (node in self.back, node)))
-
-
-class Over(msgspec.Struct, frozen=True):
-    """Note that nothing is left to do."""
-
-
-Step = Hold | Depart | Again | Wait | Arrived | End | Release | Over
-
-
-class Restraint(msgspec.Struct, frozen=True):
-    """Why no move may be begun: any more, while it is paused, or just now; "" where one may.
-
-    While it is paused nobody is told to leave, either, who has been told before and has not. What
-    is held stays held.
-    """
-
-    stop: str = ""
-    paused: str = ""
-    wait: str = ""
+TAKEN_BACK = "the place held for the VM was taken back"
 
 
 def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool) -> Step:
@@ -161,10 +98,8 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
     pod = there.pods.get(there_now.pod.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
         return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
-    if not pod.movable:
-        return End(Outcome.GIVEN_UP, "the VM's pod says that it is not to be moved")
-    if not _tenant_allows(pod, there):
-        return End(Outcome.GIVEN_UP, "the VM's tenant does not let it be moved")
+    if forbidden := _forbidden(pod, there):
+        return End(Outcome.GIVEN_UP, forbidden)
     missing = []
     for node, entry in order.holds():
         if not there.held(node, entry.id):
@@ -192,12 +127,14 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
 
 
-def _tenant_allows(pod: Pod, there: There) -> bool:
-    """Tell whether the policy, as it is now, lets a pod's tenant's VMs be moved."""
-    if not isinstance(pod.asked, Request):
-        return True
-    bounds = there.bounded(pod.asked).bounds
-    return bounds is None or bounds.terms.movable(pod.ref.namespace)
+def _forbidden(pod: Pod, there: There) -> str:
+    """Return who forbids, as of now, that a pod is moved; "" for nobody."""
+    if not pod.movable:
+        return "the VM's pod says that it is not to be moved"
+    bounds = there.bounded(pod.asked).bounds if isinstance(pod.asked, Request) else None
+    if bounds is not None and not bounds.terms.movable(pod.ref.namespace):
+        return "the VM's tenant does not let it be moved"
+    return ""
 
 
 def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:
@@ -237,16 +174,31 @@ def _under_way(
     if come is not None:
         return Wait("the VM's next pod is starting")
     if leaving is not None and stays:
-        if leaving.deleting or paused:
-            return Wait("the VM's pod is ending" if leaving.deleting else paused)
-        return Again(leg, departure)
+        return _still_there(order, leg, departure, leaving, there, paused=paused)
     known = {departure.pod.uid, *departure.others}
     for node, other in there.of(leg.owner):
         if other.uid not in known:
             return End(Outcome.GIVEN_UP, f"the VM has come to {node} instead")
     if not there.held(leg.target.node, order.id_of(order.at)):
-        return End(Outcome.GIVEN_UP, "the place held for the VM was taken back")
+        return End(Outcome.GIVEN_UP, TAKEN_BACK)
     return Wait("the VM's next pod has yet to come")
+
+
+def _still_there(
+    order: Order, leg: Leg, departure: Departure, pod: Pod, there: There, *, paused: str
+) -> Step:
+    """Have a pod leave that has been told to and has not, if all is still as it was then."""
+    if pod.deleting:
+        return Wait("the VM's pod is ending")
+    if paused:
+        return Wait(paused)
+    if not there.held(leg.target.node, order.id_of(order.at)):
+        return End(Outcome.GIVEN_UP, TAKEN_BACK)
+    if forbidden := _forbidden(pod, there):
+        return End(Outcome.GIVEN_UP, forbidden)
+    if not _would_inherit(leg, pod, there):
+        return Wait("the place held for the VM could not be had now")
+    return Again(leg, departure)
 
 
 def _what_did_not_happen(*, stays: bool) -> str:

@@ -155,7 +155,7 @@ class Moving:
                 self._kept, self._read = await self._orders.read(), True
             kept = self._kept
             live = None if kept is None or kept.order.over else kept
-            self._knowledge.ripe_claims = frozenset() if live is None else live.order.ripe()
+            self._ripen(None if live is None else live.order)
             await self._sweep(None if live is None else live.order)
             if live is None:
                 return False
@@ -211,6 +211,14 @@ class Moving:
 
     async def _keep(self, order: Order, before: Kept | None) -> None:
         self._kept, self._read = await self._orders.write(order, before), True
+        self._ripen(order)
+
+    def _ripen(self, order: Order | None) -> None:
+        """Let the places that an order has made be taken."""
+        ripe = frozenset() if order is None or order.over else order.ripe()
+        if ripe != self._knowledge.ripe_claims:
+            self._knowledge.ripe_claims = ripe
+            self._knowledge.vacating.set()
 
     async def _hold(self, order: Order, entries: tuple[tuple[str, Assignment], ...]) -> bool:
         """Write reservations to the plans of their nodes, if that is still what is to be done."""
@@ -275,7 +283,6 @@ class Moving:
         kind = "" if departed is None else departed.kind.value
         after = msgspec.structs.replace(order, made=(*order.made, Made(kind)), departed=None)
         await self._keep(after, kept)
-        self._knowledge.vacating.set()  # a place may have become ripe
         await self._teller.made(order, leg, pod, kind)
 
     async def _end(self, kept: Kept, outcome: Outcome, why: str) -> None:

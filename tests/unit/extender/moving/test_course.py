@@ -252,6 +252,27 @@ def test_what_another_has_just_left_is_waited_for_and_then_held() -> None:
     assert isinstance(given_up, End)
 
 
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("lost", "the place held for the VM was taken back"),
+        ("forbidden", "the VM's pod says that it is not to be moved"),
+    ],
+)
+def test_one_whose_eviction_is_refused_is_asked_no_more_to_go_once_it_should_not(
+    then: str, why: str
+) -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    assert isinstance(step(fleet, order), Again)
+    if then == "lost":
+        fleet.holds["b"] = []
+    else:
+        fleet.vms["x"] = Vm("x", ONE, "a", 0, fleet.vms["x"].start, movable=False)
+
+    assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+
+
 def test_a_vm_that_came_to_its_target_by_itself_need_not_leave() -> None:
     fleet, order = begun()
     fleet.stop(PodRef("default", "name-x.1", "x.1"))
