@@ -31,15 +31,22 @@ from tests.e2e.stack import RESOURCES, Stack, free_port, stack
 from tests.waiting import until
 
 FOUR, THREE, ONE, WHOLE = 5, 9, 19, 0
-POLICY = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\nmoves: {mode: apply}\n"
+HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
+APPLY = f"{HEAD}moves: {{mode: apply}}\n"
+PAUSED = f"{HEAD}moves: {{mode: apply, paused: true}}\n"
 MOVER = "tangram-mover"
+
+
+def policy_of(directory: Path) -> Path:
+    """Return the policy file of a stack whose logs are in a directory."""
+    return directory / "policy.yaml"
 
 
 @contextlib.asynccontextmanager
 async def moving(directory: Path, *, program: str = "extender") -> AsyncIterator[Stack]:
     """Run two nodes with a GPU each, and an extender that Alice may have move VMs."""
-    port, policy = free_port(), directory / "policy.yaml"
-    policy.write_text(POLICY)
+    port, policy = free_port(), policy_of(directory)
+    policy.write_text(APPLY)
     running = stack(
         directory,
         nodes=2,

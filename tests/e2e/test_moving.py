@@ -15,7 +15,9 @@ from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS, POD_DISRUPTION_BUDGETS, PODS, PatchType
 from tests.e2e import mortal
 from tests.e2e.moves import (
+    APPLY,
     ONE,
+    PAUSED,
     THREE,
     create,
     fragmented,
@@ -25,6 +27,7 @@ from tests.e2e.moves import (
     on,
     order,
     over,
+    policy_of,
     sound,
     tangram,
     uids,
@@ -74,11 +77,12 @@ async def test_a_pending_vm_is_admitted_by_an_applied_plan_unless_a_budget_block
         assert {"VgpuMoving", "VgpuMoved"} <= reasons
 
 
-async def test_a_drain_goes_on_after_a_kill_keeps_to_budgets_and_says_what_holds_a_node(
+async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says_what_holds_a_node(
     tmp_path: Path,
 ) -> None:
     """Of two that share a budget, the second goes only once the first is up again."""
-    async with moving(artifacts(tmp_path)) as running:
+    directory = artifacts(tmp_path)
+    async with moving(directory) as running:
         names = [f"vm-{at}" for at in range(4)]
         for name in names:
             await create(running, name, ONE)
@@ -92,18 +96,29 @@ async def test_a_drain_goes_on_after_a_kill_keeps_to_budgets_and_says_what_holds
 
         status, said = await tangram(running, "drain", drained, "apply", "--yes")
         assert (status, said["over"]) == (0, False)
-        given = await order(running)
-        assert given is not None
-        for made in (0, 2):  # in the middle of the first move, and of the third
+        whole = await order(running)
+        assert whole is not None
+        await begun(running, made=0)
+        await running.extender.stop(signal.SIGKILL)
+        policy_of(directory).write_text(PAUSED)
+        await running.extender.start()
+        await running.ready()
 
-            async def begun(made: int = made) -> bool:
-                now = await order(running)
-                assert now is not None
-                return now.over or (len(now.made) >= made and now.departed is not None)
+        async def waits() -> bool:
+            nonlocal said
+            _, said = await tangram(running, "defrag", "status")
+            return bool(said["waiting"])
 
-            await until(begun, within=120, every=0.02)
-            await running.extender.stop(signal.SIGKILL)
-            await running.extender.start()
+        await until(waits, within=60, every=0.5)
+        assert said["waiting"] == "the policy's moves.paused is true"
+        await running.quiet()
+        paused = await order(running)
+        assert paused is not None
+        assert (paused.ending, len(paused.made) <= 1) == (None, True)
+        policy_of(directory).write_text(APPLY)
+        await begun(running, made=2)
+        await running.extender.stop(signal.SIGKILL)
+        await running.extender.start()
         ended = await over(running)
         await sound(running)
         after = await uids(running)
@@ -129,6 +144,18 @@ async def test_a_drain_goes_on_after_a_kill_keeps_to_budgets_and_says_what_holds
         assert "tangram.dev/movable: false" in held["why"]
 
 
+async def begun(running: Stack, *, made: int) -> None:
+    """Wait until so many moves are made, or more, and another is under way."""
+
+    async def there() -> bool:
+        now = await order(running)
+        return now is not None and (
+            now.over or (len(now.made) >= made and now.departed is not None)
+        )
+
+    await until(there, within=240, every=0.02)
+
+
 STEPS = {
     "create configmaps",
     "patch configmaps",
@@ -152,11 +179,7 @@ async def test_killed_before_and_after_each_write_it_moves_a_vm_once_and_keeps_e
         async with reborn(running) as seen:
             await given(running, "defrag", "apply", "--admit", "default/whole-0", "--yes")
 
-            async def begun() -> bool:
-                found = await order(running)
-                return found is not None and found.departed is not None
-
-            await until(begun, within=240, every=0.05)
+            await begun(running, made=0)
             await create(running, "rival", THREE)
             ended = await over(running, within=480)
             mortal.armed(directory).unlink()
