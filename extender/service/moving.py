@@ -82,7 +82,7 @@ class Moving:
                 self._read = False  # another may lead meanwhile
             else:
                 try:
-                    while await self.step():
+                    while not knowledge.not_ready() and await self.step():
                         pass
                 except OrderChanged as error:
                     self._read = False
