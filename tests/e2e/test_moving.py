@@ -96,8 +96,8 @@ async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says
 
         status, said = await tangram(running, "drain", drained, "apply", "--yes")
         assert (status, said["over"]) == (0, False)
-        whole = await order(running)
-        assert whole is not None
+        first = await order(running)
+        assert first is not None
         await begun(running, made=0)
         await running.extender.stop(signal.SIGKILL)
         policy_of(directory).write_text(PAUSED)
@@ -125,10 +125,10 @@ async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says
 
         assert (ended.ending, len(ended.made)) == (Outcome.DONE, len(names)), ended.why
         assert all(before[name] != after[name] for name in names)
-        assert {await on(running, name) for name in names} == {given.legs[0].target.node}
-        assert given.legs[0].target.node != drained
+        assert {await on(running, name) for name in names} == {first.legs[0].target.node}
+        assert first.legs[0].target.node != drained
 
-        there = given.legs[0].target.node
+        there = first.legs[0].target.node
         refusing = {"metadata": {"annotations": {keys.MOVABLE: "false"}}}
         await running.api.patch(
             PODS, "vm-0-0", refusing, patch_type=PatchType.MERGE, namespace="default"
