@@ -27,6 +27,11 @@ def is_claim(entry: Assignment) -> bool:
     return entry.pod is None and entry.owner is not None and entry.owner.kind == keys.PREEMPTOR
 
 
+def is_move(entry: Assignment) -> bool:
+    """Tell whether an entry of a plan is held, or claimed, for an order of moves."""
+    return entry.pod is None and entry.id.startswith(keys.MOVE_PREFIX)
+
+
 def claims(view: NodeView) -> tuple[Assignment, ...]:
     """Return the claims in force on a node."""
     known = view.memo.get("claims")

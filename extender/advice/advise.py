@@ -9,6 +9,7 @@ import msgspec
 
 from extender.advice.asked import Asked
 from extender.advice.document import Advice, Obstacle, Outcome
+from extender.advice.errands import Errands, errands
 from extender.advice.rules import objections
 from extender.advice.setting import Setting
 from extender.advice.telling import Teller
@@ -22,10 +23,11 @@ SECONDS = 5.0
 
 
 class Advised(NamedTuple):
-    """Advice, and the pods it would move."""
+    """Advice, the pods it would move, and what is to be done to carry it out."""
 
     advice: Advice
     moved: tuple[PodRef, ...]
+    errands: Errands = Errands()
 
 
 def advise(
@@ -49,7 +51,7 @@ def advise(
     against = () if best is None else tuple(objections(setting, there, best))
     if against:
         best = None
-    teller = Teller(there)
+    teller = Teller(there, {} if setting.terms is None else setting.terms.tenants)
     said = Advice(
         _outcome(found, against),
         tuple(asked.sentences()),
@@ -73,7 +75,7 @@ def advise(
         least_cost=best.least_cost,
         optimal=best.optimal,
     )
-    return Advised(said, _moved(there, best))
+    return Advised(said, _moved(there, best), errands(there, best))
 
 
 def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:

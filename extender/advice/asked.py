@@ -44,6 +44,11 @@ class Asked(msgspec.Struct, frozen=True):
         named = (*self.admit, *self.headroom, *self.drain, *self.drain_gpus)
         return not named and not self.empty_gpus and not self.empty_nodes
 
+    @property
+    def admits_alone(self) -> bool:
+        """Whether there is no goal but to admit pods."""
+        return bool(self.admit) and msgspec.structs.replace(self, admit=()).nothing
+
     def query(self) -> list[tuple[str, str]]:
         """Return it as the parameters of a query."""
         return [

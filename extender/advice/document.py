@@ -28,11 +28,15 @@ class Outcome(StrEnum):
 
 
 class Who(_Said, frozen=True):
-    """A VM: its owner, or its pod. All are "" where the reader may not know of it."""
+    """A VM: its owner, or its pod. All are "" where the reader may not know of it.
+
+    ``tenant`` is the policy's, "" where it has none for the namespace.
+    """
 
     namespace: str = ""
     kind: str = ""
     name: str = ""
+    tenant: str = ""
 
 
 class Step(_Said, frozen=True):
@@ -95,7 +99,8 @@ class Advice(_Said, frozen=True):
     ``cost`` is memory slices of VMs that stop and start again. No plan takes fewer than
     ``least_moves``; ``optimal``: none with as few costs less, either. Of ``asked`` things (places
     found, VMs gone, GPUs or nodes emptied) ``attained`` are. ``budgets``: PodDisruptionBudgets were
-    looked up. ``gpus`` are those that change.
+    looked up. ``gpus`` are those that change. ``digest`` tells a plan that attains the goals from
+    every other: it is applied by that.
     """
 
     outcome: Outcome
@@ -114,6 +119,7 @@ class Advice(_Said, frozen=True):
     asked: int = 0
     attained: int = 0
     budgets: bool = False
+    digest: str = ""
 
     @property
     def attains(self) -> bool:

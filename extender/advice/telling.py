@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from extender.advice.document import Cell, Map, Obstacle, Placed, Step, Who
 from extender.advice.yard import Yard
@@ -12,10 +12,11 @@ from nodeagent.api.geometry import Placement
 
 
 class Teller:
-    """Tells of what is in a yard."""
+    """Tells of what is in a yard; *tenants* names each namespace's tenant, where it has one."""
 
-    def __init__(self, there: Yard) -> None:
+    def __init__(self, there: Yard, tenants: Mapping[str, str]) -> None:
         self._there = there
+        self._tenants = tenants
         self._hosts = {host.uuid: host for host in there.problem.hosts}
 
     def moves(self, found: Plan) -> Iterator[Step]:
@@ -90,8 +91,8 @@ class Teller:
             return Who()
         pod, owner = waiting.request.pod, waiting.request.owner
         if owner is not None:
-            return Who(pod.namespace, owner.kind, owner.name)
-        return Who(pod.namespace, "Pod", pod.name)
+            return self._named(pod.namespace, owner.kind, owner.name)
+        return self._named(pod.namespace, "Pod", pod.name)
 
     def _who(self, id: str) -> Who:
         entry = self._there.whose[id].entry
@@ -101,7 +102,10 @@ class Teller:
         if about is None:
             return Who()
         kind = entry.owner.kind if entry.owner is not None else "Pod"
-        return Who(about.namespace, kind, about.name)
+        return self._named(about.namespace, kind, about.name)
+
+    def _named(self, namespace: str, kind: str, name: str) -> Who:
+        return Who(namespace, kind, name, self._tenants.get(namespace, ""))
 
     def _profile(self, uuid: str, profile_id: int) -> str:
         profile = self._hosts[uuid].tables.geometry.by_id.get(profile_id)

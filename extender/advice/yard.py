@@ -138,7 +138,9 @@ class _Making:
         promised = self._setting.ledger.assumed_on(view.name)
         for taken in view.taken.union(promised):
             entry = entries.get(taken)
-            stays: str | None = why_staying(self._setting.pods, view, taken, entry, realized)
+            stays: str | None = why_staying(
+                self._setting.pods, view, taken, entry, realized, self._setting.terms
+            )
             leave: Movable | None = None
             if stays is None and entry is not None:
                 leave, stays = self._leave(entry)

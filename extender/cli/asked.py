@@ -13,12 +13,21 @@ from extender.cli.desk import Ask, Query, Unanswered, Where, reached
 _T = TypeVar("_T")
 
 
-def answer(command: str, where: Where, path: str, query: Query, shape: type[_T]) -> _T:
+def answer(
+    command: str,
+    where: Where,
+    path: str,
+    query: Query,
+    shape: type[_T],
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+) -> _T:
     """Return what a desk answers; where it does not, say why and exit."""
 
     async def asked() -> _T:
         async with reached(where) as ask:
-            return await read(ask, path, query, shape)
+            return await read(ask, path, query, shape, method=method, body=body)
 
     try:
         return asyncio.run(asked())
@@ -26,15 +35,23 @@ def answer(command: str, where: Where, path: str, query: Query, shape: type[_T])
         fail(command, error)
 
 
-async def read(ask: Ask, path: str, query: Query, shape: type[_T]) -> _T:
+async def read(
+    ask: Ask,
+    path: str,
+    query: Query,
+    shape: type[_T],
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+) -> _T:
     """Ask, and read the answer.
 
     Raises:
         Unanswered: it is not what this version of the command line reads.
     """
-    body = await ask(path, query)
+    said = await ask(path, query, method=method, body=body)
     try:
-        return msgspec.json.decode(body, type=shape)
+        return msgspec.json.decode(said, type=shape)
     except msgspec.MsgspecError as error:
         raise Unanswered(
             f"the answer cannot be read ({error}): is the extender of another version?"

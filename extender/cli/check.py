@@ -18,6 +18,7 @@ from extender.cli.desk import Ca, Token, Unanswered, Where
 from extender.cli.output import Output, print_as
 from extender.outlook import Effect, Outlook
 from extender.policy.file import MalformedPolicy, PolicyFile, contents, parsed
+from extender.policy.moving import Mode, Moving
 from extender.policy.rules import Release, Rules
 from extender.policy.strict import Problem
 
@@ -104,7 +105,7 @@ def check(
         decides=found.policy.effective.value,
         why=_why(found),
         version=found.version,
-        rules=(*_rules(found.rules), *_seconds(found)),
+        rules=(*_rules(found.rules), *_moves(found.moves), *_seconds(found)),
         cluster=there,
     )
     if output is not Output.TEXT:
@@ -164,6 +165,8 @@ def _rules(rules: Rules) -> Iterator[Rule]:
             parts.append(f"shares no {tenant.dedicated}".replace("gpu", "GPU"))
         if tenant.priority:
             parts.append(f"priority {tenant.priority:+}")
+        if not tenant.movable:
+            parts.append("its VMs are not moved")
         yield Rule("tenant", tenant.name, "; ".join(parts))
     for room in rules.headroom:
         where = f"in pool {room.pool}" if room.pool else "on all nodes"
@@ -179,6 +182,27 @@ def _but_for(released: Release) -> str:
     if released.priority is not None:
         to.append(f"pods of priority {released.priority} or above")
     return f"; released to {', '.join(to)}" if to else ""
+
+
+def _moves(moves: Moving) -> Iterator[Rule]:
+    """Yield how VMs are moved, if the policy says anything about it."""
+    if moves == Moving():
+        return
+    yield Rule("moves", moves.mode.value, _MODES[moves.mode])
+    if moves.mode is not Mode.APPLY:
+        return
+    if moves.paused:
+        yield Rule("moves", "paused", "no move is begun")
+    yield Rule("moves", "perHour", f"at most {moves.per_hour} begun within an hour")
+    for at, window in enumerate(moves.windows):
+        yield Rule("moves", f"windows[{at}]", f"begun {window} UTC")
+
+
+_MODES = {
+    Mode.OFF: "no plan of moves is made for anybody",
+    Mode.ADVISE: "plans of moves are made for whoever asks; no move is made",
+    Mode.APPLY: "moves of plans that somebody applies are made",
+}
 
 
 def _seconds(file: PolicyFile) -> Iterator[Rule]:

@@ -1,24 +1,44 @@
-"""``tangram defrag``: which VMs to move so that others have room."""
+"""``tangram defrag``: which VMs to move so that others have room, and having them moved."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from extender.advice import Advice, Asked, Misstated
-from extender.cli.advised import shown
-from extender.cli.asked import answer
+from extender.advice import Asked, Misstated
+from extender.cli.applying import Wait, Yes, advised, applied, stopped, under_way
 from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
-from extender.cli.output import Output, print_as
-from extender.server.advised import MOVES
+from extender.cli.output import Output
 
 app = typer.Typer(
     name="defrag",
-    help="Say which VMs to move so that others have room. It advises: nothing is moved.",
+    help="Say which VMs to move so that others have room, and have them moved.",
     no_args_is_help=True,
 )
+
+Admit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAMESPACE/POD", help="A pod that waits, or its VM (repeatable)."),
+]
+Headroom = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COUNTxPROFILE",
+        help="So many of a profile fit at once: 2x3g.40gb (repeatable).",
+    ),
+]
+EmptyGpus = Annotated[int, typer.Option(min=0, help="So many GPUs have nothing on them.")]
+EmptyNodes = Annotated[int, typer.Option(min=0, help="So many nodes have nothing on their GPUs.")]
+DrainGpu = Annotated[
+    list[str] | None,
+    typer.Option(metavar="UUID", help="This GPU has nothing on it (repeatable)."),
+]
+MostMoves = Annotated[
+    int | None, typer.Option(min=0, help="Move at most so many VMs; else as many as it takes.")
+]
+As = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 
 
 @app.callback()
@@ -28,40 +48,84 @@ def _defrag() -> None:
 
 @app.command()
 def plan(
-    admit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMESPACE/POD", help="A pod that waits, or its VM (repeatable)."),
-    ] = None,
-    headroom: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COUNTxPROFILE",
-            help="So many of a profile fit at once: 2x3g.40gb (repeatable).",
-        ),
-    ] = None,
-    empty_gpus: Annotated[int, typer.Option(min=0, help="So many GPUs have nothing on them.")] = 0,
-    empty_nodes: Annotated[
-        int, typer.Option(min=0, help="So many nodes have nothing on their GPUs.")
-    ] = 0,
-    drain_gpu: Annotated[
-        list[str] | None,
-        typer.Option(metavar="UUID", help="This GPU has nothing on it (repeatable)."),
-    ] = None,
-    most_moves: Annotated[
-        int | None, typer.Option(min=0, help="Move at most so many VMs; else as many as it takes.")
-    ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = (
-        Output.TEXT
-    ),
+    admit: Admit = None,
+    headroom: Headroom = None,
+    empty_gpus: EmptyGpus = 0,
+    empty_nodes: EmptyNodes = 0,
+    drain_gpu: DrainGpu = None,
+    most_moves: MostMoves = None,
+    output: As = Output.TEXT,
     desk: DeskUrl = "",
     token: Token = "",
     ca: Ca = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Plan the fewest moves after which all that is asked for holds.
+    """Plan the fewest moves after which all that is asked for holds; nothing is moved.
 
     Exits with 2 where no plan attains it: then it says why, and what comes nearest.
     """
+    asked = _asked(admit, headroom, empty_gpus, empty_nodes, drain_gpu, most_moves)
+    advised("defrag plan", asked, Where(desk, token, ca, kubeconfig), output)
+
+
+@app.command()
+def apply(
+    admit: Admit = None,
+    headroom: Headroom = None,
+    empty_gpus: EmptyGpus = 0,
+    empty_nodes: EmptyNodes = 0,
+    drain_gpu: DrainGpu = None,
+    most_moves: MostMoves = None,
+    yes: Yes = False,
+    wait: Wait = False,
+    output: As = Output.TEXT,
+    desk: DeskUrl = "",
+    token: Token = "",
+    ca: Ca = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Plan, show the plan, and have its moves made: where the policy says `moves: {mode: apply}`.
+
+    Exits with 2 where no plan attains what is asked for; with --wait, with 3 where the moves end
+    before all are made.
+    """
+    asked = _asked(admit, headroom, empty_gpus, empty_nodes, drain_gpu, most_moves)
+    where = Where(desk, token, ca, kubeconfig)
+    applied("defrag apply", asked, where, output, yes=yes, wait=wait)
+
+
+@app.command()
+def status(
+    output: As = Output.TEXT,
+    desk: DeskUrl = "",
+    token: Token = "",
+    ca: Ca = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Say how far the moves have come that were applied last."""
+    under_way("defrag status", Where(desk, token, ca, kubeconfig), output)
+
+
+@app.command()
+def stop(
+    output: As = Output.TEXT,
+    desk: DeskUrl = "",
+    token: Token = "",
+    ca: Ca = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Let no further move begin; the one under way is carried to its end."""
+    stopped("defrag stop", Where(desk, token, ca, kubeconfig), output)
+
+
+def _asked(
+    admit: Sequence[str] | None,
+    headroom: Sequence[str] | None,
+    empty_gpus: int,
+    empty_nodes: int,
+    drain_gpu: Sequence[str] | None,
+    most_moves: int | None,
+) -> Asked:
     query: dict[str, list[str]] = {
         "admit": list(admit or ()),
         "headroom": list(headroom or ()),
@@ -71,20 +135,6 @@ def plan(
         **({"most-moves": [str(most_moves)]} if most_moves is not None else {}),
     }
     try:
-        asked = Asked.of(query)
+        return Asked.of(query)
     except Misstated as error:
         raise typer.BadParameter(str(error)) from error
-    advised("defrag plan", asked, Where(desk, token, ca, kubeconfig), output)
-
-
-def advised(command: str, asked: Asked, where: Where, output: Output) -> None:
-    """Ask for advice, print it, and exit with 2 where it is that there is no plan."""
-    said = answer(command, where, MOVES, asked.query(), Advice)
-    if output is not Output.TEXT:
-        print_as(output, said)
-    else:
-        console = Console(highlight=False)
-        for each in shown(said):
-            console.print(each, soft_wrap=True)
-    if not said.attains:
-        raise typer.Exit(2)

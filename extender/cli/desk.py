@@ -10,12 +10,12 @@ import asyncio
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPException
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -76,8 +76,18 @@ class TokenWanted(Unanswered):
 Query = Mapping[str, str] | Sequence[tuple[str, str]]
 """Parameters; as pairs where one may come several times."""
 
-Ask = Callable[[str, Query], Awaitable[bytes]]
-"""GETs a path with a query, and returns the JSON that is answered; may raise ``Unanswered``."""
+
+class Ask(Protocol):
+    """Asks a desk."""
+
+    async def __call__(
+        self, path: str, query: Query, *, method: str = "GET", body: bytes | None = None
+    ) -> bytes:
+        """Ask for a path with a query, and return the JSON that is answered.
+
+        Raises:
+            Unanswered: it was not.
+        """
 
 
 @asynccontextmanager
@@ -107,13 +117,13 @@ async def reached(where: Where) -> AsyncIterator[Ask]:
         ) from error
 
 
-async def sent(where: Where, path: str, body: bytes) -> bytes:
-    """POST something to the desk at a known address, and return the JSON that is answered.
+async def sent(where: Where, path: str, yaml: bytes) -> bytes:
+    """POST YAML to the desk at a known address, and return the JSON that is answered.
 
     Raises:
         Unanswered: it did not answer.
     """
-    return await _Straight(where).send(path, body)
+    return await _Straight(where).ask(path, {}, method="POST", body=yaml, kind="application/yaml")
 
 
 class _Through:
@@ -123,12 +133,20 @@ class _Through:
         self._api = api
         self._token = token
 
-    async def ask(self, path: str, query: Query) -> bytes:
+    async def ask(
+        self, path: str, query: Query, *, method: str = "GET", body: bytes | None = None
+    ) -> bytes:
         shown = {PASSED_ON: f"Bearer {self._token}"}
         async with (
             asyncio.timeout(WITHIN_SECONDS),
             self._api.service(
-                keys.SYSTEM_NAMESPACE, SERVICE, path, urlencode(query), shown
+                keys.SYSTEM_NAMESPACE,
+                SERVICE,
+                path,
+                urlencode(query),
+                shown,
+                method=method,
+                body=body,
             ) as answer,
         ):
             body = b"".join([chunk async for chunk in answer.body])
@@ -166,19 +184,23 @@ class _Straight:
         self._url = where.desk.rstrip("/")
         self._headers = {"Authorization": f"Bearer {where.token}"} if where.token else {}
 
-    async def ask(self, path: str, query: Query) -> bytes:
-        whole = f"{path}?{urlencode(query)}" if query else path
-        return await asyncio.to_thread(self._answer, whole, None)
+    async def ask(
+        self,
+        path: str,
+        query: Query,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        kind: str = "application/json",
+    ) -> bytes:
+        whole = f"{self._url}{path}?{urlencode(query)}" if query else f"{self._url}{path}"
+        typed = {} if body is None else {"Content-Type": kind}
+        request = urllib.request.Request(
+            whole, data=body, headers={**self._headers, **typed}, method=method
+        )
+        return await asyncio.to_thread(self._answered, request)
 
-    async def send(self, path: str, body: bytes) -> bytes:
-        return await asyncio.to_thread(self._answer, path, body)
-
-    def _answer(self, path: str, body: bytes | None) -> bytes:
-        """GET a path, or POST a *body* to it."""
-        headers = dict(self._headers)
-        if body is not None:
-            headers["Content-Type"] = "application/yaml"
-        request = urllib.request.Request(self._url + path, data=body, headers=headers)
+    def _answered(self, request: urllib.request.Request) -> bytes:
         try:
             with self._opener.open(request, timeout=WITHIN_SECONDS) as answer:
                 return bytes(answer.read())

@@ -107,6 +107,7 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
         deleting=bool(decoded.metadata.deletion_timestamp),
         not_admitted=_not_admitted(decoded.status),
         movable=annotations.get(keys.MOVABLE) != "false",
+        restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )
 

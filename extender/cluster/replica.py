@@ -19,8 +19,11 @@ from extender.cluster.evictions import ApiEvictor
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.cluster.lease import ApiLease
+from extender.cluster.node_events import ApiNodeEvents
+from extender.cluster.orders import ApiOrders
 from extender.cluster.own_events import OwnPodEvents
 from extender.cluster.pod_events import ApiPodEvents
+from extender.cluster.relocator import KubeVirtRelocator
 from extender.cluster.signpost import LabelSignpost
 from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
@@ -91,7 +94,10 @@ class Replica:
             utc_now=utc_now,
             new_id=new_id,
             evictor=ApiEvictor(self._fenced),
+            orders=ApiOrders(self._fenced),
+            relocator=KubeVirtRelocator(self._fenced),
             events=events,
+            node_events=ApiNodeEvents(self._fenced, utc_now, instance=name),
         )
         self._teller = Teller(self.service.knowledge, self.service.explainer, events)
         self._unadmitted = UnadmittedTeller(self.service.knowledge, events)

@@ -94,6 +94,15 @@ class Reviews:
         nodes = {"group": keys.GROUP, "resource": keys.GPU_NODE_PLURAL, "verb": "list"}
         return await self._may(token, {"resourceAttributes": nodes})
 
+    async def may_move(self, token: str) -> Access:
+        """Tell whether whoever has a token may ``move``, a verb of GpuNodes that is ours alone.
+
+        Raises:
+            ClusterUnavailable: the API server did not say.
+        """
+        nodes = {"group": keys.GROUP, "resource": keys.GPU_NODE_PLURAL, "verb": keys.MOVE_VERB}
+        return await self._may(token, {"resourceAttributes": nodes})
+
     async def _may(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
         if not token or len(token) > LONGEST_TOKEN:
             return Access.UNKNOWN

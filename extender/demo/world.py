@@ -9,7 +9,13 @@ from typing import Any
 
 import msgspec
 
-from extender.cluster import ApiEvictor, KubernetesCluster, feed
+from extender.cluster import (
+    ApiEvictor,
+    ApiOrders,
+    KubernetesCluster,
+    KubeVirtRelocator,
+    feed,
+)
 from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
@@ -142,7 +148,7 @@ async def world(
 ) -> AsyncIterator[tuple[World, str]]:
     """Run the cluster until the block ends; yield it with the URL of the hooks.
 
-    Only one that *evicts* makes room for pods of higher priority.
+    Only one that *evicts* makes room for pods of higher priority, and carries plans of moves out.
     """
     api = InMemoryApi()
     width = len(str(nodes - 1))
@@ -150,8 +156,14 @@ async def world(
         name: Hardware(name, [model] * gpus, serving_mode(model))
         for name in (f"gpu-node-{index:0{width}}" for index in range(nodes))
     }
-    evictor = ApiEvictor(api) if evicts else None
-    service = Service(KubernetesCluster(api), settings, policy, evictor=evictor)
+    service = Service(
+        KubernetesCluster(api),
+        settings,
+        policy,
+        evictor=ApiEvictor(api) if evicts else None,
+        orders=ApiOrders(api),
+        relocator=KubeVirtRelocator(api),
+    )
     for name in (NAMESPACE, *TEAMS):
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})

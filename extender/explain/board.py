@@ -1,9 +1,9 @@
 """The GPUs of a cluster as those who make room see them: who is on them, and who may move where.
 
 A VM may be moved if it is bound and runs, has a single vGPU, and nobody has said otherwise by the
-annotation ``tangram.dev/movable``. It goes to GPUs that serve its resource by the same profile, and
-where the rules let its tenant be. What was made for no pod, is held for one that comes back, or is
-on its way out, stays.
+annotation ``tangram.dev/movable``, nor the policy of its tenant. It goes to GPUs that serve its
+resource by the same profile, and where the rules let its tenant be. What was made for no pod, is
+held for one that comes back, or is on its way out, stays.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Stays(StrEnum):
     HELD = "held for a VM that comes back"
     NOT_RUNNING = "of a pod that is starting, ending or not known"
     FORBIDDEN = "of a VM with tangram.dev/movable: false"
+    TENANTS = "of a VM whose tenant the policy has as movable: false"
     SEVERAL = "of a VM with several vGPUs"
 
 
@@ -163,7 +164,7 @@ class _Setting:
                 continue
             entry = entries.get(taken)
             apart = self._apart(entry)
-            stays = why_staying(self._situation.pods, view, taken, entry, realized)
+            stays = why_staying(self._situation.pods, view, taken, entry, realized, self._terms)
             if entry is None or stays is not None:
                 if stays is not None:
                     self._staying[stays] += 1
@@ -239,8 +240,12 @@ def why_staying(
     taken: Taken,
     entry: Assignment | None,
     realized: Set[str],
+    terms: Terms | None,
 ) -> Stays | None:
-    """Return why what is taken on a node, by an *entry* of its plan or without, is not moved."""
+    """Return why what is taken on a node, by an *entry* of its plan or without, is not moved.
+
+    *terms* are anybody's, None where the policy has no rules.
+    """
     if entry is None or any(taken == each.taken for each in view.releasing):
         return Stays.NOT_A_PODS
     if entry.pod is None or claimed(view, entry):
@@ -250,6 +255,8 @@ def why_staying(
         return Stays.NOT_RUNNING
     if not pod.movable:
         return Stays.FORBIDDEN
+    if terms is not None and not terms.movable(entry.pod.namespace):
+        return Stays.TENANTS
     if len(view.assignments_of(entry.pod.uid)) > 1:
         return Stays.SEVERAL
     return None if entry.id in realized else Stays.NOT_RUNNING

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extender.metrics.causes import Cause
 from extender.metrics.fleet import Fleet
+from extender.metrics.moving import Moves
 from extender.metrics.preempting import Preemptions
 from extender.verbs.verdicts import Code
 
@@ -72,6 +73,7 @@ class Work:
         self.fleet = Fleet()
         self._registry.register(self.fleet)
         self.preemptions = Preemptions(self._registry)
+        self.moves = Moves(self._registry)
         self._hooks = Histogram(
             "tangram_hook_duration_seconds",
             "Time from a hook's decoded request to its answer.",

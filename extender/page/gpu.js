@@ -49,26 +49,34 @@ export function cell(node, gpu, index, before, means) {
   return element;
 }
 
+/** A GPU's memory slices, to scale, with nothing on them yet. */
+export function track(slices, classes = "") {
+  const element = make("div", `bar ${classes}`.trim());
+  element.style.gridTemplateColumns = `repeat(${slices}, minmax(0, 1fr))`;
+  return element;
+}
+
+/** Put an element on slices of a track. */
+export function put(track, child, start, size) {
+  child.style.gridColumn = `${start + 1} / span ${size}`;
+  child.style.gridRow = "1";
+  child.dataset.start = start;
+  child.dataset.size = size;
+  track.append(child);
+}
+
 function bar(node, gpu, before, means) {
   const shut = (gpu.state ?? "usable") !== "usable";
-  const element = make("div", shut ? "bar shut" : "bar");
+  const element = track(gpu.slices, shut ? "shut" : "");
   element.setAttribute("aria-hidden", "true");
-  element.style.gridTemplateColumns = `repeat(${gpu.slices}, minmax(0, 1fr))`;
   const was = before && new Set(before.instances?.map(identity));
-  const place = (child, start, size) => {
-    child.style.gridColumn = `${start + 1} / span ${size}`;
-    child.style.gridRow = "1";
-    child.dataset.start = start;
-    child.dataset.size = size;
-    element.append(child);
-  };
-  for (const at of gpu.free ?? []) place(make("span", "slice"), at, 1);
-  for (const at of gpu.unusable ?? []) place(make("span", "slice unusable"), at, 1);
+  for (const at of gpu.free ?? []) put(element, make("span", "slice"), at, 1);
+  for (const at of gpu.unusable ?? []) put(element, make("span", "slice unusable"), at, 1);
   for (const instance of gpu.instances ?? []) {
     const child = block(gpu, instance);
     if (!means(instance, node)) child.classList.add("dim");
     if (was && !was.has(identity(instance))) child.classList.add("new");
-    place(child, instance.start, instance.size);
+    put(element, child, instance.start, instance.size);
   }
   return element;
 }

@@ -6,6 +6,7 @@ import { Fleet } from "./fleet.js";
 import { List } from "./list.js";
 import { PendingPods } from "./pending.js";
 import { bySize, learn, look } from "./profiles.js";
+import { Room } from "./room.js";
 import { chosen, fits } from "./side.js";
 import { total } from "./sums.js";
 import { follow } from "./theme.js";
@@ -15,7 +16,8 @@ const by = (id) => document.getElementById(id);
 
 follow(by("theme"));
 const fleet = new Fleet();
-const pods = new PendingPods(by("pending"), fleet.query);
+const room = new Room(by("room"));
+const pods = new PendingPods(by("pending"), fleet.query, (pod) => room.admit(pod));
 const filters = new Filters(by("filters"), () => {
   list.anew();
   soon();
@@ -24,6 +26,10 @@ let choice = null;
 const list = new List(by("grid"), filters, (made) => {
   choice = made;
   chosen(by("chosen"), fleet, choice);
+});
+by("chosen").querySelector(".acts").addEventListener("click", ({ target }) => {
+  const node = choice && fleet.nodes.get(choice.node);
+  if (node && target.dataset.drain) room.drain(target.dataset.drain, node, choice.gpu);
 });
 let due = null;
 

@@ -6,10 +6,12 @@ import { tenantOf } from "./sums.js";
 
 /** Shows pods; what is open stays open while others come and go. */
 export class PendingPods {
-  constructor(section, query) {
+  /** *admit* is told of a pod that moves of others may make room for, when somebody asks. */
+  constructor(section, query, admit) {
     this.title = section.querySelector("h2");
     this.body = section.querySelector(".body");
     this.query = query;
+    this.admit = admit;
     this.hint = make("p", "hint");
     this.body.append(this.hint); // below all that wait
     this.items = new Map();
@@ -42,6 +44,10 @@ export class PendingPods {
     item.element.dataset.uid = uid;
     item.element.append(item.summary, item.why);
     item.element.addEventListener("toggle", () => item.element.open && this.explain(item));
+    item.room = make("button", "", "Make room …");
+    item.room.type = "button";
+    item.room.setAttribute("aria-haspopup", "dialog");
+    item.room.addEventListener("click", () => this.admit(item.pod));
     this.items.set(uid, item);
     return item;
   }
@@ -72,14 +78,20 @@ export class PendingPods {
     query.set("namespace", pod.namespace);
     query.set("pod", pod.pod);
     let said;
+    let scattered = false;
     try {
       const answer = await fetch(`api/v1/explain?${query}`, { cache: "no-store" });
       if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
-      said = rendered(await answer.json());
+      const told = await answer.json();
+      said = rendered(told);
+      scattered = told.missing?.lack === "fragmentation";
     } catch (error) {
       said = make("p", "bad", `The explanation could not be had: ${error.message.replace(/\.$/, "")}.`);
     }
-    if (item.pod === pod) item.why.replaceChildren(reasons(pod), said);
+    if (item.pod !== pod) return;
+    const focused = document.activeElement === item.room;
+    item.why.replaceChildren(reasons(pod), said, ...(scattered ? [item.room] : []));
+    if (focused) item.room.focus();
   }
 }
 

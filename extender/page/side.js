@@ -15,6 +15,7 @@ export function chosen(section, fleet, choice) {
   said = now;
   const title = section.querySelector("h2");
   const body = section.querySelector(".body");
+  section.querySelector(".acts").hidden = index < 0; // not drawn anew: who is about to press one goes on
   if (index < 0) {
     title.textContent = "GPU";
     body.replaceChildren(make("p", "hint", "Choose a GPU to see what is on it."));

@@ -67,6 +67,14 @@ class Terms:
         rules = msgspec.structs.replace(self.rules, tenants=tenants)
         return replace(self, rules=rules, tenant=tenant)
 
+    def movable(self, namespace: str) -> bool:
+        """Tell whether the tenant that has a *namespace* lets its VMs be moved."""
+        return self.tenants.get(namespace, "") not in self._staying
+
+    @cached_property
+    def _staying(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.rules.tenants if not each.movable)
+
     def apart(self, namespace: str) -> Apart:
         """Return what may not be shared with a GPU instance of a *namespace*."""
         if namespace == UNKNOWN:

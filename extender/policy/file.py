@@ -9,6 +9,7 @@ pools: ...            # who may have what, and where: see `rules`
 tenants: ...
 headroom: ...
 avoid: ...
+moves: ...            # whether VMs are moved, how fast and when: see `moving`
 times: {reservationSeconds: 120}
 deadlines: {planSeconds: 0.3}
 """
@@ -23,6 +24,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from extender.policy.in_force import InForce, digest
+from extender.policy.moving import Mode, Moving
 from extender.policy.names import PolicyName
 from extender.policy.rules import Avoid, Headroom, Pool, Rules, Tenant
 from extender.policy.sense import nonsense
@@ -142,6 +144,7 @@ class PolicyFile(
     tenants: tuple[Tenant, ...] = ()
     headroom: tuple[Headroom, ...] = ()
     avoid: tuple[Avoid, ...] = ()
+    moves: Moving = Moving()
     times: WrittenTimes = WrittenTimes()
     deadlines: Deadlines = Deadlines()
 
@@ -171,7 +174,7 @@ class PolicyFile(
     @property
     def in_force(self) -> InForce:
         """All that decisions take from it."""
-        return InForce(self.policy, self.rules, self.times.times, self.version)
+        return InForce(self.policy, self.rules, self.times.times, self.version, self.moves)
 
 
 def read(path: Path) -> PolicyFile:
@@ -206,7 +209,7 @@ def parsed(content: bytes, source: str) -> PolicyFile:
     try:
         if excess := excessive(content):
             raise MalformedPolicy(source, excess)
-        raw = msgspec.yaml.decode(content)
+        raw = _as_meant(msgspec.yaml.decode(content))
         every = chain(
             problems(raw, PolicyFile), repeated(content), _about_values(raw), nonsense(raw)
         )
@@ -225,6 +228,14 @@ def parsed(content: bytes, source: str) -> PolicyFile:
     if found:
         raise MalformedPolicy(source, *found)
     return msgspec.convert(raw, PolicyFile)
+
+
+def _as_meant(raw: object) -> object:
+    """Return *raw* with a bare ``off`` for a mode as its word: YAML 1.1 reads it as false."""
+    moves = raw.get("moves") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(moves, dict) or moves.get("mode") is not False:
+        return raw
+    return {**raw, "moves": {**moves, "mode": Mode.OFF.value}}
 
 
 def _about_values(raw: object) -> Iterator[Problem]:

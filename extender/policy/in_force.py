@@ -1,4 +1,4 @@
-"""A policy as it is gone by: how to rank, who may have what, for how long, and which it is."""
+"""A policy as it is gone by: how to rank, who may have what, who moves, and which it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from extender.policy.moving import Moving
 from extender.policy.names import PolicyName
 from extender.policy.rules import NO_RULES, Rules
 from extender.policy.values import Policy, Times, Weights
@@ -22,6 +23,7 @@ class InForce(msgspec.Struct, frozen=True):
     rules: Rules = NO_RULES
     times: Times = Times()
     version: str = ""
+    moving: Moving = Moving()
 
     @classmethod
     def of(cls, policy: InForce | Policy | PolicyName) -> InForce:

@@ -84,7 +84,8 @@ class Tenant(_Written, frozen=True):
 
     ``profiles`` and ``pools`` are those it may use; all where none is named. ``dedicated``: no
     other tenant's pods are on a GPU (a node) together with its own, nor those of no tenant.
-    ``priority`` is added to that of its pods wherever Tangram compares pods.
+    ``priority`` is added to that of its pods wherever Tangram compares pods. ``movable``: its VMs
+    may be moved to make room, but for those whose pods say otherwise.
     """
 
     name: Name
@@ -94,6 +95,7 @@ class Tenant(_Written, frozen=True):
     caps: Caps = Caps()
     dedicated: Literal["gpu", "node"] | None = None
     priority: Priority = 0
+    movable: bool = True
 
     @property
     def apart(self) -> Apart:

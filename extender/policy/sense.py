@@ -15,6 +15,7 @@ import msgspec
 from extender.policy.rules import Avoid, Headroom, Pool, Tenant
 from extender.policy.selectors import Selector
 from extender.policy.strict import Problem
+from extender.policy.windows import Window
 
 T = TypeVar("T")
 
@@ -36,6 +37,10 @@ def nonsense(raw: object) -> Iterator[Problem]:
     for at, avoided in _readable(raw, "avoid", Avoid).items():
         for where, text, remedy in avoided.nodes.faults():
             yield Problem(f"$.avoid[{at}].nodes{where}", text, remedy)
+    moves = raw.get("moves") if isinstance(raw, dict) else None
+    for at, window in _readable(moves, "windows", Window).items():
+        for where, text, remedy in window.faults():
+            yield Problem(f"$.moves.windows[{at}]{where}", text, remedy)
 
 
 def _entries(raw: object, field: str) -> list[Any]:

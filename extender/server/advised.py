@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 MOVES = "/api/v1/moves"
 
+NO_ADVICE = "the policy has moves.mode: off, so no plan is made\n"
+
 
 def add_advised(app: web.Application) -> None:
     """Add the route; the application needs its ``SERVICE`` and ``REVIEWER``."""
@@ -37,6 +39,8 @@ async def _moves(request: web.Request) -> web.Response:
     except Misstated as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from error
     warm(request)
+    if not request.app[SERVICE].knowledge.in_force.moving.advises:
+        raise web.HTTPForbidden(text=NO_ADVICE)
     try:
         advice = await request.app[SERVICE].advisor.advise(asked)
     except TimeoutError:

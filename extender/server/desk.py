@@ -21,6 +21,7 @@ from extender.server.explained import REVIEWED_HERE, add_explained
 from extender.server.fleet import REVIEWED_AS, add_fleet
 from extender.server.limits import Limits
 from extender.server.listener import listening
+from extender.server.ordered import UNDER_WAY, add_ordered
 from extender.server.page import PAGE, add_page
 from extender.server.proposed import MOST_BYTES, POLICY, add_proposed
 from extender.server.routes import LIMITS, SERVICE, add_probes, refuse_malformed
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 
 CONNECTIONS = 96  # a few Prometheus servers, and people: each page that is open takes one
 
-REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, POLICY, BASELINE}
+REVIEWED_ITSELF = REVIEWED_HERE | {MOVES, UNDER_WAY, POLICY, BASELINE}
 """Paths that review what somebody may see themselves, not whether they may GET them."""
 
 OPEN = frozenset(("/healthz", "/readyz", *PAGE))
@@ -102,6 +103,7 @@ async def desk(
     add_advised(app)
     add_proposed(app)
     add_surveyed(app)
+    add_ordered(app)
     add_fleet(app)
     add_page(app)
     add_probes(app)

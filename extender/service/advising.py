@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from extender.advice import Advice, Asked, Guard, Setting, advise
+import msgspec
+
+from extender.advice import Advice, Advised, Asked, Guard, Setting, advise
 from extender.advice.setting import Waiting
+from extender.moving import digest
 from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
@@ -31,6 +34,15 @@ class Advisor:
     async def advise(self, asked: Asked) -> Advice:
         """Return which VMs to move so that what is asked for is attained.
 
+        Raises:
+            TimeoutError: too many ask, or it took too long.
+            ClusterUnavailable: disruption budgets could not be read.
+        """
+        return (await self.plan(asked)).advice
+
+    async def plan(self, asked: Asked) -> Advised:
+        """Return advice, with what is to be done to carry it out.
+
         Of disruption budgets those are looked up that are about a VM to be moved; where one allows
         nothing, another plan is made without that VM.
 
@@ -44,13 +56,13 @@ class Advisor:
                 setting = self._setting(asked, guards)
                 found = await asyncio.to_thread(advise, setting, asked, clock=self._knowledge.clock)
                 if self._budgets is None:
-                    return found.advice
+                    return _told(found)
                 fresh = [pod for pod in found.moved if pod.uid not in guards]
                 if not fresh:
-                    return found.advice
+                    return _told(found)
                 guards |= await self._guards(self._budgets, fresh)
                 if all(_lets_go(guards[pod.uid]) for pod in fresh):
-                    return found.advice
+                    return _told(found)
         raise TimeoutError("disruption budgets forbid one plan after the other")
 
     async def _guards(
@@ -98,6 +110,14 @@ class Advisor:
                 knowledge.bounded(request), None if known is None else frozenset(known.nodes)
             )
         return None
+
+
+def _told(found: Advised) -> Advised:
+    """Give a plan that attains the goals what it is told by when it is applied."""
+    if not found.advice.attains:
+        return found
+    advice = msgspec.structs.replace(found.advice, digest=digest(found.errands))
+    return found._replace(advice=advice)
 
 
 def _lets_go(guards: Sequence[Guard]) -> bool:

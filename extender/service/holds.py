@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Set
 
-from extender.claims import is_claim
+from extender.claims import is_claim, is_move
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import OwnerRef, Plan
 
 
 class Holds:
-    """Reservations by node; each ``lasts`` so many seconds of *clock*, a claim its own time."""
+    """Reservations by node; each ``lasts`` so many seconds of *clock*.
+
+    Claims have a time of their own. What is held for an order of moves lasts as long as that does.
+    """
 
     def __init__(
         self, lasts: float, clock: Callable[[], float], *, claims_last: float | None = None
@@ -25,6 +28,7 @@ class Holds:
         self._clock = clock
         self._since: dict[str, dict[str, float]] = {}
         self._claims: dict[str, frozenset[str]] = {}
+        self._moves: set[str] = set()
         self._total: Counter[OwnerRef] = Counter()
         self._nodes: dict[OwnerRef, set[str]] = {}
 
@@ -40,10 +44,13 @@ class Holds:
         known, here = self._since.pop(node, {}), now.reservations if now else ()
         if here:
             at = self._clock()
-            self._since[node] = {each.id: known.get(each.id, at) for each in here}
+            self._since[node] = {e.id: known.get(e.id, at) for e in here if not is_move(e)}
         self._claims.pop(node, None)
         if claims := frozenset(each.id for each in here if is_claim(each)):
             self._claims[node] = claims
+        self._moves.discard(node)
+        if any(map(is_move, here)):
+            self._moves.add(node)
 
     def _count(self, before: NodeView | None, now: NodeView | None) -> None:
         """Take what was counted of the view *before* from the totals, and add what is *now*."""
@@ -67,6 +74,11 @@ class Holds:
     def claimed(self) -> Collection[str]:
         """The nodes on which somebody waits for others to leave."""
         return self._claims.keys()
+
+    @property
+    def moving(self) -> Collection[str]:
+        """The nodes on which something is held for an order of moves."""
+        return self._moves
 
     def over(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield each node with the ids of its reservations whose time is over."""

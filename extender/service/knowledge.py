@@ -72,7 +72,8 @@ class Knowledge:
 
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
-    ``behind`` the nodes' changes, a node somebody waits for is ``vacating``.
+    ``behind`` the nodes' changes, a node somebody waits for is ``vacating``. ``ripe_claims`` are
+    those of an order of moves, by id, that may be places as soon as nobody is there.
 
     The policy may be changed at any time (:meth:`adopt`); its times come before the settings'.
     """
@@ -125,6 +126,7 @@ class Knowledge:
         self.room = asyncio.Event()
         self.behind = asyncio.Event()
         self.vacating = asyncio.Event()
+        self.ripe_claims: frozenset[str] = frozenset()
         self.suspects: set[str] = set()
         self.departures = asyncio.Event()
         self.arrivals = asyncio.Event()

@@ -201,14 +201,18 @@ class Plans:
     async def unclaim(self, name: str, uid: str) -> None:
         """Take back a pod's claims on a node, however often the plan changes meanwhile."""
 
-        def own(view: NodeView) -> Collection[str]:
-            return [
-                each.id
-                for each in view.reservations
-                if is_claim(each) and each.owner is not None and each.owner.name == uid
-            ]
+        def its_claim(entry: Assignment) -> bool:
+            return is_claim(entry) and entry.owner is not None and entry.owner.name == uid
 
-        await self._clear(name, own, Patience(self._knowledge))
+        await self.release(name, its_claim)
+
+    async def release(self, name: str, which: Callable[[Assignment], bool]) -> None:
+        """Take back some of a node's reservations, however often the plan changes meanwhile."""
+
+        def those(view: NodeView) -> Collection[str]:
+            return [each.id for each in view.reservations if which(each)]
+
+        await self._clear(name, those, Patience(self._knowledge))
 
     async def let_go(self, name: str, patience: Patience) -> None:
         """Take the reservations whose time is over out of a node's plan."""

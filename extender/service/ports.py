@@ -106,6 +106,13 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def may_move(self, token: str) -> Access:
+        """Tell whether whoever has a token may have VMs moved: ``move`` is a verb of GpuNodes.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""
@@ -116,7 +123,8 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
 
     ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
     ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
-    says nothing against its eviction.
+    says nothing against its eviction; ``restartable``, whether its VM may be stopped to be moved,
+    though its eviction is refused.
     """
 
     ref: PodRef
@@ -127,6 +135,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     not_admitted: bool = False
     movable: bool = True
     evictable: bool = True
+    restartable: bool = False
 
     @property
     def priority(self) -> int:
@@ -293,6 +302,16 @@ class PodEvents(Protocol):
 
     async def about(self, pod: PodRef) -> Warn:
         """Return what warns as :meth:`warn` does, even once the pod is gone."""
+
+
+class NodeEvents(Protocol):
+    """Where the service tells people about a Node.
+
+    Every call may raise :class:`ClusterUnavailable`.
+    """
+
+    async def warn(self, node: str, reason: str, message: str) -> None:
+        """Warn whoever looks at a Node, once for the same words; *reason* is in CamelCase."""
 
 
 class OwnEvents(Protocol):

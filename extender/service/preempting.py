@@ -114,7 +114,7 @@ class Preempting:
             if facts is not None and isinstance(facts.asked, Request):
                 self._pause(self._shape(facts.asked))
         self._look()
-        if settings.preempts and len(self._vacating.waiting()) < settings.preemptions_at_once:
+        if settings.preempts and self._vacating.preemptions < settings.preemptions_at_once:
             await self._begin()
 
     # Who may preempt.
@@ -135,7 +135,10 @@ class Preempting:
         self._pauses = {s: p for s, p in self._pauses.items() if s in shapes or p.until > now}
 
     def _may_preempt(self, request: Request) -> bool:
-        """Tell whether others may be evicted for a pod: not for one of a gang."""
+        """Tell whether others may be evicted for a pod: not for one of a gang.
+
+        Nor once kube-scheduler has been told of room for it: it may be about to be bound there.
+        """
         knowledge, uid = self._knowledge, request.pod.uid
         facts = knowledge.pods.get(uid)
         return (
@@ -143,6 +146,7 @@ class Preempting:
             and request.gang is None
             and facts is not None
             and waits(facts)
+            and uid in knowledge.refused.uids
             and uid not in knowledge.assigned
             and uid not in knowledge.ledger.planned
         )
@@ -221,11 +225,13 @@ class Preempting:
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
         if facts is None or facts.ref.uid != pod.uid or not waits(facts):
             return False  # the watch is late
+        if await self._weighing.fits_now(request):
+            return False
         patience, conflicts = Patience(knowledge), 0
         async with self._plans.turn(node):
             while (found := self._weighing.on(request, node, waits=patient)) is not None:
                 changed = {each.uid for each in found.victims} != victims
-                if changed or not self._may_preempt(request) or self._weighing.fits_now(request):
+                if changed or not self._may_preempt(request):
                     return False
                 claims, view = self._claims(request, found), knowledge.views[node]
                 own = superseded(view, request, found.choice)

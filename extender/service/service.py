@@ -16,18 +16,23 @@ from extender.service.adoption import Adopter
 from extender.service.advising import Advisor
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
+from extender.service.departing import Departing
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
 from extender.service.headcount import Headcount
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
+from extender.service.move_telling import MoveTeller
+from extender.service.moving import Moving
+from extender.service.ordering import Ordering
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PodEvents
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, NodeEvents, PodEvents
 from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
+from extender.service.relocation import Orders, Relocator
 from extender.service.reservation import Reservations
 from extender.service.surveying import Surveyor
 from extender.service.tenure import Tenure
@@ -50,7 +55,8 @@ class Service:
     """One extender process: answers the hooks, writes plans, takes back what nobody uses.
 
     Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted, and advice knows
-    of no disruption budgets; *events* tell of who is.
+    of no disruption budgets; *events* tell of who is. Without *orders* and a *relocator* besides,
+    no VM is moved.
     """
 
     def __init__(
@@ -66,7 +72,10 @@ class Service:
         solve: Solve = in_thread,
         judge: Judge = in_process,
         evictor: Evictor | None = None,
+        orders: Orders | None = None,
+        relocator: Relocator | None = None,
         events: PodEvents | None = None,
+        node_events: NodeEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.knowledge = Knowledge(
@@ -94,6 +103,15 @@ class Service:
         self.explainer = Explainer(self.knowledge)
         self.surveyor = Surveyor(self.knowledge, utc_now)
         self.advisor = Advisor(self.knowledge, evictor)
+        self.moving: Moving | None = None
+        self.ordering: Ordering | None = None
+        if evictor is not None and orders is not None and relocator is not None:
+            departing = Departing(self.knowledge, evictor, relocator)
+            teller = MoveTeller(self.knowledge, events, node_events)
+            self.moving = Moving(self.knowledge, plans, orders, departing, teller, utc_now=utc_now)
+            self.ordering = Ordering(
+                self.knowledge, self.advisor, self.moving, new_id=new_id, utc_now=utc_now
+            )
         self._cluster = cluster
         self._utc_now = utc_now
         self.wakes = 0
@@ -108,6 +126,8 @@ class Service:
             tasks.create_task(self._wake(), name="wake")
             if self._preempting is not None:
                 tasks.create_task(self._preempting.run(), name="preempt")
+            if self.moving is not None:
+                tasks.create_task(self.moving.run(), name="move")
             tasks.create_task(self.guarding.run(), name="guard")
             tasks.create_task(self._tell_causes(), name="tell-causes")
             tasks.create_task(self.headcount.run(), name="headcount")

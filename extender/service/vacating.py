@@ -1,4 +1,4 @@
-"""Places being cleared for preemptors: victims evicted, the place taken, or all of it given up.
+"""Places being cleared for pods: victims evicted, the place taken, or all of it given up.
 
 ::
 
@@ -6,6 +6,9 @@
         │                       │ refused: again                       place, in one write
         └───────────────────────┴─▶ give up: the preemptor has gone or has a place elsewhere, an
                                     eviction is refused for long, or nobody left in time
+
+Who is in the way of a pod that an order of moves admits is moved, not evicted: that is waited for,
+until they have come to their places. Before, they might have to come back.
 
 All of this is found in the plan, whoever wrote it: a leader that begins goes on where the last one
 ended. What it does twice does no harm; an eviction names the pod's UID.
@@ -19,7 +22,7 @@ from typing import NamedTuple
 
 import structlog
 
-from extender.claims import claims, claims_of, in_the_way, is_claim, vacated
+from extender.claims import claims, claims_of, in_the_way, is_claim, is_move, vacated
 from extender.metrics import Preempted
 from extender.policy.bounds import Terms
 from extender.request import Request
@@ -34,7 +37,7 @@ from extender.verbs import bind as decide
 from extender.verbs.inherit import waited_for
 from extender.verbs.verdicts import unsuitable
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import Assignment, PodRef
 
 log = structlog.get_logger()
 
@@ -85,6 +88,13 @@ class Vacating:
                 found[claim.owner.name] = node
         return found
 
+    @property
+    def preemptions(self) -> int:
+        """For how many pods others are being evicted."""
+        views, claimed = self._knowledge.views, self._knowledge.holds.claimed
+        own = (claim for node in claimed for claim in claims(views[node]) if not is_move(claim))
+        return len({claim.owner for claim in own})
+
     async def go_on(self) -> Collection[GivenUp]:
         """Do for each claim what there is to do; return what was given up.
 
@@ -124,16 +134,26 @@ class Vacating:
         if facts.node or uid in knowledge.assigned:
             return "the pod has a place elsewhere"
         asked, own = facts.asked, claims_of(view, uid)
-        if not isinstance(asked, Request) or not asked.preempts or not knowledge.settings.preempts:
+        moved = any(map(is_move, own))  # those in the way are moved; here they are waited for
+        preempts = isinstance(asked, Request) and asked.preempts and knowledge.settings.preempts
+        if not isinstance(asked, Request) or not (moved or preempts):
             return "nobody is to be evicted for the pod"
         if not own:
             return "those in the way did not leave in time"
+        if not self._ripe(own):
+            return ""
         way = in_the_way(view, own, self._terms(asked))
         if not way and vacated(view, own):
             return await self._take(node, asked)
         if not (view.stale or view.unsettled) and unsuitable(view, asked.wanted) is not None:
             return "the node takes nothing new"
+        if moved:
+            return ""
         return await self._evict(view, asked, way)
+
+    def _ripe(self, own: Collection[Assignment]) -> bool:
+        """Tell whether those who left for an order of moves have come to their places."""
+        return all(each.id in self._knowledge.ripe_claims for each in own if is_move(each))
 
     def _terms(self, request: Request) -> Terms | None:
         bounds = self._knowledge.bounded(request).bounds
@@ -155,9 +175,20 @@ class Vacating:
         for uid in sorted(going, key=order.__getitem__):
             if evicting.leaves(uid):
                 continue
+            if self._has_found_room(preemptor.pod.uid):
+                return ""
             if not await evicting.evict(knowledge.pods[uid], preemptor.pod):
                 return EVICTION_REFUSED if evicting.refused_for_long(uid) else ""
         return ""
+
+    def _has_found_room(self, uid: str) -> bool:
+        """Tell whether kube-scheduler was told of room for a pod when it asked last.
+
+        It may be about to be bound there: until that has come to something, or it is refused again,
+        nobody is evicted for it. Of whom it has not asked since we lead, that is not known.
+        """
+        knowledge = self._knowledge
+        return uid in knowledge.requests and uid not in knowledge.refused.uids
 
     async def _waits(self, pod: PodRef) -> bool:
         """Read whether a pod still waits for a place.
@@ -175,7 +206,9 @@ class Vacating:
         async with self._plans.turn(node):
             while (view := knowledge.views.get(node)) is not None:
                 own = claims_of(view, pod.uid)
-                if not own or not vacated(view, own) or pod.uid in knowledge.assigned:
+                if not (own and self._ripe(own) and vacated(view, own)):
+                    return ""
+                if pod.uid in knowledge.assigned:
                     return ""
                 choice = waited_for(view, knowledge.ledger, knowledge.bounded(request))
                 if choice is None:
@@ -194,9 +227,11 @@ class Vacating:
                     await patience.pause(conflict, conflicts)
                     continue
                 self._blocked.pop(pod.uid, None)
-                knowledge.work.preemptions.ended(Preempted.PLACED)
+                moved = any(map(is_move, own))
+                if not moved:
+                    knowledge.work.preemptions.ended(Preempted.PLACED)
                 log.info(
-                    "preemption_placed",
+                    "admission_placed" if moved else "preemption_placed",
                     pod=pod.name,
                     namespace=pod.namespace,
                     uid=pod.uid,
@@ -216,8 +251,15 @@ class Vacating:
 
     async def _give_up(self, node: str, uid: str, why: str) -> None:
         """Take a pod's claims back; whoever was evicted for it is not brought back."""
+        view = self._knowledge.views.get(node)
+        moved = view is not None and any(
+            is_move(each) and each.owner is not None and each.owner.name == uid
+            for each in view.reservations
+        )
         await self._plans.unclaim(node, uid)
         self._blocked.pop(uid, None)
-        self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
-        log.info("preemption_given_up", uid=uid, node=node, reason=why)
+        if not moved:
+            self._knowledge.work.preemptions.ended(Preempted.GIVEN_UP)
+        event = "admission_given_up" if moved else "preemption_given_up"
+        log.info(event, uid=uid, node=node, reason=why)
         self._knowledge.room.set()

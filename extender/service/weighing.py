@@ -148,12 +148,17 @@ class Weighing:
             waits=waits,
         )
 
-    def fits_now(self, request: Request) -> bool:
+    async def fits_now(self, request: Request) -> bool:
         """Tell whether a pod has come to fit somewhere: then it is woken instead."""
         knowledge = self._knowledge
         bounded = knowledge.bounded(request)
-        return any(
-            isinstance(placed_without(view, knowledge.ledger, bounded, ()), Choice)
-            for view in map(knowledge.views.get, self._nodes(request))
-            if view is not None
-        )
+        for count, node in enumerate(self._nodes(request), 1):
+            view = knowledge.views.get(node)
+            if view is not None and isinstance(
+                placed_without(view, knowledge.ledger, bounded, ()), Choice
+            ):
+                return True
+            if count % LOOKED_AT_ONCE == 0 or len(request.wanted) > 1:
+                await asyncio.sleep(0)
+                bounded = knowledge.bounded(request)
+        return False

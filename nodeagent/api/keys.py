@@ -42,13 +42,24 @@ SPREAD_ANNOTATION: Final = "tangram.dev/spread"
 """On a pod of several vGPUs: whether they must share a GPU, or lie on distinct ones."""
 
 MOVABLE: Final = "tangram.dev/movable"
-"""Annotation on a pod: "false" if its VM is not to be moved to make room for others."""
+"""Annotation on a pod: "false" if its VM is not to be moved to make room for others.
+
+"restart" if it may even be stopped for that where its eviction is refused."""
 
 PREEMPTOR: Final = "Preemptor"
 """The owner's kind of a reservation that is a pod's own, which waits there for others to leave.
 
 The owner's name is the pod's UID. No object is of that kind.
 """
+
+MOVE_VERB: Final = "move"
+"""The verb of GpuNodes, in RBAC, for whoever may have VMs moved; the API server has none such."""
+
+MOVE_PREFIX: Final = "move-"
+"""What the ids of reservations begin with that are held for an order of moves."""
+
+ORDER_CONFIG_MAP: Final = "tangram-moves"
+"""The ConfigMap in ``SYSTEM_NAMESPACE`` with the last order of moves, and how far it has come."""
 
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 """Kubernetes' annotation on a pod: "false" if whoever drains nodes is to leave it."""

@@ -148,16 +148,23 @@ class Connection:
 
     @contextlib.asynccontextmanager
     async def relay(
-        self, path: str, query: str, headers: Mapping[str, str], silence: float
+        self,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        silence: float,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> AsyncIterator[Relayed]:
-        """Enter once a GET is answered, whatever the answer is, and give it as it comes.
+        """Enter once a request is answered, whatever the answer is, and give it as it comes.
 
         *path* and *query* go as they are; *headers* besides our own. A server that sends nothing
         for *silence* seconds is Unavailable.
         """
         patience = aiohttp.ClientTimeout(connect=CONNECT_WITHIN_SECONDS, sock_read=silence)
         whole = URL(f"{path}?{query}" if query else path, encoded=True)
-        async with self._request("GET", whole, None, None, JSON, patience, headers) as response:
+        async with self._request(method, whole, None, body, JSON, patience, headers) as response:
             try:
                 yield Relayed(response.status, response.headers, response.content.iter_any())
             finally:

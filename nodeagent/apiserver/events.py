@@ -67,10 +67,12 @@ async def warn(
     when: str,
     author: Author,
     timeout: float,
+    namespace: str = "",
 ) -> None:
     """Write a warning, within *timeout* seconds, unless it is there already.
 
-    *reason* is one word in CamelCase, *when* RFC 3339; a *message* that is too long is cut.
+    *reason* is one word in CamelCase, *when* RFC 3339; a *message* that is too long is cut. It is
+    in the *namespace* of what it is about, or in another for what has none.
 
     Raises:
         ApiError: it may not have been written.
@@ -94,7 +96,7 @@ async def warn(
                 "reportingComponent": author.component,
                 "reportingInstance": author.instance,
             },
-            namespace=about.namespace,
+            namespace=namespace or about.namespace,
             timeout=timeout,
         )
 

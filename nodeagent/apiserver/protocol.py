@@ -80,6 +80,7 @@ NAMESPACES = Kind("", "v1", "namespaces", namespaced=False)
 PODS = Kind("", "v1", "pods", namespaced=True)
 EVENTS = Kind("", "v1", "events", namespaced=True)
 SERVICE_ACCOUNTS = Kind("", "v1", "serviceaccounts", namespaced=True)
+CONFIG_MAPS = Kind("", "v1", "configmaps", namespaced=True)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", namespaced=True)
 STATEFUL_SETS = Kind("apps", "v1", "statefulsets", namespaced=True)
 REPLICA_SETS = Kind("apps", "v1", "replicasets", namespaced=True)
@@ -89,6 +90,8 @@ SUBJECT_ACCESS_REVIEWS = Kind(
 )
 POD_DISRUPTION_BUDGETS = Kind("policy", "v1", "poddisruptionbudgets", namespaced=True)
 VIRTUAL_MACHINES = Kind("kubevirt.io", "v1", "virtualmachines", namespaced=True)
+VIRTUAL_MACHINE_INSTANCES = Kind("kubevirt.io", "v1", "virtualmachineinstances", namespaced=True)
+MIGRATIONS = Kind("kubevirt.io", "v1", "virtualmachineinstancemigrations", namespaced=True)
 GPU_NODES = Kind(keys.GROUP, keys.VERSION, keys.GPU_NODE_PLURAL, namespaced=False)
 
 

@@ -166,15 +166,19 @@ class RestApi:
         headers: Mapping[str, str],
         *,
         silence: float = 60.0,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> AsyncIterator[Relayed]:
-        """GET a *path* of a service through the API server, and give the answer as it comes.
+        """Ask for a *path* of a service through the API server, and give the answer as it comes.
 
         *name* is a service as the API server's proxy names it (``https:name:port``). The proxy
         keeps the Authorization header for itself. *silence* is in seconds.
         """
         there = f"/api/v1/namespaces/{quote(namespace, safe='')}/services/{quote(name, safe=':')}"
         whole = f"{there}/proxy{path}"
-        async with self._connection.relay(whole, query, headers, silence) as answer:
+        async with self._connection.relay(
+            whole, query, headers, silence, method=method, body=body
+        ) as answer:
             yield answer
 
     async def bearer(self) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from nodeagent.apiserver.patches import same
 from nodeagent.apiserver.protocol import (
+    CONFIG_MAPS,
     EVENTS,
     LEASES,
     NAMESPACES,
@@ -58,6 +59,7 @@ RULES = {
         fixed=("nodeName", "containers"),
         selectable=Rules().selectable | {"spec.nodeName", "status.phase"},
     ),
+    CONFIG_MAPS: Rules(status_subresource=False, counts_generations=False),
     LEASES: Rules(status_subresource=False, counts_generations=False),
     POD_DISRUPTION_BUDGETS: Rules(),
     EVENTS: Rules(status_subresource=False, counts_generations=False),

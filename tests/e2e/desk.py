@@ -82,3 +82,16 @@ async def allow(running: Stack, namespace: str, rule: dict[str, list[str]]) -> N
         "subjects": [{"kind": "User", "name": ALICE}],
     }
     await post(running, f"{RBAC}/{namespace}/rolebindings", binding)
+
+
+async def allow_everywhere(running: Stack, rule: dict[str, list[str]]) -> None:
+    """Let Alice do something with what is in no namespace."""
+    group = "/apis/rbac.authorization.k8s.io/v1"
+    name = f"alice-{rule['resources'][0]}"
+    await post(running, f"{group}/clusterroles", {"metadata": {"name": name}, "rules": [rule]})
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "User", "name": ALICE}],
+    }
+    await post(running, f"{group}/clusterrolebindings", binding)

@@ -212,12 +212,14 @@ async def stack(
     policy: str = PolicyName.DEFAULT.value,
     users: Iterable[str] = (),
     options: Sequence[str] = (),
+    program: str = "extender",
 ) -> AsyncIterator[Stack]:
     """Run everything, with that *definition* of GpuNode, until the block ends.
 
     *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
     one address. *policy* is a name or a file. *users* get tokens of the API server's; extenders run
-    with *options* besides. In the end, extenders and agents must never have been refused anything.
+    with *options* besides; their module is *program*. In the end, extenders and agents must never
+    have been refused anything.
     """
     names = [NODE.format(index) for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
@@ -251,7 +253,7 @@ async def stack(
         extenders = {
             pod: Process(
                 directory / f"{pod}.log",
-                *("extender", "--log-level", "debug", "serve"),
+                *(program, "--log-level", "debug", "serve"),
                 *("--kubeconfig", str(extenders_own[pod])),
                 *("--port", port, "--http-timeout", str(http_timeout)),
                 *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),

@@ -8,26 +8,13 @@ from pathlib import Path
 
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS
-from tests.e2e.desk import ALICE, allow, lead_to_the_desk, post
+from tests.e2e.desk import ALICE, allow, allow_everywhere, lead_to_the_desk
 from tests.e2e.process import ROOT
 from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
 from tests.waiting import until
 
 WHOLE = next(profile for profile, name in RESOURCES.items() if name.endswith("-7-80C"))
 SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
-
-
-async def allow_everywhere(running: Stack, rule: dict[str, list[str]]) -> None:
-    """Let Alice do something with what is in no namespace."""
-    group = "/apis/rbac.authorization.k8s.io/v1"
-    name = f"alice-{rule['resources'][0]}"
-    await post(running, f"{group}/clusterroles", {"metadata": {"name": name}, "rules": [rule]})
-    binding = {
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "User", "name": ALICE}],
-    }
-    await post(running, f"{group}/clusterrolebindings", binding)
 
 
 async def tangram(running: Stack, *arguments: str) -> tuple[int, str]:

@@ -14,9 +14,10 @@ import aiohttp
 from yarl import URL
 
 from nodeagent.api import keys
-from tests.e2e.desk import ALICE, allow, lead_to_the_desk, post
+from tests.e2e.desk import ALICE, allow, allow_everywhere, lead_to_the_desk, post
 from tests.e2e.process import ROOT
 from tests.e2e.stack import RESOURCES, Stack, artifacts, free_port, stack
+from tests.waiting import until
 
 SMALL = next(profile for profile, name in RESOURCES.items() if name.endswith("-1-10C"))
 RBAC = "rbac.authorization.k8s.io"
@@ -109,4 +110,22 @@ async def test_a_user_opens_the_page_through_the_api_server(tmp_path: Path) -> N
                     async for news in stream.content:
                         if b'"vm":"second"' in news:
                             break
+
+                (node,) = [each.name for each in await running.gpu_nodes()]
+                plan = address.with_path("/api/v1/moves").with_query({"drain": node})
+                async with browser.get(plan) as answer:
+                    assert answer.status == 403
+                    assert "list gpunodes.tangram.dev" in await answer.text()
+                gpu_nodes = {
+                    "apiGroups": [keys.GROUP],
+                    "resources": [keys.GPU_NODE_PLURAL],
+                    "verbs": ["list"],
+                }
+                await allow_everywhere(running, gpu_nodes)
+
+                async def planned() -> bool:
+                    async with browser.get(plan) as answer:
+                        return answer.status == 200 and "outcome" in await answer.json()
+
+                await until(planned, within=60, every=1.0)
         assert command.returncode == 0

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from extender import wire
-from extender.cluster import ApiEvictor, ApiPodEvents, KubernetesCluster, OwnPod, feed
+from extender.cluster import (
+    ApiEvictor,
+    ApiNodeEvents,
+    ApiOrders,
+    ApiPodEvents,
+    KubernetesCluster,
+    KubeVirtRelocator,
+    OwnPod,
+    feed,
+)
 from extender.policy import InForce, PolicyName
 from extender.service import Service
 from extender.settings import Settings
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Decision, Failed, GpuNode, Instance, Realized
+from nodeagent.api.gpunode import Decision, Failed, Gpu, GpuNode, Instance, Realized
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
@@ -24,6 +34,7 @@ from nodeagent.apiserver.protocol import (
     NAMESPACES,
     NODES,
     PODS,
+    ApiServer,
     Kind,
     NotFound,
     PatchType,
@@ -53,15 +64,32 @@ class World:
 
     @contextlib.asynccontextmanager
     async def extender(
-        self, settings: Settings = QUICK, policy: InForce | PolicyName = PolicyName.DEFAULT
+        self,
+        settings: Settings = QUICK,
+        policy: InForce | PolicyName = PolicyName.DEFAULT,
+        *,
+        api: ApiServer | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Service]:
-        """Run an extender until the block ends; it knows all there is when the block begins."""
-        cluster = KubernetesCluster(self.api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0"))
-        events = ApiPodEvents(self.api, lambda: datetime.now(UTC), instance="extender-0")
-        service = Service(cluster, settings, policy, evictor=ApiEvictor(self.api), events=events)
+        """Run an extender until the block ends; it knows all there is when the block begins.
+
+        It reaches the API server through *api*, where one is given.
+        """
+        api = api or self.api
+        service = Service(
+            KubernetesCluster(api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0")),
+            settings,
+            policy,
+            clock=clock,
+            evictor=ApiEvictor(api),
+            orders=ApiOrders(api),
+            relocator=KubeVirtRelocator(api),
+            events=ApiPodEvents(api, lambda: datetime.now(UTC), instance="extender-0"),
+            node_events=ApiNodeEvents(api, lambda: datetime.now(UTC), instance="extender-0"),
+        )
         async with asyncio.TaskGroup() as tasks:
             work = [
-                tasks.create_task(feed(self.api, service.knowledge)),
+                tasks.create_task(feed(api, service.knowledge)),
                 tasks.create_task(service.run()),
             ]
             try:
@@ -74,7 +102,7 @@ class World:
     async def add_namespace(self, name: str, **labels: str) -> None:
         await self.api.create(NAMESPACES, {"metadata": {"name": name, "labels": labels}})
 
-    async def add_node(self, name: str, *, gpus: int = 1, **labels: str) -> None:
+    async def add_node(self, name: str, *, gpus: int | Iterable[Gpu] = 1, **labels: str) -> None:
         """Add a node whose agent has reported."""
         await self.api.create(NODES, {"metadata": {"name": name, "labels": labels}})
         status = gpu_node(name, gpus=gpus).status

@@ -42,6 +42,8 @@ def test_the_sample_says_everything_a_policy_may_say() -> None:
     about_values = {"demand", "weights", "trained"}  # as `tangram policy train` writes them
     for field in PolicyFile.__struct_fields__:
         assert field in about_values or getattr(found, field), field
+    assert found.moves.windows
+    assert not all(tenant.movable for tenant in found.tenants)
     assert all(
         getattr(found.times.times, name) is not None for name in found.times.__struct_fields__
     )

@@ -13,7 +13,6 @@ from tests.manifests.calls import Permission, Unreadable, calls
 from tests.manifests.generate import MANIFESTS, ROOT
 
 LEASES = "coordination.k8s.io"
-LEADER_ONLY = {(LEASES, "leases", "get"), (LEASES, "leases", "patch")}
 
 WARNING = ROOT / "nodeagent/apiserver/events.py"  # both programs write Events by it
 # The fence is itself a door, and passes on what it is asked.
@@ -84,16 +83,17 @@ def test_nobody_else_asks_the_api_server() -> None:
             assert within or not calls([file]), f"{file}: whose role allows what it asks for?"
 
 
-def test_of_leases_the_extender_writes_the_leaders_alone() -> None:
-    named = [
-        rule
+def test_of_leases_and_config_maps_the_extender_writes_its_own_alone() -> None:
+    named = {
+        (*rule["apiGroups"], *rule["resources"], *rule["resourceNames"]): {*rule["verbs"]}
         for rule in rules("base/extender/rbac.yaml", "tangram-extender")
         if "resourceNames" in rule
-    ]
+    }
 
-    (rule,) = named
-    assert rule["resourceNames"] == [keys.LEADER_LEASE]
-    assert {(LEASES, "leases", verb) for verb in rule["verbs"]} == LEADER_ONLY
+    assert named == {
+        (LEASES, "leases", keys.LEADER_LEASE): {"get", "patch"},
+        ("", "configmaps", keys.ORDER_CONFIG_MAP): {"get", "patch"},
+    }
 
 
 @pytest.mark.parametrize("file", sorted(MANIFESTS.rglob("rbac.yaml")), ids=str)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from extender.advice import Asked
 from extender.cluster import KubernetesCluster, feed
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Scheduler
 from extender.demo.world import NAMESPACE, World, world
 from extender.metrics.preempting import Preempted
+from extender.moving import Order
 from extender.policy.file import parsed
 from extender.service import Service
 from extender.service.ports import Feed
@@ -23,8 +25,14 @@ from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Instance
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, PatchType
+from nodeagent.api.gpunode import Assignment, Instance
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    LEASES,
+    PODS,
+    VIRTUAL_MACHINES,
+    PatchType,
+)
 from nodeagent.driver import PlacementUnavailable
 from tests.fakes.world import bind_args, filter_args
 from tests.waiting import until
@@ -37,6 +45,7 @@ tenants:
   namespaces: {matchLabels: {team: tenants}}
   caps: {memorySlices: 40, profiles: {7g.80gb: 3}}
 headroom: [{profile: 7g.80gb, keep: 1, releasedTo: {tenants: [red]}}]
+moves: {mode: apply}
 """
 EVENING = (
     MORNING.replace("memorySlices: 40", "memorySlices: 30")
@@ -107,6 +116,7 @@ class Day:
         await self.somebody_cuts_gpus_and_some_vms_are_refused()
         await self.somebody_else_writes_plans()
         await self.one_of_high_priority_makes_room()
+        await self.a_node_is_drained()
         await self.the_policy_changes()
         await self.somebody_takes_a_place_first()
         await self.several_are_planned_together()  # by a policy without a value: nothing is proven
@@ -209,6 +219,36 @@ class Day:
         for each in (*there, pod):
             if each["metadata"]["uid"] in knowledge.pods:  # but for whom was evicted
                 await self._world.delete(each["metadata"]["name"])
+
+    async def a_node_is_drained(self) -> None:
+        """Let VMs that are always on be moved off their node."""
+        service, asked = self._world.service, Asked(drain=(B,))
+        moving, ordering = service.moving, service.ordering
+        assert moving is not None
+        assert ordering is not None
+        self._world.api.register(VIRTUAL_MACHINES)
+        for name in {each.owner.name for each in self._planned(B) if each.owner}:
+            always = {"metadata": {"name": name}, "spec": {"runStrategy": "Always"}}
+            await self._world.api.create(VIRTUAL_MACHINES, always, namespace=NAMESPACE)
+        await until(lambda: not (self._planned(D) or any(i.assignment for i in self._instances(D))))
+        plan = await service.advisor.advise(asked)
+        order: Order | None = await ordering.apply(asked, plan.digest)
+        while order is not None and not order.over:
+            await self._come_back({each.owner.name: each.resource for each in order.legs})
+            order = await moving.order()
+        await self._look()
+
+    async def _come_back(self, machines: Mapping[str, str]) -> None:
+        """Make pods of VMs that have none, for a resource each, and find places for all."""
+        name = "vm.kubevirt.io/name"
+        pods = {pod["metadata"]["labels"].get(name): pod for pod in await self._world.pods()}
+        for vm, resource in machines.items():
+            pod = pods.get(vm) or await self._world.create(launcher(vm, NAMESPACE, resource))
+            if not pod["spec"].get("nodeName"):
+                await self._scheduler.schedule(pod, (A, B, C, D))
+
+    def _planned(self, node: str) -> Sequence[Assignment]:
+        return self._world.service.knowledge.views[node].node.spec.assignments
 
     def _instances(self, node: str) -> Iterator[Instance]:
         for gpu in self._world.service.knowledge.views[node].node.status.gpus:

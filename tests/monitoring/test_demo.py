@@ -49,8 +49,10 @@ IN_THE_DAY_ALONE = {
     "tangram_ready",
     "tangram_tenant_instances_cap",
     "tangram_tenant_memory_slices_cap",
-    # Nobody is evicted in it.
+    # Nobody is evicted in it, or moved.
     "tangram_evictions_total",
+    "tangram_move_orders_total",
+    "tangram_moves_total",
     "tangram_preemptions_total",
     # They last for milliseconds there: two scrapes a second see one now and then.
     "tangram_assignments_unrealized",

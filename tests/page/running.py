@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.fleet import KnownFleet
 from extender.server import desk
+from extender.service import Service
 
 STARTED_WITHIN_SECONDS = 60.0
 
@@ -54,14 +55,14 @@ def demo(*arguments: str) -> Iterator[str]:
 @contextlib.contextmanager
 def known_fleet(nodes: int) -> Iterator[tuple[str, KnownFleet, asyncio.AbstractEventLoop]]:
     """Serve the desk of a service that knows so many nodes; yield its URL, fleet and loop."""
-    with unserved_fleet(nodes) as (fleet, loop), served(fleet, loop) as url:
+    with unserved_fleet(nodes) as (fleet, loop), served(fleet.service, loop) as url:
         yield url, fleet, loop
 
 
 @contextlib.contextmanager
-def served(fleet: KnownFleet, loop: asyncio.AbstractEventLoop, port: int = 0) -> Iterator[str]:
-    """Serve the desk of a fleet, and yield its URL."""
-    opened = desk(fleet.service, reviewer=None, port=port)
+def served(service: Service, loop: asyncio.AbstractEventLoop, port: int = 0) -> Iterator[str]:
+    """Serve the desk of a service, and yield its URL."""
+    opened = desk(service, reviewer=None, port=port)
     url = asyncio.run_coroutine_threadsafe(opened.__aenter__(), loop).result(10)
     try:
         yield url
@@ -73,12 +74,19 @@ def served(fleet: KnownFleet, loop: asyncio.AbstractEventLoop, port: int = 0) ->
 @contextlib.contextmanager
 def unserved_fleet(nodes: int) -> Iterator[tuple[KnownFleet, asyncio.AbstractEventLoop]]:
     """Yield a service that knows so many nodes, and the loop it is to be used from."""
+    with looping() as loop:
+        made = asyncio.run_coroutine_threadsafe(_made(nodes), loop)
+        yield made.result(STARTED_WITHIN_SECONDS), loop
+
+
+@contextlib.contextmanager
+def looping() -> Iterator[asyncio.AbstractEventLoop]:
+    """Yield an event loop that runs in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="desk")
     thread.start()
     try:
-        made = asyncio.run_coroutine_threadsafe(_made(nodes), loop)
-        yield made.result(STARTED_WITHIN_SECONDS), loop
+        yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

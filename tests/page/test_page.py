@@ -121,7 +121,7 @@ def faint(driver: Any) -> list[str]:
         };
         const profiles = ["p0", "p1", "p2", "p3", "p4", "p5"];
         const states = ["running", "starting", "failed", "reserved", "releasing", "standing",
-          "foreign", "in-use"];
+          "foreign", "in-use", "moving", "stays"];
         const names = profiles.flatMap((profile) => states.map((state) => `${profile} ${state}`));
         const made = names.map((name) => {
           const block = document.createElement("span");

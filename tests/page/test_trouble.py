@@ -114,14 +114,14 @@ def test_free_unusable_and_shut_slices_are_where_the_api_says_and_look_different
 
 def test_a_page_that_hears_nothing_says_so_and_catches_up(driver: Any) -> None:
     with unserved_fleet(3) as (fleet, loop):
-        with served(fleet, loop) as url:
+        with served(fleet.service, loop) as url:
             opened(driver, f"{url}/")
             before = text(driver, row(FULL))
         wait(driver, lambda d: text(d, "#live") == "Not live")
         assert text(driver, "#live", "data-state") == "lost"
 
         meanwhile(fleet, loop)
-        with served(fleet, loop, port=urlsplit(url).port or 0):
+        with served(fleet.service, loop, port=urlsplit(url).port or 0):
             wait(driver, lambda d: text(d, "#live") == "Live", 30)
             wait(driver, lambda d: text(d, row(FULL)) != before)
 

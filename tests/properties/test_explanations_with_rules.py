@@ -27,7 +27,7 @@ RULES = (
     """
 tenants:
 - {name: red, namespaces: {matchLabels: {team: red}}, dedicated: gpu}
-- {name: blue, namespaces: {matchLabels: {team: blue}}}
+- {name: blue, namespaces: {matchLabels: {team: blue}}, movable: false}
 """,
     """
 pools:
@@ -95,6 +95,8 @@ def carried_out(cluster: Cluster, plan: Moves) -> None:
         )
         assert entry.pod is not None
         assert entry.pod.name == move.name
+        tenant = cluster.rules.tenant_of({"team": NAMESPACES[entry.pod.namespace]})
+        assert tenant is None or tenant.movable
         goes = msgspec.structs.replace(entry, gpu=move.target.uuid, start=move.target.start)
         cluster.write(move.source.node, [each for each in there if each is not entry])
         cluster.follow(move.source.node)

@@ -107,8 +107,8 @@ async def test_goals_that_cannot_be_read_are_refused_before_anybody_is_asked() -
         assert says in result.output
 
 
-async def test_only_a_plan_can_be_asked_for(url: str) -> None:
-    result = await run("drain", "b", "apply", "--desk", url)
+async def test_a_drain_is_planned_or_applied_and_nothing_else(url: str) -> None:
+    result = await run("drain", "b", "cancel", "--desk", url)
 
     assert result.exit_code == 2
     assert "plan" in result.output

@@ -32,7 +32,9 @@ class Desk:
     def __init__(self, *answers: Roster | Exception) -> None:
         self.left = list(answers)
 
-    async def ask(self, path: str, query: Query) -> bytes:
+    async def ask(
+        self, path: str, query: Query, *, method: str = "GET", body: bytes | None = None
+    ) -> bytes:
         assert (path, query) == (NODES, {})
         told = self.left.pop(0)
         if isinstance(told, Exception):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -20,12 +21,14 @@ from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     EVENTS,
     GPU_NODES,
+    POD_DISRUPTION_BUDGETS,
     VIRTUAL_MACHINES,
     ApiError,
     Refused,
     Throttled,
 )
 from tests.builders import gpu, gpu_node, instance
+from tests.fakes.ahead import Ahead
 from tests.fakes.occupied import guarded, placed, placed_gang
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World
@@ -66,8 +69,10 @@ async def world() -> World:
 
 
 @contextlib.asynccontextmanager
-async def running(world: World, settings: Settings = QUICK) -> AsyncIterator[Service]:
-    async with world.extender(settings) as extender, world.obedient(*NODES):
+async def running(
+    world: World, settings: Settings = QUICK, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Service]:
+    async with world.extender(settings, clock=clock) as extender, world.obedient(*NODES):
         yield extender
 
 
@@ -81,6 +86,12 @@ async def tried(extender: Service, pod: dict[str, Any]) -> None:
     scheduler = Scheduler(extender, NODES)
     for _ in range(ROUNDS):
         assert scheduler.place(pod) == ""
+        await asyncio.sleep(0.01)
+
+
+async def a_while() -> None:
+    """Let preemption be thought of some times, while kube-scheduler does not ask."""
+    for _ in range(ROUNDS):
         await asyncio.sleep(0.01)
 
 
@@ -343,6 +354,58 @@ async def test_a_preemptor_that_finds_room_elsewhere_takes_that(world: World) ->
 
     assert await world.bound("high") == "node-2"
     assert audit.evicted == []
+
+
+async def test_nobody_goes_for_a_pod_that_is_about_to_be_bound_elsewhere(world: World) -> None:
+    """Its volumes take longer to be bound than anything is presumed."""
+    audit, clock = Audit(world), Ahead()
+    audit.refuses = {"low"}
+    async with running(world, clock=clock) as extender:
+        await full(world, extender)
+        high = await asks(world, "3-40C")
+        await tried(extender, high)
+        await until(lambda: audit.asked)
+        await world.delete_pod({"metadata": {"name": "whole"}})
+        scheduler = Scheduler(extender, NODES)
+        await until(lambda: scheduler.place(high) == "node-2")
+        asked, audit.refuses = audit.asked, ()
+        clock.by = 20.0  # a refused eviction is asked for again after 10 s at the latest
+        await a_while()
+
+        assert await claimed(world) == [high["metadata"]["uid"]]
+        assert (audit.asked, audit.evicted) == (asked, [])
+        await placed(world, extender, "later", "7-80C", node="node-2", priority=5)
+        await scheduler.until_bound(world, [high])
+
+    assert audit.evicted == ["low"]
+
+
+async def test_nobody_goes_for_a_pod_that_was_told_of_room_while_victims_were_chosen(
+    world: World,
+) -> None:
+    audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        high = await asks(world, "3-40C")
+        scheduler = Scheduler(extender, NODES)
+
+        async def disturb(call: Call) -> None:
+            await audit(call)
+            if call.verb == "list" and call.kind == POD_DISRUPTION_BUDGETS:
+                world.api.disturbance = audit
+                await world.delete_pod({"metadata": {"name": "whole"}})
+                await until(lambda: scheduler.place(high) == "node-2")
+                await placed(world, extender, "later", "7-80C", node="node-2", priority=5)
+
+        world.api.disturbance = disturb
+        await until(lambda: scheduler.place(high) or world.api.disturbance is audit)
+        await until(lambda: "later" in {each.ref.name for each in extender.knowledge.pods.values()})
+        await a_while()
+
+        assert (audit.asked, await claimed(world)) == (0, [])
+        await scheduler.until_bound(world, [high])
+
+    assert audit.evicted == ["low"]
 
 
 async def test_a_claim_whose_time_is_over_is_given_up(world: World) -> None:

@@ -301,6 +301,7 @@ def test_a_field_that_is_there_twice_is_not_lost_silently() -> None:
 KEYS = [
     *("apiVersion", "kind", "value", "pools", "tenants", "headroom", "avoid", "times", "weights"),
     *("name", "nodes", "namespaces", "matchLabels", "caps", "profiles", "releasedTo", "deadlines"),
+    *("moves", "mode", "windows", "days", "from", "to", "movable"),
 ]
 values = st.recursive(
     st.none()

@@ -9,32 +9,18 @@ import msgspec
 import pytest
 
 from extender.advice import Advice, Asked
-from extender.advice.document import Outcome
-from extender.cluster import KubernetesCluster
+from extender.advice.document import Outcome, Who
 from extender.policy import InForce, Policy, PolicyName
+from extender.policy.moving import Mode, Moving
 from extender.server import desk
-from extender.service import Service
-from extender.service.ports import Access, Budget, ClusterUnavailable, Evictor, Feed, PodFacts
-from nodeagent.api.gpunode import OwnerRef, PodRef
-from nodeagent.apiserver.memory import InMemoryApi
-from tests.builders import request
+from extender.service.ports import Access, Budget, ClusterUnavailable
+from nodeagent.api.gpunode import PodRef
+from tests.advised import CROWDED, FOUR, ONE, TWO, extender, known
 from tests.explained import Small, Vm
 from tests.fakes.occupied import guarded, placed
 from tests.fakes.world import World
-from tests.tenancy import rules
 from tests.waiting import until
 
-FOUR, TWO, ONE = 5, 14, 19
-CROWDED = Small.of(
-    [
-        Vm("big", FOUR, "a", 0, 0),
-        Vm("x", ONE, "a", 0, 4),
-        Vm("w", FOUR, "b", 0, 0),
-        Vm("v", TWO, "b", 0, 4),
-    ],
-    a=1,
-    b=1,
-)
 ADMIT = "/api/v1/moves?admit=default/name-me"
 
 
@@ -55,6 +41,11 @@ class Users:
             return Access.UNKNOWN
         return Access.ALLOWED if token in ("ops", "sre") else Access.FORBIDDEN
 
+    async def may_move(self, token: str) -> Access:
+        if not token:
+            return Access.UNKNOWN
+        return Access.ALLOWED if token == "ops" else Access.FORBIDDEN
+
 
 class Budgets:
     """Knows disruption budgets, and whom it was asked about."""
@@ -73,37 +64,6 @@ class Budgets:
 
     async def evict(self, pod: PodRef) -> None:
         raise AssertionError(f"advice evicts {pod.name}")
-
-
-def extender(
-    small: Small = CROWDED, *, by: str = "", namespaces: dict[str, str] | None = None
-) -> Service:
-    return known(small, evictor=None, by=by, namespaces=namespaces or {})
-
-
-def known(
-    small: Small,
-    *,
-    evictor: Evictor | None,
-    by: str = "",
-    namespaces: dict[str, str] | None = None,
-) -> Service:
-    policy = InForce(Policy(PolicyName.DEFAULT), rules=rules(by)) if by else PolicyName.DEFAULT
-    made = Service(KubernetesCluster(InMemoryApi()), policy=policy, evictor=evictor)
-    for feed in Feed:
-        made.knowledge.feed_synced(feed)
-    for name, team in (namespaces or {}).items():
-        made.knowledge.namespace(name, {"team": team})
-    for name, there in small.views.items():
-        made.knowledge.node(name, cordoned=False)
-        made.knowledge.lease(name, "1")
-        made.knowledge.gpu_node(there.node)
-    for vm in small.vms.values():
-        asked = request("1-10C", pod=vm.name)
-        made.knowledge.pod(PodFacts(asked.pod, asked, vm.node, "Running", movable=vm.movable))
-    asked = request("3-40C", pod="me", owner=OwnerRef("VirtualMachineInstance", "default", "mine"))
-    made.knowledge.pod(PodFacts(asked.pod, asked))
-    return made
 
 
 @pytest.fixture
@@ -140,7 +100,7 @@ async def test_who_may_get_no_pods_is_told_what_moves_and_not_whose_it_is(url: s
     said = await advised(url, token="sre")
 
     (step,) = said.moves
-    assert (step.vm.namespace, step.vm.kind, step.vm.name) == ("", "", "")
+    assert step.vm == Who()
     assert (step.source.node, step.target.node) == ("a", "b")
     assert said.places[0].pod.name == ""
 
@@ -180,6 +140,43 @@ async def test_an_extender_that_is_going_away_advises_nothing() -> None:
     async with desk(service, reviewer=None) as url:
         service.stop()
         assert (await get(url))[0] == 503
+
+
+async def test_where_the_policy_wants_no_moves_nobody_is_told_of_any() -> None:
+    service = extender()
+    off = InForce(Policy(PolicyName.DEFAULT), moving=Moving(mode=Mode.OFF))
+    async with desk(service, reviewer=Users()) as url:
+        service.knowledge.adopt(off)
+        refused = await get(url)
+        stranger, _ = await get(url, token="tenant")
+        service.knowledge.adopt(InForce(Policy(PolicyName.DEFAULT), moving=Moving()))
+        again, _ = await get(url)
+
+    assert refused == (403, b"the policy has moves.mode: off, so no plan is made\n")
+    assert (stranger, again) == (403, 200)
+
+
+STAYING = """
+tenants:
+  - {name: bank, namespaces: {matchLabels: {team: bank}}, movable: false}
+  - {name: red, namespaces: {matchLabels: {team: red}}}
+"""
+
+
+async def test_the_vms_of_a_tenant_that_is_not_moved_stay_and_others_are_told_with_theirs() -> None:
+    bank = extender(by=STAYING, namespaces={"default": "bank"})
+    red = extender(by=STAYING, namespaces={"default": "red"})
+    async with desk(bank, reviewer=None) as url:
+        held = await advised(url, "/api/v1/moves?drain=a")
+    async with desk(red, reviewer=None) as url:
+        said = await advised(url)
+
+    assert held.outcome is Outcome.INFEASIBLE
+    assert {each.why for each in held.obstacles} == {
+        "of a VM whose tenant the policy has as movable: false"
+    }
+    assert [step.vm.tenant for step in said.moves] == ["red"]
+    assert [place.pod.tenant for place in said.places] == ["red"]
 
 
 async def test_budgets_are_looked_up_of_those_alone_who_would_move() -> None:

@@ -12,7 +12,7 @@ import pytest
 from extender.cli.explain import STATES, shown
 from extender.cluster import Reviews, objects
 from extender.explain import Explanation
-from extender.explain.explanation import Moves, State
+from extender.explain.explanation import Moves, NoMoves, State
 from extender.explain.nodes import Roster
 from extender.request import NotOurs
 from extender.server import desk
@@ -20,6 +20,7 @@ from extender.service import Service, explaining
 from extender.service.ports import PodFacts
 from nodeagent.api.gpunode import Mode, OwnerRef, Realized
 from nodeagent.apiserver.protocol import TOKEN_REVIEWS, ApiServer, Kind, Unavailable
+from tests.advised import CROWDED, extender
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, raw_pod, request
 from tests.fakes.world import filter_args
 
@@ -304,6 +305,24 @@ def test_a_pod_says_whether_its_vm_may_be_moved(value: str, movable: bool) -> No
         pod["metadata"]["annotations"] = {"tangram.dev/movable": value}
 
     assert objects.pod(msgspec.json.encode(pod), devices_per_pod=64).movable is movable
+
+
+async def test_a_tenant_that_is_not_moved_is_in_no_proposal_and_is_counted() -> None:
+    async def said(movable: str) -> Explanation:
+        named = "name: bank, namespaces: {matchLabels: {team: bank}}"
+        by = f"tenants: [{{{named}, movable: {movable}}}]"
+        service = extender(by=by, namespaces={"default": "bank"})
+        found = await service.explainer.explain("default", "name-me")
+        assert found is not None
+        return found
+
+    moved, stays = await said("true"), await said("false")
+
+    assert isinstance(moved.room, Moves)
+    assert stays.room == NoMoves(3, proven=True)
+    assert [(each.why, each.instances) for each in stays.staying] == [
+        ("of a VM whose tenant the policy has as movable: false", len(CROWDED.vms))
+    ]
 
 
 @pytest.mark.parametrize(("value", "evictable"), [("false", False), ("true", True), ("", True)])

@@ -1,0 +1,172 @@
+"""VMs moved by KubeVirt, and what becomes of a pod that is ended, by what its owner says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from extender.cluster.outcome import outcome
+from extender.service.relocation import Migration
+from nodeagent.api.gpunode import OwnerRef, PodRef
+from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE
+from nodeagent.apiserver.protocol import (
+    MIGRATIONS,
+    PODS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    VIRTUAL_MACHINE_INSTANCES,
+    VIRTUAL_MACHINES,
+    ApiServer,
+    Conflict,
+    Kind,
+    NotFound,
+    Refused,
+)
+
+_MAKES: dict[str, Kind] = {
+    "VirtualMachineInstance": VIRTUAL_MACHINES,
+    "StatefulSet": STATEFUL_SETS,
+    "ReplicaSet": REPLICA_SETS,
+}
+"""What makes an owner's next pod, by the owner's kind."""
+
+ALWAYS = "Always"
+"""The one ``runStrategy`` by which a VM starts again, however it was stopped."""
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str = ""
+    deletion_timestamp: str | None = None
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    replicas: int = 1
+    run_strategy: str = ""
+    running: bool | None = None
+
+
+class _Maker(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _Spec = _Spec()
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str = ""
+
+
+class _InstanceStatus(msgspec.Struct, frozen=True):
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Instance(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    status: _InstanceStatus = _InstanceStatus()
+
+
+class _MigrationStatus(msgspec.Struct, frozen=True):
+    phase: str = ""
+
+
+class _Migration(msgspec.Struct, frozen=True):
+    status: _MigrationStatus = _MigrationStatus()
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    kind: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
+class _PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str = ""
+    owner_references: tuple[_Reference, ...] | None = None
+
+
+class _Pod(msgspec.Struct, frozen=True):
+    metadata: _PodMetadata
+
+
+_MAKER = msgspec.json.Decoder(_Maker)
+_INSTANCE = msgspec.json.Decoder(_Instance)
+_MIGRATION = msgspec.json.Decoder(_Migration)
+_POD = msgspec.json.Decoder(_Pod)
+
+
+class KubeVirtRelocator:
+    """The service's :class:`~extender.service.relocation.Relocator` over an API server."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+
+    async def comes_back(self, owner: OwnerRef) -> bool:
+        """Tell whether an owner makes another pod, however the last one ended."""
+        kind = _MAKES.get(owner.kind)
+        if kind is None:
+            return False
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(kind, owner.name, namespace=owner.namespace)
+                maker = _MAKER.decode(raw)
+        except (NotFound, Refused):
+            return False
+        if maker.metadata.deletion_timestamp:
+            return False
+        if owner.kind != VIRTUAL_MACHINE_INSTANCE:
+            return maker.spec.replicas > 0
+        return maker.spec.run_strategy == ALWAYS or maker.spec.running is True
+
+    async def migratable(self, owner: OwnerRef) -> bool:
+        """Tell whether KubeVirt says that it can migrate a VM while it runs."""
+        if owner.kind != VIRTUAL_MACHINE_INSTANCE:
+            return False
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(
+                    VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace
+                )
+                conditions = _INSTANCE.decode(raw).status.conditions
+        except (NotFound, Refused):
+            return False
+        return any((each.type, each.status) == ("LiveMigratable", "True") for each in conditions)
+
+    async def migrate(self, owner: OwnerRef, name: str) -> Migration:
+        """Begin a migration, unless one of that name is there; its phase tells how far it is."""
+        body = {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstanceMigration",
+            "metadata": {"name": name, "namespace": owner.namespace},
+            "spec": {"vmiName": owner.name},
+        }
+        try:
+            with outcome(Conflict, NotFound, Refused):
+                raw = await self._api.create(MIGRATIONS, body, namespace=owner.namespace)
+        except Conflict:
+            with outcome():
+                raw = await self._api.get(MIGRATIONS, name, namespace=owner.namespace)
+        except (NotFound, Refused):
+            return Migration.FAILED
+        with outcome():
+            phase = _MIGRATION.decode(raw).status.phase
+        return {"Succeeded": Migration.DONE, "Failed": Migration.FAILED}.get(
+            phase, Migration.RUNNING
+        )
+
+    async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
+        """Delete the VirtualMachineInstance that a launcher runs: its VM makes another.
+
+        What runs in another pod by now has another UID, and is left alone.
+        """
+        try:
+            with outcome(NotFound, Conflict):
+                raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
+                found = _POD.decode(raw).metadata
+                for each in found.owner_references or () if found.uid == pod.uid else ():
+                    if each.controller and each.kind == VIRTUAL_MACHINE_INSTANCE:
+                        await self._api.delete(
+                            VIRTUAL_MACHINE_INSTANCES,
+                            owner.name,
+                            namespace=owner.namespace,
+                            uid=each.uid,
+                        )
+        except (NotFound, Conflict):
+            return  # it runs elsewhere by now, or not at all

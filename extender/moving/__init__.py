@@ -1,0 +1,56 @@
+"""A plan of moves that is carried out: what is kept of it, and what there is to do next.
+
+Pure: an order and what is seen of the cluster come in, the next step comes out. Whoever carries
+orders out keeps each change of one where a successor finds it, before acting on it.
+"""
+
+from extender.moving.course import next_step
+from extender.moving.given import digest, order_of
+from extender.moving.order import (
+    Admitted,
+    Departure,
+    Kind,
+    Leg,
+    Made,
+    Order,
+    Outcome,
+    Seat,
+)
+from extender.moving.steps import (
+    Again,
+    Arrived,
+    Depart,
+    End,
+    Hold,
+    Over,
+    Release,
+    Restraint,
+    Step,
+    Wait,
+)
+from extender.moving.there import There
+
+__all__ = [
+    "Admitted",
+    "Again",
+    "Arrived",
+    "Depart",
+    "Departure",
+    "End",
+    "Hold",
+    "Kind",
+    "Leg",
+    "Made",
+    "Order",
+    "Outcome",
+    "Over",
+    "Release",
+    "Restraint",
+    "Seat",
+    "Step",
+    "There",
+    "Wait",
+    "digest",
+    "next_step",
+    "order_of",
+]

@@ -1,0 +1,85 @@
+"""What there may be to do next for an order of moves, and why nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from extender.moving.order import Departure, Leg, Outcome
+from nodeagent.api.gpunode import Assignment, PodRef
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Write reservations, and claims, to the plans of nodes."""
+
+    entries: tuple[tuple[str, Assignment], ...]
+
+
+class Depart(msgspec.Struct, frozen=True):
+    """Have a pod leave, by one way or another; ``others`` are those its owner has besides."""
+
+    leg: Leg
+    pod: PodRef
+    others: tuple[str, ...]
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Have the pod that was to leave do so: it does not seem to."""
+
+    leg: Leg
+    departure: Departure
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing now."""
+
+    why: str
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """Note that the move is made; ``pod`` is who came."""
+
+    leg: Leg
+    pod: PodRef
+
+
+class End(msgspec.Struct, frozen=True):
+    """Note that the order comes to its end, and how."""
+
+    outcome: Outcome
+    why: str = ""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Give back what is still held, by ids, and hold for a VM what it has left; both by node."""
+
+    ids: Mapping[str, frozenset[str]]
+    back: Mapping[str, Assignment] = {}
+
+    @property
+    def nodes(self) -> Collection[str]:
+        """The nodes whose plans are to change: where something is given back first.
+
+        For an owner of whom nothing else is held, what it has left is held.
+        """
+        return tuple(sorted({*self.ids, *self.back}, key=lambda node: (node in self.back, node)))
+
+
+class Over(msgspec.Struct, frozen=True):
+    """Note that nothing is left to do."""
+
+
+Step = Hold | Depart | Again | Wait | Arrived | End | Release | Over
+
+
+class Restraint(msgspec.Struct, frozen=True):
+    """Why no move may be begun: any more, while it is paused, or just now; "" where one may.
+
+    While it is paused nobody is told to leave, either, who has been told before and has not. What
+    is held stays held.
+    """
+
+    stop: str = ""
+    paused: str = ""
+    wait: str = ""

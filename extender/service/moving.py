@@ -1,0 +1,293 @@
+"""An order of moves carried out, one step after the other, whoever leads.
+
+What the next step is says ``extender.moving``; here it is taken. Each change of the order is kept
+before what it is about is done, and what is done twice does no harm: so whoever leads next goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from extender.claims import is_move
+from extender.moving import (
+    Again,
+    Arrived,
+    Depart,
+    Departure,
+    End,
+    Hold,
+    Kind,
+    Leg,
+    Made,
+    Order,
+    Outcome,
+    Over,
+    Release,
+    Restraint,
+    There,
+    Wait,
+    next_step,
+)
+from extender.policy.moving import HOUR
+from extender.service.departing import NOBODY_MAKES_IT, Departing
+from extender.service.knowledge import Knowledge
+from extender.service.move_telling import MoveTeller
+from extender.service.pacing import Pacing
+from extender.service.patience import Patience
+from extender.service.plans import Plans
+from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.relocation import Kept, OrderChanged, Orders
+from nodeagent.api import rfc3339
+from nodeagent.api.gpunode import Assignment, PodRef
+
+log = structlog.get_logger()
+
+
+class Moving:
+    """Carries the order out that is kept in *orders*; the *teller* tells of it."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        plans: Plans,
+        orders: Orders,
+        departing: Departing,
+        teller: MoveTeller,
+        *,
+        utc_now: Callable[[], datetime],
+    ) -> None:
+        self._knowledge = knowledge
+        self._plans = plans
+        self._orders = orders
+        self._departing = departing
+        self._teller = teller
+        self._utc_now = utc_now
+        self._kept: Kept | None = None
+        self._read = False
+        self._pacing = Pacing(knowledge, utc_now)
+        self._one = asyncio.Lock()
+        self._due = asyncio.Event()
+
+    async def run(self) -> None:
+        """Carry orders out until cancelled."""
+        knowledge = self._knowledge
+        while True:
+            if knowledge.not_ready():
+                self._read = False  # another may lead meanwhile
+            else:
+                try:
+                    while not knowledge.not_ready() and await self.step():
+                        pass
+                except OrderChanged as error:
+                    self._read = False
+                    log.info("order_changed", error=str(error))
+                except ClusterUnavailable as error:
+                    self._read = False  # what was written is not known
+                    log.warning("moves_postponed", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(knowledge.settings.sweep_interval_seconds):
+                    await self._due.wait()
+            self._due.clear()
+
+    # What others ask of it.
+
+    async def order(self) -> Order | None:
+        """Return the last order, as it is kept.
+
+        Raises:
+            ClusterUnavailable: it could not be read.
+        """
+        kept = await self._orders.read()
+        return None if kept is None else kept.order
+
+    async def give(self, make: Callable[[Order | None], Order]) -> Order:
+        """Keep the order that is made after the last one, and begin with it.
+
+        Raises:
+            OrderChanged: somebody else has given one.
+            ClusterUnavailable: it may have been given.
+        """
+        async with self._one:
+            before = await self._orders.read()
+            order = make(None if before is None else before.order)
+            await self._keep(order, before)
+        log.info("order_given", order=order.id, moves=len(order.legs), goals=order.goals)
+        self._due.set()
+        return order
+
+    async def stop(self, why: str) -> Order | None:
+        """Let no further move of the order under way begin; return that order.
+
+        Raises:
+            OrderChanged: it has just come further; try again.
+            ClusterUnavailable: it may have been stopped.
+        """
+        async with self._one:
+            kept = await self._orders.read()
+            if kept is None or kept.order.over or kept.order.ending or kept.order.stopping:
+                return None if kept is None else kept.order
+            order = msgspec.structs.replace(kept.order, stopping=why)
+            await self._keep(order, kept)
+        self._due.set()
+        return order
+
+    def waits(self, order: Order) -> str:
+        """Return why the policy keeps an order from going on for now, "" where it does not."""
+        return self._pacing.waits(order)
+
+    # Steps.
+
+    async def step(self) -> bool:
+        """Take the next step; return whether another may follow at once.
+
+        Raises:
+            OrderChanged: somebody else has written the order.
+            ClusterUnavailable: the step may have been taken.
+        """
+        async with self._one:
+            if not self._read:
+                self._kept, self._read = await self._orders.read(), True
+            kept = self._kept
+            live = None if kept is None or kept.order.over else kept
+            self._ripen(None if live is None else live.order)
+            await self._sweep(None if live is None else live.order)
+            if live is None:
+                return False
+            return await self._take(live)
+
+    async def _take(self, kept: Kept) -> bool:
+        order = kept.order
+        restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
+        step = next_step(order, self._there(), restraint, overdue=overdue)
+        match step:
+            case Hold(entries=entries):
+                return await self._hold(order, entries)
+            case Depart(leg=leg, pod=pod, others=others):
+                await self._depart(kept, leg, pod, others)
+            case Again(leg=leg, departure=departure):
+                return await self._leave(kept, leg, departure)
+            case Arrived(leg=leg, pod=pod):
+                await self._arrived(kept, leg, pod)
+            case End(outcome=outcome, why=why):
+                await self._end(kept, outcome, why)
+            case Release(nodes=nodes):
+                for node in nodes:
+                    await self._give_back(order, node)
+            case Over():
+                await self._keep(msgspec.structs.replace(order, over=True), kept)
+                self._knowledge.room.set()
+                return False
+            case Wait():
+                return False
+        return True
+
+    def _there(self) -> There:
+        knowledge = self._knowledge
+        return There(
+            knowledge.views,
+            knowledge.pods,
+            knowledge.assigned,
+            knowledge.ledger,
+            knowledge.bounded,
+        )
+
+    async def _sweep(self, order: Order | None) -> None:
+        """Give back what is held for any order but the one under way."""
+
+        def stray(entry: Assignment) -> bool:
+            return is_move(entry) and not (order is not None and order.owns(entry))
+
+        for node in tuple(self._knowledge.holds.moving):
+            view = self._knowledge.views.get(node)
+            if view is not None and any(map(stray, view.reservations)):
+                log.info("stray_reservations_released", node=node)
+                await self._plans.release(node, stray)
+
+    async def _keep(self, order: Order, before: Kept | None) -> None:
+        self._kept, self._read = await self._orders.write(order, before), True
+        self._ripen(order)
+
+    def _ripen(self, order: Order | None) -> None:
+        """Let the places that an order has made be taken."""
+        ripe = frozenset() if order is None or order.over else order.ripe()
+        if ripe != self._knowledge.ripe_claims:
+            self._knowledge.ripe_claims = ripe
+            self._knowledge.vacating.set()
+
+    async def _hold(self, order: Order, entries: tuple[tuple[str, Assignment], ...]) -> bool:
+        """Write reservations to the plans of their nodes, if that is still what is to be done."""
+        for node in dict.fromkeys(name for name, _ in entries):
+            async with self._plans.turn(node):
+                restraint = self._pacing.restraint(order)
+                again = next_step(order, self._there(), restraint, overdue=False)
+                view = self._knowledge.views.get(node)
+                if view is None or not isinstance(again, Hold):
+                    return True
+                add = [entry for name, entry in again.entries if name == node]
+                try:
+                    if add:
+                        await self._plans.write(view, add=add, patience=Patience(self._knowledge))
+                except PlanConflict:
+                    return True  # somebody else was first: what is right now is another question
+        return True
+
+    async def _give_back(self, order: Order, node: str) -> None:
+        """Take what is held for an order from a plan, if that is still what is to be done."""
+        async with self._plans.turn(node):
+            again = next_step(order, self._there(), Restraint(), overdue=False)
+            view = self._knowledge.views.get(node)
+            if view is None or not isinstance(again, Release):
+                return
+            add = [again.back[node]] if node in again.back else []
+            ids, patience = again.ids.get(node, frozenset()), Patience(self._knowledge)
+            with contextlib.suppress(PlanConflict):  # what is right now is asked for next
+                await self._plans.write(view, add=add, remove=ids, patience=patience)
+
+    async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
+        """Keep that a pod is to leave, and have it do so."""
+        kind = await self._departing.kind(leg)
+        if kind is None:
+            await self._end(kept, Outcome.GIVEN_UP, NOBODY_MAKES_IT)
+            return
+        now = self._utc_now()
+        lately = [e for e in kept.order.begun if datetime.fromisoformat(e) > now - HOUR]
+        departure = Departure(pod, kind, others)
+        order = msgspec.structs.replace(
+            kept.order, departed=departure, begun=(*lately, rfc3339.microseconds(now))
+        )
+        await self._keep(order, kept)
+        await self._teller.begun(order, leg, departure)
+
+    async def _leave(self, kept: Kept, leg: Leg, departure: Departure) -> bool:
+        """Have the pod leave that was to; give up if it may not."""
+        order = kept.order
+        refused = await self._departing.leave(leg, departure, f"tangram-{order.id}-{order.at}")
+        if not refused:
+            return False  # what comes of it is seen later
+        facts = self._knowledge.pods.get(departure.pod.uid)
+        if departure.kind is not Kind.EVICTION or not self._departing.may_be_stopped(facts, leg):
+            await self._end(kept, Outcome.GIVEN_UP, refused)
+            return True
+        stopped = msgspec.structs.replace(departure, kind=Kind.RESTART)
+        await self._keep(msgspec.structs.replace(order, departed=stopped), kept)
+        return True
+
+    async def _arrived(self, kept: Kept, leg: Leg, pod: PodRef) -> None:
+        order, departed = kept.order, kept.order.departed
+        kind = "" if departed is None else departed.kind.value
+        after = msgspec.structs.replace(order, made=(*order.made, Made(kind)), departed=None)
+        await self._keep(after, kept)
+        await self._teller.made(order, leg, pod, kind)
+
+    async def _end(self, kept: Kept, outcome: Outcome, why: str) -> None:
+        """Keep that the order comes to its end; what is held for it is given back after that."""
+        order = kept.order
+        after = msgspec.structs.replace(order, ending=outcome, why=why)
+        await self._keep(after, kept)
+        await self._teller.ends(order, outcome, why)

@@ -1,0 +1,69 @@
+"""What the mover needs of a cluster: where its order is kept, and who moves VMs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from extender.moving import Order
+from nodeagent.api.gpunode import OwnerRef, PodRef
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An order as it is kept; ``version`` is the object's."""
+
+    order: Order
+    version: str
+
+
+class OrderChanged(Exception):
+    """Somebody else has written the order; read it again."""
+
+
+class Orders(Protocol):
+    """Where the last order is kept, whether it is over or not.
+
+    Every call may raise :class:`~extender.service.ports.ClusterUnavailable`.
+    """
+
+    async def read(self) -> Kept | None:
+        """Return the order as it is kept, None if there has been none."""
+
+    async def write(self, order: Order, before: Kept | None) -> Kept:
+        """Keep an order in the place of the one *before*.
+
+        Raises:
+            OrderChanged: another is kept by now.
+        """
+
+
+class Migration(StrEnum):
+    """How far a live migration has come."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Relocator(Protocol):
+    """Who moves VMs, and knows what becomes of one whose pod is ended.
+
+    Every call may raise :class:`~extender.service.ports.ClusterUnavailable`.
+    """
+
+    async def comes_back(self, owner: OwnerRef) -> bool:
+        """Tell whether an owner makes another pod when one of its is ended."""
+
+    async def migratable(self, owner: OwnerRef) -> bool:
+        """Tell whether an owner is a VM that KubeVirt says it can migrate while it runs."""
+
+    async def migrate(self, owner: OwnerRef, name: str) -> Migration:
+        """Begin a migration of that *name*, if there is none yet; tell how far it has come."""
+
+    async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
+        """Stop a VM so that it starts again, as long as *pod* is what it runs in.
+
+        Nothing is done for a pod that runs no VM.
+        """

@@ -1,0 +1,365 @@
+"""The next step of an order, whatever is seen; plans are carried out by these steps alone."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extender.advice import Asked
+from extender.moving import (
+    Again,
+    Arrived,
+    Depart,
+    Departure,
+    End,
+    Hold,
+    Kind,
+    Made,
+    Order,
+    Outcome,
+    Over,
+    Release,
+    Restraint,
+    Step,
+    Wait,
+    next_step,
+)
+from extender.policy.bounds import Bounds, Terms
+from extender.policy.rules import Rules
+from extender.request import Request
+from nodeagent.api.gpunode import PodRef
+from tests.explained import Small, Vm
+from tests.unit.extender.advice.test_advice import FOUR, ONE, PROFILES, SEVEN, THREE, fits
+from tests.unit.extender.moving.fleet import Fleet
+
+MOST_STEPS = 200
+
+
+def step(
+    fleet: Fleet,
+    order: Order,
+    *,
+    stop: str = "",
+    paused: str = "",
+    wait: str = "",
+    overdue: bool = False,
+) -> Step:
+    restraint = Restraint(stop, paused, wait)
+    return next_step(order, fleet.there(), restraint, overdue=overdue)
+
+
+def taken(order: Order, found: Step, fleet: Fleet) -> Order:
+    """Take a step as the service does, and let happen what comes of it."""
+    replace = msgspec.structs.replace
+    match found:
+        case Hold(entries=entries):
+            for node, entry in entries:
+                fleet.hold(node, entry)
+        case Depart(pod=pod, others=others):
+            return replace(order, departed=Departure(pod, Kind.EVICTION, others))
+        case Again(departure=departure):
+            fleet.stop(departure.pod)
+        case Wait() if order.departed is not None and order.leg is not None:
+            target = order.leg.target
+            fleet.come(order.leg.owner.name, target.node, target.gpu, target.start)
+        case Wait() if fleet.remains:
+            fleet.remains.clear()
+        case Wait():
+            assert fleet.admit(order.ripe()), found
+        case Arrived():
+            return replace(order, made=(*order.made, Made("eviction")), departed=None)
+        case End(outcome=outcome, why=why):
+            return replace(order, ending=outcome, why=why)
+        case Release(ids=ids, back=back):
+            for node, gone in ids.items():
+                fleet.holds[node] = [e for e in fleet.holds[node] if e.id not in gone]
+            for node, entry in back.items():
+                fleet.hold(node, entry)
+        case Over():
+            return replace(order, over=True)
+    return order
+
+
+def carried_out(fleet: Fleet, order: Order) -> Order:
+    for _ in range(MOST_STEPS):
+        if order.over:
+            return order
+        order = taken(order, step(fleet, order), fleet)
+    raise AssertionError(f"it does not come to its end: {order}")
+
+
+def random_fleet(chance: random.Random) -> Fleet:
+    gpus = {"a": 1, "b": 2, "c": 1}
+    small = Small.of([], **gpus)
+    for at in range(chance.randint(2, 9)):
+        profile_id, node = chance.choice(PROFILES[1:]), chance.choice(list(gpus))
+        for start in chance.sample(range(7), 7):
+            vm = Vm(f"vm{at}", profile_id, node, chance.randrange(gpus[node]), start)
+            if fits(small, vm):
+                small = Small.of([*small.vms.values(), vm], **gpus)
+                break
+    return Fleet(gpus, dict(small.vms))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=80)
+def test_every_plan_is_carried_out_by_steps_that_are_legal(seed: int) -> None:
+    """Chains and VMs that are parked among them; in the end all is where it was planned."""
+    chance = random.Random(seed)
+    fleet = random_fleet(chance)
+    goal = chance.choice(["drain", "admit", "empty"])
+    if goal == "admit":
+        fleet.waits["me"] = chance.choice((SEVEN, THREE, FOUR))
+    asked = {
+        "drain": Asked(drain=("a",)),
+        "admit": Asked(admit=(("default", "me"),)),
+        "empty": Asked(empty_gpus=2),
+    }[goal]
+    order = fleet.order(asked)
+    if order is None:
+        return
+    ended = carried_out(fleet, order)
+
+    assert (ended.ending, ended.why) == (Outcome.DONE, "")
+    last = {leg.owner.name: leg.target for leg in order.legs}
+    for name, seat in last.items():
+        vm = fleet.vms[name]
+        assert (vm.node, f"{vm.node}-{vm.gpu}", vm.start) == (seat.node, seat.gpu, seat.start)
+    assert not fleet.waits
+    assert not any(fleet.holds.values())
+
+
+def two() -> Fleet:
+    vms = [Vm("x", ONE, "a", 0, 0), Vm("y", THREE, "b", 0, 0)]
+    return Fleet({"a": 1, "b": 1}, {vm.name: vm for vm in vms})
+
+
+def begun() -> tuple[Fleet, Order]:
+    """Two GPUs on as many nodes; an order to drain the first is about to have its VM leave."""
+    fleet = two()
+    order = fleet.order(Asked(drain=("a",)))
+    assert order is not None
+    order = taken(order, step(fleet, order), fleet)
+    return fleet, order
+
+
+def test_the_target_is_held_before_anybody_leaves() -> None:
+    fleet = two()
+    order = fleet.order(Asked(drain=("a",)))
+    assert order is not None
+
+    assert isinstance(step(fleet, order), Hold)
+    order = taken(order, step(fleet, order), fleet)
+    departs = step(fleet, order)
+    assert isinstance(departs, Depart)
+    assert departs.pod.uid == "x.1"
+
+
+def test_nobody_leaves_while_it_waits_and_nobody_any_more_once_it_is_stopped() -> None:
+    fleet, order = begun()
+
+    assert step(fleet, order, wait="not now") == Wait("not now")
+    assert step(fleet, order, paused="paused") == Wait("paused")
+    assert step(fleet, order, stop="closed") == End(Outcome.STOPPED, "closed")
+    stopping = msgspec.structs.replace(order, stopping="somebody")
+    assert step(fleet, stopping) == End(Outcome.STOPPED, "somebody")
+
+
+def test_a_move_that_has_begun_is_carried_to_its_end_though_it_is_stopped() -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+
+    assert isinstance(step(fleet, order, stop="closed"), Again)
+
+
+def test_while_it_is_paused_nothing_is_held_and_nobody_told_to_leave() -> None:
+    fleet = two()
+    order = fleet.order(Asked(drain=("a",)))
+    assert order is not None
+    assert step(fleet, order, paused="paused") == Wait("paused")
+
+    fleet, order = begun()
+    told = taken(order, step(fleet, order), fleet)
+    assert step(fleet, told, paused="paused") == Wait("paused")
+
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = told.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    assert isinstance(step(fleet, told, paused="paused"), Arrived)
+
+
+def test_nobody_is_moved_for_pods_of_whom_none_waits_any_more() -> None:
+    fleet = Fleet({"a": 1, "b": 1}, {"x": Vm("x", ONE, "a", 0, 0), "y": Vm("y", FOUR, "b", 0, 0)})
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(admit=(("default", "me"),)))
+    assert order is not None
+    order = msgspec.structs.replace(order, for_pods=True)
+    assert isinstance(step(fleet, order), Hold)
+    fleet.waits.clear()
+
+    found = step(fleet, order)
+    assert isinstance(found, End)
+    assert found.outcome is Outcome.STOPPED
+    moved_for_more = msgspec.structs.replace(order, for_pods=False)
+    assert isinstance(step(fleet, moved_for_more), Hold)
+
+
+def test_one_that_is_not_movable_any_more_stays() -> None:
+    fleet, order = begun()
+    fleet.vms["x"] = Vm("x", ONE, "a", 0, 0, movable=False)
+
+    found = step(fleet, order)
+    assert isinstance(found, End)
+    assert "not to be moved" in found.why
+
+
+def test_one_stays_whose_tenant_lets_its_vms_be_moved_no_more() -> None:
+    fleet, order = begun()
+    tenants = [{"name": "bank", "namespaces": {}, "movable": False}]
+    terms = Terms(msgspec.convert({"tenants": tenants}, Rules), None, (), {"default": "bank"})
+
+    def bounded(asked: Request) -> Request:
+        return msgspec.structs.replace(asked, bounds=Bounds(terms))
+
+    there = msgspec.structs.replace(fleet.there(), bounded=bounded)
+    found = next_step(order, there, Restraint(), overdue=False)
+    assert found == End(Outcome.GIVEN_UP, "the VM's tenant does not let it be moved")
+
+
+def test_where_the_target_was_lost_nobody_leaves() -> None:
+    fleet, order = begun()
+    fleet.holds["b"] = []
+    fleet.vms["z"] = Vm("z", SEVEN, "b", 0, 0)
+    fleet.vms.pop("y")
+
+    found = step(fleet, order)
+    assert found == End(Outcome.GIVEN_UP, "the place that the VM was to go to is not free")
+
+
+def test_what_another_has_just_left_is_waited_for_and_then_held() -> None:
+    fleet, order = begun()
+    (held,) = fleet.holds.pop("b")
+    fleet.remains = [Vm("gone", ONE, "b", 0, held.start)]
+
+    assert step(fleet, order) == Wait("the place that the VM is to go to has yet to be free")
+    given_up = step(fleet, order, overdue=True)
+    fleet.remains = []
+    assert step(fleet, order) == Hold((("b", held),))
+    assert isinstance(given_up, End)
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("lost", "the place held for the VM was taken back"),
+        ("forbidden", "the VM's pod says that it is not to be moved"),
+    ],
+)
+def test_one_whose_eviction_is_refused_is_asked_no_more_to_go_once_it_should_not(
+    then: str, why: str
+) -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    assert isinstance(step(fleet, order), Again)
+    if then == "lost":
+        fleet.holds["b"] = []
+    else:
+        fleet.vms["x"] = Vm("x", ONE, "a", 0, fleet.vms["x"].start, movable=False)
+
+    assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+
+
+def test_a_vm_that_came_to_its_target_by_itself_need_not_leave() -> None:
+    fleet, order = begun()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+
+    assert isinstance(step(fleet, order), Arrived)
+
+
+@pytest.mark.parametrize(("node", "start"), [("a", 3), ("b", 6)])
+def test_a_vm_that_comes_elsewhere_ends_the_order(node: str, start: int) -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    if (node, start) == (target.node, target.start):
+        start -= 1
+    fleet.vms["x"] = Vm("x", ONE, node, 0, start)
+    fleet.pod_of["x"] = 2
+
+    found = step(fleet, order)
+    assert found == End(Outcome.GIVEN_UP, f"the VM has come to {node} instead")
+
+
+def test_what_takes_too_long_is_given_up_at_every_stage() -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+
+    stays = step(fleet, order, overdue=True)
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    gone = step(fleet, order, overdue=True)
+
+    assert stays == End(Outcome.GIVEN_UP, "the VM's pod did not leave in time")
+    assert gone == End(Outcome.GIVEN_UP, "the VM's next pod did not come in time")
+
+
+def test_an_order_that_ends_gives_back_all_that_is_held_and_does_nothing_else() -> None:
+    fleet, order = begun()
+    ending = msgspec.structs.replace(order, ending=Outcome.STOPPED)
+
+    released = step(fleet, ending)
+    assert released == Release({"b": frozenset({order.id_of(0)})})
+    assert isinstance(step(fleet, taken(ending, released, fleet)), Over)
+
+
+@pytest.mark.parametrize("then", ["away", "stays", "elsewhere", "taken"])
+def test_what_a_vm_has_left_that_came_nowhere_is_held_for_it_unless_somebody_has_it(
+    then: str,
+) -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    if then != "stays":
+        fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    if then == "elsewhere":
+        fleet.come("x", "a", "a-0", 5)
+    if then == "taken":
+        fleet.vms["z"] = Vm("z", ONE, "a", 0, order.legs[0].source.start)
+    ending = msgspec.structs.replace(order, ending=Outcome.GIVEN_UP)
+
+    found = step(fleet, ending)
+    assert isinstance(found, Release)
+    assert found.back == ({"a": order.way_back()} if then == "away" else {})
+    after = taken(ending, found, fleet)
+    assert isinstance(step(fleet, after), Over)
+
+
+def test_a_place_is_ripe_once_all_who_were_there_have_come_to_theirs() -> None:
+    fleet = Fleet({"a": 1, "b": 1}, {"x": Vm("x", ONE, "a", 0, 0), "y": Vm("y", FOUR, "b", 0, 0)})
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(admit=(("default", "me"),)))
+    assert order is not None
+    assert order.ripe() == frozenset()
+    made = msgspec.structs.replace(order, made=(Made("eviction"),))
+    assert len(order.legs) == 1
+    assert made.ripe() == {order.id_of_place(0)}
+
+
+def test_two_places_are_never_held_for_one_owner_at_once() -> None:
+    _, order = begun()
+    twice = msgspec.structs.replace(order, legs=(order.legs[0], order.legs[0]))
+
+    assert [entry.id for _, entry in twice.holds()] == [order.id_of(0)]
+
+
+def test_an_order_is_read_as_it_was_kept() -> None:
+    _, order = begun()
+    departed = Departure(order.legs[0].pod, Kind.LIVE, ("other",))
+    kept = msgspec.structs.replace(order, departed=departed, begun=("2026-01-01T00:00:00Z",))
+
+    assert msgspec.json.decode(msgspec.json.encode(kept), type=Order) == kept

@@ -1,0 +1,115 @@
+"""The extender is killed at each of its writes, and the next one goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from extender.advice import Asked
+from extender.moving import Outcome
+from extender.service import Service
+from nodeagent.apiserver.memory import Call
+from tests.builders import gpu
+from tests.fakes.machines import Machines
+from tests.fakes.mortal import MortalApi
+from tests.fakes.world import World
+from tests.unit.extender.moving.orders import NODES, PATIENT, applied, held, kept, over, running
+from tests.waiting import until
+
+ADMIT = Asked(admit=(("default", "whole"),))
+MOST_WRITES = 60
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "unanswered"])
+async def test_nothing_is_lost_wherever_it_is_killed(*, dropped: bool) -> None:
+    """Each VM is evicted once at most; the order comes to its end, or was never given."""
+    written = await killed_everywhere(dropped=dropped)
+
+    assert {"create configmaps", "create pods eviction", "patch gpunodes"} <= {*written}
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "unanswered"])
+async def test_a_vm_that_cannot_go_where_it_is_to_finds_back_wherever_it_is_killed(
+    *, dropped: bool
+) -> None:
+    """And nobody else has had its place meanwhile."""
+    written = await killed_everywhere(dropped=dropped, to=["node-1"])
+
+    assert {"create configmaps", "create pods eviction", "patch gpunodes"} <= {*written}
+
+
+async def killed_everywhere(*, dropped: bool, to: Sequence[str] = NODES) -> Sequence[str]:
+    """Kill an extender at each of its writes in turn; return what it writes if it is not killed."""
+    for writes in range(1, MOST_WRITES):
+        written = await killed_at(writes, dropped=dropped, to=to)
+        if len(written) < writes:
+            return written
+    raise AssertionError(f"there was no end of writes: {written}")
+
+
+async def killed_at(writes: int, *, dropped: bool, to: Sequence[str]) -> Sequence[str]:
+    """Kill an extender at one of its writes after an order was asked of it; return all of them.
+
+    kube-scheduler has VMs go *to* some nodes only.
+    """
+    world, hopeless = World(), "node-2" not in to
+    settings = msgspec.structs.replace(PATIENT, move_seconds=0.2 if hopeless else 900.0)
+    for name in NODES:
+        await world.add_node(name, gpus=[gpu(uuid=f"GPU-of-{name}")])
+    machines = Machines(world)
+    async with running(world) as extender:
+        await machines.place(extender, "small", "1-10C", "node-1")
+        await machines.place(extender, "half", "4-40C", "node-2")
+    before = await machines.on("small")
+    await machines.add("whole", "7-80C")
+    evicted: list[str] = []
+
+    async def hear(call: Call) -> None:
+        if call.subresource == "eviction" and call.done:
+            evicted.append(call.name)
+
+    world.api.disturbance = hear
+    mortal = MortalApi(world.api, writes=writes, dropped=dropped)
+    async with (
+        running(world, settings, api=mortal) as extender,
+        machines.running(extender, to),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await until(lambda: extender.knowledge.pending.waiting or mortal.dead.is_set())
+        giving = tasks.create_task(applied(extender, ADMIT))
+
+        async def settled() -> bool:
+            order = await kept(world)
+            return mortal.dead.is_set() or (order is not None and order.over)
+
+        await until(settled)
+        giving.cancel()
+    async with running(world, settings) as extender, machines.running(extender, to):
+        if await kept(world) is None:
+            await applied_anew(extender)
+        order = await over(world)
+
+        async def placed() -> bool:
+            if hopeless:
+                return await machines.on("small") == before
+            return (await machines.on("whole"))[0] == "node-1"
+
+        await until(placed)
+    if hopeless:
+        assert order.ending is Outcome.GIVEN_UP
+        assert await machines.on("whole") == ("", "", -1)
+    else:
+        assert order.ending is Outcome.DONE
+        assert (await machines.on("small"))[0] == "node-2"
+    assert await held(world) == []
+    assert set(evicted) <= {"small-1"}
+    return mortal.written
+
+
+async def applied_anew(extender: Service) -> None:
+    """Give the order that was lost on its way."""
+    await until(lambda: extender.knowledge.pending.waiting)
+    await applied(extender, ADMIT)

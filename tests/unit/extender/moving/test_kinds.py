@@ -1,0 +1,182 @@
+"""How VMs leave: while they run where KubeVirt can, and by force only where their pod says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from extender.advice import Asked
+from extender.moving import Outcome
+from nodeagent.api import keys
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import (
+    MIGRATIONS,
+    PODS,
+    VIRTUAL_MACHINE_INSTANCES,
+    PatchType,
+    Throttled,
+)
+from tests.fakes.machines import VMI, Machines
+from tests.fakes.scheduling import Scheduler
+from tests.fakes.world import World
+from tests.unit.extender.moving.orders import NODES, PATIENT, applied, held, over, running
+from tests.waiting import until
+
+DRAIN = Asked(drain=("node-1",))
+
+
+async def instance(world: World, name: str, *, migratable: bool) -> None:
+    """Create the VirtualMachineInstance that a VM runs as; KubeVirt says whether it can migrate."""
+    for kind in (VIRTUAL_MACHINE_INSTANCES, MIGRATIONS):
+        world.api.register(kind)
+    await world.api.create(
+        VIRTUAL_MACHINE_INSTANCES, {"metadata": {"name": name}}, namespace="default"
+    )
+    condition = {"type": "LiveMigratable", "status": str(migratable)}
+    await world.api.patch(
+        VIRTUAL_MACHINE_INSTANCES,
+        name,
+        {"status": {"conditions": [condition]}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+        subresource="status",
+    )
+
+
+@contextlib.asynccontextmanager
+async def migrating(world: World, extender: object, *, fails: bool = False) -> AsyncIterator[None]:
+    """Carry migrations out as KubeVirt does: the next launcher first, then the last one ends."""
+
+    async def run() -> None:
+        await until(lambda: migrations(world))
+        (migration,) = await migrations(world)
+        name, vm = migration["metadata"]["name"], migration["spec"]["vmiName"]
+        if not fails:
+            pod = await world.add_pod(f"{vm}-target", "1-10C", owner=(VMI, vm))
+            await Scheduler(extender, NODES).until_bound(world, [pod])  # type: ignore[arg-type]
+            await world.api.patch(
+                PODS,
+                f"{vm}-1",
+                {"status": {"phase": "Succeeded"}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+                subresource="status",
+            )
+        phase = "Failed" if fails else "Succeeded"
+        await world.api.patch(
+            MIGRATIONS,
+            name,
+            {"status": {"phase": phase}},
+            patch_type=PatchType.MERGE,
+            namespace="default",
+            subresource="status",
+        )
+
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(run())
+        try:
+            yield
+        finally:
+            work.cancel()
+
+
+async def migrations(world: World) -> list[dict[str, dict[str, str]]]:
+    return [msgspec.json.decode(raw) for raw in (await world.api.list(MIGRATIONS)).items]
+
+
+def listened(world: World, *, refused: bool) -> list[str]:
+    """Hear of evictions and deletions; evictions may be refused."""
+    heard: list[str] = []
+
+    async def disturb(call: Call) -> None:
+        if call.done:
+            return
+        if call.subresource == "eviction":
+            heard.append(f"evict {call.name}")
+            if refused:
+                raise Throttled(429, "no")
+        elif call.verb == "delete":
+            heard.append(f"delete {call.kind.plural} {call.name}")
+
+    world.api.disturbance = disturb
+    return heard
+
+
+async def test_a_vm_that_can_migrate_moves_while_it_runs(world: World, machines: Machines) -> None:
+    heard = listened(world, refused=False)
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=True)
+        async with migrating(world, extender):
+            await applied(extender, DRAIN)
+            order = await over(world)
+        told = extender.knowledge.work.registry.get_sample_value
+        kinds = {"kind": "live-migration", "outcome": "moved"}
+        assert told("tangram_moves_total", kinds) == 1
+
+    assert (order.ending, [each.kind for each in order.made]) == (
+        Outcome.DONE,
+        ["live-migration"],
+    )
+    assert await world.bound("vm-target") == "node-2"
+    assert heard == []
+    assert await held(world) == []
+
+
+async def test_a_migration_that_fails_leaves_the_vm_where_it_is(
+    world: World, machines: Machines
+) -> None:
+    heard = listened(world, refused=False)
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=True)
+        async with migrating(world, extender, fails=True):
+            await applied(extender, DRAIN)
+            order = await over(world)
+
+    assert (order.ending, order.why) == (Outcome.GIVEN_UP, "its live migration has failed")
+    assert await world.bound("vm-1") == "node-1"
+    assert heard == []
+    assert await held(world) == []
+
+
+async def test_a_vm_is_stopped_past_its_budget_only_where_its_pod_says_so(
+    world: World, machines: Machines
+) -> None:
+    heard = listened(world, refused=True)
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0)
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world, settings) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+        await applied(extender, DRAIN)
+
+        async def stopped() -> bool:
+            return not (await world.api.list(VIRTUAL_MACHINE_INSTANCES)).items
+
+        await until(stopped)
+        await world.delete_pod({"metadata": {"name": "vm-1"}})  # as KubeVirt does then
+        async with machines.running(extender, NODES):
+            order = await over(world)
+
+    assert [each.kind for each in order.made] == ["restart"]
+    assert heard[:2] == ["evict vm-1", "delete virtualmachineinstances vm"]
+    assert (await machines.on("vm"))[0] == "node-2"
+
+
+async def runs_as(world: World, pod: str, instance: str) -> None:
+    """Let a pod belong to the very VirtualMachineInstance of that name."""
+    raw = await world.api.get(VIRTUAL_MACHINE_INSTANCES, instance, namespace="default")
+    uid = msgspec.json.decode(raw)["metadata"]["uid"]
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": VMI, "name": instance, "uid": uid}
+    await world.api.patch(
+        PODS,
+        pod,
+        {"metadata": {"ownerReferences": [{**owner, "controller": True}]}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )

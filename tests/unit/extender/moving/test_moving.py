@@ -1,0 +1,479 @@
+"""Orders of moves on a small cluster: VMs come to their places, or all is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+import pytest
+
+from extender.advice import Asked
+from extender.moving import Outcome
+from extender.policy import InForce, PolicyName
+from extender.policy.moving import Mode
+from extender.policy.moving import Moving as Rules
+from extender.service import Service
+from extender.service.ordering import NotApplied
+from nodeagent.api import keys
+from nodeagent.api.gpunode import Mode as NodeMode
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
+from tests.fakes.ahead import Ahead
+from tests.fakes.machines import Machines
+from tests.fakes.scheduling import Scheduler
+from tests.fakes.world import World
+from tests.unit.extender.moving.orders import (
+    NODES,
+    PATIENT,
+    applied,
+    applying,
+    events,
+    held,
+    kept,
+    over,
+    running,
+)
+from tests.waiting import until
+
+ADMIT = Asked(admit=(("default", "whole"),))
+DRAIN = Asked(drain=("node-1",))
+
+
+async def test_a_pod_is_admitted_by_the_move_that_makes_room(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "small", "1-10C", "node-1")
+        await machines.place(extender, "half", "4-40C", "node-2")
+        await machines.add("whole", "7-80C")
+        async with machines.running(extender, NODES):
+            await until(lambda: extender.knowledge.pending.waiting)
+            await applied(extender, ADMIT)
+            order = await over(world)
+            told = extender.knowledge.work.registry.get_sample_value
+
+            kinds = {"kind": "eviction", "outcome": "moved"}
+            assert told("tangram_moves_total", kinds) == 1
+            assert told("tangram_move_orders_total", {"outcome": "done"}) == 1
+            assert told("tangram_preemptions_total", {"outcome": "placed"}) == 0
+            await until(lambda: bound(machines, "whole", "node-1"))
+
+    assert order.ending is Outcome.DONE
+    assert (await machines.on("small"))[0] == "node-2"
+    assert await held(world) == []
+    ((_, said), *_) = await events(world, "VgpuMoving")
+    assert said == "vGPU: moved to make room, by eviction: a place is held on node-2"
+    assert "small-2" in dict(await events(world, "VgpuMoved"))
+
+
+async def bound(machines: Machines, name: str, node: str) -> bool:
+    return (await machines.on(name))[0] == node
+
+
+async def test_a_pod_that_has_gone_has_nobody_moved_for_it(
+    world: World, machines: Machines
+) -> None:
+    async with running(world, policy=applying(per_hour=1)) as extender:
+        for name in ("small", "other"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        stays = {keys.MOVABLE: "false"}
+        await machines.place(extender, "half", "4-40C", "node-2", annotations=stays)
+        whole = await world.add_pod("whole", "7-80C")
+        scheduler = Scheduler(extender, NODES)
+        await until(lambda: whole["metadata"]["uid"] in extender.knowledge.pods)
+        assert scheduler.place(whole) == ""
+        async with machines.running(extender, NODES):
+            await applied(extender, ADMIT)
+
+            async def one_made() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(one_made)
+            await world.delete_pod(whole)
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert order.why == "nobody waits any more for the room that was to be made"
+    assert await held(world) == []
+
+
+async def test_a_node_is_drained_each_vm_to_the_place_that_was_planned(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        for name, wanted in (("a", "1-10C"), ("b", "2-20C"), ("c", "1-20C")):
+            await machines.place(extender, name, wanted, "node-1")
+        async with machines.running(extender, NODES):
+            given = await applied(extender, DRAIN)
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.DONE, 3)
+    for leg in given.legs:
+        seat = leg.target
+        assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
+async def test_a_plan_that_is_another_by_now_is_not_carried_out(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        before = await extender.advisor.advise(DRAIN)
+        await machines.place(extender, "b", "1-10C", "node-1")
+        assert extender.ordering is not None
+        with pytest.raises(NotApplied, match="another one by now"):
+            await extender.ordering.apply(DRAIN, before.digest)
+
+    assert await kept(world) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        (Rules(), "mode is not apply"),
+        (Rules(mode=Mode.APPLY, paused=True), "paused"),
+    ],
+    ids=["off", "paused"],
+)
+async def test_nothing_is_moved_unless_the_policy_says_so(
+    world: World, machines: Machines, rules: Rules, why: str
+) -> None:
+    policy = msgspec.structs.replace(InForce.of(PolicyName.DEFAULT), moving=rules)
+    async with running(world, policy=policy) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        with pytest.raises(NotApplied, match=why):
+            await applied(extender, DRAIN)
+
+    assert await kept(world) is None
+
+
+async def test_a_vm_whose_device_stays_its_own_is_not_moved(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        for node in NODES:
+            status = (await world.gpu_node(node)).status
+            await world.report(node, msgspec.structs.replace(status, mode=NodeMode.HARVESTER))
+        views = extender.knowledge.views
+        await until(lambda: all(views[n].node.status.mode is NodeMode.HARVESTER for n in NODES))
+        with pytest.raises(NotApplied, match="keeps its device with Harvester"):
+            await applied(extender, DRAIN)
+
+    assert await kept(world) is None
+
+
+async def test_one_order_at_a_time_is_carried_out(world: World, machines: Machines) -> None:
+    refusing(world, "a-1")
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: extender.knowledge.holds.moving)
+        with pytest.raises(NotApplied):
+            await applied(extender, Asked(headroom=(("7g.80gb", 1),)))
+
+
+def refusing(world: World, *pods: str) -> list[str]:
+    """Have the evictions of pods refused; return those asked for."""
+    asked: list[str] = []
+
+    async def disturb(call: Call) -> None:
+        if call.subresource == "eviction" and not call.done:
+            asked.append(call.name)
+            if call.name in pods:
+                raise Throttled(429, "its budget allows no more")
+
+    world.api.disturbance = disturb
+    return asked
+
+
+async def test_an_eviction_that_stays_refused_ends_the_order_and_nothing_is_left_behind(
+    world: World, machines: Machines
+) -> None:
+    asked = refusing(world, "a-1")
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0)
+    async with running(world, settings) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            order = await over(world)
+
+    assert order.ending is Outcome.GIVEN_UP
+    assert order.why == "its eviction is refused: its budget allows no more"
+    assert asked == ["a-1"]
+    assert (await machines.on("a"))[0] == "node-1"
+    assert await held(world) == []
+    assert "a-1" in dict(await events(world, "VgpuMoveGivenUp"))
+    assert dict(await events(world, "VgpuMovesEnded")) == {
+        "node-1": "vGPU: an order of 1 moves ends after 0: its eviction is refused: its budget"
+        " allows no more"
+    }
+
+
+async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
+    world: World, machines: Machines
+) -> None:
+    asked = refusing(world)
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await world.api.patch(
+            VIRTUAL_MACHINES,
+            "a",
+            {"spec": {"runStrategy": "Manual"}},
+            patch_type=PatchType.MERGE,
+            namespace="default",
+        )
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            order = await over(world)
+
+    assert (order.ending, asked) == (Outcome.GIVEN_UP, [])
+    assert "nobody would start the VM again" in order.why
+    assert await held(world) == []
+
+
+async def test_paused_it_has_nobody_leave_keeps_what_is_held_and_goes_on_afterwards(
+    world: World, machines: Machines
+) -> None:
+    """However long that takes: then the time that a move may take begins anew."""
+    asked, clock = refusing(world, "a-1", "b-1"), Ahead()
+    settings = msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: asked)
+        extender.knowledge.adopt(applying(paused=True))
+        await passed(extender, steps=1)
+        before, asked[:] = await held(world), []
+        clock.by = 1.5 * settings.move_seconds
+        await passed(extender, steps=3)
+        paused = await kept(world)
+        assert paused is not None
+        assert extender.moving is not None
+        why = extender.moving.waits(paused)
+        assert (asked, await held(world)) == ([], before)
+        world.api.disturbance = None
+        extender.knowledge.adopt(applying())
+        async with machines.running(extender, NODES):
+            order = await over(world)
+
+    assert (paused.ending, why) == (None, "the policy's moves.paused is true")
+    assert len(before) == 2
+    assert (order.ending, order.why, len(order.made)) == (Outcome.DONE, "", 2)
+    assert await held(world) == []
+
+
+async def test_a_vm_that_has_left_comes_to_its_place_though_it_is_paused_meanwhile(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+
+        async def left() -> bool:
+            return len(await machines.pods()) == 1
+
+        await until(left)
+        extender.knowledge.adopt(applying(paused=True))
+        async with machines.running(extender, NODES):
+
+            async def arrived() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(arrived)
+            assert extender.moving is not None
+            await extender.moving.stop("somebody has stopped it")
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert sorted([(await machines.on(name))[0] for name in ("a", "b")]) == NODES
+    assert await held(world) == []
+
+
+async def passed(extender: Service, *, steps: int) -> None:
+    """Wait for a step that is being taken, and take some more."""
+    assert extender.moving is not None
+    for _ in range(steps):
+        await extender.moving.step()
+
+
+async def test_it_ends_between_two_moves_where_the_policy_lets_nobody_be_moved_any_more(
+    world: World, machines: Machines
+) -> None:
+    refusing(world, "a-1", "b-1")
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: departed(world))
+        extender.knowledge.adopt(applying(mode=Mode.ADVISE))
+        first = await kept(world)
+        assert first is not None
+        assert first.departed is not None
+        async with machines.running(extender, NODES):
+            world.api.disturbance = None  # the move that has begun is carried to its end
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert order.why == "the policy's moves.mode is not apply"
+    stayed = "b" if order.legs[0].owner.name == "a" else "a"
+    assert (await machines.on(stayed))[0] == "node-1"
+    assert await held(world) == []
+
+
+async def departed(world: World) -> bool:
+    order = await kept(world)
+    return order is not None and order.departed is not None
+
+
+async def test_somebody_stops_it_between_two_moves(world: World, machines: Machines) -> None:
+    refusing(world, "a-1", "b-1")
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: departed(world))
+        assert extender.moving is not None
+        await extender.moving.stop("somebody has stopped it")
+        async with machines.running(extender, NODES):
+            world.api.disturbance = None
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert await held(world) == []
+
+
+async def test_no_more_moves_are_begun_in_an_hour_than_the_policy_allows(
+    world: World, machines: Machines
+) -> None:
+    async with running(world, policy=applying(per_hour=1)) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+
+            async def one_made() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(one_made)
+            ends_before = len(await held(world))
+            extender.knowledge.adopt(applying(per_hour=2))
+            order = await over(world)
+
+    assert ends_before == 1  # the place of the other is kept meanwhile
+    assert order.ending is Outcome.DONE
+
+
+async def test_a_vm_whose_next_pod_does_not_come_in_time_is_given_up(
+    world: World, machines: Machines
+) -> None:
+    settings = msgspec.structs.replace(PATIENT, move_seconds=0.1)
+    async with running(world, settings) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        order = await over(world)
+
+    assert order.ending is Outcome.GIVEN_UP
+    assert order.why == "the VM's next pod did not come in time"
+    assert await held(world) == []
+
+
+async def test_nobody_has_the_place_of_a_vm_that_has_come_nowhere_and_it_finds_back(
+    world: World, machines: Machines
+) -> None:
+    """Its next pod may not go where its place is held, nor has the pod that waits had its own."""
+    clock, settings = Ahead(), msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "small", "1-10C", "node-1")
+        before = await machines.on("small")
+        await machines.place(extender, "half", "4-40C", "node-2")
+        await machines.add("whole", "7-80C")
+        async with machines.running(extender, ["node-1"]):
+            await until(lambda: extender.knowledge.pending.waiting)
+            await applied(extender, ADMIT)
+
+            async def away() -> bool:
+                left = "small-2" in {pod["metadata"]["name"] for pod in await all_of(machines)}
+                return left and not (await world.gpu_node("node-1")).status.gpus[0].instances
+
+            await until(away)
+            await passed(extender, steps=3)
+            assert await machines.on("whole") == ("", "", -1)
+            clock.by = 1.5 * settings.move_seconds
+            order = await over(world)
+
+            async def back() -> bool:
+                return await machines.on("small") == before
+
+            await until(back)
+
+    assert (order.ending, order.why) == (
+        Outcome.GIVEN_UP,
+        "the VM's next pod did not come in time",
+    )
+    assert await machines.on("whole") == ("", "", -1)
+    assert await held(world) == []
+
+
+async def all_of(machines: Machines) -> Collection[dict[str, Any]]:
+    return (await machines.pods()).values()
+
+
+async def test_a_vm_that_comes_elsewhere_ends_the_order(world: World, machines: Machines) -> None:
+    """Its next pod may not go where its place is held, by what Tangram does not know of."""
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        async with machines.running(extender, ["node-1"]):
+            order = await over(world)
+
+    assert (order.ending, order.made) == (Outcome.GIVEN_UP, ())
+    assert order.why == "the VM has come to node-1 instead"
+    assert await held(world) == []
+
+
+async def test_what_was_held_for_an_order_that_nobody_knows_is_given_back(
+    world: World, machines: Machines
+) -> None:
+    refusing(world, "a-1")
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: extender.knowledge.holds.moving)
+    await world.api.delete(CONFIG_MAPS, keys.ORDER_CONFIG_MAP, namespace=keys.SYSTEM_NAMESPACE)
+    async with running(world):
+
+        async def nothing() -> bool:
+            return not await held(world)
+
+        await until(nothing)
+
+
+async def test_nobody_else_has_the_place_that_is_made_for_a_pod(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "small", "1-10C", "node-1")
+        await machines.place(extender, "half", "4-40C", "node-2")
+        await machines.add("whole", "7-80C")
+        async with machines.running(extender, NODES):
+            await until(lambda: extender.knowledge.pending.waiting)
+            greedy = await world.add_pod("greedy", "1-10C")
+            await applied(extender, ADMIT)
+            await until(lambda: extender.knowledge.holds.moving)
+            scheduler = Scheduler(extender, ["node-1"])
+            while await machines.on("whole") == ("", "", -1):
+                await scheduler.once([greedy])
+                assert await world.bound("greedy") == ""
+                await machines.pods()
+            order = await over(world)
+
+    assert order.ending is Outcome.DONE

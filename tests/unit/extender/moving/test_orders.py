@@ -1,0 +1,101 @@
+"""Where orders are kept, what becomes of VMs that end, and how long places are held for orders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from extender.cluster import ApiOrders, KubeVirtRelocator
+from extender.moving import Order
+from extender.service.holds import Holds
+from extender.service.relocation import OrderChanged
+from nodeagent.api import keys
+from nodeagent.api.gpunode import OwnerRef
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import (
+    CONFIG_MAPS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    VIRTUAL_MACHINES,
+    Kind,
+    PatchType,
+)
+from tests.builders import assignment, view
+
+ORDER = Order(id="0123456789ab", digest="d", since="now", goals=("a goal",), legs=())
+OTHER = Order(id="ba9876543210", digest="e", since="then", goals=("another",), legs=())
+
+
+async def test_of_two_who_keep_an_order_one_is_told_that_it_has_changed() -> None:
+    orders = ApiOrders(InMemoryApi())
+    assert await orders.read() is None
+    first = await orders.write(ORDER, None)
+    with pytest.raises(OrderChanged):
+        await orders.write(OTHER, None)
+    second = await orders.write(OTHER, first)
+    with pytest.raises(OrderChanged):
+        await orders.write(ORDER, first)
+
+    assert await orders.read() == second
+    assert second.order == OTHER
+
+
+async def test_a_config_map_that_was_emptied_has_no_order_and_one_that_is_gone_has_changed() -> (
+    None
+):
+    api = InMemoryApi()
+    orders, where = ApiOrders(api), {"namespace": keys.SYSTEM_NAMESPACE}
+    kept = await orders.write(ORDER, None)
+    nothing: dict[str, Any] = {"data": None}
+    await api.patch(
+        CONFIG_MAPS, keys.ORDER_CONFIG_MAP, nothing, patch_type=PatchType.MERGE, **where
+    )
+    assert await orders.read() is None
+
+    await api.delete(CONFIG_MAPS, keys.ORDER_CONFIG_MAP, **where)
+    with pytest.raises(OrderChanged):
+        await orders.write(ORDER, kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "spec", "comes"),
+    [
+        (VIRTUAL_MACHINES, "VirtualMachineInstance", {"runStrategy": "Always"}, True),
+        (VIRTUAL_MACHINES, "VirtualMachineInstance", {"running": True}, True),
+        (VIRTUAL_MACHINES, "VirtualMachineInstance", {"runStrategy": "RerunOnFailure"}, False),
+        (VIRTUAL_MACHINES, "VirtualMachineInstance", {"runStrategy": "Manual"}, False),
+        (VIRTUAL_MACHINES, "VirtualMachineInstance", {"running": False}, False),
+        (STATEFUL_SETS, "StatefulSet", {"replicas": 2}, True),
+        (STATEFUL_SETS, "StatefulSet", {"replicas": 0}, False),
+        (REPLICA_SETS, "ReplicaSet", {}, True),
+        (REPLICA_SETS, "Job", {}, False),
+    ],
+)
+async def test_only_what_is_made_anew_however_it_ended_comes_back(
+    kind: Kind, owner: str, spec: dict[str, object], *, comes: bool
+) -> None:
+    api = InMemoryApi()
+    api.register(kind)
+    await api.create(kind, {"metadata": {"name": "it"}, "spec": spec}, namespace="default")
+    relocator = KubeVirtRelocator(api)
+
+    assert await relocator.comes_back(OwnerRef(owner, "default", "it")) is comes
+    assert not await relocator.comes_back(OwnerRef(owner, "default", "nobody"))
+
+
+def test_what_is_held_for_an_order_lasts_as_long_as_that() -> None:
+    now = 0.0
+    holds = Holds(60.0, lambda: now)
+    owner = OwnerRef("VirtualMachineInstance", "default", "vm")
+    plan = [
+        assignment(f"{keys.MOVE_PREFIX}0123456789ab-0", 19, 0, pod=None, owner=owner),
+        assignment("restarts", 19, 1, pod=None, owner=owner),
+    ]
+    holds.planned("node-1", None, view(plan=plan))
+    now = 1e6
+
+    assert list(holds.over()) == [("node-1", frozenset({"restarts"}))]
+    assert set(holds.moving) == {"node-1"}
+    holds.planned("node-1", view(plan=plan), None)
+    assert not holds.moving
