@@ -27,7 +27,7 @@ from tests.chaos.story import Outcome, tell
 HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`
 SHORT = 24
-SOON = 20  # histories within which a planted bug is met
+SOON = 60  # histories within which a planted bug is met
 PLANTED_IN = {agent.__file__, extender.__file__}
 
 
