@@ -1,10 +1,15 @@
-"""The order of moves, kept in a ConfigMap: people may read it, and every replica finds it."""
+"""The order of moves, kept in a ConfigMap: people may read it, and every replica finds it.
+
+One that they have written themselves, and that cannot be read, is none: nothing is moved for it.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from extender.cluster.outcome import outcome
 from extender.moving import Order
@@ -19,6 +24,8 @@ from nodeagent.apiserver.protocol import (
     PatchType,
 )
 
+log = structlog.get_logger()
+
 KEY = "order.json"
 
 
@@ -28,7 +35,7 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
 
 class _ConfigMap(msgspec.Struct, frozen=True):
     metadata: _Metadata
-    data: dict[str, str] = {}
+    data: dict[str, str] | None = None
 
 
 _MAP = msgspec.json.Decoder(_ConfigMap)
@@ -43,24 +50,18 @@ class ApiOrders:
 
     async def read(self) -> Kept | None:
         """Return the order as it is kept, None if there has been none."""
-        try:
-            with outcome(NotFound):
-                raw = await self._api.get(
-                    CONFIG_MAPS, keys.ORDER_CONFIG_MAP, namespace=keys.SYSTEM_NAMESPACE
-                )
-                return _kept(raw)
-        except NotFound:
-            return None
+        found = await self._found()
+        return None if found is None else _kept(found)
 
     async def write(self, order: Order, before: Kept | None) -> Kept:
         """Keep an order, by a patch that tests the version of the one *before*."""
         text = msgspec.json.encode(order).decode()
         try:
             with outcome(Conflict, Invalid, NotFound):
-                if before is None:
+                version = await self._free() if before is None else before.version
+                if not version:
                     raw = await self._create(text)
                 else:
-                    version = before.version
                     raw = await self._api.patch(
                         CONFIG_MAPS,
                         keys.ORDER_CONFIG_MAP,
@@ -75,6 +76,27 @@ class ApiOrders:
         except (Conflict, Invalid, NotFound) as error:
             raise OrderChanged(error.message) from error
 
+    async def _found(self) -> _ConfigMap | None:
+        try:
+            with outcome(NotFound):
+                raw = await self._api.get(
+                    CONFIG_MAPS, keys.ORDER_CONFIG_MAP, namespace=keys.SYSTEM_NAMESPACE
+                )
+                return _MAP.decode(raw)
+        except NotFound:
+            return None
+
+    async def _free(self) -> str:
+        """Return the version of a ConfigMap that has no order, "" where there is none at all.
+
+        Raises:
+            OrderChanged: it has one.
+        """
+        found = await self._found()
+        if found is not None and _kept(found) is not None:
+            raise OrderChanged("there is an order by now")
+        return "" if found is None else found.metadata.resource_version
+
     async def _create(self, text: str) -> bytes:
         body: dict[str, Any] = {
             "apiVersion": "v1",
@@ -85,10 +107,16 @@ class ApiOrders:
         return await self._api.create(CONFIG_MAPS, body, namespace=keys.SYSTEM_NAMESPACE)
 
 
-def _kept(raw: bytes) -> Kept | None:
-    """Read the order; a ConfigMap that somebody has emptied has none."""
-    found = _MAP.decode(raw)
-    text = found.data.get(KEY, "")
+def _kept(found: _ConfigMap) -> Kept | None:
+    """Read the order; a ConfigMap that somebody has emptied, or written nonsense to, has none."""
+    text = (found.data or {}).get(KEY, "")
     if not text:
         return None
-    return Kept(_ORDER.decode(text), found.metadata.resource_version)
+    try:
+        order = _ORDER.decode(text)
+        if not all(datetime.fromisoformat(each).tzinfo for each in order.begun):
+            raise ValueError("begun: a time has no zone")
+    except (msgspec.MsgspecError, ValueError) as error:
+        log.warning("order_unreadable", config_map=keys.ORDER_CONFIG_MAP, error=str(error))
+        return None
+    return Kept(order, found.metadata.resource_version)

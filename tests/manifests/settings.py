@@ -38,7 +38,13 @@ ON_OBJECTS = (
         "its tenant",
         "whether its vGPUs share a GPU: `same`, `distinct`",
     ),
-    ("pod", f'`{keys.MOVABLE}: "false"`', "its tenant", "nobody is told to move its VM"),
+    ("pod", f'`{keys.MOVABLE}: "false"`', "its tenant", "its VM is moved by nobody's plan"),
+    (
+        "pod",
+        f"`{keys.MOVABLE}: restart`",
+        "its tenant",
+        "an applied plan may restart its VM, though its eviction is refused",
+    ),
     ("pod", f'`{keys.MANAGED_LABEL}: "true"`', "the webhook, or its tenant", "it is watched"),
     (
         "pod",

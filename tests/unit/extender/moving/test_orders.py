@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from extender.cluster import ApiOrders, KubeVirtRelocator
@@ -24,6 +26,7 @@ from nodeagent.apiserver.protocol import (
 from tests.builders import assignment, view
 
 ORDER = Order(id="0123456789ab", digest="d", since="now", goals=("a goal",), legs=())
+TOLD: dict[str, Any] = json.loads(msgspec.json.encode(ORDER))
 OTHER = Order(id="ba9876543210", digest="e", since="then", goals=("another",), legs=())
 
 
@@ -41,18 +44,38 @@ async def test_of_two_who_keep_an_order_one_is_told_that_it_has_changed() -> Non
     assert second.order == OTHER
 
 
-async def test_a_config_map_that_was_emptied_has_no_order_and_one_that_is_gone_has_changed() -> (
-    None
-):
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {"order.json": "{"},
+        {"order.json": '{"id": 3}'},
+        {"order.json": json.dumps({**TOLD, "begun": ["yesterday"]})},
+        {"order.json": json.dumps({**TOLD, "begun": ["2026-11-29T12:00:00"]})},
+    ],
+    ids=["emptied", "no JSON", "no order", "no time", "no zone"],
+)
+async def test_a_config_map_that_somebody_has_spoilt_has_no_order_and_takes_the_next(
+    data: dict[str, str] | None,
+) -> None:
     api = InMemoryApi()
     orders, where = ApiOrders(api), {"namespace": keys.SYSTEM_NAMESPACE}
-    kept = await orders.write(ORDER, None)
-    nothing: dict[str, Any] = {"data": None}
+    await orders.write(ORDER, None)
+    written: dict[str, Any] = {"data": data}
     await api.patch(
-        CONFIG_MAPS, keys.ORDER_CONFIG_MAP, nothing, patch_type=PatchType.MERGE, **where
+        CONFIG_MAPS, keys.ORDER_CONFIG_MAP, written, patch_type=PatchType.MERGE, **where
     )
     assert await orders.read() is None
 
+    kept = await orders.write(OTHER, None)
+    assert await orders.read() == kept
+    assert kept.order == OTHER
+
+
+async def test_where_the_config_map_has_gone_the_order_has_changed() -> None:
+    api = InMemoryApi()
+    orders, where = ApiOrders(api), {"namespace": keys.SYSTEM_NAMESPACE}
+    kept = await orders.write(ORDER, None)
     await api.delete(CONFIG_MAPS, keys.ORDER_CONFIG_MAP, **where)
     with pytest.raises(OrderChanged):
         await orders.write(ORDER, kept)
