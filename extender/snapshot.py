@@ -17,9 +17,18 @@ from extender.packing.choose import Bin
 from extender.packing.tables import Tables, tables
 from extender.policy import Policy, PolicyName
 from extender.policy.bounds import UNKNOWN
-from nodeagent.api import resources
+from nodeagent.api import keys, resources
 from nodeagent.api.geometry import Geometry, Placement
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout, Mode, OwnerRef, PodRef
+from nodeagent.api.gpunode import (
+    Assignment,
+    Condition,
+    Gpu,
+    GpuNode,
+    Layout,
+    Mode,
+    OwnerRef,
+    PodRef,
+)
 from nodeagent.api.rivals import Rival
 
 
@@ -378,8 +387,13 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         return bool(self.agent) and self.agent != self.node.status.agent_epoch
 
     def realized(self, ids: Iterable[str]) -> bool:
-        """Tell whether the agent that lives reports every one of these assignments realized."""
-        told = () if self.succeeded else self.node.status.realized
+        """Tell whether the agent that lives reports every one of these assignments realized.
+
+        While its driver does not answer it says what it knew before: what has become of that since,
+        by a reset, say, nobody knows.
+        """
+        unsure = self.succeeded or _driver_unavailable(self.node.status.conditions)
+        told = () if unsure else self.node.status.realized
         return set(ids) <= {each.id for each in told}
 
     def failure(self, ids: Iterable[str]) -> str:
@@ -417,3 +431,7 @@ def _the_one(names: frozenset[str]) -> frozenset[str]:
 def taken_by(assignment: Assignment) -> Taken:
     """Return the slices an assignment promises."""
     return Taken(assignment.gpu, assignment.profile_id, assignment.placement)
+
+
+def _driver_unavailable(conditions: Iterable[Condition]) -> bool:
+    return any(each.reason == keys.DRIVER_UNAVAILABLE for each in conditions)

@@ -94,7 +94,7 @@ class Passes:
         try:
             host = await self._actuator.look()
         except DriverError as error:
-            await self._reporter.tell_trouble(node, "DriverUnavailable", str(error))
+            await self._reporter.tell_trouble(node, keys.DRIVER_UNAVAILABLE, str(error))
             raise
         await self._handout.withdraw(before.realized, plan)
         choice = excluded(

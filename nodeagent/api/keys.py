@@ -26,6 +26,9 @@ DEMAND_ANNOTATION: Final = "tangram.dev/demand"
 """On ``LEADER_LEASE``: what has been asked for lately, left by a leader for the next one (see
 ``extender.service.memory``)."""
 
+DRIVER_UNAVAILABLE: Final = "DriverUnavailable"
+"""Reason of a condition: the driver does not answer, and the rest is what was known before."""
+
 MANAGED_LABEL: Final = "tangram.dev/managed"
 """Label on every pod that asks for a GPU instance; the extender's pod watch selects it."""
 

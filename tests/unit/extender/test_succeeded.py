@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from nodeagent.api.gpunode import Failed, Inventory, Realized
+from nodeagent.api import keys
+from nodeagent.api.gpunode import Condition, Failed, Inventory, Realized
 from tests.builders import assignment, gpu_node, view
 from tests.fakes.world import QUICK, World, bind_args
 from tests.waiting import until
@@ -37,6 +38,23 @@ def test_what_was_realized_counts_if_the_agent_that_told_it_is_the_one_that_live
     told = gpu_node(plan=[assignment("a", 19, 0)], realized=[Realized("a")])
 
     assert msgspec.structs.replace(view(told), agent=agent).realized(["a"]) is counts
+
+
+@pytest.mark.parametrize(
+    ("reason", "counts"),
+    [(keys.DRIVER_UNAVAILABLE, False), ("KubeletUnavailable", True)],
+)
+def test_what_was_realized_does_not_count_while_the_driver_does_not_answer(
+    reason: str, counts: bool
+) -> None:
+    """A GPU may have been reset meanwhile: the agent would not know."""
+    told = gpu_node(plan=[assignment("a", 19, 0)], realized=[Realized("a")])
+    not_ready = Condition("Ready", "False", reason)
+    status = msgspec.structs.replace(told.status, conditions=(not_ready,))
+
+    seen = view(msgspec.structs.replace(told, status=status))
+
+    assert seen.realized(["a"]) is counts
 
 
 @pytest.mark.parametrize("lives_on", [True, False], ids=["restarted", "rebooted"])
