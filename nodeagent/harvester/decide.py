@@ -156,7 +156,12 @@ def leftovers(
 
     It would take the next GPU instance of its profile. With a ``uuid`` Harvester knows which vGPU
     to remove, which is gone already; that it then only clears the object is inferred.
+
+    On a GPU cut by hand an administrator has enabled what is enabled, whatever we once noted on it:
+    a device that was touched for an assignment, and never enabled, still tells of that.
     """
+    if joined.gpu.cut_by_hand:
+        return ()
     return tuple(
         Disable(device)
         for device in joined.devices

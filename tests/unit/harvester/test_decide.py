@@ -222,6 +222,13 @@ def test_what_a_reboot_left_of_ours_is_cleared_and_of_nobody_elses() -> None:
     assert leftovers(found, planned={"a1"}, named={"n1-1"}) == ()
 
 
+def test_what_a_reboot_left_on_a_gpu_cut_by_hand_is_the_administrators_whatever_we_noted() -> None:
+    touched = made(1, assignment="old")
+    found = Joined(gpu(cut_by_hand=True), (touched,), {})
+
+    assert leftovers(found, planned=(), named=()) == ()
+
+
 # -- the layout ------------------------------------------------------------------------------------
 
 
