@@ -12,6 +12,10 @@ Who has it, we know in one of two ways:
 With Harvester a device may also stand there for whoever comes: a VM that is off keeps it, or it is
 part of a static layout. Then the plan alone says whose it is to be. So it does where a pod was
 given another device than what was meant for it: that, which nobody has had, may be another's.
+
+What was cut by hand is lent and never becomes ours, though its GPU may have been named for us to
+cut since: Harvester makes such a GPU instance anew, wherever the driver likes, as soon as the GPU
+is empty, and deletes it itself once an administrator has disabled what is enabled there.
 """
 
 from __future__ import annotations
@@ -119,7 +123,7 @@ def adoptions(
             each.placement,
             host.boot_id,
             adopted=bool(served),
-            lent=gpu.layout is Layout.STATIC and not by_us,
+            lent=(gpu.layout is Layout.STATIC or gpu.cut_by_hand) and not by_us,
         )
 
     return tuple(it for each in plan if (it := adopted(each)))

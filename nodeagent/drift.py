@@ -15,6 +15,11 @@ from nodeagent.ownership import Observed
 MOST_TOLD = 8
 """How much of it a condition lists; a node full of it would swell the inventory."""
 
+_LEFT = (
+    "an enabled vGPU that nobody has, and that Tangram does not know to be its own (was its journal"
+    " lost?): disable its VGPUDevice if nobody wants it"
+)
+
 
 def drift(
     host: Host,
@@ -54,6 +59,8 @@ def _on(gpu: LiveGpu, observed: Iterable[Observed], claimed: Collection[str]) ->
         place = _place(gpu, each.profile_id, each.placement)
         if not each.assignment and each.holder is None and not each.standing:
             yield f"{place}: a GPU instance that Tangram did not create"
+        elif each.standing and not each.assignment and not each.keepers:
+            yield f"{place}: {_LEFT}"
         elif each.device is None and each.assignment in claimed:
             yield f"{place}: the device of assignment {each.assignment} is gone, a pod had it"
 

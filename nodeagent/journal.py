@@ -21,7 +21,7 @@ class Made(msgspec.Struct, frozen=True):
 
     ``unanswered`` is whether its creation got no answer, so that it may still come to be;
     ``adopted`` whether we did not make it, and its pod has it from elsewhere than our slots;
-    ``lent`` whether it is a static layout's, and is let be once its pod has ended.
+    ``lent`` whether it is of a layout cut by hand, and is let be once its pod has ended.
     """
 
     assignment: str

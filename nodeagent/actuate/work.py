@@ -49,7 +49,7 @@ class Work:
         self.failures: dict[str, str] = {}
         self._intent = intent
         self._pods = {each.id: each.pod.uid for each in intent.plan if each.pod}
-        # What a static layout has lent goes back to it.
+        # What a layout cut by hand has lent goes back to it.
         self.made = tuple(
             each
             for each in made

@@ -8,9 +8,9 @@ For a GPU instance that waits for its device::
 
 For a GPU that is ours to cut::
 
-    no functions ─▶ enable them, if told to        asks for instances, named by the administrator,
-                                                   nobody uses any
-                                                        └─▶ disabled, and Harvester has said so
+    no functions, if told to and                   asks for instances, named by the administrator,
+    if nobody has disabled them                    nobody uses any
+          └─▶ enable them                               └─▶ disabled, and Harvester has said so
                                                                  └─▶ enabled, asking for none
     handed back, nothing of ours left
           └─▶ touched, if its counts are frozen, and Harvester thaws them ─▶ disabled
@@ -156,7 +156,12 @@ def leftovers(
 
     It would take the next GPU instance of its profile. With a ``uuid`` Harvester knows which vGPU
     to remove, which is gone already; that it then only clears the object is inferred.
+
+    On a GPU cut by hand an administrator has enabled what is enabled, whatever we once noted on it:
+    a device that was touched for an assignment, and never enabled, still tells of that.
     """
+    if joined.gpu.cut_by_hand:
+        return ()
     return tuple(
         Disable(device)
         for device in joined.devices
@@ -177,6 +182,7 @@ def layout(
 
     *ours* is whether it holds anything of ours; *functions* whether to enable virtual functions,
     upon which Harvester turns MIG mode on where the GPU knows it.
+    Nobody is overruled: functions that somebody has disabled stay so until he enables them again.
     What somebody has cut by hand is given up only where *gpu* is ours in spite of it: whoever said
     so knew of it, as opposed to one who was faster than this look.
     """
@@ -190,8 +196,8 @@ def layout(
     if known is None:
         return None
     if not known.enabled:
-        wanted = functions and gpu.geometry.profiles and not gpu.instances
-        return EnableFunctions(known) if wanted else None
+        capable = gpu.geometry.profiles and not gpu.instances
+        return EnableFunctions(known) if functions and capable and not known.turned_off else None
     if not gpu.mig_enabled or mig is None:
         return None
     if mig.neutral:

@@ -144,14 +144,12 @@ class HarvesterDriver:
 
         Raises:
             StillLeaving: the vGPU is there until another look shows otherwise.
-            InstanceInUse: somebody uses it.
+            InstanceInUse: somebody uses it, or may do so for all that is known.
         """
         vgpu = found.inside(instance.gi_id)[0]
         device = found.device_of(vgpu)
         if device is None:
             raise InstanceInUse(DESTROY, detail=f"vGPU {vgpu.id} is not of Harvester's making")
-        if instance.device is not None and instance.in_use:
-            raise InstanceInUse(DESTROY)
         if not device.enabled:
             raise StillLeaving(DESTROY, detail="Harvester has yet to take its vGPU away")
         named = self._objects.now().named
@@ -160,6 +158,8 @@ class HarvesterDriver:
             raise StillLeaving(DESTROY, detail=detail)
         if not may_be_disabled(device, found, named):
             raise StillLeaving(DESTROY, detail="Harvester has yet to say that its vGPU is made")
+        if instance.in_use:  # be it by another vGPU that is in it, too
+            raise InstanceInUse(DESTROY)
         await self._objects.disable(device)
         raise StillLeaving(DESTROY, detail="Harvester is told to take its vGPU away")
 

@@ -19,6 +19,9 @@ from nodeagent.vgpu.interface import Vgpu
 from nodeagent.vgpu.join import Seen
 
 UNKNOWN_GPU = "Harvester does not know the GPU: is its addon pcidevices-controller enabled?"
+TURNED_OFF = (
+    "SR-IOV was disabled by hand, and so it stays: enable the GPU's SRIOVGPUDevice to have it used"
+)
 NO_LAYOUT = "Harvester has no MigConfiguration of the GPU yet"
 NO_FUNCTIONS = "Harvester has yet to list the GPU's virtual functions"
 NOT_NEUTRAL = (
@@ -120,9 +123,11 @@ def unready(gpu: LiveGpu, seen: Seen, objects: Objects) -> str:
     A GPU instance made while Harvester acts upon its MigConfiguration might be deleted, or joined
     by others.
     """
+    known, mig = objects.gpu(gpu.pci_address), objects.mig(gpu.pci_address)
+    if known is not None and known.turned_off and gpu.geometry.profiles:
+        return TURNED_OFF
     if not gpu.mig_enabled:
         return ""  # which is told by itself
-    known, mig = objects.gpu(gpu.pci_address), objects.mig(gpu.pci_address)
     if known is None:
         return UNKNOWN_GPU
     if not known.enabled or not seen.functions:

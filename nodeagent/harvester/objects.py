@@ -37,11 +37,22 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class SriovGpuDevice(msgspec.Struct, frozen=True):
-    """A GPU that Harvester knows; ``enabled`` is whether it has virtual functions."""
+    """A GPU that Harvester knows; ``enabled`` is whether it has virtual functions.
+
+    ``as_made`` is whether its spec is as it was when the object was made. Harvester's controller
+    never changes it again (read in its source), so whatever has changed, an administrator has
+    changed, or an agent, which only ever enables it.
+    """
 
     head: Head
     address: str
     enabled: bool
+    as_made: bool = True
+
+    @property
+    def turned_off(self) -> bool:
+        """Whether somebody has disabled it, as opposed to one that nobody has enabled yet."""
+        return not self.enabled and not self.as_made
 
 
 class VgpuDevice(msgspec.Struct, frozen=True):

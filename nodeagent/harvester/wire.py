@@ -34,6 +34,7 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     annotations: dict[str, str] | None = None
 
     @property
@@ -150,10 +151,17 @@ _DETAILS = msgspec.json.Decoder(_Details)
 
 
 def sriov_gpu_device(raw: bytes) -> SriovGpuDevice:
-    """Read an SRIOVGPUDevice."""
+    """Read an SRIOVGPUDevice.
+
+    An object's generation is 1 at first, and counts the changes of its spec: none of its metadata
+    and, as it has a status subresource, none of its status.
+    """
     found = _GPU.decode(raw)
     return SriovGpuDevice(
-        found.metadata.head, found.spec.address or "", enabled=bool(found.spec.enabled)
+        found.metadata.head,
+        found.spec.address or "",
+        enabled=bool(found.spec.enabled),
+        as_made=found.metadata.generation <= 1,
     )
 
 

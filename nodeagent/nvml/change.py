@@ -23,7 +23,8 @@ def create(
     """Create a GPU instance at exactly *placement*; where *full* is given, make it usable, too.
 
     *full* is the GPU's geometry: containers need a compute instance of the GPU instance's size,
-    vGPUs bring their own. If anything after the creation fails, the GPU instance is destroyed.
+    vGPUs bring their own (inferred). If anything after the creation fails, the GPU instance is
+    destroyed.
     """
     try:
         device = gpus.named(nvml, gpu)

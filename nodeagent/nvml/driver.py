@@ -203,7 +203,9 @@ class NvmlDriver:
         self._nvml.open()
         if gpu not in self._look.seen:
             raise GpuLost(CREATE)
-        # Containers need a compute instance; a vGPU brings its own.
+        # Containers need a compute instance. That a vGPU brings its own is inferred: of those made
+        # on the host NVIDIA's vGPU release 6 says that they are optional, 4.9 that they are
+        # required; Harvester makes them (-C).
         geometry = self._look.seen[gpu].geometry if self._mode is Mode.CONTAINER else None
         made = change.create(self._nvml, gpu, profile_id, placement, full=geometry)
         self._listed[gpu, made.gi_id] = made

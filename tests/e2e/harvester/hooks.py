@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,15 +28,19 @@ LONGEST = 10_000
 class Webhooks:
     """Judges requests for *version*, with what *api* knows; refusals go into *log*.
 
-    So do VGPUDevices that are disabled without a uuid: whoever names the state that a write was
-    decided on is judged by that very state, for the API server asks only where it is the current.
-    And so does whatever VMs come to name as theirs.
+    So do VGPUDevices that are disabled without a uuid, and MigConfigurations whose counts stay
+    frozen: whoever names the state that a write was decided on is judged by that very state, for
+    the API server asks only where it is the current. And so does whatever VMs come to name as
+    theirs. *is_empty* tells of a GPU, by its objects' name, whether it holds no GPU instance.
     """
 
-    def __init__(self, api: ApiServer, log: Log, version: Version) -> None:
+    def __init__(
+        self, api: ApiServer, log: Log, version: Version, is_empty: Callable[[str], bool]
+    ) -> None:
         self._api = api
         self._log = log
         self._version = version
+        self._is_empty = is_empty
 
     @contextlib.asynccontextmanager
     async def serving(self, plane: ControlPlane) -> AsyncIterator[None]:
@@ -116,9 +120,9 @@ class Webhooks:
             subject = f"{asked['resource']['resource']} {asked['name']}"
             actor = asked["userInfo"]["username"]
             self._log.add(actor, deeds.REFUSED, subject, refusal)
-        elif self._is_blind(asked):
+        elif careless := self._careless(asked):
             actor = AGENT if asked["userInfo"]["username"] == AGENTS_ACCOUNT else "somebody"
-            self._log.add(actor, deeds.BLIND, f"vgpudevices {asked['name']}")
+            self._log.add(actor, careless, f"{asked['resource']['resource']} {asked['name']}")
         elif asked["resource"]["resource"] == VMS.plural:
             before = set(webhooks.allocated(asked["oldObject"])) if asked.get("oldObject") else ()
             for device in set(webhooks.allocated(asked["object"])).difference(before):
@@ -129,10 +133,15 @@ class Webhooks:
             answer["status"] = {"message": refusal}
         return _answered(review, answer)
 
-    def _is_blind(self, asked: Mapping[str, Any]) -> bool:
-        if (asked["resource"]["resource"], asked["operation"]) != ("vgpudevices", "UPDATE"):
-            return False
-        return webhooks.is_blind(asked["oldObject"], asked["object"])
+    def _careless(self, asked: Mapping[str, Any]) -> str:
+        """Return what is done that Harvester lets pass and nobody should do, "" if nothing."""
+        if asked["operation"] != "UPDATE":
+            return ""
+        plural, old, new = asked["resource"]["resource"], asked["oldObject"], asked["object"]
+        if plural == "vgpudevices" and webhooks.is_blind(old, new):
+            return deeds.BLIND
+        empty = plural == "migconfigurations" and self._is_empty(asked["name"])
+        return deeds.FROZEN if webhooks.stays_frozen(old, new, empty=empty) else ""
 
     async def _judged(self, asked: Mapping[str, Any]) -> str:
         plural, operation = asked["resource"]["resource"], asked["operation"]

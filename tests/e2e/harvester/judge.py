@@ -1,4 +1,11 @@
-"""Whether every VM is where it was decided to be: judged from the GPUs, by nobody's ledger."""
+"""Whether every VM is where it was decided to be: judged from the GPUs and what VMs have open.
+
+Where a VM is, the fake machine tells. Where it should be, its pod's annotation says, which is there
+from its binding on, or what a witness saw it might be given; and the plan must say so, too. That a
+GPU instance is there for somebody is taken from the plan, or from what VMs keep. Which places are
+legal, and which profile is behind a type, is read from the catalog that Tangram has, too: what is
+wrong in that is not found here.
+"""
 
 from __future__ import annotations
 

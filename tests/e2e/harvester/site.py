@@ -26,6 +26,7 @@ from tests.e2e.process import ROOT
 from tests.fakes.kubevirt import KubeVirt
 from tests.fakes.kubevirt.launcher import DEVICES
 from tests.fakes.nvml.library import built_for_tests
+from tests.fakes.pcidevices.host import is_empty
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import (
     KUBEVIRT,
@@ -92,7 +93,10 @@ async def site(
         }
         await _namespace(plane, KUBEVIRT_NAMESPACE)
         await api.create(KUBEVIRTS, body, namespace=KUBEVIRT_NAMESPACE)
-        await stack.enter_async_context(Webhooks(api, log, version).serving(plane))
+        judged = Webhooks(
+            api, log, version, lambda name: is_empty([node.host for node in there.values()], name)
+        )
+        await stack.enter_async_context(judged.serving(plane))
         library = built_for_tests(directory / "fake-nvml")
         for name in names:
             home = directory / name

@@ -112,6 +112,11 @@ class Tangram:
         await self._cluster.plane.stop_scheduler()
         await self.extender.stop(signal.SIGTERM)
 
+    async def replace_extender(self) -> None:
+        """End the extender at whatever it does, and start another, as its kubelet does."""
+        await self.extender.stop(signal.SIGKILL)
+        await self.extender.start()
+
     async def kill(self) -> None:
         """End what runs, at the end of a test."""
         await self.extender.stop(signal.SIGKILL)

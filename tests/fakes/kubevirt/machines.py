@@ -17,6 +17,7 @@ from nodeagent.apiserver.protocol import (
     Kind,
     NotFound,
     PatchType,
+    Unavailable,
 )
 from nodeagent.apiserver.reflector import reflect
 from tests.fakes.kubevirt.launcher import DOMAIN, LAUNCHER, forbidden, instance, launcher
@@ -25,6 +26,8 @@ from tests.fakes.pcidevices.names import KUBEVIRT, KUBEVIRT_NAMESPACE, KUBEVIRTS
 Value = dict[str, Any]
 Key = tuple[str, str]
 
+RETRY_SECONDS = 0.2
+"""How soon it tries again where it had no usable answer; the real one waits longer and longer."""
 _MOST_ROUNDS = 1000
 _PHASES = {"Pending": "Scheduling", "Running": "Running", "Succeeded": "Succeeded"}
 
@@ -62,9 +65,13 @@ class KubeVirt:
             while True:
                 await changed.wait()
                 changed.clear()
-                # A write that lost against another comes again with the other's event.
-                with contextlib.suppress(Conflict, Invalid, NotFound):
+                try:
                     await self.work()
+                except (Conflict, Invalid, NotFound):
+                    pass  # what lost against another write comes again with that one's event
+                except Unavailable:  # the API server's webhooks, for example
+                    await asyncio.sleep(RETRY_SECONDS)
+                    changed.set()
 
     async def _round(self) -> bool:
         vms = {_key(vm): vm async for vm in self._listed(VMS)}

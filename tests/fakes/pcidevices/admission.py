@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -40,17 +40,26 @@ class Admission:
     """An :class:`~nodeagent.apiserver.protocol.ApiServer` over *api*, for the client *actor*.
 
     Where *api* runs the webhooks itself, *judges* is False and it only takes notes. The controller
-    is a client of it like any other.
+    is a client of it like any other. *is_empty* tells of a GPU, by its objects' name, whether it
+    holds no GPU instance.
     """
 
     def __init__(
-        self, api: ApiServer, log: Log, actor: str, version: Version, *, judges: bool = True
+        self,
+        api: ApiServer,
+        log: Log,
+        actor: str,
+        version: Version,
+        *,
+        judges: bool = True,
+        is_empty: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._api = api
         self._log = log
         self._actor = actor
         self._version = version
         self._judges = judges
+        self._is_empty = is_empty
 
     async def get(
         self, kind: Kind, name: str, *, namespace: str = "", timeout: float = 10.0
@@ -135,11 +144,14 @@ class Admission:
         timeout: float = 10.0,
     ) -> bytes:
         """Patch an object, unless a webhook refuses; none sees writes of a status."""
-        blind = False
+        blind = frozen = False
         if not subresource and self._judges and kind in _JUDGED:
             old, new = await self._change(kind, name, patch, patch_type, namespace)
             self._check(kind, name, await self._judged(kind, old, new))
             blind = kind == VGPUS and webhooks.is_blind(old, new)
+            frozen = kind == MIG_CONFIGURATIONS and webhooks.stays_frozen(
+                old, new, empty=self._is_empty(name)
+            )
         done = await self._api.patch(
             kind,
             name,
@@ -152,6 +164,8 @@ class Admission:
         self._note(kind, name, f"patch {subresource}".strip(), patch)
         if blind:
             self._log.add(self._actor, deeds.BLIND, f"{kind.plural} {name}")
+        if frozen:
+            self._log.add(self._actor, deeds.FROZEN, f"{kind.plural} {name}")
         return done
 
     async def delete(

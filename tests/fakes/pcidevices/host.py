@@ -10,7 +10,7 @@ from tests.fakes.nvml.machine import NOT_SUPPORTED, Machine, Refused
 from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.drivers import CONTROLLER, DriverCalls
 from tests.fakes.pcidevices.log import Log
-from tests.fakes.pcidevices.names import Version
+from tests.fakes.pcidevices.names import Version, device_name
 from tests.fakes.pcidevices.objects import ProfileStatus
 from tests.fakes.sysfs.kernel import Kernel, KernelVgpu
 from tests.fakes.sysfs.tree import CREATE, REMOVE, function_address, gpu_address
@@ -266,6 +266,15 @@ class Host:
                     raise
             else:
                 return
+
+
+def is_empty(hosts: Iterable[Host], name: str) -> bool:
+    """Tell whether the GPU whose objects have that *name* is there and holds no GPU instance."""
+    return any(
+        device_name(host.node, address) == name and not host.machine.gpu_instances(gpu)
+        for host in hosts
+        for address, gpu in host.gpus.items()
+    )
 
 
 def _disjoint(placements: Iterable[Placement]) -> list[Placement]:

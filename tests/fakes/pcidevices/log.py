@@ -25,6 +25,8 @@ REFUSED: Final = "refused"
 """By a webhook; or a launcher by its kubelet, which is then who did it."""
 BLIND: Final = "disabled a VGPUDevice that has no uuid"
 """By the state that the write names: whatever the controller finds when it comes."""
+FROZEN: Final = "disabled a MigConfiguration whose counts stay frozen"
+"""Its GPU was empty by then, so Harvester deletes nothing, and never says that it is disabled."""
 NAMED: Final = "named by a VM"
 """A VM's annotation comes to name a device; ``detail`` is the VM."""
 ENDED: Final = "ended"
@@ -117,17 +119,25 @@ def traps(entries: Iterable[Entry]) -> Iterator[str]:
 
     Where an agent cuts the GPUs, a MigConfiguration that has the controller create or destroy GPU
     instances is one of them. That ``sriov-manage`` finds a GPU open is one where an agent has asked
-    for it: an administrator may be faster than an agent can hear of it. What is noted elsewhere may
-    have been read late, so the order is that of the dates.
+    for it: an administrator may be faster than an agent can hear of it. So is that an agent enables
+    what somebody else has disabled. What is noted elsewhere may have been read late, so the order
+    is that of the dates.
     """
     askers: dict[str, str] = {}
+    turned_off: set[str] = set()
     for each in sorted(entries, key=lambda entry: entry.at):
         yield from _brought_about(each)
         yield from _done(each)
         kind, _, name = each.subject.partition(" ")
         if each.action == WRITE and kind == "sriovgpudevices":
-            if _ENABLED.search(each.detail):
+            if said := _ENABLED.search(each.detail):
                 askers[name] = each.actor
+                if said[1] == "true":
+                    if each.actor == AGENT and name in turned_off:
+                        yield f"{each.subject}: an agent enabled what somebody has disabled"
+                    turned_off.discard(name)
+                elif not each.detail.startswith("create "):
+                    turned_off.add(name)
         elif each.action == BLOCKED and askers.get(device_name(kind, name)) == AGENT:
             yield f"{each.subject}: an agent had it open for whom functions were to be enabled"
 
@@ -155,6 +165,8 @@ def _done(each: Entry) -> Iterator[str]:
         case "set MIG mode":
             yield f"{each.subject}: an agent set MIG mode, which is Harvester's to do"
         case "create or destroy compute instance":
+            # Inferred, as is that a vGPU needs none of the host's: NVIDIA says for release 6 that
+            # none is to be made beside a running VM, and for 4.9 that they are required.
             yield f"{each.subject}: an agent made or ended a compute instance, which is the guest's"
         case "create GPU instance anywhere":
             yield f"{each.subject}: an agent made a GPU instance where the driver chose"
@@ -162,6 +174,8 @@ def _done(each: Entry) -> Iterator[str]:
             yield f"{each.subject}: an agent would have destroyed a GPU instance that was used"
         case "disabled a VGPUDevice that has no uuid" if each.actor == AGENT:
             yield f"{each.subject}: an agent disabled it while it had no uuid"
+        case "disabled a MigConfiguration whose counts stay frozen" if each.actor == AGENT:
+            yield f"{each.subject}: an agent disabled it while its GPU was empty: nobody can cut it"
         case "write" if each.actor == AGENT and each.subject.startswith(_HARVESTERS):
             if '"resourceVersion"' not in each.detail:
                 yield f"{each.subject}: an agent wrote over whatever was there: {each.detail}"

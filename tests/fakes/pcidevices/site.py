@@ -12,7 +12,7 @@ from tests.fakes.nvml.machine import Machine
 from tests.fakes.pcidevices.admission import Admission
 from tests.fakes.pcidevices.allocations import Environment
 from tests.fakes.pcidevices.controller import Controller
-from tests.fakes.pcidevices.host import Host
+from tests.fakes.pcidevices.host import Host, is_empty
 from tests.fakes.pcidevices.log import Log
 from tests.fakes.pcidevices.names import KINDS, KUBEVIRT, KUBEVIRT_NAMESPACE, KUBEVIRTS, Version
 from tests.fakes.pcidevices.store import Step
@@ -41,11 +41,18 @@ class Cluster:
         self.version = version
         self.now = 0.0
         self.log = Log(lambda: self.now)
+        self.hosts: list[Host] = []
         self.api = api or _twin()
 
     def client(self, actor: str) -> Admission:
         """Return the API server as *actor* finds it: behind the webhooks, its writes noted."""
-        return Admission(self.api, self.log, actor, self.version)
+        return Admission(
+            self.api,
+            self.log,
+            actor,
+            self.version,
+            is_empty=lambda name: is_empty(self.hosts, name),
+        )
 
     async def prepare(self, *nodes: str) -> None:
         """Create the nodes, and KubeVirt's configuration."""
@@ -75,6 +82,7 @@ class Site:
         self.name = name
         self.shelf = Shelf()
         self.host = Host(name, machine, cluster.log, cluster.version, functions=functions)
+        cluster.hosts.append(self.host)
         self._plugins = plugins or self.shelf
         self._environment = environment
         self.step = step

@@ -91,6 +91,16 @@ def mig_updated(old: Value, new: Value, vgpus: Iterable[Value]) -> str:
     return ""
 
 
+def stays_frozen(old: Value, new: Value, *, empty: bool) -> bool:
+    """Tell whether a MigConfiguration is disabled whose counts nobody can change from then on.
+
+    Harvester lets that pass. It thaws them as it deletes what is on the GPU, which must not be
+    *empty*, or as it looks at an enabled one whose GPU is.
+    """
+    disabled = _spec(old).get("enabled") and not _spec(new).get("enabled")
+    return bool(disabled and empty and _status(old).get("status") in (SYNCED, OUT_OF_SYNC))
+
+
 def gpu_updated(old: Value, new: Value, vms: Sequence[Value]) -> str:
     """Judge a change of an SRIOVGPUDevice."""
     if _spec(old).get("enabled") and not _spec(new).get("enabled"):

@@ -105,9 +105,10 @@ async def a_vm_runs(scene: Scene) -> None:
 async def handed_over_and_back(scene: Scene) -> None:
     """Live through an agent's whole stay.
 
-    The VM is adopted, and goes; its GPU is named, and emptied; another VM comes, and the node
-    reboots; the GPU is taken back, and is Harvester's once that VM has gone, which by then has run
-    for longer than Harvester takes to compare the layout. Then it is cut by hand again.
+    The VM is adopted, and goes; its GPU is named, and serves another VM, stopped and started, which
+    goes, too; the GPU is emptied; a VM comes, and the node reboots; the GPU is taken back, and is
+    Harvester's once that VM has gone, which by then has run for longer than Harvester takes to
+    compare the layout. Then it is cut by hand again.
     """
     station = scene.station
     held = await _held(station)
@@ -118,12 +119,26 @@ async def handed_over_and_back(scene: Scene) -> None:
     assert station.places_of(held.holder.uid) == [(0, held.start)]
     await station.remove("vm-0")
     await station.plan()
-    await station.until_told(lambda it: any(each.standing for each in it.gpus[0].instances))
+    await station.until_told(_stands)
     assert len(station.starts()) == 2  # nobody has taken away what is the administrator's
+
+    await station.choose_gpus(station.machine.uuids[0])
+    await station.until_told(lambda it: it.gpus[0].layout is Layout.DYNAMIC)
+    await station.vm_of("vm-late")
+    await served(station, "vm-late", "late", held.start)
+    await station.stop("vm-late")
+    await station.plan()
+    await station.until_told(_stands)
+    await station.start("vm-late")
+    await served(station, "vm-late", "later", held.start)
+    await station.remove("vm-late")
+    await station.plan()
+    await station.until_told(_stands)
+    assert len(station.starts()) == 2  # it still is, though the GPU is to be ours
+    assert await station.enabled() == [FIRST]
 
     with scene.by_hand.shift(station.site.host, _address(station)):
         await station.change(VGPUS, FIRST, enabled=False)
-        await station.choose_gpus(station.machine.uuids[0])
         await station.until(lambda: station.starts() == [])
         await _cut_anew(station)
     assert not any(each["requested"] for each in (await layout(station))["profileSpec"])
@@ -268,6 +283,10 @@ async def _held(station: Station) -> Instance:
     )
     (held,) = [each for each in told.gpus[0].instances if each.holder]
     return held
+
+
+def _stands(told: Inventory) -> bool:
+    return any(each.standing for gpu in told.gpus for each in gpu.instances)
 
 
 async def _gone(station: Station, entry: Assignment) -> bool:

@@ -36,6 +36,7 @@ from nodeagent.harvester.join import (
     NOT_ENABLED,
     NOT_NEUTRAL,
     STILL_FROZEN,
+    TURNED_OFF,
     UNKNOWN_GPU,
     Joined,
     join,
@@ -221,11 +222,18 @@ def test_what_a_reboot_left_of_ours_is_cleared_and_of_nobody_elses() -> None:
     assert leftovers(found, planned={"a1"}, named={"n1-1"}) == ()
 
 
+def test_what_a_reboot_left_on_a_gpu_cut_by_hand_is_the_administrators_whatever_we_noted() -> None:
+    touched = made(1, assignment="old")
+    found = Joined(gpu(cut_by_hand=True), (touched,), {})
+
+    assert leftovers(found, planned=(), named=()) == ()
+
+
 # -- the layout ------------------------------------------------------------------------------------
 
 
-def sriov(*, enabled: bool = True) -> SriovGpuDevice:
-    return SriovGpuDevice(Head("n1-gpu", "uid", "1"), ADDRESS, enabled)
+def sriov(*, enabled: bool = True, as_made: bool = True) -> SriovGpuDevice:
+    return SriovGpuDevice(Head("n1-gpu", "uid", "1"), ADDRESS, enabled, as_made)
 
 
 def mig(*, enabled: bool = True, asks: int = 0, **fields: Any) -> MigConfiguration:
@@ -256,6 +264,18 @@ def test_functions_are_enabled_without_mig_mode_only_where_the_gpu_knows_it() ->
     assert step(functions=True, of=capable, **off) == EnableFunctions(sriov(enabled=False))
     assert step(functions=True, of=other, **off) is None
     assert step(functions=True, of=capable, migs=(mig(asks=2),)) is None
+
+
+def test_functions_that_somebody_has_disabled_stay_so() -> None:
+    off = sriov(enabled=False, as_made=False)
+
+    assert step(functions=True, gpus=(off,), migs=()) is None
+    assert not sriov(as_made=False).turned_off
+    for mig_enabled in (True, False):
+        seen = join(gpu(mig_enabled=mig_enabled), Seen(), Objects((off,)), frozenset())
+        assert (seen.gpu.unhealthy, seen.gpu.unready) == (TURNED_OFF, True)
+    other = gpu(mig_enabled=False, geometry=NOT_MIG_CAPABLE)
+    assert unready(other, Seen(), Objects((off,))) == ""
 
 
 def test_a_layout_is_made_neutral_and_one_that_is_stays() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from extender.policy import PolicyName
 from extender.snapshot import NodeView
 from extender.verbs.record import corrections
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Instance, Inventory, OwnerRef
 from nodeagent.apiserver.protocol import Kind, PatchType
 from nodeagent.driver import CREATE
@@ -116,6 +118,37 @@ async def test_it_goes_with_the_last_vm_that_keeps_it(station: Station) -> None:
         await station.until(lambda: station.starts() == [])
         assert await station.enabled() == []
     assert list(traps(station.cluster.log.entries)) == []
+
+
+async def test_what_a_lost_journal_had_and_nobody_keeps_is_told_and_goes_with_its_next_vm(
+    station: Station,
+) -> None:
+    async with station.agent():
+        await station.ready()
+        await run_vm(station, "vm-1", 3, "a1")
+        await station.stop("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)))
+    shutil.rmtree(station.directory / "agent")
+    before = (await station.status()).agent_epoch
+    async with station.agent():
+        kept = await station.until_told(lambda it: it.agent_epoch != before and bool(standing(it)))
+        assert drift(kept) == ""
+        await station.remove("vm-1")
+        left = await station.until_told(lambda it: bool(drift(it)))
+        assert "disable its VGPUDevice" in drift(left)
+        assert len(await station.enabled()) == 1
+
+        await run_vm(station, "vm-2", 3, "a2")
+        await station.remove("vm-2")
+        await station.plan()
+        await station.until(lambda: station.starts() == [])
+        await station.until_told(lambda it: drift(it) == "")
+    assert list(traps(station.cluster.log.entries)) == []
+
+
+def drift(status: Inventory) -> str:
+    return next((each.message for each in status.conditions if each.type == keys.DRIFT), "")
 
 
 async def test_what_harvester_notes_just_before_it_would_be_disabled_is_kept_from_then_on(

@@ -8,7 +8,7 @@ from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Instance, Inventory, Layout
 from nodeagent.harvester.join import STILL_FROZEN
 from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REFUSED, REMOVE_VGPU, traps
-from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, VGPUS
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, OUT_OF_SYNC, SYNCED, VGPUS
 from tests.unit.harvester.by_hand import (
     FIRST,
     GPU,
@@ -193,6 +193,42 @@ async def test_one_named_whose_devices_are_enabled_waits_and_takes_nothing_new(
     assert len(station.machine.gpu_instances(0)) == 2
 
 
+@pytest.mark.parametrize("named", ["before the VM came", "while it ran"])
+async def test_what_a_vm_had_on_a_gpu_that_is_named_stays_until_its_device_is_disabled_by_hand(
+    station: Station, named: str
+) -> None:
+    await cut_by_hand(station, FIRST)
+    before = len(station.cluster.log.entries)
+    async with station.agent(all_gpus=False):
+        (free,) = standing(await station.until_told(lambda it: bool(standing(it))))
+        if named == "before the VM came":
+            await _named(station)
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, free.start))
+        await station.until_realized("a1")
+        await station.running("vm-1")
+        if named == "while it ran":
+            await _named(station)
+        await station.remove("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: bool(standing(it)) and not it.realized)
+        for _ in range(20):
+            await station.work()
+
+        assert await station.enabled() == [FIRST]
+        assert len(station.starts()) == 2
+        assert list(traps(station.cluster.log.entries[before:])) == []
+
+        await station.change(VGPUS, FIRST, enabled=False)
+        await station.ready()
+        assert station.starts() == []
+
+
+async def _named(station: Station) -> None:
+    await station.choose_gpus(station.machine.uuids[0])
+    await station.until_told(lambda it: it.gpus[0].layout is Layout.DYNAMIC)
+
+
 @pytest.mark.parametrize("heeds_touches", [True, False])
 async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
     station: Station, heeds_touches: bool
@@ -228,6 +264,37 @@ async def test_a_gpu_handed_back_is_harvesters_again_once_its_last_vm_has_gone(
         await station.pass_(400)
     assert list(traps(station.cluster.log.entries)) == []
     await cut_again(station)  # which nobody refuses
+
+
+async def test_after_a_reboot_a_vm_left_behind_by_tangram_has_a_vgpu_once_its_count_is_set(
+    station: Station,
+) -> None:
+    """So says the page on uninstalling: the layout, which asks for nothing, is seen empty then."""
+    async with station.agent():
+        await station.ready()
+        pod = await station.vm_of("vm-1")
+        await station.plan(station.assignment("a1", pod, 3))
+        await station.until_realized("a1")
+        await station.running("vm-1")
+        await station.pass_(400)
+        assert await said_of_the_layout(station) == OUT_OF_SYNC
+        await station.choose_gpus("none")
+        await station.until_told(lambda it: it.gpus[0].layout is Layout.STATIC)
+
+    async def has_another_launcher() -> bool:
+        return pod.uid not in {each["metadata"]["uid"] for each in await station.launchers()}
+
+    await station.reboot()
+    await station.until(has_another_launcher)
+    await station.pass_(60)
+    assert station.starts() == []
+    assert await said_of_the_layout(station) not in (SYNCED, OUT_OF_SYNC)
+    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 1}]
+    await station.change(MIG_CONFIGURATIONS, GPU, profileSpec=spec)
+    await station.pass_(60)
+    await station.until(lambda: station.kubelet.allocatable.get(RESOURCE) == 1)
+    await station.running("vm-1")
+    assert len(station.starts()) == 1
 
 
 async def test_a_gpu_instance_made_by_hand_on_an_opted_in_gpu_is_never_touched(

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.apiserver.protocol import PatchType
+from nodeagent.apiserver.protocol import Kind, PatchType, Refused
 from nodeagent.vgpu.sysfs import MDEV_BUS
 from tests.fakes.nvml.machine import IN_USE
 from tests.fakes.pcidevices import log as deeds
 from tests.fakes.pcidevices.drivers import DriverCalls
 from tests.fakes.pcidevices.log import AGENT, Entry, Log, traps
-from tests.fakes.pcidevices.names import VGPUS, Version
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, OUT_OF_SYNC, VGPUS, Version
 from tests.fakes.sysfs.tree import FakeSysfs
-from tests.unit.pcidevices.node import FIRST, FIRST_ADDRESS, SMALL, Node
+from tests.unit.pcidevices.node import FIRST, FIRST_ADDRESS, GPU, SMALL, Node
 
 
 def by_agents(node: Node) -> list[tuple[str, str, int]]:
@@ -84,20 +84,42 @@ def test_writes_that_no_agent_may_make_are_traps(detail: str, trap: str) -> None
 async def test_an_agent_that_disables_what_has_no_uuid_is_in_a_trap_whenever_harvester_comes(
     node: Node,
 ) -> None:
-    async def disabled_by(actor: str) -> list[str]:
-        version = (await node.get(VGPUS, FIRST))["metadata"]["resourceVersion"]
-        patch = {"metadata": {"resourceVersion": version}, "spec": {"enabled": False}}
-        await node.cluster.client(actor).patch(VGPUS, FIRST, patch, patch_type=PatchType.MERGE)
-        return list(traps(node.cluster.log.entries))
-
     await node.made()
-    assert await disabled_by(AGENT) == []  # it has one
+    assert await traps_once_disabled(node, VGPUS, FIRST, AGENT) == []  # it has one
     await node.work()
     await node.enable()
-    assert await disabled_by("admin") == []
+    assert await traps_once_disabled(node, VGPUS, FIRST, "admin") == []
     await node.enable()
-    (trap,) = await disabled_by(AGENT)
+    (trap,) = await traps_once_disabled(node, VGPUS, FIRST, AGENT)
     assert "while it had no uuid" in trap
+
+
+async def test_an_agent_that_disables_a_layout_whose_counts_then_stay_frozen_is_in_a_trap(
+    node: Node,
+) -> None:
+    layout = MIG_CONFIGURATIONS, GPU
+    made = node.cut()
+    await node.pass_(300)
+    assert (await node.status(*layout))["status"] == OUT_OF_SYNC
+    assert await traps_once_disabled(node, *layout, AGENT) == []  # there is something to delete
+    await node.change(*layout, enabled=True)
+    node.machine.destroy_gpu_instance(0, made)
+    assert await traps_once_disabled(node, *layout, "admin") == []
+    await node.change(*layout, enabled=True)
+    (trap,) = await traps_once_disabled(node, *layout, AGENT)
+    assert "while its GPU was empty" in trap
+
+    await node.work()
+    with pytest.raises(Refused):  # for good
+        await node.change(*layout, profileSpec=[{"name": "MIG 1g.5gb", "id": 19, "requested": 1}])
+
+
+async def traps_once_disabled(node: Node, kind: Kind, name: str, actor: str) -> list[str]:
+    """Have *actor* disable an object as it is now, and return what steps into traps there were."""
+    version = (await node.get(kind, name))["metadata"]["resourceVersion"]
+    patch = {"metadata": {"resourceVersion": version}, "spec": {"enabled": False}}
+    await node.cluster.client(actor).patch(kind, name, patch, patch_type=PatchType.MERGE)
+    return list(traps(node.cluster.log.entries))
 
 
 def test_who_has_a_gpu_open_for_whom_functions_are_to_be_enabled_has_stepped_into_a_trap() -> None:
@@ -107,6 +129,21 @@ def test_who_has_a_gpu_open_for_whom_functions_are_to_be_enabled_has_stepped_int
 
     assert list(traps([Entry(0.0, AGENT, deeds.WRITE, subject, asked), blocked]))
     assert not list(traps([Entry(0.0, "admin", deeds.WRITE, subject, asked), blocked]))
+
+
+def test_an_agent_that_enables_a_gpu_which_somebody_has_disabled_has_stepped_into_a_trap() -> None:
+    def asked(at: float, actor: str, verb: str, enabled: str) -> Entry:
+        detail = f'{verb} {{"metadata":{{"resourceVersion":"1"}},"spec":{{"enabled":{enabled}}}}}'
+        return Entry(at, actor, deeds.WRITE, "sriovgpudevices node-1-000010000", detail)
+
+    made, off = asked(0.0, "node-1", "create", "false"), asked(1.0, "admin", "patch", "false")
+    on = asked(3.0, AGENT, "patch", "true")
+
+    assert list(traps([made, on])) == []
+    (trap,) = traps([made, off, on])
+    assert "somebody has disabled" in trap
+    assert list(traps([made, off, asked(2.0, "admin", "patch", "true"), on])) == []
+    assert list(traps([made, off, asked(2.0, "admin", "patch", "true")])) == []
 
 
 def test_a_line_that_is_being_written_is_read_when_it_is_whole(node: Node) -> None:

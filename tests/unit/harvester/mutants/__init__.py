@@ -134,6 +134,27 @@ MUTANTS = (
         "trap",
     ),
     _mutant(
+        "lent-taken",
+        "what was cut by hand is destroyed after a VM that had it, once its GPU is named",
+        bugs.lent_is_ours,
+        scenarios.named_while_it_serves,
+        "trap",
+    ),
+    _mutant(
+        "overruled",
+        "virtual functions are enabled that an administrator has disabled",
+        bugs.overruled,
+        scenarios.disabled_by_hand,
+        "trap",
+    ),
+    _mutant(
+        "never-thawed",
+        "a layout is handed back whose counts are frozen",
+        bugs.never_thawed,
+        scenarios.handed_back_after_long,
+        "trap",
+    ),
+    _mutant(
         "own-mdev",
         "a vGPU is made behind its VGPUDevice's back",
         bugs.own_mdev,

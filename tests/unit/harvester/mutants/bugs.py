@@ -12,6 +12,7 @@ from unittest.mock import patch
 import msgspec
 
 from nodeagent import reconcile
+from nodeagent.agent import passes
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Layout
 from nodeagent.driver import DriverError
@@ -194,6 +195,33 @@ def layout_given_up() -> Any:
         return whole(ours, objects, **named)
 
     return patch.object(making, "layout", layout)
+
+
+def lent_is_ours() -> Any:
+    """Take what was cut by hand to be ours from then on that a VM of ours has it."""
+    whole = passes.adoptions
+
+    def adoptions(*args: Any, **named: Any) -> Any:
+        return tuple(msgspec.structs.replace(each, lent=False) for each in whole(*args, **named))
+
+    return patch.object(passes, "adoptions", adoptions)
+
+
+def overruled() -> Any:
+    """Enable functions whoever has disabled them."""
+    whole = making.layout
+
+    def layout(gpu: Any, objects: Any, **named: Any) -> Any:
+        fresh = tuple(msgspec.structs.replace(each, as_made=True) for each in objects.gpus)
+        return whole(gpu, msgspec.structs.replace(objects, gpus=fresh), **named)
+
+    return patch.object(making, "layout", layout)
+
+
+def never_thawed() -> Any:
+    return patch.object(
+        decide, "_handed_back", lambda mig: Configure(mig, enabled=False, ours=False)
+    )
 
 
 def own_mdev() -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Inventory
 from nodeagent.apiserver.protocol import Unavailable
 from tests.fakes.pcidevices.log import CREATE_VGPU
-from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS
-from tests.unit.harvester.station import SMALL, Station
+from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
+from tests.unit.harvester.by_hand import FIRST, layout
+from tests.unit.harvester.station import KINDS, SMALL, Station
 from tests.unit.kubevirt_fake.house import GPU
 
 Scenario = Callable[[Station], Awaitable[None]]
@@ -59,8 +59,7 @@ async def one_vm_for_long(station: Station) -> None:
         pod = await station.vm_of("vm-1")
         await station.plan(station.assignment("a1", pod, 3))
         await station.until(lambda: station.starts() == [3])
-        layout = msgspec.json.decode(await station.cluster.api.get(MIG_CONFIGURATIONS, GPU))
-        assert layout["spec"]["enabled"], "Harvester deletes what is on the GPU"
+        assert (await layout(station))["enabled"], "Harvester deletes what is on the GPU"
         await station.site.pass_(700)
         await station.until_realized("a1")
 
@@ -176,6 +175,56 @@ async def cut_by_hand(station: Station) -> None:
         await station.site.pass_(300)
         await station.until_told(lambda it: "asks for GPU instances" in it.gpus[0].unhealthy)
     assert station.starts() == starts
+
+
+async def named_while_it_serves(station: Station) -> None:
+    """A GPU cut by hand is named; a VM has what is enabled there, and goes."""
+    await station.change(SRIOV_GPUS, GPU, enabled=True)
+    await station.site.pass_(30)
+    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 1}]
+    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
+    await station.site.pass_(60)
+    station.forgive()
+    await station.change(VGPUS, FIRST, enabled=True, vGPUTypeName=KINDS[SMALL])
+    await station.site.pass_(30)
+    (start,) = station.starts()
+    await station.choose_gpus(station.machine.uuids[0])
+    async with station.agent():
+        await station.until_told(_stands)
+        await comes(station, start=start)
+        await station.remove("vm-1")
+        await station.plan()
+        await station.until_told(lambda it: _stands(it) and not it.realized)
+        await turns(station)
+    assert await station.enabled() == [FIRST]
+
+
+def _stands(told: Inventory) -> bool:
+    return any(each.standing for gpu in told.gpus for each in gpu.instances)
+
+
+async def disabled_by_hand(station: Station) -> None:
+    """An administrator takes the virtual functions off a GPU that nobody uses."""
+    async with station.agent():
+        await station.ready()
+        await station.change(SRIOV_GPUS, GPU, enabled=False)
+        await station.until(lambda: station.site.host.kernel.functions(0) == 0)
+        await turns(station)
+
+
+async def handed_back_after_long(station: Station) -> None:
+    """A GPU is handed back whose layout Harvester has found to be out of sync."""
+    async with station.agent():
+        await station.ready()
+        await comes(station)
+        await station.pass_(400)
+        await goes(station)
+        await station.choose_gpus("none")
+
+        async def disabled() -> bool:
+            return not (await layout(station))["enabled"]
+
+        await station.until(disabled)
 
 
 async def four_vms_together(station: Station) -> None:
