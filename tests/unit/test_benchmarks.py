@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from benchmarks import (
+    binds,
     bursts,
     churn,
     explaining,
@@ -79,6 +80,23 @@ def test_filter_is_measured_while_binds_wait_and_nodes_change(
     assert row["binds_in_flight"] > 0
     assert row["binds_failed"] == 0
     assert row["events_per_second"] > 0
+
+
+def test_many_binds_at_once_are_measured_with_and_without_certificates(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    size, kept = ["--nodes", "20", "--binds", "6", "--rounds", "2"], tmp_path / "binds.json"
+    assert binds.main([*size, "--realised-after", "0.001", "--out", str(kept)]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert (row["nodes"], row["binds"], row["rounds"]) == (20, 6, 2)
+    for way in ("http", "mtls"):
+        assert row[way]["failed"] == 0
+        for kind in ("opening", "kept"):
+            found = row[way][kind]
+            assert 0 < found["p50_ms"] <= found["p99_ms"]
+            assert found["per_second"] > 0
 
 
 def test_an_extender_process_is_started_beside_a_full_cluster(
