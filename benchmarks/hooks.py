@@ -40,6 +40,7 @@ import structlog
 import uvloop
 
 from benchmarks import made
+from benchmarks.floor import Answers, Floor, Known
 from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
@@ -47,7 +48,6 @@ from extender import wire
 from extender.cli.garbage import collected_between_answers
 from extender.cli.switching import threads_take_short_turns
 from extender.server import serving
-from extender.service.hooks import Hooks
 
 SAMPLE = 500  # of 5,000 nodes kube-scheduler asks about so many by default
 IN_FLIGHT = 20  # chosen and not yet bound: 2 (p50) to 35 pods were seen to be
@@ -62,53 +62,6 @@ REJECTED = (
 
 Kind = tuple[str, int]
 """A resource, and how many of it a pod asks for."""
-
-Answers = tuple[wire.FilterResult, Sequence[wire.HostPriority]]
-
-
-class Floor(Hooks):
-    """Answers as it is told to, deciding nothing; ``reasons`` are "" where a pod fits."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, str] = {}
-        self.scores: dict[str, int] = {}
-
-    def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
-        """Look each name up."""
-        names = args.node_names or ()
-        found = list(map(self.reasons.get, names))  # by the quickest idioms, as filter does
-        if not any(found):
-            return wire.FilterResult(tuple(names))
-        passed = tuple([name for name, why in zip(names, found, strict=True) if not why])
-        refused = {name: why for name, why in zip(names, found, strict=True) if why}
-        return wire.FilterResult(passed, failed_and_unresolvable_nodes=refused)
-
-    def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
-        """Look each name up."""
-        names = args.node_names or ()
-        return tuple(map(wire.HostPriority, names, map(self.scores.__getitem__, names)))
-
-
-class Known:
-    """What the hooks answered last for pods of a kind, by node: all that the floor goes by."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        filtered: wire.FilterResult,
-        scored: Sequence[wire.HostPriority],
-    ) -> None:
-        self.reasons = dict.fromkeys(names, "")
-        self.scores = dict.fromkeys(names, 0)
-        self.learn(filtered, scored)
-
-    def learn(self, filtered: wire.FilterResult, scored: Sequence[wire.HostPriority]) -> None:
-        """Take in the hooks' latest answers."""
-        self.reasons.update(dict.fromkeys(filtered.node_names or (), ""))
-        for name, why in filtered.failed_and_unresolvable_nodes.items():
-            self.reasons[name] = sys.intern(why)
-        for each in scored:
-            self.scores[each.host] = each.score
 
 
 class Bench:
