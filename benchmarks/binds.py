@@ -177,9 +177,7 @@ def _told(rounds: Sequence[Sequence[float]]) -> Row:
     }
 
 
-async def measure(
-    nodes: int, *, count: int, rounds: int, realised_after: float, seed: int
-) -> Row:
+async def measure(nodes: int, *, count: int, rounds: int, realised_after: float, seed: int) -> Row:
     """Return what binds take in all ways."""
     row: Row = {
         "nodes": nodes,

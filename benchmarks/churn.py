@@ -85,9 +85,7 @@ class Churn:
         self._cluster = AgentsCluster(realised_after=realised_after, chance=self._chance)
         self.planned: list[float] = []
         self._evictions = Evictions(gone_after=EVICTED_SECONDS)
-        service = ready(
-            self._cluster, solve=self._plan, evictor=self._evictions, events=Unread()
-        )
+        service = ready(self._cluster, solve=self._plan, evictor=self._evictions, events=Unread())
         self.fleet = KnownFleet(nodes, seed, service)
         self._cluster.of(self.fleet)
         self._cluster.woken = self._come_back

@@ -7,8 +7,8 @@ some nodes change, and a score of pods is chosen for but not bound.
 
 Like with like: floor and hooks are asked about each pod one after the other, by turns the one first
 and the other; before the floor is asked, all that the changes ask of the service is done, so that
-none of it is counted as the floor's. What the floor looks up lies in memory as Tangram's does: names
-side by side, equal reasons once. Threads change places as often as in ``serve``.
+none of it is counted as the floor's. What the floor looks up lies in memory as it does for Tangram:
+names side by side, equal reasons once. Threads change places as often as in ``serve``.
 
 ``sampled`` is the same with 500 of the names, as kube-scheduler samples them; ``handler`` reads,
 decides and writes without HTTP; ``cached`` repeats a pod while nothing changes, with and without.
@@ -40,8 +40,8 @@ import structlog
 import uvloop
 
 from benchmarks import made
-from benchmarks.floor import Answers, Floor, Known
 from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
+from benchmarks.floor import Answers, Floor, Known
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
 from extender import wire

@@ -1,4 +1,4 @@
-"""A site in an API server (``benchmarks.populated``) whose nodes change, and whose VMs come and go."""
+"""A site (``benchmarks.populated``) in an API server, whose nodes change and VMs come and go."""
 
 from __future__ import annotations
 
@@ -139,9 +139,7 @@ async def lives(cluster: Cluster, twin: InMemoryApi, connection: Connection, *, 
     }
 
 
-async def _bound(
-    cluster: Cluster, connection: Connection, pod: bytes, room: Sequence[str]
-) -> bool:
+async def _bound(cluster: Cluster, connection: Connection, pod: bytes, room: Sequence[str]) -> bool:
     """Take a pod through the hooks as kube-scheduler does; tell whether it is bound.
 
     It may go to some nodes, and to those where there is surely *room*.
