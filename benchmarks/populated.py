@@ -40,6 +40,12 @@ RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in M
 SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
 """The profiles of which five find room on a GPU in most orders."""
 
+LEAST = min(
+    (MODEL.geometry.by_id[id] for id in SMALL if id not in MODEL.geometry.limited),
+    key=lambda profile: profile.size,
+)
+"""The profile of which most find room on a GPU."""
+
 NAMESPACE = "default"
 UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG, OFF = 97, 89, 83, 79, 71, 67, 61
 """Every so manieth GPU, GPU, node, node, VM, pair and VM is that; primes, so that all mix."""
@@ -190,11 +196,10 @@ def _taken(count: int | None, chance: random.Random) -> list[tuple[int, Placemen
 def _options(occupancy: Occupancy, others: int) -> tuple[tuple[int, tuple[Placement, ...]], ...]:
     """Return where each small profile finds room so that so many *others* do afterwards."""
     geometry = MODEL.geometry
-    least = geometry.by_id[SMALL[0]]
 
     def leaves_room(profile_id: int, placement: Placement) -> bool:
         after = geometry.occupied(occupancy, profile_id, placement)
-        return sum(1 for _ in geometry.legal(after, least)) >= others
+        return sum(1 for _ in geometry.legal(after, LEAST)) >= others
 
     found = (
         (id, tuple(p for p in geometry.legal(occupancy, geometry.by_id[id]) if leaves_room(id, p)))
