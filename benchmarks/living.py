@@ -103,6 +103,10 @@ class Cluster:
         for name in gone:
             await self.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
         await self.forgotten(left, gone)
+        for name in left:
+            now = gpunode.decode(await self.api.get(GPU_NODES, name))
+            if now.status.gpus[0].unhealthy:
+                await self.change(name)  # back to health
         return left
 
     async def forgotten(self, nodes: Sequence[str], vms: Sequence[str]) -> None:
@@ -150,10 +154,12 @@ async def _bound(cluster: Cluster, connection: Connection, pod: bytes, room: Seq
     def asked(names: Sequence[str]) -> bytes:
         return msgspec.json.encode({"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": names})
 
-    answer = await connection.post("filter", asked(names))
-    passed = msgspec.json.decode(answer, type=wire.FilterResult).node_names or ()
-    if not passed:
-        return False
+    passed: Sequence[str] = ()
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while not passed:  # what was left is free when the extender has seen that, too
+            answer = await connection.post("filter", asked(names))
+            passed = msgspec.json.decode(answer, type=wire.FilterResult).node_names or ()
+            await asyncio.sleep(0.01)
     scores = msgspec.json.decode(
         await connection.post("prioritize", asked(passed)), type=tuple[wire.HostPriority, ...]
     )
