@@ -93,7 +93,8 @@ class Cluster:
 
     async def leave(self, count: int) -> list[str]:
         """Let the VMs of so many GPUs end; return their nodes, when they are free."""
-        left, gone = [], []
+        left: list[str] = []
+        gone: list[str] = []
         for name in self.in_use:
             node = self.site.nodes[name]
             gpu = node.status.gpus[0]
