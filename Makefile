@@ -20,6 +20,7 @@
 #   make bench               how long the hooks take, in small; BENCH_ARGS="…" as below
 #   make bench-hooks         the same at 100 to 15,000 nodes, beside a floor that decides nothing
 #   make bench-churn         filter while 400 binds wait, 1,000 events a second arrive, and all else goes on
+#   make bench-binds         400 binds at once, over plain HTTP and with mutual TLS
 #   make bench-start         an extender's process in a full cluster: start, memory, writes
 #   make bench-explaining    what an explanation costs at 5,000 nodes, and what it finds
 #   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
@@ -41,8 +42,8 @@
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
 	harvester-mutants harvester-steps chaos-e2e race whole-node \
-	ci-tools bench bench-hooks bench-churn bench-start bench-explaining bench-scheduler bench-joint \
-	bench-restart bench-quality bench-defrag bench-harvester crd golden settings proto lock clean
+	ci-tools bench bench-hooks bench-churn bench-binds bench-start bench-explaining bench-scheduler \
+	bench-joint bench-restart bench-quality bench-defrag bench-harvester crd golden settings proto lock clean
 
 BIN := .venv/bin
 stop = { echo 'error: $(1)' >&2; exit 1; }
@@ -93,6 +94,9 @@ bench-hooks: $(READY)
 
 bench-churn: $(READY)
 	@$(BIN)/python -m benchmarks.churn $(BENCH_ARGS)
+
+bench-binds: $(READY)
+	@$(BIN)/python -m benchmarks.binds $(BENCH_ARGS)
 
 bench-start: $(READY)
 	@$(BIN)/python -m benchmarks.start $(BENCH_ARGS)

@@ -6,34 +6,63 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from benchmarks.fleet import KnownFleet
-from extender.cluster import KubernetesCluster
-from extender.service.ports import PlanConflict, PodFacts, Warn
+from extender.cluster import KubernetesCluster, objects
+from extender.request import Request
+from extender.service.ports import Budget, PlanConflict, PodFacts, Warn
 from nodeagent.api import gpunode
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, Plan, PodRef, Realized
 from nodeagent.apiserver.memory import InMemoryApi
 
 WRITE_SECONDS = 0.002  # of a plan to a kube-apiserver (measured)
+DEVICES_PER_POD = 16
 
 
 class AgentsCluster(KubernetesCluster):
     """A cluster that writes what it is told to, and whose agents realise it after some seconds.
 
-    ``nodes`` is what the API server holds; the ``fleet`` hears of what the agents report. Those who
-    were refused come back when they are ``woken``.
+    ``nodes`` is what the API server holds; the fleet that it is ``of`` hears of what the agents
+    report, and of its pods. Those who were refused come back when they are ``woken``.
     """
 
     def __init__(self, *, realised_after: float, chance: random.Random) -> None:
         super().__init__(InMemoryApi())
         self.nodes: dict[str, GpuNode] = {}
         self.fleet: KnownFleet | None = None
+        self._uids: dict[str, str] = {}
         self.woken: Callable[[], None] = lambda: None
         self._realised_after = realised_after
         self._chance = chance
         self._version = 1_000
+
+    def of(self, fleet: KnownFleet) -> None:
+        """Be the cluster of a *fleet*: hold its nodes, and have all pods run that have a place."""
+        self.fleet, knowledge = fleet, fleet.service.knowledge
+        self.nodes = {name: view.node for name, view in knowledge.views.items()}
+        for view, entry in tuple(knowledge.entries()):
+            if entry.pod is not None:
+                self._uids[entry.pod.name] = entry.pod.uid
+                asked = Request(entry.pod, (entry.resource,), owner=entry.owner)
+                knowledge.pod(PodFacts(entry.pod, asked, node=view.name, phase="Running"))
+
+    def comes(self, launcher: dict[str, Any]) -> None:
+        """Show a new pod to the fleet, as the watch does."""
+        assert self.fleet is not None
+        meta = launcher["metadata"]
+        self._uids[meta["name"]] = meta["uid"]
+        raw = msgspec.json.encode(launcher)
+        self.fleet.service.knowledge.pod(objects.pod(raw, devices_per_pod=DEVICES_PER_POD))
+
+    def runs(self, uid: str, node: str) -> None:
+        """Show that a pod runs on a node."""
+        assert self.fleet is not None
+        knowledge = self.fleet.service.knowledge
+        known = knowledge.pods[uid]
+        knowledge.pod(msgspec.structs.replace(known, node=node, phase="Running"))
 
     async def write_plan(
         self,
@@ -65,8 +94,7 @@ class AgentsCluster(KubernetesCluster):
         """Return a pod as the watch has it."""
         await asyncio.sleep(WRITE_SECONDS)
         assert self.fleet is not None
-        known = self.fleet.service.knowledge.pods.get(f"uid-{name}")
-        return known if known is not None and known.ref.name == name else None
+        return self.fleet.service.knowledge.pods.get(self._uids.get(name, ""))
 
     async def pods_wanted(self, owner: OwnerRef) -> int:
         """Say that no VM is started again."""
@@ -117,6 +145,31 @@ class AgentsCluster(KubernetesCluster):
         written = msgspec.structs.replace(now, metadata=metadata, **parts)
         self.nodes[now.name] = written
         return written
+
+
+class Evictions:
+    """An eviction API without disruption budgets; ``pods`` are the UIDs of those evicted.
+
+    Each call takes as long as a write of a plan. Who is evicted is gone some seconds later, as the
+    watch says through ``gone``.
+    """
+
+    def __init__(self, *, gone_after: float) -> None:
+        self.pods: set[str] = set()
+        self.gone: Callable[[str], None] = lambda uid: None
+        self._gone_after = gone_after
+
+    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+        """Return none."""
+        await asyncio.sleep(WRITE_SECONDS)
+        return ()
+
+    async def evict(self, pod: PodRef) -> None:
+        """Have a pod end."""
+        await asyncio.sleep(WRITE_SECONDS)
+        if pod.uid not in self.pods:
+            self.pods.add(pod.uid)
+            asyncio.get_running_loop().call_later(self._gone_after, self.gone, pod.uid)
 
 
 class Unread:

@@ -7,9 +7,12 @@ bound another ends. The cluster is one of our own in memory (``benchmarks.agents
 ms, agents realise after some seconds, and of the watch's events half renew an agent's Lease and
 half change the health of a GPU.
 
-``busy`` is with all that ``serve`` does in the background: sweep, reclaim, planner, the telling of
-refused pods' explanations; some pods fit nowhere. ``planning`` and ``explaining`` are how long each
-of those took, and how many there were. Everything is in one process.
+``busy`` is with all that ``serve`` does in the background: sweep, reclaim, planner, preemption, the
+telling of explanations and of pods that a kubelet refused. Some pods fit nowhere, and a few of
+higher priority only where others are evicted: ``evicted`` counts these. ``planning`` and
+``explaining`` are how long each of those took, and how many there were. Everything is in one
+process. Left out is what needs a real API server: reading watches from sockets, Events, the
+renewal of the leader's Lease.
 
     python -m benchmarks.churn --nodes 5000 --binds 400 --events 1000 --out FILE
 """
@@ -36,28 +39,28 @@ import structlog
 import uvloop
 
 from benchmarks import made
-from benchmarks.agents import AgentsCluster, Unread
+from benchmarks.agents import AgentsCluster, Evictions, Unread
 from benchmarks.fleet import RESOURCE, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected, quantile_ms
 from benchmarks.launchers import pod, question
 from extender import wire
 from extender.cli.garbage import collected_between_answers
 from extender.cli.switching import threads_take_short_turns
-from extender.cluster import objects
 from extender.explain import Explanation
 from extender.planning.joint import JointPlan
-from extender.request import Request
 from extender.server import serving
 from extender.service.explaining import Explainer
 from extender.service.planner import in_thread
-from extender.service.ports import PodFacts
 from extender.service.telling import Teller
+from extender.service.unadmitted import UnadmittedTeller
 
 RENEWED_SECONDS = 10.0  # as agents renew their Leases
 TYPES = tuple(RESOURCE.format(vgpu) for vgpu in ("1-10C", "1-20C", "2-20C"))
 NOWHERE = "nvidia.com/GRID_A100-1-5C"
 REFUSED = 20  # pods that fit nowhere
-DEVICES_PER_POD = 16
+PREEMPTORS = 4
+PREEMPTORS_WANT, PRIORITY = RESOURCE.format("7-80C"), 1000
+EVICTED_SECONDS = 1.0  # a container that ends when told to
 
 
 class Timed(Explainer):
@@ -81,15 +84,13 @@ class Churn:
         self._chance = random.Random(seed)
         self._cluster = AgentsCluster(realised_after=realised_after, chance=self._chance)
         self.planned: list[float] = []
-        self.fleet = KnownFleet(nodes, seed, ready(self._cluster, solve=self._plan))
-        self._cluster.fleet = self.fleet
+        self._evictions = Evictions(gone_after=EVICTED_SECONDS)
+        service = ready(self._cluster, solve=self._plan, evictor=self._evictions, events=Unread())
+        self.fleet = KnownFleet(nodes, seed, service)
+        self._cluster.of(self.fleet)
         self._cluster.woken = self._come_back
-        knowledge = self.fleet.service.knowledge
-        self._cluster.nodes = {name: view.node for name, view in knowledge.views.items()}
-        for view, entry in tuple(knowledge.entries()):
-            if entry.pod is not None:
-                asked = Request(entry.pod, (entry.resource,), owner=entry.owner)
-                knowledge.pod(PodFacts(entry.pod, asked, node=view.name, phase="Running"))
+        knowledge = service.knowledge
+        self._evictions.gone = knowledge.pod_gone
         self._residents = deque(knowledge.pods)
         self.explainer = Timed(knowledge)
         self.explainer.seconds = []
@@ -100,6 +101,11 @@ class Churn:
         self._again: deque[dict[str, Any]] = deque()
         self.binds: set[asyncio.Task[None]] = set()
         self.bound = self.failed = self.events = 0
+
+    @property
+    def evicted(self) -> int:
+        """How many pods were evicted for others."""
+        return len(self._evictions.pods)
 
     async def _plan(self, work: Callable[[], JointPlan]) -> JointPlan:
         began = time.perf_counter()
@@ -137,9 +143,11 @@ class Churn:
         service = self.fleet.service
         self._stop_judging()
         teller = Teller(service.knowledge, self.explainer, Unread())
+        unadmitted = UnadmittedTeller(service.knowledge, Unread())
         work = [
             asyncio.create_task(service.run(), name="service"),
             asyncio.create_task(teller.run(), name="teller"),
+            asyncio.create_task(unadmitted.run(), name="unadmitted"),
         ]
         try:
             yield
@@ -158,15 +166,21 @@ class Churn:
             await asyncio.sleep(RENEWED_SECONDS * at_once / len(names))
 
     async def refuse(self, scheduler: Connection) -> None:
-        """Let pods come that fit nowhere."""
+        """Let pods come that fit nowhere, and some that may go only to nodes without room."""
         for _ in range(REFUSED):
             await scheduler.post("filter", question(self._new(NOWHERE), self.fleet.names))
+        for _ in range(PREEMPTORS):
+            launcher = self._new(PREEMPTORS_WANT, priority=PRIORITY)
+            answer = await scheduler.post("filter", question(launcher, self.fleet.names))
+            filtered = msgspec.json.decode(answer, type=wire.FilterResult)
+            full = tuple(filtered.failed_and_unresolvable_nodes)
+            await scheduler.post("filter", question(launcher, full))
 
-    def _new(self, resource: str) -> dict[str, Any]:
+    def _new(self, resource: str, *, priority: int = 0) -> dict[str, Any]:
         """Return a new pod, which the watch has shown."""
         launcher = pod(f"vm-{next(self._pods):06}", resource)
-        raw = msgspec.json.encode(launcher)
-        self.fleet.service.knowledge.pod(objects.pod(raw, devices_per_pod=DEVICES_PER_POD))
+        launcher["spec"]["priority"] = priority
+        self._cluster.comes(launcher)
         return launcher
 
     async def cycle(self, scheduler: Connection, times: Times, *, bind: bool) -> None:
@@ -209,11 +223,9 @@ class Churn:
             self.failed += 1
             return
         self.bound += 1
-        knowledge = self.fleet.service.knowledge
-        known = knowledge.pods[metadata["uid"]]
-        knowledge.pod(msgspec.structs.replace(known, node=node, phase="Running"))
+        self._cluster.runs(metadata["uid"], node)
         self._residents.append(metadata["uid"])
-        knowledge.pod_gone(self._residents.popleft())
+        self.fleet.service.knowledge.pod_gone(self._residents.popleft())
 
     async def bring_events(self, per_second: int) -> None:
         """Bring so many events a second, one by one as a watch does, until cancelled."""
@@ -275,6 +287,7 @@ async def measure(
     return {
         "nodes": nodes,
         "names": min(names, nodes),
+        "pods": pods,
         "quiet": quiet,
         "busy": busy,
         "busy_to_quiet": {
@@ -284,6 +297,7 @@ async def measure(
         "binds_per_second": round(bound / seconds, 1),
         "binds_failed": churn.failed,
         "events_per_second": round(brought / seconds),
+        "evicted": churn.evicted,
         "planning": _took(churn.planned),
         "explaining": _took(churn.explainer.seconds),
         "made": msgspec.to_builtins(made.here()),

@@ -10,7 +10,7 @@ import msgspec
 from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.planner import Solve, in_thread
-from extender.service.ports import Cluster, Feed
+from extender.service.ports import Cluster, Evictor, Feed, PodEvents
 from nodeagent.api import gpunode
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
@@ -105,9 +105,17 @@ class KnownFleet:
             self.service.knowledge.gpu_node(gpunode.decode(raw))
 
 
-def ready(cluster: Cluster | None = None, *, solve: Solve = in_thread) -> Service:
+def ready(
+    cluster: Cluster | None = None,
+    *,
+    solve: Solve = in_thread,
+    evictor: Evictor | None = None,
+    events: PodEvents | None = None,
+) -> Service:
     """Return a service that takes what it knows, which is nothing yet, for complete."""
-    service = Service(cluster or KubernetesCluster(InMemoryApi()), solve=solve)
+    service = Service(
+        cluster or KubernetesCluster(InMemoryApi()), solve=solve, evictor=evictor, events=events
+    )
     for feed in Feed:
         service.knowledge.feed_synced(feed)
     return service

@@ -3,7 +3,12 @@
 The floor is the same server with the same decoding: it looks each name up in a dict and fills the
 same replies in the same proportions. Nodes have 8 simulated H100, filled at random; pods are
 launchers of some 20 kB, each new, of types that fit and of such that fit nowhere. Before each pod
-some nodes change, and a score of pods is chosen for but not bound. Floor and hooks take turns.
+some nodes change, and a score of pods is chosen for but not bound.
+
+Like with like: floor and hooks are asked about each pod one after the other, by turns the one first
+and the other; before the floor is asked, all that the changes ask of the service is done, so that
+none of it is counted as the floor's. What the floor looks up lies in memory as it does for Tangram:
+names side by side, equal reasons once. Threads change places as often as in ``serve``.
 
 ``sampled`` is the same with 500 of the names, as kube-scheduler samples them; ``handler`` reads,
 decides and writes without HTTP; ``cached`` repeats a pod while nothing changes, with and without.
@@ -36,12 +41,13 @@ import uvloop
 
 from benchmarks import made
 from benchmarks.fleet import GPUS, RESOURCE, TYPES, KnownFleet, ready
+from benchmarks.floor import Answers, Floor, Known
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
 from extender import wire
 from extender.cli.garbage import collected_between_answers
+from extender.cli.switching import threads_take_short_turns
 from extender.server import serving
-from extender.service.hooks import Hooks
 
 SAMPLE = 500  # of 5,000 nodes kube-scheduler asks about so many by default
 IN_FLIGHT = 20  # chosen and not yet bound: 2 (p50) to 35 pods were seen to be
@@ -54,28 +60,8 @@ REJECTED = (
     ("nvidia.com/GRID_A100-1-5C", 1),
 )
 
-
-class Floor(Hooks):
-    """Answers as it is told to, deciding nothing; ``reasons`` are "" where a pod fits."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, str] = {}
-        self.scores: dict[str, int] = {}
-
-    def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
-        """Look each name up."""
-        names = args.node_names or ()
-        found = list(map(self.reasons.get, names))  # by the quickest idioms, as filter does
-        if not any(found):
-            return wire.FilterResult(tuple(names))
-        passed = tuple([name for name, why in zip(names, found, strict=True) if not why])
-        refused = {name: why for name, why in zip(names, found, strict=True) if why}
-        return wire.FilterResult(passed, failed_and_unresolvable_nodes=refused)
-
-    def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
-        """Look each name up."""
-        names = args.node_names or ()
-        return tuple(map(wire.HostPriority, names, map(self.scores.__getitem__, names)))
+Kind = tuple[str, int]
+"""A resource, and how many of it a pod asks for."""
 
 
 class Bench:
@@ -89,7 +75,9 @@ class Bench:
         self._pods = itertools.count()
         self._in_flight: deque[str] = deque()
         self._connections: dict[str, Connection] = {}
-        self._answers: dict[tuple[str, int], tuple[dict[str, str], dict[str, int]]] = {}
+        self._side_by_side = " ".join(self.fleet.names).split(" ")
+        self._known: dict[Kind, Known] = {}
+        self._turns = itertools.cycle((True, False))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -106,41 +94,80 @@ class Bench:
             self._connections = {"hooks": hooks, "floor": floor}
             keeping_up = asyncio.create_task(self.fleet.service.keep_up(), name="keep-up")
             try:
-                deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
+                self._catch_up()
                 yield
             finally:
                 keeping_up.cancel()
 
     async def ask(
-        self, kind: tuple[str, int], names: Sequence[str], times: dict[str, dict[str, Times]]
+        self, kind: Kind, names: Sequence[str], times: dict[str, dict[str, Times]]
     ) -> None:
-        """Send a new pod through filter and prioritize, as kube-scheduler would, after changes."""
-        name = self._new_pod()
-        launcher = pod(name, kind[0], amount=kind[1])
-        body = question(launcher, names)
+        """Send a new pod through filter and prioritize, as kube-scheduler would, after changes.
+
+        The floor is asked about the same pod before or after, once it knows anything to answer.
+        """
+        launcher = pod(self._new_pod(), kind[0], amount=kind[1])
         changed = self.fleet.some_changed(self._changes)
         self.fleet.renew()
+        known, hooks_first = self._known.get(kind), next(self._turns)
+        if known is not None and not hooks_first:
+            await self._ask_floor(launcher, names, times["floor"], known)
+        answers = await self._ask_hooks(launcher, names, times["hooks"], changed)
+        if known is None:
+            known = self._known[kind] = Known(self._side_by_side, *answers)
+            hooks_first = True
+        if hooks_first:
+            # By what the last pod of the kind was answered: made just now, it would be in caches.
+            await self._ask_floor(launcher, names, times["floor"], known)
+        known.learn(*answers)
+
+    async def _ask_hooks(
+        self,
+        launcher: dict[str, Any],
+        names: Sequence[str],
+        times: dict[str, Times],
+        changed: Sequence[bytes],
+    ) -> Answers:
+        """Ask right after changes: what they ask of the service is the hooks' to bear."""
         await asyncio.sleep(PAUSE_SECONDS)
         self.fleet.hear(changed)
-        answer = await times["hooks"]["filter"].of(self._connections["hooks"], "filter", body)
+        return await self._through("hooks", launcher, names, times)
+
+    async def _ask_floor(
+        self,
+        launcher: dict[str, Any],
+        names: Sequence[str],
+        times: dict[str, Times],
+        known: Known,
+    ) -> Answers:
+        """Ask once the service has nothing left to do."""
+        self._catch_up()
+        self.floor.reasons, self.floor.scores = known.reasons, known.scores
+        await asyncio.sleep(PAUSE_SECONDS)
+        return await self._through("floor", launcher, names, times)
+
+    async def _through(
+        self,
+        side: str,
+        launcher: dict[str, Any],
+        names: Sequence[str],
+        times: dict[str, Times],
+    ) -> Answers:
+        """Ask filter, and prioritize about the nodes that pass, if these are several."""
+        connection, body = self._connections[side], question(launcher, names)
+        answer = await times["filter"].of(connection, "filter", body)
         filtered = msgspec.json.decode(answer, type=wire.FilterResult)
         assert not filtered.error
         passed = filtered.node_names or ()
-        # What the last pod of the kind was answered: made just now, it would be in the caches.
-        reasons, scores = self._answers.setdefault(kind, ({}, dict.fromkeys(self.fleet.names, 0)))
-        now = dict.fromkeys(passed, "") | dict(filtered.failed_and_unresolvable_nodes)
-        self.floor.reasons, self.floor.scores = reasons or now, scores
-        await times["floor"]["filter"].of(self._connections["floor"], "filter", body)
-        reasons.update(now)
         if len(passed) < 2:
-            return
+            return filtered, ()
         body = question(launcher, passed)
-        answer = await times["hooks"]["prioritize"].of(
-            self._connections["hooks"], "prioritize", body
-        )
-        await times["floor"]["prioritize"].of(self._connections["floor"], "prioritize", body)
-        for each in msgspec.json.decode(answer, type=tuple[wire.HostPriority, ...]):
-            scores[each.host] = each.score
+        answer = await times["prioritize"].of(connection, "prioritize", body)
+        return filtered, msgspec.json.decode(answer, type=tuple[wire.HostPriority, ...])
+
+    def _catch_up(self) -> None:
+        """Have all classes judged for which nodes have changed."""
+        deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
 
     def _new_pod(self) -> str:
         """Name a pod; the one that has been in flight for longest is gone."""
@@ -176,7 +203,7 @@ class Bench:
             },
         }
 
-    async def cached(self, kind: tuple[str, int], count: int, rounds: int) -> dict[str, float]:
+    async def cached(self, kind: Kind, count: int, rounds: int) -> dict[str, float]:
         """Measure filter for one pod again and again while nothing changes."""
         body = question(pod(self._new_pod(), kind[0], amount=kind[1]), self.names(count))
         times = Times()
@@ -224,14 +251,14 @@ class Bench:
             for verb, decide in (("filter", hooks.filter), ("prioritize", hooks.prioritize)):
                 body = question(launcher, names)
                 if verb == "filter":
-                    deque(self.fleet.service.knowledge.fleet.catching_up(at_once=64), maxlen=0)
+                    self._catch_up()
                     self.fleet.renew()
                     self.fleet.hear(self.fleet.some_changed(self._changes))
                 with times[verb].taken():
                     wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))
         return {verb: each.told() for verb, each in times.items()}
 
-    async def first(self, kinds: Sequence[tuple[str, int]]) -> float:
+    async def first(self, kinds: Sequence[Kind]) -> float:
         """Return the median time of the first pod of each type, in milliseconds."""
         took = []
         for kind in kinds:
@@ -249,6 +276,7 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
             "nodes": nodes,
             "gpus": nodes * GPUS,
             "changes_per_pod": changes,
+            "rounds": rounds,
             "first_ms": await bench.first(FITTING),
             "unforeseen_ms": await bench.first(REJECTED),
             **await bench.over_http(nodes, rounds),
@@ -314,7 +342,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for nodes in map(int, options.nodes.split(",")):
         print(f"measuring {nodes} nodes x {GPUS} GPUs", file=sys.stderr)
         work = measure(nodes, rounds=options.rounds, changes=options.changes, seed=options.seed)
-        rows.append(row := uvloop.run(work))
+        with threads_take_short_turns():
+            rows.append(row := uvloop.run(work))
         print(json.dumps(row) if options.output == "json" else text(row), flush=True)
     if options.out:
         made.keep(options.out, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -59,10 +60,12 @@ class Connection(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    """Connect to the server of *url*."""
+async def connected(url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:
+    """Connect to the server of *url*, with *tls* to one of https."""
     loop, at = asyncio.get_running_loop(), urlsplit(url)
-    _, connection = await loop.create_connection(Connection, at.hostname or "", at.port or 80)
+    _, connection = await loop.create_connection(
+        Connection, at.hostname or "", at.port or 80, ssl=tls
+    )
     try:
         yield connection
     finally:

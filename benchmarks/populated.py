@@ -1,7 +1,8 @@
 """A cluster in full use, as its API server holds it: nodes, agents' Leases, plans, pods.
 
 Each node has 8 H100; each GPU holds five vGPUs of small profiles at random legal placements, more
-or fewer where the number asked for says so. Each vGPU is a VM's, whose pod is as large as
+or fewer where the number asked for says so, or as many as find room: five on the average, seven at
+most. Each vGPU is a VM's, whose pod is as large as
 KubeVirt's launchers are. Not all is well: a few nodes are cordoned, some agents have no Lease, some
 GPUs are unhealthy or hold an instance that nobody planned; some VMs are still being placed, and
 some pods wait for a place.
@@ -11,12 +12,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import msgspec
 
 from nodeagent.api import resources
 from nodeagent.api.catalog import MODELS
-from nodeagent.api.geometry import Placement
+from nodeagent.api.geometry import Occupancy, Placement
 from nodeagent.api.gpunode import (
     Assignment,
     GpuNode,
@@ -37,6 +39,12 @@ PER_GPU = 5
 RESOURCES = {vgpu.profile_id: resources.of_vgpu_type(vgpu.name)[0] for vgpu in MODEL.vgpu_types}
 SMALL = tuple(id for id in RESOURCES if MODEL.geometry.by_id[id].size <= 2)
 """The profiles of which five find room on a GPU in most orders."""
+
+LEAST = min(
+    (MODEL.geometry.by_id[id] for id in SMALL if id not in MODEL.geometry.limited),
+    key=lambda profile: profile.size,
+)
+"""The profile of which most find room on a GPU."""
 
 NAMESPACE = "default"
 UNHEALTHY, FOREIGN, LEASELESS, CORDONED, PLACED_LATELY, GANG, OFF = 97, 89, 83, 79, 71, 67, 61
@@ -75,10 +83,16 @@ class Site(msgspec.Struct):
         return sum(len(node.spec.assignments) for node in self.nodes.values())
 
 
-def drawn(nodes: int, assignments: int, *, pending: int, seed: int, off: bool = False) -> Site:
+def drawn(
+    nodes: int, assignments: int | None, *, pending: int, seed: int, off: bool = False
+) -> Site:
     """Return a site of so many *nodes*, *assignments*, and pods without a place.
 
-    With *off*, some VMs are, and their places are held for them.
+    Without a number of assignments all GPUs are full: nothing more finds room. With *off*, some VMs
+    are, and their places are held for them.
+
+    Raises:
+        ValueError: there is no room for so many.
     """
     chance = random.Random(seed)
     site = Site()
@@ -91,7 +105,9 @@ def drawn(nodes: int, assignments: int, *, pending: int, seed: int, off: bool = 
             site.leaseless.add(name)
         first = index * GPUS
         counts = [
-            assignments * (gpu + 1) // gpus - assignments * gpu // gpus
+            None
+            if assignments is None
+            else assignments * (gpu + 1) // gpus - assignments * gpu // gpus
             for gpu in range(first, first + GPUS)
         ]
         site.nodes[name] = _node(name, counts, first, site, chance, off=off)
@@ -102,7 +118,13 @@ def drawn(nodes: int, assignments: int, *, pending: int, seed: int, off: bool = 
 
 
 def _node(
-    name: str, counts: Iterable[int], first: int, site: Site, chance: random.Random, *, off: bool
+    name: str,
+    counts: Iterable[int | None],
+    first: int,
+    site: Site,
+    chance: random.Random,
+    *,
+    off: bool,
 ) -> GpuNode:
     """Draw a node whose GPUs, the *first* one's number given, hold so many instances each."""
     taken = {f"GPU-{name}-{index}": _taken(count, chance) for index, count in enumerate(counts)}
@@ -154,19 +176,36 @@ def instances_of(entries: Iterable[Assignment], gpu: str) -> Iterator[Instance]:
         yield Instance(gi_id, a.profile_id, a.start, a.size, a.id)
 
 
-def _taken(count: int, chance: random.Random) -> list[tuple[int, Placement]]:
-    """Draw *count* placements that fit together on one GPU."""
-    geometry = MODEL.geometry
-    while True:
-        taken: list[tuple[int, Placement]] = []
-        for _ in range(count):
-            profile = geometry.by_id[chance.choice(SMALL)]
-            legal = list(geometry.legal(occupied_by(geometry, taken), profile))
-            if not legal:
+def _taken(count: int | None, chance: random.Random) -> list[tuple[int, Placement]]:
+    """Draw *count* placements that fit together on one GPU; without a count, all that do."""
+    taken: list[tuple[int, Placement]] = []
+    occupancy = MODEL.geometry.empty
+    while count is None or len(taken) < count:
+        options = _options(occupancy, 0 if count is None else count - len(taken) - 1)
+        if not options:
+            if count is None:
                 break
-            taken.append((profile.id, chance.choice(legal)))
-        if len(taken) == count:
-            return taken
+            raise ValueError(f"no GPU has room for {count} instances")
+        profile_id, placements = chance.choice(options)
+        taken.append((profile_id, chance.choice(placements)))
+        occupancy = MODEL.geometry.occupied(occupancy, *taken[-1])
+    return taken
+
+
+@cache
+def _options(occupancy: Occupancy, others: int) -> tuple[tuple[int, tuple[Placement, ...]], ...]:
+    """Return where each small profile finds room so that so many *others* do afterwards."""
+    geometry = MODEL.geometry
+
+    def leaves_room(profile_id: int, placement: Placement) -> bool:
+        after = geometry.occupied(occupancy, profile_id, placement)
+        return sum(1 for _ in geometry.legal(after, LEAST)) >= others
+
+    found = (
+        (id, tuple(p for p in geometry.legal(occupancy, geometry.by_id[id]) if leaves_room(id, p)))
+        for id in SMALL
+    )
+    return tuple((id, placements) for id, placements in found if placements)
 
 
 def _foreign(taken: list[tuple[int, Placement]]) -> Iterator[Instance]:

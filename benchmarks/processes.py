@@ -25,6 +25,13 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 TANGRAM = ("extender", "serve", "--reservation", "1000000")
 PASSTHROUGH = ("benchmarks.passthrough",)
 
@@ -33,9 +40,7 @@ class Extender:
     """One extender process, ``tangram serve`` or another module; *directory* keeps its log."""
 
     def __init__(self, directory: Path, kubeconfig: Path, module: Sequence[str] = TANGRAM) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.pid = 0
         self.log = directory / "extender.log"

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks import launchers
 from benchmarks.populated import MODEL, NAMESPACE, Site, Vm, instances_of, realized
 from extender.demo.pods import launcher
 from nodeagent.api import keys
@@ -31,19 +32,19 @@ async def create(
     site: Site,
     *,
     offers: Mapping[str, str] | None = None,
-    short: bool = False,
+    long: bool = False,
 ) -> None:
     """Make all of it there; the plans then name the pods by the UIDs they were given.
 
     *offers* are what each Node has to allocate, where there is a kube-scheduler to look at it.
-    Pods are *short* without what Tangram does not look at.
+    Pods are *long* as KubeVirt's are, of 20 kB, of which Tangram looks at little.
     """
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def placed(node: GpuNode) -> None:
         async with gate:
             vms = [site.vms[a.id] for a in node.spec.assignments]
-            pods = [None if vm.off else await _create_pod(api, vm, short) for vm in vms]
+            pods = [None if vm.off else await _create_pod(api, vm, long) for vm in vms]
             entries = zip(node.spec.assignments, pods, strict=True)
             plan = Plan(tuple(msgspec.structs.replace(a, pod=pod) for a, pod in entries))
             site.nodes[node.name] = msgspec.structs.replace(node, spec=plan)
@@ -51,18 +52,16 @@ async def create(
 
     async def waits(vm: Vm) -> None:
         async with gate:
-            await _create_pod(api, vm, short)
+            await _create_pod(api, vm, long)
 
     pending = [vm for vm in site.vms.values() if vm.entry is None]
     await asyncio.gather(*map(placed, tuple(site.nodes.values())), *map(waits, pending))
 
 
-async def _create_pod(api: ApiServer, vm: Vm, short: bool) -> PodRef:
+async def _create_pod(api: ApiServer, vm: Vm, long: bool) -> PodRef:
     body = pod(vm)
-    if short:
-        del body["spec"]["volumes"]
-        for what in ("command", "env", "volumeMounts"):
-            del body["spec"]["containers"][0][what]
+    if long:
+        lengthened(body)
     made = await api.create(PODS, body, namespace=NAMESPACE)
     uid = msgspec.json.decode(made, type=_Made).metadata.uid
     return PodRef(NAMESPACE, vm.name, uid)
@@ -161,6 +160,16 @@ def pod(vm: Vm) -> dict[str, Any]:
         for key in ("not-ready", "unreachable")
     ]
     return made
+
+
+def lengthened(body: dict[str, Any]) -> None:
+    """Give a launcher all that KubeVirt's have besides (``benchmarks.launchers``)."""
+    (container,) = body["spec"]["containers"]
+    (resource,) = container["resources"]["limits"]
+    full = launchers.pod(body["metadata"]["name"], resource)
+    for part in ("annotations", "labels"):
+        body["metadata"][part] = full["metadata"][part] | body["metadata"][part]
+    body["spec"] = {**body["spec"], **full["spec"]}
 
 
 def decision(entry: Assignment) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from benchmarks import populated, residents, ruled
+from benchmarks import made, populated, residents, ruled
 from benchmarks.comparison import Comparison, Difference, compare, decisions
 from benchmarks.extenders import agents, asked, live, started
 from benchmarks.populated import GPUS, NAMESPACE, PER_GPU, RESOURCES, SMALL, Site, Vm
@@ -222,7 +222,12 @@ def main(arguments: list[str]) -> int:
         print(f"differs: {each.field} of {each.about}: {each.former!r}, {each.successor!r}"[:500])
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        everything = {"seed": options.seed, "restarts": rows, "compared": fields}
+        everything = {
+            "seed": options.seed,
+            "restarts": rows,
+            "compared": fields,
+            "made": msgspec.to_builtins(made.here()),
+        }
         (options.out / "restart.json").write_text(json.dumps(everything, indent=1) + "\n")
     return 1 if wrong else 0
 

@@ -5,16 +5,20 @@ are renewed, and agents make what is planned. ``tangram serve`` starts beside it
 its own:
 
 * ``ready_s`` from its start until ``/readyz`` says so; ``processor_s`` of that it worked;
-* ``resident_mb`` and ``peak_mb`` are what the kernel counts for it;
-* ``change_*_ms`` from a write of a GpuNode until filter answers by it, while others are written,
-  and ``api_*_ms`` until a watch of the benchmark's own brings it: the API server's part;
+* ``resident_mb`` and ``peak_mb`` are what the kernel counts for it after a while, and
+  ``used_resident_mb`` and ``used_peak_mb`` at the end, when it has answered for every type and all
+  nodes, planned a burst and explained a refusal;
+* ``change_*_ms`` from the moment a write of a GpuNode is sent until filter answers by it, and
+  ``api_*_ms`` until a watch of the benchmark's own brings it: the API server's part. Meanwhile
+  others are written by several writers, ``changes_per_second`` as it came out;
 * ``writes_*`` are all writes of GpuNodes and pods in the lives of some VMs, from their creation as
   pods until nothing of them is left, by VM; ``bytes_*`` what the objects written have for JSON.
 
-``--real`` has etcd and kube-apiserver instead of the twin, where the VMs' pods are without what
-only makes them long (40,000 of 20 kB are more than etcd takes), and writes are not counted.
+Of GPUs that are ``full``, five vGPUs on the average, some are left by their VMs before others come.
+``--real`` has etcd and kube-apiserver instead of the twin, pods of 20 kB as KubeVirt's are, and
+counts no writes; 200,000 such pods, of all GPUs full, are more than etcd takes.
 
-    python -m benchmarks.start --nodes 5000 --per-gpu 3 --out FILE
+    python -m benchmarks.start --nodes 5000 --per-gpu full --out FILE
 """
 
 from __future__ import annotations
@@ -23,33 +27,31 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import itertools
 import json
 import logging
 import random
+import re
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
+import aiohttp
 import msgspec
 import structlog
 import uvloop
 
-from benchmarks import made, populated, residents
+from benchmarks import made, residents
 from benchmarks.extenders import agents, renew
 from benchmarks.http import Connection, connected, quantile_ms
-from benchmarks.populated import GPUS, NAMESPACE, RESOURCES, SMALL, Vm
-from benchmarks.processes import Extender
+from benchmarks.living import WITHIN_SECONDS, Cluster, Row, lives
+from benchmarks.populated import NAMESPACE, RESOURCES, SMALL, Vm
+from benchmarks.processes import TANGRAM, Extender, free_port
 from benchmarks.twin import served
-from extender import wire
-from nodeagent.api import gpunode
-from nodeagent.apiserver.history import Write
+from nodeagent.api import gpunode, keys
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer, Kind, PatchType
+from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer
 from nodeagent.apiserver.reflector import Upserted, reflect
 from nodeagent.apiserver.rest import RestApi
 from tests.e2e.controlplane.binaries import Missing, locate
@@ -57,59 +59,10 @@ from tests.e2e.controlplane.cluster import control_plane
 from tests.e2e.stack import install
 from tests.waiting import until
 
-CANDIDATES = 50  # nodes a VM of the lives may go to
-WITHIN_SECONDS = 120.0
-
-Row = dict[str, Any]
-
-
-class Written:
-    """Counts what the API server is asked to write."""
-
-    def __init__(self) -> None:
-        self.writes: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-
-    def __call__(self, kind: Kind, write: Write) -> None:
-        """Witness one write."""
-        self.writes[kind.plural] += 1
-        if write.after is not None:
-            self.bytes[kind.plural] += len(write.after.raw)
-
-
-class Cluster:
-    """An API server full of VMs, and what goes on in it."""
-
-    def __init__(self, api: ApiServer, nodes: int, per_gpu: int, *, seed: int) -> None:
-        self.api = api
-        self.chance = random.Random(seed)
-        self.site = populated.drawn(nodes, nodes * GPUS * per_gpu, pending=1, seed=seed)
-        self.names = list(self.site.nodes)
-        self._reports = itertools.count(1)
-
-    async def change(self, name: str) -> tuple[float, str]:
-        """Have a node's GPUs all healthy, or none, in turns.
-
-        Return when the write began, and the version it made.
-        """
-        node = gpunode.decode(await self.api.get(GPU_NODES, name))
-        fault = "" if node.status.gpus[0].unhealthy else "xid-79"
-        gpus = [msgspec.structs.replace(gpu, unhealthy=fault) for gpu in node.status.gpus]
-        change = {"op": "add", "path": "/status/gpus", "value": msgspec.to_builtins(gpus)}
-        began = time.perf_counter()
-        written = await self.api.patch(
-            GPU_NODES, name, [change], patch_type=PatchType.JSON, subresource="status"
-        )
-        return began, gpunode.decode(written).metadata.resource_version
-
-    async def changes(self, per_second: float, besides: str) -> None:
-        """Change nodes, so many a second, until cancelled."""
-        started = time.perf_counter()
-        for count in itertools.count(1):
-            (name,) = self.chance.sample(self.names, 1)
-            if name != besides:
-                await self.change(name)
-            await asyncio.sleep(max(0.0, started + count / per_second - time.perf_counter()))
+BURST = 20  # pods, more than are placed one by one when they come together
+WHOLE = "7-80C"  # a vGPU for which no GPU here is empty enough, or next to none
+OWN_POD = "tangram-extender-0"
+_PLANS = re.compile(r"^tangram_joint_plan_duration_seconds_count\S* (\S+)$", re.MULTILINE)
 
 
 @contextlib.asynccontextmanager
@@ -142,13 +95,13 @@ async def seen_after(
 
     And how soon a watch of our own brings it, which is the API server's part.
     """
-    out_of_use = cluster.site.cordoned | cluster.site.leaseless
-    canary = next(name for name in cluster.names if name not in out_of_use)
+    canary = cluster.in_use[-1]
     pod = residents.pod(Vm("canary", wanted=RESOURCES[SMALL[0]]))
     pod["metadata"]["uid"] = "canary"
     body = msgspec.json.encode({"Pod": pod, "Nodes": None, "NodeNames": [canary]})
     others = asyncio.create_task(cluster.changes(per_second, canary), name="changes")
     took, began = [], {}
+    started, written = time.perf_counter(), cluster.written
     before = await connection.post("filter", body)
     async with watched(cluster.api, canary) as came:
         for _ in range(samples):
@@ -158,11 +111,12 @@ async def seen_after(
             took.append(time.perf_counter() - at)
             began[version] = at
         await until(lambda: came.keys() >= began.keys(), within=WITHIN_SECONDS)
+    rate = (cluster.written - written) / (time.perf_counter() - started)
     others.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await others
     theirs = sorted(came[version] - at for version, at in began.items())
-    return {
+    return {"samples": samples, "changes_per_second": round(rate)} | {
         f"{what}_{name}_ms": quantile_ms(ordered, share)
         for what, ordered in (("change", sorted(took)), ("api", theirs))
         for name, share in (("p50", 0.5), ("p99", 0.99))
@@ -179,69 +133,53 @@ async def _another(connection: Connection, body: bytes, before: bytes) -> bytes:
             await asyncio.sleep(0.0005)
 
 
-async def lives(cluster: Cluster, twin: InMemoryApi, connection: Connection, *, count: int) -> Row:
-    """Let VMs come and go, and count what is written for them."""
-    written = Written()
-    twin.witnessed_by(written)
-    bound = 0
-    for index in range(count):
-        vm = Vm(f"life-{index:03}", wanted=RESOURCES[SMALL[index % len(SMALL)]])
-        pod = await cluster.api.create(PODS, residents.pod(vm), namespace=NAMESPACE)
-        bound += await _bound(cluster, connection, pod)
-        await cluster.api.delete(PODS, vm.name, namespace=NAMESPACE, grace_seconds=0)
-    await _forgotten(cluster)
-    told = {"gpunodes": "gpunode", "pods": "pod"}
-    return {
-        "lives": bound,
-        **{f"writes_{name}": round(written.writes[kind] / bound, 2) for kind, name in told.items()},
-        **{f"bytes_{name}": round(written.bytes[kind] / bound) for kind, name in told.items()},
-    }
+async def used(cluster: Cluster, connection: Connection, process: Extender, desk: str) -> Row:
+    """Use an extender for all that it is there for; return the memory that it has then."""
+    wanted = tuple(RESOURCES.values())
 
+    async def ask(pod: bytes) -> None:
+        body = {"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": cluster.names}
+        await connection.post("filter", msgspec.json.encode(body))
+        await connection.post("prioritize", msgspec.json.encode(body))
 
-async def _bound(cluster: Cluster, connection: Connection, pod: bytes) -> bool:
-    """Take a pod through the hooks as kube-scheduler does; tell whether it is bound."""
-    names: Sequence[str] = cluster.chance.sample(cluster.names, min(CANDIDATES, len(cluster.names)))
+    burst = [
+        await cluster.api.create(
+            PODS,
+            residents.pod(Vm(f"burst-{index:03}", wanted=wanted[index % len(wanted)])),
+            namespace=NAMESPACE,
+        )
+        for index in range(BURST)
+    ]
+    async with aiohttp.ClientSession(raise_for_status=True) as http:
 
-    def asked(names: Sequence[str]) -> bytes:
-        return msgspec.json.encode({"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": names})
+        async def plans() -> float:
+            async with http.get(f"{desk}/metrics") as answer:
+                return sum(map(float, _PLANS.findall(await answer.text())))
 
-    answer = await connection.post("filter", asked(names))
-    passed = msgspec.json.decode(answer, type=wire.FilterResult).node_names or ()
-    if not passed:
-        return False
-    scores = msgspec.json.decode(
-        await connection.post("prioritize", asked(passed)), type=tuple[wire.HostPriority, ...]
-    )
-    meta = msgspec.json.decode(pod)["metadata"]
-    args = {
-        "PodName": meta["name"],
-        "PodNamespace": meta["namespace"],
-        "PodUID": meta["uid"],
-        "Node": max(scores, key=lambda each: each.score).host,
-    }
-    answer = await connection.post("bind", msgspec.json.encode(args))
-    return not msgspec.json.decode(answer, type=wire.BindingResult).error
-
-
-async def _forgotten(cluster: Cluster) -> None:
-    """Wait until no plan has anything of the lives, and each agent has seen it."""
-    async with asyncio.timeout(WITHIN_SECONDS):
-        for name in cluster.names:
-            while True:
-                raw = await cluster.api.get(GPU_NODES, name)
-                node = gpunode.decode(raw)
-                behind = node.status.observed_generation < node.metadata.generation
-                if b'"life-' not in raw and not behind:
-                    break
-                await asyncio.sleep(0.05)
+        before = await plans()
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while await plans() == before:
+                for pod in burst:
+                    await ask(pod)
+                await asyncio.sleep(0.2)
+        refused = next(at for at, resource in enumerate(wanted) if resource.endswith(WHOLE))
+        query = {"namespace": NAMESPACE, "pod": f"burst-{refused:03}"}
+        async with http.get(f"{desk}/api/v1/explain", params=query) as answer:
+            await answer.read()
+    for index in range(BURST):
+        name = f"burst-{index:03}"
+        await cluster.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
+    return {f"used_{name}": round(size / 1e6) for name, size in process.memory().items()}
 
 
 @contextlib.asynccontextmanager
 async def extender(
-    kubeconfig: Path, directory: Path, *, settle: float
+    kubeconfig: Path, directory: Path, desk: int, *, settle: float
 ) -> AsyncIterator[tuple[Extender, Row]]:
-    """Start ``tangram serve``, and measure that; memory after *settle* seconds."""
-    process = Extender(directory, kubeconfig)
+    """Start ``tangram serve``, its desk on a port, and measure that; memory after *settle* s."""
+    own_pod = f"{keys.SYSTEM_NAMESPACE}/{OWN_POD}"
+    options = ("--desk-port", str(desk), "--own-pod", own_pod)
+    process = Extender(directory, kubeconfig, (*TANGRAM, *options))
     began = time.perf_counter()
     async with process.running():
         row: Row = {"ready_s": round(await process.ready(WITHIN_SECONDS) - began, 2)}
@@ -281,8 +219,15 @@ async def quiet_collector() -> AsyncIterator[None]:
         gc.unfreeze()
 
 
-async def measure(nodes: int, per_gpu: int, options: argparse.Namespace) -> Row:
-    """Return all that is measured at one size."""
+async def own_pod(api: ApiServer) -> None:
+    """Have the pod there in which the extender runs, as it will be told."""
+    container = {"name": "extender", "image": "tangram"}
+    body = {"metadata": {"name": OWN_POD}, "spec": {"containers": [container]}}
+    await api.create(PODS, body, namespace=keys.SYSTEM_NAMESPACE)
+
+
+async def measure(nodes: int, per_gpu: int | None, options: argparse.Namespace) -> Row:
+    """Return all that is measured at one size; without a number, of GPUs that are full."""
     with tempfile.TemporaryDirectory(prefix="tangram-start-") as folder:
         directory = Path(folder)
         async with contextlib.AsyncExitStack() as stack:
@@ -294,19 +239,24 @@ async def measure(nodes: int, per_gpu: int, options: argparse.Namespace) -> Row:
                 api = twin = InMemoryApi(chance=random.Random(options.seed))
                 kubeconfig = await stack.enter_async_context(served(twin, directory))
             cluster = Cluster(api, nodes, per_gpu, seed=options.seed)
-            await residents.create(api, cluster.site, short=options.real)
+            await residents.create(api, cluster.site, long=options.real)
+            await own_pod(api)
+            some_pod = await api.get(PODS, next(iter(cluster.site.vms)), namespace=NAMESPACE)
             row: Row = {
                 "api_server": "twin" if twin else "real",
                 "nodes": nodes,
+                "per_gpu": "full" if per_gpu is None else per_gpu,
                 "assignments": cluster.site.assignments,
                 "pods": len(cluster.site.vms),
+                "pod_bytes": len(some_pod),
             }
             await stack.enter_async_context(quiet_collector())
             alive = [name for name in cluster.names if name not in cluster.site.leaseless]
             renewing = asyncio.create_task(renew(api, alive), name="renew")
             stack.callback(renewing.cancel)
             await stack.enter_async_context(agents(api))
-            started = extender(kubeconfig, directory, settle=options.settle)
+            desk = free_port()
+            started = extender(kubeconfig, directory, desk, settle=options.settle)
             process, found = await stack.enter_async_context(started)
             connection = await stack.enter_async_context(connected(process.url))
             row |= found | await seen_after(
@@ -314,6 +264,7 @@ async def measure(nodes: int, per_gpu: int, options: argparse.Namespace) -> Row:
             )
             if twin:
                 row |= await lives(cluster, twin, connection, count=options.lives)
+            row |= await used(cluster, connection, process, f"http://127.0.0.1:{desk}")
     return row
 
 
@@ -325,7 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--nodes", type=int, default=5000)
-    parser.add_argument("--per-gpu", default="1,3", help="GPU instances, separated by commas")
+    parser.add_argument(
+        "--per-gpu", default="1,full", help="GPU instances, up to 7 or full, separated by commas"
+    )
     parser.add_argument("--settle", type=float, default=10.0, help="seconds until memory is read")
     parser.add_argument("--samples", type=int, default=200, help="changes that are timed")
     parser.add_argument("--changes", type=float, default=200.0, help="of GpuNodes, a second")
@@ -336,9 +289,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rows = []
-    for per_gpu in map(int, options.per_gpu.split(",")):
-        print(f"making {options.nodes} nodes, {per_gpu} instances a GPU", file=sys.stderr)
-        work = measure(options.nodes, per_gpu, options)
+    for told in options.per_gpu.split(","):
+        print(f"making {options.nodes} nodes, instances a GPU: {told}", file=sys.stderr)
+        work = measure(options.nodes, None if told == "full" else int(told), options)
         rows.append({**uvloop.run(work), "made": msgspec.to_builtins(made.here())})
         print(json.dumps(rows[-1]), flush=True)
     if options.out:

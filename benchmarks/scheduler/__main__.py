@@ -13,8 +13,9 @@ scheduler of its own, which asks about all nodes (``percentageOfNodesToScore: 10
 ``algorithm_ms`` is kube-scheduler's own scheduling_algorithm_duration by attempt. ``cpu_*`` is what
 each process worked, in milliseconds for each pod; the ``saturated`` scheduler's with its start, and
 ``agents`` is the benchmark's own, in which they are simulated. With Tangram a pod is bound when its
-node's agent has made its GPU instance, and a burst is planned as a whole first: its pods are
-attempted twice.
+node's agent has made its GPU instance. Of a burst, a pod that has room on more nodes than there are
+pods waiting goes on at once; only where room is scarce is the burst planned as a whole first, and
+its pods are attempted again. ``attempts`` says how often they were.
 
 No round begins that would not end *within* so many seconds; the rounds that ended count.
 

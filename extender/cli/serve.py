@@ -147,6 +147,14 @@ def serve(
             " budget, and not for those whose preemptionPolicy is Never."
         ),
     ] = Settings().preempts,
+    body_limit: Annotated[
+        int,
+        typer.Option(
+            min=1024,
+            help="Bytes of a request's body that are read at most, of a larger one none. Whole Node"
+            " objects of 1,000 nodes are 30 MB; names, as they are to be sent, some kilobytes.",
+        ),
+    ] = Settings().body_limit_bytes,
     own_pod: Annotated[
         str,
         typer.Option(
@@ -214,6 +222,7 @@ def serve(
         circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
         preempts=preemption,
+        body_limit_bytes=body_limit,
         plan_solve_seconds=chosen.policy.plan_seconds,
     )
     pod = _own_pod(own_pod)

@@ -31,6 +31,9 @@ class Filtered(msgspec.Struct, frozen=True):
     """Whether the candidates are known to be all nodes there are."""
 
 
+NAMES_A_VERDICT = 64
+"""Names looked up in a set in the time in which one node is judged anew."""
+
 ELSEWHERE = Refused(Code.RESERVED_ELSEWHERE, "vGPU: this VM's place is reserved on another node")
 
 
@@ -58,12 +61,16 @@ def filter(
         return Filtered((assigned,), elsewhere, {ELSEWHERE.code})
     like = fleet.to(request.wanted, request.bounds, request.spread, among=names)
     reasons, codes = like.refusals, like.codes
-    here = dict(_judged_anew(fleet, ledger, request, ledger.nodes | held, yields=yields))
-    if here:
-        reasons = reasons | {name: why.reason if why else "" for name, why in here.items()}
-        codes = codes | {why.reason: why.code for why in here.values() if why}
     # One pass for each question, for there are thousands of names.
     found = list(map(reasons.get, names, repeat(UNREPORTED.reason)))
+    anew = {
+        name: why
+        for name, why in _judged_anew(fleet, ledger, request, names, held, yields=yields)
+        if reasons.get(name) != _reason(why)
+    }
+    if anew:
+        found = list(map({name: _reason(why) for name, why in anew.items()}.get, names, found))
+        codes = codes | {why.reason: why.code for why in anew.values() if why}
     told = set(found)
     passed: tuple[str, ...]
     if "" not in told:
@@ -86,10 +93,22 @@ def filter(
 
 
 def _judged_anew(
-    fleet: Fleet, ledger: Ledger, request: Request, names: Set[str], *, yields: bool
+    fleet: Fleet,
+    ledger: Ledger,
+    request: Request,
+    names: Sequence[str],
+    held: Set[str],
+    *,
+    yields: bool,
 ) -> Iterator[tuple[str, Refused | None]]:
-    """Yield how the nodes stand to this one pod where promises or holds make a difference."""
-    for name in names & fleet.views.keys():
+    """Yield how nodes stand to this one pod where promises, or places *held*, make a difference.
+
+    Nodes that are not among the *names* may be left out.
+    """
+    special: Set[str] = (ledger.nodes | held) & fleet.views.keys()
+    if len(names) < min(len(fleet.views), NAMES_A_VERDICT * len(special)):
+        special = frozenset(special).intersection(names)
+    for name in special:
         view = fleet.views[name]
         certain = ledger.assumed_on(name, besides=request.pod.uid)
         presumed = ledger.presumed_on(name, besides=request.pod.uid) if yields else ()
@@ -100,3 +119,7 @@ def _judged_anew(
             bounds = bounds_among(request, ledger, name, presumed=yields)
             why = verdict(view, request.wanted, certain, own, bounds, request.spread, presumed)
             yield name, why if isinstance(why, Refused) else None
+
+
+def _reason(why: Refused | None) -> str:
+    return "" if why is None else why.reason

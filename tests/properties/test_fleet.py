@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from extender.ledger import Ledger, Promise
 from extender.snapshot import NodeView, Taken
+from extender.verbs import filter as filter_module
 from extender.verbs import fleet as fleet_module
 from extender.verbs.filter import filter
 from extender.verbs.fleet import EquivalenceClass, Fleet, rank
 from extender.verbs.prioritize import prioritize
-from extender.verbs.verdicts import UNREPORTED, Fits, best, verdict
+from extender.verbs.verdicts import UNREPORTED, Fits, Refused, best, verdict
 from nodeagent.api.geometry import Placement
 from tests.builders import gpu, gpu_node, instance, request, view
 
@@ -123,6 +124,41 @@ def test_what_nodes_offer_is_judged_before_anybody_asks() -> None:
     anew.catch_up()
     assert (begun.refusals, begun.order) == (anew.refusals, anew.order)
     assert len(fleet.classes) <= fleet_module.KEPT_UP
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), nodes, min_size=1),
+    shapes,
+    st.lists(st.sampled_from((*NAMES, "unknown")), unique=True),
+    st.sampled_from([0, 1, 64]),
+    st.data(),
+)
+def test_filter_judges_each_node_asked_about_by_what_is_promised_there(
+    there: dict[str, tuple[list[object], dict[str, bool]]],
+    shape: tuple[str, ...],
+    names: list[str],
+    names_a_verdict: int,
+    data: st.DataObject,
+) -> None:
+    views = {name: made(name, node) for name, node in there.items()}
+    ledger = Ledger()
+    for name in data.draw(st.sets(st.sampled_from(sorted(there)))):
+        taken = data.draw(st.sampled_from([Placement(0, 8), Placement(4, 4), Placement(6, 1)]))
+        ledger = ledger.assume(f"on {name}", Promise(name, (Taken("GPU-0", 0, taken),)))
+
+    with patch.object(filter_module, "NAMES_A_VERDICT", names_a_verdict):
+        answer = filter(Fleet(views), ledger, request(*shape), names)
+
+    expected = {
+        name: verdict(views[name], request(*shape).wanted, ledger.assumed_on(name))
+        if name in views
+        else UNREPORTED
+        for name in names
+    }
+    why_not = {name: why for name, why in expected.items() if isinstance(why, Refused)}
+    assert answer.passed == tuple(name for name in names if name not in why_not)
+    assert answer.refused == {name: why.reason for name, why in why_not.items()}
+    assert answer.codes == {why.code for why in why_not.values()}
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), nodes, min_size=1), shapes, st.data())

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from benchmarks import (
+    binds,
     bursts,
     churn,
     explaining,
@@ -81,14 +82,35 @@ def test_filter_is_measured_while_binds_wait_and_nodes_change(
     assert row["events_per_second"] > 0
 
 
+def test_many_binds_at_once_are_measured_with_and_without_certificates(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    size, kept = ["--nodes", "20", "--binds", "6", "--rounds", "2"], tmp_path / "binds.json"
+    assert binds.main([*size, "--realised-after", "0.001", "--out", str(kept)]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    assert (row["nodes"], row["binds"], row["rounds"]) == (20, 6, 2)
+    for way in ("http", "mtls"):
+        assert row[way]["failed"] == 0
+        for kind in ("opening", "kept"):
+            found = row[way][kind]
+            assert 0 < found["p50_ms"] <= found["p99_ms"]
+            assert found["per_second"] > 0
+
+
 def test_an_extender_process_is_started_beside_a_full_cluster(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    size = ["--nodes", "3", "--per-gpu", "2", "--samples", "3", "--changes", "5", "--lives", "2"]
-    assert start.main([*size, "--settle", "0"]) == 0
+    size = ["--nodes", "3", "--per-gpu", "full", "--samples", "3", "--changes", "5"]
+    assert start.main([*size, "--lives", "2", "--settle", "0"]) == 0
 
     row = json.loads(capsys.readouterr().out)
-    assert (row["nodes"], row["assignments"], row["lives"]) == (3, 48, 2)
+    assert (row["nodes"], row["per_gpu"], row["lives"]) == (3, "full", 2)
+    assert 3 * 8 * 4 < row["assignments"] <= 3 * 8 * 7
+    assert row["changes_per_second"] > 0
+    assert row["used_resident_mb"] >= row["resident_mb"]
+    assert 2_000 < row["pod_bytes"] < 6_000
     assert row["processor_s"] > 0
     assert 10 < row["resident_mb"] <= row["peak_mb"]
     assert 0 < row["change_p50_ms"] <= row["change_p99_ms"]
@@ -99,6 +121,38 @@ def test_an_extender_process_is_started_beside_a_full_cluster(
 
 def test_a_launcher_is_as_large_as_a_real_one() -> None:
     assert 15_000 < len(question(pod("vm", "nvidia.com/mig-1g.10gb"), ())) < 25_000
+
+    resident = residents.pod(populated.Vm("vm", wanted="nvidia.com/mig-1g.10gb"))
+    residents.lengthened(resident)
+    assert 15_000 < len(msgspec.json.encode(resident)) < 25_000
+    assert resident["metadata"]["name"] == "vm"
+
+
+@pytest.mark.parametrize("per_gpu", [1, 5, 7, None])
+def test_gpus_hold_as_many_vms_as_asked_for_or_as_find_room(per_gpu: int | None) -> None:
+    nodes, geometry = 20, populated.MODEL.geometry
+    gpus = nodes * populated.GPUS
+    asked = None if per_gpu is None else gpus * per_gpu
+    site = populated.drawn(nodes, asked, pending=0, seed=1)
+
+    if per_gpu is None:
+        assert 4.5 < site.assignments / gpus < 5.5
+    else:
+        assert site.assignments == gpus * per_gpu
+    for node in site.nodes.values():
+        for gpu in node.status.gpus:
+            entries = [a for a in node.spec.assignments if a.gpu == gpu.uuid]
+            taken = geometry.empty
+            for entry in entries:
+                assert not taken.mask & entry.placement.mask
+                taken = geometry.occupied(taken, entry.profile_id, entry.placement)
+            room = [geometry.by_id[id] for id in populated.SMALL]
+            assert per_gpu is not None or not any(list(geometry.legal(taken, p)) for p in room)
+
+
+def test_more_vms_than_a_gpu_can_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match="no GPU has room for 8"):
+        populated.drawn(1, 8 * populated.GPUS, pending=0, seed=1)
 
 
 def test_explanations_are_timed_with_what_they_find(

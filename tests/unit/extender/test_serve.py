@@ -57,7 +57,8 @@ def test_beyond_loopback_it_does_not_serve_without_certificates(kubeconfig: Path
 
 
 def test_a_limit_below_nothing_is_refused(kubeconfig: Path) -> None:
-    for option in ("--restart-hold", "--avoid-gpu", "--circuit-failures", "--circuit-seconds"):
+    options = ("--restart-hold", "--avoid-gpu", "--circuit-failures", "--circuit-seconds")
+    for option in (*options, "--body-limit"):
         assert option in refused("--kubeconfig", str(kubeconfig), option, "-1")
 
 
@@ -150,6 +151,14 @@ async def test_only_a_client_with_our_certificate_is_let_in(
             known = ssl.create_default_context(cafile=authority.file)
             known.load_cert_chain(pair.public, pair.key)
             async with http.post(f"{url}/bind", data=b"{}", ssl=known) as answer:
+                assert answer.status == status
+
+
+async def test_a_body_above_the_limit_is_refused(kubeconfig: Path) -> None:
+    arguments = ("--kubeconfig", str(kubeconfig), "--body-limit", "2000")
+    async with serving(*arguments) as (url, _), aiohttp.ClientSession() as http:
+        for size, status in ((2000, 400), (2001, 413)):
+            async with http.post(f"{url}/filter", data=b"x" * size) as answer:
                 assert answer.status == status
 
 
