@@ -20,6 +20,7 @@ from extender.moving import (
     Arrived,
     Depart,
     Departure,
+    Desist,
     End,
     Hold,
     Kind,
@@ -30,6 +31,7 @@ from extender.moving import (
     Over,
     Release,
     Restraint,
+    Step,
     There,
     Wait,
     next_step,
@@ -70,6 +72,7 @@ class Moving:
         self._utc_now = utc_now
         self._kept: Kept | None = None
         self._read = False
+        self._taken: tuple[Order, Step] | None = None
         self._pacing = Pacing(knowledge, utc_now)
         self._one = asyncio.Lock()
         self._due = asyncio.Event()
@@ -83,7 +86,7 @@ class Moving:
             else:
                 try:
                     while not knowledge.not_ready() and await self.step():
-                        pass
+                        await asyncio.sleep(0)  # a step may be taken without any wait
                 except OrderChanged as error:
                     self._read = False
                     log.info("order_changed", error=str(error))
@@ -146,6 +149,8 @@ class Moving:
     async def step(self) -> bool:
         """Take the next step; return whether another may follow at once.
 
+        One that has had no effect is taken once more before it is waited.
+
         Raises:
             OrderChanged: somebody else has written the order.
             ClusterUnavailable: the step may have been taken.
@@ -165,6 +170,12 @@ class Moving:
         order = kept.order
         restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
         step = next_step(order, self._there(), restraint, overdue=overdue)
+        again, self._taken = self._taken == (order, step), (order, step)
+        return await self._act(kept, step) and not again
+
+    async def _act(self, kept: Kept, step: Step) -> bool:
+        """Take a step; return whether another may follow at once."""
+        order = kept.order
         match step:
             case Hold(entries=entries):
                 return await self._hold(order, entries)
@@ -172,6 +183,8 @@ class Moving:
                 await self._depart(kept, leg, pod, others)
             case Again(leg=leg, departure=departure):
                 return await self._leave(kept, leg, departure)
+            case Desist(leg=leg, departure=departure, why=why):
+                return await self._desist(kept, leg, departure, why)
             case Arrived(leg=leg, pod=pod):
                 await self._arrived(kept, leg, pod)
             case End(outcome=outcome, why=why):
@@ -227,7 +240,9 @@ class Moving:
                 restraint = self._pacing.restraint(order)
                 again = next_step(order, self._there(), restraint, overdue=False)
                 view = self._knowledge.views.get(node)
-                if view is None or not isinstance(again, Hold):
+                if view is None:
+                    return False
+                if not isinstance(again, Hold):
                     return True
                 add = [entry for name, entry in again.entries if name == node]
                 try:
@@ -267,15 +282,22 @@ class Moving:
     async def _leave(self, kept: Kept, leg: Leg, departure: Departure) -> bool:
         """Have the pod leave that was to; give up if it may not."""
         order = kept.order
-        refused = await self._departing.leave(leg, departure, f"tangram-{order.id}-{order.at}")
+        refused = await self._departing.leave(leg, departure, _name(order))
         if not refused:
             return False  # what comes of it is seen later
-        facts = self._knowledge.pods.get(departure.pod.uid)
-        if departure.kind is not Kind.EVICTION or not self._departing.may_be_stopped(facts, leg):
+        evicted = departure.kind is Kind.EVICTION
+        if not evicted or not await self._departing.may_be_stopped(leg, departure.pod):
             await self._end(kept, Outcome.GIVEN_UP, refused)
             return True
         stopped = msgspec.structs.replace(departure, kind=Kind.RESTART)
         await self._keep(msgspec.structs.replace(order, departed=stopped), kept)
+        return True
+
+    async def _desist(self, kept: Kept, leg: Leg, departure: Departure, why: str) -> bool:
+        """End the order if the pod that was to leave has yet to be told to."""
+        if await self._departing.told(leg, departure, _name(kept.order)):
+            return False
+        await self._end(kept, Outcome.STOPPED, why)
         return True
 
     async def _arrived(self, kept: Kept, leg: Leg, pod: PodRef) -> None:
@@ -291,3 +313,8 @@ class Moving:
         after = msgspec.structs.replace(order, ending=outcome, why=why)
         await self._keep(after, kept)
         await self._teller.ends(order, outcome, why)
+
+
+def _name(order: Order) -> str:
+    """Return the name of the move under way, by which its migration is known."""
+    return f"tangram-{order.id}-{order.at}"
