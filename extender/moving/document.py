@@ -55,7 +55,7 @@ class Underway(_Said, frozen=True):
     """The last order of moves: "" for none.
 
     ``outcome`` is "" while it is under way, else one of done, stopped and given-up, with ``why``;
-    ``stopping``: no further move of it is begun, for that reason; ``waiting``: none for now.
+    ``stopping``: nobody is told to leave any more, for that reason; ``waiting``: nobody for now.
     """
 
     order: str = ""

@@ -125,7 +125,7 @@ class Moving:
         return order
 
     async def stop(self, why: str) -> Order | None:
-        """Let no further move of the order under way begin; return that order.
+        """Let nobody be told to leave any more by the order under way; return that order.
 
         Raises:
             OrderChanged: it has just come further; try again.
