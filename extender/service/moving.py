@@ -120,7 +120,9 @@ class Moving:
             before = await self._orders.read()
             order = make(None if before is None else before.order)
             await self._keep(order, before)
-        log.info("order_given", order=order.id, moves=len(order.legs), goals=order.goals)
+        log.info(
+            "order_given", order=order.id, by=order.by, moves=len(order.legs), goals=order.goals
+        )
         self._due.set()
         return order
 
@@ -137,6 +139,7 @@ class Moving:
                 return None if kept is None else kept.order
             order = msgspec.structs.replace(kept.order, stopping=why)
             await self._keep(order, kept)
+        log.info("order_stopping", order=order.id, reason=why)
         self._due.set()
         return order
 
