@@ -32,7 +32,7 @@ from extender.moving.steps import (
 from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
-from nodeagent.api.gpunode import Assignment
+from nodeagent.api.gpunode import Assignment, PodRef
 
 TAKEN_BACK = "the place held for the VM was taken back"
 

@@ -106,11 +106,11 @@ class Order(_Kept, frozen=True):
     """Moves to be made, those ``made``, and the one under way, whose VM has ``departed``.
 
     ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given, ``by`` whom.
-    ``for_pods``: it has no goal but its ``places``, and none without anybody who waits for one. ``begun`` are
-    the times (RFC 3339) at which moves were begun lately, those of earlier orders among them. Once
-    it is ``stopping``, for that reason, nobody is told to leave; once it is ``ending``, nothing is
-    done but to give back what is held for it, and to hold a place for a VM that has ``departed``
-    and come nowhere; then it is ``over``.
+    ``for_pods``: it has no goal but its ``places``, and none without anybody who waits for one.
+    ``begun`` are the times (RFC 3339) at which moves were begun lately, those of earlier orders
+    among them. Once it is ``stopping``, for that reason, nobody is told to leave; once it is
+    ``ending``, nothing is done but to give back what is held for it, and to hold a place for a VM
+    that has ``departed`` and come nowhere; then it is ``over``.
     """
 
     id: str

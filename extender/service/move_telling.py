@@ -50,7 +50,9 @@ class MoveTeller:
         """Tell how an *order* ends, which is as it was before that."""
         made, work = len(order.made), self._knowledge.work.moves
         work.ended(outcome.value)
-        log.info("order_ended", order=order.id, by=order.by, outcome=outcome.value, reason=why, made=made)
+        log.info(
+            "order_ended", order=order.id, by=order.by, outcome=outcome.value, reason=why, made=made
+        )
         departed = order.departed
         if departed is not None:
             work.given_up(departed.kind.value)

@@ -14,7 +14,6 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from extender.claims import is_move
 from extender.moving import (
     Again,
     Arrived,
@@ -30,23 +29,21 @@ from extender.moving import (
     Outcome,
     Over,
     Release,
-    Restraint,
     Step,
-    There,
     Wait,
     next_step,
 )
 from extender.policy.moving import HOUR
 from extender.service.departing import NOBODY_MAKES_IT, Departing
+from extender.service.holding import Holding
 from extender.service.knowledge import Knowledge
 from extender.service.move_telling import MoveTeller
 from extender.service.pacing import Pacing
-from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.ports import ClusterUnavailable
 from extender.service.relocation import Kept, OrderChanged, Orders
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()
 
@@ -65,7 +62,6 @@ class Moving:
         utc_now: Callable[[], datetime],
     ) -> None:
         self._knowledge = knowledge
-        self._plans = plans
         self._orders = orders
         self._departing = departing
         self._teller = teller
@@ -74,6 +70,7 @@ class Moving:
         self._read = False
         self._taken: tuple[Order, Step] | None = None
         self._pacing = Pacing(knowledge, utc_now)
+        self._holding = Holding(knowledge, plans, self._pacing)
         self._one = asyncio.Lock()
         self._due = asyncio.Event()
 
@@ -86,7 +83,7 @@ class Moving:
             else:
                 try:
                     while not knowledge.not_ready() and await self.step():
-                        await asyncio.sleep(0)  # a step may be taken without any wait
+                        pass
                 except OrderChanged as error:
                     self._read = False
                     log.info("order_changed", error=str(error))
@@ -164,7 +161,7 @@ class Moving:
             kept = self._kept
             live = None if kept is None or kept.order.over else kept
             self._ripen(None if live is None else live.order)
-            await self._sweep(None if live is None else live.order)
+            await self._holding.sweep(None if live is None else live.order)
             if live is None:
                 return False
             return await self._take(live)
@@ -172,16 +169,18 @@ class Moving:
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
         restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
-        step = next_step(order, self._there(), restraint, overdue=overdue)
+        step = next_step(order, self._holding.there(), restraint, overdue=overdue)
         again, self._taken = self._taken == (order, step), (order, step)
-        return await self._act(kept, step) and not again
+        another = await self._act(kept, step)
+        await asyncio.sleep(0)  # others have their turns, though a step may wait for nothing
+        return another and not again
 
     async def _act(self, kept: Kept, step: Step) -> bool:
         """Take a step; return whether another may follow at once."""
         order = kept.order
         match step:
             case Hold(entries=entries):
-                return await self._hold(order, entries)
+                return await self._holding.hold(order, entries)
             case Depart(leg=leg, pod=pod, others=others):
                 await self._depart(kept, leg, pod, others)
             case Again(leg=leg, departure=departure):
@@ -194,7 +193,7 @@ class Moving:
                 await self._end(kept, outcome, why)
             case Release(nodes=nodes):
                 for node in nodes:
-                    await self._give_back(order, node)
+                    await self._holding.give_back(order, node)
             case Over():
                 await self._keep(msgspec.structs.replace(order, over=True), kept)
                 self._knowledge.room.set()
@@ -202,28 +201,6 @@ class Moving:
             case Wait():
                 return False
         return True
-
-    def _there(self) -> There:
-        knowledge = self._knowledge
-        return There(
-            knowledge.views,
-            knowledge.pods,
-            knowledge.assigned,
-            knowledge.ledger,
-            knowledge.bounded,
-        )
-
-    async def _sweep(self, order: Order | None) -> None:
-        """Give back what is held for any order but the one under way."""
-
-        def stray(entry: Assignment) -> bool:
-            return is_move(entry) and not (order is not None and order.owns(entry))
-
-        for node in tuple(self._knowledge.holds.moving):
-            view = self._knowledge.views.get(node)
-            if view is not None and any(map(stray, view.reservations)):
-                log.info("stray_reservations_released", node=node)
-                await self._plans.release(node, stray)
 
     async def _keep(self, order: Order, before: Kept | None) -> None:
         self._kept, self._read = await self._orders.write(order, before), True
@@ -235,37 +212,6 @@ class Moving:
         if ripe != self._knowledge.ripe_claims:
             self._knowledge.ripe_claims = ripe
             self._knowledge.vacating.set()
-
-    async def _hold(self, order: Order, entries: tuple[tuple[str, Assignment], ...]) -> bool:
-        """Write reservations to the plans of their nodes, if that is still what is to be done."""
-        for node in dict.fromkeys(name for name, _ in entries):
-            async with self._plans.turn(node):
-                restraint = self._pacing.restraint(order)
-                again = next_step(order, self._there(), restraint, overdue=False)
-                view = self._knowledge.views.get(node)
-                if view is None:
-                    return False
-                if not isinstance(again, Hold):
-                    return True
-                add = [entry for name, entry in again.entries if name == node]
-                try:
-                    if add:
-                        await self._plans.write(view, add=add, patience=Patience(self._knowledge))
-                except PlanConflict:
-                    return True  # somebody else was first: what is right now is another question
-        return True
-
-    async def _give_back(self, order: Order, node: str) -> None:
-        """Take what is held for an order from a plan, if that is still what is to be done."""
-        async with self._plans.turn(node):
-            again = next_step(order, self._there(), Restraint(), overdue=False)
-            view = self._knowledge.views.get(node)
-            if view is None or not isinstance(again, Release):
-                return
-            add = [again.back[node]] if node in again.back else []
-            ids, patience = again.ids.get(node, frozenset()), Patience(self._knowledge)
-            with contextlib.suppress(PlanConflict):  # what is right now is asked for next
-                await self._plans.write(view, add=add, remove=ids, patience=patience)
 
     async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
         """Keep that a pod is to leave, and have it do so."""

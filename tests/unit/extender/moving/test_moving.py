@@ -18,8 +18,8 @@ from extender.service.ordering import NotApplied
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import NODES as NODE
 from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
+from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
 from tests.fakes.machines import Machines
 from tests.fakes.scheduling import Scheduler

@@ -47,9 +47,6 @@ class Users:
     async def who(self, token: str) -> str:
         return token
 
-    async def who(self, token: str) -> str:
-        return token
-
 
 async def ask(
     url: str, method: str, path: str, body: object = None, *, token: str = "ops", **headers: str
