@@ -97,7 +97,7 @@ async def test_the_plan_that_was_looked_at_is_applied_and_followed_to_its_end(
     assert ended.moves[0].how == "eviction"
     assert (given.by, ended.by) == ("ops", "ops")
     assert f"Order {ended.order} of {ended.since} by ops, to drain" in str(next(progress(ended)))
-    ((_, text),) = await events(world, "VgpuMoving")
+    ((_, text), *_) = await events(world, "VgpuMoving")
     assert text.startswith("vGPU: moved to make room, as ops wants, by eviction")
 
 
