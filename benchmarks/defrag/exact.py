@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from extender import moves
 from extender.packing.relocation import Host, Occupant
 from extender.packing.room import Room, make_room
 from extender.packing.tables import Tables, tables
@@ -96,6 +97,31 @@ def hosts(of: Tables, gpus: Sequence[Layout]) -> tuple[Host, ...]:
     )
 
 
+def admitting(of: Tables, gpus: Sequence[Layout], wanted: str) -> moves.Problem:
+    """Return the problem to have one more of a profile, with as few moves as are looked for."""
+    found = [
+        moves.Host(
+            host.uuid,
+            host.uuid,
+            host.tables,
+            host.serves,
+            tuple(
+                moves.Occupant(
+                    each.id,
+                    each.resource,
+                    each.profile_id,
+                    each.placement,
+                    moves.Movable(moves.How.RESTART, each.placement.size),
+                )
+                for each in host.occupants
+            ),
+        )
+        for host in hosts(of, gpus)
+    ]
+    goal = moves.Admit((moves.Wanted("wanted", wanted),))
+    return moves.Problem(found, (goal,), most_moves=MOST_MOVES)
+
+
 def layouts(geometry: Geometry) -> list[Layout]:
     """Return everything a GPU can hold, counting profiles of one shape once."""
     shapes: dict[tuple[int, tuple[int, ...]], Profile] = {}
@@ -118,7 +144,10 @@ def layouts(geometry: Geometry) -> list[Layout]:
 def compared(
     *, pairs: int | None, triples: int, progress: Callable[[str], None], seed: int = 1
 ) -> dict[str, Any]:
-    """Compare with the exhaustive search: all pairs of layouts or some, and random triples."""
+    """Compare with the exhaustive search: all pairs of layouts or some, and random triples.
+
+    Both who explains what would help one pod, and the planner whose plans are carried out.
+    """
     geometry = MODELS["H100-80GB"].geometry
     of, chance, search = (
         tables(geometry, PolicyName.DEFAULT),
@@ -131,27 +160,37 @@ def compared(
     crowded = [each for each in known if len(each) >= 2]
     cases += [(tuple(chance.choices(crowded, k=3)), chance.choice(wanted)) for _ in range(triples)]
     counts: Counter[str] = Counter()
-    seconds: list[float] = []
+    took: dict[str, list[float]] = {"explained": [], "planned": []}
     differing: list[str] = []
     for number, (gpus, profile) in enumerate(cases):
         if number % 10_000 == 0:
             progress(f"{number} of {len(cases)}")
         least = search.fewest_moves(gpus, profile)
-        started = time.perf_counter()
-        found = make_room(hosts(of, gpus), profile.name, most_moves=MOST_MOVES)
-        seconds.append(time.perf_counter() - started)
-        ours = len(found.moves) if isinstance(found, Room) else None
         counts["none" if least is None else str(least)] += 1
-        if ours != least:
-            differing.append(f"{gpus} {profile.name}: {ours} instead of {least}")
+        for whose, moved in (("explained", _explained), ("planned", _planned)):
+            started = time.perf_counter()
+            ours = moved(of, gpus, profile.name)
+            took[whose].append(time.perf_counter() - started)
+            if ours != least:
+                differing.append(f"{whose} {gpus} {profile.name}: {ours} instead of {least}")
     return {
         "cases": len(cases),
         "differing": len(differing),
         "first_differing": differing[:5],
         "by_moves": dict(sorted(counts.items())),
-        "ms_mean": round(1000 * statistics.fmean(seconds), 3),
-        "ms_most": round(1000 * max(seconds), 3),
+        "ms_mean": {whose: round(1000 * statistics.fmean(each), 3) for whose, each in took.items()},
+        "ms_most": {whose: round(1000 * max(each), 3) for whose, each in took.items()},
     }
+
+
+def _explained(of: Tables, gpus: Sequence[Layout], wanted: str) -> int | None:
+    found = make_room(hosts(of, gpus), wanted, most_moves=MOST_MOVES)
+    return len(found.moves) if isinstance(found, Room) else None
+
+
+def _planned(of: Tables, gpus: Sequence[Layout], wanted: str) -> int | None:
+    found = moves.plan(admitting(of, gpus, wanted), seconds=60, clock=time.monotonic)
+    return len(found.moves) if isinstance(found, moves.Plan) else None
 
 
 def _pairs(

@@ -114,7 +114,7 @@ def stop(
     ca: Ca = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Let no further move begin; the one under way is carried to its end."""
+    """Have nobody told to leave any more; a VM that is on its way comes to its place."""
     stopped("defrag stop", Where(desk, token, ca, kubeconfig), output)
 
 

@@ -25,7 +25,8 @@ def progress(said: Underway) -> Iterator[Text | Table]:
         yield Text("No moves have been applied.")
         return
     goals = f"to {'; '.join(said.goals)}" if said.goals else "for goals you may not know of"
-    yield Text(f"Order {said.order} of {said.since}, {goals}:", style="bold")
+    by = f" by {said.by}" if said.by else ""
+    yield Text(f"Order {said.order} of {said.since}{by}, {goals}:", style="bold")
     yield Text(f"  {_state(said)}", style="green" if said.outcome == Outcome.DONE else "")
     yield Text()
     table = Table(box=None, padding=(0, 2), header_style="bold")

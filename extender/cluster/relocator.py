@@ -77,8 +77,7 @@ class _Reference(msgspec.Struct, frozen=True):
     controller: bool = False
 
 
-class _PodMetadata(msgspec.Struct, frozen=True, rename="camel"):
-    uid: str = ""
+class _PodMetadata(_Metadata, frozen=True, rename="camel"):
     owner_references: tuple[_Reference, ...] | None = None
 
 
@@ -146,10 +145,39 @@ class KubeVirtRelocator:
         except (NotFound, Refused):
             return Migration.FAILED
         with outcome():
-            phase = _MIGRATION.decode(raw).status.phase
-        return {"Succeeded": Migration.DONE, "Failed": Migration.FAILED}.get(
-            phase, Migration.RUNNING
+            return _how_far(raw)
+
+    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> bool:
+        """Tell whether a pod is deleted, or its VM, or the VM has that migration, under way."""
+        try:
+            with outcome(NotFound):
+                raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
+                found = _POD.decode(raw).metadata
+        except NotFound:
+            return True
+        if found.uid != pod.uid or found.deletion_timestamp:
+            return True
+        return owner.kind == VIRTUAL_MACHINE_INSTANCE and (
+            await self._migrates(owner, name) or await self._stops(owner)
         )
+
+    async def _migrates(self, owner: OwnerRef, name: str) -> bool:
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(MIGRATIONS, name, namespace=owner.namespace)
+                return _how_far(raw) is not Migration.FAILED
+        except (NotFound, Refused):
+            return False
+
+    async def _stops(self, owner: OwnerRef) -> bool:
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(
+                    VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace
+                )
+                return bool(_INSTANCE.decode(raw).metadata.deletion_timestamp)
+        except (NotFound, Refused):
+            return False
 
     async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
         """Delete the VirtualMachineInstance that a launcher runs: its VM makes another.
@@ -170,3 +198,8 @@ class KubeVirtRelocator:
                         )
         except (NotFound, Conflict):
             return  # it runs elsewhere by now, or not at all
+
+
+def _how_far(migration: bytes) -> Migration:
+    phase = _MIGRATION.decode(migration).status.phase
+    return {"Succeeded": Migration.DONE, "Failed": Migration.FAILED}.get(phase, Migration.RUNNING)

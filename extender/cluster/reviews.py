@@ -23,6 +23,9 @@ KEPT_SECONDS = 30.0
 """How long a token that was withdrawn, or a right that was taken away, goes on working."""
 
 MOST_KEPT = 1024
+LONGEST_NAME = 128
+"""Characters of a user's name: a service account's may be twice as long."""
+
 LONGEST_TOKEN = 16_384  # bytes; a service account's has some 1,000, an OIDC provider's a few more
 REVIEW_SECONDS = 5.0
 
@@ -103,6 +106,18 @@ class Reviews:
         nodes = {"group": keys.GROUP, "resource": keys.GPU_NODE_PLURAL, "verb": keys.MOVE_VERB}
         return await self._may(token, {"resourceAttributes": nodes})
 
+    async def who(self, token: str) -> str:
+        """Return the name of whoever has a token, as far as it can be printed; "" for nobody.
+
+        Raises:
+            ClusterUnavailable: the API server did not say.
+        """
+        if not token or len(token) > LONGEST_TOKEN:
+            return ""
+        found = await self._whose(token)
+        name = found.user.username[:LONGEST_NAME] if found.authenticated else ""
+        return "".join(each if each.isprintable() else "?" for each in name)
+
     async def _may(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
         if not token or len(token) > LONGEST_TOKEN:
             return Access.UNKNOWN
@@ -117,7 +132,7 @@ class Reviews:
             self._kept.popitem(last=False)
         return found
 
-    async def _reviewed(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
+    async def _whose(self, token: str) -> _TokenStatus:
         with outcome():
             raw = await self._api.create(
                 TOKEN_REVIEWS,
@@ -128,7 +143,10 @@ class Reviews:
                 },
                 timeout=REVIEW_SECONDS,
             )
-            who = msgspec.json.decode(raw, type=_TokenReview).status
+            return msgspec.json.decode(raw, type=_TokenReview).status
+
+    async def _reviewed(self, token: str, what: Mapping[str, Mapping[str, str]]) -> Access:
+        who = await self._whose(token)
         if not who.authenticated:
             return Access.UNKNOWN
         with outcome():

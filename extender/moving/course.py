@@ -3,9 +3,9 @@
 ::
 
     hold the target ─▶ have the VM leave ─▶ its next pod takes what is held ─▶ the next move
-          │                  │ refused              │ elsewhere, or not in time
-          └──────────────────┴──────────────────────┴─▶ end: give back what is held, and hold for
-                                                          the VM what it has left
+          │                  │ refused, stopped     │ elsewhere, or not in time
+          └──────────────────┴──────────────────────┴─▶ end: give back what is held, and hold a
+                                                          place for a VM that is nowhere
 
 Nothing is taken from what was done before but what the order keeps: whoever asks, after whatever
 happened, is told the step that is right now, and to take one twice does no harm.
@@ -13,17 +13,18 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import msgspec
 
+from extender.moving.claiming import unclaimed
+from extender.moving.ending import last_step
 from extender.moving.order import Departure, Leg, Order, Outcome, Seat
 from extender.moving.steps import (
     Again,
     Arrived,
     Depart,
+    Desist,
     End,
     Hold,
-    Over,
-    Release,
     Restraint,
     Step,
     Wait,
@@ -31,7 +32,7 @@ from extender.moving.steps import (
 from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
-from nodeagent.api.gpunode import Assignment
+from nodeagent.api.gpunode import Assignment, PodRef
 
 TAKEN_BACK = "the place held for the VM was taken back"
 
@@ -42,13 +43,12 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
     *overdue*: what was begun last takes longer than it may.
     """
     if order.ending is not None:
-        left, back = dict(_left(order, there)), dict(_way_back(order, there))
-        return Release(left, back) if left or back else Over()
+        return last_step(order, there)
     leg = order.leg
-    if leg is not None and order.departed is not None:
-        paused = restraint.paused
-        return _under_way(order, leg, order.departed, there, paused=paused, overdue=overdue)
     stop = order.stopping or restraint.stop
+    if leg is not None and order.departed is not None:
+        restraint = msgspec.structs.replace(restraint, stop=stop)
+        return _under_way(order, leg, order.departed, there, restraint, overdue=overdue)
     if stop:
         return End(Outcome.STOPPED, stop)
     if leg is None:
@@ -60,42 +60,13 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
     return _begin(order, leg, there, wait=restraint.wait, overdue=overdue)
 
 
-def _left(order: Order, there: There) -> Iterator[tuple[str, frozenset[str]]]:
-    for name, view in there.views.items():
-        if ids := frozenset(each.id for each in view.reservations if order.owns(each)):
-            yield name, ids
-
-
-def _way_back(order: Order, there: There) -> Iterator[tuple[str, Assignment]]:
-    """Yield what is to be held for a VM that has left and come nowhere, if nobody has it by now."""
-    leg, departure = order.leg, order.departed
-    if leg is None or departure is None:
-        return
-    leaving, known = there.pods.get(departure.pod.uid), {departure.pod.uid, *departure.others}
-    stays = leaving is not None and not leaving.over
-    view, entry = there.views.get(leg.source.node), order.way_back()
-    if stays or view is None or not view.takes_new:
-        return
-    if any(other.uid not in known for _, other in there.of(leg.owner)):
-        return
-    if not any(
-        _overlap(entry, other) for other in view.node.spec.assignments if not order.owns(other)
-    ):
-        yield view.name, entry
-
-
-def _overlap(one: Assignment, other: Assignment) -> bool:
-    return one.gpu == other.gpu and bool(one.placement.mask & other.placement.mask)
-
-
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
-    come = there.at(leg.target)
-    if come is not None and come.pod is not None and come.owner == leg.owner:
-        return Arrived(leg, come.pod)
-    there_now = there.at(leg.source)
-    if there_now is None or there_now.pod is None or there_now.owner != leg.owner:
+    come, stands = _its_own(there.at(leg.target), leg), _its_own(there.at(leg.source), leg)
+    if come is not None and (stands is None or not there.lives(stands.uid)):
+        return Arrived(leg, come)
+    if stands is None:
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
-    pod = there.pods.get(there_now.pod.uid)
+    pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
         return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
     if forbidden := _forbidden(pod, there):
@@ -111,11 +82,13 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
                     text = "the place that the VM was to go to is not free"
                     return End(Outcome.GIVEN_UP, text)
                 return Wait("the place that the VM is to go to has yet to be free")
-    for node, entry, uid in order.claims():
-        if not there.held(node, entry.id) and there.waits(uid):
-            missing.append((node, entry))
-    if missing:
-        return Hold(tuple(missing))
+    claims, obstacle = unclaimed(order, there)
+    if obstacle is not None and not obstacle.passes:
+        return End(Outcome.GIVEN_UP, obstacle.why)
+    if missing or claims:
+        return Hold((*missing, *claims))
+    if obstacle is not None:
+        return _until(obstacle.why, overdue=overdue)
     if not _would_inherit(leg, pod, there):
         target = there.views.get(leg.target.node)
         if target is not None and not target.takes_new and not overdue:
@@ -125,6 +98,16 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
+
+
+def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
+    """Return the pod of an entry, if it is one of the owner whose VM is moved."""
+    return None if entry is None or entry.owner != leg.owner else entry.pod
+
+
+def _until(why: str, *, overdue: bool) -> Step:
+    """Wait for what passes, but not for ever."""
+    return End(Outcome.GIVEN_UP, why) if overdue else Wait(why)
 
 
 def _forbidden(pod: Pod, there: There) -> str:
@@ -158,23 +141,26 @@ def _under_way(
     leg: Leg,
     departure: Departure,
     there: There,
+    restraint: Restraint,
     *,
-    paused: str,
     overdue: bool,
 ) -> Step:
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
-    come = there.at(leg.target)
-    if come is not None and come.pod is not None and come.owner == leg.owner and not stays:
-        view, pod = there.views[leg.target.node], there.pods.get(come.pod.uid)
-        if pod is not None and pod.node == view.name and view.realized((come.id,)):
-            return Arrived(leg, come.pod)
+    entry = there.at(leg.target)
+    come = _its_own(entry, leg)
+    if entry is not None and come is not None and not stays:
+        view, pod = there.views[leg.target.node], there.pods.get(come.uid)
+        if pod is not None and pod.node == view.name and view.realized((entry.id,)):
+            return Arrived(leg, come)
     if overdue:
         return End(Outcome.GIVEN_UP, _what_did_not_happen(stays=stays))
+    if leaving is not None and stays and not leaving.deleting and restraint.stop:
+        return Desist(leg, departure, restraint.stop)
     if come is not None:
         return Wait("the VM's next pod is starting")
     if leaving is not None and stays:
-        return _still_there(order, leg, departure, leaving, there, paused=paused)
+        return _still_there(order, leg, departure, leaving, there, paused=restraint.paused)
     known = {departure.pod.uid, *departure.others}
     for node, other in there.of(leg.owner):
         if other.uid not in known:
@@ -208,17 +194,13 @@ def _what_did_not_happen(*, stays: bool) -> str:
 
 def _admit(order: Order, there: There, *, overdue: bool) -> Step:
     """Wait until the pods that the moves were made for have their places."""
-    waiting = [(at, place) for at, place in enumerate(order.places) if there.waits(place.pod.uid)]
+    waiting = [each.pod for each in order.places if there.waits(each.pod.uid)]
     if not waiting:
         return End(Outcome.DONE)
     if overdue:
-        names = ", ".join(f"{each.pod.namespace}/{each.pod.name}" for _, each in waiting)
+        names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in waiting)
         return End(Outcome.GIVEN_UP, f"all moves were made, and {names} has not had its place")
-    missing = tuple(
-        (place.seat.node, order.claim(at))
-        for at, place in waiting
-        if not there.held(place.seat.node, order.id_of_place(at))
-        and (view := there.views.get(place.seat.node)) is not None
-        and view.takes_new
-    )
+    missing, obstacle = unclaimed(order, there)
+    if obstacle is not None and not obstacle.passes:
+        return End(Outcome.GIVEN_UP, obstacle.why)
     return Hold(missing) if missing else Wait("a pod has yet to have the place made for it")

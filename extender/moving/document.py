@@ -52,15 +52,16 @@ class Awaited(_Said, frozen=True):
 
 
 class Underway(_Said, frozen=True):
-    """The last order of moves: "" for none.
+    """The last order of moves: "" for none. ``by`` is who has given it, "" if that is not known.
 
     ``outcome`` is "" while it is under way, else one of done, stopped and given-up, with ``why``;
-    ``stopping``: no further move of it is begun, for that reason; ``waiting``: none for now.
+    ``stopping``: nobody is told to leave any more, for that reason; ``waiting``: nobody for now.
     """
 
     order: str = ""
     digest: str = ""
     since: str = ""
+    by: str = ""
     goals: tuple[str, ...] = ()
     moves: tuple[Moved, ...] = ()
     places: tuple[Awaited, ...] = ()
@@ -79,6 +80,7 @@ def told(order: Order | None, waiting: str = "") -> Underway:
         order.id,
         order.digest,
         order.since,
+        order.by,
         order.goals,
         tuple(_move(order, at, leg) for at, leg in enumerate(order.legs)),
         tuple(_place(each) for each in order.places),

@@ -20,6 +20,7 @@ def order_of(
     *,
     since: str,
     goals: Sequence[str],
+    by: str = "",
     for_pods: bool = False,
     begun: Sequence[str] = (),
 ) -> Order:
@@ -32,6 +33,7 @@ def order_of(
         digest=digest(errands),
         since=since,
         goals=tuple(goals),
+        by=by,
         legs=tuple(_legs(errands)),
         places=tuple(_places(errands)),
         for_pods=for_pods,

@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
     DONE = "done"
     STOPPED = "stopped"
-    """Somebody, or the policy, ended it between two moves."""
+    """Somebody, or the policy, ended it while nobody was leaving."""
     GIVEN_UP = "given-up"
     """A move could not be made, or not as it was planned."""
 
@@ -105,12 +105,12 @@ class Made(_Kept, frozen=True):
 class Order(_Kept, frozen=True):
     """Moves to be made, those ``made``, and the one under way, whose VM has ``departed``.
 
-    ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given. ``for_pods``:
-    it has no goal but its ``places``, and none without anybody who waits for one. ``begun`` are
-    the times (RFC 3339) at which moves were begun lately, those of earlier orders among them. Once
-    it is ``stopping``, for that reason, no move is begun; once it is ``ending``, nothing is done
-    but to give back what is held for it, and to hold what it has left for a VM that has
-    ``departed`` and come nowhere; then it is ``over``.
+    ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given, ``by`` whom.
+    ``for_pods``: it has no goal but its ``places``, and none without anybody who waits for one.
+    ``begun`` are the times (RFC 3339) at which moves were begun lately, those of earlier orders
+    among them. Once it is ``stopping``, for that reason, nobody is told to leave; once it is
+    ``ending``, nothing is done but to give back what is held for it, and to hold a place for a VM
+    that has ``departed`` and come nowhere; then it is ``over``.
     """
 
     id: str
@@ -118,6 +118,7 @@ class Order(_Kept, frozen=True):
     since: str
     goals: tuple[str, ...]
     legs: tuple[Leg, ...]
+    by: str = ""
     places: tuple[Admitted, ...] = ()
     for_pods: bool = False
     made: tuple[Made, ...] = ()
@@ -146,13 +147,13 @@ class Order(_Kept, frozen=True):
         """Return the id under which the place of a pod that waits is claimed."""
         return f"{keys.MOVE_PREFIX}{self.id}-to-{place}"
 
-    def way_back(self) -> Assignment:
-        """Return the reservation of what the VM under way has left, for its next pod.
+    def way_back(self, seat: Seat) -> Assignment:
+        """Return the reservation of a place for the next pod of the VM that is under way.
 
         It is like what is held for any VM that restarts, and lasts as long.
         """
         leg = self.legs[self.at]
-        return _entry(f"back-{self.id}-{self.at}", leg.source, leg.resource, leg.owner, self.since)
+        return _entry(f"back-{self.id}-{self.at}", seat, leg.resource, leg.owner, self.since)
 
     def owns(self, entry: Assignment) -> bool:
         """Tell whether an entry of a plan is held for this order."""

@@ -31,6 +31,14 @@ class Again(msgspec.Struct, frozen=True):
     departure: Departure
 
 
+class Desist(msgspec.Struct, frozen=True):
+    """Note that the order is stopped, unless the pod that was to leave is on its way by now."""
+
+    leg: Leg
+    departure: Departure
+    why: str
+
+
 class Wait(msgspec.Struct, frozen=True):
     """Nothing now."""
 
@@ -52,7 +60,7 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Give back what is still held, by ids, and hold for a VM what it has left; both by node."""
+    """Give back what is still held, by ids, and hold a place for a VM; both by node."""
 
     ids: Mapping[str, frozenset[str]]
     back: Mapping[str, Assignment] = {}
@@ -61,7 +69,7 @@ class Release(msgspec.Struct, frozen=True):
     def nodes(self) -> Collection[str]:
         """The nodes whose plans are to change: where something is given back first.
 
-        For an owner of whom nothing else is held, what it has left is held.
+        For an owner of whom nothing else is held, another place is held.
         """
         return tuple(sorted({*self.ids, *self.back}, key=lambda node: (node in self.back, node)))
 
@@ -70,14 +78,14 @@ class Over(msgspec.Struct, frozen=True):
     """Note that nothing is left to do."""
 
 
-Step = Hold | Depart | Again | Wait | Arrived | End | Release | Over
+Step = Hold | Depart | Again | Desist | Wait | Arrived | End | Release | Over
 
 
 class Restraint(msgspec.Struct, frozen=True):
     """Why no move may be begun: any more, while it is paused, or just now; "" where one may.
 
-    While it is paused nobody is told to leave, either, who has been told before and has not. What
-    is held stays held.
+    Once it is to stop, or while it is paused, nobody is told to leave, either, who has been told
+    before and has not. While it is paused, what is held stays held.
     """
 
     stop: str = ""

@@ -76,13 +76,17 @@ class There(msgspec.Struct, frozen=True):
             each.id == id and each.pod is None for each in view.in_force
         )
 
+    def lives(self, uid: str) -> bool:
+        """Tell whether a pod is known, and has not ended."""
+        pod = self.pods.get(uid)
+        return pod is not None and not pod.over
+
     def in_use(self, seat: Seat) -> bool:
         """Tell whether a pod that lives has slices of a place; what it leaves is soon free."""
         view = self.views.get(seat.node)
         for entry in () if view is None else view.node.spec.assignments:
-            pod = None if entry.pod is None else self.pods.get(entry.pod.uid)
             overlaps = entry.gpu == seat.gpu and entry.placement.mask & seat.taken.placement.mask
-            if overlaps and pod is not None and not pod.over:
+            if overlaps and entry.pod is not None and self.lives(entry.pod.uid):
                 return True
         return False
 

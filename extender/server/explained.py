@@ -8,6 +8,7 @@ paths themselves decide nothing: Kubernetes lets everybody with a token GET what
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ from extender.server.routes import SERVICE, connection
 from extender.service.ports import Access, ClusterUnavailable, Reviewer
 
 log = structlog.get_logger()
+
+_Said = TypeVar("_Said")
 
 EXPLAIN = "/api/v1/explain"
 NODES = "/api/v1/nodes"
@@ -111,7 +114,7 @@ def warm(request: web.Request) -> None:
         raise web.HTTPServiceUnavailable(text=f"{why_not}\n", headers=RETRY)
 
 
-async def reviewed(review: Awaitable[Access]) -> Access:
+async def reviewed(review: Awaitable[_Said]) -> _Said:
     """Return what the API server says, or answer that it did not."""
     try:
         return await review

@@ -28,7 +28,7 @@ UNDER_WAY = "/api/v1/moves/under-way"
 
 MOST_BYTES = 256 * 1024
 PATIENCE_SECONDS = 10.0
-STOPPED = "somebody has stopped it"
+SOMEBODY = "somebody"
 
 
 class Application(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ def add_ordered(app: web.Application) -> None:
 
 
 async def _apply(request: web.Request) -> web.Response:
-    await _may_move(request)
+    by = await _mover(request)
     if request.content_type != "application/json":  # which no page of another site can send
         raise web.HTTPUnsupportedMediaType(text="send application/json\n")
     body = await read_body(request, MOST_BYTES, PATIENCE_SECONDS)
@@ -63,7 +63,7 @@ async def _apply(request: web.Request) -> web.Response:
     if ordering is None:
         raise web.HTTPNotImplemented(text="nothing is moved here\n")
     try:
-        order = await ordering.apply(asked, application.digest)
+        order = await ordering.apply(asked, application.digest, by=by)
     except NotApplied as error:
         raise web.HTTPConflict(text=f"{error}\n") from error
     except TimeoutError:
@@ -86,10 +86,10 @@ async def _under_way(request: web.Request) -> web.Response:
 
 
 async def _stop(request: web.Request) -> web.Response:
-    await _may_move(request)
+    by = await _mover(request)
     _leading(request)
     try:
-        order = await _moving(request).stop(STOPPED)
+        order = await _moving(request).stop(f"{by or SOMEBODY} has stopped it")
     except OrderChanged as error:
         text = "it has just come a step further: try again\n"
         raise web.HTTPServiceUnavailable(text=text, headers=RETRY) from error
@@ -98,11 +98,15 @@ async def _stop(request: web.Request) -> web.Response:
     return json(await _as_seen(request, order))
 
 
-async def _may_move(request: web.Request) -> None:
+async def _mover(request: web.Request) -> str:
+    """Let in who may move; return their name, "" where nobody is asked for it."""
     reviewer = request.app[REVIEWER]
-    if reviewer is not None:
-        access = await reviewed(reviewer.may_move(token_of(request)))
-        let_in(access, "move gpunodes.tangram.dev: ask for the ClusterRole tangram-mover, or one")
+    if reviewer is None:
+        return ""
+    token = token_of(request)
+    access = await reviewed(reviewer.may_move(token))
+    let_in(access, "move gpunodes.tangram.dev: ask for the ClusterRole tangram-mover, or one")
+    return await reviewed(reviewer.who(token))
 
 
 def _leading(request: web.Request) -> None:

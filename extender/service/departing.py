@@ -10,19 +10,21 @@ import structlog
 
 from extender.moving import Departure, Kind, Leg
 from extender.service.knowledge import Knowledge
-from extender.service.ports import EvictionRefused, Evictor, PodFacts
+from extender.service.ports import EvictionRefused, Evictor
 from extender.service.relocation import Migration, Relocator
+from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE as VMI
 
 log = structlog.get_logger()
 
 AGAIN_SECONDS = 30.0
-"""An eviction whose effect the watch has not shown is asked for again after so long."""
+"""An eviction, or a stop, whose effect the watch has not shown is asked for again after so long."""
 
 LONGEST_PAUSE_SECONDS = 10.0
 """Between two tries of an eviction that is refused; the first pause is a second."""
 
 NOBODY_MAKES_IT = "nobody would start the VM again once its pod has ended"
+NOT_RESTARTED = "its eviction is refused, and it may not be restarted any more"
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -67,22 +69,53 @@ class Departing:
                     return "its live migration has failed"
                 return ""
             case Kind.EVICTION:
-                return await self._evict(departure)
+                return await self._evict(leg, departure.pod)
             case Kind.RESTART:
-                await self._relocator.restart(leg.owner, departure.pod)
-                return ""
+                return await self._restart(leg, departure.pod)
 
-    def may_be_stopped(self, facts: PodFacts | None, leg: Leg) -> bool:
-        """Tell whether a VM may be stopped whose eviction is refused."""
-        return facts is not None and facts.restartable and leg.owner.kind == VMI
+    async def told(self, leg: Leg, departure: Departure, name: str) -> bool:
+        """Tell whether a pod leaves by now, whatever is decided: *name* is the move's own.
 
-    async def _evict(self, departure: Departure) -> str:
-        knowledge, pod, now = self._knowledge, departure.pod, self._knowledge.clock()
-        if now < self._asked.get(pod.uid, -AGAIN_SECONDS) + AGAIN_SECONDS:
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+        pod = departure.pod
+        return self._lately(pod) or await self._relocator.leaves(leg.owner, pod, name)
+
+    async def may_be_stopped(self, leg: Leg, pod: PodRef) -> bool:
+        """Tell whether a VM may be stopped whose eviction is refused, and would start again.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+        facts = self._knowledge.pods.get(pod.uid)
+        if facts is None or not facts.restartable or leg.owner.kind != VMI:
+            return False
+        return await self._relocator.comes_back(leg.owner)
+
+    def _lately(self, pod: PodRef) -> bool:
+        """Tell whether a pod was told to go so lately that the watch need not have shown it."""
+        asked = self._asked.get(pod.uid)
+        return asked is not None and self._knowledge.clock() < asked + AGAIN_SECONDS
+
+    async def _restart(self, leg: Leg, pod: PodRef) -> str:
+        if self._lately(pod) or pod.uid not in self._knowledge.pods:
+            return ""
+        if not await self.may_be_stopped(leg, pod):
+            return NOT_RESTARTED
+        await self._relocator.restart(leg.owner, pod)
+        self._asked = {pod.uid: self._knowledge.clock()}
+        return ""
+
+    async def _evict(self, leg: Leg, pod: PodRef) -> str:
+        knowledge, now = self._knowledge, self._knowledge.clock()
+        if self._lately(pod):
             return ""
         before = self._refusals.get(pod.uid)
         if before is not None and now < before.until:
             return ""
+        if not await self._relocator.comes_back(leg.owner):
+            return NOBODY_MAKES_IT
         try:
             await self._evictor.evict(pod)
         except EvictionRefused as error:

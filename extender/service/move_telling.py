@@ -35,7 +35,8 @@ class MoveTeller:
         """Tell that a VM is to leave."""
         kind, pod = departure.kind.value, departure.pod
         log.info("move_begun", **self._facts(order, leg, pod), kind=kind)
-        text = f"vGPU: moved to make room, by {kind}: a place is held on {leg.target.node}"
+        asked = f", as {order.by} wants" if order.by else ""
+        text = f"vGPU: moved to make room{asked}, by {kind}: a place is held on {leg.target.node}"
         await self._tell(pod, MOVING_REASON, text)
 
     async def made(self, order: Order, leg: Leg, pod: PodRef, kind: str) -> None:
@@ -49,13 +50,16 @@ class MoveTeller:
         """Tell how an *order* ends, which is as it was before that."""
         made, work = len(order.made), self._knowledge.work.moves
         work.ended(outcome.value)
-        log.info("order_ended", order=order.id, outcome=outcome.value, reason=why, made=made)
+        log.info(
+            "order_ended", order=order.id, by=order.by, outcome=outcome.value, reason=why, made=made
+        )
         departed = order.departed
         if departed is not None:
             work.given_up(departed.kind.value)
             await self._tell(departed.pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
         if order.leg is not None:
-            text = f"vGPU: an order of {len(order.legs)} moves ends after {made}: {why}"
+            by = f" by {order.by}" if order.by else ""
+            text = f"vGPU: an order of {len(order.legs)} moves{by} ends after {made}: {why}"
             await self._tell_of_node(order.leg.source.node, text)
 
     def _facts(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:

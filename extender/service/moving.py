@@ -14,12 +14,12 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from extender.claims import is_move
 from extender.moving import (
     Again,
     Arrived,
     Depart,
     Departure,
+    Desist,
     End,
     Hold,
     Kind,
@@ -29,22 +29,21 @@ from extender.moving import (
     Outcome,
     Over,
     Release,
-    Restraint,
-    There,
+    Step,
     Wait,
     next_step,
 )
 from extender.policy.moving import HOUR
 from extender.service.departing import NOBODY_MAKES_IT, Departing
+from extender.service.holding import Holding
 from extender.service.knowledge import Knowledge
 from extender.service.move_telling import MoveTeller
 from extender.service.pacing import Pacing
-from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.ports import ClusterUnavailable
 from extender.service.relocation import Kept, OrderChanged, Orders
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()
 
@@ -63,14 +62,15 @@ class Moving:
         utc_now: Callable[[], datetime],
     ) -> None:
         self._knowledge = knowledge
-        self._plans = plans
         self._orders = orders
         self._departing = departing
         self._teller = teller
         self._utc_now = utc_now
         self._kept: Kept | None = None
         self._read = False
+        self._taken: tuple[Order, Step] | None = None
         self._pacing = Pacing(knowledge, utc_now)
+        self._holding = Holding(knowledge, plans, self._pacing)
         self._one = asyncio.Lock()
         self._due = asyncio.Event()
 
@@ -117,12 +117,14 @@ class Moving:
             before = await self._orders.read()
             order = make(None if before is None else before.order)
             await self._keep(order, before)
-        log.info("order_given", order=order.id, moves=len(order.legs), goals=order.goals)
+        log.info(
+            "order_given", order=order.id, by=order.by, moves=len(order.legs), goals=order.goals
+        )
         self._due.set()
         return order
 
     async def stop(self, why: str) -> Order | None:
-        """Let no further move of the order under way begin; return that order.
+        """Let nobody be told to leave any more by the order under way; return that order.
 
         Raises:
             OrderChanged: it has just come further; try again.
@@ -134,6 +136,7 @@ class Moving:
                 return None if kept is None else kept.order
             order = msgspec.structs.replace(kept.order, stopping=why)
             await self._keep(order, kept)
+        log.info("order_stopping", order=order.id, reason=why)
         self._due.set()
         return order
 
@@ -146,6 +149,8 @@ class Moving:
     async def step(self) -> bool:
         """Take the next step; return whether another may follow at once.
 
+        One that has had no effect is taken once more before it is waited.
+
         Raises:
             OrderChanged: somebody else has written the order.
             ClusterUnavailable: the step may have been taken.
@@ -156,7 +161,7 @@ class Moving:
             kept = self._kept
             live = None if kept is None or kept.order.over else kept
             self._ripen(None if live is None else live.order)
-            await self._sweep(None if live is None else live.order)
+            await self._holding.sweep(None if live is None else live.order)
             if live is None:
                 return False
             return await self._take(live)
@@ -164,21 +169,31 @@ class Moving:
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
         restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
-        step = next_step(order, self._there(), restraint, overdue=overdue)
+        step = next_step(order, self._holding.there(), restraint, overdue=overdue)
+        again, self._taken = self._taken == (order, step), (order, step)
+        another = await self._act(kept, step)
+        await asyncio.sleep(0)  # others have their turns, though a step may wait for nothing
+        return another and not again
+
+    async def _act(self, kept: Kept, step: Step) -> bool:
+        """Take a step; return whether another may follow at once."""
+        order = kept.order
         match step:
             case Hold(entries=entries):
-                return await self._hold(order, entries)
+                return await self._holding.hold(order, entries)
             case Depart(leg=leg, pod=pod, others=others):
                 await self._depart(kept, leg, pod, others)
             case Again(leg=leg, departure=departure):
                 return await self._leave(kept, leg, departure)
+            case Desist(leg=leg, departure=departure, why=why):
+                return await self._desist(kept, leg, departure, why)
             case Arrived(leg=leg, pod=pod):
                 await self._arrived(kept, leg, pod)
             case End(outcome=outcome, why=why):
                 await self._end(kept, outcome, why)
             case Release(nodes=nodes):
                 for node in nodes:
-                    await self._give_back(order, node)
+                    await self._holding.give_back(order, node)
             case Over():
                 await self._keep(msgspec.structs.replace(order, over=True), kept)
                 self._knowledge.room.set()
@@ -186,28 +201,6 @@ class Moving:
             case Wait():
                 return False
         return True
-
-    def _there(self) -> There:
-        knowledge = self._knowledge
-        return There(
-            knowledge.views,
-            knowledge.pods,
-            knowledge.assigned,
-            knowledge.ledger,
-            knowledge.bounded,
-        )
-
-    async def _sweep(self, order: Order | None) -> None:
-        """Give back what is held for any order but the one under way."""
-
-        def stray(entry: Assignment) -> bool:
-            return is_move(entry) and not (order is not None and order.owns(entry))
-
-        for node in tuple(self._knowledge.holds.moving):
-            view = self._knowledge.views.get(node)
-            if view is not None and any(map(stray, view.reservations)):
-                log.info("stray_reservations_released", node=node)
-                await self._plans.release(node, stray)
 
     async def _keep(self, order: Order, before: Kept | None) -> None:
         self._kept, self._read = await self._orders.write(order, before), True
@@ -219,35 +212,6 @@ class Moving:
         if ripe != self._knowledge.ripe_claims:
             self._knowledge.ripe_claims = ripe
             self._knowledge.vacating.set()
-
-    async def _hold(self, order: Order, entries: tuple[tuple[str, Assignment], ...]) -> bool:
-        """Write reservations to the plans of their nodes, if that is still what is to be done."""
-        for node in dict.fromkeys(name for name, _ in entries):
-            async with self._plans.turn(node):
-                restraint = self._pacing.restraint(order)
-                again = next_step(order, self._there(), restraint, overdue=False)
-                view = self._knowledge.views.get(node)
-                if view is None or not isinstance(again, Hold):
-                    return True
-                add = [entry for name, entry in again.entries if name == node]
-                try:
-                    if add:
-                        await self._plans.write(view, add=add, patience=Patience(self._knowledge))
-                except PlanConflict:
-                    return True  # somebody else was first: what is right now is another question
-        return True
-
-    async def _give_back(self, order: Order, node: str) -> None:
-        """Take what is held for an order from a plan, if that is still what is to be done."""
-        async with self._plans.turn(node):
-            again = next_step(order, self._there(), Restraint(), overdue=False)
-            view = self._knowledge.views.get(node)
-            if view is None or not isinstance(again, Release):
-                return
-            add = [again.back[node]] if node in again.back else []
-            ids, patience = again.ids.get(node, frozenset()), Patience(self._knowledge)
-            with contextlib.suppress(PlanConflict):  # what is right now is asked for next
-                await self._plans.write(view, add=add, remove=ids, patience=patience)
 
     async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
         """Keep that a pod is to leave, and have it do so."""
@@ -267,15 +231,22 @@ class Moving:
     async def _leave(self, kept: Kept, leg: Leg, departure: Departure) -> bool:
         """Have the pod leave that was to; give up if it may not."""
         order = kept.order
-        refused = await self._departing.leave(leg, departure, f"tangram-{order.id}-{order.at}")
+        refused = await self._departing.leave(leg, departure, _name(order))
         if not refused:
             return False  # what comes of it is seen later
-        facts = self._knowledge.pods.get(departure.pod.uid)
-        if departure.kind is not Kind.EVICTION or not self._departing.may_be_stopped(facts, leg):
+        evicted = departure.kind is Kind.EVICTION
+        if not evicted or not await self._departing.may_be_stopped(leg, departure.pod):
             await self._end(kept, Outcome.GIVEN_UP, refused)
             return True
         stopped = msgspec.structs.replace(departure, kind=Kind.RESTART)
         await self._keep(msgspec.structs.replace(order, departed=stopped), kept)
+        return True
+
+    async def _desist(self, kept: Kept, leg: Leg, departure: Departure, why: str) -> bool:
+        """End the order if the pod that was to leave has yet to be told to."""
+        if await self._departing.told(leg, departure, _name(kept.order)):
+            return False
+        await self._end(kept, Outcome.STOPPED, why)
         return True
 
     async def _arrived(self, kept: Kept, leg: Leg, pod: PodRef) -> None:
@@ -291,3 +262,8 @@ class Moving:
         after = msgspec.structs.replace(order, ending=outcome, why=why)
         await self._keep(after, kept)
         await self._teller.ends(order, outcome, why)
+
+
+def _name(order: Order) -> str:
+    """Return the name of the move under way, by which its migration is known."""
+    return f"tangram-{order.id}-{order.at}"

@@ -39,8 +39,10 @@ class Ordering:
         self._new_id = new_id
         self._utc_now = utc_now
 
-    async def apply(self, asked: Asked, digest: str) -> Order:
+    async def apply(self, asked: Asked, digest: str, *, by: str = "") -> Order:
         """Have the plan for what is *asked* carried out, if it still is the one of that *digest*.
+
+        *by* is who wants that.
 
         Raises:
             NotApplied: it is another by now, or may not be carried out.
@@ -61,6 +63,7 @@ class Ordering:
                 found.errands,
                 since=rfc3339.seconds(self._utc_now()),
                 goals=found.advice.goals,
+                by=by,
                 for_pods=asked.admits_alone,
                 begun=() if before is None else before.begun,
             )

@@ -113,6 +113,13 @@ class Reviewer(Protocol):
             ClusterUnavailable: that could not be found out.
         """
 
+    async def who(self, token: str) -> str:
+        """Return the name of whoever has a token, short enough to be told; "" for nobody.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+
 
 class LeaseTaken(Exception):
     """The Lease is not what the claim was made upon; look again."""

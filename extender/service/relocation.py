@@ -62,6 +62,12 @@ class Relocator(Protocol):
     async def migrate(self, owner: OwnerRef, name: str) -> Migration:
         """Begin a migration of that *name*, if there is none yet; tell how far it has come."""
 
+    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> bool:
+        """Tell whether a pod is leaving by now, or has: it is deleted, or its VM is stopped.
+
+        Or its VM is being migrated by the migration of that *name*.
+        """
+
     async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
         """Stop a VM so that it starts again, as long as *pod* is what it runs in.
 

@@ -7,21 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.defrag import exact
 from benchmarks.defrag.sizes import measured
-from extender.moves import (
-    Admit,
-    Host,
-    How,
-    Infeasible,
-    Movable,
-    Occupant,
-    Plan,
-    Problem,
-    Wanted,
-    faults,
-    plan,
-)
+from extender.moves import Infeasible, Plan, faults, plan
 from tests.moves import A30, H100, Exhaustive, clock, crowded, random_problem
 
 MOST_MOVES = 3
@@ -74,49 +61,6 @@ def test_the_same_problem_has_the_same_plan(seed: int) -> None:
     )
 
     assert first == again
-
-
-def admitting(gpus: tuple[exact.Layout, ...], wanted: str) -> Problem:
-    """One more of a profile, on H100s with these layouts on which everything may move."""
-    hosts = [
-        Host(
-            host.uuid,
-            host.uuid,
-            host.tables,
-            host.serves,
-            tuple(
-                Occupant(
-                    each.id,
-                    each.resource,
-                    each.profile_id,
-                    each.placement,
-                    Movable(How.RESTART, each.placement.size),
-                )
-                for each in host.occupants
-            ),
-        )
-        for host in exact.hosts(H100, gpus)
-    ]
-    return Problem(hosts, (Admit((Wanted("wanted", wanted),)),))
-
-
-def test_one_more_is_admitted_with_the_fewest_moves_on_pairs_and_triples_of_gpus() -> None:
-    chance, search = random.Random(7), exact.Exhaustive(H100.geometry)
-    known = [each for each in exact.layouts(H100.geometry) if len(each) >= 2]
-    profiles = [profile for profile in H100.geometry.profiles if not profile.limited]
-    moved = set()
-    for at in range(250):
-        gpus = tuple(chance.choices(known, k=2 + at % 2))
-        wanted = chance.choice(profiles)
-        least = search.fewest_moves(gpus, wanted)
-        found = plan(admitting(gpus, wanted.name), seconds=60, clock=clock)
-        if least is None:
-            assert isinstance(found, Infeasible) or len(found.moves) > exact.MOST_MOVES
-        else:
-            assert isinstance(found, Plan)
-            assert len(found.moves) == least
-            moved.add(least)
-    assert moved == {0, 1, 2, 3}
 
 
 def test_plans_for_a_hundred_gpus_are_proven_optimal() -> None:

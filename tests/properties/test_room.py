@@ -22,6 +22,7 @@ NAMES = [profile.name for profile in GEOMETRY.profiles]
 
 
 def test_it_takes_as_few_moves_as_an_exhaustive_search_finds() -> None:
+    """Whoever says what would help, and the planner whose plans are carried out."""
     found = compared(pairs=250, triples=250, progress=lambda _: None)
 
     assert found["differing"] == 0, found["first_differing"]

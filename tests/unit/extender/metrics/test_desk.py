@@ -146,3 +146,21 @@ async def test_a_token_longer_than_any_is_not_even_asked_about(
 ) -> None:
     assert await reviews.may_get("x" * (LONGEST_TOKEN + 1), "/metrics") is Access.UNKNOWN
     assert not api.asked
+
+
+class Dressed(Reviewing):
+    """Knows everybody, by a name that would colour a terminal and fill it."""
+
+    async def create(self, kind: Kind, body: Mapping[str, Any], **_: Any) -> bytes:
+        user = {"username": "\x1b[31m" + 1_000 * "a"}
+        return msgspec.json.encode({"status": {"authenticated": True, "user": user}})
+
+
+async def test_a_name_is_told_as_far_as_it_can_be_printed_and_no_further() -> None:
+    dressed: ApiServer = Dressed()  # type: ignore[assignment]
+    known: ApiServer = Reviewing()  # type: ignore[assignment]
+
+    assert await Reviews(dressed).who("any") == "?[31m" + 123 * "a"
+    assert await Reviews(known).who("ops") == "ops"
+    assert await Reviews(known).who("stranger") == ""
+    assert await Reviews(known).who("") == ""

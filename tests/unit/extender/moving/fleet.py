@@ -35,6 +35,9 @@ class Fleet:
     remains: list[Vm] = field(default_factory=list)
     """What has gone, and whose GPU instances have yet to."""
     stopped: dict[str, Vm] = field(default_factory=dict)
+    ending: set[str] = field(default_factory=set)
+    """VMs whose pods are being deleted."""
+    cordoned: set[str] = field(default_factory=set)
 
     def uid(self, name: str) -> str:
         return f"{name}.{self.pod_of.get(name, 1)}"
@@ -46,7 +49,14 @@ class Fleet:
     @property
     def pods(self) -> dict[str, PodFacts]:
         found = [
-            PodFacts(asked.pod, asked, vm.node, "Running", movable=vm.movable)
+            PodFacts(
+                asked.pod,
+                asked,
+                vm.node,
+                "Running",
+                deleting=vm.name in self.ending,
+                movable=vm.movable,
+            )
             for vm in self.vms.values()
             for asked in (self.request(vm.name, vm.profile_id),)
         ]
@@ -80,7 +90,8 @@ class Fleet:
         ]
         realized = [Realized(each.id) for each in plan]
         plan += self.holds.get(name, [])
-        return view(gpu_node(name, gpus=gpus, plan=plan, realized=realized))
+        node = gpu_node(name, gpus=gpus, plan=plan, realized=realized)
+        return view(node, cordoned=name in self.cordoned)
 
     def _entry(self, vm: Vm) -> Assignment:
         return assignment(

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extender.advice import Asked
+from extender.claims import claimant
 from extender.moving import (
+    Admitted,
     Again,
     Arrived,
     Depart,
     Departure,
+    Desist,
     End,
     Hold,
     Kind,
@@ -24,6 +27,7 @@ from extender.moving import (
     Over,
     Release,
     Restraint,
+    Seat,
     Step,
     Wait,
     next_step,
@@ -31,10 +35,12 @@ from extender.moving import (
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
-from nodeagent.api.gpunode import PodRef
-from tests.explained import Small, Vm
+from extender.service.ports import PodFacts
+from nodeagent.api.gpunode import OwnerRef, PodRef
+from tests.builders import H100, assignment
+from tests.explained import RESOURCE_OF, Small, Vm
 from tests.unit.extender.advice.test_advice import FOUR, ONE, PROFILES, SEVEN, THREE, fits
-from tests.unit.extender.moving.fleet import Fleet
+from tests.unit.extender.moving.fleet import VMI, Fleet
 
 MOST_STEPS = 200
 
@@ -169,11 +175,36 @@ def test_nobody_leaves_while_it_waits_and_nobody_any_more_once_it_is_stopped() -
     assert step(fleet, stopping) == End(Outcome.STOPPED, "somebody")
 
 
-def test_a_move_that_has_begun_is_carried_to_its_end_though_it_is_stopped() -> None:
+@pytest.mark.parametrize("paused", ["", "paused"])
+def test_one_that_was_to_leave_and_has_yet_to_is_not_told_to_once_it_is_stopped(
+    paused: str,
+) -> None:
+    """Off is off: its eviction may be refused for as long as anybody likes."""
     fleet, order = begun()
     order = taken(order, step(fleet, order), fleet)
+    assert order.departed is not None
+    stopping = msgspec.structs.replace(order, stopping="somebody")
+    leg = order.legs[0]
 
-    assert isinstance(step(fleet, order, stop="closed"), Again)
+    assert step(fleet, order, stop="closed") == Desist(leg, order.departed, "closed")
+    assert step(fleet, stopping, paused=paused) == Desist(leg, order.departed, "somebody")
+
+
+def test_a_vm_that_is_leaving_comes_to_its_place_though_it_is_stopped() -> None:
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    fleet.ending = {"x"}
+    ending = step(fleet, order, stop="closed")
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    gone = step(fleet, order, stop="closed")
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+
+    assert (ending, gone) == (
+        Wait("the VM's pod is ending"),
+        Wait("the VM's next pod has yet to come"),
+    )
+    assert isinstance(step(fleet, order, stop="closed"), Arrived)
 
 
 def test_while_it_is_paused_nothing_is_held_and_nobody_told_to_leave() -> None:
@@ -318,25 +349,143 @@ def test_an_order_that_ends_gives_back_all_that_is_held_and_does_nothing_else() 
     assert isinstance(step(fleet, taken(ending, released, fleet)), Over)
 
 
-@pytest.mark.parametrize("then", ["away", "stays", "elsewhere", "taken"])
-def test_what_a_vm_has_left_that_came_nowhere_is_held_for_it_unless_somebody_has_it(
-    then: str,
-) -> None:
+@pytest.mark.parametrize(
+    ("then", "held"),
+    [
+        ("away", "a"),
+        ("drained", "b"),
+        ("taken", "b"),
+        ("ending in a drain", "b"),
+        ("ending", ""),
+        ("restarting", ""),
+        ("stays", ""),
+        ("elsewhere", ""),
+    ],
+)
+def test_a_vm_that_has_left_and_come_nowhere_has_a_place_held_for_it(then: str, held: str) -> None:
+    """What it has left, or where it was to go: a node that is drained takes nobody back."""
     fleet, order = begun()
     order = taken(order, step(fleet, order), fleet)
-    if then != "stays":
+    leg = order.legs[0]
+    if then in ("drained", "ending in a drain"):
+        fleet.cordoned = {"a"}
+    if then.startswith("ending"):
+        fleet.ending = {"x"}
+    elif then != "stays":
         fleet.stop(PodRef("default", "name-x.1", "x.1"))
     if then == "elsewhere":
         fleet.come("x", "a", "a-0", 5)
     if then == "taken":
-        fleet.vms["z"] = Vm("z", ONE, "a", 0, order.legs[0].source.start)
+        fleet.vms["z"] = Vm("z", ONE, "a", 0, leg.source.start)
+    if then == "restarting":  # what it has left was held for it when it was taken back
+        fleet.holds["a"] = [msgspec.structs.replace(order.way_back(leg.source), id="of-x.1")]
     ending = msgspec.structs.replace(order, ending=Outcome.GIVEN_UP)
 
     found = step(fleet, ending)
     assert isinstance(found, Release)
-    assert found.back == ({"a": order.way_back()} if then == "away" else {})
+    seat = leg.source if held == "a" else leg.target
+    assert found.back == ({held: order.way_back(seat)} if held else {})
     after = taken(ending, found, fleet)
     assert isinstance(step(fleet, after), Over)
+
+
+def test_an_order_is_over_once_what_a_vm_has_left_is_held_for_it() -> None:
+    """Its entry may still be in the plan: it is taken back by another than the order."""
+    fleet, order = begun()
+    order = taken(order, step(fleet, order), fleet)
+    ending = msgspec.structs.replace(order, ending=Outcome.GIVEN_UP)
+    gone: dict[str, PodFacts] = {uid: pod for uid, pod in fleet.pods.items() if uid != "x.1"}
+
+    def last() -> Step:
+        there = msgspec.structs.replace(fleet.there(), pods=gone)
+        return next_step(ending, there, Restraint(), overdue=False)
+
+    released = last()
+    ending = taken(ending, released, fleet)
+    waits = last()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    held = last()
+
+    assert released == Release({"b": frozenset({order.id_of(0)})})
+    assert waits == Wait("what the VM has left has yet to leave the plan")
+    assert held == Release({}, {"a": order.way_back(order.legs[0].source)})
+
+
+def waiting_besides() -> tuple[Fleet, Order]:
+    """An order to drain one node, after which a pod that waits is to have a third one's GPU."""
+    fleet = two()
+    fleet.gpus = {"a": 1, "b": 1, "c": 1}
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(drain=("a",)))
+    assert order is not None
+    pod, resource = fleet.request("me", SEVEN).pod, RESOURCE_OF[SEVEN]
+    size = H100.geometry.by_id[SEVEN].size
+    place = Admitted(pod, resource, Seat("c", "c-0", SEVEN, 0, size))
+    legs = tuple(
+        msgspec.structs.replace(leg, target=Seat("b", "b-0", ONE, 4, 1)) for leg in order.legs
+    )
+    return fleet, msgspec.structs.replace(order, legs=legs, places=(place,))
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("gone", "c, where a pod was to go, is no more"),
+        ("taken", "another has come to the place that was to be made"),
+        ("claimed", "somebody else is to leave that place for a pod"),
+    ],
+)
+def test_nobody_is_moved_for_a_place_that_another_has_by_now(
+    then: str, why: str, *, made: bool
+) -> None:
+    fleet, order = waiting_besides()
+    if made:
+        order = msgspec.structs.replace(order, made=(Made("eviction"),))
+    if then == "gone":
+        fleet.gpus = {"a": 1, "b": 1}
+    if then == "taken":
+        fleet.vms["z"] = Vm("z", ONE, "c", 0, 5)
+    if then == "claimed":
+        whose = claimant(PodRef("default", "name-other", "other"))
+        fleet.holds["c"] = [assignment("claim", FOUR, 0, gpu="c-0", pod=None, owner=whose)]
+
+    assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+
+
+def test_nobody_is_moved_while_what_a_pod_is_to_have_is_held_for_a_vm_that_restarts() -> None:
+    """Under a claim it would not have that; if it comes back, the order is given up."""
+    fleet, order = waiting_besides()
+    whose = OwnerRef(VMI, "default", "z")
+    fleet.holds["c"] = [assignment("of-z", ONE, 5, gpu="c-0", pod=None, owner=whose)]
+    order = taken(order, step(fleet, order), fleet)
+    waits, in_vain = step(fleet, order), step(fleet, order, overdue=True)
+    fleet.holds["c"] = []
+
+    why = "what a pod is to have is held for another that restarts"
+    assert (waits, in_vain) == (Wait(why), End(Outcome.GIVEN_UP, why))
+    assert step(fleet, order) == Hold((("c", order.claim(0)),))
+
+
+def test_a_move_is_not_made_by_another_pod_of_the_owner_while_the_first_stays() -> None:
+    """As of a StatefulSet, whose pods are moved one by one."""
+    fleet, order = begun()
+    leg = order.legs[0]
+    other = PodRef("default", "name-x.9", "x.9")
+    come = msgspec.structs.replace(order.hold(0), id="of-x.9", pod=other)
+    fleet.holds["b"] = [come]
+    pods = fleet.pods | {"x.9": PodFacts(other, fleet.request("x", ONE), "b", "Running")}
+
+    def now() -> Step:
+        there = msgspec.structs.replace(fleet.there(), pods=pods)
+        return next_step(order, there, Restraint(), overdue=False)
+
+    stays = now()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    del pods["x.1"]
+
+    assert stays == End(Outcome.GIVEN_UP, "the place that the VM was to go to is not free")
+    assert now() == Arrived(leg, other)
 
 
 def test_a_place_is_ripe_once_all_who_were_there_have_come_to_theirs() -> None:

@@ -7,22 +7,35 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
+import pytest
 
 from extender.advice import Asked
-from extender.moving import Outcome
+from extender.moving import Kind, Outcome
+from extender.service.departing import NOBODY_MAKES_IT, NOT_RESTARTED
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     MIGRATIONS,
     PODS,
     VIRTUAL_MACHINE_INSTANCES,
+    VIRTUAL_MACHINES,
     PatchType,
     Throttled,
+    Unavailable,
 )
+from tests.fakes.ahead import Ahead
 from tests.fakes.machines import VMI, Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
-from tests.unit.extender.moving.orders import NODES, PATIENT, applied, held, over, running
+from tests.unit.extender.moving.orders import (
+    NODES,
+    PATIENT,
+    applied,
+    held,
+    kept,
+    over,
+    running,
+)
 from tests.waiting import until
 
 DRAIN = Asked(drain=("node-1",))
@@ -166,6 +179,120 @@ async def test_a_vm_is_stopped_past_its_budget_only_where_its_pod_says_so(
     assert [each.kind for each in order.made] == ["restart"]
     assert heard[:2] == ["evict vm-1", "delete virtualmachineinstances vm"]
     assert (await machines.on("vm"))[0] == "node-2"
+
+
+async def halted(world: World, name: str) -> None:
+    """Let somebody decide that a VM is not to be started again."""
+    await world.api.patch(
+        VIRTUAL_MACHINES,
+        name,
+        {"spec": {"runStrategy": "Manual"}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0], ids=["by force", "evicted"])
+async def test_a_vm_that_nobody_would_start_again_by_now_stays(
+    world: World, machines: Machines, patience: float
+) -> None:
+    """Its eviction is refused for a while, and meanwhile its owner has changed their mind."""
+    heard: list[str] = []
+
+    async def disturb(call: Call) -> None:
+        if call.subresource == "eviction" and not call.done:
+            heard.append(f"evict {call.name}")
+            if len(heard) == 1:
+                await halted(world, "vm")
+                raise Throttled(429, "no")
+        elif call.verb == "delete" and call.done:
+            heard.append(f"delete {call.kind.plural} {call.name}")
+
+    world.api.disturbance = disturb
+    clock, settings = (
+        Ahead(),
+        msgspec.structs.replace(PATIENT, eviction_patience_seconds=patience),
+    )
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+        await applied(extender, DRAIN)
+        await until(lambda: heard)
+        clock.by = 20.0
+        order = await over(world)
+
+    assert order.ending is Outcome.GIVEN_UP
+    assert order.why == (NOBODY_MAKES_IT if patience else "its eviction is refused: no")
+    assert heard == ["evict vm-1"]
+    assert await world.bound("vm-1") == "node-1"
+    assert await held(world) == []
+
+
+async def test_a_vm_that_was_to_be_restarted_stays_once_its_pod_does_not_allow_it(
+    world: World, machines: Machines
+) -> None:
+    """Whoever is to restart it may be a successor, long after that was decided."""
+    heard: list[str] = []
+
+    async def disturb(call: Call) -> None:
+        if call.subresource == "eviction":
+            raise Throttled(429, "no")
+        if call.verb == "delete" and call.kind is VIRTUAL_MACHINE_INSTANCES:
+            heard.append(call.name)
+            raise Unavailable(503, "not now")
+
+    world.api.disturbance = disturb
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0)
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world, settings) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+        await applied(extender, DRAIN)
+        await until(lambda: heard)
+    await world.api.patch(
+        PODS,
+        "vm-1",
+        {"metadata": {"annotations": {keys.MOVABLE: None}}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )
+    before = await kept(world)
+    world.api.disturbance = None
+    async with running(world, settings):
+        order = await over(world)
+
+    assert before is not None
+    assert before.departed is not None
+    assert before.departed.kind is Kind.RESTART
+    assert (order.ending, order.why) == (Outcome.GIVEN_UP, NOT_RESTARTED)
+    assert await world.bound("vm-1") == "node-1"
+    assert len((await world.api.list(VIRTUAL_MACHINE_INSTANCES)).items) == 1
+
+
+async def test_a_migration_that_has_begun_is_not_left_alone_by_whoever_stops_the_order(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=True)
+        await applied(extender, DRAIN)
+        await until(lambda: migrations(world))
+        assert extender.moving is not None
+        await extender.moving.stop("somebody has stopped it")
+        for _ in range(3):
+            await extender.moving.step()
+        meanwhile = await kept(world)
+        async with migrating(world, extender):
+            order = await over(world)
+
+    assert meanwhile is not None
+    assert meanwhile.ending is None
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert await world.bound("vm-target") == "node-2"
+    assert await held(world) == []
 
 
 async def runs_as(world: World, pod: str, instance: str) -> None:

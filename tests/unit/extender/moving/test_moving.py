@@ -19,6 +19,7 @@ from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
+from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
 from tests.fakes.machines import Machines
 from tests.fakes.scheduling import Scheduler
@@ -303,25 +304,47 @@ async def passed(extender: Service, *, steps: int) -> None:
         await extender.moving.step()
 
 
-async def test_it_ends_between_two_moves_where_the_policy_lets_nobody_be_moved_any_more(
+async def test_nobody_leaves_any_more_once_the_policy_lets_nobody_be_moved(
     world: World, machines: Machines
 ) -> None:
-    refusing(world, "a-1", "b-1")
+    """Nor who was to leave before that, and has been refused it all the time."""
+    asked = refusing(world, "a-1", "b-1")
+    async with running(world) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await applied(extender, DRAIN)
+        await until(lambda: asked)
+        await passed(extender, steps=1)
+        extender.knowledge.adopt(applying(mode=Mode.ADVISE))
+        world.api.disturbance = None  # by now its budget would allow it
+        async with machines.running(extender, NODES):
+            order = await over(world)
+
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 0)
+    assert order.why == "the policy's moves.mode is not apply"
+    assert order.departed is not None
+    assert {(await machines.on(name))[0] for name in ("a", "b")} == {"node-1"}
+    assert await held(world) == []
+
+
+async def test_a_vm_that_is_leaving_comes_to_its_place_before_the_order_ends(
+    world: World, machines: Machines
+) -> None:
     async with running(world) as extender:
         for name in ("a", "b"):
             await machines.place(extender, name, "1-10C", "node-1")
         await applied(extender, DRAIN)
         await until(lambda: departed(world))
-        extender.knowledge.adopt(applying(mode=Mode.ADVISE))
-        first = await kept(world)
-        assert first is not None
-        assert first.departed is not None
+
+        async def left() -> bool:
+            return len(await machines.pods()) == 1
+
+        await until(left)
+        extender.knowledge.adopt(applying(mode=Mode.OFF))
         async with machines.running(extender, NODES):
-            world.api.disturbance = None  # the move that has begun is carried to its end
             order = await over(world)
 
     assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
-    assert order.why == "the policy's moves.mode is not apply"
     stayed = "b" if order.legs[0].owner.name == "a" else "a"
     assert (await machines.on(stayed))[0] == "node-1"
     assert await held(world) == []
@@ -332,20 +355,24 @@ async def departed(world: World) -> bool:
     return order is not None and order.departed is not None
 
 
-async def test_somebody_stops_it_between_two_moves(world: World, machines: Machines) -> None:
-    refusing(world, "a-1", "b-1")
+async def test_somebody_stops_it_before_the_next_vm_leaves(
+    world: World, machines: Machines
+) -> None:
+    asked = refusing(world, "a-1", "b-1")
     async with running(world) as extender:
         for name in ("a", "b"):
             await machines.place(extender, name, "1-10C", "node-1")
         await applied(extender, DRAIN)
-        await until(lambda: departed(world))
+        await until(lambda: asked)
+        await passed(extender, steps=1)
         assert extender.moving is not None
         await extender.moving.stop("somebody has stopped it")
+        world.api.disturbance = None
         async with machines.running(extender, NODES):
-            world.api.disturbance = None
             order = await over(world)
 
-    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 0)
+    assert {(await machines.on(name))[0] for name in ("a", "b")} == {"node-1"}
     assert await held(world) == []
 
 
@@ -420,6 +447,43 @@ async def test_nobody_has_the_place_of_a_vm_that_has_come_nowhere_and_it_finds_b
     )
     assert await machines.on("whole") == ("", "", -1)
     assert await held(world) == []
+
+
+async def test_a_vm_that_left_a_drained_node_and_came_nowhere_has_a_place_where_it_was_to_go(
+    world: World, machines: Machines
+) -> None:
+    """A node that is cordoned takes it back no more; what was held for the order has gone."""
+    clock, settings = Ahead(), msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        cordon = {"spec": {"unschedulable": True}}
+        await world.api.patch(NODE, "node-1", cordon, patch_type=PatchType.MERGE)
+        await until(lambda: extender.knowledge.views["node-1"].cordoned)
+        given = await applied(extender, DRAIN)
+
+        async def left() -> bool:
+            return not await machines.pods()
+
+        await until(left)
+        clock.by = 1.5 * settings.move_seconds
+        order = await over(world)
+        (entry,) = (await world.gpu_node("node-2")).spec.assignments
+        assert await held(world) == []
+        async with machines.running(extender, NODES):
+
+            async def back() -> bool:
+                return await bound(machines, "a", "node-2")
+
+            await until(back)
+
+    assert (order.ending, order.why) == (
+        Outcome.GIVEN_UP,
+        "the VM's next pod did not come in time",
+    )
+    seat = given.legs[0].target
+    assert (entry.pod, entry.owner) == (None, given.legs[0].owner)
+    assert (entry.gpu, entry.start) == (seat.gpu, seat.start)
+    assert await machines.on("a") == (seat.node, seat.gpu, seat.start)
 
 
 async def all_of(machines: Machines) -> Collection[dict[str, Any]]:

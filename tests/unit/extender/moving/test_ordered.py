@@ -16,7 +16,7 @@ from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import Throttled
 from tests.fakes.machines import Machines
 from tests.fakes.world import World
-from tests.unit.extender.moving.orders import NODES, applying, kept, over, running
+from tests.unit.extender.moving.orders import NODES, applying, events, kept, over, running
 from tests.waiting import until
 
 MOVES = "/api/v1/moves"
@@ -43,6 +43,9 @@ class Users:
         if not token:
             return Access.UNKNOWN
         return Access.ALLOWED if token == "ops" else Access.FORBIDDEN
+
+    async def who(self, token: str) -> str:
+        return token
 
 
 async def ask(
@@ -92,6 +95,10 @@ async def test_the_plan_that_was_looked_at_is_applied_and_followed_to_its_end(
     assert (move.vm.name, move.source.node, move.target.node) == ("a", "node-1", "node-2")
     assert (ended.over, ended.outcome, ended.moves[0].stage) == (True, "done", Stage.MADE)
     assert ended.moves[0].how == "eviction"
+    assert (given.by, ended.by) == ("ops", "ops")
+    assert f"Order {ended.order} of {ended.since} by ops, to drain" in str(next(progress(ended)))
+    ((_, text), *_) = await events(world, "VgpuMoving")
+    assert text.startswith("vGPU: moved to make room, as ops wants, by eviction")
 
 
 async def test_whoever_may_only_look_is_told_of_no_vm_they_may_not_know(
@@ -164,8 +171,11 @@ async def test_another_plan_than_the_one_looked_at_is_refused_in_words(
 
 
 async def test_an_order_is_stopped(world: World, machines: Machines) -> None:
+    asked: list[str] = []
+
     async def refuse(call: Call) -> None:
         if call.subresource == "eviction":
+            asked.append(call.name)
             raise Throttled(429, "its budget allows no more")
 
     async with running(world) as extender, desk(extender, reviewer=Users()) as url:
@@ -176,7 +186,8 @@ async def test_an_order_is_stopped(world: World, machines: Machines) -> None:
         await ask(url, "POST", MOVES, {"goals": DRAIN, "digest": plan["digest"]})
 
         async def began() -> bool:
-            return any(each.stage is Stage.UNDER_WAY for each in (await under_way(url)).moves)
+            stages = [each.stage for each in (await under_way(url)).moves]
+            return bool(asked) and Stage.UNDER_WAY in stages
 
         await until(began)
         status, said = await ask(url, "DELETE", UNDER_WAY)
@@ -186,9 +197,9 @@ async def test_an_order_is_stopped(world: World, machines: Machines) -> None:
         ended = await under_way(url)
 
     stopped = msgspec.json.decode(said, type=Underway)
-    assert (status, stopped.stopping) == (200, "somebody has stopped it")
-    assert (ended.outcome, ended.why) == ("stopped", "somebody has stopped it")
-    assert [each.stage for each in ended.moves] == [Stage.MADE, Stage.NOT_MADE]
+    assert (status, stopped.stopping) == (200, "ops has stopped it")
+    assert (ended.outcome, ended.why) == ("stopped", "ops has stopped it")
+    assert [each.stage for each in ended.moves] == [Stage.NOT_MADE, Stage.NOT_MADE]
 
 
 async def test_it_is_told_why_an_order_waits(world: World, machines: Machines) -> None:

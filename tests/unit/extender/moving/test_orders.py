@@ -13,17 +13,21 @@ from extender.moving import Order
 from extender.service.holds import Holds
 from extender.service.relocation import OrderChanged
 from nodeagent.api import keys
-from nodeagent.api.gpunode import OwnerRef
+from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
     CONFIG_MAPS,
+    MIGRATIONS,
+    PODS,
     REPLICA_SETS,
     STATEFUL_SETS,
+    VIRTUAL_MACHINE_INSTANCES,
     VIRTUAL_MACHINES,
     Kind,
     PatchType,
 )
 from tests.builders import assignment, view
+from tests.fakes.world import World
 
 ORDER = Order(id="0123456789ab", digest="d", since="now", goals=("a goal",), legs=())
 TOLD: dict[str, Any] = json.loads(msgspec.json.encode(ORDER))
@@ -105,6 +109,47 @@ async def test_only_what_is_made_anew_however_it_ended_comes_back(
 
     assert await relocator.comes_back(OwnerRef(owner, "default", "it")) is comes
     assert not await relocator.comes_back(OwnerRef(owner, "default", "nobody"))
+
+
+@pytest.mark.parametrize(
+    ("then", "leaves"),
+    [
+        ("", False),
+        ("gone", True),
+        ("another", True),
+        ("deleted", True),
+        ("migrating", True),
+        ("migration failed", False),
+        ("another's migration", False),
+    ],
+)
+async def test_a_pod_leaves_that_is_deleted_or_whose_vm_is_migrated_by_that_name(
+    then: str, *, leaves: bool
+) -> None:
+    world, owner = World(), OwnerRef("VirtualMachineInstance", "default", "vm")
+    api = world.api
+    for kind in (MIGRATIONS, VIRTUAL_MACHINE_INSTANCES):
+        api.register(kind)
+    made = await world.add_pod("vm-1", "1-10C")
+    pod = PodRef("default", "vm-1", made["metadata"]["uid"])
+    if then in ("gone", "another"):
+        await world.delete_pod(made)
+    if then == "another":
+        await world.add_pod("vm-1", "1-10C")
+    if then == "deleted":
+        lasting = {"spec": {"terminationGracePeriodSeconds": 30}}
+        await api.patch(PODS, "vm-1", lasting, patch_type=PatchType.MERGE, namespace="default")
+        await world.delete_pod(made)
+    if "migrat" in then:
+        name = "another" if then == "another's migration" else "move"
+        body = {"metadata": {"name": name}, "spec": {"vmiName": "vm"}}
+        await api.create(MIGRATIONS, body, namespace="default")
+    if then == "migration failed":
+        failed = {"status": {"phase": "Failed"}}
+        where: dict[str, Any] = {"namespace": "default", "subresource": "status"}
+        await api.patch(MIGRATIONS, "move", failed, patch_type=PatchType.MERGE, **where)
+
+    assert await KubeVirtRelocator(api).leaves(owner, pod, "move") is leaves
 
 
 def test_what_is_held_for_an_order_lasts_as_long_as_that() -> None:
