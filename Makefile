@@ -140,7 +140,7 @@ test: lint $(if $(REQUIRED),ci-tools)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		echo 'skipped: alerts and dashboard: no prometheus (`make ci-tools` installs it)'
 ifdef REQUIRED
-	$(BIN)/pytest -rfEs tests/e2e
+	$(BIN)/pytest -rfEs --durations 20 tests/e2e
 else
 	@$(CONTROLPLANE) >/dev/null 2>&1 && echo 'skipped: tests/e2e: `make e2e` runs them' || \
 		echo "skipped: what needs a real API server, or builds overlays: $$($(CONTROLPLANE) 2>&1)"
