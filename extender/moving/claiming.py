@@ -74,7 +74,9 @@ def _in_the_way(
             return Obstacle("somebody else is to leave that place for a pod", passes=own)
         return Obstacle("what a pod is to have is held for another that restarts", passes=True)
     pod = there.pods.get(entry.pod.uid)
-    if pod is None or pod.over:
+    if pod is None:  # gone, or without the label by which it is watched: reclaim reads which
+        return Obstacle("it is not known yet whether the pod there still runs", passes=True)
+    if pod.over:
         return None
     seat = Seat(node, entry.gpu, entry.profile_id, entry.start, entry.size)
     if any((leg.owner, leg.source) == (entry.owner, seat) for leg in order.legs[order.at :]):

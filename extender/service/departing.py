@@ -28,7 +28,7 @@ NOT_RESTARTED = "its eviction is refused, and it may not be restarted any more"
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """Since when an eviction is refused, how often it was, and when it may be asked for again."""
+    """Since when an eviction is refused by turns, how often, and until when it is not asked for."""
 
     since: float
     times: int
@@ -43,7 +43,7 @@ class Departing:
         self._evictor = evictor
         self._relocator = relocator
         self._asked: dict[str, float] = {}
-        self._refusals: dict[str, _Refusal] = {}
+        self._refusals: dict[tuple[str, str], _Refusal] = {}
 
     async def kind(self, leg: Leg) -> Kind | None:
         """Return how a VM is to leave; None if it would not come back.
@@ -69,7 +69,7 @@ class Departing:
                     return "its live migration has failed"
                 return ""
             case Kind.EVICTION:
-                return await self._evict(leg, departure.pod)
+                return await self._evict(leg, departure.pod, name)
             case Kind.RESTART:
                 return await self._restart(leg, departure.pod)
 
@@ -107,13 +107,15 @@ class Departing:
         self._asked = {pod.uid: self._knowledge.clock()}
         return ""
 
-    async def _evict(self, leg: Leg, pod: PodRef) -> str:
+    async def _evict(self, leg: Leg, pod: PodRef, name: str) -> str:
         knowledge, now = self._knowledge, self._knowledge.clock()
         if self._lately(pod):
             return ""
-        before = self._refusals.get(pod.uid)
+        before = self._refusals.get((pod.uid, name))
         if before is not None and now < before.until:
             return ""
+        if before is not None and now >= before.until + LONGEST_PAUSE_SECONDS:
+            before = None  # it was not asked for meanwhile: moves were paused
         if not await self._relocator.comes_back(leg.owner):
             return NOBODY_MAKES_IT
         try:
@@ -122,7 +124,7 @@ class Departing:
             times = 1 if before is None else before.times + 1
             pause = max(error.retry_after, min(2.0 ** (times - 1), LONGEST_PAUSE_SECONDS))
             since = now if before is None else before.since
-            self._refusals = {pod.uid: _Refusal(since, times, now + pause)}
+            self._refusals = {(pod.uid, name): _Refusal(since, times, now + pause)}
             log.info("eviction_refused", pod=pod.name, namespace=pod.namespace, error=str(error))
             patience = knowledge.settings.eviction_patience_seconds
             return f"its eviction is refused: {error}" if now - since >= patience else ""

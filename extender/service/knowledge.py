@@ -329,11 +329,17 @@ class Knowledge:
         """Remember nothing that a pod asked for."""
         self.requests.pop(uid, None)
         self.refused.drop(uid)
-        self.ledger = self.ledger.release(uid)
+        self._presume_less(self.ledger.release(uid))
         self._needs_no_plan(uid)
         self.pending.gone(uid)
         if self.enlisted.leave(uid) in self.enlisted.no_room:
             self.room.set()  # whoever is left of the gang needs less
+
+    def _presume_less(self, ledger: Ledger) -> None:
+        """Put a ledger in place of ours that presumes as much for pods, or less."""
+        if self.gangs_wait_for_room and len(ledger.presumed) < len(self.ledger.presumed):
+            self.room.set()  # alone of all a gang takes nothing that is presumed for others
+        self.ledger = ledger
 
     def _forget_unseen(self, *, now: float) -> None:
         """Forget the pods that neither kube-scheduler nor the watch has spoken of for long.
@@ -508,9 +514,7 @@ class Knowledge:
     def tick(self) -> None:
         """Let presumptions and reservations expire, and silent agents' nodes become stale."""
         now = self.clock()
-        before, self.ledger = self.ledger, self.ledger.expire(now=now)
-        if self.gangs_wait_for_room and len(self.ledger.presumed) < len(before.presumed):
-            self.room.set()  # alone of all a gang takes nothing that is presumed for others
+        self._presume_less(self.ledger.expire(now=now))
         self.demand.tell(now=now)
         self._forget_unseen(now=now)
         for name in tuple(self.avoidance.nodes):

@@ -113,14 +113,16 @@ class Moving:
             OrderChanged: somebody else has given one.
             ClusterUnavailable: it may have been given.
         """
-        async with self._one:
-            before = await self._orders.read()
-            order = make(None if before is None else before.order)
-            await self._keep(order, before)
+        try:
+            async with self._one:
+                before = await self._orders.read()
+                order = make(None if before is None else before.order)
+                await self._keep(order, before)
+        finally:
+            self._due.set()
         log.info(
             "order_given", order=order.id, by=order.by, moves=len(order.legs), goals=order.goals
         )
-        self._due.set()
         return order
 
     async def stop(self, why: str) -> Order | None:
@@ -130,14 +132,16 @@ class Moving:
             OrderChanged: it has just come further; try again.
             ClusterUnavailable: it may have been stopped.
         """
-        async with self._one:
-            kept = await self._orders.read()
-            if kept is None or kept.order.over or kept.order.ending or kept.order.stopping:
-                return None if kept is None else kept.order
-            order = msgspec.structs.replace(kept.order, stopping=why)
-            await self._keep(order, kept)
+        try:
+            async with self._one:
+                kept = await self._orders.read()
+                if kept is None or kept.order.over or kept.order.ending or kept.order.stopping:
+                    return None if kept is None else kept.order
+                order = msgspec.structs.replace(kept.order, stopping=why)
+                await self._keep(order, kept)
+        finally:
+            self._due.set()
         log.info("order_stopping", order=order.id, reason=why)
-        self._due.set()
         return order
 
     def waits(self, order: Order) -> str:
@@ -203,7 +207,9 @@ class Moving:
         return True
 
     async def _keep(self, order: Order, before: Kept | None) -> None:
-        self._kept, self._read = await self._orders.write(order, before), True
+        self._read = False  # without an answer it is open which of the two is kept
+        self._kept = await self._orders.write(order, before)
+        self._read = True
         self._ripen(order)
 
     def _ripen(self, order: Order | None) -> None:

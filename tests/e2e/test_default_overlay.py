@@ -97,7 +97,7 @@ async def test_pods_on_every_seventh_have_their_gpu_instances_and_nobody_else_ge
         there = [pod["metadata"]["name"] for pod in await running.pods()]
         for name in there[: PODS_IN_ALL // 2]:
             await running.api.delete(PODS, name, namespace="default")
-        staying = len(there) - PODS_IN_ALL // 2
+        staying = PODS_IN_ALL - len(leaving) - PODS_IN_ALL // 2
         await running.running(staying)
         await running.planned(staying)
         assert await running.violations() == []

@@ -85,6 +85,7 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
                 await running.nodes[REBOOTS].reboot()
             await running.settled(*alive)
             assert await violations(running) == []
+            assert len(await running.running()) >= 0.9 * len(alive)
             gone = chance.sample(alive, 7)
             for name in gone:
                 await running.delete(name)

@@ -60,7 +60,7 @@ async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_instal
         there = [pod["metadata"]["name"] for pod in await running.pods()]
         for name in there[: VMS // 2]:
             await running.api.delete(PODS, name, namespace="default")
-        staying = len(there) - VMS // 2
+        staying = VMS - len(leaving) - VMS // 2
         await running.running(staying)
         await running.planned(staying)
         await occasions.a_node_comes_and_goes(running)

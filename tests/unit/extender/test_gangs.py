@@ -197,8 +197,9 @@ async def test_a_gang_refused_for_lack_of_room_is_placed_when_there_is(world: Wo
 
 
 @pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("deleted", [True, False])
 def test_a_gang_is_planned_again_when_what_was_presumed_for_another_pod_is_not_taken(
-    service: Service, waits: bool
+    service: Service, deleted: bool, waits: bool
 ) -> None:
     """Single pods take what is presumed for others where nothing else is left."""
     knowledge = service.knowledge
@@ -209,8 +210,11 @@ def test_a_gang_is_planned_again_when_what_was_presumed_for_another_pod_is_not_t
     knowledge.tick()
     assert not knowledge.room.is_set()
 
-    knowledge.clock = lambda: until
-    knowledge.tick()
+    if deleted:
+        knowledge.pod_gone("other")
+    else:
+        knowledge.clock = lambda: until
+        knowledge.tick()
 
     assert knowledge.room.is_set() is waits
 

@@ -15,10 +15,17 @@ from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
 from extender.service import Service
 from extender.service.ordering import NotApplied
+from extender.service.ports import ClusterUnavailable
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import CONFIG_MAPS, VIRTUAL_MACHINES, PatchType, Throttled
+from nodeagent.apiserver.protocol import (
+    CONFIG_MAPS,
+    VIRTUAL_MACHINES,
+    PatchType,
+    Throttled,
+    Unavailable,
+)
 from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
 from tests.fakes.machines import Machines
@@ -374,6 +381,29 @@ async def test_somebody_stops_it_before_the_next_vm_leaves(
     assert (order.ending, len(order.made)) == (Outcome.STOPPED, 0)
     assert {(await machines.on(name))[0] for name in ("a", "b")} == {"node-1"}
     assert await held(world) == []
+
+
+async def test_an_order_of_which_nobody_heard_that_it_was_kept_is_carried_out(
+    world: World, machines: Machines
+) -> None:
+    lost = False
+
+    async def lose(call: Call) -> None:
+        nonlocal lost
+        if call.kind == CONFIG_MAPS and call.verb != "get" and call.done and not lost:
+            lost = True
+            raise Unavailable(0, "connection reset")
+
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        world.api.disturbance = lose
+        with pytest.raises(ClusterUnavailable):
+            await applied(extender, DRAIN)
+        async with machines.running(extender, NODES):
+            order = await over(world)
+
+    assert lost
+    assert (order.ending, len(order.made)) == (Outcome.DONE, 1)
 
 
 async def test_no_more_moves_are_begun_in_an_hour_than_the_policy_allows(
