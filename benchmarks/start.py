@@ -27,6 +27,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import logging
 import random
@@ -136,20 +137,17 @@ async def _another(connection: Connection, body: bytes, before: bytes) -> bytes:
 async def used(cluster: Cluster, connection: Connection, process: Extender, desk: str) -> Row:
     """Use an extender for all that it is there for; return the memory that it has then."""
     wanted = tuple(RESOURCES.values())
+    refused = next(at for at, resource in enumerate(wanted) if resource.endswith(WHOLE))
 
     async def ask(pod: bytes) -> None:
         body = {"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": cluster.names}
         await connection.post("filter", msgspec.json.encode(body))
         await connection.post("prioritize", msgspec.json.encode(body))
 
-    burst = [
-        await cluster.api.create(
-            PODS,
-            residents.pod(Vm(f"burst-{index:03}", wanted=wanted[index % len(wanted)])),
-            namespace=NAMESPACE,
-        )
-        for index in range(BURST)
-    ]
+    async def create(name: str, resource: str) -> bytes:
+        pod = residents.pod(Vm(name, wanted=resource))
+        return await cluster.api.create(PODS, pod, namespace=NAMESPACE)
+
     async with aiohttp.ClientSession(raise_for_status=True) as http:
 
         async def plans() -> float:
@@ -158,17 +156,20 @@ async def used(cluster: Cluster, connection: Connection, process: Extender, desk
 
         before = await plans()
         async with asyncio.timeout(WITHIN_SECONDS):
-            while await plans() == before:
-                for pod in burst:
+            for burst in itertools.count():  # one that comes too slowly is placed one by one
+                names = [f"burst-{burst}-{index:03}" for index in range(BURST)]
+                asked = zip(names, itertools.cycle(wanted), strict=False)
+                for pod in await asyncio.gather(*(create(*each) for each in asked)):
                     await ask(pod)
                 await asyncio.sleep(0.2)
-        refused = next(at for at, resource in enumerate(wanted) if resource.endswith(WHOLE))
-        query = {"namespace": NAMESPACE, "pod": f"burst-{refused:03}"}
-        async with http.get(f"{desk}/api/v1/explain", params=query) as answer:
-            await answer.read()
-    for index in range(BURST):
-        name = f"burst-{index:03}"
-        await cluster.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
+                if planned := await plans() > before:
+                    query = {"namespace": NAMESPACE, "pod": names[refused]}
+                    async with http.get(f"{desk}/api/v1/explain", params=query) as answer:
+                        await answer.read()
+                for name in names:
+                    await cluster.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
+                if planned:
+                    break
     return {f"used_{name}": round(size / 1e6) for name, size in process.memory().items()}
 
 
