@@ -26,17 +26,17 @@ def bounds(manifests: Iterable[Manifest]) -> list[Manifest]:
 async def confine(installer: Installer) -> None:
     """Let the extender, and agents with simulated GPUs, do what they may, and nothing else.
 
-    There is neither webhook nor second scheduler with it.
+    VMs may be moved. There is neither webhook nor second scheduler with it.
     """
     for each in bounds(_with_simulated_gpus()):
         await installer.apply(each)
 
 
 def _with_simulated_gpus() -> list[Manifest]:
-    simulated = MANIFESTS / "components/simulated-gpus"
+    components = MANIFESTS / "components"
     added = (
         each
-        for name in ("rbac.yaml", "admission.yaml")
-        for each in yaml.safe_load_all((simulated / name).read_text())
+        for name in ("simulated-gpus/rbac.yaml", "simulated-gpus/admission.yaml", "moves/rbac.yaml")
+        for each in yaml.safe_load_all((components / name).read_text())
     )
     return [*built(MANIFESTS / "base"), *added]

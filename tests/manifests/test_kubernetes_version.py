@@ -66,7 +66,7 @@ def everything(copy: Path, tmp_path: Path) -> list[Manifest]:
     with_certificates(copy, Authority(tmp_path))
     further = combined(copy, "admission", "mtls-secrets", "default-scheduler", "monitoring")
     found = [m for name in OVERLAYS for m in overlay(name)] + further
-    return found + combined(copy, "mtls-secrets", "policy")
+    return found + combined(copy, "mtls-secrets", "policy", "moves")
 
 
 def documents(manifests: list[Manifest]) -> Iterator[Manifest]:

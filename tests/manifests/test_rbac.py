@@ -61,7 +61,11 @@ def allowed(*granted: tuple[str, str]) -> frozenset[Permission]:
 
 
 def test_the_extender_may_do_what_it_does_and_nothing_else() -> None:
-    assert allowed(("base/extender/rbac.yaml", "tangram-extender")) == calls(EXTENDER)
+    always = allowed(("base/extender/rbac.yaml", "tangram-extender"))
+    to_move = allowed(("components/moves/rbac.yaml", "tangram-extender-moves"))
+
+    assert always | to_move == calls(EXTENDER)
+    assert always.isdisjoint(to_move)
 
 
 def test_an_agent_may_do_what_it_does_and_nothing_else() -> None:
@@ -84,16 +88,19 @@ def test_nobody_else_asks_the_api_server() -> None:
 
 
 def test_of_leases_and_config_maps_the_extender_writes_its_own_alone() -> None:
-    named = {
-        (*rule["apiGroups"], *rule["resources"], *rule["resourceNames"]): {*rule["verbs"]}
-        for rule in rules("base/extender/rbac.yaml", "tangram-extender")
-        if "resourceNames" in rule
-    }
+    def named(file: str, role: str) -> dict[tuple[str, ...], set[str]]:
+        return {
+            (*rule["apiGroups"], *rule["resources"], *rule["resourceNames"]): {*rule["verbs"]}
+            for rule in rules(file, role)
+            if "resourceNames" in rule
+        }
 
-    assert named == {
+    order = ("", "configmaps", keys.ORDER_CONFIG_MAP)
+    assert named("base/extender/rbac.yaml", "tangram-extender") == {
         (LEASES, "leases", keys.LEADER_LEASE): {"get", "patch"},
-        ("", "configmaps", keys.ORDER_CONFIG_MAP): {"get", "patch"},
+        order: {"get"},
     }
+    assert named("components/moves/rbac.yaml", "tangram-extender-moves") == {order: {"patch"}}
 
 
 @pytest.mark.parametrize("file", sorted(MANIFESTS.rglob("rbac.yaml")), ids=str)
