@@ -28,11 +28,11 @@ async def confine(installer: Installer) -> None:
 
     VMs may be moved. There is neither webhook nor second scheduler with it.
     """
-    for each in bounds(_with_simulated_gpus()):
+    for each in bounds(_of_the_base_and_components()):
         await installer.apply(each)
 
 
-def _with_simulated_gpus() -> list[Manifest]:
+def _of_the_base_and_components() -> list[Manifest]:
     components = MANIFESTS / "components"
     added = (
         each

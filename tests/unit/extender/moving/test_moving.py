@@ -311,17 +311,22 @@ async def passed(extender: Service, *, steps: int) -> None:
         await extender.moving.step()
 
 
+async def drain_refused(extender: Service, machines: Machines, asked: Collection[str]) -> None:
+    """Have a node of two VMs drained, and the first of them *asked* in vain to leave."""
+    for name in ("a", "b"):
+        await machines.place(extender, name, "1-10C", "node-1")
+    await applied(extender, DRAIN)
+    await until(lambda: asked)
+    await passed(extender, steps=1)
+
+
 async def test_nobody_leaves_any_more_once_the_policy_lets_nobody_be_moved(
     world: World, machines: Machines
 ) -> None:
     """Nor who was to leave before that, and has been refused it all the time."""
     asked = refusing(world, "a-1", "b-1")
     async with running(world) as extender:
-        for name in ("a", "b"):
-            await machines.place(extender, name, "1-10C", "node-1")
-        await applied(extender, DRAIN)
-        await until(lambda: asked)
-        await passed(extender, steps=1)
+        await drain_refused(extender, machines, asked)
         extender.knowledge.adopt(applying(mode=Mode.ADVISE))
         world.api.disturbance = None  # by now its budget would allow it
         async with machines.running(extender, NODES):
@@ -367,11 +372,7 @@ async def test_somebody_stops_it_before_the_next_vm_leaves(
 ) -> None:
     asked = refusing(world, "a-1", "b-1")
     async with running(world) as extender:
-        for name in ("a", "b"):
-            await machines.place(extender, name, "1-10C", "node-1")
-        await applied(extender, DRAIN)
-        await until(lambda: asked)
-        await passed(extender, steps=1)
+        await drain_refused(extender, machines, asked)
         assert extender.moving is not None
         await extender.moving.stop("somebody has stopped it")
         world.api.disturbance = None
