@@ -125,7 +125,7 @@ def _moving(request: web.Request) -> Moving:
 
 def _unknown(error: ClusterUnavailable) -> web.HTTPServiceUnavailable:
     log.warning("order_unavailable", error=str(error))
-    text = "the API server did not answer: see what is under way\n"
+    text = f"the API server has not done it: {error}; see what is under way\n"
     return web.HTTPServiceUnavailable(text=text, headers=RETRY)
 
 

@@ -13,7 +13,7 @@ from extender.moving.document import Stage, Underway
 from extender.server import desk
 from extender.service.ports import Access
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import Throttled
+from nodeagent.apiserver.protocol import CONFIG_MAPS, Refused, Throttled
 from tests.fakes.machines import Machines
 from tests.fakes.world import World
 from tests.unit.extender.moving.orders import NODES, applying, events, kept, over, running
@@ -222,6 +222,26 @@ async def test_it_is_told_why_an_order_waits(world: World, machines: Machines) -
     ]
     said = " ".join(str(each) for each in progress(paused))
     assert "waiting, 0 of 1 moves made: the policy's moves.paused is true" in said
+
+
+async def test_without_leave_to_keep_an_order_it_is_told_why_and_nobody_is_moved(
+    world: World, machines: Machines
+) -> None:
+    """As where ``components/moves`` is not part of the overlay."""
+
+    async def forbid(call: Call) -> None:
+        if call.kind == CONFIG_MAPS and call.verb != "get":
+            raise Refused(403, "configmaps is forbidden")
+
+    async with running(world) as extender, desk(extender, reviewer=Users()) as url:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        plan = await planned(url)
+        world.api.disturbance = forbid
+        answer = await ask(url, "POST", MOVES, {"goals": DRAIN, "digest": plan["digest"]})
+
+    why = "the API server has not done it: 403: configmaps is forbidden; see what is under way\n"
+    assert answer == (503, why.encode())
+    assert await kept(world) is None
 
 
 async def test_a_replica_that_does_not_lead_takes_no_orders(world: World) -> None:
