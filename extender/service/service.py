@@ -164,15 +164,17 @@ class Service:
             self.knowledge.arrivals.clear()
 
     async def _reclaim(self) -> None:
-        while True:
-            await self.knowledge.departures.wait()
-            self.knowledge.departures.clear()
-            if self.knowledge.tenure.why_not():
-                self.knowledge.suspects.clear()  # the sweep of a new term finds them all
-            if not self.knowledge.not_ready():
-                uids = tuple(self.knowledge.suspects)
-                self.knowledge.suspects.clear()
-                await self._reclaimer.suspect(uids)
+        """Look at pods as they leave; those that leave later do not wait until it is done."""
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                await self.knowledge.departures.wait()
+                self.knowledge.departures.clear()
+                if self.knowledge.tenure.why_not():
+                    self.knowledge.suspects.clear()  # the sweep of a new term finds them all
+                if not self.knowledge.not_ready():
+                    uids = tuple(self.knowledge.suspects)
+                    self.knowledge.suspects.clear()
+                    looks.create_task(self._reclaimer.suspect(uids), name="suspects")
 
     async def _tell_causes(self) -> None:
         while True:

@@ -332,6 +332,35 @@ async def test_a_write_whose_writer_is_cut_off_is_waited_for_like_one_without_an
         await plans.settled("node-1")  # and once only
 
 
+async def test_a_place_on_one_node_is_given_back_while_the_plan_of_another_cannot_be_written(
+    world: World,
+) -> None:
+    await world.add_node("node-2")
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held_up(call: Call) -> None:
+        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and not call.done:
+            if call.name == "node-1":
+                reached.set()
+                await go_on.wait()
+
+    settings = msgspec.structs.replace(HASTY, sweep_interval_seconds=60.0)
+    async with world.extender(settings) as extender, world.obedient("node-1", "node-2"):
+        pods = [await world.add_pod(f"vm-{number}", "1-10C") for number in (1, 2)]
+        for pod, node in zip(pods, ("node-1", "node-2"), strict=True):
+            await extender.binder.bind(bind_args(pod, node))
+        world.api.disturbance = held_up
+        await world.delete_pod(pods[0])
+        await reached.wait()
+        await world.delete_pod(pods[1])
+        await world.plan_holds(0, "node-2")
+        still_there = (await world.gpu_node("node-1")).spec.assignments
+        go_on.set()
+        await world.plan_holds(0, "node-1")
+
+    assert len(still_there) == 1
+
+
 async def test_events_of_nodes_without_agents_cost_no_sweep(service: Service) -> None:
     service.knowledge.arrivals.clear()
 
