@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +68,7 @@ class World:
         policy: InForce | PolicyName = PolicyName.DEFAULT,
         *,
         api: ApiServer | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins.
 
@@ -80,7 +79,7 @@ class World:
             KubernetesCluster(api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0")),
             settings,
             policy,
-            clock=clock,
+            clock=clock or asyncio.get_running_loop().time,
             evictor=ApiEvictor(api),
             orders=ApiOrders(api),
             relocator=KubeVirtRelocator(api),

@@ -26,6 +26,8 @@ from tests.builders import VGPU, assignment, instance
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 OWNER = {"kind": "VirtualMachineInstance", "name": "vm", "controller": True}
 
 

@@ -21,6 +21,8 @@ from tests.builders import assignment, request, view
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 FIRST, LONGEST = 60.0, 900.0
 SETTINGS = Settings(circuit_failures=3, circuit_seconds=30.0, circuit_longest_seconds=600.0)
 FAILING = "vGPU: the node's agent keeps failing to create GPU instances"

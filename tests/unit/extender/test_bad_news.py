@@ -18,6 +18,8 @@ from nodeagent.apiserver.protocol import NODES, Gone, PatchType, Unavailable
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 ROOT = Path(__file__).parents[3] / "tests"
 EXTENDER, AGENT = "unit/extender", "unit/nodeagent"
 

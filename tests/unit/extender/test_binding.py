@@ -26,6 +26,8 @@ from nodeagent.apiserver.protocol import (
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 @pytest.fixture
 async def world() -> World:

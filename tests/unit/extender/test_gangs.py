@@ -32,6 +32,8 @@ from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 WAITING = "vGPU: waiting for the rest of the gang"
 NO_ROOM = "vGPU: no free placement for the whole gang"
 NODES = ("node-1", "node-2")

@@ -14,6 +14,8 @@ from nodeagent.apiserver.protocol import GPU_NODES, ApiError, Invalid, Unavailab
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Plans:
     """Counts the writes of plans; the first waits until it may go on, some end in errors."""

@@ -40,6 +40,8 @@ from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 LIMITS = Limits(pods=100, seconds=5.0)
 WANTED = ("1-10C", "2-20C", "3-40C", "4-40C", "7-80C")
 

@@ -34,6 +34,8 @@ from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 NODES = ["node-1", "node-2"]
 ROUNDS = 30
 NOT_NOW = Throttled(429, "not now")

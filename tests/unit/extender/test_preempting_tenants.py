@@ -13,6 +13,8 @@ from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 RULES = """
 apiVersion: tangram.dev/v1alpha1
 kind: PlacementPolicy

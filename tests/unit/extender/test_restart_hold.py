@@ -48,6 +48,8 @@ from tests.builders import VGPU, assignment, gpu, gpu_node, instance, raw_pod, r
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 HELD = msgspec.structs.replace(QUICK, restart_hold_seconds=60.0, unseen_pod_recheck_seconds=0.05)
 VM = OwnerRef("VirtualMachineInstance", "default", "vm")
 OTHER = OwnerRef("VirtualMachineInstance", "default", "other")

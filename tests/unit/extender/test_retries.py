@@ -33,6 +33,8 @@ from tests.chaos.loop import SeededLoop
 from tests.fakes.world import QUICK, World, bind_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 SETTINGS = Settings()
 FIRST, LONGEST = SETTINGS.first_retry_seconds, SETTINGS.longest_retry_seconds
 

@@ -26,6 +26,8 @@ from tests.fakes.world import World
 from tests.tenancy import Cluster, asks, rules
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 SMALL = VGPU + "1-10C"
 ONE = 19
 

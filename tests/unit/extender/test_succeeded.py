@@ -11,6 +11,8 @@ from tests.builders import assignment, gpu_node, view
 from tests.fakes.world import QUICK, World, bind_args
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 HASTY = msgspec.structs.replace(
     QUICK,
     http_timeout_seconds=2.1,

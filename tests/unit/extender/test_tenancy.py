@@ -28,6 +28,8 @@ from tests.builders import raw_pod
 from tests.fakes.world import World, bind_args, filter_args
 from tests.tenancy import Cluster, asks, rules, wrongs
 
+pytestmark = pytest.mark.virtual_time
+
 RED = "{name: red, namespaces: {matchLabels: {team: red}}"
 BLUE = "{name: blue, namespaces: {matchLabels: {team: blue}}"
 BIG = "{name: big, nodes: {matchLabels: {pool: big}}"

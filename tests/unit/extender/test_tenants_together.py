@@ -22,6 +22,8 @@ from tests.tenancy import Cluster, asks, rules
 from tests.unit.extender.test_gangs import NODES, SOON, bound, entries, gang
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 RED = "{name: red, namespaces: {matchLabels: {team: red}}"
 BLUE = "{name: blue, namespaces: {matchLabels: {team: blue}}"
 

@@ -18,6 +18,8 @@ from tests.builders import assignment, gpu_node, request, view
 from tests.fakes.occupied import placed, placed_gang
 from tests.fakes.world import QUICK, World
 
+pytestmark = pytest.mark.virtual_time
+
 Proposal = Mapping[str, Sequence[str]]
 
 

@@ -28,6 +28,8 @@ from tests.builders import gpu, gpu_node, instance, raw_pod
 from tests.fakes.world import filter_args
 from tests.unit.extender.explain.test_explained import crowded
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Clock:
     now = 1000.0

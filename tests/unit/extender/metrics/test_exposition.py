@@ -21,6 +21,8 @@ from nodeagent.api.gpunode import PodRef
 from tests.builders import assignment, gpu_node, raw_pod
 from tests.fakes.world import World, bind_args, filter_args
 
+pytestmark = pytest.mark.virtual_time
+
 HEAD = b"apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
 
 

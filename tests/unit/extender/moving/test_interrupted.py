@@ -19,6 +19,8 @@ from tests.fakes.world import World
 from tests.unit.extender.moving.orders import NODES, PATIENT, applied, held, kept, over, running
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 ADMIT = Asked(admit=(("default", "whole"),))
 MOST_WRITES = 60
 

@@ -38,6 +38,8 @@ from tests.unit.extender.moving.orders import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.virtual_time
+
 DRAIN = Asked(drain=("node-1",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 
@@ -43,6 +44,8 @@ from tests.unit.extender.moving.orders import (
     running,
 )
 from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 ADMIT = Asked(admit=(("default", "whole"),))
 DRAIN = Asked(drain=("node-1",))
@@ -569,6 +572,7 @@ async def test_nobody_else_has_the_place_that_is_made_for_a_pod(
                 await scheduler.once([greedy])
                 assert await world.bound("greedy") == ""
                 await machines.pods()
+                await asyncio.sleep(0.001)  # time passes for the mover, too
             order = await over(world)
 
     assert order.ending is Outcome.DONE

@@ -29,6 +29,8 @@ from nodeagent.apiserver.protocol import (
 from tests.builders import assignment, view
 from tests.fakes.world import World
 
+pytestmark = pytest.mark.virtual_time
+
 ORDER = Order(id="0123456789ab", digest="d", since="now", goals=("a goal",), legs=())
 TOLD: dict[str, Any] = json.loads(msgspec.json.encode(ORDER))
 OTHER = Order(id="ba9876543210", digest="e", since="then", goals=("another",), legs=())

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 
 from extender.advice import Asked
 from extender.cluster import ApiEvictor, KubernetesCluster, KubeVirtRelocator, OwnPod
@@ -26,6 +27,8 @@ from tests.fakes.machines import Machines
 from tests.fakes.world import World
 from tests.unit.extender.moving.orders import PATIENT, running
 from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_time
 
 SELDOM = msgspec.structs.replace(PATIENT, sweep_interval_seconds=600.0)
 
