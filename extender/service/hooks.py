@@ -54,7 +54,7 @@ class Hooks:
     ) -> wire.FilterResult:
         knowledge = self._knowledge
         began, uid = knowledge.clock(), request.pod.uid
-        knowledge.ledger = knowledge.ledger.release(uid)
+        knowledge.release(uid)
         if uid in knowledge.gone:
             return self._filter_gone(request, names, whole)
         if uid not in knowledge.requests:

@@ -329,7 +329,7 @@ class Knowledge:
         """Remember nothing that a pod asked for."""
         self.requests.pop(uid, None)
         self.refused.drop(uid)
-        self._presume_less(self.ledger.release(uid))
+        self.release(uid)
         self._needs_no_plan(uid)
         self.pending.gone(uid)
         if self.enlisted.leave(uid) in self.enlisted.no_room:
@@ -387,6 +387,10 @@ class Knowledge:
             promise(node, choice.placed, request.pod.namespace),
             until=self.clock() + lasts,
         )
+
+    def release(self, uid: str) -> None:
+        """End a pod's presumption: it has gone, or kube-scheduler asks about it anew."""
+        self._presume_less(self.ledger.release(uid))
 
     def refuse(
         self, request: Request, codes: Set[Code], bounds: Bounds | None = None, *, began: float

@@ -197,9 +197,9 @@ async def test_a_gang_refused_for_lack_of_room_is_placed_when_there_is(world: Wo
 
 
 @pytest.mark.parametrize("waits", [True, False])
-@pytest.mark.parametrize("deleted", [True, False])
+@pytest.mark.parametrize("how", ["deleted", "asked about anew", "in time"])
 def test_a_gang_is_planned_again_when_what_was_presumed_for_another_pod_is_not_taken(
-    service: Service, deleted: bool, waits: bool
+    service: Service, how: str, waits: bool
 ) -> None:
     """Single pods take what is presumed for others where nothing else is left."""
     knowledge = service.knowledge
@@ -210,8 +210,11 @@ def test_a_gang_is_planned_again_when_what_was_presumed_for_another_pod_is_not_t
     knowledge.tick()
     assert not knowledge.room.is_set()
 
-    if deleted:
+    if how == "deleted":
         knowledge.pod_gone("other")
+    elif how == "asked about anew":
+        pod = raw_pod("1-10C", name="other", uid="other")
+        service.hooks.filter(filter_args(pod, "node-2"))
     else:
         knowledge.clock = lambda: until
         knowledge.tick()
