@@ -34,6 +34,8 @@ from extender.request import Request
 from extender.verbs.inherit import inherited
 from nodeagent.api.gpunode import Assignment, PodRef
 
+SILENT = "the driver of the node that the VM is to go to does not answer"
+NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
 
 
@@ -53,8 +55,8 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
         return End(Outcome.STOPPED, stop)
     if leg is None:
         return _admit(order, there, overdue=overdue)
-    if order.for_pods and not any(there.waits(each.pod.uid) for each in order.places):
-        return End(Outcome.STOPPED, "nobody waits any more for the room that was to be made")
+    if _in_vain(order, there):
+        return End(Outcome.STOPPED, NOBODY_WAITS)
     if restraint.paused:
         return Wait(restraint.paused)
     return _begin(order, leg, there, wait=restraint.wait, overdue=overdue)
@@ -94,10 +96,17 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         if target is not None and not target.takes_new and not overdue:
             return Wait("the node that the VM is to go to takes nothing new now")
         return End(Outcome.GIVEN_UP, "the VM's next pod could not have the place held for it")
+    if _silent(leg, there):
+        return _until(SILENT, overdue=overdue)
     if wait:
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
+
+
+def _in_vain(order: Order, there: There) -> bool:
+    """Tell whether all is done for pods of whom none waits any more."""
+    return order.for_pods and not any(there.waits(each.pod.uid) for each in order.places)
 
 
 def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
@@ -134,6 +143,12 @@ def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:
         == (leg.target.gpu, leg.target.profile_id, leg.target.taken.placement)
         for each in choice.placed
     )
+
+
+def _silent(leg: Leg, there: There) -> bool:
+    """Tell whether it is not known if anything can be made where a VM is to go."""
+    view = there.views.get(leg.target.node)
+    return view is None or view.unsure
 
 
 def _under_way(
@@ -182,8 +197,19 @@ def _still_there(
         return End(Outcome.GIVEN_UP, TAKEN_BACK)
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
+    if _in_vain(order, there):
+        return Desist(leg, departure, NOBODY_WAITS)
+    claims, obstacle = unclaimed(order, there)
+    if obstacle is not None and not obstacle.passes:
+        return Desist(leg, departure, obstacle.why, Outcome.GIVEN_UP)
+    if claims:
+        return Hold(claims)
+    if obstacle is not None:
+        return Wait(obstacle.why)
     if not _would_inherit(leg, pod, there):
         return Wait("the place held for the VM could not be had now")
+    if _silent(leg, there):
+        return Wait(SILENT)
     return Again(leg, departure)
 
 
