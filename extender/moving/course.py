@@ -34,6 +34,7 @@ from extender.request import Request
 from extender.verbs.inherit import inherited
 from nodeagent.api.gpunode import Assignment, PodRef
 
+STARTING = "the VM's next pod is starting"
 SILENT = "the driver of the node that the VM is to go to does not answer"
 NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
@@ -65,7 +66,7 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
     come, stands = _its_own(there.at(leg.target), leg), _its_own(there.at(leg.source), leg)
     if come is not None and (stands is None or not there.lives(stands.uid)):
-        return Arrived(leg, come)
+        return Arrived(leg, come) if _runs(leg, there) else _until(STARTING, overdue=overdue)
     if stands is None:
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
@@ -112,6 +113,16 @@ def _in_vain(order: Order, there: There) -> bool:
 def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
     """Return the pod of an entry, if it is one of the owner whose VM is moved."""
     return None if entry is None or entry.owner != leg.owner else entry.pod
+
+
+def _runs(leg: Leg, there: There) -> bool:
+    """Tell whether a pod of the VM is bound where it is to go, and its GPU instance is made."""
+    view, entry = there.views.get(leg.target.node), there.at(leg.target)
+    come = _its_own(entry, leg)
+    pod = None if come is None else there.pods.get(come.uid)
+    if view is None or entry is None or pod is None:
+        return False
+    return pod.node == view.name and view.realized((entry.id,))
 
 
 def _until(why: str, *, overdue: bool) -> Step:
@@ -162,18 +173,15 @@ def _under_way(
 ) -> Step:
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
-    entry = there.at(leg.target)
-    come = _its_own(entry, leg)
-    if entry is not None and come is not None and not stays:
-        view, pod = there.views[leg.target.node], there.pods.get(come.uid)
-        if pod is not None and pod.node == view.name and view.realized((entry.id,)):
-            return Arrived(leg, come)
+    come = _its_own(there.at(leg.target), leg)
+    if come is not None and not stays and _runs(leg, there):
+        return Arrived(leg, come)
     if overdue:
         return End(Outcome.GIVEN_UP, _what_did_not_happen(stays=stays))
     if leaving is not None and stays and not leaving.deleting and restraint.stop:
         return Desist(leg, departure, restraint.stop)
     if come is not None:
-        return Wait("the VM's next pod is starting")
+        return Wait(STARTING)
     if leaving is not None and stays:
         return _still_there(order, leg, departure, leaving, there, paused=restraint.paused)
     known = {departure.pod.uid, *departure.others}

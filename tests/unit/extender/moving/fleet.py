@@ -93,8 +93,8 @@ class Fleet:
             )
             for at in range(self.gpus[name])
         ]
-        realized = [Realized(each.id) for each in plan]
         plan += self.holds.get(name, [])
+        realized = [Realized(each.id) for each in plan if each.pod is not None]
         node = gpu_node(name, gpus=gpus, plan=plan, realized=realized)
         if name in self.silent:
             unavailable = Condition("Ready", "False", keys.DRIVER_UNAVAILABLE)

@@ -32,7 +32,7 @@ from extender.moving import (
     Wait,
     next_step,
 )
-from extender.moving.course import NOBODY_WAITS, SILENT
+from extender.moving.course import NOBODY_WAITS, SILENT, STARTING
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -303,6 +303,25 @@ def test_one_whose_eviction_is_refused_is_asked_no_more_to_go_once_it_should_not
         fleet.vms["x"] = Vm("x", ONE, "a", 0, fleet.vms["x"].start, movable=False)
 
     assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+
+
+def test_a_vm_that_comes_to_its_target_by_itself_is_waited_for_until_it_runs_there() -> None:
+    """Its pod has the place, and is neither bound nor has its GPU instance; it may fail yet."""
+    fleet, order = begun()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    bound = fleet.there()
+    unbound = msgspec.structs.replace(fleet.pods["x.2"], node="")
+    starts = msgspec.structs.replace(bound, pods={**fleet.pods, "x.2": unbound})
+    fleet.silent = {"b"}
+    unmade = fleet.there()
+
+    for there in (starts, unmade):
+        waits = next_step(order, there, Restraint(), overdue=False)
+        in_vain = next_step(order, there, Restraint(), overdue=True)
+        assert (waits, in_vain) == (Wait(STARTING), End(Outcome.GIVEN_UP, STARTING))
+    assert isinstance(next_step(order, bound, Restraint(), overdue=False), Arrived)
 
 
 def test_nobody_is_told_to_leave_for_a_node_whose_driver_does_not_answer() -> None:
