@@ -386,14 +386,18 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         """
         return bool(self.agent) and self.agent != self.node.status.agent_epoch
 
+    @property
+    def unsure(self) -> bool:
+        """Whether nobody knows what is on the GPUs now: no driver answers the agent that lives."""
+        return self.succeeded or _driver_unavailable(self.node.status.conditions)
+
     def realized(self, ids: Iterable[str]) -> bool:
         """Tell whether the agent that lives reports every one of these assignments realized.
 
         While its driver does not answer it says what it knew before: what has become of that since,
         by a reset, say, nobody knows.
         """
-        unsure = self.succeeded or _driver_unavailable(self.node.status.conditions)
-        told = () if unsure else self.node.status.realized
+        told = () if self.unsure else self.node.status.realized
         return set(ids) <= {each.id for each in told}
 
     def failure(self, ids: Iterable[str]) -> str:

@@ -179,23 +179,34 @@ class KubeVirtRelocator:
         except (NotFound, Refused):
             return False
 
-    async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
-        """Delete the VirtualMachineInstance that a launcher runs: its VM makes another.
+    async def instance(self, owner: OwnerRef, pod: PodRef) -> str:
+        """Return the UID of the VirtualMachineInstance that a launcher runs, "" for none."""
+        try:
+            with outcome(NotFound):
+                raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
+                found = _POD.decode(raw).metadata
+        except NotFound:
+            return ""
+        runs = (
+            each.uid
+            for each in (found.owner_references or ())
+            if each.controller and each.kind == VIRTUAL_MACHINE_INSTANCE
+        )
+        return next(runs, "") if found.uid == pod.uid else ""
+
+    async def restart(self, owner: OwnerRef, instance: str) -> None:
+        """Delete a VirtualMachineInstance: its VM makes another.
 
         What runs in another pod by now has another UID, and is left alone.
         """
         try:
             with outcome(NotFound, Conflict):
-                raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
-                found = _POD.decode(raw).metadata
-                for each in found.owner_references or () if found.uid == pod.uid else ():
-                    if each.controller and each.kind == VIRTUAL_MACHINE_INSTANCE:
-                        await self._api.delete(
-                            VIRTUAL_MACHINE_INSTANCES,
-                            owner.name,
-                            namespace=owner.namespace,
-                            uid=each.uid,
-                        )
+                await self._api.delete(
+                    VIRTUAL_MACHINE_INSTANCES,
+                    owner.name,
+                    namespace=owner.namespace,
+                    uid=instance,
+                )
         except (NotFound, Conflict):
             return  # it runs elsewhere by now, or not at all
 

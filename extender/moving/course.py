@@ -34,6 +34,9 @@ from extender.request import Request
 from extender.verbs.inherit import inherited
 from nodeagent.api.gpunode import Assignment, PodRef
 
+STARTING = "the VM's next pod is starting"
+SILENT = "the driver of the node that the VM is to go to does not answer"
+NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
 
 
@@ -53,8 +56,8 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
         return End(Outcome.STOPPED, stop)
     if leg is None:
         return _admit(order, there, overdue=overdue)
-    if order.for_pods and not any(there.waits(each.pod.uid) for each in order.places):
-        return End(Outcome.STOPPED, "nobody waits any more for the room that was to be made")
+    if _in_vain(order, there):
+        return End(Outcome.STOPPED, NOBODY_WAITS)
     if restraint.paused:
         return Wait(restraint.paused)
     return _begin(order, leg, there, wait=restraint.wait, overdue=overdue)
@@ -63,7 +66,7 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
     come, stands = _its_own(there.at(leg.target), leg), _its_own(there.at(leg.source), leg)
     if come is not None and (stands is None or not there.lives(stands.uid)):
-        return Arrived(leg, come)
+        return Arrived(leg, come) if _runs(leg, there) else _until(STARTING, overdue=overdue)
     if stands is None:
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
@@ -94,15 +97,32 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         if target is not None and not target.takes_new and not overdue:
             return Wait("the node that the VM is to go to takes nothing new now")
         return End(Outcome.GIVEN_UP, "the VM's next pod could not have the place held for it")
+    if _silent(leg, there):
+        return _until(SILENT, overdue=overdue)
     if wait:
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
     return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
 
 
+def _in_vain(order: Order, there: There) -> bool:
+    """Tell whether all is done for pods of whom none waits any more."""
+    return order.for_pods and not any(there.waits(each.pod.uid) for each in order.places)
+
+
 def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
     """Return the pod of an entry, if it is one of the owner whose VM is moved."""
     return None if entry is None or entry.owner != leg.owner else entry.pod
+
+
+def _runs(leg: Leg, there: There) -> bool:
+    """Tell whether a pod of the VM is bound where it is to go, and its GPU instance is made."""
+    view, entry = there.views.get(leg.target.node), there.at(leg.target)
+    come = _its_own(entry, leg)
+    pod = None if come is None else there.pods.get(come.uid)
+    if view is None or entry is None or pod is None:
+        return False
+    return pod.node == view.name and view.realized((entry.id,))
 
 
 def _until(why: str, *, overdue: bool) -> Step:
@@ -136,6 +156,12 @@ def _would_inherit(leg: Leg, pod: Pod, there: There) -> bool:
     )
 
 
+def _silent(leg: Leg, there: There) -> bool:
+    """Tell whether it is not known if anything can be made where a VM is to go."""
+    view = there.views.get(leg.target.node)
+    return view is None or view.unsure
+
+
 def _under_way(
     order: Order,
     leg: Leg,
@@ -147,18 +173,15 @@ def _under_way(
 ) -> Step:
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
-    entry = there.at(leg.target)
-    come = _its_own(entry, leg)
-    if entry is not None and come is not None and not stays:
-        view, pod = there.views[leg.target.node], there.pods.get(come.uid)
-        if pod is not None and pod.node == view.name and view.realized((entry.id,)):
-            return Arrived(leg, come)
+    come = _its_own(there.at(leg.target), leg)
+    if come is not None and not stays and _runs(leg, there):
+        return Arrived(leg, come)
     if overdue:
         return End(Outcome.GIVEN_UP, _what_did_not_happen(stays=stays))
     if leaving is not None and stays and not leaving.deleting and restraint.stop:
         return Desist(leg, departure, restraint.stop)
     if come is not None:
-        return Wait("the VM's next pod is starting")
+        return Wait(STARTING)
     if leaving is not None and stays:
         return _still_there(order, leg, departure, leaving, there, paused=restraint.paused)
     known = {departure.pod.uid, *departure.others}
@@ -182,8 +205,19 @@ def _still_there(
         return End(Outcome.GIVEN_UP, TAKEN_BACK)
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
+    if _in_vain(order, there):
+        return Desist(leg, departure, NOBODY_WAITS)
+    claims, obstacle = unclaimed(order, there)
+    if obstacle is not None and not obstacle.passes:
+        return Desist(leg, departure, obstacle.why, Outcome.GIVEN_UP)
+    if claims:
+        return Hold(claims)
+    if obstacle is not None:
+        return Wait(obstacle.why)
     if not _would_inherit(leg, pod, there):
         return Wait("the place held for the VM could not be had now")
+    if _silent(leg, there):
+        return Wait(SILENT)
     return Again(leg, departure)
 
 

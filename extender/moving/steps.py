@@ -32,11 +32,12 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Desist(msgspec.Struct, frozen=True):
-    """Note that the order is stopped, unless the pod that was to leave is on its way by now."""
+    """Note that the order ends, unless the pod that was to leave is on its way by now."""
 
     leg: Leg
     departure: Departure
     why: str
+    outcome: Outcome = Outcome.STOPPED
 
 
 class Wait(msgspec.Struct, frozen=True):

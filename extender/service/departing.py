@@ -5,6 +5,8 @@ Asked for again and again it does no harm: a migration has a name, an eviction i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
 
@@ -55,10 +57,13 @@ class Departing:
             return Kind.LIVE
         return Kind.EVICTION if await self._relocator.comes_back(leg.owner) else None
 
-    async def leave(self, leg: Leg, departure: Departure, name: str) -> str:
+    async def leave(
+        self, leg: Leg, departure: Departure, name: str, still: Callable[[], bool]
+    ) -> str:
         """Have a pod leave; return why it does not and will not, "" otherwise.
 
-        *name* is the move's own, that of its migration.
+        *name* is the move's own, that of its migration. *still* is asked whether the pod is to
+        leave once everything has been read, and nothing is awaited from there on.
 
         Raises:
             ClusterUnavailable: it may have been told to.
@@ -69,9 +74,9 @@ class Departing:
                     return "its live migration has failed"
                 return ""
             case Kind.EVICTION:
-                return await self._evict(leg, departure.pod, name)
+                return await self._evict(leg, departure.pod, name, still)
             case Kind.RESTART:
-                return await self._restart(leg, departure.pod)
+                return await self._restart(leg, departure.pod, still)
 
     async def told(self, leg: Leg, departure: Departure, name: str) -> bool:
         """Tell whether a pod leaves by now, whatever is decided: *name* is the move's own.
@@ -98,16 +103,19 @@ class Departing:
         asked = self._asked.get(pod.uid)
         return asked is not None and self._knowledge.clock() < asked + AGAIN_SECONDS
 
-    async def _restart(self, leg: Leg, pod: PodRef) -> str:
+    async def _restart(self, leg: Leg, pod: PodRef, still: Callable[[], bool]) -> str:
         if self._lately(pod) or pod.uid not in self._knowledge.pods:
             return ""
         if not await self.may_be_stopped(leg, pod):
             return NOT_RESTARTED
-        await self._relocator.restart(leg.owner, pod)
+        instance = await self._relocator.instance(leg.owner, pod)
+        if not instance or not still():
+            return ""
+        await self._relocator.restart(leg.owner, instance)
         self._asked = {pod.uid: self._knowledge.clock()}
         return ""
 
-    async def _evict(self, leg: Leg, pod: PodRef, name: str) -> str:
+    async def _evict(self, leg: Leg, pod: PodRef, name: str, still: Callable[[], bool]) -> str:
         knowledge, now = self._knowledge, self._knowledge.clock()
         if self._lately(pod):
             return ""
@@ -118,6 +126,8 @@ class Departing:
             before = None  # it was not asked for meanwhile: moves were paused
         if not await self._relocator.comes_back(leg.owner):
             return NOBODY_MAKES_IT
+        if not still():
+            return ""
         try:
             await self._evictor.evict(pod)
         except EvictionRefused as error:

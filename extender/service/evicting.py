@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import structlog
 
@@ -84,8 +86,10 @@ class Evicting:
         self.spared[uid] = now + SPARED_FOR * patience
         return True
 
-    async def evict(self, victim: PodFacts, preemptor: PodRef) -> bool:
+    async def evict(self, victim: PodFacts, preemptor: PodRef, still: Callable[[], bool]) -> bool:
         """Evict a pod, unless that was refused just now; return whether it was.
+
+        *still* is asked at the last moment whether it is to go.
 
         Raises:
             ClusterUnavailable: it may have been.
@@ -96,6 +100,8 @@ class Evicting:
             return False
         told = _told(victim, preemptor)
         warn = await self._about(victim.ref)
+        if not still():
+            return False
         try:
             await self._evictor.evict(victim.ref)
         except EvictionRefused as error:

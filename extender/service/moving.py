@@ -188,9 +188,9 @@ class Moving:
             case Depart(leg=leg, pod=pod, others=others):
                 await self._depart(kept, leg, pod, others)
             case Again(leg=leg, departure=departure):
-                return await self._leave(kept, leg, departure)
-            case Desist(leg=leg, departure=departure, why=why):
-                return await self._desist(kept, leg, departure, why)
+                return await self._leave(kept, leg, departure, lambda: self._is_still(order, step))
+            case Desist():
+                return await self._desist(kept, step)
             case Arrived(leg=leg, pod=pod):
                 await self._arrived(kept, leg, pod)
             case End(outcome=outcome, why=why):
@@ -234,10 +234,19 @@ class Moving:
         await self._keep(order, kept)
         await self._teller.begun(order, leg, departure)
 
-    async def _leave(self, kept: Kept, leg: Leg, departure: Departure) -> bool:
-        """Have the pod leave that was to; give up if it may not."""
+    def _is_still(self, order: Order, step: Step) -> bool:
+        """Tell whether a step is the right one at this moment."""
+        if self._knowledge.not_ready():
+            return False
+        there, restraint = self._holding.there(), self._pacing.restraint(order)
+        return next_step(order, there, restraint, overdue=False) == step
+
+    async def _leave(
+        self, kept: Kept, leg: Leg, departure: Departure, still: Callable[[], bool]
+    ) -> bool:
+        """Have the pod leave that was to, if it *still* is; give up if it may not."""
         order = kept.order
-        refused = await self._departing.leave(leg, departure, _name(order))
+        refused = await self._departing.leave(leg, departure, _name(order), still)
         if not refused:
             return False  # what comes of it is seen later
         evicted = departure.kind is Kind.EVICTION
@@ -248,11 +257,11 @@ class Moving:
         await self._keep(msgspec.structs.replace(order, departed=stopped), kept)
         return True
 
-    async def _desist(self, kept: Kept, leg: Leg, departure: Departure, why: str) -> bool:
+    async def _desist(self, kept: Kept, step: Desist) -> bool:
         """End the order if the pod that was to leave has yet to be told to."""
-        if await self._departing.told(leg, departure, _name(kept.order)):
+        if await self._departing.told(step.leg, step.departure, _name(kept.order)):
             return False
-        await self._end(kept, Outcome.STOPPED, why)
+        await self._end(kept, step.outcome, step.why)
         return True
 
     async def _arrived(self, kept: Kept, leg: Leg, pod: PodRef) -> None:

@@ -76,10 +76,16 @@ class Preempting:
         self._new_id = new_id
         self._utc_now = utc_now
         evicting = Evicting(knowledge, evictor, events)
-        self._vacating = Vacating(
-            knowledge, plans, cluster, evicting, new_id=new_id, utc_now=utc_now
-        )
         self._weighing = Weighing(knowledge, evictor, spared=lambda: evicting.spared)
+        self._vacating = Vacating(
+            knowledge,
+            plans,
+            cluster,
+            evicting,
+            fits_now=self._weighing.fits_now,
+            new_id=new_id,
+            utc_now=utc_now,
+        )
         self._since: dict[str, float] = {}
         self._pauses: dict[_Shape, _Pause] = {}
         self._tried: dict[str, set[str]] = {}
@@ -108,6 +114,8 @@ class Preempting:
         """
         knowledge, settings = self._knowledge, self._knowledge.settings
         for each in await self._vacating.go_on():
+            if each.moved:
+                continue  # that says nothing of whom an eviction would help
             if each.why != EVICTION_REFUSED:  # then the pod is spared, not the node
                 self._tried.setdefault(each.uid, set()).add(each.node)
             facts = knowledge.pods.get(each.uid)
@@ -225,13 +233,12 @@ class Preempting:
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
         if facts is None or facts.ref.uid != pod.uid or not waits(facts):
             return False  # the watch is late
-        if await self._weighing.fits_now(request):
-            return False
         patience, conflicts = Patience(knowledge), 0
         async with self._plans.turn(node):
             while (found := self._weighing.on(request, node, waits=patient)) is not None:
                 changed = {each.uid for each in found.victims} != victims
-                if changed or not self._may_preempt(request):
+                fits = self._weighing.fits_now(request)  # nothing is awaited until it is claimed
+                if changed or fits or not self._may_preempt(request):
                     return False
                 claims, view = self._claims(request, found), knowledge.views[node]
                 own = superseded(view, request, found.choice)

@@ -68,8 +68,8 @@ class Relocator(Protocol):
         Or its VM is being migrated by the migration of that *name*.
         """
 
-    async def restart(self, owner: OwnerRef, pod: PodRef) -> None:
-        """Stop a VM so that it starts again, as long as *pod* is what it runs in.
+    async def instance(self, owner: OwnerRef, pod: PodRef) -> str:
+        """Return what a VM is while it runs in that very *pod*, "" for one that runs no VM."""
 
-        Nothing is done for a pod that runs no VM.
-        """
+    async def restart(self, owner: OwnerRef, instance: str) -> None:
+        """Stop a VM so that it starts again, as long as it is that *instance*."""

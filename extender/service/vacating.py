@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Set
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -51,15 +52,22 @@ def waits(facts: PodFacts) -> bool:
 
 
 class GivenUp(NamedTuple):
-    """A preemption that came to nothing: of which pod, by UID, where, and why."""
+    """A place that came to nothing: of which pod, by UID, where, and why.
+
+    ``moved``: an order of moves was to make it, and nobody was to be evicted for the pod.
+    """
 
     uid: str
     node: str
     why: str
+    moved: bool = False
 
 
 class Vacating:
-    """Carries claims out; ``new_id`` gives assignments their ids, ``utc_now`` their time."""
+    """Carries claims out; ``new_id`` gives assignments their ids, ``utc_now`` their time.
+
+    ``fits_now`` tells whether a pod has come to fit somewhere, where nobody need go for it.
+    """
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class Vacating:
         cluster: Cluster,
         evicting: Evicting,
         *,
+        fits_now: Callable[[Request], bool],
         new_id: Callable[[], str],
         utc_now: Callable[[], datetime],
     ) -> None:
@@ -75,6 +84,7 @@ class Vacating:
         self._plans = plans
         self._cluster = cluster
         self._evicting = evicting
+        self._fits_now = fits_now
         self._new_id = new_id
         self._utc_now = utc_now
         self._blocked: dict[str, float] = {}
@@ -106,8 +116,8 @@ class Vacating:
             try:
                 why = await self._advance(node, uid)
                 if why:
-                    await self._give_up(node, uid, why)
-                    over.append(GivenUp(uid, node, why))
+                    moved = await self._give_up(node, uid, why)
+                    over.append(GivenUp(uid, node, why, moved))
             except ClusterUnavailable as error:
                 log.warning("preemption_postponed", uid=uid, node=node, error=str(error))
         return over
@@ -175,11 +185,24 @@ class Vacating:
         for uid in sorted(going, key=order.__getitem__):
             if evicting.leaves(uid):
                 continue
-            if self._has_found_room(preemptor.pod.uid):
+            still = partial(self._is_still_to_go, uid, view.name, preemptor)
+            if not still():
                 return ""
-            if not await evicting.evict(knowledge.pods[uid], preemptor.pod):
-                return EVICTION_REFUSED if evicting.refused_for_long(uid) else ""
+            if not await evicting.evict(knowledge.pods[uid], preemptor.pod, still):
+                return EVICTION_REFUSED if still() and evicting.refused_for_long(uid) else ""
         return ""
+
+    def _is_still_to_go(self, victim: str, node: str, preemptor: Request) -> bool:
+        """Tell whether a pod is to be evicted for another as things are at this moment."""
+        knowledge, uid = self._knowledge, preemptor.pod.uid
+        view, facts = knowledge.views.get(node), knowledge.pods.get(uid)
+        if view is None or facts is None or not waits(facts) or uid in knowledge.assigned:
+            return False
+        if self._has_found_room(uid) or self._fits_now(preemptor):
+            return False
+        units = evictable(knowledge, view, preemptor)
+        way = in_the_way(view, claims_of(view, uid), self._terms(preemptor))
+        return any(each.uid == victim for pod in way & units.keys() for each in units[pod])
 
     def _has_found_room(self, uid: str) -> bool:
         """Tell whether kube-scheduler was told of room for a pod when it asked last.
@@ -249,8 +272,11 @@ class Vacating:
         patience = self._knowledge.settings.eviction_patience_seconds
         return "" if now - since < patience else "the place is not what it was"
 
-    async def _give_up(self, node: str, uid: str, why: str) -> None:
-        """Take a pod's claims back; whoever was evicted for it is not brought back."""
+    async def _give_up(self, node: str, uid: str, why: str) -> bool:
+        """Take a pod's claims back; whoever was evicted for it is not brought back.
+
+        Return whether they were those of an order of moves.
+        """
         view = self._knowledge.views.get(node)
         moved = view is not None and any(
             is_move(each) and each.owner is not None and each.owner.name == uid
@@ -263,3 +289,4 @@ class Vacating:
         event = "admission_given_up" if moved else "preemption_given_up"
         log.info(event, uid=uid, node=node, reason=why)
         self._knowledge.room.set()
+        return moved

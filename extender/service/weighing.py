@@ -9,12 +9,11 @@ from collections.abc import Callable, Collection
 import msgspec
 import structlog
 
-from extender.packing.choose import Choice
 from extender.request import Request
 from extender.service.evictable import anybody_below, evictable
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budget, Evictor
-from extender.verbs.preempt import placed_without
+from extender.verbs.filter import filter
 from extender.verbs.victims import Preemption, Price, cheapest_on
 
 log = structlog.get_logger()
@@ -148,17 +147,18 @@ class Weighing:
             waits=waits,
         )
 
-    async def fits_now(self, request: Request) -> bool:
-        """Tell whether a pod has come to fit somewhere: then it is woken instead."""
+    def fits_now(self, request: Request) -> bool:
+        """Tell whether a pod has come to fit somewhere: then it is woken instead.
+
+        By what filter answers, at once: what is done upon it is done while it is so.
+        """
         knowledge = self._knowledge
-        bounded = knowledge.bounded(request)
-        for count, node in enumerate(self._nodes(request), 1):
-            view = knowledge.views.get(node)
-            if view is not None and isinstance(
-                placed_without(view, knowledge.ledger, bounded, ()), Choice
-            ):
-                return True
-            if count % LOOKED_AT_ONCE == 0 or len(request.wanted) > 1:
-                await asyncio.sleep(0)
-                bounded = knowledge.bounded(request)
-        return False
+        waiting = knowledge.pending.waiting.get(request.pod.uid)
+        found = filter(
+            knowledge.fleet,
+            knowledge.ledger,
+            knowledge.bounded(request),
+            () if waiting is None else tuple(waiting.nodes & knowledge.views.keys()),
+            held=knowledge.holds.nodes_of(request.owner),
+        )
+        return bool(found.passed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from extender.advice import Asked, Setting
 from extender.advice.advise import advise
 from extender.advice.setting import Waiting
@@ -14,8 +16,9 @@ from extender.moving import Order, There, order_of
 from extender.request import Request
 from extender.service.ports import PodFacts
 from extender.snapshot import NodeView
+from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef, Realized
+from nodeagent.api.gpunode import Assignment, Condition, OwnerRef, PodRef, Realized
 from tests.builders import H100, assignment, gpu, gpu_node, instance, request, view
 from tests.explained import RESOURCE_OF, Vm
 
@@ -38,6 +41,8 @@ class Fleet:
     ending: set[str] = field(default_factory=set)
     """VMs whose pods are being deleted."""
     cordoned: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    """Nodes whose driver does not answer."""
 
     def uid(self, name: str) -> str:
         return f"{name}.{self.pod_of.get(name, 1)}"
@@ -88,9 +93,13 @@ class Fleet:
             )
             for at in range(self.gpus[name])
         ]
-        realized = [Realized(each.id) for each in plan]
         plan += self.holds.get(name, [])
+        realized = [Realized(each.id) for each in plan if each.pod is not None]
         node = gpu_node(name, gpus=gpus, plan=plan, realized=realized)
+        if name in self.silent:
+            unavailable = Condition("Ready", "False", keys.DRIVER_UNAVAILABLE)
+            status = msgspec.structs.replace(node.status, conditions=(unavailable,))
+            node = msgspec.structs.replace(node, status=status)
         return view(node, cordoned=name in self.cordoned)
 
     def _entry(self, vm: Vm) -> Assignment:

@@ -32,6 +32,7 @@ from extender.moving import (
     Wait,
     next_step,
 )
+from extender.moving.course import NOBODY_WAITS, SILENT, STARTING
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -302,6 +303,85 @@ def test_one_whose_eviction_is_refused_is_asked_no_more_to_go_once_it_should_not
         fleet.vms["x"] = Vm("x", ONE, "a", 0, fleet.vms["x"].start, movable=False)
 
     assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+
+
+def test_a_vm_that_comes_to_its_target_by_itself_is_waited_for_until_it_runs_there() -> None:
+    """Its pod has the place, and is neither bound nor has its GPU instance; it may fail yet."""
+    fleet, order = begun()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    bound = fleet.there()
+    unbound = msgspec.structs.replace(fleet.pods["x.2"], node="")
+    starts = msgspec.structs.replace(bound, pods={**fleet.pods, "x.2": unbound})
+    fleet.silent = {"b"}
+    unmade = fleet.there()
+
+    for there in (starts, unmade):
+        waits = next_step(order, there, Restraint(), overdue=False)
+        in_vain = next_step(order, there, Restraint(), overdue=True)
+        assert (waits, in_vain) == (Wait(STARTING), End(Outcome.GIVEN_UP, STARTING))
+    assert isinstance(next_step(order, bound, Restraint(), overdue=False), Arrived)
+
+
+def test_nobody_is_told_to_leave_for_a_node_whose_driver_does_not_answer() -> None:
+    fleet, order = begun()
+    told = taken(order, step(fleet, order), fleet)
+    fleet.silent = {"b"}
+
+    assert step(fleet, order) == Wait(SILENT)
+    assert step(fleet, order, overdue=True) == End(Outcome.GIVEN_UP, SILENT)
+    assert step(fleet, told) == Wait(SILENT)
+    fleet.silent = {"a"}
+    assert isinstance(step(fleet, order), Depart)
+    assert isinstance(step(fleet, told), Again)
+
+
+@pytest.mark.parametrize("for_pods", [False, True])
+def test_one_that_has_yet_to_leave_is_not_told_to_where_the_pod_that_it_is_for_has_gone(
+    *, for_pods: bool
+) -> None:
+    """Unless there is another goal."""
+    fleet, order = waiting_besides()
+    order = msgspec.structs.replace(order, for_pods=for_pods)
+    order = taken(order, step(fleet, order), fleet)
+    order = taken(order, step(fleet, order), fleet)
+    assert order.departed is not None
+    assert isinstance(step(fleet, order), Again)
+    fleet.waits.clear()
+
+    found = step(fleet, order)
+
+    assert found == (
+        Desist(order.legs[0], order.departed, NOBODY_WAITS)
+        if for_pods
+        else Again(order.legs[0], order.departed)
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("taken", "another has come to the place that was to be made"),
+        ("claimed", "somebody else is to leave that place for a pod"),
+    ],
+)
+def test_one_that_has_yet_to_leave_is_not_told_to_for_a_place_that_another_has_by_now(
+    then: str, why: str
+) -> None:
+    fleet, order = waiting_besides()
+    order = taken(order, step(fleet, order), fleet)
+    order = taken(order, step(fleet, order), fleet)
+    assert order.departed is not None
+    fleet.holds["c"] = []
+    assert step(fleet, order) == Hold((("c", order.claim(0)),))
+    if then == "taken":
+        fleet.vms["z"] = Vm("z", ONE, "c", 0, 5)
+    else:
+        whose = claimant(PodRef("default", "name-other", "other"))
+        fleet.holds["c"] = [assignment("claim", FOUR, 0, gpu="c-0", pod=None, owner=whose)]
+
+    assert step(fleet, order) == Desist(order.legs[0], order.departed, why, Outcome.GIVEN_UP)
 
 
 def test_a_vm_that_came_to_its_target_by_itself_need_not_leave() -> None:

@@ -50,7 +50,7 @@ class Asking:
     async def until_given_up(self, name: str = "move-1", *, most: float = 1000.0) -> float:
         """Return for how many seconds it was asked for, *most* where it still is."""
         began = self.now
-        while not await self._departing.leave(LEG, EVICTED, name):
+        while not await self._departing.leave(LEG, EVICTED, name, lambda: True):
             if self.now - began >= most:
                 break
             self.now += 1.0

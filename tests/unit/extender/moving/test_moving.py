@@ -342,6 +342,29 @@ async def test_nobody_leaves_any_more_once_the_policy_lets_nobody_be_moved(
     assert await held(world) == []
 
 
+async def test_nobody_is_evicted_once_the_policy_forbids_it_whatever_was_read_meanwhile(
+    world: World, machines: Machines
+) -> None:
+    """Who would start the VM again is read before it leaves, and that takes a while."""
+    evicted: list[str] = []
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+
+        async def forbid(call: Call) -> None:
+            if call.subresource == "eviction":
+                evicted.append(call.name)
+            if call.kind == VIRTUAL_MACHINES and call.done and await departed(world):
+                extender.knowledge.adopt(applying(mode=Mode.ADVISE))
+
+        world.api.disturbance = forbid
+        await applied(extender, DRAIN)
+        order = await over(world)
+
+    assert (order.ending, evicted) == (Outcome.STOPPED, [])
+    assert (await machines.on("a"))[0] == "node-1"
+    assert await held(world) == []
+
+
 async def test_a_vm_that_is_leaving_comes_to_its_place_before_the_order_ends(
     world: World, machines: Machines
 ) -> None:
