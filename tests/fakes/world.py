@@ -24,6 +24,7 @@ from extender.cluster import (
 )
 from extender.policy import InForce, PolicyName
 from extender.service import Service
+from extender.service.seam import Seam, Witness
 from extender.settings import Settings
 from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import Decision, Failed, Gpu, GpuNode, Instance, Realized
@@ -70,6 +71,7 @@ class World:
         *,
         api: ApiServer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        witness: Witness | None = None,
     ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins.
 
@@ -81,6 +83,7 @@ class World:
             settings,
             policy,
             clock=clock,
+            seam=Seam(clock, witness),
             evictor=ApiEvictor(api),
             orders=ApiOrders(api),
             relocator=KubeVirtRelocator(api),
