@@ -32,7 +32,7 @@ Wanted = tuple[str, ...]
 """What is asked for, whoever asks: one resource for each GPU instance, sorted."""
 
 
-class Request(msgspec.Struct, gc=False, frozen=True):
+class Request(msgspec.Struct, gc=False, frozen=True, tag="request"):
     """What a pod asks for; ``bounds`` are what the policy's rules leave it at the moment.
 
     ``spread`` is how its GPU instances lie on the GPUs of its node; of one alone nothing is said.
@@ -50,13 +50,13 @@ class Request(msgspec.Struct, gc=False, frozen=True):
     preempts: bool = True
 
 
-class NotOurs(msgspec.Struct, frozen=True):
+class NotOurs(msgspec.Struct, frozen=True, tag="not-ours"):
     """The pod asks for no GPU instance."""
 
     pod: PodRef
 
 
-class Unanswerable(msgspec.Struct, frozen=True):
+class Unanswerable(msgspec.Struct, frozen=True, tag="unanswerable"):
     """The pod asks for GPU instances in a way that can never be met; ``reason`` says why."""
 
     pod: PodRef

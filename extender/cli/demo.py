@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -13,12 +14,15 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from extender.cli import policies
+from extender.cli import decision_logs, policies
+from extender.cli.decision_logs import Kept
+from extender.decision_log import DecisionLog
 from extender.demo.outcome import Outcome
 from extender.demo.run import Options, run
 from extender.demo.view import show
 from extender.demo.world import requestable
 from extender.policy import PolicyName
+from extender.settings import Settings
 from extender.simulation.mixes import NAMED, UnknownMix
 from extender.simulation.mixes import mix as read_mix
 from nodeagent.api.catalog import MODELS
@@ -69,6 +73,9 @@ def demo(
     page_port: Annotated[
         int, typer.Option(min=0, max=65535, help="With --serve: the page's port; 0: a free one.")
     ] = 0,
+    decision_log: Annotated[
+        Path | None, typer.Option(help=decision_logs.HELP, show_default="none")
+    ] = None,
     output: Annotated[
         Output, typer.Option(help="text or json; json goes to stdout.")
     ] = Output.TEXT,
@@ -104,7 +111,8 @@ def demo(
         highlight=False,
     )
     try:
-        outcome = _played(options, errors, serve=serve)
+        with decision_logs.opened(Kept(decision_log), policy=in_force, settings=Settings()) as log:
+            outcome = _played(options, errors, serve=serve, log=log)
     except OSError as error:
         raise typer.BadParameter(
             f"cannot listen on {page_port}: {error.strerror}", param_hint="--page-port"
@@ -117,7 +125,7 @@ def demo(
         raise typer.Exit(1)
 
 
-def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
+def _played(options: Options, console: Console, *, serve: bool, log: DecisionLog | None) -> Outcome:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -138,7 +146,8 @@ def _played(options: Options, console: Console, *, serve: bool) -> Outcome:
             console.print(f"The hooks answer at {hooks}/filter, …; Ctrl-C ends.", highlight=False)
             await interrupted.wait()
 
-        return uvloop.run(run(options, progress=advance, linger=linger if serve else None))
+        story = run(options, progress=advance, linger=linger if serve else None, decision_log=log)
+        return uvloop.run(story)
 
 
 def _interrupted() -> asyncio.Event:

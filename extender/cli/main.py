@@ -15,6 +15,7 @@ from extender.cli.explain import explain
 from extender.cli.nodes import nodes
 from extender.cli.page import page
 from extender.cli.policy import policy
+from extender.cli.replay import replay
 from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
 from extender.cli.simulate import simulate
@@ -35,6 +36,7 @@ app.command()(top)
 app.add_typer(defrag.app)
 app.command()(drain)
 app.command()(page)
+app.command()(replay)
 app.command()(scheduler_config)
 app.command()(simulate)
 app.add_typer(policy)
@@ -43,6 +45,9 @@ app.add_typer(harvester.app)
 
 QUIET = ("demo", "page")
 """Commands for people: they hear of what is wrong, not of every step."""
+
+MUTE = ("replay",)
+"""Commands that play again what was told of when it happened."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,7 +63,7 @@ def configure(
         "",
         "--log-level",
         help=f"Least severe log event shown: {', '.join(LEVELS)}."
-        " [default: info; warning for demo and page]",
+        " [default: info; warning for demo and page, error for replay]",
         show_default=False,
     ),
     log_format: Annotated[
@@ -69,7 +74,9 @@ def configure(
     ),
 ) -> None:
     """Set up logs for the command that follows."""
-    level = log_level or ("warning" if context.invoked_subcommand in QUIET else "info")
+    command = context.invoked_subcommand
+    told = "error" if command in MUTE else "warning" if command in QUIET else "info"
+    level = log_level or told
     if level.lower() not in LEVELS:
         raise typer.BadParameter(
             f"{level} is none of {', '.join(LEVELS)}", param_hint="--log-level"

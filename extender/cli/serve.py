@@ -7,20 +7,22 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Coroutine
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 import uvloop
 
 from extender.admission import Schedulers
-from extender.cli import heap, policies
+from extender.cli import decision_logs, heap, policies
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
 from extender.cli.switching import threads_take_short_turns
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
+from extender.decision_log import DecisionLog
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
 from extender.policy import InForce, PolicyName
@@ -155,6 +157,31 @@ def serve(
             " objects of 1,000 nodes are 30 MB; names, as they are to be sent, some kilobytes.",
         ),
     ] = Settings().body_limit_bytes,
+    decision_log: Annotated[
+        Path | None,
+        typer.Option(help=decision_logs.HELP, show_default="none"),
+    ] = None,
+    decision_log_file_mib: Annotated[
+        int, typer.Option(min=1, help="Size at which a file of the decision log is full, in MiB.")
+    ] = decision_logs.FILE_MIB,
+    decision_log_files: Annotated[
+        int, typer.Option(min=2, help="Files of the decision log that are kept, the newest.")
+    ] = decision_logs.FILES,
+    decision_log_hash_names: Annotated[
+        bool,
+        typer.Option(
+            "--decision-log-hash-names",
+            help="Hide the names of namespaces and pods, and UIDs, in the decision log behind a"
+            " keyed hash.",
+        ),
+    ] = False,
+    decision_log_hash_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the key, 16 to 64 bytes, so that names are hidden alike in all logs.",
+            show_default="a key of this process alone",
+        ),
+    ] = None,
     own_pod: Annotated[
         str,
         typer.Option(
@@ -212,6 +239,13 @@ def serve(
         raise typer.BadParameter(
             "without certificates nobody has a name", param_hint="--client-name"
         )
+    how_kept = decision_logs.kept(
+        decision_log,
+        file_mib=decision_log_file_mib,
+        files=decision_log_files,
+        hashed=decision_log_hash_names,
+        key=decision_log_hash_key,
+    )
     chosen, file = policies.in_force(policy)
     settings = Settings(
         http_timeout_seconds=http_timeout,
@@ -246,13 +280,19 @@ def serve(
         schedulers=Schedulers(first, frozenset(others)),
     )
     heap.bound()
-    work = _serve(kubeconfig, doors, chosen, file, settings, pod, election)
+    with decision_logs.opened(
+        how_kept, policy=chosen, settings=settings, leads=election is None
+    ) as log_kept:
+        _run(_serve(kubeconfig, doors, chosen, file, settings, pod, election, log_kept), doors)
+
+
+def _run(work: Coroutine[Any, Any, None], doors: Doors) -> None:
     try:
         with threads_take_short_turns():
             uvloop.run(work)
     except OSError as error:
         ports = " or ".join(map(str, doors.ports))
-        typer.echo(f"tangram serve: cannot listen on {host}:{ports}: {error}", err=True)
+        typer.echo(f"tangram serve: cannot listen on {doors.host}:{ports}: {error}", err=True)
         raise typer.Exit(1) from error
     except ApiError as error:
         typer.echo(f"tangram serve: cannot use the API server: {error}", err=True)
@@ -267,6 +307,7 @@ async def _serve(
     settings: Settings,
     own_pod: OwnPod | None,
     election: Election | None,
+    kept: DecisionLog | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -276,8 +317,16 @@ async def _serve(
         collected_between_answers(),
     ):
         replica = Replica(
-            api, settings, policy, election=election, own_pod=own_pod, policy_file=file
+            api,
+            settings,
+            policy,
+            election=election,
+            own_pod=own_pod,
+            policy_file=file,
+            witness=kept,
         )
+        if kept is not None:
+            replica.service.knowledge.work.decision_log.read = kept.figures
         # Without certificates all of this is on loopback, where whoever asks is let in.
         reviewer = Reviews(api) if doors.anybody_tls else None
         async with doors.opened(replica.service, reviewer) as urls:

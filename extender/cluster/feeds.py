@@ -166,7 +166,7 @@ class Feeds:
                         knowledge.feed_synced(followed.feed)
                     case Interrupted(error=error):
                         log.warning("watch_interrupted", kind=followed.feed.value, error=str(error))
-                        knowledge.freshness.interrupted(followed.feed)
+                        knowledge.feed_interrupted(followed.feed)
                     case unexpected:
                         assert_never(unexpected)
 

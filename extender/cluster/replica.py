@@ -31,6 +31,7 @@ from extender.service.campaign import Campaign
 from extender.service.memory import Memory
 from extender.service.ports import ClusterUnavailable
 from extender.service.reloading import Reloading
+from extender.service.seam import Seam, Witness
 from extender.service.service import new_assignment_id
 from extender.service.telling import Teller
 from extender.service.tenure import Tenure
@@ -60,7 +61,8 @@ class PolicySource(msgspec.Struct, frozen=True):
 class Replica:
     """An extender beside an API server; without an *election* it leads, whoever else does.
 
-    With a *policy_file*, it goes by another policy whenever that changes.
+    With a *policy_file*, it goes by another policy whenever that changes. A *witness* is told of
+    all that decisions rest on.
     """
 
     def __init__(
@@ -76,9 +78,12 @@ class Replica:
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         chance: Callable[[], float] = random.random,
         new_id: Callable[[], str] = new_assignment_id,
+        witness: Witness | None = None,
     ) -> None:
         settings = settings or Settings()
-        self._tenure = Tenure(clock, until=math.inf if election is None else -math.inf)
+        seam = Seam(clock, witness)
+        until = math.inf if election is None else -math.inf
+        self._tenure = Tenure(seam.clock, until=until, seam=seam)
         self._fenced = Fenced(api, self._tenure, clock)
         cluster = KubernetesCluster(
             self._fenced, own_pod=own_pod, devices_per_pod=settings.devices_per_pod
@@ -91,6 +96,7 @@ class Replica:
             policy,
             tenure=self._tenure,
             clock=clock,
+            seam=seam,
             utc_now=utc_now,
             new_id=new_id,
             evictor=ApiEvictor(self._fenced),

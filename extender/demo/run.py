@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from extender.decision_log import DecisionLog
 from extender.demo.arrivals import Arrival, Departures, arrivals
 from extender.demo.audit import audit, instances
 from extender.demo.outcome import GpuMap, Latency, Outcome, ProfileCount
@@ -64,11 +65,12 @@ async def run(
     *,
     progress: Callable[[int, int], None],
     linger: Callable[[str, str], Awaitable[None]] | None = None,
+    decision_log: DecisionLog | None = None,
 ) -> Outcome:
     """Play the whole story; *progress* hears of VMs placed and refused.
 
     *linger*, given the URLs of the hooks and of the desk, may keep the cluster up before the VMs
-    leave; as long as it does, the story goes on in slow time.
+    leave; as long as it does, the story goes on in slow time. A *decision_log* is kept.
 
     Raises:
         UnknownMix: before anything is started.
@@ -88,7 +90,13 @@ async def run(
     )
     async with AsyncExitStack() as stack:
         cluster, url = await stack.enter_async_context(
-            world(options.model, nodes=options.nodes, gpus=options.gpus, policy=options.policy)
+            world(
+                options.model,
+                nodes=options.nodes,
+                gpus=options.gpus,
+                policy=options.policy,
+                decision_log=decision_log,
+            )
         )
         scheduler = await stack.enter_async_context(Scheduler.of(url))
         story = _Story(cluster, scheduler, wanted, progress)
@@ -188,7 +196,7 @@ class _Story:
         """Place VMs that come at once; a refusal is final unless it says to wait for the others."""
         service = self._cluster.service
         pending = service.knowledge.pending
-        pending.can_wake = True  # this scheduler hears of it without a patch
+        pending.wakes(True)  # this scheduler hears of it without a patch
         waiting = [(vm, await self._created(vm)) for vm in vms]
         wakes = -1
         while waiting:
@@ -196,7 +204,7 @@ class _Story:
                 wakes = service.wakes
                 waiting = [each for each in waiting if not await self._attempt(*each, patient=True)]
             await asyncio.sleep(WAKES_LOOKED_AT_SECONDS)
-        pending.can_wake = False
+        pending.wakes(False)
 
     async def _created(self, vm: Arrival) -> dict[str, Any]:
         self._last = vm.at

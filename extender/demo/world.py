@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,9 +17,11 @@ from extender.cluster import (
     KubeVirtRelocator,
     feed,
 )
+from extender.decision_log import DecisionLog
 from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
+from extender.service.seam import Seam
 from extender.settings import Settings
 from nodeagent.agent import Agent
 from nodeagent.api import resources
@@ -145,6 +148,7 @@ async def world(
     policy: InForce | Policy,
     settings: Settings | None = None,
     evicts: bool = False,
+    decision_log: DecisionLog | None = None,
 ) -> AsyncIterator[tuple[World, str]]:
     """Run the cluster until the block ends; yield it with the URL of the hooks.
 
@@ -161,9 +165,12 @@ async def world(
         settings,
         policy,
         evictor=ApiEvictor(api) if evicts else None,
+        seam=Seam(time.monotonic, decision_log),
         orders=ApiOrders(api),
         relocator=KubeVirtRelocator(api),
     )
+    if decision_log is not None:
+        service.knowledge.work.decision_log.read = decision_log.figures
     for name in (NAMESPACE, *TEAMS):
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})

@@ -2,10 +2,12 @@
 
 ``work`` counts and times as things happen; ``capacity`` reads a node's slices, ``fleet`` adds them
 up when somebody asks: by pool (``pools``) and by whose they are (``tenants``). ``causes`` tells
-fragmentation from want of capacity. The only importer of prometheus_client.
+fragmentation from want of capacity; ``decisions`` tells how the decision log fares. The only
+importer of prometheus_client.
 """
 
 from extender.metrics.causes import Cause, cause
+from extender.metrics.decisions import LogFigures
 from extender.metrics.exposition import exposition
 from extender.metrics.fleet import Fleet
 from extender.metrics.preempting import Evicted, Preempted
@@ -17,6 +19,7 @@ __all__ = [
     "Evicted",
     "Fleet",
     "FleetState",
+    "LogFigures",
     "Outcome",
     "Phase",
     "Preempted",

@@ -13,6 +13,7 @@ from functools import cached_property
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extender.metrics.causes import Cause
+from extender.metrics.decisions import DecisionLogs
 from extender.metrics.fleet import Fleet
 from extender.metrics.moving import Moves
 from extender.metrics.preempting import Preemptions
@@ -72,6 +73,8 @@ class Work:
         self._registry = CollectorRegistry()
         self.fleet = Fleet()
         self._registry.register(self.fleet)
+        self.decision_log = DecisionLogs()
+        self._registry.register(self.decision_log)
         self.preemptions = Preemptions(self._registry)
         self.moves = Moves(self._registry)
         self._hooks = Histogram(

@@ -29,6 +29,16 @@ Name = Annotated[
 ]
 """A pool's or a tenant's name: it becomes part of reasons and of metrics' labels."""
 
+NameOrNone = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=63,
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        description="at most 63 lower-case letters, digits and -, and no - at an end",
+    ),
+]
+"""A name, or "" for none, which is how it is written out."""
+
 ProfileName = Annotated[
     str,
     msgspec.Meta(
@@ -119,7 +129,7 @@ class Headroom(_Written, frozen=True):
 
     profile: ProfileName
     keep: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    pool: Name | Literal[""] = ""
+    pool: NameOrNone = ""
     released_to: Release = Release()
 
     def released(self, tenant: str, priority: int) -> bool:

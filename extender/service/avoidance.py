@@ -14,10 +14,11 @@ What was learnt fades: a failure counts for less the longer nothing has failed s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 import msgspec
 
+from extender.service.seam import UNHEARD, Seam, told
 from extender.settings import Settings
 
 MOST_DOUBLINGS = 32
@@ -82,7 +83,10 @@ class Circuit(msgspec.Struct, frozen=True):
 class Avoidance:
     """By GPU and by node, what has failed of late; ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], seam: Seam = UNHEARD
+    ) -> None:
+        self.seam = seam
         self._settings = settings
         self._clock = clock
         self._gpus: dict[str, Strikes] = {}
@@ -93,6 +97,7 @@ class Avoidance:
         """The nodes on which something has failed."""
         return self._nodes.keys()
 
+    @told
     def gpu_failed(self, gpu: str) -> float:
         """Note that an instance could not be made on a GPU; return until when it is avoided."""
         settings = self._settings
@@ -103,6 +108,7 @@ class Avoidance:
         )
         return self._gpus[gpu].until
 
+    @told
     def node_failed(self, node: str, id: str) -> float:
         """Note that an assignment failed; return for how many seconds its node takes nothing new.
 
@@ -114,7 +120,8 @@ class Avoidance:
         after = self._nodes[node] = before.failed(id, now=now, settings=self._settings)
         return after.strikes.until - now if after.open and after is not before else 0.0
 
-    def succeeded(self, node: str, gpus: Iterable[str]) -> bool:
+    @told
+    def succeeded(self, node: str, gpus: Collection[str]) -> bool:
         """Note that instances were made; return whether the node was thought unable to."""
         for gpu in gpus:
             self._gpus.pop(gpu, None)
@@ -124,6 +131,7 @@ class Avoidance:
         self._nodes[node] = circuit.succeeded()
         return circuit.open
 
+    @told
     def probe(self, node: str) -> None:
         """Note that an assignment is being written: to a half open circuit, the only one."""
         circuit = self._nodes.get(node)
@@ -131,6 +139,7 @@ class Avoidance:
             until = self._clock() + self._settings.reservation_seconds
             self._nodes[node] = circuit.probed(until=until)
 
+    @told
     def not_probed(self, node: str) -> None:
         """Note that it could not be written after all."""
         circuit = self._nodes.get(node)

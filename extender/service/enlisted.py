@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from extender.request import Gang, Request
+from extender.service.seam import UNHEARD, Seam, told
 from extender.verbs.verdicts import Refused
 
 Key = tuple[str, str]
@@ -23,7 +24,8 @@ class Enlisted:
     that were ``left_out`` of the last plan, for it had others to look at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seam: Seam = UNHEARD) -> None:
+        self.seam = seam
         self.members: dict[Key, dict[str, Gang]] = {}
         self._key_of: dict[str, Key] = {}
         self.come: dict[Key, set[str]] = {}
@@ -52,6 +54,7 @@ class Enlisted:
                 self.over(of)
         return of
 
+    @told
     def over(self, of: Key) -> None:
         """Forget what is remembered of a gang that holds nothing."""
         self.come.pop(of, None)
@@ -59,6 +62,65 @@ class Enlisted:
         self.no_room.pop(of, None)
         for marks in (self.lost, self.left_out):
             marks.discard(of)
+
+    def remembers(self, of: Key) -> bool:
+        """Tell whether there is anything to forget of a gang."""
+        every = (self.come, self.posting, self.no_room, self.lost, self.left_out)
+        return any(of in each for each in every)
+
+    # What plans have found.
+
+    @told
+    def refuse(self, of: Key, why: Refused) -> None:
+        """Note that a plan has no room for a gang."""
+        self.left_out.discard(of)
+        self.no_room[of] = why
+
+    @told
+    def leave_out(self, of: Key) -> None:
+        """Note that a plan has not looked at a gang: it waits, or its refusal stands."""
+        if of in self.no_room:
+            self.left_out.discard(of)
+        else:
+            self.left_out.add(of)
+
+    @told
+    def welcome(self, of: Key) -> None:
+        """Note that a plan has looked at a gang, and has room for it."""
+        self.left_out.discard(of)
+        self.no_room.pop(of, None)
+
+    # The places of gangs, and their Bindings.
+
+    @told
+    def lose(self, of: Key) -> None:
+        """Note that a gang's places are to be given back."""
+        self.lost.add(of)
+
+    @told
+    def find(self, of: Key) -> None:
+        """Note that they are not, after all."""
+        self.lost.discard(of)
+
+    @told
+    def post(self, of: Key, uid: str) -> None:
+        """Note that a member's Binding is about to be posted."""
+        self.posting.setdefault(of, {}).setdefault(uid, False)
+
+    @told
+    def posted(self, of: Key, uid: str, *, bound: bool) -> None:
+        """Note that a member's Binding has come through, or that it is certain that none has."""
+        if bound:
+            self.posting.setdefault(of, {})[uid] = True
+        else:
+            self.posting.get(of, {}).pop(uid, None)
+            if not self.posting.get(of):
+                self.posting.pop(of, None)
+
+    @told
+    def unposted(self, of: Key) -> None:
+        """Note that no Binding of a gang is under way, nor has been: its members have no places."""
+        self.posting.pop(of, None)
 
     def begin_term(self) -> None:
         """Forget what an earlier term remembered."""

@@ -44,9 +44,11 @@ class Gangs:
         stands = standing(members) if members else Standing.GATHERING
         enlisted = self._knowledge.enlisted
         if stands in (Standing.GATHERING, Standing.MALFORMED):
-            enlisted.over(of)
+            if enlisted.remembers(of):
+                enlisted.over(of)
         elif stands is Standing.COMPLETE:
-            enlisted.posting.pop(of, None)
+            if of in enlisted.posting:
+                enlisted.unposted(of)
         elif of in enlisted.posting:
             return Standing.BEGUN
         return stands
@@ -105,12 +107,12 @@ class Gangs:
         """
         assert request.gang is not None
         of = key(request.gang)
-        posting = self._knowledge.enlisted.posting
         members = [member for _, member in self.members(of)]
         whole = bool(members) and standing(members) is Standing.RESERVED
         if self.lost(of) or not (whole or self._begun(of)):
             return False
-        posting.setdefault(of, {}).setdefault(request.pod.uid, False)
+        if request.pod.uid not in self._knowledge.enlisted.posting.get(of, {}):
+            self._knowledge.enlisted.post(of, request.pod.uid)
         return True
 
     def _begun(self, of: Key) -> bool:
@@ -122,18 +124,12 @@ class Gangs:
 
     def posted(self, of: Key, uid: str, *, bound: bool) -> None:
         """Note that a member's Binding has come through, or that it is certain that none has."""
-        posting = self._knowledge.enlisted.posting
-        if bound:
-            posting.setdefault(of, {})[uid] = True
-        else:
-            posting.get(of, {}).pop(uid, None)
-            if not posting.get(of):
-                posting.pop(of, None)
+        self._knowledge.enlisted.posted(of, uid, bound=bound)
         self.pulse(of)
 
     def lose(self, of: Key) -> None:
         """Have a gang's places given back, all of them: no member is bound any more."""
-        self._knowledge.enlisted.lost.add(of)
+        self._knowledge.enlisted.lose(of)
         self._knowledge.arrivals.set()
         self.pulse(of)
 
@@ -144,7 +140,7 @@ class Gangs:
 
     def keep(self, of: Key, bound: str) -> None:
         """Note that a gang thought lost has a *bound* member (UID)."""
-        self._knowledge.enlisted.lost.discard(of)
+        self._knowledge.enlisted.find(of)
         self.posted(of, bound, bound=True)
 
     def pulse(self, of: Key) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import assert_never
+
+import msgspec
 
 from extender import wire
 from extender.explain.explanation import Then
@@ -12,17 +14,31 @@ from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
+from extender.service.seam import Seam, told
 from extender.service.vetting import Vetting
 from extender.verbs.filter import Filtered, filter
-from extender.verbs.prioritize import prioritize
+from extender.verbs.prioritize import Ranked, prioritize
 from extender.verbs.verdicts import (
     GANG_INCOMPLETE,
     GANG_MALFORMED,
     PLANNING,
+    Code,
     Refused,
 )
 
 NAMESPACE_UNKNOWN = "vGPU: the pod's namespace is not known yet"
+
+
+class Judged(msgspec.Struct, frozen=True, gc=False):
+    """What filter decides: who passed, why the others did not; or why nothing can be said now.
+
+    ``codes`` are those of all the reasons.
+    """
+
+    passed: Sequence[str] = ()
+    refused: Mapping[str, str] = {}
+    codes: Set[Code] = frozenset()
+    error: str = ""
 
 
 class Hooks:
@@ -31,7 +47,12 @@ class Hooks:
     def __init__(self, knowledge: Knowledge, gangs: Gangs) -> None:
         self._knowledge = knowledge
         self._gangs = gangs
-        self._vetting = Vetting(knowledge)
+        self.vetting = Vetting(knowledge)
+
+    @property
+    def seam(self) -> Seam:
+        """The seam that they are behind."""
+        return self._knowledge.seam
 
     def filter(self, args: wire.ExtenderArgs) -> wire.FilterResult:
         """Answer which candidates fit the pod."""
@@ -42,21 +63,27 @@ class Hooks:
             case Unanswerable(reason=reason):
                 return _filtered((), dict.fromkeys(names, reason), whole)
             case Request() as request:
-                why_not = self._knowledge.not_ready()
-                if why_not or not self._knowledge.tenancy.known(request.pod.namespace):
-                    return wire.FilterResult(error=why_not or NAMESPACE_UNKNOWN)
-                return self._filter(request, names, whole)
+                judged = self.judge(request, names)
+                if judged.error:
+                    return wire.FilterResult(error=judged.error)
+                return _filtered(judged.passed, judged.refused, whole)
             case unexpected:
                 assert_never(unexpected)
 
-    def _filter(
-        self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
-    ) -> wire.FilterResult:
+    @told
+    def judge(self, request: Request, names: Sequence[str]) -> Judged:
+        """Judge which of the named nodes fit a request; what filter decides."""
+        why_not = self._knowledge.not_ready()
+        if why_not or not self._knowledge.tenancy.known(request.pod.namespace):
+            return Judged(error=why_not or NAMESPACE_UNKNOWN)
+        return self._judge(request, names)
+
+    def _judge(self, request: Request, names: Sequence[str]) -> Judged:
         knowledge = self._knowledge
         began, uid = knowledge.clock(), request.pod.uid
         knowledge.release(uid)
         if uid in knowledge.gone:
-            return self._filter_gone(request, names, whole)
+            return self._judge_gone(request, names)
         if uid not in knowledge.requests:
             now = knowledge.clock()
             knowledge.demand.asked(request, knowledge.views.values(), now=now)
@@ -70,7 +97,7 @@ class Hooks:
                 self._note(request, names)
             why_wait = self._why_wait_for_gang(request, names, assigned)
             if why_wait is not None:
-                return self._waits(request, names, why_wait, whole, began)
+                return self._waits(request, names, why_wait, began)
         asked = knowledge.bounded(request)
         answer = filter(
             knowledge.fleet,
@@ -86,7 +113,7 @@ class Hooks:
                 nodes = knowledge.fleet.names if answer.everywhere else names
                 knowledge.pending.filtered(request, nodes)
             if self._is_planned_first(request, names, assigned, answer):
-                return self._waits(request, names, PLANNING, whole, began)
+                return self._waits(request, names, PLANNING, began)
         if answer.passed:
             knowledge.refused.drop(uid)
             if answer.only is not None:
@@ -94,7 +121,7 @@ class Hooks:
                 self._chose(request, answer.passed[0], answer.only.cost)
         else:
             knowledge.refuse(request, answer.codes, asked.bounds, began=began)
-        return _filtered(answer.passed, answer.refused, whole)
+        return Judged(answer.passed, answer.refused, answer.codes)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:
         """Note where a member of a gang may go; one refused is planned anew if that is elsewhere.
@@ -107,9 +134,7 @@ class Hooks:
         if knowledge.pending.filtered(request, names, adding=refused) and refused:
             knowledge.room.set()
 
-    def _filter_gone(
-        self, request: Request, names: Sequence[str], whole: Mapping[str, wire.RawNode] | None
-    ) -> wire.FilterResult:
+    def _judge_gone(self, request: Request, names: Sequence[str]) -> Judged:
         """Answer for a pod of whose end we know, and remember nothing of it.
 
         kube-scheduler has yet to hear of that, or the pod merely lost its label; remembered, it
@@ -117,7 +142,8 @@ class Hooks:
         """
         knowledge = self._knowledge
         if request.gang is not None or knowledge.gone[request.pod.uid]:
-            return _filtered((), dict.fromkeys(names, GANG_INCOMPLETE.reason), whole)
+            refused = dict.fromkeys(names, GANG_INCOMPLETE.reason)
+            return Judged((), refused, {GANG_INCOMPLETE.code})
         answer = filter(
             knowledge.fleet,
             knowledge.ledger,
@@ -126,19 +152,12 @@ class Hooks:
             assigned=knowledge.place_of(request.pod.uid),
             held=knowledge.holds.nodes_of(request.owner),
         )
-        return _filtered(answer.passed, answer.refused, whole)
+        return Judged(answer.passed, answer.refused, answer.codes)
 
-    def _waits(
-        self,
-        request: Request,
-        names: Sequence[str],
-        why: Refused,
-        whole: Mapping[str, wire.RawNode] | None,
-        began: float,
-    ) -> wire.FilterResult:
+    def _waits(self, request: Request, names: Sequence[str], why: Refused, began: float) -> Judged:
         """Answer that a pod has to wait for others."""
         self._knowledge.refuse(request, {why.code}, began=began)
-        return _filtered((), dict.fromkeys(names, why.reason), whole)
+        return Judged((), dict.fromkeys(names, why.reason), {why.code})
 
     def _is_planned_first(
         self, request: Request, names: Sequence[str], assigned: str, answer: Filtered
@@ -180,14 +199,18 @@ class Hooks:
     def prioritize(self, args: wire.ExtenderArgs) -> tuple[wire.HostPriority, ...]:
         """Answer how good each candidate is for the pod; without an opinion, 0 for all."""
         names, _ = _candidates(args)
-        knowledge = self._knowledge
-        asked = of_pod(args.pod, devices_per_pod=knowledge.settings.devices_per_pod)
-        if (
-            not isinstance(asked, Request)
-            or knowledge.not_ready()
-            or not knowledge.tenancy.known(asked.pod.namespace)
-        ):
+        asked = of_pod(args.pod, devices_per_pod=self._knowledge.settings.devices_per_pod)
+        if not isinstance(asked, Request):
             return tuple(wire.HostPriority(name, 0) for name in names)
+        ranked = self.rank(asked, names)
+        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+
+    @told
+    def rank(self, asked: Request, names: Sequence[str]) -> Ranked:
+        """Rank the named nodes for a request; what prioritize decides."""
+        knowledge = self._knowledge
+        if knowledge.not_ready() or not knowledge.tenancy.known(asked.pod.namespace):
+            return Ranked(dict.fromkeys(names, 0))
         ranked = prioritize(
             knowledge.fleet,
             knowledge.ledger,
@@ -199,7 +222,7 @@ class Hooks:
         if ranked.choice is not None and asked.pod.uid not in knowledge.gone:
             knowledge.presume(asked, ranked.winner, ranked.choice)
             self._chose(asked, ranked.winner, ranked.choice.cost, ranked.next_best or ("", 0))
-        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+        return ranked
 
     def _chose(
         self, request: Request, node: str, cost: int, next_best: tuple[str, int] = ("", 0)
@@ -210,7 +233,7 @@ class Hooks:
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims."""
-        return self._vetting.preempt(args)
+        return self.vetting.preempt(args)
 
 
 def _candidates(

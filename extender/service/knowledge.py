@@ -36,6 +36,7 @@ from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
+from extender.service.seam import Seam, told
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
 from extender.service.unadmitted import Unadmitted
@@ -51,6 +52,9 @@ from nodeagent.api.rivals import Rival
 log = structlog.get_logger()
 
 REMEMBERED = 20_000  # requests kept between a pod's hooks, and refused pods; the oldest go first
+
+PROMISES = "Knowledge.ledger"
+"""What a change of the ledger that follows from nothing else is told as: before, and after."""
 
 GOING_AWAY = "vGPU: the extender is going away"
 
@@ -85,11 +89,13 @@ class Knowledge:
         *,
         clock: Callable[[], float],
         tenure: Tenure,
+        seam: Seam | None = None,
     ) -> None:
+        self.seam = seam or Seam(clock)
         self._given = settings
         self.in_force = InForce.of(policy).proven_on(())
         self.settings = _timed(settings, self.in_force.times)
-        self.clock = clock
+        self.clock = self.seam.clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
         self.fleet = Fleet(self.views)
@@ -98,7 +104,7 @@ class Knowledge:
         self.rivals: dict[str, Rival] = {}
         self._labels: dict[str, Labels] = {}
         self.freshness = Freshness(settings, lambda: self.clock(), self.nodes)
-        self.ledger = Ledger()
+        self._ledger = Ledger()
         self.work = Work()
         self.causes = Causes(self.work)
         self.realizing = Realizing(self.work, lambda: self.clock())
@@ -107,15 +113,15 @@ class Knowledge:
         self.requests: OrderedDict[str, Request] = OrderedDict()
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
-        self.avoidance = Avoidance(settings, lambda: self.clock())
+        self.avoidance = Avoidance(settings, lambda: self.clock(), self.seam)
         self.holds = Holds(
             self.settings.restart_hold_seconds,
             lambda: self.clock(),
             claims_last=self.settings.claim_seconds,
         )
         self.tenancy = Tenancy(self.views, self.assigned, self.holds, self.in_force.rules)
-        self.pending = Pending(settings, lambda: self.clock())
-        self.enlisted = Enlisted()
+        self.pending = Pending(settings, lambda: self.clock(), self.seam)
+        self.enlisted = Enlisted(self.seam)
         self.unseen = Unseen(REMEMBERED)
         self.unadmitted = Unadmitted()
         self.gone: OrderedDict[str, bool] = OrderedDict()
@@ -133,8 +139,19 @@ class Knowledge:
         self.stopping = False
         self.changes = Changes()
 
+    @property
+    def ledger(self) -> Ledger:
+        """All promises beyond the plans."""
+        return self._ledger
+
+    @ledger.setter
+    def ledger(self, ledger: Ledger) -> None:
+        self.seam.note(PROMISES, self._ledger, ledger)
+        self._ledger = ledger
+
     # What the cluster reports.
 
+    @told
     def feed_synced(self, feed: Feed) -> None:
         """Note that *feed* is complete and being watched."""
         self.freshness.synced(feed)
@@ -142,6 +159,12 @@ class Knowledge:
             self._refresh_staleness(name)
         self.arrivals.set()
 
+    @told
+    def feed_interrupted(self, feed: Feed) -> None:
+        """Note that *feed* brings nothing new at present."""
+        self.freshness.interrupted(feed)
+
+    @told
     def gpu_node(self, node: GpuNode, *, listed: bool = False) -> None:
         """Take in a GpuNode as it was at some time, from a watch or from a write's reply.
 
@@ -173,6 +196,7 @@ class Knowledge:
             view = successor(view, node, listed=listed)
         self._replace(node.name, view)
 
+    @told
     def gpu_node_deleted(self, name: str, uid: str) -> None:
         """Take in that the API server told of a GpuNode's deletion: it does not come back."""
         self._buried[uid] = None
@@ -180,6 +204,7 @@ class Knowledge:
             self._buried.popitem(last=False)
         self.gpu_node_gone(name, uid)
 
+    @told
     def gpu_nodes_are(self, uids: Collection[str], version: str) -> None:
         """Take in the UIDs of all GpuNodes as of a *version*.
 
@@ -190,12 +215,14 @@ class Knowledge:
             if known.metadata.uid not in uids and known.version <= version_number(version):
                 self.gpu_node_deleted(known.name, known.metadata.uid)
 
+    @told
     def gpu_node_gone(self, name: str, uid: str) -> None:
         """Take in that a GpuNode was not there; its *uid* tells it from its successor."""
         view = self.views.get(name)
         if view is not None and view.node.metadata.uid == uid:
             self._replace(name, None)
 
+    @told
     def node(
         self,
         name: str,
@@ -235,6 +262,7 @@ class Knowledge:
         """All labels of each Node."""
         return self._labels
 
+    @told
     def node_gone(self, name: str) -> None:
         """Take in that a Node was deleted."""
         self.nodes.pop(name, None)
@@ -243,16 +271,19 @@ class Knowledge:
         if name in self.views:
             self.arrivals.set()
 
+    @told
     def namespace(self, name: str, labels: Labels) -> None:
         """Take in a Namespace: its labels tell whose it is."""
         if self.tenancy.namespace(name, labels):
             self.fleet.begin_anew()
             self.room.set()
 
+    @told
     def namespace_gone(self, name: str) -> None:
         """Take in that a Namespace was deleted."""
         self.tenancy.namespace_gone(name)
 
+    @told
     def lease(self, node: str, version: str, agent: str = "") -> None:
         """Take in an agent's Lease; *agent* names the process that holds it, if that is known."""
         if self.freshness.renewed(node, version, agent):
@@ -263,11 +294,13 @@ class Knowledge:
         if node not in self.views:
             self.arrivals.set()
 
+    @told
     def lease_gone(self, node: str) -> None:
         """Take in that an agent's Lease was deleted."""
         self.freshness.withdrawn(node)
         self._refresh_staleness(node)
 
+    @told
     def pod(self, pod: PodFacts) -> None:
         """Take in a pod, unless it was read to have ended and this is late news of its life."""
         if pod.ref.uid in self.ended and not pod.over:
@@ -305,11 +338,13 @@ class Knowledge:
         if any(self.refused.get(uid) for uid in members):
             self.room.set()
 
+    @told
     def pod_gone(self, uid: str) -> None:
         """Take in that a pod was deleted, or is no longer labelled as ours."""
         self._left(uid, self.pods.pop(uid, None))
         self._suspect(uid)
 
+    @told
     def read_ended(self, uid: str) -> None:
         """Take in that a pod was read to have ended, or that there is none of this UID."""
         self.ended.add(uid)
@@ -364,6 +399,7 @@ class Knowledge:
 
     # What decisions leave behind.
 
+    @told
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind."""
         self.requests[request.pod.uid] = request
@@ -414,6 +450,12 @@ class Knowledge:
                 seconds=round(self.clock() - began, 6),
             )
 
+    @told
+    def confirm(self, uid: str) -> None:
+        """Drop a promise that has been written: the plan has it now."""
+        self.ledger = self.ledger.confirm(uid)
+
+    @told
     def forget(self, uid: str) -> None:
         """Drop a promise that was not written; its slices may be room for somebody."""
         self.ledger = self.ledger.forget(uid)
@@ -458,8 +500,9 @@ class Knowledge:
 
     # The policy.
 
-    def adopt(self, policy: InForce) -> None:
-        """Go by another policy from here on; what has its place keeps it.
+    @told
+    def adopt(self, policy: InForce) -> InForce:
+        """Go by another policy from here on, and return it; what has its place keeps it.
 
         Learned weights that nothing is known of yet decide nowhere (``guarding`` finds out).
         Decisions never await between looking at the rules and promising, so that each goes by one
@@ -481,6 +524,7 @@ class Knowledge:
         self.fleet.begin_anew()
         self.room.set()  # who was refused may be allowed now
         log.info("policy_adopted", policy_version=policy.version, before=before.version)
+        return policy
 
     # Who decides.
 
@@ -494,6 +538,7 @@ class Knowledge:
             return GOING_AWAY
         return self.freshness.not_ready()
 
+    @told
     def begin_term(self) -> None:
         """Decide from here on: on what was just listed anew, and on nothing promised before."""
         self.ledger = Ledger(self.ledger.assumed)  # of binds that go on from an earlier term
@@ -503,11 +548,13 @@ class Knowledge:
         self.room.set()  # whom the predecessor refused, nobody here knows
         self.arrivals.set()
 
+    @told
     def end_term(self) -> None:
         """Let whoever waits for a change know that it will not be decided here any more."""
         self.refused = Refusals(REMEMBERED)
         self.changes.tell_all()
 
+    @told
     def stop(self) -> None:
         """Let whoever waits for a change know that there is no time left for it."""
         self.stopping = True
@@ -515,6 +562,7 @@ class Knowledge:
 
     # Time.
 
+    @told
     def tick(self) -> None:
         """Let presumptions and reservations expire, and silent agents' nodes become stale."""
         now = self.clock()
@@ -532,6 +580,7 @@ class Knowledge:
             for name in tuple(self.freshness.silent()):
                 self._refresh_staleness(name)
 
+    @told
     def refresh_failing(self, name: str) -> None:
         """Let decisions see whether a node takes nothing new for its failures."""
         view = self.views.get(name)

@@ -20,6 +20,7 @@ import msgspec
 from extender.planning.joint import Waiting
 from extender.request import Request
 from extender.service.candidates import Candidates
+from extender.service.seam import UNHEARD, Seam, told
 from extender.settings import Settings
 
 _NEVER = float("-inf")
@@ -29,7 +30,10 @@ REMEMBERED = 20_000  # pods; the oldest are forgotten first
 class Pending:
     """By pod UID, what the planner has to know; ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], seam: Seam = UNHEARD
+    ) -> None:
+        self.seam = seam
         self._settings = settings
         self._clock = clock
         self.can_wake = False
@@ -42,6 +46,11 @@ class Pending:
         self.last_arrival = float("-inf")
         self._turns = 0
         self._candidates = Candidates()
+
+    @told
+    def wakes(self, can: bool) -> None:
+        """Note whether pods that are refused can be woken."""
+        self.can_wake = can
 
     def seen(self, uid: str) -> None:
         """Note a pod that has no place: from the watch, or from its first filter."""
@@ -141,6 +150,7 @@ class Pending:
             recent.add(uid)
         return recent
 
+    @told
     def no_place(self, uids: Collection[str]) -> bool:
         """Note whom a plan found no place for; return whether none had looked for one before.
 
@@ -154,6 +164,7 @@ class Pending:
                 self.waiting[uid] = msgspec.structs.replace(known, turn=self._turns)
         return anew
 
+    @told
     def planned(self, considered: Collection[str], left_out: Collection[str]) -> None:
         """Note a plan: nobody considered waits for it any more."""
         for uid in considered:
@@ -162,6 +173,7 @@ class Pending:
         for uid in left_out:
             self._yielding.setdefault(uid, self._clock() + self._settings.plan_lasts_seconds)
 
+    @told
     def carried_out(self) -> bool:
         """Note that nothing of the plan is open; return whether somebody yielded to it."""
         now = self._clock()

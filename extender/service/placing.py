@@ -12,9 +12,8 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from extender.ledger import promise
 from extender.request import Request
-from extender.service.hooks import NAMESPACE_UNKNOWN
+from extender.service.choosing import Chooser
 from extender.service.knowledge import GOING_AWAY, Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
@@ -24,7 +23,7 @@ from extender.service.trust import Trust
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
 from extender.verbs.inherit import superseded
-from extender.verbs.verdicts import UNREPORTED, Refused
+from extender.verbs.verdicts import UNREPORTED
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
@@ -53,6 +52,7 @@ class Placer:
         utc_now: Callable[[], datetime],
     ) -> None:
         self._knowledge = knowledge
+        self._chooser = Chooser(knowledge)
         self._plans = plans
         self._trust = trust
         self._new_id = new_id
@@ -108,18 +108,10 @@ class Placer:
         return view is not None and bool(view.assignments_of(uid))
 
     def _chosen(self, view: NodeView, request: Request) -> _Place | str:
-        """Choose and assume a pod's places on a node, or say why not.
-
-        Looked at and promised without an await in between: no other bind can come first.
-        """
-        knowledge = self._knowledge
-        if not knowledge.tenancy.known(request.pod.namespace):
-            return NAMESPACE_UNKNOWN
-        choice = decide.place(view, knowledge.ledger, knowledge.bounded(request))
-        if isinstance(choice, Refused):
-            return choice.reason
-        promised = promise(view.name, choice.placed, request.pod.namespace)
-        knowledge.ledger = knowledge.ledger.assume(request.pod.uid, promised)
+        """Choose and assume a pod's places on a node, as it is now, or say why not."""
+        choice = self._chooser.choose(request, view.name)
+        if isinstance(choice, str):
+            return choice
         entries = decide.assignments(
             request,
             choice,
@@ -127,7 +119,8 @@ class Placer:
             since=rfc3339.microseconds(self._utc_now()),
         )
         superfluous = superseded(view, request, choice)
-        return _Place(request.pod, entries, tuple(superfluous), knowledge.in_force.version)
+        version = self._knowledge.in_force.version
+        return _Place(request.pod, entries, tuple(superfluous), version)
 
     async def _write(
         self, view: NodeView, place: _Place, besides: Iterable[Request], patience: Patience
@@ -157,7 +150,7 @@ class Placer:
                 knowledge.forget(each.pod.uid)
             raise
         for each in places:
-            knowledge.ledger = knowledge.ledger.confirm(each.pod.uid)
+            knowledge.confirm(each.pod.uid)
             log.info(
                 "place_chosen",
                 pod=each.pod.name,

@@ -91,9 +91,10 @@ class Planner:
         ]
         left = knowledge.tenancy.left(ledger.plan({}))
         started, version = clock(), knowledge.in_force.version
+        elsewhere = knowledge.seam.elsewhere
         try:
             found = await self._solve(
-                lambda: staged_plan(views, ledger, bounded, limits, left, clock=clock)
+                lambda: staged_plan(views, ledger, bounded, limits, left, clock=elsewhere)
             )
         except Exception:  # a plan is an improvement: the hooks must outlive a fault in it
             log.exception("planning_failed", pods=len(waiting))

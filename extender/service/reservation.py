@@ -72,16 +72,15 @@ class Reservations:
         """
         members = [w for w in waiting if w.request.gang is not None and key(w.request.gang) == of]
         enlisted = self._knowledge.enlisted
-        enlisted.left_out.discard(of)
         unseen = not all(each.uid in considered for each in members)
         if unseen and len(members) <= self._knowledge.settings.plan_pods:
-            if of not in enlisted.no_room:
-                enlisted.left_out.add(of)
+            enlisted.leave_out(of)
             return
         requests = [each.request for each in members]
         if not members or not all(each.uid in places for each in members):
             over = self._knowledge.tenancy.over_cap(requests, self._knowledge.ledger)
-            why = enlisted.no_room[of] = over or GANG_NO_ROOM
+            why = over or GANG_NO_ROOM
+            enlisted.refuse(of, why)
             log.info(
                 "gang_refused",
                 namespace=of[0],
@@ -93,7 +92,7 @@ class Reservations:
                 seconds=round(self._knowledge.clock() - began, 6),
             )
             return
-        enlisted.no_room.pop(of, None)
+        enlisted.welcome(of)
         if self._gangs.standing(of) is not Standing.COMPLETE:
             return  # a member has gone meanwhile
         try:

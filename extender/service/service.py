@@ -34,6 +34,7 @@ from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.relocation import Orders, Relocator
 from extender.service.reservation import Reservations
+from extender.service.seam import Seam
 from extender.service.surveying import Surveyor
 from extender.service.tenure import Tenure
 from extender.settings import Settings
@@ -56,7 +57,7 @@ class Service:
 
     Without a *tenure* it does so for ever. Without an *evictor* nobody is evicted, and advice knows
     of no disruption budgets; *events* tell of who is. Without *orders* and a *relocator* besides,
-    no VM is moved.
+    no VM is moved. With a *seam*, whose clock counts then, what decisions rest on is told.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Service:
         *,
         tenure: Tenure | None = None,
         clock: Callable[[], float] = time.monotonic,
+        seam: Seam | None = None,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], str] = new_assignment_id,
         solve: Solve = in_thread,
@@ -78,10 +80,15 @@ class Service:
         node_events: NodeEvents | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        seam = seam or Seam(clock)
         self.knowledge = Knowledge(
-            self.settings, policy, clock=clock, tenure=tenure or Tenure(clock)
+            self.settings,
+            policy,
+            clock=clock,
+            tenure=tenure or Tenure(seam.clock, seam=seam),
+            seam=seam,
         )
-        self.knowledge.pending.can_wake = cluster.can_wake
+        self.knowledge.pending.wakes(cluster.can_wake)
         gangs = Gangs(self.knowledge)
         plans = Plans(self.knowledge, cluster)
         self.hooks = Hooks(self.knowledge, gangs)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from extender.service.seam import UNHEARD, Seam, told
+
 NOT_LEADING = "vGPU: this extender does not lead"
 
 
@@ -16,7 +18,10 @@ class Tenure:
     as far as this process has seen; "" if nobody does.
     """
 
-    def __init__(self, clock: Callable[[], float], *, until: float = math.inf) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, until: float = math.inf, seam: Seam = UNHEARD
+    ) -> None:
+        self.seam = seam
         self._clock = clock
         self._until = until
         self.leader = ""
@@ -26,10 +31,12 @@ class Tenure:
         """How much time is left; 0 or less: none."""
         return self._until - self._clock()
 
+    @told
     def hold(self, *, until: float) -> None:
         """Answer and write until then."""
         self._until = until
 
+    @told
     def end(self) -> None:
         """Answer and write no more."""
         self._until = -math.inf

@@ -9,6 +9,7 @@ from extender import wire
 from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.evictable import evictable
 from extender.service.knowledge import Knowledge
+from extender.service.seam import Seam, told
 from extender.verbs.preempt import sufficient
 from extender.verbs.victims import cheapest_on
 
@@ -39,13 +40,20 @@ class Vetting:
             case Unanswerable():
                 return wire.PreemptionResult({})
             case Request() as request:
-                return wire.PreemptionResult(self._sufficient(request, proposed))
+                return wire.PreemptionResult(self.vet(request, proposed))
             case unexpected:
                 assert_never(unexpected)
 
-    def _sufficient(
+    @property
+    def seam(self) -> Seam:
+        """The seam that it is behind."""
+        return self._knowledge.seam
+
+    @told
+    def vet(
         self, request: Request, proposed: Mapping[str, wire.MetaVictims]
     ) -> Mapping[str, wire.MetaVictims]:
+        """Return where a request fits without the *proposed* victims, and who these are."""
         knowledge = self._knowledge
         if knowledge.not_ready() or not knowledge.tenancy.known(request.pod.namespace):
             return {}

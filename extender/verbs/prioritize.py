@@ -26,16 +26,22 @@ RUNNERS_UP = (2,) * 8 + (1,) * 8
 """The hints for the next best nodes; all further ones get 0, and need not be ranked."""
 
 
+FEW = 4
+"""Nodes whose costs are told: who asks why wants to know of the alternatives."""
+
+
 class Ranked(msgspec.Struct, frozen=True):
     """A score for each node asked about, and the winner with the places it would give.
 
-    ``next_best`` is the best of the others, with what the pod's place there would have cost.
+    ``next_best`` is the best of the others, with what the pod's place there would have cost; of the
+    ``best`` few, the winner first, that is told as well.
     """
 
     scores: Mapping[str, int]
     winner: str = ""
     choice: Choice | None = None
     next_best: tuple[str, int] | None = None
+    best: tuple[tuple[str, int], ...] = ()
 
 
 class Claim(IntEnum):
@@ -84,7 +90,8 @@ def prioritize(
     choice = place(fleet.views[winner], ledger, request)
     assert isinstance(choice, Choice)  # or it would not have been ranked
     next_best = None if not behind else _costing(behind[0][1])
-    return Ranked(scores, winner, choice, next_best)
+    few = tuple([_costing(found) for _, found in ranked[:FEW]])
+    return Ranked(scores, winner, choice, next_best, few)
 
 
 def _costing(found: Rank) -> tuple[str, int]:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from extender.cluster import Election, OwnPod, Replica
+from extender.service.seam import Witness
 from extender.settings import LeaseTiming
 from extender.settings import Settings as ExtenderSettings
 from nodeagent.agent import Agent
@@ -87,7 +88,7 @@ PACE = Pace(first_pause=0.25, longest_pause=3.0)
 class Cluster:
     """Two nodes, with as many GPUs as *gpus* says, their agents, two extenders, and a scheduler.
 
-    Pods are of different priorities if they are *ranked*.
+    Pods are of different priorities if they are *ranked*. Each extender has a *witness* of its own.
     """
 
     def __init__(
@@ -98,10 +99,12 @@ class Cluster:
         settings: ExtenderSettings = EXTENDER,
         gpus: Mapping[str, int] = GPUS,
         ranked: bool = False,
+        witness: Callable[[], Witness | None] = lambda: None,
     ) -> None:
         self.loop = loop
         self._settings = settings
         self._ranked = ranked
+        self._witness = witness
         self.chance = chance
         self.api = InMemoryApi(clock=self._time, chance=chance)
         self.network = Network(loop, self.api, chance)
@@ -170,6 +173,7 @@ class Cluster:
             utc_now=lambda: self._time() + skew,
             chance=self.chance.random,
             new_id=lambda: f"{ids.getrandbits(48):012x}",
+            witness=self._witness(),
         )
         self.extenders[name] = Extender(process, replica, stop)
         self._live(process, replica.run(stop))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from extender.service.seam import Witness
 from extender.settings import Settings
 from nodeagent.apiserver.protocol import PODS, ApiError
 from tests.chaos import loop as loops
@@ -21,6 +22,9 @@ from tests.chaos.thrift import thrifty
 
 SETTLED_WITHIN_SECONDS = 150.0
 LOOKED_AT_EVERY_SECONDS = 3.0
+
+WitnessOf = Callable[[Settings], Witness]
+"""Makes the witness of an extender that begins with these settings."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -45,22 +49,43 @@ class Outcome(msgspec.Struct, frozen=True):
     struck: Mapping[str, int] = {}
 
 
-def tell(seed: int, events: Sequence[Event], *, tidy: bool = True, ranked: bool = False) -> Outcome:
+def tell(
+    seed: int,
+    events: Sequence[Event],
+    *,
+    tidy: bool = True,
+    ranked: bool = False,
+    witness: WitnessOf | None = None,
+) -> Outcome:
     """Let *events* happen, then let all come to rest; the same arguments, the same outcome.
 
-    Where pods are *ranked*, some are evicted for others. For *tidy* see
-    :func:`tests.chaos.loop.run`.
+    Where pods are *ranked*, some are evicted for others. Each extender has a *witness*. For *tidy*
+    see :func:`tests.chaos.loop.run`.
     """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
     with thrifty():
-        return loops.run(lambda loop: _told(loop, chance, seed, events, ranked), chance, tidy=tidy)
+        return loops.run(
+            lambda loop: _told(loop, chance, seed, events, ranked, witness), chance, tidy=tidy
+        )
 
 
 async def _told(
-    loop: SeededLoop, chance: random.Random, seed: int, events: Iterable[Event], ranked: bool
+    loop: SeededLoop,
+    chance: random.Random,
+    seed: int,
+    events: Iterable[Event],
+    ranked: bool,
+    witness: WitnessOf | None,
 ) -> Outcome:
-    cluster = Cluster(loop, chance, settings=_hurried(chance), ranked=ranked)
+    settings = _hurried(chance)
+    cluster = Cluster(
+        loop,
+        chance,
+        settings=settings,
+        ranked=ranked,
+        witness=lambda: None if witness is None else witness(settings),
+    )
     await cluster.start()
     await asyncio.sleep(5.0)
     for event in events:

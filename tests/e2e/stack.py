@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 import yaml
 
+from extender.decision_log import reproduced, runs
 from extender.demo.pods import launcher
 from extender.kubescheduler import compose
 from extender.kubescheduler.compose import Files, Wanted
@@ -219,7 +220,7 @@ async def stack(
     *directory* keeps the logs. Several *replicas* of the extender elect a leader, and stand behind
     one address. *policy* is a name or a file. *users* get tokens of the API server's; extenders run
     with *options* besides; their module is *program*. In the end, extenders and agents must never
-    have been refused anything.
+    have been refused anything, and every decision in the extenders' logs comes out the same again.
     """
     names = [NODE.format(index) for index in range(nodes)]
     url = f"https://127.0.0.1:{free_port()}"
@@ -259,6 +260,7 @@ async def stack(
                 *("--own-pod", f"{keys.SYSTEM_NAMESPACE}/{pod}"),
                 *("--tls-cert", str(server.public), "--tls-key", str(server.key)),
                 *("--client-ca", str(plane.ca_file), "--policy", policy),
+                *("--decision-log", str(directory / "decisions" / pod)),
                 *(ELECTION if replicas > 1 else ()),
                 *options,
             )
@@ -284,6 +286,16 @@ async def stack(
         )
         yield running
         assert refusals(audit, (deployed.EXTENDER, AGENTS)) == {}
+        for pod in pods:
+            await decided_again(directory / "decisions" / pod)
+
+
+async def decided_again(log: Path) -> None:
+    """Make every decision of an extender's log again: each must come out the same."""
+    told = await asyncio.to_thread(lambda: reproduced(runs([log])))
+    assert not told.different, msgspec.json.encode(told)
+    assert (told.gaps, told.unclaimed) == (0, 0), msgspec.json.encode(told)
+    assert told.calls > 0
 
 
 async def install(plane: ControlPlane, definition: Path = CRD) -> None:

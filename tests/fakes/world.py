@@ -23,6 +23,7 @@ from extender.cluster import (
 )
 from extender.policy import InForce, PolicyName
 from extender.service import Service
+from extender.service.seam import Seam, Witness
 from extender.settings import Settings
 from nodeagent.api import gpunode, keys
 from nodeagent.api.gpunode import Decision, Failed, Gpu, GpuNode, Instance, Realized
@@ -69,17 +70,20 @@ class World:
         *,
         api: ApiServer | None = None,
         clock: Callable[[], float] | None = None,
+        witness: Witness | None = None,
     ) -> AsyncIterator[Service]:
         """Run an extender until the block ends; it knows all there is when the block begins.
 
         It reaches the API server through *api*, where one is given.
         """
         api = api or self.api
+        clock = clock or asyncio.get_running_loop().time
         service = Service(
             KubernetesCluster(api, own_pod=OwnPod(keys.SYSTEM_NAMESPACE, "extender-0")),
             settings,
             policy,
-            clock=clock or asyncio.get_running_loop().time,
+            clock=clock,
+            seam=Seam(clock, witness),
             evictor=ApiEvictor(api),
             orders=ApiOrders(api),
             relocator=KubeVirtRelocator(api),

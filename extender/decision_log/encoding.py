@@ -1,0 +1,110 @@
+"""From calls to lines."""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from extender.decision_log import hashing
+from extender.decision_log.layout import DECISIONS, Entry, Names
+from extender.decision_log.outcomes import outcome
+from extender.decision_log.promises import Changes
+from extender.policy import InForce
+from extender.service.knowledge import PROMISES
+from extender.service.seam import TOLD, Call
+
+LISTS = 16
+"""Lists of names that are referred to, of those met last: kube-scheduler sends the same to many."""
+
+SHORT = 8
+"""Names that are written where they are."""
+
+
+class Encoder:
+    """Writes the calls of one run; *policy* is the version of what is gone by at its beginning.
+
+    *hidden* hides names.
+    """
+
+    def __init__(self, policy: str, hidden: hashing.Names | None = None) -> None:
+        self.policy = policy
+        self.calls = 0
+        self._hidden = hidden
+        self._encoder = msgspec.json.Encoder(enc_hook=_listed)
+        self.begin_file()
+
+    def begin_file(self) -> None:
+        """Refer to nothing that another file has."""
+        self._lists: OrderedDict[tuple[str, ...], int] = OrderedDict()
+        self._numbers = 0
+
+    def lines(self, call: Call) -> Iterator[bytes]:
+        """Yield the lines for a call, the call's own last."""
+        self.skip(call)
+        if call.name == PROMISES:
+            given: dict[str, Any] = {"changes": Changes.between(*call.args)}  # type: ignore[arg-type]
+        else:
+            given = {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
+        if "names" in given:
+            names = tuple(given["names"])
+            if len(names) > SHORT:
+                number = self._lists.get(names)
+                if number is None:
+                    number = self._listed_anew(names)
+                    yield self._line(Names(number, names))
+                self._lists.move_to_end(names)
+                given["names"] = {"list": number}
+        gave = outcome(call.name, call.outcome) if call.name in DECISIONS else None
+        if self._hidden is not None:
+            given = self._hidden.within(call.name, self._builtins(given))
+            gave = None if gave is None else self._hidden.within(call.name, gave)
+        yield self._line(
+            Entry(
+                n=self.calls,
+                at=call.readings,
+                call=call.name,
+                given=given,
+                gave=gave,
+                policy="" if gave is None else self.policy,
+            )
+        )
+
+    def skip(self, call: Call) -> None:
+        """Count a call, written or not."""
+        self.calls += 1
+        if isinstance(call.outcome, InForce):
+            self.policy = call.outcome.version
+
+    def _listed_anew(self, names: tuple[str, ...]) -> int:
+        self._numbers += 1
+        self._lists[names] = self._numbers
+        if len(self._lists) > LISTS:
+            self._lists.popitem(last=False)
+        return self._numbers
+
+    def _builtins(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: msgspec.to_builtins(value, enc_hook=_listed, str_keys=True)
+            for name, value in given.items()
+        }
+
+    def _line(self, line: object) -> bytes:
+        return self._encoder.encode(line) + b"\n"
+
+
+@cache
+def _parameters(name: str) -> Sequence[str]:
+    """Return the names of a told method's parameters, without ``self``."""
+    return tuple(inspect.signature(TOLD[name]).parameters)[1:]
+
+
+def _listed(value: Any) -> Any:
+    """Return what JSON knows for what it does not, such as the keys of a mapping."""
+    if isinstance(value, Collection):
+        return list(value)
+    raise NotImplementedError(f"a decision log has no {type(value).__name__}")

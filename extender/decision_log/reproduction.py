@@ -1,0 +1,153 @@
+"""A log played again: every decision made anew from what it rested on, and compared.
+
+Plans that were solved are taken from the log, as all else that came of waiting for others: what was
+written to plans, read of pods, and heard of the cluster. What is made anew are the decisions of
+filter, prioritize and preempt, and the places that bind takes. What follows a gap may differ for
+what is missing there: it is counted, and nothing is claimed of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+import msgspec
+import structlog
+
+from extender.decision_log.layout import DECISIONS, End, Entry, Gap, Header, LogUnreadable
+from extender.decision_log.outcomes import outcome
+from extender.decision_log.reading import Damage, Item, Run
+from extender.decision_log.stage import Stage
+
+log = structlog.get_logger()
+
+SHOWN = 10
+"""Differences that are told one by one."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A decision that came out otherwise: call ``n`` of a run, about a pod."""
+
+    run: str
+    n: int
+    call: str
+    uid: str
+    recorded: dict[str, Any]
+    reproduced: dict[str, Any]
+
+
+class Reproduction(msgspec.Struct, frozen=True, rename="camel"):
+    """What came of playing a log again.
+
+    Of all ``decisions`` so many are ``identical`` and so many ``differing``, of which the first
+    few are told; ``unclaimed`` follow a gap. ``gaps`` are how often calls are ``missing``;
+    ``unfinished`` are runs that were not closed: their process was killed, or still writes.
+    """
+
+    runs: int = 0
+    calls: int = 0
+    decisions: int = 0
+    identical: int = 0
+    differing: int = 0
+    unclaimed: int = 0
+    gaps: int = 0
+    missing: int = 0
+    unfinished: int = 0
+    damaged_at: tuple[Damage, ...] = ()
+    different: tuple[Difference, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that was decided came out the same, and nothing is missing."""
+        return self.identical == self.decisions and not self.gaps and not self.damaged_at
+
+
+class _Played:
+    """What has come of the runs played so far."""
+
+    def __init__(self) -> None:
+        self.found = Reproduction()
+
+    def play(self, header: Header, items: Iterable[Item]) -> None:
+        """Play a run."""
+        stage, last, whole, ended = Stage(header), 0, True, False
+        self._add(runs=1)
+        for item in items:
+            ended = False
+            match item:
+                case Entry():
+                    if item.n != last + 1:
+                        whole = False
+                        self._add(gaps=1, missing=max(0, item.n - last - 1))
+                    last = item.n
+                    self._add(calls=1)
+                    self._compare(header.run, stage, item, whole=whole)
+                case Gap():
+                    whole = False
+                case End(end=end):
+                    if end != last:
+                        whole = False
+                        self._add(gaps=1, missing=max(0, end - last))
+                        last = end
+                    ended = True
+                case Damage():
+                    whole = False
+                    known = self.found.damaged_at
+                    self.found = msgspec.structs.replace(self.found, damaged_at=(*known, item))
+                case unexpected:
+                    assert_never(unexpected)
+        if not ended:
+            self._add(unfinished=1)
+
+    def _compare(self, run: str, stage: Stage, entry: Entry, *, whole: bool) -> None:
+        decides = entry.call in DECISIONS
+        try:
+            made = stage.make(entry)
+        except LogUnreadable:
+            raise
+        except Exception:  # what failed then fails again, and what did not is a difference
+            log.exception("call_failed", run=run, n=entry.n, call=entry.call)
+            made = None
+        if not decides:
+            return
+        again, then = outcome(entry.call, made), entry.gave or {}
+        self._add(decisions=1)
+        if not whole:
+            self._add(unclaimed=1)
+        elif again == then:
+            self._add(identical=1)
+        else:
+            self._add(differing=1)
+            if len(self.found.different) < SHOWN:
+                uid = _uid(entry)
+                different = Difference(run, entry.n, entry.call, uid, then, again)
+                told = (*self.found.different, different)
+                self.found = msgspec.structs.replace(self.found, different=told)
+
+    def _add(self, **counts: int) -> None:
+        added = {name: getattr(self.found, name) + count for name, count in counts.items()}
+        self.found = msgspec.structs.replace(self.found, **added)
+
+
+def reproduced(runs: Iterable[Run]) -> Reproduction:
+    """Return what comes of playing runs again, each on a state of its own.
+
+    Raises:
+        LogUnreadable: a call is none that this program knows.
+    """
+    played = _Played()
+    for run in runs:
+        played.play(run.header, run.items())
+    return played.found
+
+
+def replayed(header: Header, items: Iterable[Item]) -> Reproduction:
+    """Return what comes of playing one run again, wherever its calls come from."""
+    played = _Played()
+    played.play(header, items)
+    return played.found
+
+
+def _uid(entry: Entry) -> str:
+    asked = entry.given.get("request") or entry.given.get("asked") or {}
+    return str(asked.get("pod", {}).get("uid", "")) if isinstance(asked, dict) else ""

@@ -1,0 +1,122 @@
+"""The seam between the world and what is decided: all that comes across may be witnessed.
+
+What decisions rest on is changed in few methods, on the event loop, one call at a time. Each is
+:func:`told`: whoever witnesses hears of the call from outside, once it is over, with its arguments,
+what the clock said meanwhile, and what came of it. What such a method calls in turn is not told: it
+follows. So the calls in their order, made again with the clock saying the same, lead to the same
+state and to the same decisions (``extender.decision_log``).
+
+Arguments are values that nobody changes any more: a witness may keep them, and look at them later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+import msgspec
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """A call that has come across: ``name`` is of the class and its method, with a dot between.
+
+    ``readings`` are what the clock said during the call, in seconds; ``outcome`` is what it
+    returned, None if it failed.
+    """
+
+    name: str
+    args: tuple[object, ...]
+    named: Mapping[str, object]
+    readings: tuple[float, ...]
+    outcome: object
+
+
+class Witness(Protocol):
+    """Who hears of all calls; on the event loop, between two answers, so it must be quick."""
+
+    def heard(self, call: Call) -> None:
+        """Take a call in."""
+
+
+class Seam:
+    """What one extender's deciding state is behind: its *clock*, and who witnesses, if anybody."""
+
+    def __init__(self, clock: Callable[[], float], witness: Witness | None = None) -> None:
+        self.elsewhere = clock
+        """The clock as other threads are to read it, whose readings decide nothing."""
+        self.witness = witness
+        self._readings: list[float] | None = None
+
+    def clock(self) -> float:
+        """Return the time in seconds, and remember to have said so during a call that is told."""
+        now = self.elsewhere()
+        if self._readings is not None:
+            self._readings.append(now)
+        return now
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a change is not to be told: nobody listens, or it follows from what will be."""
+        return self.witness is None or self._readings is not None
+
+    def note(self, name: str, *args: object) -> None:
+        """Tell of a change that is not a method's call."""
+        if self.witness is not None and not self.quiet:
+            self.witness.heard(Call(name, args, {}, (), None))
+
+    def tell(
+        self,
+        name: str,
+        method: Callable[..., _R],
+        about: object,
+        args: tuple[object, ...],
+        named: Mapping[str, object],
+    ) -> _R:
+        """Call a *method*, and tell of that, whatever comes of it."""
+        assert self.witness is not None
+        outcome: _R | None = None
+        readings: list[float] = []
+        self._readings = readings
+        try:
+            outcome = method(about, *args, **named)
+            return outcome
+        finally:
+            self._readings = None
+            self.witness.heard(Call(name, args, named, tuple(readings), outcome))
+
+
+class Behind(Protocol):
+    """What is behind a seam."""
+
+    @property
+    def seam(self) -> Seam:
+        """The seam."""
+
+
+TOLD: dict[str, Callable[..., object]] = {}
+"""Every method that is told, by the name of its class and its own."""
+
+_Self = TypeVar("_Self", bound=Behind)
+
+
+def told(method: Callable[Concatenate[_Self, _P], _R]) -> Callable[Concatenate[_Self, _P], _R]:
+    """Have a method's calls from outside told; it must neither await nor be called by a thread."""
+    name = method.__qualname__
+    TOLD[name] = method
+
+    @wraps(method)
+    def telling(self: _Self, /, *args: _P.args, **named: _P.kwargs) -> _R:
+        seam = self.seam
+        if seam.quiet:
+            return method(self, *args, **named)
+        return seam.tell(name, method, self, args, named)
+
+    return telling
+
+
+UNHEARD = Seam(lambda: 0.0)
+"""For parts that stand alone: nobody listens, and nobody reads this clock."""

@@ -1,0 +1,85 @@
+"""``tangram demo --decision-log`` and ``tangram replay``: each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extender.decision_log.files import compressed, found, lines
+
+DEMO = ("demo", "--nodes", "2", "--gpus", "2", "--vms", "24", "--burst", "10", "--load", "1.2")
+
+
+def tangram(*arguments: str, seed: str = "0") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "extender", *arguments],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log of a small demo."""
+    folder = tmp_path_factory.mktemp("log")
+    played = tangram(*DEMO, "--decision-log", str(folder), "--output", "json", seed="1")
+    assert played.returncode == 0, played.stderr
+    return folder
+
+
+def test_the_demos_log_plays_again_in_another_process(log: Path) -> None:
+    played = tangram("replay", str(log), "--output", "json", seed="2")
+
+    assert played.returncode == 0, played.stdout + played.stderr
+    told = json.loads(played.stdout)
+    assert told["identical"] == told["decisions"] >= 24 * 2
+    assert told["exact"] is True
+    assert (told["gaps"], told["damagedAt"], told["unfinished"]) == (0, [], 0)
+
+
+def test_people_are_told_in_a_sentence(log: Path) -> None:
+    played = tangram("replay", *map(str, found(log)))
+
+    assert played.returncode == 0
+    assert "decisions in 1 runs" in played.stdout
+    assert " 0 different, 0 after a gap." in played.stdout
+
+
+def test_a_decision_that_comes_out_otherwise_is_shown_and_fails(log: Path, tmp_path: Path) -> None:
+    (path,) = found(log)
+    text = b"\n".join(lines(path)) + b"\n"
+    assert b'"passed":2' in text
+    forged = tmp_path / "forged.jsonl.zst"
+    forged.write_bytes(compressed(text.replace(b'"passed":2', b'"passed":1', 1)))
+
+    played = tangram("replay", str(forged))
+
+    assert played.returncode == 1
+    assert " 1 different" in played.stdout
+    assert "filter" in played.stdout
+
+
+def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.txt"
+    path.write_text("no log")
+
+    played = tangram("replay", str(path))
+
+    assert played.returncode == 2
+    assert "cannot be read" in played.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    played = tangram(*DEMO, "--decision-log", str(tmp_path / "file" / "log"))
+
+    assert played.returncode == 2
+    assert "cannot be written" in played.stderr
