@@ -15,6 +15,7 @@ from extender.cli.explain import explain
 from extender.cli.nodes import nodes
 from extender.cli.page import page
 from extender.cli.policy import policy
+from extender.cli.replay import replay
 from extender.cli.scheduler_config import scheduler_config
 from extender.cli.serve import serve
 from extender.cli.simulate import simulate
@@ -37,6 +38,7 @@ app.command()(drain)
 app.command()(page)
 app.command()(scheduler_config)
 app.command()(simulate)
+app.command()(replay)
 app.add_typer(policy)
 app.command()(completion)
 app.add_typer(harvester.app)
