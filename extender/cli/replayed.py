@@ -10,9 +10,9 @@ from rich.text import Text
 
 from extender.replay.compare import worst_first
 from extender.replay.document import Answer, Comparison, PolicyOutcome, Report, Tally
-from extender.replay.words import length, moment, places, refused, summary
+from extender.replay.words import chances, length, moment, places, refused, summary
 
-MOST_LISTED = 20
+MOST_LISTED = 10
 """VMs that fare otherwise, in a table; the JSON has all of them."""
 
 _STYLES = {Answer.YES: "bold green", Answer.NO: "bold red"}
@@ -43,8 +43,8 @@ def _verdict(of: Comparison) -> Iterator[Text]:
     for caution in of.verdict.cautions:
         yield Text(f"  But: {caution}", style="yellow")
     yield Text(
-        f"  (± is for 95 %, from {of.stretches} stretches of {length(of.stretch_seconds)} each,"
-        " pair by pair)",
+        f"  (± is for 95 %, from {of.stretches} stretches of the record with as many arrivals each,"
+        f" pair by pair{chances(of)})",
         style="dim",
     )
     yield Text()

@@ -1,9 +1,9 @@
-"""Two replays held against each other, stretch by stretch of the same time.
+"""Two replays held against each other, stretch by stretch of the same record.
 
-What happens in one hour depends on the hour before: VMs stay. So a record is divided into
-stretches, and these are made longer while the differences in neighbouring ones still resemble each
-other (batch means). Then they are taken for independent, as :mod:`extender.simulation.paired` takes
-seeds.
+What happens in one hour depends on the hour before: VMs stay. So a record is divided into stretches
+with as many arrivals each, and these are made longer while the differences in neighbouring ones
+still resemble each other (batch means). Then they are taken for independent, as
+:mod:`extender.simulation.paired` takes seeds.
 """
 
 from __future__ import annotations
@@ -14,61 +14,71 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.replay.meter import Averages
 from extender.replay.played import Played
 from extender.replay.tally import HOUR, counted, waited
 from extender.simulation.paired import Estimate, estimate
 
-DAY = 86_400.0
-
 MOST, FEWEST = 28, 5
 """Stretches: with more they are too short to be independent, with fewer nothing is shown."""
 
-USUAL = 12
-"""Of a record too short for days."""
+ARRIVALS = 10
+"""In a stretch at least, where that leaves enough of them."""
 
 RESEMBLANCE = 0.2
 """The correlation of neighbouring stretches from which on they are joined."""
 
 
 class Paired(msgspec.Struct, frozen=True):
-    """Differences, with their intervals, and the stretches they are from."""
+    """Differences, with their intervals, and how many stretches they are from."""
 
     refused: Estimate
     waited_hours: Estimate
     unusable: Estimate
     whole: Estimate
     stretches: int
-    stretch_seconds: float
 
 
 def paired(before: Played, after: Played) -> Paired | None:
     """Return how the replay *after* differs from the one *before*; None of a record of no time."""
-    until = before.until
-    if not until:
+    if not before.until:
         return None
-    stretches = _at_first(until)
+    count = max(FEWEST, min(MOST, len(before.fates) // ARRIVALS))
     while True:
-        edges = np.linspace(0.0, until, stretches + 1).tolist()
+        edges = _edges(before, count)
         refused = _refused(after, edges) - _refused(before, edges)
         waits = _waited(after, edges) - _waited(before, edges)
         resembling = max(_resemblance(refused), _resemblance(waits)) > RESEMBLANCE
-        if not resembling or stretches // 2 < FEWEST:
+        if not resembling or count // 2 < FEWEST:
             break
-        stretches //= 2
-    pairs = tuple(zip(after.meter.between(edges), before.meter.between(edges), strict=True))
+        count //= 2
+    theirs, ours = before.meter.between(edges), after.meter.between(edges)
+    lasts = np.diff(edges) / before.until
+
+    def over_time(of: str) -> Estimate:
+        pairs = zip(ours, theirs, strict=True)
+        differences = np.array([_of(our, of) - _of(their, of) for our, their in pairs])
+        return _in_all(differences * lasts)
+
     return Paired(
         _in_all(refused),
         _in_all(waits),
-        estimate([ours.unusable - theirs.unusable for ours, theirs in pairs]),
-        estimate([ours.whole - theirs.whole for ours, theirs in pairs]),
-        stretches,
-        until / stretches,
+        over_time("unusable"),
+        over_time("whole"),
+        len(edges) - 1,
     )
 
 
-def _at_first(until: float) -> int:
-    days = int(until / DAY)
-    return min(days, MOST) if days > FEWEST else USUAL
+def _of(averages: Averages, measure: str) -> float:
+    value: float = getattr(averages, measure)
+    return value
+
+
+def _edges(played: Played, count: int) -> list[float]:
+    """Return where stretches begin and end; fewer than *count* where many come at one moment."""
+    came = np.array([fate.asked_at for fate in played.fates if fate.asked_at is not None])
+    inner = np.quantile(came, np.linspace(0.0, 1.0, count + 1)[1:-1]) if len(came) else []
+    return [float(each) for each in np.unique([0.0, *inner, played.until])]
 
 
 def _refused(played: Played, edges: Sequence[float]) -> NDArray[np.float64]:

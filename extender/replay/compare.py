@@ -21,10 +21,10 @@ from extender.replay.played import Fate, Played
 from extender.replay.recorded import Recorded
 from extender.replay.stays import first, stays
 from extender.replay.tally import outcome, tenants
-from extender.replay.verdict import verdict
+from extender.replay.verdict import Chances, verdict
 from extender.simulation.paired import Estimate, holm
 
-_NOTHING = Paired(Estimate(0.0), Estimate(0.0), Estimate(0.0), Estimate(0.0), 1, 0.0)
+_NOTHING = Paired(Estimate(0.0), Estimate(0.0), Estimate(0.0), Estimate(0.0), 1)
 
 
 def report(recorded: Recorded, policies: Sequence[InForce], replays: Sequence[Played]) -> Report:
@@ -34,31 +34,30 @@ def report(recorded: Recorded, policies: Sequence[InForce], replays: Sequence[Pl
     fidelity = _fidelity(recorded, replays[0])
     about = _about(recorded)
     pairs = [paired(replays[0], each) or _NOTHING for each in replays[1:]]
-    p_values = {
-        str(number): each.refused.p
-        for number, each in enumerate(pairs)
-        if each.refused.p is not None
-    }
-    adjusted = holm(p_values)
+    certain = _adjusted(pairs)
     return Report(
         about,
         fidelity,
         outcomes,
         tuple(
-            _comparison(
-                recorded,
-                (replays[0], ours),
-                (outcomes[0], of),
-                pair,
-                adjusted.get(str(number)),
-                about,
-                fidelity,
-            )
-            for number, (ours, of, pair) in enumerate(
-                zip(replays[1:], outcomes[1:], pairs, strict=True)
-            )
+            _comparison(recorded, (replays[0], ours), (outcomes[0], of), pair, p, about, fidelity)
+            for ours, of, pair, p in zip(replays[1:], outcomes[1:], pairs, certain, strict=True)
         ),
     )
+
+
+def _adjusted(pairs: Sequence[Paired]) -> list[Chances]:
+    """Return how likely differences are by chance, adjusted for how many are asked for."""
+    found = {}
+    for at, pair in enumerate(pairs):
+        for what, of in (("refused", pair.refused), ("waited", pair.waited_hours)):
+            if of.p is not None:
+                found[f"{what} {at}"] = of.p
+    adjusted = holm(found)
+    return [
+        Chances(adjusted.get(f"refused {at}"), adjusted.get(f"waited {at}"))
+        for at in range(len(pairs))
+    ]
 
 
 def _about(recorded: Recorded) -> About:
@@ -81,7 +80,7 @@ def _comparison(
     replays: tuple[Played, Played],
     outcomes: tuple[PolicyOutcome, PolicyOutcome],
     pair: Paired,
-    p_holm: float | None,
+    p: Chances,
     about: About,
     fidelity: Fidelity,
 ) -> Comparison:
@@ -93,13 +92,13 @@ def _comparison(
         pair.waited_hours,
         pair.unusable,
         pair.whole,
-        p_holm,
+        p.refused,
+        p.waited,
         pair.stretches,
-        pair.stretch_seconds,
         len(recorded.arrivals) - len(found),
         {kind: kinds[kind] for kind in Kind if kinds[kind]},
         found,
-        verdict(outcomes, pair, p_holm, about, fidelity, differ=bool(found)),
+        verdict(outcomes, pair, p, about, fidelity, kinds),
     )
 
 

@@ -145,9 +145,9 @@ class Comparison(_Said, frozen=True):
 
     Estimates are differences, this policy minus the first: of pods ``refused`` when they came, and
     of ``waited_hours``, in all; of ``unusable`` slices and ``whole`` GPUs, means over time. Their
-    intervals are from ``stretches`` of the record, each so many ``stretch_seconds`` long, pair by
-    pair. ``p_holm`` is of ``refused``, adjusted for the number of policies. ``alike`` are pods that
-    fare as before.
+    intervals are from so many ``stretches`` of the record, with as many arrivals each, pair by
+    pair. ``p_refused`` and ``p_waited`` are the chances of such a difference where there is none,
+    adjusted for how many of them were asked for (Holm). ``alike`` are pods that fare as before.
     """
 
     policy: str
@@ -155,9 +155,9 @@ class Comparison(_Said, frozen=True):
     waited_hours: Estimate
     unusable: Estimate
     whole: Estimate
-    p_holm: float | None
+    p_refused: float | None
+    p_waited: float | None
     stretches: int
-    stretch_seconds: float
     alike: int
     kinds: Mapping[Kind, int]
     differences: tuple[Difference, ...]

@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from extender.replay.blocks import Paired
-from extender.replay.document import About, Answer, Fidelity, PolicyOutcome, Tally, Verdict
+from extender.replay.document import (
+    About,
+    Answer,
+    Fidelity,
+    Kind,
+    PolicyOutcome,
+    Tally,
+    Verdict,
+)
 from extender.simulation.paired import Estimate
 from extender.verbs.reasons import Code
 
@@ -33,52 +43,89 @@ _BY_RULES = frozenset(
 )
 
 
+class Chances(msgspec.Struct, frozen=True):
+    """How likely such differences are where there is none, adjusted for how many are asked for."""
+
+    refused: float | None
+    waited: float | None
+
+
 def verdict(
     outcomes: tuple[PolicyOutcome, PolicyOutcome],
     pair: Paired,
-    p: float | None,
+    p: Chances,
     about: About,
     fidelity: Fidelity,
-    *,
-    differ: bool,
+    kinds: Mapping[Kind, int],
 ) -> Verdict:
-    """Return the answer for the second of two policies against the first; *p* is of refusals."""
-    answer, sentence = _answer(outcomes, pair, p, differ=differ)
-    reasons = tuple(_reasons(outcomes, pair)) if differ else ()
+    """Return the answer for the second of two policies against the first.
+
+    *kinds* counts the pods that fare otherwise.
+    """
+    answer, sentence = _answer(outcomes, pair, p, kinds)
+    reasons = tuple(_reasons(outcomes, pair)) if any(kinds.values()) else ()
     return Verdict(answer, sentence, reasons, tuple(_cautions(outcomes, about, fidelity, answer)))
 
 
 def _answer(
-    outcomes: tuple[PolicyOutcome, PolicyOutcome], pair: Paired, p: float | None, *, differ: bool
+    outcomes: tuple[PolicyOutcome, PolicyOutcome],
+    pair: Paired,
+    p: Chances,
+    kinds: Mapping[Kind, int],
 ) -> tuple[Answer, str]:
     before, after = outcomes
     name = after.name
-    if not differ:
-        text = f"No difference: {name} decides about every VM of this record as {before.name} does."
+    if not any(kinds.values()):
+        text = f"No difference: {name} decides about every VM as the recorded policy does."
         return Answer.NO_DIFFERENCE, text
-    if not before.all.refused and not after.all.refused:
-        text = (
-            f"This record cannot tell: nothing was refused under either policy, so {name} had"
-            " nothing to improve; whole GPUs left are all there is to go by."
-        )
-        return Answer.CANNOT_BE_TOLD, text
-    certain = p is not None and p < CERTAIN
-    fewer, more = certain and pair.refused.mean < 0, certain and pair.refused.mean > 0
-    shorter, longer = pair.waited_hours.below_zero, pair.waited_hours.above_zero
+    if not any(count for kind, count in kinds.items() if kind is not Kind.ELSEWHERE):
+        return Answer.NO_DIFFERENCE, _only_elsewhere(after, pair, refused=before.all.refused)
+    fewer, more = _sides(pair.refused, p.refused)
+    shorter, longer = _sides(pair.waited_hours, p.waited)
     if (fewer and longer) or (more and shorter):
         what = "fewer VMs, who wait longer" if fewer else "more VMs, who wait shorter"
         return Answer.CANNOT_BE_TOLD, f"It depends: {name} refuses {what} in all."
+    than = "than the recorded policy"
     if fewer or shorter:
         text = "refuses fewer VMs" if fewer else "lets VMs wait less"
-        return Answer.YES, f"Yes, as far as this record tells: {name} {text} than {before.name}."
+        return Answer.YES, f"Yes, as far as this record tells: {name} {text} {than}."
     if more or longer:
         text = "refuses more VMs" if more else "lets VMs wait longer"
-        return Answer.NO, f"No: on this record {name} {text} than {before.name}."
+        return Answer.NO, f"No: on this record {name} {text} {than}."
+    return Answer.CANNOT_BE_TOLD, _within_chance(name, pair)
+
+
+def _only_elsewhere(after: PolicyOutcome, pair: Paired, *, refused: int) -> str:
     text = (
-        f"This record cannot tell: what {name} does otherwise than {before.name} is within what"
-        " chance would bring about."
+        f"No reason to: under {after.name} every VM has its place when it has it under the recorded"
+        " policy, some of them elsewhere."
     )
-    return Answer.CANNOT_BE_TOLD, text
+    if not refused:
+        text += " There was room for all, so that the record tells nothing of a shortage."
+    if pair.whole.above_zero or pair.whole.below_zero:
+        which = "more" if pair.whole.above_zero else "fewer"
+        text += f" {after.name} leaves {which} GPUs whole."
+    return text
+
+
+def _sides(of: Estimate, p: float | None) -> tuple[bool, bool]:
+    """Return whether a difference is certainly below 0, and whether certainly above."""
+    certain = p is not None and p < CERTAIN
+    return certain and of.mean < 0, certain and of.mean > 0
+
+
+def _within_chance(name: str, pair: Paired) -> str:
+    """Say which way it looks, where that may be chance."""
+    chance = "in so few spells of shortage that it may be chance"
+    refused, waited = pair.refused.mean, pair.waited_hours.mean
+    if refused >= 0 and waited >= 0:
+        worse = f"refuses {refused:.0f} more VMs" if refused else "lets VMs wait longer"
+        return f"No reason to: {name} {worse}, though {chance}."
+    if refused <= 0 and waited <= 0:
+        better = f"refuses {-refused:.0f} fewer VMs" if refused else "lets VMs wait less"
+        return f"This record cannot tell: {name} {better}, but {chance}."
+    what = "fewer VMs, who wait longer" if refused < 0 else "more VMs, who wait shorter"
+    return f"This record cannot tell: {name} refuses {what} in all, {chance}."
 
 
 def _reasons(outcomes: tuple[PolicyOutcome, PolicyOutcome], pair: Paired) -> Iterator[str]:
@@ -100,8 +147,9 @@ def _reasons(outcomes: tuple[PolicyOutcome, PolicyOutcome], pair: Paired) -> Ite
 
 
 def _interval(of: Estimate, form: str) -> str:
+    mean = of.mean if abs(of.mean) > 1e-9 else 0.0  # what adds up to nothing is not -0
     width = "" if of.ci95 is None else f" ± {of.ci95:{form}}"
-    return f"{of.mean:+{form}}{width}"
+    return f"{mean:+{form}}{width}"
 
 
 def _cautions(

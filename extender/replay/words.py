@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from extender.replay.document import How, Report, Tally
+from extender.replay.document import Comparison, How, Report, Tally
 
 _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
@@ -49,6 +49,16 @@ def places(how: How, came: float) -> str:
     return f"{where}, after {length(later)}" if later else where
 
 
+def chances(of: Comparison) -> str:
+    """Return how likely such differences are by chance, to go on with; "" where nobody knows."""
+    if of.p_refused is None or of.p_waited is None:
+        return ""
+    return (
+        f"; p = {of.p_refused:.2g} for refusals and {of.p_waited:.2g} for the time waited, adjusted"
+        " for how much was asked for"
+    )
+
+
 def summary(found: Report) -> str:
     """Return what was played, and how it compares with what was recorded."""
     of, like = found.record, found.fidelity
@@ -56,7 +66,11 @@ def summary(found: Report) -> str:
         f"{of.arrivals} VMs in {length(of.seconds)} from {moment(of.begins, 0.0)},"
         f" on {of.gpus} GPUs of {of.nodes} nodes."
     )
-    if like.decisions:
+    if like.decisions and like.same == like.decisions:
+        text += (
+            f" Played under its own policy, all {like.same} recorded decisions come out the same."
+        )
+    elif like.decisions:
         text += (
             f" Under its own policy {like.same} of {like.decisions} recorded first decisions come"
             f" out the same, {like.elsewhere} elsewhere; {like.refused_only} are refused only here,"

@@ -23,7 +23,8 @@ _VARIABLES = {_INK: "var(--muted)", _LINE: "var(--line)"} | {
 DASHES = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2), (3, 1), (9, 2, 3, 2))
 """Of each line, in widths: drawn, not drawn, and so on; () for a line without gaps."""
 
-WIDTH = 1.6  # points
+WIDTH, WIDER = 1.6, 3.0
+"""Of lines, in points. The first is drawn wider, below the others, so that none hides it."""
 
 
 class Plot(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ def drawn(plot: Plot) -> str:
                 plot.days,
                 baseline=None,
                 color=_SERIES[at],
-                linewidth=WIDTH,
+                linewidth=WIDTH if number else WIDER,
                 linestyle=(0, DASHES[at]) if DASHES[at] else "solid",
             )
         axes.set_ylabel(plot.unit)

@@ -9,7 +9,7 @@ import msgspec
 
 from extender.replay.compare import worst_first
 from extender.replay.document import Comparison, PolicyOutcome, Report, Stretch, Tally
-from extender.replay.words import length, moment, places, refused, summary
+from extender.replay.words import chances, length, moment, places, refused, summary
 from extender.reporting.drawing import Plot, drawn, legible, sample
 from extender.reporting.rendering import rendered
 
@@ -52,7 +52,7 @@ def page(found: Report) -> str:
             "title": "Should the placement policy be changed?",
             "summary": summary(found),
             "comparisons": found.comparisons,
-            "length": length,
+            "chances": chances,
             "policies": _policies(found.policies),
             "groups": list(_groups(found.policies)),
             "lines": _lines(found.policies),
@@ -96,39 +96,26 @@ def _policies(policies: Sequence[PolicyOutcome]) -> Table:
 
 
 def _groups(policies: Sequence[PolicyOutcome]) -> Iterator[Table]:
+    """Yield how pods fare by profile and by tenant, and why they are refused."""
+    names = tuple(each.name for each in policies)
     for title, of in (
         ("profile", [each.profiles for each in policies]),
         ("tenant", [each.tenants for each in policies]),
-        ("refused because", [_as_tallies(each) for each in policies]),
     ):
-        names = dict.fromkeys(name for each in of for name in each)
-        columns = tuple(f"{what}, {each.name}" for what in _COLUMNS for each in policies)
-        header = (
-            (title, "VMs", *columns)
-            if title != "refused because"
-            else (title, *(each.name for each in policies))
-        )
-        rows = tuple(_row(name, of, plain=title == "refused because") for name in names)
-        yield Table(header, rows)
+        rows = [(name, str(tally.asked), *_cells(name, of)) for name, tally in of[0].items()]
+        header = (title, "VMs", *(f"refused, {name}" for name in names))
+        if any(tally.never for each in of for tally in each.values()):
+            header += tuple(f"never placed, {name}" for name in names)
+            rows = [(*row, *(str(each[row[0]].never) for each in of)) for row in rows]
+        yield Table(header, tuple(rows))
+    codes = dict.fromkeys(code for each in policies for code in each.because)
+    if codes:
+        rows = [(code, *(str(each.because.get(code, 0)) for each in policies)) for code in codes]
+        yield Table(("refused because", *names), tuple(rows))
 
 
-_COLUMNS = ("refused", "never placed")
-
-
-def _as_tallies(of: PolicyOutcome) -> Mapping[str, Tally]:
-    return {code: Tally(0, count, 0, 0.0) for code, count in of.because.items()}
-
-
-def _row(name: str, of: Sequence[Mapping[str, Tally]], *, plain: bool) -> tuple[str, ...]:
-    tallies = [each.get(name, Tally(0, 0, 0, 0.0)) for each in of]
-    if plain:
-        return name, *(str(each.refused) for each in tallies)
-    return (
-        name,
-        str(tallies[0].asked),
-        *(refused(each) for each in tallies),
-        *(str(each.never) for each in tallies),
-    )
+def _cells(name: str, of: Sequence[Mapping[str, Tally]]) -> tuple[str, ...]:
+    return tuple(refused(each[name]) for each in of)
 
 
 def _lines(policies: Sequence[PolicyOutcome]) -> list[Line]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 import pytest
 
@@ -150,6 +152,7 @@ def test_stretches_that_resemble_their_neighbours_are_joined() -> None:
 
     assert pair is not None
     assert pair.stretches == 6 >= FEWEST
+    assert pair.refused.mean == 30.0
 
 
 def test_a_record_of_no_time_has_no_stretches() -> None:
@@ -167,6 +170,7 @@ GPUS = Averages(8.0, 6.0, 40.0, 5.0, 2.0)
 
 
 NONE = Estimate(0.0, 1.0, 1.0)
+OTHERWISE = {Kind.REFUSED_NOW: 1}
 
 
 def _outcome(name: str, refused: int, **fields: object) -> PolicyOutcome:
@@ -190,12 +194,13 @@ def _answer(
     *,
     refused: Estimate = NONE,
     waited: Estimate = NONE,
-    differ: bool = True,
+    kinds: Mapping[Kind, int] = OTHERWISE,
     about: About = ABOUT,
     fidelity: Fidelity = FAITHFUL,
 ) -> says.Verdict:
-    pair = Paired(refused, waited, NONE, NONE, 7, 86_400.0)
-    return says.verdict((before, after), pair, refused.p, about, fidelity, differ=differ)
+    pair = Paired(refused, waited, NONE, NONE, 7)
+    chances = says.Chances(refused.p, waited.p)
+    return says.verdict((before, after), pair, chances, about, fidelity, kinds)
 
 
 FEWER, MORE = Estimate(-20.0, 5.0, 0.001), Estimate(20.0, 5.0, 0.001)
@@ -225,14 +230,15 @@ def test_yes_and_no_are_said_only_beyond_what_chance_brings_about(
 
 
 def test_a_fleet_that_refuses_nobody_tells_nothing_of_refusals() -> None:
-    told = _answer(_outcome("old", 0), _outcome("new", 0))
+    told = _answer(_outcome("old", 0), _outcome("new", 0), kinds={Kind.ELSEWHERE: 9})
 
-    assert told.answer is Answer.CANNOT_BE_TOLD
-    assert "nothing was refused" in told.sentence
+    assert told.answer is Answer.NO_DIFFERENCE
+    assert "room for all" in told.sentence
+    assert told.reasons
 
 
 def test_without_a_difference_that_is_the_answer() -> None:
-    told = _answer(_outcome("old", 3), _outcome("new", 3), differ=False)
+    told = _answer(_outcome("old", 3), _outcome("new", 3), kinds={})
 
     assert (told.answer, told.reasons) == (Answer.NO_DIFFERENCE, ())
 
