@@ -213,17 +213,18 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
         """
         node = msgspec.structs.replace(self.node, spec=Plan(assignments))
         now = msgspec.structs.replace(self, node=node)
-        entries = {id(each): each.gpu for each in (*self.node.spec.assignments, *assignments)}
-        kept = set(map(id, self.node.spec.assignments)) & set(map(id, assignments))
-        changed = {gpu for entry, gpu in entries.items() if entry not in kept}
-        before = self._bins
+        here, there = self.node.spec.assignments, assignments
+        before, after = set(map(id, here)), set(map(id, there))  # what stays is the very same
+        changed = {each.gpu for each in here if id(each) not in after}
+        changed.update(each.gpu for each in there if id(each) not in before)
+        bins = self._bins
         now.__dict__.update(
             (name, self.__dict__[name]) for name in _WHATEVER_IS_PLANNED if name in self.__dict__
         )
         taken = now._taken(changed)
         now.__dict__["_bins"] = tuple(
             now._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
-            for gpu, bin in zip(now.usable, before, strict=True)
+            for gpu, bin in zip(now.usable, bins, strict=True)
         )
         return now
 

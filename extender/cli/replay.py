@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -11,19 +10,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from extender.cli import output as printed
 from extender.cli import policies
+from extender.cli.playing import played
 from extender.cli.records import read
 from extender.cli.replayed import shown
 from extender.policy import InForce
 from extender.replay.compare import report
 from extender.replay.document import Report
 from extender.replay.parsing import MalformedRecord, policy_of
-from extender.replay.play import events_of, play
-from extender.replay.played import Played
-from extender.replay.recorded import Recorded
 
 RECORDED = "recorded"
 """What the policy of the record is called."""
@@ -67,7 +63,7 @@ def replay(
     except MalformedRecord as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from error
     named = [(RECORDED, own), *_named(policy)]
-    answer = report(recorded, [by for _, by in named], _played(recorded, named))
+    answer = report(recorded, [by for _, by in named], played(recorded, named))
     if html is not None:
         _write(html, answer)
     if output is Output.TABLE:
@@ -86,23 +82,6 @@ def _named(texts: Sequence[str]) -> list[tuple[str, InForce]]:
         name = text if source is None else source.path.name
         found[text if name in found or name == RECORDED else name] = policy
     return list(found.items())
-
-
-def _played(recorded: Recorded, named: Sequence[tuple[str, InForce]]) -> list[Played]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
-    found = []
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        for name, policy in named:
-            task = progress.add_task(name, total=events_of(recorded))
-            advance = functools.partial(progress.advance, task)
-            found.append(play(recorded, policy, name=name, progress=advance))
-            progress.update(task, completed=events_of(recorded))
-    return found
 
 
 def _write(path: Path, answer: Report) -> None:

@@ -47,6 +47,7 @@ class World:
         holds = Holds(0.0, _no_time)
         self.tenancy = Tenancy(self.views, self._assigned, holds, policy.rules)
         self._fleet = Fleet(self.views)
+        self._names: tuple[str, ...] = ()
         pods: tuple[Resident | Arrival, ...] = (*recorded.residents, *recorded.arrivals)
         for namespace in dict.fromkeys(each.namespace for each in pods):
             self.tenancy.namespace(namespace, recorded.namespaces.get(namespace, {}))
@@ -62,6 +63,7 @@ class World:
     def came(self, node: RecordedNode) -> None:
         """Take in a node that takes pods from now on."""
         self._replace(view_of(self._recorded, node, self._policy))
+        self._names = tuple(self.views)
 
     def closed(self, name: str) -> None:
         """Take in that a node takes nothing new from now on."""
@@ -72,7 +74,7 @@ class World:
     ) -> tuple[Place, ...] | Collection[Code]:
         """Give a pod its places among some *nodes* (None: all), or return why it is refused."""
         fleet, asked = self._fleet, self.tenancy.bounded(request, NOTHING_PROMISED)
-        names = tuple(fleet.names) if nodes is None else nodes
+        names = self._names if nodes is None else nodes
         # Of all nodes, prioritize ranks those that filter passes; so filter is asked why none did.
         node = prioritize(fleet, NOTHING_PROMISED, asked, names).winner
         if not node:

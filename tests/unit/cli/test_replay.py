@@ -12,9 +12,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from extender.cli import records
+from extender.cli.playing import played
 from extender.cli.replay import replay
 from extender.cli.simulate import simulate
-from extender.policy import PolicyName
+from extender.policy import InForce, PolicyName
+from extender.replay.compare import report
 from extender.replay.document import Report
 from extender.replay.parsing import MalformedRecord, record
 from extender.replay.recorded import Recorded
@@ -203,3 +205,15 @@ def test_every_named_policy_may_be_tried(tmp_path: Path) -> None:
     )
 
     assert len(found.comparisons) == len(PolicyName)
+
+
+def test_replays_beside_each_other_come_to_the_same_as_one_after_the_other(tmp_path: Path) -> None:
+    of = made(tmp_path / "made.json")
+    named = [(name.value, InForce.of(name)) for name in (PolicyName.DEFAULT, PolicyName.WORST_FIT)]
+
+    beside, in_turn = (played(of, named, at_once=count) for count in (2, 1))
+
+    assert [each.fates for each in beside] == [each.fates for each in in_turn]
+    assert report(of, [by for _, by in named], beside) == report(
+        of, [by for _, by in named], in_turn
+    )
