@@ -27,6 +27,7 @@ from nodeagent.api.gpunode import (
     Layout,
     Mode,
     OwnerRef,
+    Plan,
     PodRef,
 )
 from nodeagent.api.rivals import Rival
@@ -204,6 +205,28 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             self._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
             for gpu, bin in zip(self.usable, self._bins, strict=True)
         )
+
+    def replanned(self, assignments: tuple[Assignment, ...]) -> NodeView:
+        """Return the node with another plan, and what was worked out of it as far as that holds.
+
+        GPUs of which the plan says the same as before are as they were.
+        """
+        node = msgspec.structs.replace(self.node, spec=Plan(assignments))
+        now = msgspec.structs.replace(self, node=node)
+        here, there = self.node.spec.assignments, assignments
+        before, after = set(map(id, here)), set(map(id, there))  # what stays is the very same
+        changed = {each.gpu for each in here if id(each) not in after}
+        changed.update(each.gpu for each in there if id(each) not in before)
+        bins = self._bins
+        now.__dict__.update(
+            (name, self.__dict__[name]) for name in _WHATEVER_IS_PLANNED if name in self.__dict__
+        )
+        taken = now._taken(changed)
+        now.__dict__["_bins"] = tuple(
+            now._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
+            for gpu, bin in zip(now.usable, bins, strict=True)
+        )
+        return now
 
     @cached_property
     def _bins(self) -> tuple[Bin, ...]:
@@ -419,6 +442,19 @@ class NodeView(msgspec.Struct, frozen=True, dict=True):
             for gpu in self.usable
             if gpu.uuid in profiles
         }
+
+
+_WHATEVER_IS_PLANNED = (
+    "usable",
+    "_geometries",
+    "_geometry_of",
+    "_tables",
+    "_served",
+    "offered",
+    "obtainable",
+    "kind",
+)
+"""What of a view rests on the node's inventory alone."""
 
 
 def _names(served: Iterable[Mapping[str, int]]) -> frozenset[str]:

@@ -1,7 +1,9 @@
-"""``tangram replay``: the decisions of a log made again, and compared with what they were."""
+"""``tangram replay``: a log's decisions made again, or a recorded demand under other policies."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +13,19 @@ import typer
 from rich.console import Console
 
 from extender.cli import output as printed
-from extender.cli.reproduced import shown
+from extender.cli import policies
+from extender.cli.playing import played
+from extender.cli.records import read
+from extender.cli.replayed import shown
+from extender.cli.reproduced import shown as reproduction
 from extender.decision_log import LogUnreadable, reproduced, runs
+from extender.policy import InForce
+from extender.replay.compare import report
+from extender.replay.document import Report
+from extender.replay.parsing import MalformedRecord, policy_of
+
+RECORDED = "recorded"
+"""What the policy of the record is called."""
 
 
 class Output(StrEnum):
@@ -24,25 +37,99 @@ class Output(StrEnum):
 
 
 def replay(
-    log: Annotated[
+    files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="LOG…", help="Files of a decision log, or folders of them, as kept by serve."
+            metavar="LOG…",
+            help="Files of a decision log, or folders of them, as kept by serve; with --policy, one"
+            " recorded demand, as `tangram simulate --record` writes it.",
         ),
     ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help=f"To try (repeatable): {policies.HELP}"),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT.html", help="Write the report as one HTML file, too; with --policy."
+        ),
+    ] = None,
     output: Annotated[
-        Output, typer.Option(help="table, json or yaml; json and yaml are for programs.")
+        Output, typer.Option(help="table, json or yaml; json and yaml list every VM.")
     ] = Output.TABLE,
 ) -> None:
-    """Make every decision of a log again, and compare: exit code 1 if any differs."""
+    """Make every decision of a log again, and compare; with --policy, try policies on a demand.
+
+    Exit code 1 if a decision comes out differently. Policies play the record under the one it was
+    made with, and under each of the others, through the code that decides in the cluster: should
+    the policy be changed?
+    """
+    if policy:
+        if len(files) > 1:
+            raise typer.BadParameter("takes one with --policy", param_hint="LOG")
+        _tried(files[0], policy, html, output)
+    elif html is not None:
+        raise typer.BadParameter(
+            "needs --policy: it reports what policies come to", param_hint="--html"
+        )
+    else:
+        _made_again(files, output)
+
+
+def _made_again(logs: Sequence[Path], output: Output) -> None:
     try:
-        found = reproduced(runs(log))
+        found = reproduced(runs(logs))
     except LogUnreadable as error:
         raise typer.BadParameter(str(error), param_hint="LOG") from error
     if output is Output.TABLE:
-        Console(highlight=False, soft_wrap=True).print(*shown(found), sep="\n")
+        Console(highlight=False, soft_wrap=True).print(*reproduction(found), sep="\n")
     else:
         answer = {**msgspec.to_builtins(found), "exact": found.exact}
         printed.print_as(printed.Output(output.value), answer)
     if found.differing:
         raise typer.Exit(1)
+
+
+def _tried(file: Path, policy: Sequence[str], html: Path | None, output: Output) -> None:
+    try:
+        recorded = read(file)
+        own = policy_of(recorded, str(file))
+    except MalformedRecord as error:
+        raise typer.BadParameter(str(error), param_hint="LOG") from error
+    named = [(RECORDED, own), *_named(policy)]
+    answer = report(recorded, [by for _, by in named], played(recorded, named))
+    if html is not None:
+        _write(html, answer)
+    if output is Output.TABLE:
+        # Without a terminal there is no width to keep to, and the tables are some 110 wide.
+        width = None if sys.stdout.isatty() else 120
+        Console(highlight=False, width=width).print(*shown(answer), sep="\n")
+    else:
+        printed.print_as(printed.Output(output.value), answer)
+
+
+def _named(texts: Sequence[str]) -> list[tuple[str, InForce]]:
+    """Return the policies, each by a name of its own: a file's is what it is called."""
+    found: dict[str, InForce] = {}
+    for text in texts:
+        policy, source = policies.in_force(text)
+        name = text if source is None else source.path.name
+        found[text if name in found or name == RECORDED else name] = policy
+    return list(found.items())
+
+
+def _write(path: Path, answer: Report) -> None:
+    try:
+        from extender.reporting.replayed import page
+    except ImportError as error:
+        raise typer.BadParameter(
+            f"{error.name} is not installed: pip install 'tangram-vgpu[report]'",
+            param_hint="--html",
+        ) from error
+    try:
+        path.write_text(page(answer), "utf-8")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{path}: cannot be written: {error.strerror}", param_hint="--html"
+        ) from error

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from extender.cli import policies
 from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
+from extender.cli.recording import OPTION, written
 from extender.cli.simulated import show
 from extender.cli.whatif import CLUSTER, answered, source
 from extender.cli.whatif_shown import shown
@@ -55,6 +56,7 @@ DESCRIBING = (
     "rule",
     "shared_only",
     "resample",
+    "record",
 )
 """Options that describe simulated GPUs and their demand: with ``--from`` these are there."""
 
@@ -101,6 +103,14 @@ def simulate(
     warmup: Annotated[
         int, typer.Option(min=0, max=10_000_000, help="Requests before these, not counted.")
     ] = WARMUP,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Instead of comparing: write the demand of the first seed, as --policy decides"
+            " about it, for `tangram replay`. Who finds no room waits.",
+        ),
+    ] = None,
     queue: Annotated[
         bool, typer.Option("--queue", help="Who finds no room waits, instead of being lost.")
     ] = False,
@@ -183,6 +193,12 @@ def simulate(
         shared_only=shared_only,
         resampled=resample,
     )
+    if record is not None:
+        if _given(context, "compare"):
+            why = "--record writes what one policy decides: leave it out"
+            raise typer.BadParameter(why, param_hint="--compare")
+        written(record, scenario, policy, first_seed)
+        return
     recorded = bool(trace) and not resample
     numbers = range(first_seed, first_seed + (1 if recorded else seeds))
     if queue and REPACK in compare.split(","):
@@ -229,7 +245,7 @@ def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range)
         on = stage(scenario)
         entered = lineup(names, own, on, scenario.load)
     except (UnknownModel, UnknownMix, UnknownLifetime, MalformedTrace) as error:
-        raise typer.BadParameter(str(error), param_hint=_OPTION[type(error)]) from error
+        raise typer.BadParameter(str(error), param_hint=OPTION[type(error)]) from error
     except UnknownContender as error:
         raise typer.BadParameter(str(error), param_hint=options[error.name]) from error
     measured: dict[str, list[Measures]] = {name: [] for name in names}
@@ -253,14 +269,6 @@ def _simulated(scenario: Scenario, policy: str, others: list[str], seeds: range)
         bound=known_bound(scenario, on),
         seconds=time.perf_counter() - started,
     )
-
-
-_OPTION = {
-    UnknownModel: "--model",
-    UnknownMix: "--mix",
-    UnknownLifetime: "--lifetime",
-    MalformedTrace: "--trace",
-}
 
 
 def _from_file(name: str, option: str) -> Policy | None:

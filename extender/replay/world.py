@@ -1,0 +1,120 @@
+"""The recorded fleet under a policy: who is where in it, and where the next one would go.
+
+Every choice is made by the verbs that answer kube-scheduler: filter, prioritize and bind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from extender.ledger import Ledger
+from extender.packing.choose import Choice
+from extender.policy import InForce
+from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
+from extender.replay.views import places, view_of, with_places
+from extender.request import Request
+from extender.service.assigned import Assigned
+from extender.service.holds import Holds
+from extender.service.tenancy import Tenancy
+from extender.snapshot import NodeView
+from extender.verbs.bind import assignments, place
+from extender.verbs.filter import filter
+from extender.verbs.fleet import Fleet
+from extender.verbs.prioritize import prioritize
+from extender.verbs.verdicts import UNREPORTED, Code
+from nodeagent.api.gpunode import PodRef
+
+NOTHING_PROMISED = Ledger()
+"""In a replay a place is in the plan as soon as it is chosen: nothing is promised besides."""
+
+
+class World:
+    """Nodes, plans and rules while a record is played; *looked_at* is shown each node as it is.
+
+    After every change of it, from the start on.
+    """
+
+    def __init__(
+        self, recorded: Recorded, policy: InForce, looked_at: Callable[[NodeView], None]
+    ) -> None:
+        self._recorded = recorded
+        self._policy = policy
+        self._looked_at = looked_at
+        self.views: dict[str, NodeView] = {}
+        self._assigned = Assigned(_no_time)
+        holds = Holds(0.0, _no_time)
+        self.tenancy = Tenancy(self.views, self._assigned, holds, policy.rules)
+        self._fleet = Fleet(self.views)
+        self._names: tuple[str, ...] = ()
+        pods: tuple[Resident | Arrival, ...] = (*recorded.residents, *recorded.arrivals)
+        for namespace in dict.fromkeys(each.namespace for each in pods):
+            self.tenancy.namespace(namespace, recorded.namespaces.get(namespace, {}))
+        for node in recorded.nodes:
+            if not node.since:
+                self.came(node)
+        for resident in recorded.residents:
+            ref = PodRef(resident.namespace, resident.name, resident.uid)
+            for name in dict.fromkeys(each.node for each in resident.places):
+                here = [each for each in resident.places if each.node == name]
+                self._replace(with_places(self.views[name], ref, here))
+
+    def came(self, node: RecordedNode) -> None:
+        """Take in a node that takes pods from now on."""
+        self._replace(view_of(self._recorded, node, self._policy))
+        self._names = tuple(self.views)
+
+    def closed(self, name: str) -> None:
+        """Take in that a node takes nothing new from now on."""
+        self._replace(msgspec.structs.replace(self.views[name], cordoned=True))
+
+    def place(
+        self, request: Request, nodes: Sequence[str] | None
+    ) -> tuple[Place, ...] | Collection[Code]:
+        """Give a pod its places among some *nodes* (None: all), or return why it is refused."""
+        fleet, asked = self._fleet, self.tenancy.bounded(request, NOTHING_PROMISED)
+        names = self._names if nodes is None else nodes
+        # Of all nodes, prioritize ranks those that filter passes; so filter is asked why none did.
+        node = prioritize(fleet, NOTHING_PROMISED, asked, names).winner
+        if not node:
+            refused = filter(fleet, NOTHING_PROMISED, asked, names)
+            return refused.codes or {UNREPORTED.code}  # where there is no node it may go to
+        view = self.views[node]
+        choice = place(view, NOTHING_PROMISED, asked)
+        assert isinstance(choice, Choice)  # or the node would not have passed
+        ids = (f"{request.pod.uid}/{number}" for number in range(1, 1 + len(choice.placed)))
+        entries = assignments(asked, choice, ids=ids, since="")
+        self._replace(view.replanned((*view.node.spec.assignments, *entries)))
+        return places(view, entries)
+
+    def hopeless(self, request: Request) -> bool:
+        """Tell whether no node at all would take a pod; if not, those it may go to still may not.
+
+        Quicker than to ask node by node, where most who wait still have to.
+        """
+        asked = self.tenancy.bounded(request, NOTHING_PROMISED)
+        return not self._fleet.to(asked.wanted, asked.bounds, asked.spread).order
+
+    def gone(self, uid: str) -> None:
+        """Give back the places of a pod, if it has any."""
+        for name in self._assigned.nodes_of(uid):
+            view = self.views[name]
+            kept = tuple(
+                each
+                for each in view.node.spec.assignments
+                if each.pod is None or each.pod.uid != uid
+            )
+            self._replace(view.replanned(kept))
+
+    def _replace(self, view: NodeView) -> None:
+        name, before = view.name, self.views.get(view.name)
+        self._assigned.planned(name, view.pods)
+        self.tenancy.changed(name, before, view)
+        self.views[name] = view
+        self._fleet.changed(name)  # to be judged anew: what changes here always matters
+        self._looked_at(view)
+
+
+def _no_time() -> float:
+    return 0.0
