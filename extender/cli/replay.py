@@ -81,7 +81,8 @@ def _made_again(logs: Sequence[Path], output: Output) -> None:
     try:
         found = reproduced(runs(logs))
     except LogUnreadable as error:
-        raise typer.BadParameter(str(error), param_hint="LOG") from error
+        told = f"{error} (a recorded demand is tried with --policy)"
+        raise typer.BadParameter(told, param_hint="LOG") from error
     if output is Output.TABLE:
         Console(highlight=False, soft_wrap=True).print(*reproduction(found), sep="\n")
     else:

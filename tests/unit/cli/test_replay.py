@@ -170,7 +170,10 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     path = tmp_path / "made.json"
     made(path)
 
-    assert "Missing option" in words(ran("replay", str(path)))
+    assert "tried with --policy" in words(ran("replay", str(path)))
+    assert "needs --policy" in words(ran("replay", str(path), "--html", "report.html"))
+    twice = ran("replay", str(path), str(path), "--policy", "mfi")
+    assert "takes one with --policy" in words(twice)
     assert "neither a policy" in words(ran("replay", str(path), "--policy", "nonsense"))
     several = ran("simulate", "--record", str(path), "--model", "H100-80GB=8,A30-24GB=8")
     assert "give --model one" in words(several)
