@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -13,10 +14,11 @@ from extender.settings import Settings
 from nodeagent.apiserver.protocol import PODS, ApiError
 from tests.chaos import loop as loops
 from tests.chaos import rest
-from tests.chaos.cluster import EXTENDER, NODE_NAMES, REPLICAS, Cluster
+from tests.chaos.cluster import EXTENDER, GPUS, NODE_NAMES, REPLICAS, ROOMY, Cluster
 from tests.chaos.events import Event
 from tests.chaos.happenings import happen
 from tests.chaos.loop import SeededLoop
+from tests.chaos.orders import applying
 from tests.chaos.thrift import thrifty
 
 SETTLED_WITHIN_SECONDS = 150.0
@@ -28,7 +30,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ``happened`` counts events by kind, ``struck`` calls of the API server by what befell them;
     ``gangs`` are those of which a first member was bound; ``followed`` counts the pods bound where
-    a joint plan had put them, ``evicted`` those evicted, ``preempted`` those that got their place.
+    a joint plan had put them, ``evicted`` those evicted, ``preempted`` those that got their place;
+    ``orders`` are those of moves that were given, ``moved`` the moves of them that were made.
     """
 
     seed: int
@@ -40,27 +43,46 @@ class Outcome(msgspec.Struct, frozen=True):
     followed: int = 0
     evicted: int = 0
     preempted: int = 0
+    orders: int = 0
+    moved: int = 0
     seconds: float = 0.0
     happened: Mapping[str, int] = {}
     struck: Mapping[str, int] = {}
 
 
-def tell(seed: int, events: Sequence[Event], *, tidy: bool = True, ranked: bool = False) -> Outcome:
+def tell(
+    seed: int,
+    events: Sequence[Event],
+    *,
+    tidy: bool = True,
+    ranked: bool = False,
+    moving: bool = False,
+) -> Outcome:
     """Let *events* happen, then let all come to rest; the same arguments, the same outcome.
 
-    Where pods are *ranked*, some are evicted for others. For *tidy* see
-    :func:`tests.chaos.loop.run`.
+    Where pods are *ranked*, some are evicted for others; where it is *moving*, VMs are moved. For
+    *tidy* see :func:`tests.chaos.loop.run`.
     """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
     with thrifty():
-        return loops.run(lambda loop: _told(loop, chance, seed, events, ranked), chance, tidy=tidy)
+        work = partial(_told, chance=chance, seed=seed, events=events, ranked=ranked, moving=moving)
+        return loops.run(work, chance, tidy=tidy)
 
 
 async def _told(
-    loop: SeededLoop, chance: random.Random, seed: int, events: Iterable[Event], ranked: bool
+    loop: SeededLoop,
+    chance: random.Random,
+    seed: int,
+    events: Iterable[Event],
+    *,
+    ranked: bool,
+    moving: bool,
 ) -> Outcome:
-    cluster = Cluster(loop, chance, settings=_hurried(chance), ranked=ranked)
+    settings = _hurried(chance)
+    policy = applying(settings.plan_solve_seconds) if moving else None
+    gpus = ROOMY if moving else GPUS
+    cluster = Cluster(loop, chance, settings=settings, gpus=gpus, ranked=ranked, policy=policy)
     await cluster.start()
     await asyncio.sleep(5.0)
     for event in events:
@@ -85,6 +107,8 @@ async def _told(
         cluster.scheduler.followed,
         cluster.judge.claims.evicted,
         cluster.judge.claims.served,
+        cluster.judge.moves.orders,
+        cluster.judge.moves.made,
         loop.time(),
         dict(cluster.happened),
         dict(cluster.network.strikes),

@@ -339,10 +339,10 @@ async def test_a_place_on_one_node_is_given_back_while_the_plan_of_another_canno
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     async def held_up(call: Call) -> None:
-        if (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "") and not call.done:
-            if call.name == "node-1":
-                reached.set()
-                await go_on.wait()
+        planned = (call.verb, call.kind, call.subresource) == ("patch", GPU_NODES, "")
+        if planned and not call.done and call.name == "node-1":
+            reached.set()
+            await go_on.wait()
 
     settings = msgspec.structs.replace(HASTY, sweep_interval_seconds=60.0)
     async with world.extender(settings) as extender, world.obedient("node-1", "node-2"):
