@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import BindableLogger
 
 from tests.chaos.campaign import Campaign, outcomes
-from tests.chaos.events import EVENTS, drawn
+from tests.chaos.events import EVENTS, drawn, moves
 from tests.chaos.hunt import Hunt
 from tests.chaos.mutants import MASKED, MUTANTS, named
 from tests.chaos.shrink import shrunk
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=EVENTS, help=f"of each; {EVENTS} by default")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--ranked", action="store_true", help="pods are evicted for others")
+    parser.add_argument("--moving", action="store_true", help="VMs are moved in each, not in some")
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
     parser.add_argument("--out", type=Path, help="store the result: JSON and .md, or a table (.md)")
     parser.add_argument("--mutants", action="store_true", help="run against planted bugs instead")
@@ -75,7 +76,9 @@ def survey(args: argparse.Namespace) -> int:
     started = time.monotonic()
     seeds = range(args.seed, args.seed + args.histories)
     campaign = Campaign(args.events, args.seed, jobs=args.jobs)
-    for told, seconds in outcomes(seeds, args.events, args.jobs, ranked=args.ranked):
+    for told, seconds in outcomes(
+        seeds, args.events, args.jobs, ranked=args.ranked, moving=args.moving
+    ):
         campaign.processor += seconds
         campaign.wall = time.monotonic() - started
         for outcome in told:
@@ -89,20 +92,21 @@ def survey(args: argparse.Namespace) -> int:
         campaign.save(args.out)
     if campaign.broken:
         first = min(each.seed for each in campaign.broken)
-        show(first, args.events, shrink=not args.no_shrink, ranked=args.ranked)
+        moving = args.moving or moves(first)
+        show(first, args.events, shrink=not args.no_shrink, ranked=args.ranked, moving=moving)
     return 1 if campaign.broken else 0
 
 
-def show(seed: int, events: int, *, shrink: bool, ranked: bool) -> None:
+def show(seed: int, events: int, *, shrink: bool, ranked: bool, moving: bool) -> None:
     """Print one failing history and how to have it again."""
-    story = drawn(seed, events)
-    short = shrunk(seed, story, ranked=ranked) if shrink else story
+    story = drawn(seed, events, moving=moving)
+    short = shrunk(seed, story, ranked=ranked, moving=moving) if shrink else story
     print(f"\nseed {seed}, {len(short)} of {len(story)} events:")
     for event in short:
         print(f"  {event}")
-    for broken in tell(seed, short, ranked=ranked).broken:
+    for broken in tell(seed, short, ranked=ranked, moving=moving).broken:
         print(f"  ! {broken}")
-    more = " --ranked" if ranked else ""
+    more = f"{' --ranked' if ranked else ''}{' --moving' if moving else ''}"
     print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}{more}"')
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tests import results
-from tests.chaos.events import drawn
+from tests.chaos.events import drawn, moves
 from tests.chaos.story import Outcome, tell
 
 AT_ONCE = 40  # histories that a worker is given, who then goes, and with him 160 MB
@@ -45,6 +45,8 @@ class Campaign(msgspec.Struct):
     followed: int = 0
     evicted: int = 0
     preempted: int = 0
+    orders: int = 0
+    moved: int = 0
     virtual: float = 0.0
     processor: float = 0.0
     wall: float = 0.0
@@ -63,6 +65,8 @@ class Campaign(msgspec.Struct):
         self.followed += outcome.followed
         self.evicted += outcome.evicted
         self.preempted += outcome.preempted
+        self.orders += outcome.orders
+        self.moved += outcome.moved
         self.virtual += outcome.seconds
         self.happened.update(outcome.happened)
         self.struck.update(outcome.struck)
@@ -77,6 +81,7 @@ class Campaign(msgspec.Struct):
             f" {self.api_calls} API calls, {self.binds} binds, {self.gangs} gangs begun,"
             f" {self.followed} joint plans followed, {self.inherited} places inherited,"
             f" {self.evicted} pods evicted for {self.preempted} others,"
+            f" {self.moved} moves made of {self.orders} orders,"
             f" {len(self.broken)} histories with broken promises"
         )
 
@@ -107,6 +112,8 @@ events each.
 | places inherited by an owner's next pod | {self.inherited:,} |
 | pods evicted for others | {self.evicted:,} |
 | pods that got a place by that | {self.preempted:,} |
+| orders of moves given | {self.orders:,} |
+| moves of them made | {self.moved:,} |
 | processor seconds a history | {each:.3f} |
 | seconds on {self.jobs} processes | {self.wall:,.0f} |
 
@@ -137,18 +144,27 @@ def _table(counts: Counter[str]) -> str:
 
 
 def outcomes(
-    seeds: range, events: int, jobs: int, *, ranked: bool = False
+    seeds: range, events: int, jobs: int, *, ranked: bool = False, moving: bool = False
 ) -> Iterator[tuple[list[Outcome], float]]:
-    """Yield what comes of the histories, some at a time, and how much processor time they took."""
+    """Yield what comes of the histories, some at a time, and how much processor time they took.
+
+    VMs are moved in some of them, in all if it is *moving*.
+    """
     at_once = max(1, min(AT_ONCE, -(-len(seeds) // jobs)))
     batches = [seeds[n : n + at_once] for n in range(0, len(seeds), at_once)]
     with get_context("fork").Pool(jobs, maxtasksperchild=1) as workers:
-        yield from workers.imap_unordered(partial(_batch, events=events, ranked=ranked), batches)
+        yield from workers.imap_unordered(
+            partial(_batch, events=events, ranked=ranked, moving=moving), batches
+        )
 
 
-def _batch(seeds: range, events: int, ranked: bool) -> tuple[list[Outcome], float]:
+def _batch(seeds: range, events: int, ranked: bool, moving: bool) -> tuple[list[Outcome], float]:
     sys.unraisablehook = lambda _: None  # what is left behind may end as it likes
     warnings.simplefilter("ignore", RuntimeWarning)
     started = time.process_time()
-    told = [tell(seed, drawn(seed, events), tidy=False, ranked=ranked) for seed in seeds]
+    told = []
+    for seed in seeds:
+        moved = moving or moves(seed)
+        story = drawn(seed, events, moving=moved)
+        told.append(tell(seed, story, tidy=False, ranked=ranked, moving=moved))
     return told, time.process_time() - started

@@ -31,6 +31,8 @@ class Claims:
         self._clock = clock
         self._gone: dict[str, tuple[Pod, float]] = {}
         self.evicted = 0
+        self.waits_for: Callable[[Assignment, Assignment], bool] = lambda claim, other: False
+        """Whether a claim waits for who has an entry, of whom an order of moves has it leave."""
         self._served: set[str] = set()
 
     def ended(self, pod: Pod) -> None:
@@ -46,7 +48,7 @@ class Claims:
         """Tell whether a place held for an owner has given way to a claim of the owner's pod."""
         for claim in filter(is_claim, fresh):
             pod = self._waiting(claim)
-            ours = pod is not None and hold.owner is not None and hold.owner.name == pod.name
+            ours = pod is not None and hold.owner is not None and hold.owner.name == pod.vm
             if ours and _overlap(claim, hold):
                 return True
         return False
@@ -70,7 +72,8 @@ class Claims:
             for other in (*known.values(), *now):
                 if is_claim(other) and _overlap(entry, other):
                     if other.owner is not None and other.owner.name == uid:
-                        self._served.add(uid)
+                        if not other.id.startswith(keys.MOVE_PREFIX):
+                            self._served.add(uid)
                     elif other in now:
                         yield f"claim broken: {entry.id} is given what {other.owner} waits for"
 
@@ -78,6 +81,10 @@ class Claims:
         waits = self._waiting(claim)
         for other in now:
             if other.id == claim.id or not _overlap(claim, other):
+                continue
+            if claim.id.startswith(keys.MOVE_PREFIX):
+                if not self.waits_for(claim, other):
+                    yield f"wrong victim: {claim.id} is claimed over {other.id}, which stays"
                 continue
             victim = None if other.pod is None else self._pods.get(other.pod.uid)
             if other.pod is None:
@@ -87,17 +94,19 @@ class Claims:
 
     def evicts(self, pod: Pod, plans: Iterable[GpuNode]) -> Iterator[str]:
         """See a pod evicted; yield what is wrong about that."""
-        self.evicted += 1
         entries = [entry for plan in plans for entry in plan.spec.assignments]
         gang = {p.uid for p in self._pods.values() if p.gang and p.gang == pod.gang} | {pod.uid}
         theirs = [e for e in entries if e.pod is not None and e.pod.uid in gang]
         waiting = [
             waits
             for claim in filter(is_claim, entries)
+            if not claim.id.startswith(keys.MOVE_PREFIX)  # those in its way are moved
             if any(_overlap(claim, each) for each in theirs)
             and (waits := self._waiting(claim)) is not None
         ]
-        if not any(waits.priority > pod.priority for waits in waiting):
+        if any(waits.priority > pod.priority for waits in waiting):
+            self.evicted += 1
+        else:
             yield f"wrong victim: {pod.name} is evicted, and nobody above it waits for its place"
 
 

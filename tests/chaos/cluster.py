@@ -13,12 +13,14 @@ from typing import Any
 import msgspec
 
 from extender.cluster import Election, OwnPod, Replica
+from extender.policy import InForce, PolicyName
 from extender.service.seam import Witness
 from extender.settings import LeaseTiming
 from extender.settings import Settings as ExtenderSettings
 from nodeagent.agent import Agent
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
+from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
     NODES,
@@ -26,6 +28,7 @@ from nodeagent.apiserver.protocol import (
     VIRTUAL_MACHINES,
     ApiError,
     Conflict,
+    Kind,
     PatchType,
 )
 from nodeagent.apiserver.reflector import Pace
@@ -37,10 +40,14 @@ from tests.builders import H100, raw_pod
 from tests.chaos.gpus import Board, Disk
 from tests.chaos.judge import Judge
 from tests.chaos.loop import Process, SeededLoop
+from tests.chaos.owners import Owners
+from tests.chaos.pods import Pod
 from tests.chaos.scheduler import Extender, Scheduler
-from tests.chaos.wire import SENDER, Network, Wire
+from tests.chaos.wire import SENDER, SENT, Network, Wire
 
 GPUS = {"node-1": 2, "node-2": 1}
+ROOMY = {"node-1": 2, "node-2": 2}
+"""As many as it takes for VMs to have somewhere to be moved to."""
 NODE_NAMES = tuple(GPUS)
 REPLICAS = ("a", "b")
 GANGS = {"duo": ("duo-0", "duo-1"), "trio": ("trio-0", "trio-1", "trio-2")}
@@ -49,6 +56,10 @@ RANKS = 3
 """Priorities there are, where pods have any: one for each name."""
 VMS = (*(f"vm-{n}" for n in range(6)), "duo-0", "trio-1")
 """The names whose pods belong to a VirtualMachine."""
+READ_WITHIN_SECONDS = 3.0
+"""How long it takes until a replica goes by a policy that was changed."""
+MORE_VMS = tuple(f"vm-{n}" for n in range(6, 9))
+"""And those besides where VMs are moved."""
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 SKEW_SECONDS = 3600
 
@@ -72,6 +83,7 @@ EXTENDER = ExtenderSettings(
     preemption_longest_pause_seconds=8.0,
     unseen_pod_seconds=30.0,
     unseen_pod_recheck_seconds=5.0,
+    move_seconds=15.0,
 )
 TIMING = LeaseTiming(lease_duration_seconds=6, renew_deadline_seconds=4.0, retry_period_seconds=1.0)
 AGENT = AgentSettings(
@@ -88,7 +100,8 @@ PACE = Pace(first_pause=0.25, longest_pause=3.0)
 class Cluster:
     """Two nodes, with as many GPUs as *gpus* says, their agents, two extenders, and a scheduler.
 
-    Pods are of different priorities if they are *ranked*. Each extender has a *witness* of its own.
+    Pods are of different priorities if they are *ranked*. With a *policy*, VMs are moved. Each
+    extender has a *witness* of its own.
     """
 
     def __init__(
@@ -100,6 +113,7 @@ class Cluster:
         gpus: Mapping[str, int] = GPUS,
         ranked: bool = False,
         witness: Callable[[], Witness | None] = lambda: None,
+        policy: InForce | None = None,
     ) -> None:
         self.loop = loop
         self._settings = settings
@@ -117,8 +131,11 @@ class Cluster:
             hold_seconds=EXTENDER.restart_hold_seconds,
             listed=lambda process, kind: self.network.lists.get((process, kind.plural), 0.0),
             greedy=settings.plan_solve_seconds <= 0.0,
+            sent=SENT.get,
         )
-        self.api.witnessed_by(self.judge.wrote)
+        self.api.witnessed_by(self._wrote)
+        self.policy = self._allowing = policy or InForce.of(PolicyName.DEFAULT)
+        self.owners = None if policy is None else Owners(self)
         self.boards = {n: Board(loop, h, chance, self.judge) for n, h in self.hardware.items()}
         self.disks = {name: Disk(chance) for name in NODE_NAMES}
         self.checkpoints = {name: Checkpoint() for name in NODE_NAMES}
@@ -145,6 +162,10 @@ class Cluster:
         self.api.register(VIRTUAL_MACHINES)
         for name in VMS:
             await self.create_vm(name)
+        if self.owners is not None:
+            await self.owners.start()
+            for name in MORE_VMS:
+                await self.create_vm(name)
         for name in REPLICAS:
             await self.api.create(
                 PODS,
@@ -167,6 +188,7 @@ class Cluster:
         replica = Replica(
             Wire(self.network, process),
             self._settings,
+            self.policy,
             election=Election(repr(process), TIMING),
             own_pod=OwnPod(keys.SYSTEM_NAMESPACE, name),
             clock=lambda: 1e6 + self.loop.time() - started,
@@ -176,6 +198,7 @@ class Cluster:
             witness=self._witness(),
         )
         self.extenders[name] = Extender(process, replica, stop)
+        self.judge.moves.adopted(process.label, self.policy.moving)
         self._live(process, replica.run(stop))
 
     def start_agent(self, name: str) -> None:
@@ -238,6 +261,10 @@ class Cluster:
         for name in NODE_NAMES:
             await self.cordon(name, shut=False)
         self.network.rough.clear()
+        self.scheduler.relent()
+        if self.owners is not None:
+            await self.owners.relent()
+            self.obey(self._allowing)
         self.network.stalled.clear()
         for kind in tuple(self.network.stuck):
             self.network.unstick(kind)
@@ -257,33 +284,57 @@ class Cluster:
         spec = {"spec": {"unschedulable": shut}}
         await self.api.patch(NODES, node, spec, patch_type=PatchType.MERGE)
 
+    def obey(self, policy: InForce) -> None:
+        """Change the policy that all replicas go by; each reads it in its own time."""
+        self.policy = policy
+        for each in self.extenders.values():
+            self.loop.spawn(each.process, self._adopted(each, self.chance.random()))
+
+    async def _adopted(self, extender: Extender, when: float) -> None:
+        await asyncio.sleep(READ_WITHIN_SECONDS * when)
+        extender.replica.service.knowledge.adopt(self.policy)
+        self.judge.moves.adopted(extender.process.label, self.policy.moving)
+
     # Pods and GPUs.
 
     async def create_vm(self, name: str) -> None:
         """Create what makes the pods of that name again, unless it is there."""
         with contextlib.suppress(Conflict):
-            await self.api.create(
-                VIRTUAL_MACHINES, {"metadata": {"name": name}, "spec": {}}, namespace="default"
-            )
+            spec = {} if self.owners is None else {"runStrategy": "Always"}
+            body = {"metadata": {"name": name}, "spec": spec}
+            await self.api.create(VIRTUAL_MACHINES, body, namespace="default")
 
-    async def create_pod(self, name: str, wants: Sequence[str], grace: int) -> None:
-        """Create a pod, unless there is one of that name; it says so if it is one of a gang."""
-        if any(each.name == name for each in self.judge.pods.values()):
-            return
-        pod = raw_pod(*wants, name=name, owner=("VirtualMachineInstance", name))
+    async def create_pod(self, vm: str, wants: Sequence[str], grace: int) -> None:
+        """Create a VM's pod, unless it has one; it says so if it is one of a gang."""
+        if not any(each.vm == vm for each in self.judge.pods.values()):
+            nodes = () if self.owners is None else self.owners.nodes(vm)
+            await self.create_next(vm, vm, wants, grace, nodes)
+
+    async def create_next(
+        self, name: str, vm: str, wants: Sequence[str], grace: int, nodes: tuple[str, ...]
+    ) -> str:
+        """Create a pod of a VM, be there another or not; return its UID, "" if there is none.
+
+        If any *nodes* are named, it goes to those alone.
+        """
+        pod = raw_pod(*wants, name=name, owner=("VirtualMachineInstance", vm))
         del pod["metadata"]["uid"]
         for gang, members in GANGS.items():
-            if name in members:
+            if vm in members:
                 size = str(len(members))
                 pod["metadata"]["annotations"] = {keys.GANG: gang, keys.GANG_SIZE: size}
         pod["spec"]["terminationGracePeriodSeconds"] = grace
+        if self.owners is not None:
+            self.owners.marked(pod, vm)
         if self._ranked:
-            pod["spec"]["priority"] = 10 * (sum(name.encode()) % RANKS)
+            pod["spec"]["priority"] = 10 * (sum(vm.encode()) % RANKS)
         try:
             made = await self.api.create(PODS, pod, namespace="default")
         except ApiError:
-            return
-        self.scheduler.add(dict(msgspec.json.decode(made)))
+            return ""
+        created = dict(msgspec.json.decode(made))
+        self.scheduler.add(created, nodes)
+        return str(created["metadata"]["uid"])
 
     def gpu(self, number: int) -> tuple[str, SimulatedGpu]:
         """Return one of the GPUs, with its node's name."""
@@ -317,6 +368,15 @@ class Cluster:
         if process.alive:
             self.loop.kill(process)
             self._graves.append(process)  # or its tasks would be collected, and run on
+
+    def _wrote(self, kind: Kind, write: Write) -> None:
+        """Show a write to the judge, and to whoever has to do something about it."""
+        gone: Pod | None = None
+        if kind == PODS and write.after is None and write.before is not None:
+            gone = self.judge.pods.get(write.before.uid)
+        self.judge.wrote(kind, write)
+        if self.owners is not None:
+            self.owners.wrote(kind, write, gone)
 
     def _writer(self) -> str:
         sender = SENDER.get()

@@ -9,6 +9,8 @@ import msgspec
 
 EVENTS = 200
 MEAN_PAUSE_SECONDS = 0.4
+UNHURRIED_PAUSE_SECONDS = 0.9
+"""Where VMs are moved: that takes a while, in which not everything should go wrong."""
 
 LIKELIHOOD = {
     "arrive": 38,
@@ -46,6 +48,22 @@ LIKELIHOOD = {
     "cordon": 3,
 }
 
+MOVES = {
+    "order": 18,
+    "stop": 8,
+    "restrain": 4,
+    "tighten": 4,
+    "depart": 18,
+    "replace": 4,
+    "restart": 10,
+    "gather": 5,
+    "burst": 2,
+}
+"""What happens besides, or as often as that, where VMs are moved: they stay for a while."""
+
+WITH_MOVES = 0.125
+"""In how many histories they are: to plan moves takes time."""
+
 
 class Event(msgspec.Struct, frozen=True):
     """Something that happens *after* so many seconds; *who* chooses, *much* is in [0, 1)."""
@@ -64,13 +82,20 @@ class Event(msgspec.Struct, frozen=True):
         return f"+{self.after:6.3f} s  {self.what:18} who={self.who} much={self.much:.3f}"
 
 
-def drawn(seed: int, events: int = EVENTS) -> tuple[Event, ...]:
-    """Return what happens under a seed."""
+def moves(seed: int) -> bool:
+    """Tell whether VMs are moved in the history of a seed."""
+    return random.Random(f"moves {seed}").random() < WITH_MOVES
+
+
+def drawn(seed: int, events: int = EVENTS, *, moving: bool = False) -> tuple[Event, ...]:
+    """Return what happens under a seed, where VMs are moved or, by that seed, are not."""
     chance = random.Random(f"story {seed}")
-    kinds, up_to = tuple(LIKELIHOOD), tuple(accumulate(LIKELIHOOD.values()))
+    mean = UNHURRIED_PAUSE_SECONDS if moving else MEAN_PAUSE_SECONDS
+    likelihood = {**LIKELIHOOD, **MOVES} if moving else LIKELIHOOD
+    kinds, up_to = tuple(likelihood), tuple(accumulate(likelihood.values()))
     return tuple(
         Event(
-            round(chance.expovariate(1 / MEAN_PAUSE_SECONDS), 3),
+            round(chance.expovariate(1 / mean), 3),
             chance.choices(kinds, cum_weights=up_to)[0],
             chance.randrange(1000),
             chance.randrange(1000) / 1000,

@@ -7,7 +7,7 @@ import contextlib
 
 from nodeagent.apiserver.protocol import PODS, VIRTUAL_MACHINES, ApiError, PatchType
 from tests.builders import VGPU
-from tests.chaos import faults
+from tests.chaos import faults, orders
 from tests.chaos.cluster import GANGS, VMS, Cluster
 from tests.chaos.events import Event
 from tests.chaos.pods import Pod
@@ -18,6 +18,7 @@ WANTS = (
     *(["1-10C"], ["1-10C"], ["2-20C"], ["3-40C"], ["4-40C"], ["7-80C"]),
     *(["1-10C", "2-20C"], ["2-20C", "2-20C"], ["4-40C", "4-40C"]),
 )
+MOVERS_WANT = (["1-10C"], ["2-20C"], ["1-10C"], ["3-40C"], ["1-10C"], ["2-20C"], ["4-40C"])
 MEMBERS_WANT = (["1-10C"], ["2-20C"], ["3-40C"], ["1-10C", "1-10C"])
 
 
@@ -44,6 +45,14 @@ async def happen(cluster: Cluster, event: Event) -> None:
             await _replace(cluster, event)
         case "finish":
             await _finish(cluster, event)
+        case "order":
+            later(orders.order(cluster, event))
+        case "stop":
+            later(orders.stop(cluster))
+        case "restrain":
+            later(orders.restrain(cluster, event))
+        case "tighten" if cluster.owners is not None:
+            later(cluster.owners.tighten(event.seconds))
         case _:
             await faults.befall(cluster, event)
 
@@ -53,15 +62,21 @@ def _pod(cluster: Cluster, event: Event) -> Pod | None:
     return pods[event.who % len(pods)] if pods else None
 
 
+def _wants(cluster: Cluster, who: int) -> list[str]:
+    """Return what a pod wants; where VMs are moved they are small, and have one vGPU."""
+    wants = WANTS if cluster.owners is None else MOVERS_WANT
+    return wants[who % len(wants)]
+
+
 def _free(cluster: Cluster) -> list[str]:
-    there = {pod.name for pod in cluster.judge.pods.values()}
+    there = {pod.vm for pod in cluster.judge.pods.values()}
     return [name for name in NAMES if name not in there]
 
 
 async def _arrive(cluster: Cluster, event: Event) -> None:
     if free := _free(cluster):
         grace = 0 if event.much < 0.5 else 2
-        await cluster.create_pod(free[event.who % len(free)], WANTS[event.who % len(WANTS)], grace)
+        await cluster.create_pod(free[event.who % len(free)], _wants(cluster, event.who), grace)
 
 
 async def _burst(cluster: Cluster, event: Event) -> None:
@@ -69,7 +84,7 @@ async def _burst(cluster: Cluster, event: Event) -> None:
     least, most = BURST
     count = least + int(event.much * (most - least + 1))
     for at, name in enumerate(_free(cluster)[:count]):
-        await cluster.create_pod(name, WANTS[(event.who + at) % len(WANTS)], 0)
+        await cluster.create_pod(name, _wants(cluster, event.who + at), 0)
 
 
 async def _gathered(cluster: Cluster, event: Event) -> None:
@@ -106,7 +121,7 @@ async def _replace(cluster: Cluster, event: Event) -> None:
     """Delete a pod and at once create another of its name, that may ask for something else."""
     pod = await _deleted(cluster, event)
     if pod is not None:
-        await cluster.create_pod(pod.name, WANTS[int(event.much * len(WANTS))], 0)
+        await cluster.create_pod(pod.vm, _wants(cluster, int(event.much * len(WANTS))), 0)
 
 
 async def _finish(cluster: Cluster, event: Event) -> None:
@@ -132,7 +147,7 @@ async def _restarted(cluster: Cluster, event: Event) -> None:
     with contextlib.suppress(ApiError):
         await cluster.api.delete(PODS, pod.name, namespace="default", uid=pod.uid, grace_seconds=0)
     await asyncio.sleep(12.0 * event.much**3)
-    await cluster.create_pod(pod.name, [each.removeprefix(VGPU) for each in pod.wants], 0)
+    await cluster.create_pod(pod.vm, [each.removeprefix(VGPU) for each in pod.wants], 0)
 
 
 async def _retired(cluster: Cluster, vm: str, seconds: float) -> None:

@@ -30,7 +30,8 @@ class Holds:
     *alive* tells whether a pod (UID) has not ended; *clear* whether nothing but the owner's last
     GPU instance can be in an entry's place, nor be thought to be; *together* whether a pod (UID) is
     one of a gang: its members are placed together, and inherit nothing; *given_way*, whether an
-    entry has left for what its owner's next pod waits for.
+    entry has left for what its owner's next pod waits for; *ordered*, whether it is held by an
+    order of moves, and *lasting*, whether it is for as long as that.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Holds:
         clear: Callable[[Assignment], bool],
         together: Callable[[str], bool],
         given_way: Callable[[Assignment, Iterable[Assignment]], bool] = lambda hold, fresh: False,
+        ordered: Callable[[Assignment], bool] = lambda entry: False,
+        lasting: Callable[[Assignment], bool] = lambda entry: False,
     ) -> None:
         self.inherited = 0
         self._lasts = lasts
@@ -50,12 +53,16 @@ class Holds:
         self._clear = clear
         self._together = together
         self._given_way = given_way
+        self._ordered = ordered
+        self._lasting = lasting
         self._held: dict[str, Held] = {}
         self._known_over: set[tuple[str, str, str]] = set()
 
     def in_force(self, entry: Assignment, *, give: float = 0.0) -> bool:
         """Tell whether an entry counts: it has a pod, or its time was not over *give* s ago."""
         held = self._held.get(entry.id)
+        if self._lasting(entry):
+            return True
         if entry.pod is not None or is_claim(entry) or held is None:
             return entry.pod is not None or is_claim(entry)
         return self._clock() < held.at + self._lasts + give
@@ -75,7 +82,7 @@ class Holds:
         for id in known.keys() - now.keys():
             last = known[id]
             inherited = any(_overlap(e, last) and self.succeeds(e, id) for e in fresh)
-            if is_claim(last) or self._given_way(last, fresh):
+            if is_claim(last) or self._lasting(last) or self._given_way(last, fresh):
                 continue
             if last.pod is None and self.in_force(last) and not inherited:
                 yield f"hold broken: {id} left before its time"
@@ -100,6 +107,8 @@ class Holds:
         for entry in now:
             if entry.pod is None and entry.id not in self._held and not is_claim(entry):
                 self._held[entry.id] = Held(entry, self._clock())
+                if self._ordered(entry):
+                    continue
                 last = known.get(entry.id)
                 if last is None or last.pod is None or entry.owner is None:
                     yield f"held for nobody: {entry.id}"

@@ -104,7 +104,8 @@ def hunted(name: str, histories: int, seed: int, events: int) -> Hunted:
     bug, started = named(name), time.monotonic()
     with bug.planted():
         for tried in range(histories):
-            outcome = tell(seed + tried, drawn(seed + tried, events))
+            story = drawn(seed + tried, events, moving=bug.moving)
+            outcome = tell(seed + tried, story, moving=bug.moving)
             if by := caught(outcome, bug):
                 return Hunted(by, tried + 1, time.monotonic() - started)
     return Hunted("", histories, time.monotonic() - started)

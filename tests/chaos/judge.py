@@ -17,9 +17,8 @@ Broken promises are told at the moment they are broken:
 * ``unread``: one is written by a leader that has not listed everything since it leads.
 
 What holds for places that are held says ``holds``, for those that are waited for ``claims``, for
-gangs ``gangs``, in the end ``rest``. The
-owner's next pod may be given its place before the last one's GPU instance is gone: the agent
-destroys that first.
+orders of moves ``moves``, for gangs ``gangs``, in the end ``rest``. The owner's next pod may be
+given its place before the last one's GPU instance is gone: the agent destroys that first.
 
 What a GPU reset, a reboot or somebody with nvidia-smi or kubectl has ended, nobody can keep: such
 ``excuses`` are taken note of by GPU, with their time.
@@ -31,14 +30,23 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Instance
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Instance, PodRef
 from nodeagent.apiserver.history import Write
-from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
+from nodeagent.apiserver.protocol import (
+    CONFIG_MAPS,
+    GPU_NODES,
+    LEASES,
+    MIGRATIONS,
+    PODS,
+    VIRTUAL_MACHINE_INSTANCES,
+    Kind,
+)
 from nodeagent.simulated.hardware import Hardware
 from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
+from tests.chaos.moves import Moves
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
 from tests.chaos.reports import Reports
@@ -48,7 +56,8 @@ class Judge:
     """Follows one history; *waited_for* tells whether somebody waits for a pod's bind.
 
     *listed* tells when a process last asked for all objects of a kind; *greedy*, whether nobody
-    has the time to plan but greedily, which need not find places for a whole gang.
+    has the time to plan but greedily, which need not find places for a whole gang. *writer* tells
+    who sent what is being written, and *sent* when.
     """
 
     def __init__(
@@ -61,6 +70,7 @@ class Judge:
         hold_seconds: float,
         listed: Callable[[str, Kind], float],
         greedy: bool = False,
+        sent: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
@@ -81,8 +91,12 @@ class Judge:
         self._obstacles = Obstacles(ours=self._ours)
         self._placed: frozenset[str] = frozenset()
         self._removed_by: dict[str, str] = {}
+        self._removed: dict[str, Assignment] = {}
+        self._sent = sent
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
         self.claims = Claims(self.pods, clock)
+        self.moves = Moves(self.pods, self.plans, clock)
+        self.claims.waits_for = self.moves.waits_for
         self.holds = Holds(
             hold_seconds,
             clock,
@@ -90,6 +104,8 @@ class Judge:
             clear=self._clear,
             together=self.gangs.counts,
             given_way=self.claims.given_way,
+            ordered=self.moves.answers_for,
+            lasting=self.moves.lasts,
         )
 
     # What is seen.
@@ -112,6 +128,14 @@ class Judge:
             holder = write.after.value()["spec"]["holderIdentity"]
             if holder != self.holder:
                 self.holder, self._led_since = holder, self._clock()
+        elif kind == CONFIG_MAPS and write.key[1] == keys.ORDER_CONFIG_MAP and write.after:
+            self._must_lead("has kept an order of moves")
+            for fault in self.moves.kept(write.after.raw, self._sent()):
+                self._broken(fault)
+        elif kind == MIGRATIONS and write.before is None and write.after:
+            self._made_to_leave(write.after.value()["spec"]["vmiName"], "live-migration")
+        elif kind == VIRTUAL_MACHINE_INSTANCES and write.after is None:
+            self._made_to_leave(write.key[1], "restart")
 
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """See an agent make a GPU instance."""
@@ -170,6 +194,7 @@ class Judge:
         writer = self._writer()
         for id in known - {e.id for e in node.spec.assignments}:
             self._removed_by[id] = writer
+            self._removed[id] = next(e for e in before.spec.assignments if e.id == id)
         if writer and writer != self.holder:
             self._broken(f"not the leader: {writer} wrote the plan of {name}, {self.holder} leads")
         for kind in (GPU_NODES, PODS) if writer else ():
@@ -178,10 +203,24 @@ class Judge:
         for entry in fresh:
             if not is_claim(entry):
                 self._take_lock(node, entry, writer)
-        told = (*self.holds.wrote(before, node, writer), *self.claims.wrote(before, node))
+        told = (
+            *self.holds.wrote(before, node, writer),
+            *self.claims.wrote(before, node),
+            *self.moves.wrote(before, node, self._sent()),
+        )
         for fault in told:
             self._broken(fault)
         self._obstacles.anew(node)
+
+    def _must_lead(self, what: str) -> None:
+        writer = self._writer()
+        if writer != self.holder:
+            self._broken(f"not the leader: {writer} {what}, {self.holder} leads")
+
+    def _made_to_leave(self, whom: PodRef | str, kind: str) -> None:
+        self._must_lead(f"has had {whom} leave by {kind}")
+        for fault in self.moves.departs(whom, kind, self._writer(), self._sent()):
+            self._broken(fault)
 
     def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
         mask = entry.placement.mask
@@ -205,8 +244,16 @@ class Judge:
                 and there.placement.mask & mask
                 and self.excuses.calm(entry.gpu)
                 and not self.holds.succeeds(entry, owner)
+                and not self._is_way_back(entry, owner)
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
+
+    def _is_way_back(self, entry: Assignment, left: str) -> bool:
+        """Tell whether an entry is held by an order for the VM that has left what is still there.
+
+        Or for its next pod, which takes that. The agent destroys first, as it does for any hold.
+        """
+        return self.moves.leads_back(entry) and self._removed[left].owner == entry.owner
 
     def _wrote_pod(self, write: Write) -> Pod | None:
         """See a pod written, and return it, None if it is gone."""
@@ -215,6 +262,7 @@ class Judge:
                 gone = self.pods.pop(write.before.uid, None)
                 if gone is not None:
                     self.claims.ended(gone)
+                    self.moves.ended(gone)
             return None
         value = write.after.value()
         meta, spec, status = value["metadata"], value["spec"], value["status"]
@@ -228,8 +276,7 @@ class Judge:
         target = any(c["type"] == "DisruptionTarget" for c in status.get("conditions", ()))
         if target and not pod.evicted:
             pod.evicted = True
-            for fault in self.claims.evicts(pod, self.plans.values()):
-                self._broken(fault)
+            self._evicted(pod)
         if newly_bound:
             self._bound(pod, meta)
         pod.ended = pod.ended or pod.phase == "Succeeded"
@@ -237,6 +284,14 @@ class Judge:
             for fault in self.faults(pod):
                 self._broken(f"lost: {pod.name} runs, but {fault}")
         return pod
+
+    def _evicted(self, pod: Pod) -> None:
+        faults = tuple(self.claims.evicts(pod, self.plans.values()))
+        if faults and self.moves.concerns(pod.uid):
+            self._made_to_leave(PodRef("default", pod.name, pod.uid), "eviction")
+            return
+        for fault in faults:
+            self._broken(fault)
 
     def _bound(self, pod: Pod, meta: Mapping[str, Any]) -> None:
         pod.bound_at = self._clock()

@@ -14,7 +14,10 @@ _DECISIONS = msgspec.json.Decoder(list[Decision])
 
 
 class Pod(msgspec.Struct):
-    """A pod; ``gang`` is the name of the one it says it is in, of ``size`` pods."""
+    """A pod; ``gang`` is the name of the one it says it is in, of ``size`` pods.
+
+    ``vm`` is the VM it runs: one that is migrated has two.
+    """
 
     name: str
     uid: str
@@ -29,6 +32,7 @@ class Pod(msgspec.Struct):
     ended: bool = False
     priority: int = 0
     evicted: bool = False
+    vm: str = ""
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:
@@ -42,6 +46,7 @@ class Pod(msgspec.Struct):
             int(notes.get(keys.GANG_SIZE, 1)),
             priority=value["spec"].get("priority", 0),
             wants=tuple(r for r, n in sorted(amounts.items()) for _ in range(int(n))),
+            vm=next((each["name"] for each in meta.get("ownerReferences", ())), ""),
         )
 
     @property

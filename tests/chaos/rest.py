@@ -4,7 +4,8 @@
 * ``starved``: a pod is pending that has a place, or would find one; or its gang would.
 * ``lost``: a bound pod does not run, or not on what was decided.
 * ``leaked``: an entry is for nobody, a GPU instance is explained by nothing, or a place is held
-  though its time is over.
+  though its time, or its order of moves, is over.
+* ``unfinished``: an order of moves is not over.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ def unsettled(judge: Judge) -> Iterator[str]:
         for entry in judge.entries(name):
             if not judge.holds.in_force(entry, give=LATE_SECONDS):
                 yield f"leaked: {entry.id} on {name} is held though its time is over"
+            if judge.moves.stray(entry):
+                yield f"leaked: {entry.id} on {name} is held though its order is over"
+    if judge.moves.under_way:
+        yield f"unfinished: {judge.moves.order}"
     # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
     unexplained = {
         pod.node for pod in judge.pods.values() if not pod.over and judge.excuses.cover(pod)

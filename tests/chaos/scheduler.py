@@ -68,6 +68,7 @@ class Scheduler:
         self._timeout = timeout
         self._late = late
         self._pods: dict[str, dict[str, Any]] = {}
+        self._only: dict[str, tuple[str, ...]] = {}
         self._asked_about: dict[tuple[str, tuple[str, ...]], ExtenderArgs] = {}
         self._due: list[tuple[float, str]] = []
         self._calls: dict[str, list[_Call]] = {}
@@ -76,11 +77,17 @@ class Scheduler:
         self.binds = 0
         self.followed = 0
 
-    def add(self, pod: dict[str, Any]) -> None:
-        """Schedule *pod* from now on."""
+    def add(self, pod: dict[str, Any], nodes: tuple[str, ...] = ()) -> None:
+        """Schedule *pod* from now on, on these *nodes* only, if any are named."""
         uid = pod["metadata"]["uid"]
+        if nodes:
+            self._only[uid] = nodes
         self._pods[uid] = pod
         self._schedule(uid, self._loop.time())
+
+    def relent(self) -> None:
+        """Let every pod go to any node."""
+        self._only.clear()
 
     def waited_for(self, uid: str) -> bool:
         """Tell whether a bind of the pod has not been answered yet.
@@ -138,7 +145,7 @@ class Scheduler:
     async def _chosen(self, extender: Extender, pod: dict[str, Any]) -> str:
         hooks = extender.replica.service.hooks
 
-        candidates = self._nodes
+        candidates = self._only.get(pod["metadata"]["uid"], self._nodes)
         if self._chance.random() < CHOOSY:
             candidates = (self._chance.choice(candidates),)
 

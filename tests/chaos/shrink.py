@@ -21,20 +21,25 @@ def kinds(outcome: Outcome) -> frozenset[str]:
 
 
 def shrunk(
-    seed: int, events: Sequence[Event], *, tries: int = MOST_TRIES, ranked: bool = False
+    seed: int,
+    events: Sequence[Event],
+    *,
+    tries: int = MOST_TRIES,
+    ranked: bool = False,
+    moving: bool = False,
 ) -> tuple[Event, ...]:
     """Return as few of *events* as still break a promise of the same kind under *seed*.
 
     A pause before what is left out is kept, so that the rest happens when it did.
     """
-    wanted = kinds(tell(seed, events, ranked=ranked))
+    wanted = kinds(tell(seed, events, ranked=ranked, moving=moving))
     kept, size = tuple(events), max(1, len(events) // 2)
     while size and tries:
         start = 0
         while start < len(kept) and tries:
             candidate = _without(kept, start, start + size)
             tries -= 1
-            if wanted & kinds(tell(seed, candidate, ranked=ranked)):
+            if wanted & kinds(tell(seed, candidate, ranked=ranked, moving=moving)):
                 kept = candidate
             else:
                 start += size

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -14,10 +15,11 @@ from extender.settings import Settings
 from nodeagent.apiserver.protocol import PODS, ApiError
 from tests.chaos import loop as loops
 from tests.chaos import rest
-from tests.chaos.cluster import EXTENDER, NODE_NAMES, REPLICAS, Cluster
+from tests.chaos.cluster import EXTENDER, GPUS, NODE_NAMES, REPLICAS, ROOMY, Cluster
 from tests.chaos.events import Event
 from tests.chaos.happenings import happen
 from tests.chaos.loop import SeededLoop
+from tests.chaos.orders import applying
 from tests.chaos.thrift import thrifty
 
 SETTLED_WITHIN_SECONDS = 150.0
@@ -32,7 +34,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     ``happened`` counts events by kind, ``struck`` calls of the API server by what befell them;
     ``gangs`` are those of which a first member was bound; ``followed`` counts the pods bound where
-    a joint plan had put them, ``evicted`` those evicted, ``preempted`` those that got their place.
+    a joint plan had put them, ``evicted`` those evicted, ``preempted`` those that got their place;
+    ``orders`` are those of moves that were given, ``moved`` the moves of them that were made.
     """
 
     seed: int
@@ -44,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
     followed: int = 0
     evicted: int = 0
     preempted: int = 0
+    orders: int = 0
+    moved: int = 0
     seconds: float = 0.0
     happened: Mapping[str, int] = {}
     struck: Mapping[str, int] = {}
@@ -56,18 +61,26 @@ def tell(
     tidy: bool = True,
     ranked: bool = False,
     witness: WitnessOf | None = None,
+    moving: bool = False,
 ) -> Outcome:
     """Let *events* happen, then let all come to rest; the same arguments, the same outcome.
 
-    Where pods are *ranked*, some are evicted for others. Each extender has a *witness*. For *tidy*
-    see :func:`tests.chaos.loop.run`.
+    Where pods are *ranked*, some are evicted for others; where it is *moving*, VMs are moved. Each
+    extender has a *witness*. For *tidy* see :func:`tests.chaos.loop.run`.
     """
     random.seed(seed)  # the code's own jitter
     chance = random.Random(f"order {seed}")
     with thrifty():
-        return loops.run(
-            lambda loop: _told(loop, chance, seed, events, ranked, witness), chance, tidy=tidy
+        work = partial(
+            _told,
+            chance=chance,
+            seed=seed,
+            events=events,
+            ranked=ranked,
+            witness=witness,
+            moving=moving,
         )
+        return loops.run(work, chance, tidy=tidy)
 
 
 async def _told(
@@ -75,16 +88,21 @@ async def _told(
     chance: random.Random,
     seed: int,
     events: Iterable[Event],
+    *,
     ranked: bool,
     witness: WitnessOf | None,
+    moving: bool,
 ) -> Outcome:
     settings = _hurried(chance)
+    policy = applying(settings.plan_solve_seconds) if moving else None
     cluster = Cluster(
         loop,
         chance,
         settings=settings,
+        gpus=ROOMY if moving else GPUS,
         ranked=ranked,
         witness=lambda: None if witness is None else witness(settings),
+        policy=policy,
     )
     await cluster.start()
     await asyncio.sleep(5.0)
@@ -110,6 +128,8 @@ async def _told(
         cluster.scheduler.followed,
         cluster.judge.claims.evicted,
         cluster.judge.claims.served,
+        cluster.judge.moves.orders,
+        cluster.judge.moves.made,
         loop.time(),
         dict(cluster.happened),
         dict(cluster.network.strikes),

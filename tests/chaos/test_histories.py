@@ -20,7 +20,7 @@ from tests.chaos import __main__ as command
 from tests.chaos.events import drawn
 from tests.chaos.hunt import CRASHED, Hunt, caught
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
-from tests.chaos.mutants import MASKED, MUTANTS, Mutant, agent, extender, named
+from tests.chaos.mutants import MASKED, MUTANTS, Mutant, agent, extender, moves, named
 from tests.chaos.shrink import kinds, shrunk
 from tests.chaos.story import Outcome, tell
 
@@ -28,7 +28,7 @@ HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`
 SHORT = 24
 SOON = 60  # histories within which a planted bug is met
-PLANTED_IN = {agent.__file__, extender.__file__}
+PLANTED_IN = {agent.__file__, extender.__file__, moves.__file__}
 
 
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
@@ -63,6 +63,24 @@ def test_no_promise_is_broken_where_pods_are_evicted_for_others() -> None:
     found = re.search(r"([0-9]+) pods evicted for ([0-9]+) others", told.stdout)
     assert found is not None
     assert all(int(count) >= HISTORIES / 4 for count in found.groups())
+
+
+def test_no_promise_is_broken_where_vms_are_moved() -> None:
+    told = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.chaos", "-j", "1", "--moving"),
+            *("--histories", str(HISTORIES // 2), "--events", str(2 * EVENTS)),
+        ],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    found = re.search(r"([0-9]+) moves made of ([0-9]+) orders", told.stdout)
+    assert found is not None
+    assert all(int(count) >= HISTORIES / 10 for count in found.groups())
 
 
 def test_evicting_pods_whatever_their_priority_is_caught() -> None:
@@ -111,7 +129,8 @@ def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
             seed = next(seeds)
             sys.setprofile(meet)
             try:
-                told = tell(seed, drawn(seed, SHORT))
+                story = drawn(seed, SHORT, moving=bug.moving)
+                told = tell(seed, story, moving=bug.moving)
             finally:
                 sys.setprofile(None)
             assert CRASHED not in kinds(told), told.broken

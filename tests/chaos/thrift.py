@@ -16,6 +16,7 @@ from unittest.mock import patch
 from ortools.sat.python.cp_model import CpModel
 
 from extender.cluster import objects
+from extender.service import advising
 from nodeagent.apiserver import reflector
 
 _T = TypeVar("_T")
@@ -31,6 +32,19 @@ class _Once(Generic[_T]):
         self.decode = lru_cache(READ_LATELY)(decode)
 
 
+class _Lately(Generic[_T]):
+    """What is worked out once for the same: a plan is looked at, and applied if it is the same."""
+
+    def __init__(self, work: Callable[..., _T]) -> None:
+        self._work = work
+        self._last: tuple[object, _T] | None = None
+
+    def __call__(self, *of: Any, **named: Any) -> _T:
+        if self._last is None or self._last[0] != of:
+            self._last = of, self._work(*of, **named)
+        return self._last[1]
+
+
 @contextlib.contextmanager
 def thrifty() -> Iterator[None]:
     """Spare a history a tenth of its cost."""
@@ -39,6 +53,7 @@ def thrifty() -> Iterator[None]:
             once = lru_cache(READ_LATELY)(getattr(objects, read))
             spared.enter_context(patch.object(objects, read, once))
         spared.enter_context(patch.object(reflector, "_HEAD", _Once(reflector._HEAD.decode)))
+        spared.enter_context(patch.object(advising, "advise", _Lately(advising.advise)))
         # The old names of its methods, which nobody here uses, are half of what a model costs.
         spared.enter_context(patch.object(CpModel, "_add_pre_pep8_methods", lambda self: None))
         if sys.version_info < (3, 12):  # which locks nothing for it

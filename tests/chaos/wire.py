@@ -39,6 +39,9 @@ LATENCY_SECONDS = 0.002  # of a call, as measured
 SENDER: ContextVar[str] = ContextVar("sender", default="")
 """Which process sent what is being carried out, "" if none did."""
 
+SENT: ContextVar[float] = ContextVar("sent", default=0.0)
+"""And when."""
+
 ROUGH = ("delay", "throttled", "error", "conflict", "lost answer", "reset", "late watch")
 DOUBT = ("lost binding", "pods unread")
 """Together they leave an extender in doubt whether it has bound a pod."""
@@ -305,7 +308,7 @@ class Wire:
         ends = loop.time() + timeout
         answered: asyncio.Future[_T | Exception] = loop.create_future()
         # Outside of this process: what was sent is carried out.
-        arrives = partial(self._arrive, fate, ends, call, answered)
+        arrives = partial(self._arrive, fate, loop.time(), ends, call, answered)
         loop.call_later(fate.going, arrives, context=loop.world)
         if min(timeout, fate.given_up) < fate.going + fate.coming:
             await asyncio.sleep(min(timeout, fate.given_up))
@@ -324,11 +327,13 @@ class Wire:
     async def _carried_out(
         self,
         fate: Fate,
+        sent: float,
         ends: float,
         call: Callable[[float], Coroutine[Any, Any, _T]],
         answered: asyncio.Future[_T | Exception],
     ) -> None:
         SENDER.set(self._process.label)
+        SENT.set(sent)
         answer: _T | Exception
         try:
             left = ends - self._network.loop.time()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.mutants import agent, extender
+from tests.chaos.mutants import agent, extender, moves
 
 Planting = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -17,17 +17,21 @@ class Mutant(msgspec.Struct, frozen=True):
     """A bug: its *name* for the command line, what it does wrong, and how it is *planted*.
 
     It is caught by a broken promise of a kind that it *breaks*, which are those the judge names.
-    Any other, a crash above all, may come of how it is planted, and proves nothing.
+    Any other, a crash above all, may come of how it is planted, and proves nothing. One that is
+    about moves is looked for where VMs are ``moving``.
     """
 
     name: str
     says: str
     planted: Planting
     breaks: frozenset[str]
+    moving: bool = False
 
 
-def _mutant(name: str, says: str, planted: Planting, breaks: str) -> Mutant:
-    return Mutant(name, says, planted, frozenset(breaks.split(", ")))
+def _mutant(
+    name: str, says: str, planted: Planting, breaks: str, *, moving: bool = False
+) -> Mutant:
+    return Mutant(name, says, planted, frozenset(breaks.split(", ")), moving)
 
 
 MUTANTS = (
@@ -174,6 +178,62 @@ MUTANTS = (
         "ties are not withdrawn before destroying",
         agent.no_withdrawal,
         "starved, lost",
+    ),
+    _mutant(
+        "evict-first",
+        "a VM is evicted before that is kept",
+        moves.evicted_before_it_is_kept,
+        "wrong move, wrong victim",
+        moving=True,
+    ),
+    _mutant(
+        "nothing-held",
+        "a VM is evicted without a place held for it",
+        moves.nothing_held,
+        "wrong move",
+        moving=True,
+    ),
+    _mutant(
+        "off-unheard",
+        "VMs are moved whatever the policy says by now",
+        moves.off_unheard,
+        "wrong move",
+        moving=True,
+    ),
+    _mutant(
+        "stop-unheard",
+        "the next VM leaves though the order is stopped",
+        moves.stop_unheard,
+        "wrong move, order broken",
+        moving=True,
+    ),
+    _mutant(
+        "no-way-back",
+        "nothing is held for a VM that has come nowhere",
+        moves.nowhere_to_go_back,
+        "left nowhere",
+        moving=True,
+    ),
+    _mutant(
+        "holds-left",
+        "what was held for an order stays",
+        moves.holds_left,
+        "leaked",
+        moving=True,
+    ),
+    _mutant(
+        "two-orders",
+        "an order is given while another is under way",
+        moves.two_orders,
+        "order broken",
+        moving=True,
+    ),
+    _mutant(
+        "made-early",
+        "a move counts as made before its VM has come",
+        moves.made_when_planned,
+        "order broken",
+        moving=True,
     ),
 )
 
