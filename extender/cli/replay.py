@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -14,18 +15,10 @@ from rich.console import Console
 
 from extender.cli import output as printed
 from extender.cli import policies
-from extender.cli.playing import played
-from extender.cli.records import read
 from extender.cli.replayed import shown
 from extender.cli.reproduced import shown as reproduction
+from extender.cli.trying import tried, write_page
 from extender.decision_log import LogUnreadable, reproduced, runs
-from extender.policy import InForce
-from extender.replay.compare import report
-from extender.replay.document import Report
-from extender.replay.parsing import MalformedRecord, policy_of
-
-RECORDED = "recorded"
-"""What the policy of the record is called."""
 
 
 class Output(StrEnum):
@@ -93,44 +86,15 @@ def _made_again(logs: Sequence[Path], output: Output) -> None:
 
 
 def _tried(file: Path, policy: Sequence[str], html: Path | None, output: Output) -> None:
-    try:
-        recorded = read(file)
-        own = policy_of(recorded, str(file))
-    except MalformedRecord as error:
-        raise typer.BadParameter(str(error), param_hint="LOG") from error
-    named = [(RECORDED, own), *_named(policy)]
-    answer = report(recorded, [by for _, by in named], played(recorded, named))
+    began = time.perf_counter()
+    answer = tried(file, policy)
     if html is not None:
-        _write(html, answer)
+        write_page(html, answer)
     if output is Output.TABLE:
         # Without a terminal there is no width to keep to, and the tables are some 110 wide.
         width = None if sys.stdout.isatty() else 120
         Console(highlight=False, width=width).print(*shown(answer), sep="\n")
     else:
         printed.print_as(printed.Output(output.value), answer)
-
-
-def _named(texts: Sequence[str]) -> list[tuple[str, InForce]]:
-    """Return the policies, each by a name of its own: a file's is what it is called."""
-    found: dict[str, InForce] = {}
-    for text in texts:
-        policy, source = policies.in_force(text)
-        name = text if source is None else source.path.name
-        found[text if name in found or name == RECORDED else name] = policy
-    return list(found.items())
-
-
-def _write(path: Path, answer: Report) -> None:
-    try:
-        from extender.reporting.replayed import page
-    except ImportError as error:
-        raise typer.BadParameter(
-            f"{error.name} is not installed: pip install 'tangram-vgpu[report]'",
-            param_hint="--html",
-        ) from error
-    try:
-        path.write_text(page(answer), "utf-8")
-    except OSError as error:
-        raise typer.BadParameter(
-            f"{path}: cannot be written: {error.strerror}", param_hint="--html"
-        ) from error
+    count, seconds = len(answer.policies), time.perf_counter() - began
+    typer.echo(f"{answer.record.arrivals} VMs, {count} policies: {seconds:.1f} s", err=True)

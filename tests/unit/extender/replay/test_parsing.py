@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,9 +11,11 @@ import pytest
 
 from extender.policy import PolicyName
 from extender.replay.parsing import MOST_FAULTS, MalformedRecord, policy_of, record
+from extender.replay.play import play
 from extender.replay.recorded import Departure, Place, RecordedPolicy, Resident, Stranger
 from tests.replayed import HEAD, node, recorded, stayed, vm, with_stays
 
+FIRST_FORM = Path(__file__).parent / "record-1.json"
 GOOD = with_stays(
     recorded(
         vm(1.0, "x", "1g.10gb"),
@@ -181,3 +184,14 @@ def test_the_policy_is_a_name_or_the_text_of_a_file_under_its_own_version() -> N
     assert of(HEAD + "value: best-fit").policy.name is PolicyName.BEST_FIT
     with pytest.raises(MalformedRecord, match=r"f\.json: \$\.policy\.document"):
         of("value: [")
+
+
+def test_a_record_of_the_first_form_is_read_for_ever() -> None:
+    """Every field is in it: what it is called, and what it means, does not change any more."""
+    of = record(FIRST_FORM.read_bytes(), "record-1.json")
+
+    assert record(msgspec.json.encode(of), "again") == of
+    x, y, z = play(of, policy_of(of, "record-1.json")).fates
+    assert (x.refused, x.ended_at) == ("no-room", None)
+    assert {place.start for place in y.places} == {0, 1}
+    assert z.asked_at is None

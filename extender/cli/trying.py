@@ -1,0 +1,66 @@
+"""Policies tried on a recorded demand, each called as people know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from extender.cli import policies
+from extender.cli.playing import played
+from extender.cli.records import read
+from extender.policy import InForce
+from extender.replay.compare import report
+from extender.replay.document import Report
+from extender.replay.parsing import MalformedRecord, policy_of
+
+RECORDED = "recorded"
+"""What the policy of the record is called."""
+
+
+def tried(path: Path, texts: Sequence[str]) -> Report:
+    """Return what policies, by name or by their files, make of the record in a file.
+
+    Raises:
+        typer.BadParameter: the file or a policy cannot be used; saying which, and why.
+    """
+    named = _named(texts)
+    try:
+        recorded = read(path)
+        own = policy_of(recorded, str(path))
+    except MalformedRecord as error:
+        raise typer.BadParameter(str(error), param_hint="LOG") from error
+    every = [(RECORDED, own), *named]
+    return report(recorded, [policy for _, policy in every], played(recorded, every))
+
+
+def _named(texts: Sequence[str]) -> list[tuple[str, InForce]]:
+    """Return the policies, each by a name of its own: a file's is what it is called."""
+    found: dict[str, InForce] = {}
+    for text in texts:
+        policy, source = policies.in_force(text)
+        name = text if source is None else source.path.name
+        found[text if name in found or name == RECORDED else name] = policy
+    return list(found.items())
+
+
+def write_page(path: Path, answer: Report) -> None:
+    """Write a report as one HTML file.
+
+    Raises:
+        typer.BadParameter: it cannot be written, or what draws it is not installed.
+    """
+    try:
+        from extender.reporting.replayed import page
+    except ImportError as error:
+        raise typer.BadParameter(
+            f"{error.name} is not installed: pip install 'tangram-vgpu[report]'",
+            param_hint="--html",
+        ) from error
+    try:
+        path.write_text(page(answer), "utf-8")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{path}: cannot be written: {error.strerror}", param_hint="--html"
+        ) from error
