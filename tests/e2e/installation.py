@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Installer:
                 await self._empty(each["metadata"]["name"])
         for each in found:
             if each["kind"] == "CustomResourceDefinition":
-                await until(lambda each=each: self._gone(each), within=30, every=0.1)
+                await until(partial(self._gone, each), within=30, every=0.1)
 
     async def _delete(self, manifest: Manifest) -> None:
         path = await self._path(manifest)

@@ -88,9 +88,9 @@ class Kinds:
             match node:
                 case ast.Assign(
                     targets=[ast.Name(id=name)],
-                    value=ast.Call(func=ast.Attribute(value=ast.Name(id=table), attr="get")),
-                ) if table in tables:
-                    self._looked_up[name] = tables[table]
+                    value=ast.Call(func=ast.Attribute(value=ast.Name(id=known), attr="get")),
+                ) if known in tables:
+                    self._looked_up[name] = tables[known]
 
     def of(self, argument: ast.expr) -> Iterable[Kind]:
         """Return the kinds that an expression may be."""

@@ -87,7 +87,8 @@ class Endpoint:
         await self._owner.answered(self)
         if not answer.container_responses:
             raise NotAdmitted(f"no containers return in allocation response of {self.resource}")
-        return answer.container_responses[0]
+        response: v1beta1.ContainerAllocateResponse = answer.container_responses[0]
+        return response
 
     async def _asked(self, method: str, request: Any, answer: Any) -> Any:
         self._owner.step(method, "before")
