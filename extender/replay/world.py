@@ -1,6 +1,6 @@
 """The recorded fleet under a policy: who is where in it, and where the next one would go.
 
-Every choice is made by the verbs that answer kube-scheduler: filter, prioritize and bind.
+Every choice is made by the verbs that answer kube-scheduler.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice
 from extender.policy import InForce
 from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
 from extender.replay.views import places, view_of, with_places
@@ -19,7 +18,7 @@ from extender.service.assigned import Assigned
 from extender.service.holds import Holds
 from extender.service.tenancy import Tenancy
 from extender.snapshot import NodeView
-from extender.verbs.bind import assignments, place
+from extender.verbs.bind import assignments
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from extender.verbs.prioritize import prioritize
@@ -75,14 +74,14 @@ class World:
         """Give a pod its places among some *nodes* (None: all), or return why it is refused."""
         fleet, asked = self._fleet, self.tenancy.bounded(request, NOTHING_PROMISED)
         names = self._names if nodes is None else nodes
-        # Of all nodes, prioritize ranks those that filter passes; so filter is asked why none did.
-        node = prioritize(fleet, NOTHING_PROMISED, asked, names).winner
-        if not node:
+        # Prioritize ranks the nodes that filter passes, and gives the best its place as bind does;
+        # so filter is asked only why none passed.
+        ranked = prioritize(fleet, NOTHING_PROMISED, asked, names)
+        choice = ranked.choice
+        if choice is None:
             refused = filter(fleet, NOTHING_PROMISED, asked, names)
             return refused.codes or {UNREPORTED.code}  # where there is no node it may go to
-        view = self.views[node]
-        choice = place(view, NOTHING_PROMISED, asked)
-        assert isinstance(choice, Choice)  # or the node would not have passed
+        view = self.views[ranked.winner]
         ids = (f"{request.pod.uid}/{number}" for number in range(1, 1 + len(choice.placed)))
         entries = assignments(asked, choice, ids=ids, since="")
         self._replace(view.replanned((*view.node.spec.assignments, *entries)))
