@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -11,6 +12,7 @@ from extender.cluster import KubernetesCluster
 from extender.service import Service
 from extender.service.planner import Solve, in_thread
 from extender.service.ports import Cluster, Evictor, Feed, PodEvents
+from extender.service.seam import Seam, Witness
 from nodeagent.api import gpunode
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
@@ -111,10 +113,15 @@ def ready(
     solve: Solve = in_thread,
     evictor: Evictor | None = None,
     events: PodEvents | None = None,
+    witness: Witness | None = None,
 ) -> Service:
     """Return a service that takes what it knows, which is nothing yet, for complete."""
     service = Service(
-        cluster or KubernetesCluster(InMemoryApi()), solve=solve, evictor=evictor, events=events
+        cluster or KubernetesCluster(InMemoryApi()),
+        solve=solve,
+        evictor=evictor,
+        events=events,
+        seam=Seam(time.monotonic, witness),
     )
     for feed in Feed:
         service.knowledge.feed_synced(feed)

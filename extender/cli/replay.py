@@ -15,10 +15,12 @@ from rich.console import Console
 
 from extender.cli import output as printed
 from extender.cli import policies
+from extender.cli.records import demand
 from extender.cli.replayed import shown
 from extender.cli.reproduced import shown as reproduction
 from extender.cli.trying import tried, write_page
 from extender.decision_log import LogUnreadable, reproduced, runs
+from extender.replay.recorded import Recorded
 
 
 class Output(StrEnum):
@@ -34,8 +36,8 @@ def replay(
         list[Path],
         typer.Argument(
             metavar="LOG…",
-            help="Files of a decision log, or folders of them, as kept by serve; with --policy, one"
-            " recorded demand, as `tangram simulate --record` writes it.",
+            help="Files of a decision log, or folders of them, as kept by serve; with --policy one"
+            " may be a recorded demand, as --record writes it here and in `tangram simulate`.",
         ),
     ],
     policy: Annotated[
@@ -48,31 +50,42 @@ def replay(
             metavar="REPORT.html", help="Write the report as one HTML file, too; with --policy."
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write the demand of the log there, too: the fleet, who came, what was decided,"
+            " who left. Of several runs, that with the most pods.",
+        ),
+    ] = None,
     output: Annotated[
         Output, typer.Option(help="table, json or yaml; json and yaml list every VM.")
     ] = Output.TABLE,
 ) -> None:
-    """Make every decision of a log again, and compare; with --policy, try policies on a demand.
+    """Make every decision of a log again, and compare; with --policy, try policies on its demand.
 
-    Exit code 1 if a decision comes out differently. Policies play the record under the one it was
-    made with, and under each of the others, through the code that decides in the cluster: should
-    the policy be changed?
+    Exit code 1 if a decision comes out differently. The demand is played under the policy it was
+    recorded with, and under each of the others, through the code that decides in the cluster:
+    should the policy be changed?
     """
     if policy:
-        if len(files) > 1:
-            raise typer.BadParameter("takes one with --policy", param_hint="LOG")
-        _tried(files[0], policy, html, output)
+        if record is not None:
+            raise typer.BadParameter("does not go with --policy", param_hint="--record")
+        _tried(files, policy, html, output)
     elif html is not None:
         raise typer.BadParameter(
             "needs --policy: it reports what policies come to", param_hint="--html"
         )
     else:
-        _made_again(files, output)
+        _made_again(files, record, output)
 
 
-def _made_again(logs: Sequence[Path], output: Output) -> None:
+def _made_again(logs: Sequence[Path], record: Path | None, output: Output) -> None:
     try:
-        found = reproduced(runs(logs))
+        every = runs(logs)
+        found = reproduced(every)
+        if record is not None:
+            _write(record, demand(every))
     except LogUnreadable as error:
         told = f"{error} (a recorded demand is tried with --policy)"
         raise typer.BadParameter(told, param_hint="LOG") from error
@@ -85,9 +98,18 @@ def _made_again(logs: Sequence[Path], output: Output) -> None:
         raise typer.Exit(1)
 
 
-def _tried(file: Path, policy: Sequence[str], html: Path | None, output: Output) -> None:
+def _write(path: Path, recorded: Recorded) -> None:
+    try:
+        path.write_bytes(msgspec.json.encode(recorded))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{path}: cannot be written: {error.strerror}", param_hint="--record"
+        ) from error
+
+
+def _tried(files: Sequence[Path], policy: Sequence[str], html: Path | None, output: Output) -> None:
     began = time.perf_counter()
-    answer = tried(file, policy)
+    answer = tried(files, policy)
     if html is not None:
         write_page(html, answer)
     if output is Output.TABLE:

@@ -19,16 +19,16 @@ RECORDED = "recorded"
 """What the policy of the record is called."""
 
 
-def tried(path: Path, texts: Sequence[str]) -> Report:
-    """Return what policies, by name or by their files, make of the record in a file.
+def tried(paths: Sequence[Path], texts: Sequence[str]) -> Report:
+    """Return what policies, by name or by their files, make of a record, or of a log's demand.
 
     Raises:
-        typer.BadParameter: the file or a policy cannot be used; saying which, and why.
+        typer.BadParameter: a file or a policy cannot be used; saying which, and why.
     """
     named = _named(texts)
     try:
-        recorded = read(path)
-        own = policy_of(recorded, str(path))
+        recorded = read(paths)
+        own = policy_of(recorded, ", ".join(map(str, paths)))
     except MalformedRecord as error:
         raise typer.BadParameter(str(error), param_hint="LOG") from error
     every = [(RECORDED, own), *named]

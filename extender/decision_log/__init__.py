@@ -3,13 +3,15 @@
 A log is a function's arguments: the calls that came across the service's seam, in their order, with
 what the clock said meanwhile. :class:`DecisionLog` writes them, in a thread of its own and never in
 the way of an answer; :func:`runs` reads them, as far as the files are whole; :func:`reproduced`
-makes the calls again on a fresh state and compares every decision with the one that was written.
+makes the calls again on a fresh state and compares every decision with the one that was written;
+:func:`recorded` tells the demand, for other policies.
 
 ``layout`` says what lines there are, ``encoding`` and ``decoding`` turn calls into lines and back,
 ``outcomes`` tells decisions shortly, ``hashing`` hides names; ``files`` is the door: it alone knows
 zstandard and the disk.
 """
 
+from extender.decision_log.demand import recorded
 from extender.decision_log.files import Limits
 from extender.decision_log.hashing import Names
 from extender.decision_log.layout import LogUnreadable
@@ -25,6 +27,7 @@ __all__ = [
     "Names",
     "Reproduction",
     "Run",
+    "recorded",
     "reproduced",
     "runs",
 ]

@@ -269,3 +269,27 @@ def weights_as_written(weights: Weights) -> WrittenWeights:
         upper_leave=weights.upper_leave,
         occupied=weights.occupied,
     )
+
+
+def as_file(policy: InForce) -> PolicyFile:
+    """Return a policy as a file says it; its version may be another, for shares add up to 1."""
+    ranking, rules, times = policy.policy, policy.rules, policy.times
+    return PolicyFile(
+        api_version="tangram.dev/v1alpha1",
+        kind="PlacementPolicy",
+        value=ranking.name,
+        demand=dict(ranking.demand),
+        weights=None if ranking.weights is None else weights_as_written(ranking.weights),
+        pools=rules.pools,
+        tenants=rules.tenants,
+        headroom=rules.headroom,
+        avoid=rules.avoid,
+        moves=policy.moving,
+        times=WrittenTimes(
+            reservation_seconds=times.reservation_seconds,
+            presumption_seconds=times.presumption_seconds,
+            presumption_with_volumes_seconds=times.presumption_with_volumes_seconds,
+            restart_hold_seconds=times.restart_hold_seconds,
+        ),
+        deadlines=Deadlines(plan_seconds=ranking.plan_seconds),
+    )

@@ -13,6 +13,7 @@ from benchmarks import (
     binds,
     bursts,
     churn,
+    decision_log,
     explaining,
     hooks,
     made,
@@ -62,6 +63,22 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
     assert row["cached"]["sampled_rejected"]["p50_ms"] > 0
     assert row["handler"]["sampled"]["prioritize"]["p50_ms"] > 0
     assert "30 nodes x 8 GPUs" in hooks.text(row)
+
+
+def test_what_the_decision_log_costs_is_measured_beside_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept = tmp_path / "decision-log.json"
+    size = ["--nodes", "20", "--rounds", "9", "--output", "json"]
+    assert decision_log.main([*size, "--out", str(kept)]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert json.loads(kept.read_text()) == [row]
+    for verb in ("filter", "prioritize"):
+        assert row["ratio"][verb]["p99_ms"] > 0
+    assert row["log"]["calls"] > 9
+    assert (row["log"]["lost"], row["log"]["bytes_a_call"] > 0) == (0, True)
+    assert "20 nodes x 8 GPUs" in decision_log.text(row)
 
 
 def test_filter_is_measured_while_binds_wait_and_nodes_change(

@@ -163,7 +163,7 @@ def test_a_file_that_is_missing_or_too_large_is_not_read(
     path.write_bytes(b"{" + b" " * 100)
     monkeypatch.setattr(records, "MOST_BYTES", 64)
     with pytest.raises(MalformedRecord, match="is larger than"):
-        records.read(path)
+        records.read([path])
 
 
 def test_wrong_options_are_named(tmp_path: Path) -> None:
@@ -173,7 +173,9 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     assert "tried with --policy" in words(ran("replay", str(path)))
     assert "needs --policy" in words(ran("replay", str(path), "--html", "report.html"))
     twice = ran("replay", str(path), str(path), "--policy", "mfi")
-    assert "takes one with --policy" in words(twice)
+    assert "it is no record" in words(twice)
+    record = ran("replay", str(path), "--policy", "mfi", "--record", str(path))
+    assert "does not go with --policy" in words(record)
     assert "neither a policy" in words(ran("replay", str(path), "--policy", "nonsense"))
     several = ran("simulate", "--record", str(path), "--model", "H100-80GB=8,A30-24GB=8")
     assert "give --model one" in words(several)

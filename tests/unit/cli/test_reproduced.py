@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from extender.decision_log.files import compressed, found, lines
+from extender.replay.recorded import Recorded
 
 DEMO = ("demo", "--nodes", "2", "--gpus", "2", "--vms", "24", "--burst", "10", "--load", "1.2")
 
@@ -64,6 +66,28 @@ def test_a_decision_that_comes_out_otherwise_is_shown_and_fails(log: Path, tmp_p
     assert played.returncode == 1
     assert " 1 different" in played.stdout
     assert "filter" in played.stdout
+
+
+def test_the_demand_of_a_log_is_written(log: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+
+    played = tangram("replay", str(log), "--record", str(record))
+
+    assert played.returncode == 0, played.stderr
+    told = msgspec.json.decode(record.read_bytes(), type=Recorded)
+    assert (len(told.arrivals), len(told.departures), len(told.nodes)) == (24, 24, 2)
+    placed = {each.uid for each in told.outcomes if each.places}
+    assert 0 < len(placed) <= 24
+
+
+def test_policies_are_tried_on_the_demand_of_a_log(log: Path) -> None:
+    played = tangram("replay", str(log), "--policy", "worst-fit", "--output", "json")
+
+    assert played.returncode == 0, played.stderr
+    told = json.loads(played.stdout)
+    assert [each["name"] for each in told["policies"]] == ["recorded", "worst-fit"]
+    assert told["record"]["arrivals"] == 24
+    assert 0 < told["fidelity"]["same"] <= told["fidelity"]["decisions"]
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:

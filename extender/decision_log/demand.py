@@ -1,0 +1,193 @@
+"""The demand in a log: the fleet, who came, what was decided, and who left, for other policies.
+
+Pods are those that filter was asked about. A pod's places are those that plans had for it, whoever
+chose them; a refusal is told when its reason is another than at the last try. What only says that a
+pod waits for others is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from extender.decision_log.decoding import arguments
+from extender.decision_log.equipment import Equipment
+from extender.decision_log.layout import End, Entry, Gap, Header
+from extender.decision_log.reading import Damage, Item
+from extender.policy import InForce, PolicyName
+from extender.policy.file import as_file, written
+from extender.replay.recorded import (
+    Arrival,
+    Departure,
+    Outcome,
+    Place,
+    Recorded,
+    RecordedGang,
+    RecordedPolicy,
+    Resident,
+)
+from extender.request import Request
+from extender.service.ports import PodFacts
+from extender.verbs.reasons import Code
+from nodeagent.api.gpunode import GpuNode, PodRef
+
+WAITING = frozenset({Code.PLANNING, Code.GANG_INCOMPLETE})
+"""Codes that say only that a pod waits for others."""
+
+
+def recorded(header: Header, items: Iterable[Item]) -> Recorded:
+    """Return the demand that a run tells of.
+
+    Raises:
+        LogUnreadable: a call is none that this program knows.
+    """
+    found = _Demand()
+    for item in items:
+        found.take(item)
+    return Recorded(
+        recorded=1,
+        begins=header.began,
+        policy=policy_of(header.policy),
+        nodes=found.equipment.nodes,
+        models=found.equipment.models,
+        namespaces=found.namespaces,
+        residents=tuple(found.residents.values()),
+        arrivals=tuple(found.arrivals.values()),
+        outcomes=tuple(found.outcomes),
+        departures=tuple(found.departures.values()),
+        gaps=found.gaps,
+    )
+
+
+def policy_of(policy: InForce) -> RecordedPolicy:
+    """Return a policy by its name, or as its file says it."""
+    name = policy.policy.name
+    if policy.written == InForce.of(name).version or name is PolicyName.LEARNED:
+        return RecordedPolicy(policy.version, name.value)
+    return RecordedPolicy(policy.version, written(as_file(policy)).decode())
+
+
+class _Demand:
+    """What has been read so far; times are seconds since the first reading of the clock."""
+
+    def __init__(self) -> None:
+        self.equipment = Equipment()
+        self.namespaces: dict[str, dict[str, str]] = {}
+        self.residents: dict[str, Resident] = {}
+        self.arrivals: dict[str, Arrival] = {}
+        self.outcomes: list[Outcome] = []
+        self.departures: dict[str, Departure] = {}
+        self.gaps = 0
+        self._began: float | None = None
+        self._now = 0.0
+        self._last = 0
+        self._places: dict[str, dict[str, Sequence[Place]]] = {}
+        self._told: dict[str, Outcome] = {}
+
+    def take(self, item: Item) -> None:
+        """Take the next in."""
+        match item:
+            case Entry():
+                if item.n != self._last + 1:
+                    self.gaps += 1
+                self._last = item.n
+                self._look_at_the_clock(item)
+                self._take_call(item)
+            case Damage():
+                self.gaps += 1
+            case Gap() | End():
+                pass  # that calls are missing shows by their numbers
+
+    def _look_at_the_clock(self, entry: Entry) -> None:
+        if entry.at:
+            if self._began is None:
+                self._began = entry.at[0]
+            self._now = max(self._now, entry.at[0] - self._began)
+
+    def _take_call(self, entry: Entry) -> None:
+        match entry.call:
+            case "Knowledge.gpu_node":
+                self._take_node(arguments(entry)["node"])
+            case "Knowledge.node":
+                given = arguments(entry)
+                self.equipment.labelled(given["name"], given["labels"] or {})
+            case "Knowledge.gpu_node_deleted" | "Knowledge.gpu_node_gone" | "Knowledge.node_gone":
+                self.equipment.gone(entry.given["name"], at=self._now)
+            case "Knowledge.namespace":
+                given = arguments(entry)
+                self.namespaces[given["name"]] = dict(given["labels"])
+            case "Hooks.judge":
+                given = arguments(entry)
+                self._take_question(given["request"], given["names"], entry.gave or {})
+            case "Knowledge.pod":
+                facts: PodFacts = arguments(entry)["pod"]
+                if facts.over:
+                    self._leave(facts.ref.uid)
+            case "Knowledge.pod_gone" | "Knowledge.read_ended":
+                self._leave(entry.given["uid"])
+
+    def _take_node(self, node: GpuNode) -> None:
+        since = self._now if self.arrivals else 0.0
+        self.equipment.reported(node, since=since)
+        here: dict[PodRef, list[Place]] = {}
+        for entry in node.spec.assignments:
+            place = self.equipment.place(node.name, entry)
+            if entry.pod is not None and place is not None:
+                here.setdefault(entry.pod, []).append(place)
+        known = {uid for uid, at in self._places.items() if node.name in at}
+        for pod, places in here.items():
+            known.discard(pod.uid)
+            self._take_places(pod, node.name, places)
+        for uid in known:
+            del self._places[uid][node.name]
+
+    def _take_places(self, pod: PodRef, node: str, places: Sequence[Place]) -> None:
+        self._places.setdefault(pod.uid, {})[node] = places
+        if pod.uid in self.arrivals:
+            self._tell(Outcome(self._now, pod.uid, tuple(sorted(places))))
+        elif not self.arrivals and pod.uid not in self.departures:
+            self.residents[pod.uid] = Resident(
+                pod.uid, pod.namespace, pod.name, tuple(sorted(places))
+            )
+
+    def _take_question(
+        self, request: Request, names: Sequence[str], gave: dict[str, object]
+    ) -> None:
+        pod = request.pod
+        if "error" in gave or pod.uid in self.residents or pod.uid in self.departures:
+            return
+        if pod.uid not in self.arrivals:
+            every = self.equipment.present
+            gang = request.gang
+            self.arrivals[pod.uid] = Arrival(
+                at=self._now,
+                uid=pod.uid,
+                namespace=pod.namespace,
+                name=pod.name,
+                wanted=request.wanted,
+                nodes=None if every <= {*names} else tuple(n for n in names if n in every),
+                spread=request.spread,
+                priority=request.priority,
+                gang=None if gang is None else RecordedGang(gang.name, gang.size),
+            )
+        codes = gave.get("codes")
+        if gave.get("passed") == 0 and isinstance(codes, list):
+            reasons = [code for code in codes if code not in WAITING]
+            if reasons:
+                code = Code.NO_ROOM.value if Code.NO_ROOM in reasons else reasons[0]
+                self._tell(Outcome(self._now, pod.uid, refused=code))
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Tell what became of a pod, if it is another thing than before."""
+        before = self._told.get(outcome.uid)
+        same = before is not None and (before.places, before.refused) == (
+            outcome.places,
+            outcome.refused,
+        )
+        if not same and outcome.uid not in self.departures:
+            self._told[outcome.uid] = outcome
+            self.outcomes.append(outcome)
+
+    def _leave(self, uid: str) -> None:
+        if uid in self.departures or not (uid in self.arrivals or uid in self.residents):
+            return
+        self.departures[uid] = Departure(self._now, uid)

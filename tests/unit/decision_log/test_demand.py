@@ -1,0 +1,112 @@
+"""What a log tells of the demand: the fleet, who came, what became of them, who left."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from extender.decision_log.demand import policy_of, recorded
+from extender.decision_log.layout import Gap, Header, Why
+from extender.policy import InForce, PolicyName
+from extender.policy.file import parsed
+from extender.replay.recorded import Recorded
+from extender.settings import Settings
+from nodeagent.api.gpunode import Mode
+from tests.decisions import Notebook
+from tests.fakes.world import QUICK, World
+from tests.unit.decision_log.test_reproduction import RULES, scheduled, uid
+from tests.unit.policy.test_rules import WHOLE
+from tests.waiting import until
+
+
+async def two_come_and_one_leaves() -> tuple[Notebook, dict[str, str]]:
+    """Record a VM that was there, one that comes and goes, and one that finds no room."""
+    world = World()
+    await world.add_namespace("default", team="red")
+    await world.add_node("node-1", gpus=1, rack="a")
+    async with world.obedient("node-1"):
+        async with world.extender(QUICK) as before:
+            there = await world.add_pod("there", "3-40C")
+            await scheduled(before, there)
+        notebook = Notebook(QUICK)
+        async with world.extender(QUICK, witness=notebook) as service:
+            comes = await world.add_pod("comes", "3-40C")
+            await scheduled(service, comes)
+            await scheduled(service, await world.add_pod("too-large", "7-80C", priority=3))
+            await world.delete_pod(comes)
+            await until(lambda: uid(comes) not in service.knowledge.pods)
+            large = await world.pod("too-large")
+            assert large is not None
+    return notebook, {"there": uid(there), "comes": uid(comes), "too-large": uid(large)}
+
+
+async def test_the_demand_is_what_came_and_what_became_of_it() -> None:
+    notebook, uids = await two_come_and_one_leaves()
+
+    told = recorded(notebook.header, notebook.items())
+
+    (node,) = told.nodes
+    assert (node.name, node.labels, node.since, node.until) == ("node-1", {"rack": "a"}, 0.0, None)
+    assert node.mode is Mode.VGPU_VFIO
+    assert told.model(node.gpus[0].model) is not None
+    assert [gpu.occupied for gpu in node.gpus] == [()]
+    assert told.namespaces == {"default": {"team": "red"}}
+    (resident,) = told.residents
+    assert (resident.name, [each.profile for each in resident.places]) == ("there", ["3g.40gb"])
+    assert [(each.uid, each.wanted, each.nodes) for each in told.arrivals] == [
+        (uids["comes"], ("nvidia.com/NVIDIA_H100XM-3-40C",), None),
+        (uids["too-large"], ("nvidia.com/NVIDIA_H100XM-7-80C",), None),
+    ]
+    assert told.arrivals[1].priority == 3
+    placed, refused = told.outcomes
+    assert (placed.uid, placed.places[0].profile) == (uids["comes"], "3g.40gb")
+    assert (refused.uid, refused.refused) == (uids["too-large"], "no-room")
+    assert [each.uid for each in told.departures] == [uids["comes"]]
+    assert placed.at <= told.departures[0].at
+    assert told.gaps == 0
+
+
+async def test_a_record_is_read_as_it_was_written() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+
+    told = recorded(notebook.header, notebook.items())
+
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Recorded) == told
+
+
+async def test_what_is_missing_in_the_log_is_counted() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+    items = list(notebook.items())
+
+    told = recorded(notebook.header, [*items[:4], Gap(3, Why.DISK), *items[7:]])
+
+    assert told.gaps == 1
+
+
+@pytest.mark.parametrize("name", PolicyName)
+def test_a_policy_that_has_a_name_is_told_by_it(name: PolicyName) -> None:
+    policy = InForce.of(name)
+
+    assert policy_of(policy).document == name.value
+    assert policy_of(policy).version == policy.version
+
+
+@pytest.mark.parametrize("text", [RULES, WHOLE])
+def test_a_policy_file_is_told_so_that_it_says_the_same(text: str) -> None:
+    policy = parsed(text.encode(), "policy.yaml").in_force
+
+    told = policy_of(policy)
+
+    again = parsed(told.document.encode(), "record").in_force
+    assert msgspec.structs.replace(again, version="") == msgspec.structs.replace(policy, version="")
+    assert told.version == policy.version
+
+
+@pytest.mark.parametrize("text", [RULES, WHOLE])
+def test_a_header_has_all_of_a_policy(text: str) -> None:
+    policy = parsed(text.encode(), "policy.yaml").in_force
+    header = Header(
+        program="1", run="r", file=1, began="", leads=True, policy=policy, settings=Settings()
+    )
+
+    assert msgspec.json.decode(msgspec.json.encode(header), type=Header) == header
