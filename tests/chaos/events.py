@@ -61,7 +61,7 @@ MOVES = {
 }
 """What happens besides, or as often as that, where VMs are moved: they stay for a while."""
 
-WITH_MOVES = 0.125
+WITH_MOVES = 0.04
 """In how many histories they are: to plan moves takes time."""
 
 

@@ -22,6 +22,8 @@ from tests.chaos.scheduler import Extender
 
 GOALS_LOOKED_AT = 3
 LOOKS_SECONDS = 2.0  # at a plan, at most, before it is applied
+THINK_BETTER = 3  # one order of so many is stopped, or forbidden, soon after it was given
+AT_ONCE_SECONDS = 1.5
 ANSWERED_WITHIN_SECONDS = 20.0
 ANYWAY = 0.4  # how often an order is asked for beside another
 PROFILES = ("7g.80gb", "4g.40gb", "3g.40gb", "2g.20gb")
@@ -50,8 +52,10 @@ def restrained(policy: InForce, who: int) -> InForce:
 async def order(cluster: Cluster, event: Event) -> None:
     """Have a plan for a goal made and applied, which takes somebody a moment to decide.
 
-    Where nobody would be moved for the goal, it is another's turn.
+    Where nobody would be moved for the goal, it is another's turn. Now and then somebody thinks
+    better of it at once.
     """
+    before = cluster.judge.moves.orders
     under_way = cluster.judge.moves.under_way
     if under_way and event.much >= ANYWAY:
         return
@@ -67,6 +71,9 @@ async def order(cluster: Cluster, event: Event) -> None:
                 return
 
     await _answered(cluster, apply)
+    if cluster.judge.moves.orders > before and event.who % THINK_BETTER == 0:
+        await asyncio.sleep(AT_ONCE_SECONDS * event.much)
+        await (stop(cluster) if event.who % 2 else restrain(cluster, event))
 
 
 async def stop(cluster: Cluster) -> None:
@@ -96,7 +103,7 @@ def _asked(cluster: Cluster, number: int) -> Asked:
             return Asked(empty_gpus=1 + who % 3)
         case 1:
             return Asked(headroom=((PROFILES[who % len(PROFILES)], 1),))
-        case 2:
+        case 2 | 3:
             return Asked(drain=(NODE_NAMES[who % len(NODE_NAMES)],))
         case _:
             return Asked(drain_gpus=(_gpu_in_use(cluster, who),))

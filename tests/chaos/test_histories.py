@@ -80,7 +80,7 @@ def test_no_promise_is_broken_where_vms_are_moved() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
     found = re.search(r"([0-9]+) moves made of ([0-9]+) orders", told.stdout)
     assert found is not None
-    assert all(int(count) >= HISTORIES / 10 for count in found.groups())
+    assert all(int(count) >= HISTORIES / 20 for count in found.groups())
 
 
 def test_evicting_pods_whatever_their_priority_is_caught() -> None:
