@@ -15,6 +15,7 @@ from extender.cluster import KubernetesCluster, feed
 from extender.demo.pods import launcher
 from extender.demo.scheduler import Scheduler
 from extender.demo.world import NAMESPACE, World, world
+from extender.metrics.decisions import LogFigures
 from extender.metrics.preempting import Preempted
 from extender.moving import Order
 from extender.policy.file import parsed
@@ -124,6 +125,7 @@ class Day:
         await self.a_kubelet_refuses_a_pod()
         await self.an_agent_dies()
         await self.a_watch_is_interrupted()
+        await self.the_disk_of_the_decision_log_is_full()
         for pod in ours:
             await self._world.delete(pod["metadata"]["name"])
             await self._world.vacated(A, pod["metadata"]["uid"])
@@ -313,6 +315,17 @@ class Day:
         freshness.interrupted(Feed.PODS)
         await self._look()
         freshness.synced(Feed.PODS)
+
+    async def the_disk_of_the_decision_log_is_full(self) -> None:
+        """Let a decision log be written, then lose lines for a while."""
+        log = self._world.service.knowledge.work.decision_log
+        for figures in (
+            LogFigures(records=4_000, bytes=70_000),
+            LogFigures(records=4_100, lost=250, errors=1, bytes=71_000, waiting=20_000),
+            LogFigures(records=9_000, lost=250, errors=1, bytes=99_000),
+        ):
+            log.read = lambda told=figures: told  # type: ignore[misc]
+            await self._look()
 
 
 @contextlib.asynccontextmanager

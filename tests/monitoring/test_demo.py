@@ -54,6 +54,10 @@ IN_THE_DAY_ALONE = {
     "tangram_move_orders_total",
     "tangram_moves_total",
     "tangram_preemptions_total",
+    # Its decision log is written in time.
+    "tangram_decision_log_errors_total",
+    "tangram_decision_log_lost_total",
+    "tangram_decision_log_waiting",
     # They last for milliseconds there: two scrapes a second see one now and then.
     "tangram_assignments_unrealized",
     "tangram_oldest_unrealized_seconds",
@@ -69,7 +73,8 @@ async def test_everything_that_the_day_alone_does_not_show_moves_in_the_demo(
     file = tmp_path / "policy.yaml"
     file.write_text(POLICY)
     left = EVERYTHING - IN_THE_DAY_ALONE
-    with demo(*CROWDED, *QUICK, "--policy", str(file)) as page:
+    log = ("--decision-log", str(tmp_path / "log"))
+    with demo(*CROWDED, *QUICK, *log, "--policy", str(file)) as page:
         async with prometheus(tmp_path, page, rule_file()) as server:
             await server.scraped_anew()  # so that all is known that is there from the beginning
             began = time.time()
