@@ -145,8 +145,9 @@ class Comparison(_Said, frozen=True):
 
     Estimates are differences, this policy minus the first: of pods ``refused`` when they came, and
     of ``waited_hours``, in all; of ``unusable`` slices and ``whole`` GPUs, means over time. Their
-    intervals are from so many ``stretches`` of the record, with as many arrivals each, pair by
-    pair. ``p_refused`` and ``p_waited`` are the chances of such a difference where there is none,
+    intervals are from at least so many ``stretches`` of the record, with as many arrivals each,
+    pair by pair; there is none where these resemble each other, are too few, or all alike.
+    ``p_refused`` and ``p_waited`` are the chances of such a difference where there is none,
     adjusted for how many of them were asked for (Holm). ``alike`` are pods that fare as before.
     """
 
