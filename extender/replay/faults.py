@@ -26,6 +26,8 @@ def faults(recorded: Recorded) -> Iterator[Fault]:
     for name, model in recorded.models.items():
         for problem in model.geometry.malformations():
             yield f"$.models[{name!r}].geometry", problem
+        if not model.geometry.profiles:
+            yield f"$.models[{name!r}].geometry.profiles", "has no profile"
     broken = False
     for fault in _of_nodes(recorded):
         broken = True

@@ -22,7 +22,7 @@ from extender.replay.played import Fate, Played
 from extender.replay.recorded import Arrival, Place, Recorded
 from extender.replay.stays import Stay, stays
 from extender.replay.world import World
-from extender.request import Gang, Request
+from extender.request import LARGEST_GANG, Gang, Request
 from extender.verbs.verdicts import Code
 from nodeagent.api.gpunode import PodRef
 
@@ -141,14 +141,14 @@ class _Game:
     def _comes(self, at: float, number: int) -> None:
         """Ask for a pod, or let it join its gang: those that wait are placed with it or not at all.
 
-        Once a gang has its places, who comes later is alone.
+        Once a gang has its places, or as many wait as a gang may have, who comes later is alone.
         """
         gang = self._requests[number].gang
         if gang is None:
             self._ask((number,), at)
             return
         known = self._gangs.get(gang, ())
-        if known and self.fates[known[0]].placed_at is not None:
+        if known and (len(known) >= LARGEST_GANG or self.fates[known[0]].placed_at is not None):
             self._ask((number,), at)
             return
         for each in known:
