@@ -92,6 +92,12 @@ class World:
             self._names = tuple(self.views)
         return self._names
 
+    def kin(self, request: Request) -> object:
+        """Return what pods have in common of which either all are hopeless or none is."""
+        bounds = self.tenancy.bounded(request, NOTHING_PROMISED).bounds
+        tenant = self.tenancy.tenant_of(request.pod.namespace)
+        return tenant, request.wanted, request.spread, None if bounds is None else bounds.terms
+
     def hopeless(self, request: Request) -> bool:
         """Tell whether no node at all would take a pod; if not, those it may go to still may not.
 
