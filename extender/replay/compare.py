@@ -71,7 +71,14 @@ def _about(recorded: Recorded) -> About:
         arrivals=len(recorded.arrivals),
         unknown_stays=sum(not each.known for each in stays(recorded)),
         gaps=recorded.gaps,
+        unequal_gangs=_unequal_gangs(recorded),
     )
+
+
+def _unequal_gangs(recorded: Recorded) -> int:
+    gangs = {(each.namespace, each.gang) for each in recorded.arrivals if each.gang is not None}
+    sizes = Counter((namespace, gang.name) for namespace, gang in gangs)
+    return sum(count > 1 for count in sizes.values())
 
 
 def _comparison(

@@ -23,7 +23,7 @@ class About(_Said, frozen=True):
     """The record: how much is in it. ``instances`` are those that were there at its beginning.
 
     ``unknown_stays`` are pods that never were placed in it, so that nobody knows how long they
-    would have stayed.
+    would have stayed; ``unequal_gangs`` are those whose members tell different sizes.
     """
 
     begins: str
@@ -36,6 +36,7 @@ class About(_Said, frozen=True):
     arrivals: int
     unknown_stays: int
     gaps: int
+    unequal_gangs: int = 0
 
 
 class Tally(_Said, frozen=True):

@@ -141,7 +141,8 @@ class Arrival(_Told, frozen=True):
 class Outcome(_Told, frozen=True):
     """What was decided for a pod at a time: its ``places``, or why it was ``refused``.
 
-    A pod may be refused first and placed later: then there are two. What it has last is its own.
+    One of both. A pod may be refused first and placed later: then there are two. It stays from the
+    first with places on.
     ``refused`` is a code of ``verbs.reasons``.
     """
 

@@ -208,6 +208,11 @@ def _cautions(
         )
     if about.gaps:
         yield f"The record has {about.gaps} gaps: some of the demand is not in it."
+    if about.unequal_gangs:
+        yield (
+            f"{about.unequal_gangs} gangs have members that tell different sizes: the cluster"
+            " refuses them, here those of each size are a gang of their own."
+        )
     if about.unknown_stays:
         yield (
             f"{about.unknown_stays} VMs never had a place in the record: how long they would have"

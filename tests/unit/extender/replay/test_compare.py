@@ -24,7 +24,7 @@ from extender.replay.making import decided
 from extender.replay.meter import Averages, Meter
 from extender.replay.play import play
 from extender.replay.played import Fate, Played
-from extender.replay.recorded import Outcome, Place, Recorded
+from extender.replay.recorded import Outcome, Place, Recorded, RecordedGang
 from extender.replay.views import view_of, with_places
 from extender.replay.words import summary
 from extender.simulation.paired import Estimate
@@ -222,6 +222,21 @@ def test_a_record_of_no_time_has_no_stretches_and_says_so() -> None:
     )
     alike = report(of, [FIRST_FIT, FIRST_FIT], [replays[0], replays[0]]).comparisons[0]
     assert alike.verdict.answer is Answer.NO_DIFFERENCE
+
+
+def test_gangs_whose_members_tell_different_sizes_are_counted_and_told() -> None:
+    two, three = RecordedGang("gang", 2), RecordedGang("gang", 3)
+    of = recorded(
+        vm(0.0, "x", "1g.10gb", gang=two),
+        vm(1.0, "y", "1g.10gb", gang=three),
+        vm(2.0, "z", "1g.10gb", gang=three, namespace="other"),
+    )
+
+    told = report(of, [FIRST_FIT] * 2, [play(of, FIRST_FIT)] * 2)
+
+    assert told.record.unequal_gangs == 1
+    cautions = told.comparisons[0].verdict.cautions
+    assert any(each.startswith("1 gangs have members that tell different") for each in cautions)
 
 
 def test_recorded_decisions_that_come_out_the_same_are_called_the_first_ones(

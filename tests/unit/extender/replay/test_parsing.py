@@ -12,7 +12,7 @@ import pytest
 from extender.policy import PolicyName
 from extender.replay.parsing import MOST_FAULTS, MalformedRecord, policy_of, record
 from extender.replay.play import play
-from extender.replay.recorded import Departure, Place, RecordedPolicy, Resident, Stranger
+from extender.replay.recorded import Departure, Outcome, Place, RecordedPolicy, Resident, Stranger
 from tests.replayed import HEAD, node, recorded, stayed, vm, with_stays
 
 FIRST_FORM = Path(__file__).parent / "record-1.json"
@@ -175,6 +175,14 @@ def test_a_field_that_is_wrong_is_named(change: dict[str, Any], says: str) -> No
         (
             changed(departures=(Departure(9.0, "x"), Departure(10.0, "x"))),
             "$.departures[1].uid: x has left already",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x"),)),
+            "$.outcomes[0]: has either places or why it was refused",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("a", "a/0", "1g.10gb", 1),), "no-room"),)),
+            "$.outcomes[0]: has either places or why it was refused",
         ),
     ],
 )
