@@ -18,7 +18,7 @@ from extender.cli import policies
 from extender.cli.records import demand
 from extender.cli.replayed import shown
 from extender.cli.reproduced import shown as reproduction
-from extender.cli.trying import tried, write_page
+from extender.cli.trying import tried, writable, write_page
 from extender.decision_log import LogUnreadable, reproduced, runs
 from extender.replay.recorded import Recorded
 
@@ -109,6 +109,8 @@ def _write(path: Path, recorded: Recorded) -> None:
 
 def _tried(files: Sequence[Path], policy: Sequence[str], html: Path | None, output: Output) -> None:
     began = time.perf_counter()
+    if html is not None:
+        writable(html)
     answer = tried(files, policy)
     if html is not None:
         write_page(html, answer)

@@ -42,11 +42,12 @@ def _verdict(of: Comparison) -> Iterator[Text]:
         yield Text(f"  {reason}")
     for caution in of.verdict.cautions:
         yield Text(f"  But: {caution}", style="yellow")
-    yield Text(
-        f"  (± is for 95 %, from {of.stretches} stretches of the record with as many arrivals each,"
-        f" pair by pair{chances(of)})",
-        style="dim",
-    )
+    if of.stretches:
+        yield Text(
+            f"  (± is for 95 %, from {of.stretches} or more stretches of the record with as many"
+            f" arrivals each, pair by pair; none where they tell no chance{chances(of)})",
+            style="dim",
+        )
     yield Text()
 
 

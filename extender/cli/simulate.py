@@ -60,6 +60,14 @@ DESCRIBING = (
 )
 """Options that describe simulated GPUs and their demand: with ``--from`` these are there."""
 
+NOT_RECORDED = {
+    "compare": "--record writes what one policy decides",
+    "seeds": "--record writes the demand of one seed, --first-seed",
+    "queue": "--record lets everybody wait who finds no room",
+    "output": "--record writes a file, and prints nothing",
+}
+"""Options that say nothing with ``--record``, and why."""
+
 ABOUT_WHAT_IS = ("add_node", "remove_node", "save", "desk", "token", "ca", "kubeconfig")
 """Options that say something only of a fleet that is there."""
 
@@ -194,9 +202,9 @@ def simulate(
         resampled=resample,
     )
     if record is not None:
-        if _given(context, "compare"):
-            why = "--record writes what one policy decides: leave it out"
-            raise typer.BadParameter(why, param_hint="--compare")
+        for name, why in NOT_RECORDED.items():
+            if _given(context, name):
+                raise typer.BadParameter(f"{why}: leave it out", param_hint=f"--{name}")
         written(record, scenario, policy, first_seed)
         return
     recorded = bool(trace) and not resample

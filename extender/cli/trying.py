@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -41,8 +41,26 @@ def _named(texts: Sequence[str]) -> list[tuple[str, InForce]]:
     for text in texts:
         policy, source = policies.in_force(text)
         name = text if source is None else source.path.name
-        found[text if name in found or name == RECORDED else name] = policy
+        name = text if name in found or name == RECORDED else name
+        found[f"./{name}" if name == RECORDED else name] = policy
     return list(found.items())
+
+
+def writable(path: Path) -> None:
+    """See to it, before all is played, that a page can be drawn and written; nothing is changed.
+
+    Raises:
+        typer.BadParameter: it cannot be written, or what draws it is not installed.
+    """
+    _page()
+    known = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if not known:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_page(path: Path, answer: Report) -> None:
@@ -51,6 +69,14 @@ def write_page(path: Path, answer: Report) -> None:
     Raises:
         typer.BadParameter: it cannot be written, or what draws it is not installed.
     """
+    page = _page()
+    try:
+        path.write_text(page(answer), "utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _page() -> Callable[[Report], str]:
     try:
         from extender.reporting.replayed import page
     except ImportError as error:
@@ -58,9 +84,8 @@ def write_page(path: Path, answer: Report) -> None:
             f"{error.name} is not installed: pip install 'tangram-vgpu[report]'",
             param_hint="--html",
         ) from error
-    try:
-        path.write_text(page(answer), "utf-8")
-    except OSError as error:
-        raise typer.BadParameter(
-            f"{path}: cannot be written: {error.strerror}", param_hint="--html"
-        ) from error
+    return page
+
+
+def _unwritable(path: Path, error: OSError) -> typer.BadParameter:
+    return typer.BadParameter(f"{path}: cannot be written: {error.strerror}", param_hint="--html")

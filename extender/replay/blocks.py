@@ -2,13 +2,15 @@
 
 What happens in one hour depends on the hour before: VMs stay. So a record is divided into stretches
 with as many arrivals each, and these are made longer while the differences in neighbouring ones
-still resemble each other (batch means). Then they are taken for independent, as
-:mod:`extender.simulation.paired` takes seeds.
+still resemble each other (batch means), for each measure by itself: how full GPUs are changes more
+slowly than who is refused. Then they are taken for independent, as
+:mod:`extender.simulation.paired` takes seeds. Where they still resemble each other when they cannot
+be made longer, are too few, or are all alike, there is a difference, but neither interval nor p.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -28,9 +30,15 @@ ARRIVALS = 10
 RESEMBLANCE = 0.2
 """The correlation of neighbouring stretches from which on they are joined."""
 
+ALIKE = 1e-9
+"""Differences that vary by less of their mean are the same but for rounding."""
+
 
 class Paired(msgspec.Struct, frozen=True):
-    """Differences, with their intervals, and how many stretches they are from."""
+    """Differences, with their intervals, and how many stretches they are from at the least.
+
+    Of a record of no time these are 0; then only the refused are counted.
+    """
 
     refused: Estimate
     waited_hours: Estimate
@@ -39,34 +47,58 @@ class Paired(msgspec.Struct, frozen=True):
     stretches: int
 
 
-def paired(before: Played, after: Played) -> Paired | None:
-    """Return how the replay *after* differs from the one *before*; None of a record of no time."""
+_Differences = Callable[[Sequence[float]], NDArray[np.float64]]
+"""What a measure differs by in each stretch between edges."""
+
+
+def paired(before: Played, after: Played) -> Paired:
+    """Return how the replay *after* differs from the one *before*."""
     if not before.until:
-        return None
-    count = max(FEWEST, min(MOST, len(before.fates) // ARRIVALS))
+        more = sum(bool(f.refused) for f in after.fates) - sum(
+            bool(f.refused) for f in before.fates
+        )
+        return Paired(Estimate(float(more)), Estimate(0.0), Estimate(0.0), Estimate(0.0), 0)
+
+    def level(of: str) -> tuple[Estimate, int]:
+        def differences(edges: Sequence[float]) -> NDArray[np.float64]:
+            pairs = zip(after.meter.between(edges), before.meter.between(edges), strict=True)
+            return np.array([_of(ours, of) - _of(theirs, of) for ours, theirs in pairs])
+
+        edges = _independent(before, differences)
+        lasts = np.diff(edges.at) / before.until
+        return _in_all(differences(edges.at) * lasts, edges), edges.stretches
+
+    def count(of: Callable[[Played, Sequence[float]], NDArray[np.float64]]) -> tuple[Estimate, int]:
+        def differences(edges: Sequence[float]) -> NDArray[np.float64]:
+            return of(after, edges) - of(before, edges)
+
+        edges = _independent(before, differences)
+        return _in_all(differences(edges.at), edges), edges.stretches
+
+    found = (count(_refused), count(_waited), level("unusable"), level("whole"))
+    return Paired(*(each for each, _ in found), stretches=min(number for _, number in found))
+
+
+class _Edges(msgspec.Struct, frozen=True):
+    """Where stretches begin and end, and whether they are apart enough to be held independent."""
+
+    at: list[float]
+    independent: bool
+
+    @property
+    def stretches(self) -> int:
+        return len(self.at) - 1
+
+
+def _independent(played: Played, differences: _Differences) -> _Edges:
+    """Return as many stretches as there are that do not resemble each other, or else the fewest."""
+    count = max(FEWEST, min(MOST, len(played.fates) // ARRIVALS))
     while True:
-        edges = _edges(before, count)
-        refused = _refused(after, edges) - _refused(before, edges)
-        waits = _waited(after, edges) - _waited(before, edges)
-        resembling = max(_resemblance(refused), _resemblance(waits)) > RESEMBLANCE
+        edges = _edges(played, count)
+        resembling = _resemblance(differences(edges)) > RESEMBLANCE
         if not resembling or count // 2 < FEWEST:
-            break
+            return _Edges(edges, not resembling and len(edges) > FEWEST)
         count //= 2
-    theirs, ours = before.meter.between(edges), after.meter.between(edges)
-    lasts = np.diff(edges) / before.until
-
-    def over_time(of: str) -> Estimate:
-        pairs = zip(ours, theirs, strict=True)
-        differences = np.array([_of(our, of) - _of(their, of) for our, their in pairs])
-        return _in_all(differences * lasts)
-
-    return Paired(
-        _in_all(refused),
-        _in_all(waits),
-        over_time("unusable"),
-        over_time("whole"),
-        len(edges) - 1,
-    )
 
 
 def _of(averages: Averages, measure: str) -> float:
@@ -100,8 +132,15 @@ def _resemblance(differences: NDArray[np.float64]) -> float:
     return float(around[1:] @ around[:-1]) / spread if spread else 0.0
 
 
-def _in_all(differences: NDArray[np.float64]) -> Estimate:
-    """Return the sum of the differences, with its interval."""
-    each, count = estimate(differences.tolist()), len(differences)
+def _in_all(differences: NDArray[np.float64], edges: _Edges) -> Estimate:
+    """Return the sum of the differences, with its interval where they can have one.
+
+    Differences that are all alike seem to have no error; so few do not show that there is none.
+    """
+    mean, count = float(differences.mean()), len(differences)
+    alike = float(np.ptp(differences)) <= ALIKE * abs(mean)
+    if not edges.independent or (alike and mean):
+        return Estimate(mean * count)
+    each = estimate(differences.tolist())
     width = None if each.ci95 is None else each.ci95 * count
-    return Estimate(each.mean * count, width, each.p)
+    return Estimate(mean * count, width, each.p)

@@ -22,9 +22,7 @@ from extender.replay.recorded import Recorded
 from extender.replay.stays import first, stays
 from extender.replay.tally import outcome, tenants
 from extender.replay.verdict import Chances, verdict
-from extender.simulation.paired import Estimate, holm
-
-_NOTHING = Paired(Estimate(0.0), Estimate(0.0), Estimate(0.0), Estimate(0.0), 1)
+from extender.simulation.paired import holm
 
 
 def report(recorded: Recorded, policies: Sequence[InForce], replays: Sequence[Played]) -> Report:
@@ -33,7 +31,7 @@ def report(recorded: Recorded, policies: Sequence[InForce], replays: Sequence[Pl
     outcomes = tuple(outcome(recorded, each, whose) for each in replays)
     fidelity = _fidelity(recorded, replays[0])
     about = _about(recorded)
-    pairs = [paired(replays[0], each) or _NOTHING for each in replays[1:]]
+    pairs = [paired(replays[0], each) for each in replays[1:]]
     certain = _adjusted(pairs)
     return Report(
         about,
@@ -50,12 +48,13 @@ def _adjusted(pairs: Sequence[Paired]) -> list[Chances]:
     """Return how likely differences are by chance, adjusted for how many are asked for."""
     found = {}
     for at, pair in enumerate(pairs):
-        for what, of in (("refused", pair.refused), ("waited", pair.waited_hours)):
+        asked = {"refused": pair.refused, "waited": pair.waited_hours, "whole": pair.whole}
+        for what, of in asked.items():
             if of.p is not None:
                 found[f"{what} {at}"] = of.p
     adjusted = holm(found)
     return [
-        Chances(adjusted.get(f"refused {at}"), adjusted.get(f"waited {at}"))
+        Chances(*(adjusted.get(f"{what} {at}") for what in ("refused", "waited", "whole")))
         for at in range(len(pairs))
     ]
 
@@ -72,7 +71,14 @@ def _about(recorded: Recorded) -> About:
         arrivals=len(recorded.arrivals),
         unknown_stays=sum(not each.known for each in stays(recorded)),
         gaps=recorded.gaps,
+        unequal_gangs=_unequal_gangs(recorded),
     )
+
+
+def _unequal_gangs(recorded: Recorded) -> int:
+    gangs = {(each.namespace, each.gang) for each in recorded.arrivals if each.gang is not None}
+    sizes = Counter((namespace, gang.name) for namespace, gang in gangs)
+    return sum(count > 1 for count in sizes.values())
 
 
 def _comparison(

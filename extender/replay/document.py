@@ -23,7 +23,7 @@ class About(_Said, frozen=True):
     """The record: how much is in it. ``instances`` are those that were there at its beginning.
 
     ``unknown_stays`` are pods that never were placed in it, so that nobody knows how long they
-    would have stayed.
+    would have stayed; ``unequal_gangs`` are those whose members tell different sizes.
     """
 
     begins: str
@@ -36,6 +36,7 @@ class About(_Said, frozen=True):
     arrivals: int
     unknown_stays: int
     gaps: int
+    unequal_gangs: int = 0
 
 
 class Tally(_Said, frozen=True):
@@ -145,8 +146,9 @@ class Comparison(_Said, frozen=True):
 
     Estimates are differences, this policy minus the first: of pods ``refused`` when they came, and
     of ``waited_hours``, in all; of ``unusable`` slices and ``whole`` GPUs, means over time. Their
-    intervals are from so many ``stretches`` of the record, with as many arrivals each, pair by
-    pair. ``p_refused`` and ``p_waited`` are the chances of such a difference where there is none,
+    intervals are from at least so many ``stretches`` of the record, with as many arrivals each,
+    pair by pair; there is none where these resemble each other, are too few, or all alike.
+    ``p_refused`` and ``p_waited`` are the chances of such a difference where there is none,
     adjusted for how many of them were asked for (Holm). ``alike`` are pods that fare as before.
     """
 

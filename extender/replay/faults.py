@@ -26,6 +26,8 @@ def faults(recorded: Recorded) -> Iterator[Fault]:
     for name, model in recorded.models.items():
         for problem in model.geometry.malformations():
             yield f"$.models[{name!r}].geometry", problem
+        if not model.geometry.profiles:
+            yield f"$.models[{name!r}].geometry.profiles", "has no profile"
     broken = False
     for fault in _of_nodes(recorded):
         broken = True
@@ -119,11 +121,13 @@ def _of_pods(recorded: Recorded) -> Iterator[Fault]:
     yield from _in_order(recorded.departures, "departures")
     arrived = {each.uid: each.at for each in recorded.arrivals}
     yield from _after(recorded.outcomes, "outcomes", arrived)
-    placed = dict(came)
-    for outcome in recorded.outcomes:
+    placed: dict[str, float] = {}
+    for at, outcome in enumerate(recorded.outcomes):
+        if bool(outcome.places) is bool(outcome.refused):
+            yield f"$.outcomes[{at}]", "has either places or why it was refused"
         if outcome.places and outcome.uid in arrived:
-            placed[outcome.uid] = max(placed[outcome.uid], outcome.at)
-    yield from _after(recorded.departures, "departures", placed)
+            placed.setdefault(outcome.uid, max(arrived[outcome.uid], outcome.at))
+    yield from _after(recorded.departures, "departures", came | placed)
     left = set[str]()
     for at, departure in enumerate(recorded.departures):
         if departure.uid in left:

@@ -22,7 +22,7 @@ from extender.replay.played import Fate, Played
 from extender.replay.recorded import Arrival, Place, Recorded
 from extender.replay.stays import Stay, stays
 from extender.replay.world import World
-from extender.request import Gang, Request
+from extender.request import LARGEST_GANG, Gang, Request
 from extender.verbs.verdicts import Code
 from nodeagent.api.gpunode import PodRef
 
@@ -109,7 +109,7 @@ class _Game:
             roomier |= self._happens(at, what, number)
             following = self._events[0][:2] if self._events else (math.inf, _What.POD_COMES)
             if roomier and following >= (at, _What.POD_COMES):
-                self._line.again(functools.partial(self._placed, at=at))
+                self._line.again(self._hopeless, functools.partial(self._placed, at=at))
                 roomier = False
             played += 1
             if played == EVENTS_A_STEP:
@@ -141,14 +141,14 @@ class _Game:
     def _comes(self, at: float, number: int) -> None:
         """Ask for a pod, or let it join its gang: those that wait are placed with it or not at all.
 
-        Once a gang has its places, who comes later is alone.
+        Once a gang has its places, or as many wait as a gang may have, who comes later is alone.
         """
         gang = self._requests[number].gang
         if gang is None:
             self._ask((number,), at)
             return
         known = self._gangs.get(gang, ())
-        if known and self.fates[known[0]].placed_at is not None:
+        if known and (len(known) >= LARGEST_GANG or self.fates[known[0]].placed_at is not None):
             self._ask((number,), at)
             return
         for each in known:
@@ -180,7 +180,8 @@ class _Game:
                 fate.asked_at, fate.refused = at, _reason(found)
         if found:
             request = self._requests[unit[0]]
-            self._line.join(unit, self._kind(unit), self._world.tenancy.priority(request))
+            kin, priority = self._world.kin(request), self._world.tenancy.priority(request)
+            self._line.join(unit, kin, self._kind(unit), priority)
 
     def _kind(self, unit: Unit) -> object:
         """Return what pods that stand alike to every rule have in common; a gang is like none."""
@@ -190,12 +191,13 @@ class _Game:
         tenant = self._world.tenancy.tenant_of(arrival.namespace)
         return tenant, request.wanted, request.spread, request.priority, arrival.nodes
 
+    def _hopeless(self, unit: Unit) -> bool:
+        """Tell whether no node would take the first of these: then they are not placed."""
+        return self._world.hopeless(self._requests[unit[0]])
+
     def _placed(self, unit: Unit, at: float) -> bool:
         """Try pods again that wait; tell whether they have their places now."""
-        alone = len(unit) == 1
-        if alone and self._world.hopeless(self._requests[unit[0]]):
-            return False
-        return not self._tried(unit, at)
+        return not self._hopeless(unit) and not self._tried(unit, at)
 
     def _tried(self, unit: Unit, at: float) -> Collection[Code]:
         """Place pods, all or none; return why they are refused, nothing if they are not."""

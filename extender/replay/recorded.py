@@ -21,12 +21,22 @@ from nodeagent.api.gpunode import Mode, VgpuType
 LONGEST_NAME = 253
 """Of a Node or a pod; what else is named is shorter in Kubernetes, or of our own making."""
 
-MOST_WANTED = 64
-"""GPU instances of one pod: more than any node has a place for that a pod could be started on."""
+MOST_WANTED = 16
+"""GPU instances of one pod, as ``Settings.devices_per_pod``: how many may be placed together costs
+as much work as there are ways to choose among them, at most 2**16 for these."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-Text = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
-Resource = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME + 64)]
+MOST_NODES = 20_000
+"""In a record: four times as many as a cluster may have at once (Kubernetes: 5,000)."""
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
+_WORD = r"^[^\s\x00-\x1f\x7f-\x9f]+\Z"
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME, pattern=_PRINTABLE)]
+NodeName = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME, pattern=_WORD)]
+Text = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME, pattern=_PRINTABLE)]
+Resource = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME + 64, pattern=_PRINTABLE)
+]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e10)]
 Priority = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 Labels = Mapping[str, str]
@@ -76,7 +86,7 @@ class RecordedNode(_Told, frozen=True):
     ``labels`` are the Node's, ``resources`` the only ones it hands out, none for no restriction.
     """
 
-    name: Name
+    name: NodeName
     gpus: tuple[RecordedGpu, ...]
     labels: Labels = {}
     mode: Mode = Mode.VGPU_VFIO
@@ -88,7 +98,7 @@ class RecordedNode(_Told, frozen=True):
 class Place(_Told, frozen=True, order=True):
     """Where a GPU instance is: ``gpu`` is the GPU's UUID, ``start`` its first memory slice."""
 
-    node: Name
+    node: NodeName
     gpu: Name
     profile: Name
     start: Start
@@ -122,7 +132,7 @@ class Arrival(_Told, frozen=True):
     namespace: Name
     name: Name
     wanted: Annotated[tuple[Resource, ...], msgspec.Meta(min_length=1, max_length=MOST_WANTED)]
-    nodes: tuple[Name, ...] | None = None
+    nodes: tuple[NodeName, ...] | None = None
     spread: Spread = Spread.ANY
     priority: Priority = 0
     gang: RecordedGang | None = None
@@ -131,7 +141,8 @@ class Arrival(_Told, frozen=True):
 class Outcome(_Told, frozen=True):
     """What was decided for a pod at a time: its ``places``, or why it was ``refused``.
 
-    A pod may be refused first and placed later: then there are two. What it has last is its own.
+    One of both. A pod may be refused first and placed later: then there are two. It stays from the
+    first with places on.
     ``refused`` is a code of ``verbs.reasons``.
     """
 
@@ -167,7 +178,7 @@ class Recorded(_Told, frozen=True):
     recorded: Literal[1]
     begins: Text
     policy: RecordedPolicy = RecordedPolicy()
-    nodes: tuple[RecordedNode, ...] = ()
+    nodes: Annotated[tuple[RecordedNode, ...], msgspec.Meta(max_length=MOST_NODES)] = ()
     models: Mapping[str, RecordedModel] = {}
     namespaces: Mapping[str, Labels] = {}
     residents: tuple[Resident, ...] = ()

@@ -1,7 +1,8 @@
 """Should the policy be changed? An answer in a sentence that claims no more than the record shows.
 
 Yes or no are said only where the difference in refusals, or in time waited, is beyond what chance
-would bring about in one record of this length (95 %, adjusted for the number of policies tried).
+would bring about in one record of this length (95 %, adjusted for the number of policies tried),
+and only where the replay finds room, under the recorded policy, for whom the record has it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ CERTAIN = 0.05
 """The chance of being wrong that is put up with."""
 
 MOSTLY = 0.9
-"""A replay that decides otherwise than the record in more than the rest is said to."""
+"""A replay that decides otherwise than the record in more than the rest is said to.
+
+One that finds room otherwise in more than the rest is no reason for a yes or a no.
+"""
 
 NAMED = 3  # tenants or profiles that fare worse, in a sentence
 
@@ -48,6 +52,7 @@ class Chances(msgspec.Struct, frozen=True):
 
     refused: float | None
     waited: float | None
+    whole: float | None = None
 
 
 def verdict(
@@ -63,6 +68,8 @@ def verdict(
     *kinds* counts the pods that fare otherwise.
     """
     answer, sentence = _answer(outcomes, pair, p, kinds)
+    if answer in (Answer.YES, Answer.NO) and not _faithful(fidelity):
+        answer, sentence = Answer.CANNOT_BE_TOLD, _unfaithful(outcomes[1].name, fidelity)
     reasons = tuple(_reasons(outcomes, pair)) if any(kinds.values()) else ()
     return Verdict(answer, sentence, reasons, tuple(_cautions(outcomes, about, fidelity, answer)))
 
@@ -79,7 +86,10 @@ def _answer(
         text = f"No difference: {name} decides about every VM as the recorded policy does."
         return Answer.NO_DIFFERENCE, text
     if not any(count for kind, count in kinds.items() if kind is not Kind.ELSEWHERE):
-        return Answer.NO_DIFFERENCE, _only_elsewhere(after, pair, refused=before.all.refused)
+        return Answer.NO_DIFFERENCE, _only_elsewhere(after, pair, p, refused=before.all.refused)
+    if not pair.stretches:
+        text = f"This record cannot tell: all of it is at one moment, in which {name} decides"
+        return Answer.CANNOT_BE_TOLD, f"{text} otherwise than the recorded policy."
     fewer, more = _sides(pair.refused, p.refused)
     shorter, longer = _sides(pair.waited_hours, p.waited)
     if (fewer and longer) or (more and shorter):
@@ -95,16 +105,29 @@ def _answer(
     return Answer.CANNOT_BE_TOLD, _within_chance(name, pair)
 
 
-def _only_elsewhere(after: PolicyOutcome, pair: Paired, *, refused: int) -> str:
+def _faithful(of: Fidelity) -> bool:
+    """Tell whether the replay has room for whom the record has it, mostly."""
+    return of.same + of.elsewhere >= MOSTLY * of.decisions
+
+
+def _unfaithful(name: str, of: Fidelity) -> str:
+    return (
+        f"This replay cannot tell: {name} fares otherwise than the recorded policy, but that one,"
+        f" played, refuses {of.refused_only} VMs that had room and has room for {of.placed_only}"
+        f" that were refused, of {of.decisions}."
+    )
+
+
+def _only_elsewhere(after: PolicyOutcome, pair: Paired, p: Chances, *, refused: int) -> str:
     text = (
         f"No reason to: under {after.name} every VM has its place when it has it under the recorded"
         " policy, some of them elsewhere."
     )
     if not refused:
         text += " There was room for all, so that the record tells nothing of a shortage."
-    if pair.whole.above_zero or pair.whole.below_zero:
-        which = "more" if pair.whole.above_zero else "fewer"
-        text += f" {after.name} leaves {which} GPUs whole."
+    fewer, more = _sides(pair.whole, p.whole)
+    if fewer or more:
+        text += f" {after.name} leaves {'more' if more else 'fewer'} GPUs whole."
     return text
 
 
@@ -135,6 +158,9 @@ def _reasons(outcomes: tuple[PolicyOutcome, PolicyOutcome], pair: Paired) -> Ite
         f"Refused when they came: {now.refused} of {now.asked} VMs instead of {was.refused}"
         f" ({_interval(pair.refused, '.0f')})."
     )
+    if not pair.stretches:
+        yield f"Never placed: {now.never} instead of {was.never}."
+        return
     yield (
         f"Never placed: {now.never} instead of {was.never}. Waited in all: {now.waited_hours:.1f} h"
         f" instead of {was.waited_hours:.1f} h ({_interval(pair.waited_hours, '.1f')} h)."
@@ -166,6 +192,8 @@ def _cautions(
         ):
             if worse := _worse(was, now):
                 yield f"Not better for all {what}: {worse}."
+        if after.all.never > before.all.never:
+            yield (f"More VMs never have a place: {after.all.never} instead of {before.all.never}.")
     ruled = sum(count for code, count in after.because.items() if code in _BY_RULES)
     if ruled > sum(count for code, count in before.because.items() if code in _BY_RULES):
         yield (
@@ -180,6 +208,11 @@ def _cautions(
         )
     if about.gaps:
         yield f"The record has {about.gaps} gaps: some of the demand is not in it."
+    if about.unequal_gangs:
+        yield (
+            f"{about.unequal_gangs} gangs have members that tell different sizes: the cluster"
+            " refuses them, here those of each size are a gang of their own."
+        )
     if about.unknown_stays:
         yield (
             f"{about.unknown_stays} VMs never had a place in the record: how long they would have"
@@ -190,14 +223,20 @@ def _cautions(
 
 
 def _worse(was: Mapping[str, Tally], now: Mapping[str, Tally]) -> str:
-    """Return for whom more is refused, the most first; "" for nobody."""
+    """Return for whom more is refused or never placed, the most first; "" for nobody."""
     more = {
-        name: each.refused - was[name].refused
+        name: (each.never - was[name].never, each.refused - was[name].refused)
         for name, each in now.items()
-        if name in was and each.refused > was[name].refused
+        if name in was and (each.refused > was[name].refused or each.never > was[name].never)
     }
-    ordered = sorted(more, key=lambda name: (-more[name], name))
-    told = [f"{name} {was[name].refused} → {now[name].refused} refused" for name in ordered[:NAMED]]
+    ordered = sorted(more, key=lambda name: (-max(more[name]), name))
+    told = []
+    for name in ordered[:NAMED]:
+        never, refused = more[name]
+        if refused > 0:
+            told.append(f"{name} {was[name].refused} → {now[name].refused} refused")
+        if never > 0:
+            told.append(f"{name} {was[name].never} → {now[name].never} never placed")
     if len(ordered) > NAMED:
         told.append(f"and {len(ordered) - NAMED} more")
     return ", ".join(told)

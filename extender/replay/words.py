@@ -68,7 +68,8 @@ def summary(found: Report) -> str:
     )
     if like.decisions and like.same == like.decisions:
         text += (
-            f" Played under its own policy, all {like.same} recorded decisions come out the same."
+            f" Played under its own policy, all {like.same} recorded first decisions come out the"
+            " same."
         )
     elif like.decisions:
         text += (

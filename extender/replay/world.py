@@ -62,7 +62,6 @@ class World:
     def came(self, node: RecordedNode) -> None:
         """Take in a node that takes pods from now on."""
         self._replace(view_of(self._recorded, node, self._policy))
-        self._names = tuple(self.views)
 
     def closed(self, name: str) -> None:
         """Take in that a node takes nothing new from now on."""
@@ -73,7 +72,7 @@ class World:
     ) -> tuple[Place, ...] | Collection[Code]:
         """Give a pod its places among some *nodes* (None: all), or return why it is refused."""
         fleet, asked = self._fleet, self.tenancy.bounded(request, NOTHING_PROMISED)
-        names = self._names if nodes is None else nodes
+        names = self._everywhere() if nodes is None else nodes
         # Prioritize ranks the nodes that filter passes, and gives the best its place as bind does;
         # so filter is asked only why none passed.
         ranked = prioritize(fleet, NOTHING_PROMISED, asked, names)
@@ -86,6 +85,18 @@ class World:
         entries = assignments(asked, choice, ids=ids, since="")
         self._replace(view.replanned((*view.node.spec.assignments, *entries)))
         return places(view, entries)
+
+    def _everywhere(self) -> tuple[str, ...]:
+        """Return the names of all nodes that have come: the same value until another one does."""
+        if len(self._names) != len(self.views):
+            self._names = tuple(self.views)
+        return self._names
+
+    def kin(self, request: Request) -> object:
+        """Return what pods have in common of which either all are hopeless or none is."""
+        bounds = self.tenancy.bounded(request, NOTHING_PROMISED).bounds
+        tenant = self.tenancy.tenant_of(request.pod.namespace)
+        return tenant, request.wanted, request.spread, None if bounds is None else bounds.terms
 
     def hopeless(self, request: Request) -> bool:
         """Tell whether no node at all would take a pod; if not, those it may go to still may not.

@@ -183,6 +183,49 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     assert "--record writes what one policy decides" in words(both)
 
 
+@pytest.mark.parametrize("option", [("--seeds", "3"), ("--queue",), ("--output", "json")])
+def test_an_option_that_says_nothing_of_a_record_is_refused(
+    tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    path = tmp_path / "made.json"
+
+    result = ran("simulate", "--record", str(path), *option)
+
+    assert result.exit_code == 2
+    assert f"for {option[0]}: --record" in words(result)
+    assert not path.exists()
+
+
+def test_a_policy_file_called_recorded_has_a_column_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recorded").write_text(HEAD + "value: worst-fit")
+    made(Path("made.json"))
+
+    result = ran("replay", "made.json", "--policy", "recorded", "--output", "json")
+
+    found = msgspec.json.decode(result.stdout, type=Report)
+    assert [each.name for each in found.policies] == ["recorded", "./recorded"]
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    page = tmp_path / "none" / "report.html"
+
+    result = ran("replay", str(tmp_path / "no-record"), "--policy", "mfi", "--html", str(page))
+
+    assert result.exit_code == 2
+    assert "cannot be written" in words(result)
+
+
+def test_a_page_is_not_begun_before_there_is_a_report(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+
+    ran("replay", str(tmp_path / "no-record"), "--policy", "mfi", "--html", str(page))
+
+    assert not page.exists()
+
+
 def test_a_trace_is_recorded_in_its_own_seconds(tmp_path: Path) -> None:
     trace, path = tmp_path / "trace.csv", tmp_path / "made.json"
     trace.write_text(

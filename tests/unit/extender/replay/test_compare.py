@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import pytest
@@ -24,8 +24,11 @@ from extender.replay.making import decided
 from extender.replay.meter import Averages, Meter
 from extender.replay.play import play
 from extender.replay.played import Fate, Played
-from extender.replay.recorded import Outcome, Place, Recorded
+from extender.replay.recorded import Outcome, Place, Recorded, RecordedGang
+from extender.replay.views import view_of, with_places
+from extender.replay.words import summary
 from extender.simulation.paired import Estimate
+from nodeagent.api.gpunode import PodRef
 from tests.replayed import FIRST_FIT, node, policy, recorded, vm
 
 HOUR = 3600.0
@@ -89,9 +92,7 @@ def test_one_refusal_more_is_no_reason_to_say_yes_or_no(found: Report) -> None:
     (comparison,) = found.comparisons
 
     assert comparison.verdict.answer is Answer.CANNOT_BE_TOLD
-    assert comparison.refused.mean == 1.0
-    assert comparison.refused.ci95 is not None
-    assert comparison.refused.ci95 > 1.0
+    assert comparison.refused == Estimate(1.0)  # four VMs make too few stretches for more
 
 
 def test_the_report_goes_through_json(found: Report) -> None:
@@ -136,7 +137,6 @@ def test_differences_are_summed_over_stretches_and_come_with_an_interval() -> No
 
     pair = paired(before, after)
 
-    assert pair is not None
     assert pair.stretches == 12
     assert pair.refused.mean == pytest.approx(-24.0)
     # Twelve differences of -1 and -3: a standard deviation of 1.0445, t for 11 degrees 2.201.
@@ -150,16 +150,99 @@ def test_stretches_that_resemble_their_neighbours_are_joined() -> None:
 
     pair = paired(before, after)
 
-    assert pair is not None
     assert pair.stretches == 6 >= FEWEST
     assert pair.refused.mean == 30.0
 
 
-def test_a_record_of_no_time_has_no_stretches() -> None:
-    assert paired(_played({}, 0.0), _played({}, 0.0)) is None
-    of: Recorded = recorded(vm(0.0, "x", "1g.10gb"))
-    told = report(of, [FIRST_FIT, CAPPED], [play(of, FIRST_FIT), play(of, CAPPED)])
-    assert told.comparisons[0].verdict.answer is Answer.NO_DIFFERENCE
+def test_stretches_that_resemble_each_other_to_the_end_have_neither_interval_nor_chance() -> None:
+    spell = {at: 10 if at < 5 else 0 for at in range(7)}
+
+    pair = paired(_played({}, HOUR, 7), _played(spell, HOUR, 7))
+
+    assert pair.refused == Estimate(50.0)
+
+
+def test_differences_that_are_all_alike_show_no_certainty() -> None:
+    pair = paired(_played({}, HOUR), _played(dict.fromkeys(range(12), 2), HOUR))
+
+    assert pair.refused == Estimate(24.0)
+
+
+def test_arrivals_in_fewer_bursts_than_stretches_are_needed_show_nothing() -> None:
+    before, after = _played({}, HOUR, 3), _played({0: 3, 1: 2, 2: 1}, HOUR, 3)
+
+    pair = paired(before, after)
+
+    assert pair.stretches < FEWEST
+    assert pair.refused == Estimate(6.0)
+
+
+def _filled(used: Callable[[int], int], stretches: int = 28) -> Played:
+    """Return a replay in whose stretches so many of two GPUs are in use, from each one's middle."""
+    played = _played({}, HOUR, stretches)
+    for at in range(stretches):
+        played.meter.now = HOUR * at / stretches
+        view = view_of(recorded(nodes=[node("a", 2)]), node("a", 2), FIRST_FIT)
+        here = [Place("a", f"a/{number}", "7g.80gb", 0) for number in range(used(at))]
+        played.meter.look_at(with_places(view, PodRef("n", "x", "x"), here))
+    return played
+
+
+def test_one_long_stay_elsewhere_is_no_proof_that_gpus_are_left_whole() -> None:
+    pair = paired(_filled(lambda at: 1), _filled(lambda at: int(at < 14)))
+
+    assert pair.whole == Estimate(pytest.approx(0.5, abs=0.02))
+    assert pair.refused == Estimate(0.0, 0.0, 1.0)
+
+
+def test_gpus_left_whole_in_stretches_that_are_not_alike_have_their_chance() -> None:
+    pair = paired(_filled(lambda at: 1), _filled(lambda at: at * at * 7 % 11 % 2))
+
+    assert pair.whole.p is not None
+    assert pair.whole.above_zero
+
+
+def test_a_record_of_no_time_has_no_stretches_and_says_so() -> None:
+    of: Recorded = recorded(
+        vm(0.0, "x", "1g.10gb"),
+        vm(0.0, "y", "1g.10gb"),
+        nodes=[node("a", 2)],
+        namespaces={"n": {"team": "red"}},
+    )
+    replays = [play(of, FIRST_FIT), play(of, CAPPED, name="new")]
+
+    told = report(of, [FIRST_FIT, CAPPED], replays).comparisons[0]
+
+    assert told.stretches == 0
+    assert told.verdict.answer is Answer.CANNOT_BE_TOLD
+    assert "at one moment" in told.verdict.sentence
+    assert told.verdict.reasons == (
+        "Refused when they came: 1 of 2 VMs instead of 0 (+1).",
+        "Never placed: 1 instead of 0.",
+    )
+    alike = report(of, [FIRST_FIT, FIRST_FIT], [replays[0], replays[0]]).comparisons[0]
+    assert alike.verdict.answer is Answer.NO_DIFFERENCE
+
+
+def test_gangs_whose_members_tell_different_sizes_are_counted_and_told() -> None:
+    two, three = RecordedGang("gang", 2), RecordedGang("gang", 3)
+    of = recorded(
+        vm(0.0, "x", "1g.10gb", gang=two),
+        vm(1.0, "y", "1g.10gb", gang=three),
+        vm(2.0, "z", "1g.10gb", gang=three, namespace="other"),
+    )
+
+    told = report(of, [FIRST_FIT] * 2, [play(of, FIRST_FIT)] * 2)
+
+    assert told.record.unequal_gangs == 1
+    cautions = told.comparisons[0].verdict.cautions
+    assert any(each.startswith("1 gangs have members that tell different") for each in cautions)
+
+
+def test_recorded_decisions_that_come_out_the_same_are_called_the_first_ones(
+    found: Report,
+) -> None:
+    assert "all 4 recorded first decisions come out the same" in summary(found)
 
 
 # -- the verdict -----------------------------------------------------------------------------------
@@ -194,12 +277,14 @@ def _answer(
     *,
     refused: Estimate = NONE,
     waited: Estimate = NONE,
+    whole: Estimate = NONE,
     kinds: Mapping[Kind, int] = OTHERWISE,
+    whole_p: float | None = None,
     about: About = ABOUT,
     fidelity: Fidelity = FAITHFUL,
 ) -> says.Verdict:
-    pair = Paired(refused, waited, NONE, NONE, 7)
-    chances = says.Chances(refused.p, waited.p)
+    pair = Paired(refused, waited, NONE, whole, 7)
+    chances = says.Chances(refused.p, waited.p, whole.p if whole_p is None else whole_p)
     return says.verdict((before, after), pair, chances, about, fidelity, kinds)
 
 
@@ -235,6 +320,46 @@ def test_a_fleet_that_refuses_nobody_tells_nothing_of_refusals() -> None:
     assert told.answer is Answer.NO_DIFFERENCE
     assert "room for all" in told.sentence
     assert told.reasons
+
+
+def test_gpus_are_said_to_be_left_whole_only_by_the_adjusted_chance() -> None:
+    whole = Estimate(1.0, 0.5, 0.01)
+
+    def sentence(adjusted: float) -> str:
+        return _answer(
+            _outcome("old", 0),
+            _outcome("new", 0),
+            whole=whole,
+            whole_p=adjusted,
+            kinds={Kind.ELSEWHERE: 9},
+        ).sentence
+
+    assert "new leaves more GPUs whole" in sentence(0.04)
+    assert "GPUs whole" not in sentence(0.06)
+
+
+@pytest.mark.parametrize("refused", [FEWER, MORE])
+def test_a_replay_that_refuses_whom_the_record_has_placed_tells_neither_yes_nor_no(
+    refused: Estimate,
+) -> None:
+    def told(fidelity: Fidelity) -> says.Verdict:
+        before, after = _outcome("old", 40), _outcome("new", 20)
+        return _answer(before, after, refused=refused, fidelity=fidelity)
+
+    assert told(Fidelity(100, 50, 40, 5, 5)).answer in (Answer.YES, Answer.NO)
+    doubted = told(Fidelity(100, 50, 39, 6, 5))
+    assert doubted.answer is Answer.CANNOT_BE_TOLD
+    assert "refuses 6 VMs that had room and has room for 5 that were refused" in doubted.sentence
+
+
+def test_a_yes_tells_of_those_who_never_have_a_place() -> None:
+    after = _outcome("new", 20, all=Tally(100, 20, 7, 9.0), tenants={"red": Tally(100, 20, 7, 9.0)})
+
+    told = _answer(_outcome("old", 40), after, refused=FEWER)
+
+    assert told.answer is Answer.YES
+    assert "Not better for all tenants: red 0 → 7 never placed." in told.cautions
+    assert "More VMs never have a place: 7 instead of 0." in told.cautions
 
 
 def test_without_a_difference_that_is_the_answer() -> None:

@@ -12,7 +12,7 @@ import pytest
 from extender.policy import PolicyName
 from extender.replay.parsing import MOST_FAULTS, MalformedRecord, policy_of, record
 from extender.replay.play import play
-from extender.replay.recorded import Departure, Place, RecordedPolicy, Resident, Stranger
+from extender.replay.recorded import Departure, Outcome, Place, RecordedPolicy, Resident, Stranger
 from tests.replayed import HEAD, node, recorded, stayed, vm, with_stays
 
 FIRST_FORM = Path(__file__).parent / "record-1.json"
@@ -88,12 +88,27 @@ def test_what_is_no_record_is_refused(content: bytes) -> None:
         (
             {
                 "arrivals": [
-                    {"at": 1, "uid": "x", "namespace": "n", "name": "x", "wanted": ["r"] * 65}
+                    {"at": 1, "uid": "x", "namespace": "n", "name": "x", "wanted": ["r"] * 17}
                 ]
             },
             "$.arrivals[0].wanted",
         ),
         ({"departures": [{"at": 1, "uid": "nobody"}]}, "$.departures[0].uid"),
+        ({"nodes": [{"name": "a b", "gpus": []}]}, "$.nodes[0].name"),
+        ({"nodes": [{"name": "a\n", "gpus": []}]}, "$.nodes[0].name"),
+        ({"nodes": [{"name": "a\x00", "gpus": []}]}, "$.nodes[0].name"),
+        ({"nodes": [{"name": "", "gpus": []}]}, "$.nodes[0].name"),
+        ({"nodes": [{"name": f"n{at}", "gpus": []} for at in range(20_001)]}, "$.nodes"),
+        ({"arrivals": [{"at": 1, "uid": "x\x1b[2J"}]}, "$.arrivals[0].uid"),
+        ({"arrivals": [{"at": 1, "uid": "x\n"}]}, "$.arrivals[0].uid"),
+        (
+            {
+                "models": {
+                    "Tiny": {"geometry": {"memorySlices": 8, "computeSlices": 7, "profiles": []}}
+                }
+            },
+            "$.models['Tiny'].geometry.profiles: has no profile",
+        ),
     ],
 )
 def test_a_field_that_is_wrong_is_named(change: dict[str, Any], says: str) -> None:
@@ -160,6 +175,14 @@ def test_a_field_that_is_wrong_is_named(change: dict[str, Any], says: str) -> No
         (
             changed(departures=(Departure(9.0, "x"), Departure(10.0, "x"))),
             "$.departures[1].uid: x has left already",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x"),)),
+            "$.outcomes[0]: has either places or why it was refused",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("a", "a/0", "1g.10gb", 1),), "no-room"),)),
+            "$.outcomes[0]: has either places or why it was refused",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from extender.replay.recorded import (
     Resident,
     Stranger,
 )
+from extender.request import LARGEST_GANG
 from tests.replayed import FIRST_FIT, node, policy, recorded, stayed, vm, with_stays
 
 WHOLE = "7g.80gb"
@@ -152,6 +153,17 @@ def test_a_gang_of_which_one_gives_up_waits_for_another_member() -> None:
 
     assert two.placed_at is None
     assert one.placed_at == three.placed_at == 8.0
+
+
+def test_a_gang_has_no_more_members_than_a_gang_may_have() -> None:
+    pair = RecordedGang("pair", 256)
+    asked = LARGEST_GANG + 1
+    of = recorded(*(vm(float(at), f"vm-{at}", WHOLE, gang=pair) for at in range(asked)))
+
+    *_, last, beyond = play(of, FIRST_FIT).fates
+
+    assert (last.asked_at, last.placed_at) == (255.0, None)
+    assert (beyond.asked_at, beyond.placed_at) == (256.0, 256.0)
 
 
 def test_a_tenant_at_its_cap_waits_until_one_of_its_own_leaves() -> None:

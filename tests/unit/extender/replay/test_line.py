@@ -1,0 +1,48 @@
+"""Who waits is asked in the right order, and no more often than there may be room."""
+
+from __future__ import annotations
+
+from extender.replay.line import Line, Unit
+
+
+def waiting(*joined: tuple[int, str, str, int]) -> Line:
+    """Return a line of arrivals, each with its kin, kind and priority."""
+    line = Line()
+    for number, kin, kind, priority in joined:
+        line.join((number,), kin, kind, priority)
+    return line
+
+
+def test_of_kin_without_room_anywhere_one_is_asked_however_many_rows_they_are() -> None:
+    line = waiting(*((at, "large", f"row {at}", at) for at in range(1000)), (1000, "small", "", 0))
+    asked: list[Unit] = []
+    tried: list[Unit] = []
+
+    def hopeless(unit: Unit) -> bool:
+        asked.append(unit)
+        return unit != (1000,)
+
+    line.again(hopeless, lambda unit: not tried.append(unit))
+
+    assert asked == [(0,), (1000,)]
+    assert tried == [(1000,)]
+    assert len(line) == 1000
+
+
+def test_rows_of_one_kin_are_tried_by_priority_and_then_by_when_they_came() -> None:
+    line = waiting((0, "kin", "low", 0), (1, "kin", "high", 5), (2, "kin", "low", 0))
+    tried: list[Unit] = []
+
+    line.again(lambda unit: False, lambda unit: not tried.append(unit))
+
+    assert tried == [(1,), (0,), (2,)]
+    assert len(line) == 0
+
+
+def test_who_leaves_is_not_asked_any_more() -> None:
+    line = waiting((0, "kin", "kind", 0), (1, "kin", "kind", 0))
+
+    assert line.leave(0) == (0,)
+    assert line.leave(0) == ()
+    assert 0 not in line
+    assert 1 in line
