@@ -28,7 +28,7 @@ import structlog
 from extender.decision_log.encoding import Encoder
 from extender.decision_log.files import Files, Limits
 from extender.decision_log.hashing import Names
-from extender.decision_log.layout import End, Gap, Header, Line, Why
+from extender.decision_log.layout import End, Gap, Header, Why
 from extender.decision_log.waiting import MOST_BYTES, Waiting
 from extender.metrics import LogFigures
 from extender.policy import InForce
@@ -277,5 +277,5 @@ class DecisionLog:
             self._errors += 1
 
 
-def _line(line: Line) -> bytes:
+def _line(line: msgspec.Struct) -> bytes:
     return msgspec.json.encode(line) + b"\n"
