@@ -9,7 +9,7 @@ import msgspec
 from extender.decision_log.encoding import Encoder
 from extender.decision_log.hashing import Names
 from extender.decision_log.layout import Header
-from extender.decision_log.reading import Item, item
+from extender.decision_log.reading import Item, Lists, item
 from extender.decision_log.reproduction import Reproduction, replayed
 from extender.policy import InForce, PolicyName
 from extender.service.seam import Call
@@ -59,7 +59,7 @@ class Notebook:
 
 def read(lines: Sequence[bytes]) -> Iterator[Item]:
     """Yield what lines are about, but for names."""
-    lists: dict[int, tuple[str, ...]] = {}
+    lists = Lists()
     for line in lines:
         if (found := item(line, lists)) is not None:
             yield found

@@ -6,8 +6,11 @@ with a checksum, and files consist of several, so that a fault on the disk is fo
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,17 +25,25 @@ FRAME_BYTES = 8 * 1024 * 1024
 """Of lines, after which another frame begins: it forgets what could be referred to."""
 
 LONGEST_LINE_BYTES = 64 * 1024 * 1024
-"""The longest that is read; the longest that is written is a GpuNode of some 40 kB."""
+"""The longest that is read; 5,000 nodes' names or UIDs are written in a line of 100 to 300 kB."""
+
+MOST_FILES = 1_000
+"""How many are kept at most, however small: a process that starts again and again leaves many."""
 
 LARGEST_WINDOW_BYTES = 32 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How large a file grows before the next begins, and how many are kept, of all runs."""
+    """How large a file grows before the next begins; as many bytes as so many have are kept."""
 
     file_bytes: int = 64 * 1024 * 1024
     files: int = 16
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept, of all runs."""
+        return self.files * self.file_bytes
 
 
 class Files:
@@ -59,17 +70,26 @@ class Files:
         """Whether the next file is due."""
         return self._size >= self.limits.file_bytes
 
-    def begin(self, stamp: str) -> None:
-        """Begin the next file, and remove the oldest if there are too many; *stamp* sorts them."""
+    def begin(self, stamp: str, head: bytes) -> None:
+        """Begin the next file with its first lines, and then remove the oldest to make room for it.
+
+        *stamp* sorts them. A file that cannot be begun is not left behind, nor does it cost others.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.number += 1
-        self._path = self._folder / f"{stamp}-{self._run}-{self.number:06}{SUFFIX}"
+        self._path = self._folder / f"{stamp}-{self._run}-{self.number + 1:06}{SUFFIX}"
         # Whose VMs are where is nobody's affair but the operator's.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
-        self._size, self._framed = 0, 0
-        self._frame = self._compressor.compressobj()
-        self._remove_the_oldest()
+        with ExitStack() as undone:
+            undone.callback(self._path.unlink, missing_ok=True)
+            self._file = os.fdopen(descriptor, "wb", buffering=0)
+            undone.callback(self.close)
+            self._size, self._framed = 0, 0
+            self._frame = self._compressor.compressobj()
+            self.write(head)
+            self.flush()
+            self._remove_the_oldest()
+            undone.pop_all()
+        self.number += 1
 
     def write(self, lines: bytes) -> None:
         """Write whole lines, which another process may not see before they are flushed."""
@@ -83,10 +103,12 @@ class Files:
             self._frame, self._framed = self._compressor.compressobj(), 0
         else:
             self._put(self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+        self._must_be_there()
 
     def end(self) -> None:
         """Flush, and close the file."""
         self._put(self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH))
+        self._must_be_there()
         self.close()
 
     def close(self) -> None:
@@ -104,16 +126,35 @@ class Files:
             self.kept_bytes += written
             view = view[written:]
 
+    def _must_be_there(self) -> None:
+        """Writing to a file that somebody has removed fails as little as reading it succeeds."""
+        assert self._file is not None
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise OSError(errno.ENOENT, "the file was removed", str(self._path))
+
     def _remove_the_oldest(self) -> None:
-        every = found(self._folder)
-        for path in every[: max(0, len(every) - self.limits.files)]:
+        """Leave room for the file that was just begun, wherever a clock set back has sorted it."""
+        sizes = {path: path.stat().st_size for path in found(self._folder) if path != self._path}
+        kept, room = sum(sizes.values()), self.limits.kept_bytes - self.limits.file_bytes
+        spare = len(sizes) + 1 - max(MOST_FILES, self.limits.files)
+        for path, size in sizes.items():
+            if kept <= room and spare <= 0:
+                break
             path.unlink(missing_ok=True)
-        self.kept_bytes = sum(each.stat().st_size for each in found(self._folder))
+            kept -= size
+            spare -= 1
+        self.kept_bytes = kept + self._size
 
 
 def found(folder: Path) -> list[Path]:
     """Return the log's files in a folder, the oldest first."""
     return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def whose(path: Path) -> tuple[str, int]:
+    """Return the run that a file's name tells, and its number there; "" and 0 if it tells none."""
+    named = re.fullmatch(rf"[^-]+-([^-]+)-([0-9]{{1,9}}){re.escape(SUFFIX)}", path.name)
+    return (named[1], int(named[2])) if named else ("", 0)
 
 
 def lines(path: Path) -> Iterator[bytes]:
@@ -123,22 +164,38 @@ def lines(path: Path) -> Iterator[bytes]:
         LogUnreadable: it cannot be read from here on.
     """
     decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES)
-    rest = b""
     try:
         with (
             path.open("rb") as file,
             decompressor.stream_reader(file, read_across_frames=True) as reader,
         ):
-            while piece := reader.read(_PIECE_BYTES):
-                *whole, rest = (rest + piece).split(b"\n")
-                yield from whole
-                if len(rest) > LONGEST_LINE_BYTES:
-                    raise LogUnreadable(f"a line is longer than {LONGEST_LINE_BYTES} bytes")
+            yield from split(iter(lambda: reader.read(_PIECE_BYTES), b""))
     except (zstandard.ZstdError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise LogUnreadable(f"cannot be read: {reason}") from error
-    if rest:
-        yield rest
+
+
+def split(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines in a text that comes in pieces; each byte is copied a few times, no more.
+
+    Raises:
+        LogUnreadable: a line is longer than any that is read.
+    """
+    begun: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        first, *others = piece.split(b"\n")
+        begun.append(first)
+        length += len(first)
+        if others:
+            yield b"".join(begun)
+            *whole, last = others
+            yield from whole
+            begun, length = [last], len(last)
+        if length > LONGEST_LINE_BYTES:
+            raise LogUnreadable(f"a line is longer than {LONGEST_LINE_BYTES} bytes")
+    if length:
+        yield b"".join(begun)
 
 
 def compressed(text: bytes) -> bytes:

@@ -2,9 +2,9 @@
 
 ::
 
-    an answer ──▶ heard: one append ─▶ queue, bounded ─▶ the thread: encode ─▶ compress ─▶ file
-                      │ full                                  │ the disk is full, or gone
-                      └──▶ counted, and told as a gap ◀───────┘ tried again after seconds
+    an answer ──▶ heard: one append ─▶ what waits ─▶ the thread: encode ─▶ compress ─▶ file
+                      │ too much                          │ the disk is full, or gone
+                      └──▶ counted, and told as a gap ◀───┘ tried again after seconds
 
 Nobody waits for the thread: it takes no lock that an answer would want. It shares the interpreter
 with the answers all the same; so it looks at the queue a few times a second only, encodes for a
@@ -16,7 +16,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,29 +29,27 @@ from extender.decision_log.encoding import Encoder
 from extender.decision_log.files import Files, Limits
 from extender.decision_log.hashing import Names
 from extender.decision_log.layout import End, Gap, Header, Why
+from extender.decision_log.waiting import MOST_BYTES, Waiting
 from extender.metrics import LogFigures
 from extender.policy import InForce
 from extender.service.seam import Call
 from extender.settings import Settings
 from nodeagent.api import rfc3339
-from nodeagent.api.gpunode import GpuNode
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.1
-"""How often the queue is looked at, and so how much a crash loses at most."""
+"""How often is looked at what waits: a crash loses that, under load all that waits."""
 
 TURN_SECONDS = 0.0002
 PAUSE_SECONDS = 0.002
 """For how long is encoded at a time, and for how long is paused then."""
 
-MOST_WAITING = 500_000
-"""What may wait, by weight: names count one each, and so does a call."""
-
-MANY_WAITING = MOST_WAITING // 10
+MANY_WAITING_BYTES = MOST_BYTES // 10
 """What no pause is made with."""
 
-NODE_WEIGHT = 20  # a GpuNode is mostly in memory anyway
+CLOSING_SECONDS = 5.0
+"""For how long a process that ends waits for the rest to be written."""
 
 RETRY_SECONDS = 5.0
 """After how long a disk that was full, or a folder that was gone, is tried again."""
@@ -73,7 +70,7 @@ class DecisionLog:
         leads: bool = True,
         limits: Limits | None = None,
         names: Names | None = None,
-        most_waiting: int = MOST_WAITING,
+        most_bytes: int = MOST_BYTES,
         utc_now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,13 +83,9 @@ class DecisionLog:
         self._files = Files(folder, self.run, limits or Limits())
         self._encoder = Encoder(self._policy.version, names)
         self._hashed = names is not None
-        self._most = most_waiting
-        self._queue: deque[tuple[Call, int] | int] = deque()
+        self._waiting = Waiting(most_bytes)
         # Each counted by one thread alone, so that neither needs a lock.
-        self._handed = 0
-        self._taken = 0
-        self._refused = 0
-        self._lost_to_overflow = 0
+        self._abandoned = 0
         self._written = 0
         self._lost_to_disk = 0
         self._lost_to_faults = 0
@@ -110,7 +103,6 @@ class DecisionLog:
             OSError: the file cannot be written.
         """
         self._begin_file()
-        self._files.flush()
         self._thread.start()
         return self
 
@@ -120,72 +112,66 @@ class DecisionLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write what waits, and end the file."""
+        """Write what waits, and end the file; on a disk that hangs, give up what is left."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(CLOSING_SECONDS)
+        if self._thread.is_alive():
+            self._abandoned = self._waiting.heard - self._written - self.figures().lost
+            waited = CLOSING_SECONDS
+            self._say(log.error, "decision_log_abandoned", lost=self._abandoned, seconds=waited)
 
     def figures(self) -> LogFigures:
         """How the log fares, for any thread."""
         return LogFigures(
             records=self._written,
-            lost=self._lost_to_overflow + self._lost_to_disk + self._lost_to_faults,
+            lost=self._waiting.refused
+            + self._lost_to_disk
+            + self._lost_to_faults
+            + self._abandoned,
             errors=self._errors,
             bytes=self._files.kept_bytes,
-            waiting=max(0, self._handed - self._taken),
+            waiting=len(self._waiting),
         )
 
-    # On the event loop.
-
     def heard(self, call: Call) -> None:
-        """Hand a call over, or count it as lost if too much waits."""
-        weight = 1
-        for each in call.args:
-            if isinstance(each, (tuple, list)):
-                weight += len(each)
-            elif isinstance(each, GpuNode):
-                weight += NODE_WEIGHT
-        if self._handed - self._taken + weight > self._most:
-            self._refused += 1
-            self._lost_to_overflow += 1
-            return
-        if self._refused:
-            self._queue.append(self._refused)
-            self._refused = 0
-        self._handed += weight
-        self._queue.append((call, weight))
+        """Hand a call over, on the event loop; it is counted as lost if too much waits."""
+        self._waiting.put(call)
 
-    # In the thread.
+    # In the thread, which ends with the process and no sooner: what fails is tried again.
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                self._write_what_waits()
-            except Exception as error:  # the thread must not die: it is tried again as a full disk
-                log.exception("decision_log_failed")
-                self._break(error)
-        self._write_what_waits(at_once=True)
-        if self._refused:
-            self._gap(self._refused, Why.OVERFLOW)
-        self._end_file()
+            self._tried(self._write_what_waits)
+        while self._waiting:
+            self._tried(lambda: self._write_what_waits(at_once=True))
+        self._tried(self._end)
+
+    def _tried(self, step: Callable[[], None]) -> bool:
+        """Do what the disk may refuse, or a fault prevent; then the file is given up."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it is told there
+            self._break(error)
+            return False
+        return True
 
     def _write_what_waits(self, *, at_once: bool = False) -> None:
         wrote, began = False, time.perf_counter()
-        while self._queue and (at_once or time.perf_counter() - began < LOOK_SECONDS):
+        while self._waiting and (at_once or time.perf_counter() - began < LOOK_SECONDS):
             until = time.perf_counter() + TURN_SECONDS
-            while self._queue and time.perf_counter() < until:
-                self._take(self._queue.popleft())
+            while self._waiting and time.perf_counter() < until:
+                self._take()
             wrote = True
-            if not at_once and self._handed - self._taken < MANY_WAITING:
+            if not at_once and self._waiting.bytes < MANY_WAITING_BYTES:
                 self._stopping.wait(PAUSE_SECONDS)
-        if wrote:
+        if wrote and self._broken_until is None:
             self._flush()
 
-    def _take(self, item: tuple[Call, int] | int) -> None:
-        if isinstance(item, int):
-            self._gap(item, Why.OVERFLOW)
+    def _take(self) -> None:
+        call = self._waiting.take()
+        if isinstance(call, int):
+            self._gap(call, Why.OVERFLOW)
             return
-        call, weight = item
-        self._taken += weight
         if isinstance(call.outcome, InForce):
             self._policy = call.outcome
         if not self._mended():
@@ -195,11 +181,11 @@ class DecisionLog:
             return
         try:
             lines = b"".join(self._encoder.lines(call))
-        except Exception:  # the log must outlive a fault in it, and so must the service
-            log.exception("decision_not_encoded", call=call.name)
+        except Exception as error:  # noqa: BLE001 - the log must outlive a fault in it
             self._lost_to_faults += 1
             self._encoder.begin_file()  # it may refer to names that are not written
             self._put(_line(Gap(1, Why.FAULT)), calls=0)
+            self._say(log.error, "decision_not_encoded", call=call.name, exc_info=error)
         else:
             self._put(lines, calls=1)
 
@@ -210,38 +196,41 @@ class DecisionLog:
 
     def _put(self, lines: bytes, *, calls: int) -> None:
         self._unflushed += calls
-        try:
-            self._files.write(lines)
-        except OSError as error:
-            self._break(error)
+        self._tried(lambda: self._files.write(lines))
 
     def _flush(self) -> None:
-        if self._broken_until is not None:
-            return
-        try:
-            self._files.flush()
-            self._written += self._unflushed
-            self._unflushed = 0
-            if self._files.full:
-                self._files.write(_line(End(self._encoder.calls)))
-                self._files.end()
-                self._begin_file()
-        except OSError as error:
-            self._break(error)
+        self._files.flush()
+        self._count_as_written()
+        if self._files.full:
+            self._files.write(_line(End(self._encoder.calls)))
+            self._files.end()
+            self._begin_file()
+
+    def _count_as_written(self) -> None:
+        self._written += self._unflushed
+        self._unflushed = 0
 
     def _break(self, error: Exception) -> None:
         """Give the file up, and what of it was not flushed; another is tried after seconds."""
+        news = self._broken_until is None
         self._errors += 1
-        if self._broken_until is None:
-            log.error("decision_log_broken", error=str(error), retry_seconds=RETRY_SECONDS)
         self._unwritten += self._unflushed
         self._lost_to_disk += self._unflushed
         self._unflushed = 0
         self._broken_until = self._clock() + RETRY_SECONDS
         try:
             self._files.close()
-        except OSError as again:
-            log.error("decision_log_broken", error=str(again), retry_seconds=RETRY_SECONDS)
+        except OSError:
+            self._errors += 1
+        if news:
+            fault = None if isinstance(error, OSError) else error
+            self._say(
+                log.error,
+                "decision_log_broken",
+                error=str(error),
+                retry_seconds=RETRY_SECONDS,
+                exc_info=fault,
+            )
 
     def _mended(self) -> bool:
         """Tell whether there is a file; after a fault, begin another when it is time."""
@@ -249,42 +238,43 @@ class DecisionLog:
             return True
         if self._clock() < self._broken_until:
             return False
-        try:
-            self._begin_file()
-            self._files.write(_line(Gap(self._unwritten, Why.DISK)))
-            self._files.flush()
-        except OSError as error:
-            self._break(error)
+        lost = self._unwritten
+        gap = [Gap(lost, Why.DISK)] if lost else []
+        if not self._tried(lambda: self._begin_file(*gap)):
             return False
-        log.warning("decision_log_resumed", lost=self._unwritten)
         self._broken_until, self._unwritten = None, 0
+        self._say(log.warning, "decision_log_resumed", lost=lost)
         return True
 
-    def _begin_file(self) -> None:
+    def _begin_file(self, *gap: Gap) -> None:
         now = self._utc_now()
-        self._files.begin(f"{now:%Y%m%dT%H%M%SZ}")
-        self._encoder.begin_file()
         header = Header(
             program=version("tangram-vgpu"),
             run=self.run,
-            file=self._files.number,
+            file=self._files.number + 1,
             began=rfc3339.microseconds(now),
             leads=self._leads,
             hashed=self._hashed,
             policy=self._policy,
             settings=self._settings,
         )
-        self._files.write(_line(header))
+        self._encoder.begin_file()
+        self._files.begin(f"{now:%Y%m%dT%H%M%SZ}", b"".join(map(_line, (header, *gap))))
 
-    def _end_file(self) -> None:
-        if self._broken_until is not None:
-            return
-        try:
+    def _end(self) -> None:
+        if self._waiting.untold:
+            self._gap(self._waiting.untold, Why.OVERFLOW)
+        if self._broken_until is None:
             self._files.write(_line(End(self._encoder.calls)))
             self._files.end()
-            self._written += self._unflushed
-        except OSError as error:
-            self._break(error)
+            self._count_as_written()
+
+    def _say(self, tell: Callable[..., object], event: str, **facts: object) -> None:
+        """Log, once all is accounted for; where even that fails, the figures tell."""
+        try:
+            tell(event, **facts)
+        except Exception:  # noqa: BLE001 - there is nobody left to tell
+            self._errors += 1
 
 
 def _line(line: msgspec.Struct) -> bytes:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 class LogFigures(msgspec.Struct, frozen=True):
     """What was ``records`` written and ``lost``, ``errors`` of the disk; ``bytes`` of all files.
 
-    ``waiting`` is the weight of what is yet to be written.
+    ``waiting`` are the calls that are yet to be written.
     """
 
     records: int = 0
@@ -59,6 +59,6 @@ class DecisionLogs(Collector):
         )
         yield GaugeMetricFamily(
             "tangram_decision_log_waiting",
-            "What waits to be written to the decision log: calls, and names in them.",
+            "Inputs and decisions that wait to be written to the decision log.",
             value=figures.waiting,
         )

@@ -16,6 +16,9 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
+import structlog
+
+log = structlog.get_logger()
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -36,7 +39,10 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
 
 class Witness(Protocol):
-    """Who hears of all calls; on the event loop, between two answers, so it must be quick."""
+    """Who hears of all calls; on the event loop, between two answers, so it must be quick.
+
+    One that raises hears of nothing any more: answers do not depend on it.
+    """
 
     def heard(self, call: Call) -> None:
         """Take a call in."""
@@ -65,8 +71,8 @@ class Seam:
 
     def note(self, name: str, *args: object) -> None:
         """Tell of a change that is not a method's call."""
-        if self.witness is not None and not self.quiet:
-            self.witness.heard(Call(name, args, {}, (), None))
+        if not self.quiet:
+            self._tell_of(Call(name, args, {}, (), None))
 
     def tell(
         self,
@@ -77,7 +83,6 @@ class Seam:
         named: Mapping[str, object],
     ) -> _R:
         """Call a *method*, and tell of that, whatever comes of it."""
-        assert self.witness is not None
         outcome: _R | None = None
         readings: list[float] = []
         self._readings = readings
@@ -86,7 +91,16 @@ class Seam:
             return outcome
         finally:
             self._readings = None
-            self.witness.heard(Call(name, args, named, tuple(readings), outcome))
+            self._tell_of(Call(name, args, named, tuple(readings), outcome))
+
+    def _tell_of(self, call: Call) -> None:
+        if self.witness is None:
+            return
+        try:
+            self.witness.heard(call)
+        except Exception:  # what a witness comes to is no answer's affair
+            self.witness = None
+            log.exception("witness_dropped", call=call.name)
 
 
 class Behind(Protocol):

@@ -291,10 +291,12 @@ async def stack(
 
 
 async def decided_again(log: Path) -> None:
-    """Make every decision of an extender's log again: each must come out the same."""
+    """Make every decision of an extender's log again: none is missing, each comes out the same."""
     told = await asyncio.to_thread(lambda: reproduced(runs([log])))
     assert not told.different, msgspec.json.encode(told)
     assert (told.gaps, told.unclaimed) == (0, 0), msgspec.json.encode(told)
+    assert told.damaged_at == (), msgspec.json.encode(told)
+    assert told.identical == told.decisions, msgspec.json.encode(told)
     assert told.calls > 0
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from extender.decision_log import DecisionLog, Limits, LogUnreadable, Run, reproduced, runs
+from extender.decision_log import DecisionLog, Limits, reproduced, runs, writing
 from extender.decision_log import files as disk
 from extender.decision_log.files import found
 from extender.decision_log.layout import Entry, Gap, Why
-from extender.decision_log.reading import Item
+from extender.decision_log.reading import Damage, Item, Part
+from extender.decision_log.waiting import weighed
 from extender.decision_log.writing import RETRY_SECONDS
 from extender.policy import InForce, PolicyName
 from extender.service.seam import Call, Seam
@@ -69,11 +73,12 @@ def test_nobody_else_may_read_a_log(tmp_path: Path) -> None:
 
 
 def test_what_comes_faster_than_it_is_written_is_a_gap_with_its_count(tmp_path: Path) -> None:
-    log = log_in(tmp_path, most_waiting=10)
+    log = log_in(tmp_path, most_bytes=10 * weighed(call(0)))
     for n in range(15):  # nobody writes yet
         log.heard(call(n))
 
     assert log.figures().lost == 5
+    assert log.figures().waiting == 10
     with log:
         pass
 
@@ -82,42 +87,20 @@ def test_what_comes_faster_than_it_is_written_is_a_gap_with_its_count(tmp_path: 
     assert reproduced(runs([tmp_path])).missing == 5
 
 
-def test_names_weigh_what_they_are(tmp_path: Path) -> None:
-    log = log_in(tmp_path, most_waiting=1_000)
-
-    log.heard(Call("Hooks.judge", (None, ("node",) * 2_000), {}, (), None))
-
-    assert log.figures().lost == 1
-
-
-def test_a_gap_lies_between_what_came_before_and_after(tmp_path: Path) -> None:
-    log = log_in(tmp_path, most_waiting=2)
-    for n in range(4):
-        log.heard(call(n))
-    log._taken = 2  # as if the thread had written these two by now
-    log.heard(call(4))
-    log._taken = 0
-    with log:
-        pass
-
-    kinds = [item.n if isinstance(item, Entry) else item for item in items(tmp_path)[:-1]]
-    assert kinds == [1, 2, Gap(2, Why.OVERFLOW), 5]
-
-
 async def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
-    with log_in(tmp_path, limits=Limits(file_bytes=200, files=3)) as log:
-        for n in range(12):
-            log.heard(call(n))
+    limits = Limits(file_bytes=4_000, files=3)
+    with log_in(tmp_path, limits=limits) as log:
+        for n in range(60):
+            log.heard(Call("Knowledge.lease", (f"node-{n}", incompressible(500)), {}, (), None))
             await until(lambda n=n: log.figures().records == n + 1)  # type: ignore[misc]
 
-    kept = found(tmp_path)
-    assert len(kept) == 3
+    assert sum(path.stat().st_size for path in found(tmp_path)) <= limits.kept_bytes
     (run,) = runs([tmp_path])
-    assert [part.header.file for part in run.parts] == sorted(p.header.file for p in run.parts)
-    assert run.header.file > 1
-    told = reproduced([run])
-    assert told.gaps == 1
-    assert numbers(tmp_path)[-1] == 12
+    kept = [part.header.file for part in run.parts if isinstance(part, Part)]
+    assert kept == list(range(kept[0], kept[-1] + 1))
+    assert kept[0] > 1
+    assert reproduced([run]).gaps == 1
+    assert numbers(tmp_path)[-1] == 60
 
 
 def test_several_runs_in_a_folder_are_told_apart(tmp_path: Path) -> None:
@@ -127,6 +110,10 @@ def test_several_runs_in_a_folder_are_told_apart(tmp_path: Path) -> None:
 
     assert len(runs([tmp_path])) == 2
     assert reproduced(runs([tmp_path])).gaps == 0
+
+
+def incompressible(length: int) -> str:
+    return secrets.token_hex(length // 2)
 
 
 @contextmanager
@@ -163,6 +150,77 @@ async def test_a_full_disk_ends_neither_the_log_nor_the_service(
     assert [line["event"] for line in told] == ["decision_log_broken", "decision_log_resumed"]
 
 
+async def test_a_disk_that_stays_full_costs_no_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    limits = Limits(file_bytes=4_000, files=2)
+    with log_in(tmp_path, limits=limits, clock=lambda: now) as log:
+        log.heard(call(0))
+        await until(lambda: log.figures().records == 1)
+        with full(monkeypatch):
+            for again in range(1, 21):
+                now += RETRY_SECONDS
+                log.heard(call(again))
+                await until(lambda again=again: log.figures().errors == again)  # type: ignore[misc]
+
+            (path,) = found(tmp_path)
+            assert path.stat().st_size > 0
+            assert numbers(tmp_path) == [1]
+        now += RETRY_SECONDS
+        log.heard(call(21))
+        await until(lambda: log.figures().records == 2)
+
+    assert numbers(tmp_path) == [1, 22]
+    assert reproduced(runs([tmp_path])).missing == 20
+
+
+async def test_a_file_that_begins_can_be_read_before_anything_else_is_written(
+    tmp_path: Path,
+) -> None:
+    with log_in(tmp_path, limits=Limits(file_bytes=1)) as log:
+        log.heard(call(0))
+        await until(lambda: len(found(tmp_path)) == 2 or log.figures().records == 1)
+        await until(lambda: all(path.stat().st_size for path in found(tmp_path)))
+
+        assert [item for item in items(tmp_path) if isinstance(item, Damage)] == []
+
+
+async def test_a_file_that_is_removed_is_begun_again(tmp_path: Path) -> None:
+    now = 0.0
+    with log_in(tmp_path / "log", clock=lambda: now) as log:
+        shutil.rmtree(tmp_path / "log")
+        log.heard(call(0))
+        await until(lambda: log.figures().errors == 1)
+        now = RETRY_SECONDS
+        log.heard(call(1))
+        await until(lambda: log.figures().records == 1)
+
+    assert log.figures().lost == 1
+    assert numbers(tmp_path / "log") == [2]
+    assert Gap(1, Why.DISK) in items(tmp_path / "log")
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(writing, "CLOSING_SECONDS", 0.3)
+    monkeypatch.setattr(disk.Files, "flush", lambda self: goes_on.wait() and None)
+    log = log_in(tmp_path)
+    monkeypatch.setattr(log._files, "begin", lambda stamp, head: None)
+    monkeypatch.setattr(log._files, "write", lambda lines: None)
+
+    with capture_logs() as told, log:
+        for n in range(3):
+            log.heard(call(n))
+
+    assert [(line["event"], line["lost"]) for line in told] == [("decision_log_abandoned", 3)]
+    assert log.figures().lost == 3
+    goes_on.set()
+    log._thread.join()
+
+
 def test_what_cannot_be_encoded_is_a_gap(tmp_path: Path) -> None:
     with capture_logs() as told, log_in(tmp_path) as log:
         log.heard(call(0))
@@ -172,6 +230,76 @@ def test_what_cannot_be_encoded_is_a_gap(tmp_path: Path) -> None:
     assert numbers(tmp_path) == [1, 3]
     assert Gap(1, Why.FAULT) in items(tmp_path)
     assert [line["event"] for line in told] == ["decision_not_encoded"]
+
+
+@pytest.mark.parametrize("at", ["begin", "write", "flush", "end"])
+async def test_no_fault_of_the_files_ends_the_thread_or_goes_uncounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def fail(self: disk.Files, *given: object) -> None:
+        raise RuntimeError("a fault")
+
+    now = 0.0
+    with capture_logs() as told, log_in(tmp_path, clock=lambda: now) as log:
+        log.heard(call(0))
+        await until(lambda: log.figures().records == 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(disk.Files, at, fail)
+            for n in range(1, 4):
+                log.heard(call(n))
+                now += RETRY_SECONDS
+            log._stopping.set()
+            log._thread.join()
+
+    figures = log.figures()
+    assert figures.waiting == 0
+    assert figures.records + figures.lost == 4
+    assert log._encoder.calls == 4
+    broken = [line for line in told if line["event"] == "decision_log_broken"]
+    assert at == "begin" or isinstance(broken[0]["exc_info"], RuntimeError)
+
+
+async def test_a_file_that_cannot_be_begun_for_a_fault_shows_in_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: disk.Files, *given: object) -> None:
+        raise RuntimeError("a fault")
+
+    now = 0.0
+    with log_in(tmp_path, clock=lambda: now) as log:
+        with full(monkeypatch):
+            log.heard(call(0))
+            await until(lambda: log.figures().lost == 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(disk.Files, "begin", fail)
+            now += RETRY_SECONDS
+            log.heard(call(1))
+            await until(lambda: log.figures().lost == 2)
+        now += RETRY_SECONDS
+        log.heard(call(2))
+        await until(lambda: log.figures().records == 1)
+
+    assert numbers(tmp_path) == [3]
+    assert reproduced(runs([tmp_path])).missing == 2
+
+
+async def test_a_log_that_cannot_be_spoken_to_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(event: str, **facts: object) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    now = 0.0
+    with log_in(tmp_path, clock=lambda: now) as log:
+        with full(monkeypatch), monkeypatch.context() as patched:
+            patched.setattr(writing.log, "error", refuse, raising=False)
+            log.heard(call(0))
+            await until(lambda: log.figures().lost == 1)
+        now += RETRY_SECONDS
+        log.heard(call(1))
+        await until(lambda: log.figures().records == 1)
+
+    assert numbers(tmp_path) == [2]
 
 
 def test_a_folder_that_cannot_be_made_is_said_at_once(tmp_path: Path) -> None:
@@ -191,90 +319,3 @@ async def test_an_extender_keeps_a_log_that_plays_again(tmp_path: Path) -> None:
     told = reproduced(runs([tmp_path]))
     assert told.calls == log.figures().records > 0
     assert told.exact
-
-
-# Reading.
-
-
-def written(folder: Path, count: int = 40) -> Path:
-    with log_in(folder) as log:
-        for n in range(count):
-            log.heard(call(n))
-    (path,) = found(folder)
-    return path
-
-
-def readable(path: Path) -> list[int]:
-    """The numbers of the calls that can be read; none if not even the first line can."""
-    try:
-        (run,) = runs([path])
-    except LogUnreadable:
-        return []
-    return [item.n for item in run.items() if isinstance(item, Entry)]
-
-
-def test_a_torn_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
-    whole = written(tmp_path / "whole").read_bytes()
-    torn = tmp_path / "torn.jsonl.zst"
-    before = 0
-
-    for length in range(0, len(whole), 7):
-        torn.write_bytes(whole[:length])
-        there = readable(torn)
-        assert there == list(range(1, len(there) + 1))
-        assert len(there) >= before
-        before = len(there)
-
-
-def test_a_flipped_bit_is_found_and_nothing_before_it_is_lost(tmp_path: Path) -> None:
-    whole = written(tmp_path / "whole").read_bytes()
-    flipped = tmp_path / "flipped.jsonl.zst"
-
-    for at in range(0, len(whole), 11):
-        flipped.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        try:
-            told = reproduced(runs([flipped]))
-        except LogUnreadable:
-            continue
-        assert told.calls == 40 or told.damaged_at or told.unfinished or told.gaps
-
-
-def test_where_a_file_could_not_be_read_further_is_told(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    path.write_bytes(path.read_bytes()[:-40])
-
-    told = reproduced(runs([path]))
-
-    assert told.unfinished == 1
-    assert told.calls < 40 or told.damaged_at or told.unfinished
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"not a log", "cannot be read"),
-        (b"", "no file of a decision log"),
-        (disk.compressed(b'{"decisionLog": 99}\n'), "has format 99"),
-        (disk.compressed(b'{"something": 1}\n'), "no file of a decision log"),
-    ],
-)
-def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
-    path = tmp_path / "other.jsonl.zst"
-    path.write_bytes(content)
-
-    with pytest.raises(LogUnreadable, match=complaint):
-        runs([path])
-
-
-def test_an_empty_folder_is_no_log(tmp_path: Path) -> None:
-    with pytest.raises(LogUnreadable, match="there is no file"):
-        runs([tmp_path])
-
-
-def test_files_may_be_given_one_by_one_in_any_order(tmp_path: Path) -> None:
-    path = written(tmp_path)
-
-    (run,) = runs([path])
-
-    assert isinstance(run, Run)
-    assert run.header.policy.version == POLICY.version
