@@ -46,7 +46,7 @@ from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
-from tests.chaos.moves import Moves
+from tests.chaos.moves import Leaves, Moves, Running
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
 from tests.chaos.reports import Reports
@@ -135,7 +135,8 @@ class Judge:
         elif kind == MIGRATIONS and write.before is None and write.after:
             self._made_to_leave(write.after.value()["spec"]["vmiName"], "live-migration")
         elif kind == VIRTUAL_MACHINE_INSTANCES and write.after is None:
-            self._made_to_leave(write.key[1], "restart")
+            assert write.before is not None  # or nothing could have been deleted
+            self._made_to_leave(Running(write.key[1], write.before.uid), "restart")
 
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """See an agent make a GPU instance."""
@@ -222,7 +223,7 @@ class Judge:
             if self._listed(writer, kind) < self._led_since:
                 self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
 
-    def _made_to_leave(self, whom: PodRef | str, kind: str) -> None:
+    def _made_to_leave(self, whom: Leaves, kind: str) -> None:
         self._must_lead(f"has had {whom} leave by {kind}")
         self._must_have_listed()
         for fault in self.moves.departs(whom, kind, self._writer(), self._sent()):
