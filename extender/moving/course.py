@@ -38,6 +38,8 @@ STARTING = "the VM's next pod is starting"
 SILENT = "the driver of the node that the VM is to go to does not answer"
 NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
+NOT_LEFT = "the VM's pod did not leave in time"
+NOT_COME = "the VM's next pod did not come in time"
 
 
 def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool) -> Step:
@@ -176,9 +178,12 @@ def _under_way(
     come = _its_own(there.at(leg.target), leg)
     if come is not None and not stays and _runs(leg, there):
         return Arrived(leg, come)
+    untold = leaving is not None and stays and not leaving.deleting  # as far as the watch shows
+    if overdue and untold:
+        return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP)
     if overdue:
-        return End(Outcome.GIVEN_UP, _what_did_not_happen(stays=stays))
-    if leaving is not None and stays and not leaving.deleting and restraint.stop:
+        return End(Outcome.GIVEN_UP, NOT_LEFT if stays else NOT_COME)
+    if untold and restraint.stop:
         return Desist(leg, departure, restraint.stop)
     if come is not None:
         return Wait(STARTING)
@@ -202,9 +207,9 @@ def _still_there(
     if paused:
         return Wait(paused)
     if not there.held(leg.target.node, order.id_of(order.at)):
-        return End(Outcome.GIVEN_UP, TAKEN_BACK)
+        return Desist(leg, departure, TAKEN_BACK, Outcome.GIVEN_UP)
     if forbidden := _forbidden(pod, there):
-        return End(Outcome.GIVEN_UP, forbidden)
+        return Desist(leg, departure, forbidden, Outcome.GIVEN_UP)
     if _in_vain(order, there):
         return Desist(leg, departure, NOBODY_WAITS)
     claims, obstacle = unclaimed(order, there)
@@ -219,11 +224,6 @@ def _still_there(
     if _silent(leg, there):
         return Wait(SILENT)
     return Again(leg, departure)
-
-
-def _what_did_not_happen(*, stays: bool) -> str:
-    whose = "the VM's pod did not leave" if stays else "the VM's next pod did not come"
-    return f"{whose} in time"
 
 
 def _admit(order: Order, there: There, *, overdue: bool) -> Step:

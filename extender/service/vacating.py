@@ -195,6 +195,8 @@ class Vacating:
     def _is_still_to_go(self, victim: str, node: str, preemptor: Request) -> bool:
         """Tell whether a pod is to be evicted for another as things are at this moment."""
         knowledge, uid = self._knowledge, preemptor.pod.uid
+        if knowledge.not_ready():
+            return False
         view, facts = knowledge.views.get(node), knowledge.pods.get(uid)
         if view is None or facts is None or not waits(facts) or uid in knowledge.assigned:
             return False

@@ -12,9 +12,9 @@ Broken promises are told at the moment they are broken:
 * ``foreign destroyed``: an agent destroys what no agent made.
 * ``half bound``: a pod is bound without its decision, or the decision is not in the plan.
 * ``bound after the answer``: a Binding is written that nobody waits for any more.
-* ``not the leader``: a plan is written by a process that does not hold the Lease.
+* ``not the leader``: a plan is written, or a pod made to leave, by who does not hold the Lease.
 * ``crashed``: a process ends in an error, or answers a call with one.
-* ``unread``: one is written by a leader that has not listed everything since it leads.
+* ``unread``: that is done by a leader that has not listed everything since it leads.
 
 What holds for places that are held says ``holds``, for those that are waited for ``claims``, for
 orders of moves ``moves``, for gangs ``gangs``, in the end ``rest``. The owner's next pod may be
@@ -46,7 +46,7 @@ from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
-from tests.chaos.moves import Moves
+from tests.chaos.moves import Leaves, Moves, Running
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
 from tests.chaos.reports import Reports
@@ -135,7 +135,8 @@ class Judge:
         elif kind == MIGRATIONS and write.before is None and write.after:
             self._made_to_leave(write.after.value()["spec"]["vmiName"], "live-migration")
         elif kind == VIRTUAL_MACHINE_INSTANCES and write.after is None:
-            self._made_to_leave(write.key[1], "restart")
+            assert write.before is not None  # or nothing could have been deleted
+            self._made_to_leave(Running(write.key[1], write.before.uid), "restart")
 
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """See an agent make a GPU instance."""
@@ -195,11 +196,9 @@ class Judge:
         for id in known - {e.id for e in node.spec.assignments}:
             self._removed_by[id] = writer
             self._removed[id] = next(e for e in before.spec.assignments if e.id == id)
-        if writer and writer != self.holder:
-            self._broken(f"not the leader: {writer} wrote the plan of {name}, {self.holder} leads")
-        for kind in (GPU_NODES, PODS) if writer else ():
-            if self._listed(writer, kind) < self._led_since:
-                self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
+        if writer:
+            self._must_lead(f"wrote the plan of {name}")
+            self._must_have_listed()
         for entry in fresh:
             if not is_claim(entry):
                 self._take_lock(node, entry, writer)
@@ -217,8 +216,16 @@ class Judge:
         if writer != self.holder:
             self._broken(f"not the leader: {writer} {what}, {self.holder} leads")
 
-    def _made_to_leave(self, whom: PodRef | str, kind: str) -> None:
+    def _must_have_listed(self) -> None:
+        """Tell of a leader that acts on what it knew before it led."""
+        writer = self._writer()
+        for kind in (GPU_NODES, PODS):
+            if self._listed(writer, kind) < self._led_since:
+                self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
+
+    def _made_to_leave(self, whom: Leaves, kind: str) -> None:
         self._must_lead(f"has had {whom} leave by {kind}")
+        self._must_have_listed()
         for fault in self.moves.departs(whom, kind, self._writer(), self._sent()):
             self._broken(fault)
 
@@ -290,6 +297,8 @@ class Judge:
         if faults and self.moves.concerns(pod.uid):
             self._made_to_leave(PodRef("default", pod.name, pod.uid), "eviction")
             return
+        self._must_lead(f"has evicted {pod.name}")
+        self._must_have_listed()
         for fault in faults:
             self._broken(fault)
 

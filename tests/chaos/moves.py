@@ -16,6 +16,7 @@ write of the order that was so itself may have been given up by who sent it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -92,10 +93,32 @@ class Order(msgspec.Struct, frozen=True):
         """The index of the move that is under way, or next."""
         return len(self.made)
 
+    def awaits(self, entry: Assignment) -> bool:
+        """Tell whether an entry is held for a VM that has yet to come for it."""
+        return entry.id in {
+            f"{keys.MOVE_PREFIX}{self.id}-{leg}" for leg in range(self.at, len(self.legs))
+        }
+
+    @property
+    def vm(self) -> str:
+        """The name of the VM that is under way, or next; there is one."""
+        return self.legs[self.at].owner.name
+
     @property
     def lets_go(self) -> bool:
         """Whether anybody may be made to leave for it."""
         return not (self.stopping or self.ending or self.over)
+
+
+class Running(NamedTuple):
+    """A VM as it runs: by its name, and the UID of its VirtualMachineInstance."""
+
+    vm: str
+    uid: str
+
+
+Leaves = PodRef | Running | str
+"""Whom somebody makes leave: a pod, a VM as it runs, or, by its name, however it does."""
 
 
 class _ConfigMap(msgspec.Struct, frozen=True):
@@ -125,11 +148,11 @@ class Moves:
         self._clock = clock
         self._kept = [_Kept(None, 0.0)]
         self._rules: dict[str, list[tuple[float, Rules]]] = {}
-        self._gone: dict[str, float] = {}
+        self._gone: dict[str, tuple[Pod, float]] = {}
         self._held_at: dict[str, float] = {}
         self._came: set[str] = set()
         self._provided = False
-        self._ways_back: list[Assignment] = []
+        self._ways_back: dict[str, Assignment] = {}
         self.orders = 0
         self.made = 0
         self.left: dict[str, str] = {}
@@ -143,7 +166,7 @@ class Moves:
 
     def ended(self, pod: Pod) -> None:
         """See a pod go."""
-        self._gone[pod.uid] = self._clock()
+        self._gone[pod.uid] = pod, self._clock()
 
     def kept(self, raw: bytes, sent: float) -> Iterator[str]:
         """See an order written; yield what is wrong about that."""
@@ -210,8 +233,8 @@ class Moves:
         }
 
     def _provided_for(self, order: Order, departure: Departure, leg: Leg) -> Iterator[str]:
-        gone = self._gone.get(departure.pod.uid)
-        if self._provided or gone is None or self._clock() - gone < LATE_SECONDS:
+        gone, at = self._gone.get(departure.pod.uid, (None, 0.0))
+        if self._provided or gone is None or self._clock() - at < LATE_SECONDS:
             return
         target = self._plans.get(leg.target.node)
         if target is not None and not any(map(leg.target.overlaps, target.spec.assignments)):
@@ -242,8 +265,11 @@ class Moves:
             if self.answers_for(entry) and not self._is_ordered(after.name, entry):
                 yield f"held for nobody: {entry.id} is of no order as it is kept"
             if self.answers_for(entry) and entry.id.startswith(BACK_PREFIX):
-                self._ways_back.append(entry)
+                self._ways_back[entry.id] = entry
         for last in (known[id] for id in known if id not in now):
+            if self._ways_back.pop(last.id, None) is not None:
+                heirs = (e for e in now.values() if e.owner == last.owner and _overlap(e, last))
+                self._ways_back.update({each.id: each for each in heirs})
             if last.id.startswith(keys.MOVE_PREFIX):
                 yield from self._given_back(last, now.values(), sent)
         if order is None or order.over:
@@ -290,9 +316,13 @@ class Moves:
         return entry.pod is None and entry.id.startswith(prefixes)
 
     def leads_back(self, entry: Assignment) -> bool:
-        """Tell whether an entry is held for a VM that has left, or for its pod that comes back."""
-        return self.answers_for(entry) or any(
-            entry.owner == each.owner and _overlap(entry, each) for each in self._ways_back
+        """Tell whether an entry is held for a VM that has left, or for its pod that comes back.
+
+        To be asked before the plan that has the entry is seen: then what it has been held for it
+        counts for the last time.
+        """
+        return (entry.pod is None and entry.id.startswith(BACK_PREFIX)) or any(
+            entry.owner == each.owner and _overlap(entry, each) for each in self._ways_back.values()
         )
 
     @staticmethod
@@ -308,7 +338,11 @@ class Moves:
     def waits_for(self, claim: Assignment, other: Assignment) -> bool:
         """Tell whether a claim of an order may lie over an entry: over who is to leave for it."""
         if other.pod is None:
-            return any(o is not None and self.owns(o, other) for o in self._lately())
+            return any(
+                self.owns(order, claim) and self.owns(order, other) and not order.awaits(other)
+                for order in self._lately()
+                if order is not None
+            )
         pod = self._pods.get(other.pod.uid)
         if pod is None or pod.over:
             return True
@@ -328,13 +362,13 @@ class Moves:
             for each in self._kept
         )
 
-    def departs(self, pod: PodRef | str, kind: str, process: str, sent: float) -> Iterator[str]:
-        """See a pod, or a VM by its name, made to leave; yield what is wrong about that."""
+    def departs(self, pod: Leaves, kind: str, process: str, sent: float) -> Iterator[str]:
+        """See a pod, or a VM, made to leave; yield what is wrong about that."""
         meant = [
             order
             for order in self._at(sent)
             if order is not None and order.departed is not None and order.departed.kind == kind
-            if pod in (order.departed.pod, order.legs[order.at].owner.name)
+            if pod in (order.departed.pod, order.vm, self._run_by(order.departed.pod))
         ]
         if not meant:
             yield f"wrong move: {pod} is made to leave by {kind}, and no order has it leave"
@@ -351,6 +385,12 @@ class Moves:
         late = self._clock() - LATE_SECONDS
         if not any(id in there or self._held_at.get(id, late) > late for id in ids):
             yield f"wrong move: {pod} is made to leave, and no place is held for its VM"
+
+    def _run_by(self, pod: PodRef) -> Running | None:
+        """Return what runs, or ran, in a pod."""
+        gone, _ = self._gone.get(pod.uid, (None, 0.0))
+        last = self._pods.get(pod.uid) or gone
+        return None if last is None else Running(last.vm, last.runs)
 
     def _let(self, process: str, sent: float) -> bool:
         """Tell whether a process went by a policy then that lets pods be told to leave."""

@@ -16,7 +16,7 @@ _DECISIONS = msgspec.json.Decoder(list[Decision])
 class Pod(msgspec.Struct):
     """A pod; ``gang`` is the name of the one it says it is in, of ``size`` pods.
 
-    ``vm`` is the VM it runs: one that is migrated has two.
+    ``vm`` is the VM it runs: one that is migrated has two. ``runs`` is the UID of its instance.
     """
 
     name: str
@@ -33,11 +33,13 @@ class Pod(msgspec.Struct):
     priority: int = 0
     evicted: bool = False
     vm: str = ""
+    runs: str = ""
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:
         """Read what never changes of it."""
         meta, notes = value["metadata"], value["metadata"].get("annotations") or {}
+        owner = next(iter(meta.get("ownerReferences", ())), {})
         amounts = value["spec"]["containers"][0]["resources"]["limits"]
         return cls(
             meta["name"],
@@ -46,7 +48,8 @@ class Pod(msgspec.Struct):
             int(notes.get(keys.GANG_SIZE, 1)),
             priority=value["spec"].get("priority", 0),
             wants=tuple(r for r, n in sorted(amounts.items()) for _ in range(int(n))),
-            vm=next((each["name"] for each in meta.get("ownerReferences", ())), ""),
+            vm=owner.get("name", ""),
+            runs=owner.get("uid", ""),
         )
 
     @property

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Decision, GpuNode, Instance, Mode, Realized
+from nodeagent.apiserver.history import Revision, Write
+from nodeagent.apiserver.protocol import LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
 from tests import results
 from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
@@ -270,6 +274,58 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
     assert reports.forgotten == {"b"}, "its successor was told of a alone"
     reports.forget("node-1")
     assert tell("agent_12", 2, "c") == {"c"}
+
+
+class Told:
+    """What a judge is shown, all of it written by *writer*, who has *listed* everything at a time.
+
+    ``broken`` are the kinds of promises that it says are.
+    """
+
+    def __init__(self, writer: str, *, listed: float = 0.0) -> None:
+        self.judge = Judge(
+            {},
+            clock=Clock(),
+            waited_for=nobody,
+            writer=lambda: writer,
+            hold_seconds=10.0,
+            listed=lambda process, kind: listed,
+        )
+
+    @property
+    def broken(self) -> list[str]:
+        return [told.split(" s: ")[1].split(":")[0] for told in self.judge.violations]
+
+    def leads(self, process: str) -> None:
+        meta = {"name": keys.LEADER_LEASE, "namespace": keys.SYSTEM_NAMESPACE, "uid": "lease"}
+        self._wrote(LEASES, None, {"metadata": meta, "spec": {"holderIdentity": process}})
+
+    def evicted(self) -> None:
+        """Show a pod, and that it is evicted; nobody waits for its place."""
+        limits = {"containers": [{"resources": {"limits": {SMALL: "1"}}}]}
+        meta = {"name": "vm", "namespace": "default", "uid": "uid"}
+        pod = {"metadata": meta, "spec": limits, "status": {"phase": "Running"}}
+        target = {"phase": "Running", "conditions": [{"type": "DisruptionTarget"}]}
+        self._wrote(PODS, None, pod)
+        self._wrote(PODS, pod, {**pod, "status": target})
+
+    def _wrote(self, kind: Kind, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+        key = (after["metadata"]["namespace"], after["metadata"]["name"])
+        last = None if before is None else Revision.of(before)
+        self.judge.wrote(kind, Write(1, key, last, Revision.of(after)))
+
+
+def test_whoever_evicts_a_pod_leads_and_has_read_what_there_is() -> None:
+    other, unread, ready = Told("a_1"), Told("a_1", listed=50.0), Told("a_1", listed=100.0)
+    other.leads("b_1")
+    for each in (unread, ready):
+        each.leads("a_1")
+    for each in (other, unread, ready):
+        each.evicted()
+
+    assert "not the leader" in other.broken
+    assert {"not the leader", "unread"} & {*unread.broken} == {"unread"}
+    assert ready.broken == ["wrong victim"]
 
 
 @pytest.mark.parametrize(("phase", "excused"), [("Running", True), ("Failed", False)])

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from extender.moving import Departure, Kind, Leg, Made, Order, Outcome, Seat
+from extender.moving import Admitted, Departure, Kind, Leg, Made, Order, Outcome, Seat
 from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from tests.builders import VGPU, assignment, gpu_node
-from tests.chaos.moves import LATE_SECONDS, Moves
+from tests.chaos.moves import LATE_SECONDS, Moves, Running
 from tests.chaos.pods import Pod
 
 SMALL, SIZE = 19, 1
@@ -33,7 +33,7 @@ class Judged:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.pods = {"last": Pod("vm", "last", node="node-1", vm="vm")}
+        self.pods = {"last": Pod("vm", "last", node="node-1", vm="vm", runs="instance")}
         self.plans: dict[str, GpuNode] = {}
         self.moves = Moves(self.pods, self.plans, lambda: self.now)
         self.plan("node-1", self.of("last", SOURCE))
@@ -57,6 +57,10 @@ class Judged:
         self.now += 1.0
         told = [*self.moves.departs(LAST, "eviction", "a_1", self.now if sent is None else sent)]
         return told
+
+    def stop(self, instance: str) -> Sequence[str]:
+        self.now += 1.0
+        return [*self.moves.departs(Running("vm", instance), "restart", "a_1", self.now)]
 
     def gone(self) -> None:
         self.now += 1.0
@@ -130,6 +134,48 @@ def test_nobody_leaves_without_a_place_to_go_to(judged: Judged) -> None:
     judged.now += LATE_SECONDS
 
     assert said(judged.evict(), "wrong move")
+
+
+def test_a_vm_is_stopped_while_it_runs_in_the_pod_that_is_to_leave(judged: Judged) -> None:
+    """By its name alone, what runs in another pod by now would be stopped, too."""
+    judged.keep(msgspec.structs.replace(ORDER, departed=Departure(LAST, Kind.RESTART)))
+
+    assert judged.stop("instance") == []
+    assert said(judged.stop("another"), "wrong move")
+    judged.gone()
+    assert judged.stop("instance") == [], "its pod was deleted first"
+
+
+def test_a_place_is_claimed_over_nothing_that_is_held_for_whom_is_still_to_come() -> None:
+    judged = Judged()
+    place = Admitted(PodRef("default", "waits", "waits"), LEG.resource, TARGET)
+    order = msgspec.structs.replace(ORDER, legs=(LEG, LEG), places=(place,))
+    other = msgspec.structs.replace(ORDER, id="another")
+    judged.keep(other)
+    judged.keep(msgspec.structs.replace(other, ending=Outcome.DONE))
+    judged.keep(msgspec.structs.replace(other, ending=Outcome.DONE, over=True))
+    judged.keep(order)
+    judged.keep(msgspec.structs.replace(order, made=(Made("eviction"),)))
+    waits_for = judged.moves.waits_for
+
+    assert waits_for(order.claim(0), order.hold(0)), "its VM has come for it"
+    assert not waits_for(order.claim(0), order.hold(1))
+    assert not waits_for(order.claim(0), other.hold(0))
+
+
+def test_what_leads_back_does_so_until_the_vm_has_left_that_place_again(judged: Judged) -> None:
+    back, hold = LEAVES.way_back(SOURCE), ORDER.hold(0)
+    leads_back = judged.moves.leads_back
+    assert leads_back(back)
+    assert not leads_back(hold), "that leads forth"
+    judged.plan("node-1", back)
+
+    for uid in ("next", "third"):
+        assert leads_back(judged.of(uid, SOURCE))
+        assert judged.plan("node-1", judged.of(uid, SOURCE)) == []
+    judged.plan("node-1")
+    assert not leads_back(judged.of("later", SOURCE))
+    assert not leads_back(hold)
 
 
 def test_what_is_held_stays_until_its_order_ends_or_its_vm_has_it(judged: Judged) -> None:

@@ -208,6 +208,13 @@ MUTANTS = (
         moving=True,
     ),
     _mutant(
+        "no-last-look",
+        "a VM leaves whatever has changed while it was read how",
+        moves.not_looked_again,
+        "wrong move",
+        moving=True,
+    ),
+    _mutant(
         "no-way-back",
         "nothing is held for a VM that has come nowhere",
         moves.nowhere_to_go_back,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +78,37 @@ async def test_nobody_is_evicted_for_a_pod_that_has_come_to_fit_elsewhere_meanwh
 
     assert audit.evicted == []
     assert await world.bound("high") == "node-2"
+
+
+async def test_nobody_is_evicted_by_who_leads_no_more_whatever_was_read_meanwhile(
+    world: World,
+) -> None:
+    """The victim itself is read for its Event; whoever leads by then goes on with the claim."""
+    audit = Audit(world)
+    async with running(world) as extender:
+        await full(world, extender)
+        tenure, ended = extender.knowledge.tenure, False
+
+        async def end(call: Call) -> None:
+            nonlocal ended
+            reads = (call.verb, call.kind, call.name, call.done) == ("get", PODS, "low", False)
+            if reads and not ended and await claimed(world):
+                ended = True
+                tenure.end()
+            await audit(call)
+
+        world.api.disturbance = end
+        high = await asks(world, "3-40C")
+        scheduler = Scheduler(extender, NODES)
+        assert scheduler.place(high) == ""
+        await until(lambda: ended)
+        await a_while()
+        assert audit.asked == 0
+        assert await claimed(world) == [high["metadata"]["uid"]]
+        tenure.hold(until=math.inf)
+        await scheduler.until_bound(world, [high])
+
+    assert audit.evicted == ["low"]
 
 
 async def test_an_admission_that_came_to_nothing_keeps_nobody_from_preempting(

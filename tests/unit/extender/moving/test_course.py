@@ -32,7 +32,7 @@ from extender.moving import (
     Wait,
     next_step,
 )
-from extender.moving.course import NOBODY_WAITS, SILENT, STARTING
+from extender.moving.course import NOBODY_WAITS, NOT_LEFT, SILENT, STARTING
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -302,7 +302,8 @@ def test_one_whose_eviction_is_refused_is_asked_no_more_to_go_once_it_should_not
     else:
         fleet.vms["x"] = Vm("x", ONE, "a", 0, fleet.vms["x"].start, movable=False)
 
-    assert step(fleet, order) == End(Outcome.GIVEN_UP, why)
+    assert order.departed is not None
+    assert step(fleet, order) == Desist(order.legs[0], order.departed, why, Outcome.GIVEN_UP)
 
 
 def test_a_vm_that_comes_to_its_target_by_itself_is_waited_for_until_it_runs_there() -> None:
@@ -412,11 +413,15 @@ def test_what_takes_too_long_is_given_up_at_every_stage() -> None:
     fleet, order = begun()
     order = taken(order, step(fleet, order), fleet)
 
+    assert order.departed is not None
     stays = step(fleet, order, overdue=True)
+    fleet.ending = {"x"}
+    ends = step(fleet, order, overdue=True)
     fleet.stop(PodRef("default", "name-x.1", "x.1"))
     gone = step(fleet, order, overdue=True)
 
-    assert stays == End(Outcome.GIVEN_UP, "the VM's pod did not leave in time")
+    assert stays == Desist(order.legs[0], order.departed, NOT_LEFT, Outcome.GIVEN_UP)
+    assert ends == End(Outcome.GIVEN_UP, NOT_LEFT)
     assert gone == End(Outcome.GIVEN_UP, "the VM's next pod did not come in time")
 
 

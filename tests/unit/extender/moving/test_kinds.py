@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
 
 from extender.advice import Asked
 from extender.moving import Kind, Outcome
+from extender.policy.moving import Mode
+from extender.service import Service
 from extender.service.departing import NOBODY_MAKES_IT, NOT_RESTARTED
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
@@ -31,6 +33,7 @@ from tests.unit.extender.moving.orders import (
     NODES,
     PATIENT,
     applied,
+    applying,
     held,
     kept,
     over,
@@ -274,8 +277,67 @@ async def test_a_vm_that_was_to_be_restarted_stays_once_its_pod_does_not_allow_i
     assert len((await world.api.list(VIRTUAL_MACHINE_INSTANCES)).items) == 1
 
 
-async def test_a_migration_that_has_begun_is_not_left_alone_by_whoever_stops_the_order(
+async def test_no_vm_is_stopped_once_the_policy_forbids_it_whatever_was_read_meanwhile(
     world: World, machines: Machines
+) -> None:
+    """Which instance its pod runs is read last before it is stopped, and that takes a while."""
+    stopped: list[str] = []
+    forbidden = False
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0)
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world, settings) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+
+        async def forbid(call: Call) -> None:
+            nonlocal forbidden
+            if call.subresource == "eviction":
+                raise Throttled(429, "no")
+            if call.verb == "delete":
+                stopped.append(call.name)
+            if (call.kind, call.name, call.done) == (PODS, "vm-1", True):
+                order = await kept(world)
+                if order is not None and order.departed is not None:
+                    forbidden = forbidden or order.departed.kind is Kind.RESTART
+            if forbidden:
+                extender.knowledge.adopt(applying(mode=Mode.ADVISE))
+
+        world.api.disturbance = forbid
+        await applied(extender, DRAIN)
+        order = await over(world)
+
+    assert (order.ending, forbidden, stopped) == (Outcome.STOPPED, True, [])
+    assert await world.bound("vm-1") == "node-1"
+    assert await held(world) == []
+
+
+async def stop(extender: Service, world: World) -> None:
+    assert extender.moving is not None
+    await extender.moving.stop("somebody has stopped it")
+
+
+async def forbid(extender: Service, world: World) -> None:
+    """Have the VM's owner say that it is not to be moved."""
+    raw = await world.api.patch(
+        PODS,
+        "vm-1",
+        {"metadata": {"annotations": {keys.MOVABLE: "false"}}},
+        patch_type=PatchType.MERGE,
+        namespace="default",
+    )
+    uid, known = msgspec.json.decode(raw)["metadata"]["uid"], extender.knowledge.pods
+    await until(lambda: not known[uid].movable)
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"), [(stop, Outcome.STOPPED), (forbid, Outcome.DONE)], ids=["stop", "forbid"]
+)
+async def test_a_migration_that_has_begun_is_not_left_alone_whoever_would_not_begin_it_now(
+    world: World,
+    machines: Machines,
+    change: Callable[[Service, World], Awaitable[None]],
+    outcome: Outcome,
 ) -> None:
     async with running(world) as extender:
         await machines.place(extender, "vm", "1-10C", "node-1")
@@ -283,7 +345,7 @@ async def test_a_migration_that_has_begun_is_not_left_alone_by_whoever_stops_the
         await applied(extender, DRAIN)
         await until(lambda: migrations(world))
         assert extender.moving is not None
-        await extender.moving.stop("somebody has stopped it")
+        await change(extender, world)
         for _ in range(3):
             await extender.moving.step()
         meanwhile = await kept(world)
@@ -292,7 +354,7 @@ async def test_a_migration_that_has_begun_is_not_left_alone_by_whoever_stops_the
 
     assert meanwhile is not None
     assert meanwhile.ending is None
-    assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
+    assert (order.ending, len(order.made)) == (outcome, 1)
     assert await world.bound("vm-target") == "node-2"
     assert await held(world) == []
 
