@@ -88,7 +88,7 @@ def header(path: Path) -> Header:
         return msgspec.json.decode(first, type=Header)
     except LogUnreadable as error:
         raise LogUnreadable(f"{path}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LogUnreadable(f"{path}: is no file of a decision log: {error}") from error
 
 
@@ -115,5 +115,5 @@ def item(line: bytes, lists: dict[int, tuple[str, ...]]) -> Entry | Gap | End | 
             lists[names.number] = names.are
             return None
         return msgspec.convert(raw, Gap) if "lost" in raw else msgspec.convert(raw, End)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError) as error:
         raise LogUnreadable(f"a line is torn: {error}") from error

@@ -78,14 +78,14 @@ class DecisionLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = secrets.token_hex(6)
-        self._policy = policy.proven_on(())
+        self._names = names
+        self._policy = self._told(policy.proven_on(()))
         self._settings = settings
         self._leads = leads
         self._utc_now = utc_now
         self._clock = clock
         self._files = Files(folder, self.run, limits or Limits())
         self._encoder = Encoder(self._policy.version, names)
-        self._hashed = names is not None
         self._most = most_waiting
         self._queue: deque[tuple[Call, int] | int] = deque()
         # Each counted by one thread alone, so that neither needs a lock.
@@ -187,7 +187,7 @@ class DecisionLog:
         call, weight = item
         self._taken += weight
         if isinstance(call.outcome, InForce):
-            self._policy = call.outcome
+            self._policy = self._told(call.outcome)
         if not self._mended():
             self._encoder.skip(call)
             self._unwritten += 1
@@ -270,11 +270,15 @@ class DecisionLog:
             file=self._files.number,
             began=rfc3339.microseconds(now),
             leads=self._leads,
-            hashed=self._hashed,
+            hashed=self._names is not None,
             policy=self._policy,
             settings=self._settings,
         )
         self._files.write(_line(header))
+
+    def _told(self, policy: InForce) -> InForce:
+        """Return a policy as a header tells it."""
+        return policy if self._names is None else self._names.of_policy(policy)
 
     def _end_file(self) -> None:
         if self._broken_until is not None:

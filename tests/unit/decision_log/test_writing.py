@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from extender.decision_log import DecisionLog, Limits, LogUnreadable, Run, reproduced, runs
+from extender.decision_log import DecisionLog, Limits, LogUnreadable, Names, Run, reproduced, runs
 from extender.decision_log import files as disk
 from extender.decision_log.files import found
 from extender.decision_log.layout import Entry, Gap, Why
-from extender.decision_log.reading import Item
+from extender.decision_log.reading import Damage, Item
 from extender.decision_log.writing import RETRY_SECONDS
 from extender.policy import InForce, PolicyName
+from extender.policy.file import parsed
 from extender.service.seam import Call, Seam
 from extender.settings import Settings
 from tests.fakes.world import World
+from tests.unit.decision_log.test_reproduction import BY_NAME
 from tests.waiting import until
 
 POLICY = InForce.of(PolicyName.DEFAULT)
@@ -193,6 +195,21 @@ async def test_an_extender_keeps_a_log_that_plays_again(tmp_path: Path) -> None:
     assert told.exact
 
 
+def test_headers_select_by_hidden_names_from_the_first_file_to_the_next(tmp_path: Path) -> None:
+    policy, other = (parsed(BY_NAME.encode(), "rules").in_force for _ in range(2))
+    names = Names(b"0123456789abcdef")
+    adopted = Call("Knowledge.adopt", (other,), {}, (), other)
+    log = DecisionLog(
+        tmp_path, policy=policy, settings=Settings(), names=names, limits=Limits(file_bytes=1)
+    )
+    with log:
+        log.heard(adopted)
+
+    (run,) = runs([tmp_path])
+    assert [part.header.policy for part in run.parts] == [names.of_policy(policy)] * 2
+    assert not [part for part in run.parts if b"payroll" in b"".join(disk.lines(part.path))]
+
+
 # Reading.
 
 
@@ -256,6 +273,7 @@ def test_where_a_file_could_not_be_read_further_is_told(tmp_path: Path) -> None:
         (b"", "no file of a decision log"),
         (disk.compressed(b'{"decisionLog": 99}\n'), "has format 99"),
         (disk.compressed(b'{"something": 1}\n'), "no file of a decision log"),
+        (disk.compressed(b"[" * 100_000 + b"\n"), "no file of a decision log"),
     ],
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
@@ -264,6 +282,16 @@ def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, complaint: st
 
     with pytest.raises(LogUnreadable, match=complaint):
         runs([path])
+
+
+def test_a_line_that_is_nested_without_end_is_a_damage(tmp_path: Path) -> None:
+    whole = b"\n".join(disk.lines(written(tmp_path))) + b"\n"
+    path = tmp_path / "deep.jsonl.zst"
+    path.write_bytes(disk.compressed(whole + b'{"n":' + b"[" * 100_000 + b"\n"))
+
+    *_, damage = next(iter(runs([path]))).items()
+
+    assert isinstance(damage, Damage)
 
 
 def test_an_empty_folder_is_no_log(tmp_path: Path) -> None:
