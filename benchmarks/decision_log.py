@@ -1,10 +1,11 @@
-"""What the decision log costs: filter and prioritize with it and without, in turns, in one run.
+"""What the decision log costs: filter and prioritize with it and without, by turns, in one run.
 
 Two services that know the same nodes and hear of the same changes, each behind a server of its own
 in this process; one keeps a log, whose thread encodes, compresses and writes beside the answers.
-Both are asked about each pod, by turns the one first and the other. Pods, nodes and changes are
-those of ``benchmarks.hooks``. Told are the times, the ratio of each quantile, and what the log had
-to do: bytes a call, and whether it lost any.
+Both are asked about the same pods, a hundred in a row, by turns the one first and the other: the
+one without a log not before the other's thread has written all there is, for the two share the
+interpreter's lock. Pods, nodes and changes are those of ``benchmarks.hooks``. Told are the times,
+the ratio of each quantile, and what the log had to do: bytes a call, and whether it lost any.
 
     python -m benchmarks.decision_log --nodes 100,1000
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import logging
 import random
@@ -41,8 +41,10 @@ from extender.policy import InForce, PolicyName
 from extender.server import serving
 from extender.settings import Settings
 
+IN_A_ROW = 100  # pods, a second or more: what of it the thread writes afterwards is a tenth at most
 LOOK_SECONDS, MOST_LOOKS = 0.05, 1_200
 PODS_A_RENEWAL = 100  # in 10 s, on a machine that others use
+KINDS = (*FITTING, *REJECTED)
 GONE_AFTER = 20  # pods that are chosen for and not bound
 
 
@@ -50,6 +52,7 @@ class Side:
     """A service with its nodes, and what asking it took."""
 
     def __init__(self, nodes: int, seed: int, log: DecisionLog | None) -> None:
+        self.logs = log is not None
         self.fleet = KnownFleet(nodes, seed, ready(witness=log))
         self.times = {verb: Times() for verb in VERBS}
         self.connection: Connection | None = None
@@ -87,7 +90,7 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
                     side.connection = await stack.enter_async_context(connected(url))
                 await _caught_up(log)
                 begun = log.figures()
-                await _asked(sides, rounds=rounds, changes=changes, seed=seed)
+                await _asked(sides, log, rounds=rounds, changes=changes, seed=seed)
                 await _caught_up(log)
         figures = log.figures()
     off, on = ({verb: each.told() for verb, each in side.times.items()} for side in sides)
@@ -111,17 +114,27 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
     }
 
 
-async def _asked(sides: Sequence[Side], *, rounds: int, changes: int, seed: int) -> None:
-    kinds, chance = itertools.cycle((*FITTING, *REJECTED)), random.Random(seed)
-    for at, kind in enumerate(itertools.islice(kinds, rounds)):
-        launcher = pod(f"vm-{at:06}", kind[0], amount=kind[1])
-        names = chance.sample(sides[0].fleet.names, len(sides[0].fleet.names))
-        for side in sides if at % 2 else reversed(sides):
-            side.renew_some(at)
-            side.fleet.hear(side.fleet.some_changed(changes))
-            if at >= GONE_AFTER:
-                side.fleet.service.knowledge.pod_gone(f"uid-vm-{at - GONE_AFTER:06}")
-            await side.ask(launcher, names)
+async def _asked(
+    sides: Sequence[Side], log: DecisionLog, *, rounds: int, changes: int, seed: int
+) -> None:
+    for turn, first in enumerate(range(0, rounds, IN_A_ROW)):
+        for side in sides if turn % 2 else reversed(sides):
+            if not side.logs:
+                await _caught_up(log)
+            for at in range(first, min(first + IN_A_ROW, rounds)):
+                await _ask_about(at, side, changes=changes, seed=seed)
+
+
+async def _ask_about(at: int, side: Side, *, changes: int, seed: int) -> None:
+    """Let a side hear what comes before a pod, and ask it about that: each side about the same."""
+    kind = KINDS[at % len(KINDS)]
+    launcher = pod(f"vm-{at:06}", kind[0], amount=kind[1])
+    names = random.Random(f"{seed} {at}").sample(side.fleet.names, len(side.fleet.names))
+    side.renew_some(at)
+    side.fleet.hear(side.fleet.some_changed(changes))
+    if at >= GONE_AFTER:
+        side.fleet.service.knowledge.pod_gone(f"uid-vm-{at - GONE_AFTER:06}")
+    await side.ask(launcher, names)
 
 
 async def _caught_up(log: DecisionLog) -> None:

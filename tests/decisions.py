@@ -8,7 +8,7 @@ import msgspec
 
 from extender.decision_log.encoding import Encoder
 from extender.decision_log.hashing import Names
-from extender.decision_log.layout import Header
+from extender.decision_log.layout import End, Header
 from extender.decision_log.reading import Item, Lists, item
 from extender.decision_log.reproduction import Reproduction, replayed
 from extender.policy import InForce, PolicyName
@@ -28,6 +28,7 @@ class Notebook:
         names: Names | None = None,
     ) -> None:
         in_force = InForce.of(policy).proven_on(())
+        told = in_force if names is None else names.of_policy(in_force)
         self.header = Header(
             program="test",
             run="run",
@@ -35,7 +36,7 @@ class Notebook:
             began="2026-01-01T00:00:00Z",
             leads=leads,
             hashed=names is not None,
-            policy=in_force,
+            policy=told,
             settings=settings,
         )
         self.calls: list[Call] = []
@@ -54,7 +55,7 @@ class Notebook:
     def replayed(self) -> Reproduction:
         """Return what comes of making the calls again."""
         header = msgspec.json.decode(self.lines[0], type=Header)
-        return replayed(header, self.items())
+        return replayed(header, [*self.items(), End(len(self.calls))])
 
 
 def read(lines: Sequence[bytes]) -> Iterator[Item]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from extender.cli import output as printed
 from extender.cli import policies
+from extender.cli.printable import printable
 from extender.cli.records import demand
 from extender.cli.replayed import shown
 from extender.cli.reproduced import shown as reproduction
@@ -87,7 +88,7 @@ def _made_again(logs: Sequence[Path], record: Path | None, output: Output) -> No
         if record is not None:
             _write(record, demand(every))
     except LogUnreadable as error:
-        told = f"{error} (a recorded demand is tried with --policy)"
+        told = printable(f"{error} (a recorded demand is tried with --policy)")
         raise typer.BadParameter(told, param_hint="LOG") from error
     if output is Output.TABLE:
         Console(highlight=False, soft_wrap=True).print(*reproduction(found), sep="\n")

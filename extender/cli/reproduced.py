@@ -8,6 +8,7 @@ import msgspec
 from rich.console import RenderableType
 from rich.table import Table
 
+from extender.cli.printable import literal
 from extender.decision_log import Difference, Reproduction
 
 VERBS = {
@@ -31,7 +32,7 @@ def shown(found: Reproduction) -> Iterator[RenderableType]:
             " nothing is claimed."
         )
     for each in found.damaged_at:
-        yield f"{each.file} could be read for {each.lines} lines: {each.why}."
+        yield literal(f"{each.file} could be read for {each.lines} lines: {each.why}.")
     if found.unfinished:
         yield f"{found.unfinished} runs have no end: killed, or still being written."
     if found.different:
@@ -46,8 +47,8 @@ def _table(different: tuple[Difference, ...]) -> Table:
         table.add_row(
             str(each.n),
             VERBS[each.call],
-            each.uid,
-            msgspec.json.encode(each.recorded).decode(),
-            msgspec.json.encode(each.reproduced).decode(),
+            literal(each.uid),
+            literal(msgspec.json.encode(each.recorded).decode()),
+            literal(msgspec.json.encode(each.reproduced).decode()),
         )
     return table

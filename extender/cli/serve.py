@@ -20,6 +20,7 @@ from extender.admission import Schedulers
 from extender.cli import decision_logs, heap, policies
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
+from extender.cli.seconds import finite
 from extender.cli.switching import threads_take_short_turns
 from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
 from extender.decision_log import DecisionLog
@@ -95,15 +96,24 @@ def serve(
     ] = PolicyName.DEFAULT.value,
     http_timeout: Annotated[
         float,
-        typer.Option(min=4.0, help="httpTimeout of the scheduler's extender entry, in seconds."),
+        typer.Option(
+            callback=finite,
+            min=4.0,
+            help="httpTimeout of the scheduler's extender entry, in seconds.",
+        ),
     ] = 30.0,
     reservation: Annotated[
         float,
-        typer.Option(min=0.0, help="Seconds a place is kept for a pod that does not come to bind."),
+        typer.Option(
+            callback=finite,
+            min=0.0,
+            help="Seconds a place is kept for a pod that does not come to bind.",
+        ),
     ] = Settings().reservation_seconds,
     restart_hold: Annotated[
         float,
         typer.Option(
+            callback=finite,
             min=0.0,
             help="Seconds the place of a pod that has ended is held for the next pod of the same"
             " VirtualMachine, StatefulSet or ReplicaSet; 0: not at all.",
@@ -112,6 +122,7 @@ def serve(
     avoid_gpu: Annotated[
         float,
         typer.Option(
+            callback=finite,
             min=0.0,
             help="Seconds a GPU is chosen last on which an instance could not be made; doubles"
             " each time it happens again.",
@@ -128,6 +139,7 @@ def serve(
     circuit_seconds: Annotated[
         float,
         typer.Option(
+            callback=finite,
             min=0.0,
             help="For so many seconds; then one assignment is let through, and if that fails, it"
             " is twice as long.",
@@ -207,10 +219,16 @@ def serve(
         int, typer.Option(min=1, help="Seconds after which a silent leader may be replaced.")
     ] = LeaseTiming().lease_duration_seconds,
     renew_deadline: Annotated[
-        float, typer.Option(min=0.0, help="Seconds after which a leader that cannot renew stops.")
+        float,
+        typer.Option(
+            callback=finite, min=0.0, help="Seconds after which a leader that cannot renew stops."
+        ),
     ] = LeaseTiming().renew_deadline_seconds,
     retry_period: Annotated[
-        float, typer.Option(min=0.0, help="Seconds between two renewals, or looks at the Lease.")
+        float,
+        typer.Option(
+            callback=finite, min=0.0, help="Seconds between two renewals, or looks at the Lease."
+        ),
     ] = LeaseTiming().retry_period_seconds,
     tls_cert: Annotated[Path | None, typer.Option(help="Server certificate (PEM).")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,

@@ -9,6 +9,7 @@ import typer
 
 from extender.cli import policies
 from extender.cli.playing import played
+from extender.cli.printable import printable
 from extender.cli.records import read
 from extender.policy import InForce
 from extender.replay.compare import report
@@ -30,7 +31,7 @@ def tried(paths: Sequence[Path], texts: Sequence[str]) -> Report:
         recorded = read(paths)
         own = policy_of(recorded, ", ".join(map(str, paths)))
     except MalformedRecord as error:
-        raise typer.BadParameter(str(error), param_hint="LOG") from error
+        raise typer.BadParameter(printable(str(error)), param_hint="LOG") from error
     every = [(RECORDED, own), *named]
     return report(recorded, [policy for _, policy in every], played(recorded, every))
 

@@ -38,7 +38,7 @@ def recorded(header: Header, items: Iterable[Item]) -> Recorded:
     """Return the demand that a run tells of.
 
     Raises:
-        LogUnreadable: a call is none that this program knows.
+        LogUnreadable: a call is none that this program knows, or takes something else.
     """
     found = _Demand()
     for item in items:
@@ -80,7 +80,6 @@ class _Demand:
         self._began: float | None = None
         self._now = 0.0
         self._last = 0
-        self._places: dict[str, dict[str, Sequence[Place]]] = {}
         self._told: dict[str, Outcome] = {}
 
     def take(self, item: Item) -> None:
@@ -94,7 +93,10 @@ class _Demand:
                 self._take_call(item)
             case Damage():
                 self.gaps += 1
-            case Gap() | End():
+            case End(end=end):
+                self.gaps += end != self._last
+                self._last = end
+            case Gap():
                 pass  # that calls are missing shows by their numbers
 
     def _look_at_the_clock(self, entry: Entry) -> None:
@@ -111,7 +113,7 @@ class _Demand:
                 given = arguments(entry)
                 self.equipment.labelled(given["name"], given["labels"] or {})
             case "Knowledge.gpu_node_deleted" | "Knowledge.gpu_node_gone" | "Knowledge.node_gone":
-                self.equipment.gone(entry.given["name"], at=self._now)
+                self.equipment.gone(arguments(entry)["name"], at=self._now)
             case "Knowledge.namespace":
                 given = arguments(entry)
                 self.namespaces[given["name"]] = dict(given["labels"])
@@ -123,7 +125,7 @@ class _Demand:
                 if facts.over:
                     self._leave(facts.ref.uid)
             case "Knowledge.pod_gone" | "Knowledge.read_ended":
-                self._leave(entry.given["uid"])
+                self._leave(arguments(entry)["uid"])
 
     def _take_node(self, node: GpuNode) -> None:
         since = self._now if self.arrivals else 0.0
@@ -133,15 +135,10 @@ class _Demand:
             place = self.equipment.place(node.name, entry)
             if entry.pod is not None and place is not None:
                 here.setdefault(entry.pod, []).append(place)
-        known = {uid for uid, at in self._places.items() if node.name in at}
         for pod, places in here.items():
-            known.discard(pod.uid)
-            self._take_places(pod, node.name, places)
-        for uid in known:
-            del self._places[uid][node.name]
+            self._take_places(pod, places)
 
-    def _take_places(self, pod: PodRef, node: str, places: Sequence[Place]) -> None:
-        self._places.setdefault(pod.uid, {})[node] = places
+    def _take_places(self, pod: PodRef, places: Sequence[Place]) -> None:
         if pod.uid in self.arrivals:
             self._tell(Outcome(self._now, pod.uid, tuple(sorted(places))))
         elif not self.arrivals and pod.uid not in self.departures:
@@ -171,7 +168,7 @@ class _Demand:
             )
         codes = gave.get("codes")
         if gave.get("passed") == 0 and isinstance(codes, list):
-            reasons = [code for code in codes if code not in WAITING]
+            reasons = [code for code in codes if isinstance(code, str) and code not in WAITING]
             if reasons:
                 code = Code.NO_ROOM.value if Code.NO_ROOM in reasons else reasons[0]
                 self._tell(Outcome(self._now, pod.uid, refused=code))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 
 from extender.decision_log import hashing
-from extender.decision_log.layout import DECISIONS, Entry, Names
+from extender.decision_log.layout import DECISIONS, VETTED, Entry, Names
 from extender.decision_log.outcomes import outcome
 from extender.decision_log.promises import Changes
 from extender.policy import InForce
@@ -59,10 +59,12 @@ class Encoder:
                     yield self._line(Names(number, names))
                 self._lists.move_to_end(names)
                 given["names"] = {"list": number}
-        gave = outcome(call.name, call.outcome) if call.name in DECISIONS else None
+        found = call.outcome
         if self._hidden is not None:
-            given = self._hidden.within(call.name, self._builtins(given))
-            gave = None if gave is None else self._hidden.within(call.name, gave)
+            given = self._hidden.within(call.name, _builtins(given, self._hidden))
+            if call.name == VETTED and isinstance(found, Mapping):
+                found = self._hidden.of_victims(found)
+        gave = outcome(call.name, found) if call.name in DECISIONS else None
         yield self._line(
             Entry(
                 n=self.calls,
@@ -87,12 +89,6 @@ class Encoder:
             self._lists.popitem(last=False)
         return self._numbers
 
-    def _builtins(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: msgspec.to_builtins(value, enc_hook=_listed, str_keys=True)
-            for name, value in given.items()
-        }
-
     def _line(self, line: object) -> bytes:
         return self._encoder.encode(line) + b"\n"
 
@@ -101,6 +97,18 @@ class Encoder:
 def _parameters(name: str) -> Sequence[str]:
     """Return the names of a told method's parameters, without ``self``."""
     return tuple(inspect.signature(TOLD[name]).parameters)[1:]
+
+
+def _builtins(given: Mapping[str, Any], hidden: hashing.Names) -> dict[str, Any]:
+    """Return arguments as builtins, for policies those that select by hidden names."""
+    return {
+        name: msgspec.to_builtins(
+            hidden.of_policy(value) if isinstance(value, InForce) else value,
+            enc_hook=_listed,
+            str_keys=True,
+        )
+        for name, value in given.items()
+    }
 
 
 def _listed(value: Any) -> Any:

@@ -26,7 +26,9 @@ from extender.settings import Settings
 FORMAT = 1
 """Raised when a reader of before would misread what is written; fields may come without."""
 
-DECISIONS = frozenset({"Hooks.judge", "Hooks.rank", "Vetting.vet", "Chooser.choose"})
+VETTED = "Vetting.vet"
+
+DECISIONS = frozenset({"Hooks.judge", "Hooks.rank", VETTED, "Chooser.choose"})
 """The calls that decide: filter, prioritize, preempt, and the place that bind takes."""
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, starmap
 from typing import Any
 
 from extender.packing.choose import Choice
@@ -78,15 +78,21 @@ def _choice(found: Choice) -> dict[str, Any]:
 
 
 def _vetted(found: Mapping[str, MetaVictims]) -> dict[str, Any]:
-    counted = [f"{name} {len(victims.pods or ())}" for name, victims in found.items()]
     return {
         "nodes": len(found),
-        "digest": _digest(counted),
+        "digest": _digest(chain.from_iterable(starmap(_victims, found.items()))),
         "victims": [
             {"node": name, "uids": [pod.uid for pod in found[name].pods or ()]}
             for name in sorted(found)[:FEW]
         ],
     }
+
+
+def _victims(node: str, of: MetaVictims) -> Iterator[str]:
+    """Yield all that is told of a node; the count tells which of the UIDs are whose."""
+    uids = [pod.uid for pod in of.pods or ()]
+    yield f"{node} {len(uids)} {of.num_pdb_violations}"
+    yield from uids
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -14,10 +14,12 @@ from typing import Any, assert_never
 import msgspec
 import structlog
 
+from extender.decision_log.decoding import arguments
 from extender.decision_log.layout import DECISIONS, End, Entry, Gap, Header, LogUnreadable
 from extender.decision_log.outcomes import outcome
 from extender.decision_log.reading import Damage, Item, Run
 from extender.decision_log.stage import Stage
+from extender.request import Request
 
 log = structlog.get_logger()
 
@@ -58,8 +60,12 @@ class Reproduction(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def exact(self) -> bool:
-        """Whether all that was decided came out the same, and nothing is missing."""
-        return self.identical == self.decisions and not self.gaps and not self.damaged_at
+        """Whether all that was decided came out the same, and nothing is missing.
+
+        At the end of a run that is unfinished something may be.
+        """
+        whole = not (self.gaps or self.damaged_at or self.unfinished)
+        return whole and self.identical == self.decisions
 
 
 class _Played:
@@ -133,7 +139,7 @@ def reproduced(runs: Iterable[Run]) -> Reproduction:
     """Return what comes of playing runs again, each on a state of its own.
 
     Raises:
-        LogUnreadable: a call is none that this program knows.
+        LogUnreadable: a call is none that this program knows, or a header makes no sense.
     """
     played = _Played()
     for run in runs:
@@ -149,5 +155,6 @@ def replayed(header: Header, items: Iterable[Item]) -> Reproduction:
 
 
 def _uid(entry: Entry) -> str:
-    asked = entry.given.get("request") or entry.given.get("asked") or {}
-    return str(asked.get("pod", {}).get("uid", "")) if isinstance(asked, dict) else ""
+    """Return the UID of the pod that a decision is about."""
+    about = (each for each in arguments(entry).values() if isinstance(each, Request))
+    return next((request.pod.uid for request in about), "")

@@ -34,9 +34,19 @@ class Said:
 
 
 class Stage:
-    """What decides in an extender, as it was when the run of that *header* began."""
+    """What decides in an extender, as it was when the run of that *header* began.
+
+    Raises:
+        LogUnreadable: its policy and settings are none that anything can go by.
+    """
 
     def __init__(self, header: Header) -> None:
+        try:
+            self._set_up(header)
+        except (ValueError, OverflowError, MemoryError) as error:
+            raise LogUnreadable(f"run {header.run}: its header makes no sense: {error}") from error
+
+    def _set_up(self, header: Header) -> None:
         self._said = Said()
         seam = Seam(self._said)
         until = math.inf if header.leads else -math.inf

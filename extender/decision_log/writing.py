@@ -75,14 +75,14 @@ class DecisionLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = secrets.token_hex(6)
-        self._policy = policy.proven_on(())
+        self._names = names
+        self._policy = self._told(policy.proven_on(()))
         self._settings = settings
         self._leads = leads
         self._utc_now = utc_now
         self._clock = clock
         self._files = Files(folder, self.run, limits or Limits())
         self._encoder = Encoder(self._policy.version, names)
-        self._hashed = names is not None
         self._waiting = Waiting(most_bytes)
         # Each counted by one thread alone, so that neither needs a lock.
         self._abandoned = 0
@@ -173,7 +173,7 @@ class DecisionLog:
             self._gap(call, Why.OVERFLOW)
             return
         if isinstance(call.outcome, InForce):
-            self._policy = call.outcome
+            self._policy = self._told(call.outcome)
         if not self._mended():
             self._encoder.skip(call)
             self._unwritten += 1
@@ -254,12 +254,16 @@ class DecisionLog:
             file=self._files.number + 1,
             began=rfc3339.microseconds(now),
             leads=self._leads,
-            hashed=self._hashed,
+            hashed=self._names is not None,
             policy=self._policy,
             settings=self._settings,
         )
         self._encoder.begin_file()
         self._files.begin(f"{now:%Y%m%dT%H%M%SZ}", b"".join(map(_line, (header, *gap))))
+
+    def _told(self, policy: InForce) -> InForce:
+        """Return a policy as a header tells it."""
+        return policy if self._names is None else self._names.of_policy(policy)
 
     def _end(self) -> None:
         if self._waiting.untold:

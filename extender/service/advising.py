@@ -51,10 +51,11 @@ class Advisor:
             ClusterUnavailable: disruption budgets could not be read.
         """
         guards: dict[str, tuple[Guard, ...]] = {}
+        clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
         async with asyncio.timeout(WITHIN_SECONDS), self._one:
             for _ in range(MOST_TRIES):
                 setting = self._setting(asked, guards)
-                found = await asyncio.to_thread(advise, setting, asked, clock=self._knowledge.clock)
+                found = await asyncio.to_thread(advise, setting, asked, clock=clock)
                 if self._budgets is None:
                     return _told(found)
                 fresh = [pod for pod in found.moved if pod.uid not in guards]

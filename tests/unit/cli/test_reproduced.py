@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,8 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
-from extender.decision_log.files import compressed, found, lines
+from extender.cli.reproduced import shown
+from extender.decision_log import Difference, Reproduction
+from extender.decision_log.files import compressed, lines
+from extender.decision_log.files import found as logs
+from extender.decision_log.reading import Damage
 from extender.replay.recorded import Recorded
 
 DEMO = ("demo", "--nodes", "2", "--gpus", "2", "--vms", "24", "--burst", "10", "--load", "1.2")
@@ -47,7 +53,7 @@ def test_the_demos_log_plays_again_in_another_process(log: Path) -> None:
 
 
 def test_people_are_told_in_a_sentence(log: Path) -> None:
-    played = tangram("replay", *map(str, found(log)))
+    played = tangram("replay", *map(str, logs(log)))
 
     assert played.returncode == 0
     assert "decisions in 1 runs" in played.stdout
@@ -55,7 +61,7 @@ def test_people_are_told_in_a_sentence(log: Path) -> None:
 
 
 def test_a_decision_that_comes_out_otherwise_is_shown_and_fails(log: Path, tmp_path: Path) -> None:
-    (path,) = found(log)
+    (path,) = logs(log)
     text = b"\n".join(lines(path)) + b"\n"
     assert b'"passed":2' in text
     forged = tmp_path / "forged.jsonl.zst"
@@ -107,3 +113,35 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
 
     assert played.returncode == 2
     assert "cannot be written" in played.stderr
+
+
+def test_what_a_log_tells_is_printed_to_the_letter_and_moves_no_cursor() -> None:
+    uid, file = "[/red]\x1b[2J\x9b", "[bold]\x1b]0;mine\x07.zst"
+    differs = Difference("run", 1, "Hooks.judge", uid, {"on": ["[/]\x9b"]}, {"error": "[red]"})
+    found = Reproduction(
+        decisions=1, differing=1, damaged_at=(Damage(file, 2, "[/]"),), different=(differs,)
+    )
+    printed = io.StringIO()
+
+    Console(file=printed, width=300, force_terminal=False).print(*shown(found), sep="\n")
+
+    told = printed.getvalue()
+    assert not {"\x1b", "\x9b", "\x07"} & {*told}
+    for text in ("[/red]", "[bold]", "[red]", "lines: [/]."):
+        assert text in told
+
+
+def test_a_call_of_another_program_is_named_without_moving_the_cursor(
+    log: Path, tmp_path: Path
+) -> None:
+    (path,) = logs(log)
+    head = next(lines(path))
+    call = b'{"n":1,"call":"x\\u001b[2J[/red]","with":{}}'
+    forged = tmp_path / "forged.jsonl.zst"
+    forged.write_bytes(compressed(b"\n".join([head, call, b""])))
+
+    played = tangram("replay", str(forged))
+
+    assert played.returncode == 2
+    assert "\x1b[2J" not in played.stderr
+    assert "[/red]" in played.stderr

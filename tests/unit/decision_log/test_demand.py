@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from extender.decision_log.demand import policy_of, recorded
-from extender.decision_log.layout import Gap, Header, Why
+from extender.decision_log.layout import End, Entry, Gap, Header, LogUnreadable, Why
 from extender.policy import InForce, PolicyName
 from extender.policy.file import parsed
 from extender.replay.recorded import Recorded
@@ -81,6 +81,38 @@ async def test_what_is_missing_in_the_log_is_counted() -> None:
     told = recorded(notebook.header, [*items[:4], Gap(3, Why.DISK), *items[7:]])
 
     assert told.gaps == 1
+
+
+async def test_calls_that_are_lost_at_the_end_are_counted() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+    items = list(notebook.items())
+
+    assert recorded(notebook.header, [*items, End(len(items))]).gaps == 0
+    assert recorded(notebook.header, [*items, Gap(2, Why.DISK), End(len(items) + 2)]).gaps == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        ("Knowledge.gpu_node_gone", {}),
+        ("Knowledge.node_gone", {"name": ["a"]}),
+        ("Knowledge.pod_gone", {}),
+        ("Knowledge.read_ended", {"uid": {}}),
+    ],
+)
+def test_a_call_with_something_else_is_named(call: str, given: dict[str, object]) -> None:
+    with pytest.raises(LogUnreadable, match=f"call 1, {call}"):
+        recorded(Notebook(QUICK).header, [Entry(n=1, call=call, given=given)])
+
+
+async def test_codes_that_are_none_tell_of_no_refusal() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+    items = list(notebook.items())
+    for item in items:
+        if isinstance(item, Entry) and item.gave and item.call == "Hooks.judge":
+            item.gave.update(passed=0, codes=[["x"], {}, 7])
+
+    assert [each for each in recorded(notebook.header, items).outcomes if each.refused] == []
 
 
 @pytest.mark.parametrize("name", PolicyName)

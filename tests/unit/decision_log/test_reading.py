@@ -84,6 +84,7 @@ def test_where_a_file_could_not_be_read_further_is_told(tmp_path: Path) -> None:
         (b"", "no file of a decision log"),
         (disk.compressed(b'{"decisionLog": 99}\n'), "has format 99"),
         (disk.compressed(b'{"something": 1}\n'), "no file of a decision log"),
+        (disk.compressed(b'{"x":' + b"[" * 100_000 + b"\n"), "no file of a decision log"),
     ],
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:

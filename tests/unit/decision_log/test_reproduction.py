@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from extender.decision_log.decoding import arguments
-from extender.decision_log.hashing import Names
-from extender.decision_log.layout import DECISIONS, Entry, Gap, LogUnreadable, Why
+from extender.decision_log.hashing import NAME_LABEL, Names
+from extender.decision_log.layout import DECISIONS, VETTED, Entry, Gap, LogUnreadable, Why
+from extender.decision_log.outcomes import FEW, outcome
 from extender.decision_log.reproduction import replayed
 from extender.policy import InForce, PolicyName
 from extender.policy.file import parsed
+from extender.request import Unanswerable
 from extender.service import Service
 from extender.service.knowledge import PROMISES
 from extender.service.seam import TOLD
@@ -192,14 +194,110 @@ async def test_names_are_hidden_and_decisions_come_out_the_same() -> None:
 
     found = notebook.replayed()
 
-    assert found.identical > 0
-    assert not [each for each in found.different if each.call != "Vetting.vet"]
+    assert found.exact, found.different
     pods = {call.args[0].pod for call in asked(notebook) if call.name == "Hooks.judge"}
     for pod in pods:
         assert f'"{pod.name}"'.encode() not in text
         assert pod.uid.encode() not in text
     assert b'"namespace":"default"' not in text
     assert b"node-1" in text
+
+
+BY_NAME = """\
+apiVersion: tangram.dev/v1alpha1
+kind: PlacementPolicy
+tenants:
+- name: red
+  namespaces: {matchLabels: {kubernetes.io/metadata.name: payroll}}
+  profiles: [3g.40gb]
+- name: others
+  namespaces:
+    matchExpressions:
+    - {key: kubernetes.io/metadata.name, operator: In, values: [payroll, ledgers]}
+  caps: {memorySlices: 0}
+"""
+
+
+async def test_a_namespaces_name_is_hidden_in_its_label_and_where_policies_select_by_it() -> None:
+    policy = parsed(BY_NAME.encode(), "rules").in_force
+    notebook = Notebook(QUICK, names=Names(b"0123456789abcdef"))
+    before = Notebook(QUICK, policy, names=Names(b"0123456789abcdef"))
+    world = World()
+    for name in ("payroll", "ledgers"):
+        await world.add_namespace(name, **{NAME_LABEL: name, "team": "red"})
+    await world.add_node("node-1", gpus=2)
+    async with world.extender(QUICK, witness=notebook) as service:
+        service.knowledge.adopt(policy)
+        for at, name in enumerate(("payroll", "payroll", "ledgers")):
+            pod = await world.add_pod(f"vm-{at}", "3-40C", namespace=name)
+            service.hooks.filter(filter_args(pod, "node-1"))
+
+    found = notebook.replayed()
+
+    text = b"\n".join([*notebook.lines, *before.lines])
+    assert b"payroll" not in text
+    assert b"ledgers" not in text
+    assert b'"team":"red"' in text
+    assert found.exact, found.different
+    assert [len(item.gave["on"]) for item in notebook.items() if judged(item)] == [1, 1, 0]
+
+
+async def test_what_a_pods_author_wrote_is_hidden_where_it_can_never_be_met() -> None:
+    notebook = Notebook(QUICK, names=Names(b"0123456789abcdef"))
+    world = World()
+    wrong = {keys.SPREAD_ANNOTATION: "our-merger"}
+    pod = await world.add_pod("vm", "1-10C", annotations=wrong)
+    async with world.extender(QUICK, witness=notebook) as service:
+        facts = service.knowledge.pods[uid(pod)]
+
+    assert isinstance(facts.asked, Unanswerable)
+    assert "our-merger" in facts.asked.reason
+    assert b"our-merger" not in b"\n".join(notebook.lines)
+    assert notebook.replayed().exact
+
+
+def test_who_is_to_leave_is_part_of_what_was_decided() -> None:
+    nodes = {f"node-{at}": MetaVictims((MetaPod(f"uid-{at}"),), 1) for at in range(FEW + 2)}
+    last = f"node-{FEW + 1}"  # of which nothing is told outright
+
+    told = outcome(VETTED, nodes)
+
+    assert outcome(VETTED, {**nodes}) == told
+    assert outcome(VETTED, {**nodes, last: MetaVictims((MetaPod("other"),), 1)}) != told
+    assert outcome(VETTED, {**nodes, last: MetaVictims(nodes[last].pods, 0)}) != told
+
+
+async def test_a_run_without_an_end_is_not_exact() -> None:
+    notebook = await recorded()
+
+    found = replayed(notebook.header, notebook.items())
+
+    assert (found.identical, found.unfinished) == (found.decisions, 1)
+    assert not found.exact
+
+
+def test_a_header_that_nothing_can_go_by_is_refused() -> None:
+    settings = msgspec.structs.replace(QUICK, plan_burst_pods=2**63)
+
+    with pytest.raises(LogUnreadable, match="its header makes no sense"):
+        Notebook(settings).replayed()
+
+
+async def test_the_pod_of_a_difference_is_read_as_the_call_reads_it() -> None:
+    notebook = await recorded()
+    items = list(notebook.items())
+    ranked = next(item for item in items if isinstance(item, Entry) and item.call == "Hooks.rank")
+    ranked.given["request"] = {"pod": "x"}
+    assert ranked.gave is not None
+    ranked.gave["digest"] = "another"
+
+    (different,) = replayed(notebook.header, items).different
+
+    assert different.uid == ranked.given["asked"]["pod"]["uid"]
+
+
+def judged(item: object) -> bool:
+    return isinstance(item, Entry) and item.call == "Hooks.judge"
 
 
 def test_the_same_name_is_hidden_alike_by_one_key_only() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from extender.decision_log import DecisionLog, Limits, reproduced, runs, writing
+from extender.decision_log import DecisionLog, Limits, Names, reproduced, runs, writing
 from extender.decision_log import files as disk
 from extender.decision_log.files import found
 from extender.decision_log.layout import Entry, Gap, Why
@@ -20,9 +20,11 @@ from extender.decision_log.reading import Damage, Item, Part
 from extender.decision_log.waiting import weighed
 from extender.decision_log.writing import RETRY_SECONDS
 from extender.policy import InForce, PolicyName
+from extender.policy.file import parsed
 from extender.service.seam import Call, Seam
 from extender.settings import Settings
 from tests.fakes.world import World
+from tests.unit.decision_log.test_reproduction import BY_NAME
 from tests.waiting import until
 
 POLICY = InForce.of(PolicyName.DEFAULT)
@@ -319,3 +321,18 @@ async def test_an_extender_keeps_a_log_that_plays_again(tmp_path: Path) -> None:
     told = reproduced(runs([tmp_path]))
     assert told.calls == log.figures().records > 0
     assert told.exact
+
+
+def test_headers_select_by_hidden_names_from_the_first_file_to_the_next(tmp_path: Path) -> None:
+    policy, other = (parsed(BY_NAME.encode(), "rules").in_force for _ in range(2))
+    names = Names(b"0123456789abcdef")
+    adopted = Call("Knowledge.adopt", (other,), {}, (), other)
+    log = DecisionLog(
+        tmp_path, policy=policy, settings=Settings(), names=names, limits=Limits(file_bytes=1)
+    )
+    with log:
+        log.heard(adopted)
+
+    (run,) = runs([tmp_path])
+    assert [part.header.policy for part in run.parts] == [names.of_policy(policy)] * 2
+    assert not [part for part in run.parts if b"payroll" in b"".join(disk.lines(part.path))]

@@ -14,12 +14,18 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from extender import policy
+from extender.cli.serve import serve
 from tests.e2e.controlplane.certificates import Authority
 from tests.unit.admission.test_judge import pod
 from tests.unit.admission.test_review import raw
 from tests.waiting import until
+
+served = typer.Typer()
+served.command()(serve)
 
 
 @pytest.fixture
@@ -60,6 +66,26 @@ def test_a_limit_below_nothing_is_refused(kubeconfig: Path) -> None:
     options = ("--restart-hold", "--avoid-gpu", "--circuit-failures", "--circuit-seconds")
     for option in (*options, "--body-limit"):
         assert option in refused("--kubeconfig", str(kubeconfig), option, "-1")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--http-timeout",
+        "--reservation",
+        "--restart-hold",
+        "--avoid-gpu",
+        "--circuit-seconds",
+        "--renew-deadline",
+        "--retry-period",
+    ],
+)
+def test_a_time_without_an_end_is_refused(option: str) -> None:
+    ended = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(served, [option, "inf"])
+
+    assert ended.exit_code == 2
+    assert option in ended.output
+    assert "inf is no number of seconds" in ended.output
 
 
 def test_certificates_belong_together(kubeconfig: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Collection, Sequence
 
 import aiohttp
@@ -13,7 +14,9 @@ from extender.advice.document import Outcome, Who
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.moving import Mode, Moving
 from extender.server import desk
+from extender.service.advising import Advisor
 from extender.service.ports import Access, Budget, ClusterUnavailable
+from extender.service.seam import Seam
 from nodeagent.api.gpunode import PodRef
 from tests.advised import CROWDED, FOUR, ONE, TWO, extender, known
 from tests.explained import Small, Vm
@@ -21,6 +24,7 @@ from tests.fakes.occupied import guarded, placed
 from tests.fakes.world import World
 from tests.waiting import until
 
+ADMITTED = Asked(admit=(("default", "name-me"),))
 ADMIT = "/api/v1/moves?admit=default/name-me"
 
 
@@ -295,3 +299,23 @@ async def test_moves_that_would_cost_the_headroom_that_is_kept_are_not_advised()
     assert [each.why for each in said.obstacles] == [
         "the moves of the plan found would cost headroom kept for 7g.80gb"
     ]
+
+
+async def test_the_thread_that_works_out_advice_reads_no_clock_that_decisions_are_told_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = extender()
+    readers = []
+
+    def clock(seam: Seam) -> float:
+        readers.append(threading.current_thread())
+        return seam.elsewhere()
+
+    monkeypatch.setattr(Seam, "clock", clock)
+    knowledge = service.knowledge
+    monkeypatch.setattr(knowledge, "clock", knowledge.seam.clock)
+
+    said = await Advisor(knowledge).advise(ADMITTED)
+
+    assert said.moves
+    assert {*readers} <= {threading.current_thread()}
