@@ -75,8 +75,10 @@ def paired(before: Played, after: Played) -> Paired:
         edges = _independent(before, differences)
         return _in_all(differences(edges.at), edges), edges.stretches
 
-    found = (count(_refused), count(_waited), level("unusable"), level("whole"))
-    return Paired(*(each for each, _ in found), stretches=min(number for _, number in found))
+    refused, waits = count(_refused), count(_waited)
+    unusable, whole = level("unusable"), level("whole")
+    fewest = min(number for _, number in (refused, waits, unusable, whole))
+    return Paired(refused[0], waits[0], unusable[0], whole[0], fewest)
 
 
 class _Edges(msgspec.Struct, frozen=True):

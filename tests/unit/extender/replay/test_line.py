@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from extender.replay.line import Line, Unit
 
 
@@ -13,6 +15,16 @@ def waiting(*joined: tuple[int, str, str, int]) -> Line:
     return line
 
 
+def placing(tried: list[Unit]) -> Callable[[Unit], bool]:
+    """Return what places everybody, and notes whom it has."""
+
+    def placed(unit: Unit) -> bool:
+        tried.append(unit)
+        return True
+
+    return placed
+
+
 def test_of_kin_without_room_anywhere_one_is_asked_however_many_rows_they_are() -> None:
     line = waiting(*((at, "large", f"row {at}", at) for at in range(1000)), (1000, "small", "", 0))
     asked: list[Unit] = []
@@ -22,7 +34,7 @@ def test_of_kin_without_room_anywhere_one_is_asked_however_many_rows_they_are() 
         asked.append(unit)
         return unit != (1000,)
 
-    line.again(hopeless, lambda unit: not tried.append(unit))
+    line.again(hopeless, placing(tried))
 
     assert asked == [(0,), (1000,)]
     assert tried == [(1000,)]
@@ -33,7 +45,7 @@ def test_rows_of_one_kin_are_tried_by_priority_and_then_by_when_they_came() -> N
     line = waiting((0, "kin", "low", 0), (1, "kin", "high", 5), (2, "kin", "low", 0))
     tried: list[Unit] = []
 
-    line.again(lambda unit: False, lambda unit: not tried.append(unit))
+    line.again(lambda unit: False, placing(tried))
 
     assert tried == [(1,), (0,), (2,)]
     assert len(line) == 0
