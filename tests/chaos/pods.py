@@ -39,7 +39,7 @@ class Pod(msgspec.Struct):
     def created(cls, value: Mapping[str, Any]) -> Pod:
         """Read what never changes of it."""
         meta, notes = value["metadata"], value["metadata"].get("annotations") or {}
-        owner = next(iter(meta.get("ownerReferences", ())), {})
+        owner: Mapping[str, str] = next(iter(meta.get("ownerReferences", ())), {})
         amounts = value["spec"]["containers"][0]["resources"]["limits"]
         return cls(
             meta["name"],

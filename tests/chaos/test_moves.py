@@ -152,8 +152,9 @@ def test_a_place_is_claimed_over_nothing_that_is_held_for_whom_is_still_to_come(
     order = msgspec.structs.replace(ORDER, legs=(LEG, LEG), places=(place,))
     other = msgspec.structs.replace(ORDER, id="another")
     judged.keep(other)
-    judged.keep(msgspec.structs.replace(other, ending=Outcome.DONE))
-    judged.keep(msgspec.structs.replace(other, ending=Outcome.DONE, over=True))
+    made = msgspec.structs.replace(other, made=(Made("eviction"),), ending=Outcome.DONE)
+    judged.keep(made)
+    judged.keep(msgspec.structs.replace(made, over=True))
     judged.keep(order)
     judged.keep(msgspec.structs.replace(order, made=(Made("eviction"),)))
     waits_for = judged.moves.waits_for
