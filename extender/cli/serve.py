@@ -177,7 +177,10 @@ def serve(
         int, typer.Option(min=1, help="Size at which a file of the decision log is full, in MiB.")
     ] = decision_logs.FILE_MIB,
     decision_log_files: Annotated[
-        int, typer.Option(min=2, help="Files of the decision log that are kept, the newest.")
+        int,
+        typer.Option(
+            min=2, help="Of the decision log: as many bytes are kept as so many full files have."
+        ),
     ] = decision_logs.FILES,
     decision_log_hash_names: Annotated[
         bool,

@@ -327,10 +327,10 @@ def test_headers_select_by_hidden_names_from_the_first_file_to_the_next(tmp_path
     policy, other = (parsed(BY_NAME.encode(), "rules").in_force for _ in range(2))
     names = Names(b"0123456789abcdef")
     adopted = Call("Knowledge.adopt", (other,), {}, (), other)
-    log = DecisionLog(
-        tmp_path, policy=policy, settings=Settings(), names=names, limits=Limits(file_bytes=1)
-    )
-    with log:
+    limits = Limits(file_bytes=1, files=100_000)
+    with DecisionLog(
+        tmp_path, policy=policy, settings=Settings(), names=names, limits=limits
+    ) as log:
         log.heard(adopted)
 
     (run,) = runs([tmp_path])
