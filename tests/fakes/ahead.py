@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 
 
 class Ahead:
-    """Tells monotonic time, *by* so many seconds ahead of the real one."""
+    """Tells the event loop's time, *by* so many seconds ahead."""
 
     def __init__(self) -> None:
         self.by = 0.0
 
     def __call__(self) -> float:
-        return time.monotonic() + self.by
+        return asyncio.get_running_loop().time() + self.by

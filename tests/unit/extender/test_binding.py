@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -129,7 +128,9 @@ async def test_a_gpu_that_failed_is_chosen_last_for_a_while(world: World) -> Non
             for pod in (first, second):
                 assert (await extender.binder.bind(bind_args(pod, "node-2"))).error == ""
         others = {each.gpu for each in (await world.gpu_node("node-2")).spec.assignments}
-        extender.knowledge.clock = lambda: time.monotonic() + QUICK.avoidance_seconds
+        extender.knowledge.clock = lambda: (
+            asyncio.get_running_loop().time() + QUICK.avoidance_seconds
+        )
         extender.knowledge.tick()
         later = extender.knowledge.ledger.presumed_on("node-2")
 

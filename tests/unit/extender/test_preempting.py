@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
@@ -72,7 +71,7 @@ async def world() -> World:
 
 @contextlib.asynccontextmanager
 async def running(
-    world: World, settings: Settings = QUICK, *, clock: Callable[[], float] = time.monotonic
+    world: World, settings: Settings = QUICK, *, clock: Callable[[], float] | None = None
 ) -> AsyncIterator[Service]:
     async with world.extender(settings, clock=clock) as extender, world.obedient(*NODES):
         yield extender

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
@@ -38,7 +37,7 @@ async def running(
     policy: InForce | None = None,
     *,
     api: ApiServer | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Service]:
     async with (
         world.extender(settings, policy or applying(), api=api, clock=clock) as extender,
