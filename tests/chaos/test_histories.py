@@ -31,54 +31,41 @@ SOON = 60  # histories within which a planted bug is met
 PLANTED_IN = {agent.__file__, extender.__file__, moves.__file__}
 
 
-def test_no_promise_is_broken_whatever_goes_wrong() -> None:
-    # A process of its own: with the same hashes every time, a failing seed fails again.
+def unbroken(*options: str, histories: int, events: int) -> str:
+    """Return what ``make chaos`` says of histories in which no promise is broken.
+
+    In a process of its own: with the same hashes every time, a failing seed fails again.
+    """
     told = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.chaos", "-j", "1"),
-            *("--histories", str(HISTORIES), "--events", str(EVENTS)),
+            *(sys.executable, "-m", "tests.chaos", "-j", "1", *options),
+            *("--histories", str(histories), "--events", str(events)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=False,
     )
-
     assert told.returncode == 0, told.stdout + told.stderr
+    return told.stdout
+
+
+def test_no_promise_is_broken_whatever_goes_wrong() -> None:
+    unbroken(histories=HISTORIES, events=EVENTS)
 
 
 def test_no_promise_is_broken_where_pods_are_evicted_for_others() -> None:
-    told = subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.chaos", "-j", "1", "--ranked"),
-            *("--histories", str(HISTORIES), "--events", str(EVENTS)),
-        ],
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = unbroken("--ranked", histories=HISTORIES, events=EVENTS)
 
-    assert told.returncode == 0, told.stdout + told.stderr
-    found = re.search(r"([0-9]+) pods evicted for ([0-9]+) others", told.stdout)
+    found = re.search(r"([0-9]+) pods evicted for ([0-9]+) others", told)
     assert found is not None
     assert all(int(count) >= HISTORIES / 4 for count in found.groups())
 
 
 def test_no_promise_is_broken_where_vms_are_moved() -> None:
-    told = subprocess.run(
-        [
-            *(sys.executable, "-m", "tests.chaos", "-j", "1", "--moving"),
-            *("--histories", str(HISTORIES // 2), "--events", str(2 * EVENTS)),
-        ],
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    told = unbroken("--moving", histories=HISTORIES // 2, events=2 * EVENTS)
 
-    assert told.returncode == 0, told.stdout + told.stderr
-    found = re.search(r"([0-9]+) moves made of ([0-9]+) orders", told.stdout)
+    found = re.search(r"([0-9]+) moves made of ([0-9]+) orders", told)
     assert found is not None
     assert all(int(count) >= HISTORIES / 20 for count in found.groups())
 
