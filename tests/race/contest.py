@@ -89,8 +89,9 @@ class Contest(Scheduler):
         """Whether a bind is under way."""
         return self._under_way > 0
 
-    def add(self, pod: dict[str, Any]) -> None:
-        """Schedule *pod* from now on."""
+    def add(self, pod: dict[str, Any], nodes: tuple[str, ...] = ()) -> None:
+        """Schedule *pod* from now on; in a race any node will do."""
+        assert not nodes
         self._loop.spawn_outside(self._race(pod))
 
     def saw(self, kind: Kind, write: Write) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.pcidevices.names import Version
 from tests.unit.harvester.mutants import MUTANTS, Mutant
-from tests.unit.harvester.mutants.judge import judged
+from tests.unit.harvester.mutants.judge import ENDLESS_PATIENCE_SECONDS, judged
 from tests.unit.harvester.mutants.scenarios import Scenario
 
 EVERY = bool(os.environ.get("TANGRAM_EVERY_MUTANT"))
@@ -26,7 +26,9 @@ def library(directory: Path) -> Path:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)
 async def test_without_a_bug_nothing_is_broken(tmp_path: Path, scenario: Scenario) -> None:
-    found = await judged(tmp_path, library(tmp_path), Version.V1_7, scenario)
+    found = await judged(
+        tmp_path, library(tmp_path), Version.V1_7, scenario, patience=ENDLESS_PATIENCE_SECONDS
+    )
 
     assert (found, found.detail) == ("", "")
 

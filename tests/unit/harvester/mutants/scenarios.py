@@ -10,10 +10,11 @@ from nodeagent.apiserver.protocol import Unavailable
 from tests.fakes.pcidevices.log import CREATE_VGPU
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
 from tests.unit.harvester.by_hand import FIRST, layout
+from tests.unit.harvester.mutants.watched import Watched
 from tests.unit.harvester.station import KINDS, SMALL, Station
 from tests.unit.kubevirt_fake.house import GPU
 
-Scenario = Callable[[Station], Awaitable[None]]
+Scenario = Callable[[Watched], Awaitable[None]]
 
 
 async def comes(station: Station, name: str = "vm-1", start: int = 3, id: str = "a1") -> None:
@@ -161,14 +162,19 @@ async def dropped_while_made(station: Station) -> None:
         assert station.host_is_whole()
 
 
-async def cut_by_hand(station: Station) -> None:
+async def cut(station: Watched, instances: int) -> None:
+    """Have an administrator cut the GPU into so many GPU instances, and nobody blamed for it."""
+    with station.by_hand():
+        await station.change(SRIOV_GPUS, GPU, enabled=True)
+        await station.site.pass_(30)
+        spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": instances}]
+        await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
+        await station.site.pass_(60)
+
+
+async def cut_by_hand(station: Watched) -> None:
     """A GPU is cut by hand, and nobody has named it; the agent is told to manage all."""
-    await station.change(SRIOV_GPUS, GPU, enabled=True)
-    await station.site.pass_(30)
-    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 2}]
-    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
-    await station.site.pass_(60)
-    station.forgive()
+    await cut(station, 2)
     starts = station.starts()
     async with station.agent():
         await station.until_told(lambda it: bool(it.gpus and it.gpus[0].instances))
@@ -177,14 +183,9 @@ async def cut_by_hand(station: Station) -> None:
     assert station.starts() == starts
 
 
-async def named_while_it_serves(station: Station) -> None:
+async def named_while_it_serves(station: Watched) -> None:
     """A GPU cut by hand is named; a VM has what is enabled there, and goes."""
-    await station.change(SRIOV_GPUS, GPU, enabled=True)
-    await station.site.pass_(30)
-    spec = [{"name": "MIG 1g.5gb", "id": SMALL, "requested": 1}]
-    await station.change(MIG_CONFIGURATIONS, GPU, enabled=True, profileSpec=spec)
-    await station.site.pass_(60)
-    station.forgive()
+    await cut(station, 1)
     await station.change(VGPUS, FIRST, enabled=True, vGPUTypeName=KINDS[SMALL])
     await station.site.pass_(30)
     (start,) = station.starts()
