@@ -114,7 +114,10 @@ def stop(
     ca: Ca = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Have nobody told to leave any more; a VM that is on its way comes to its place."""
+    """Have nobody told to leave any more; a VM that is on its way comes to its place.
+
+    One that migrates live runs on where it is: its migration is taken back.
+    """
     stopped("defrag stop", Where(desk, token, ca, kubeconfig), output)
 
 

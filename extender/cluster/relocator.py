@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from extender.cluster.outcome import outcome
-from extender.service.relocation import Migration
+from extender.service.relocation import Leaving, Migration
 from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE
 from nodeagent.apiserver.protocol import (
@@ -21,6 +22,8 @@ from nodeagent.apiserver.protocol import (
     NotFound,
     Refused,
 )
+
+log = structlog.get_logger()
 
 _MAKES: dict[str, Kind] = {
     "VirtualMachineInstance": VIRTUAL_MACHINES,
@@ -68,6 +71,7 @@ class _MigrationStatus(msgspec.Struct, frozen=True):
 
 
 class _Migration(msgspec.Struct, frozen=True):
+    metadata: _Metadata
     status: _MigrationStatus = _MigrationStatus()
 
 
@@ -147,19 +151,39 @@ class KubeVirtRelocator:
         with outcome():
             return _how_far(raw)
 
-    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> bool:
+    async def cancel(self, owner: OwnerRef, name: str) -> None:
+        """Delete a migration, which KubeVirt takes as its end: the VM runs on where it is.
+
+        The object stays until it has come to that.
+        """
+        try:
+            with outcome(NotFound, Conflict, Refused):
+                raw = await self._api.get(MIGRATIONS, name, namespace=owner.namespace)
+                found = _MIGRATION.decode(raw).metadata
+                if not found.deletion_timestamp:
+                    await self._api.delete(
+                        MIGRATIONS, name, namespace=owner.namespace, uid=found.uid
+                    )
+        except (NotFound, Conflict):
+            return
+        except Refused as error:
+            log.warning("migration_not_cancelled", migration=name, error=str(error))
+
+    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> Leaving:
         """Tell whether a pod is deleted, or its VM, or the VM has that migration, under way."""
         try:
             with outcome(NotFound):
                 raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
                 found = _POD.decode(raw).metadata
         except NotFound:
-            return True
+            return Leaving.ENDING
         if found.uid != pod.uid or found.deletion_timestamp:
-            return True
-        return owner.kind == VIRTUAL_MACHINE_INSTANCE and (
-            await self._migrates(owner, name) or await self._stops(owner)
-        )
+            return Leaving.ENDING
+        if owner.kind != VIRTUAL_MACHINE_INSTANCE:
+            return Leaving.NOT
+        if await self._stops(owner):
+            return Leaving.STOPPING
+        return Leaving.MIGRATING if await self._migrates(owner, name) else Leaving.NOT
 
     async def _migrates(self, owner: OwnerRef, name: str) -> bool:
         try:

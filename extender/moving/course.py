@@ -180,11 +180,11 @@ def _under_way(
         return Arrived(leg, come)
     untold = leaving is not None and stays and not leaving.deleting  # as far as the watch shows
     if overdue and untold:
-        return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP)
+        return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP, cancels=True, overdue=True)
     if overdue:
         return End(Outcome.GIVEN_UP, NOT_LEFT if stays else NOT_COME)
     if untold and restraint.stop:
-        return Desist(leg, departure, restraint.stop)
+        return Desist(leg, departure, restraint.stop, cancels=True)
     if come is not None:
         return Wait(STARTING)
     if leaving is not None and stays:

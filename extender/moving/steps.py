@@ -32,12 +32,18 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Desist(msgspec.Struct, frozen=True):
-    """Note that the order ends, unless the pod that was to leave is on its way by now."""
+    """Note that the order ends, unless the pod that was to leave is on its way by now.
+
+    It may be on its way by a migration, which is taken back if the step ``cancels`` it, or because
+    its VM is being stopped; that is waited for until it is ``overdue``.
+    """
 
     leg: Leg
     departure: Departure
     why: str
     outcome: Outcome = Outcome.STOPPED
+    cancels: bool = False
+    overdue: bool = False
 
 
 class Wait(msgspec.Struct, frozen=True):

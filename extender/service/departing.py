@@ -13,7 +13,7 @@ import structlog
 from extender.moving import Departure, Kind, Leg
 from extender.service.knowledge import Knowledge
 from extender.service.ports import EvictionRefused, Evictor
-from extender.service.relocation import Migration, Relocator
+from extender.service.relocation import Leaving, Migration, Relocator
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE as VMI
 
@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 AGAIN_SECONDS = 30.0
 """An eviction, or a stop, whose effect the watch has not shown is asked for again after so long."""
+
+CANCELLED_SECONDS = 60.0
+"""KubeVirt has so long to take a migration back; then its order ends, whatever becomes of it."""
 
 LONGEST_PAUSE_SECONDS = 10.0
 """Between two tries of an eviction that is refused; the first pause is a second."""
@@ -46,6 +49,7 @@ class Departing:
         self._relocator = relocator
         self._asked: dict[str, float] = {}
         self._refusals: dict[tuple[str, str], _Refusal] = {}
+        self._cancelling: tuple[str, float] = ("", 0.0)
 
     async def kind(self, leg: Leg) -> Kind | None:
         """Return how a VM is to leave; None if it would not come back.
@@ -78,14 +82,41 @@ class Departing:
             case Kind.RESTART:
                 return await self._restart(leg, departure.pod, still)
 
-    async def told(self, leg: Leg, departure: Departure, name: str) -> bool:
-        """Tell whether a pod leaves by now, whatever is decided: *name* is the move's own.
+    async def stays(
+        self, leg: Leg, departure: Departure, name: str, *, cancels: bool, overdue: bool
+    ) -> bool:
+        """Tell whether a pod that was to leave stays, for all that the move can do about it.
+
+        One that is on its way is waited for; but of a VM that is being stopped nothing is expected
+        any more once that is *overdue*, and a migration is taken back if whoever asks *cancels* it.
+        *name* is the move's own. Asked again and again there is an answer in the end.
 
         Raises:
             ClusterUnavailable: that could not be found out.
         """
         pod = departure.pod
-        return self._lately(pod) or await self._relocator.leaves(leg.owner, pod, name)
+        if self._lately(pod):
+            return False
+        match await self._relocator.leaves(leg.owner, pod, name):
+            case Leaving.NOT:
+                return True
+            case Leaving.ENDING:
+                return False  # which the watch is about to show
+            case Leaving.STOPPING:
+                return overdue
+            case Leaving.MIGRATING:
+                return cancels and await self._given_up(leg, name)
+
+    async def _given_up(self, leg: Leg, name: str) -> bool:
+        """Have a migration taken back; tell whether that has had its time."""
+        now = self._knowledge.clock()
+        if self._cancelling[0] != name:
+            self._cancelling = name, now
+        if now - self._cancelling[1] >= CANCELLED_SECONDS:
+            log.warning("migration_not_cancelled", migration=name, namespace=leg.owner.namespace)
+            return True
+        await self._relocator.cancel(leg.owner, name)
+        return False
 
     async def may_be_stopped(self, leg: Leg, pod: PodRef) -> bool:
         """Tell whether a VM may be stopped whose eviction is refused, and would start again.

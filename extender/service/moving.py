@@ -258,8 +258,14 @@ class Moving:
         return True
 
     async def _desist(self, kept: Kept, step: Desist) -> bool:
-        """End the order if the pod that was to leave has yet to be told to."""
-        if await self._departing.told(step.leg, step.departure, _name(kept.order)):
+        """End the order if the pod that was to leave stays, by itself or because it is told to."""
+        if not await self._departing.stays(
+            step.leg,
+            step.departure,
+            _name(kept.order),
+            cancels=step.cancels,
+            overdue=step.overdue,
+        ):
             return False
         await self._end(kept, step.outcome, step.why)
         return True

@@ -47,6 +47,18 @@ class Migration(StrEnum):
     FAILED = "failed"
 
 
+class Leaving(StrEnum):
+    """Whether a pod leaves by now, and by what."""
+
+    NOT = "not"
+    ENDING = "ending"
+    """It is deleted, or has gone."""
+    STOPPING = "stopping"
+    """The VM that it runs is being stopped; its pod may stay for as long as that takes."""
+    MIGRATING = "migrating"
+    """Its VM has a migration that has not failed."""
+
+
 class Relocator(Protocol):
     """Who moves VMs, and knows what becomes of one whose pod is ended.
 
@@ -62,11 +74,11 @@ class Relocator(Protocol):
     async def migrate(self, owner: OwnerRef, name: str) -> Migration:
         """Begin a migration of that *name*, if there is none yet; tell how far it has come."""
 
-    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> bool:
-        """Tell whether a pod is leaving by now, or has: it is deleted, or its VM is stopped.
+    async def cancel(self, owner: OwnerRef, name: str) -> None:
+        """Have the migration of that *name* taken back, if there is one; that takes a while."""
 
-        Or its VM is being migrated by the migration of that *name*.
-        """
+    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> Leaving:
+        """Tell whether a pod is leaving by now, or has; a migration is that of that *name*."""
 
     async def instance(self, owner: OwnerRef, pod: PodRef) -> str:
         """Return what a VM is while it runs in that very *pod*, "" for one that runs no VM."""

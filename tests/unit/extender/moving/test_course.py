@@ -187,8 +187,12 @@ def test_one_that_was_to_leave_and_has_yet_to_is_not_told_to_once_it_is_stopped(
     stopping = msgspec.structs.replace(order, stopping="somebody")
     leg = order.legs[0]
 
-    assert step(fleet, order, stop="closed") == Desist(leg, order.departed, "closed")
-    assert step(fleet, stopping, paused=paused) == Desist(leg, order.departed, "somebody")
+    assert step(fleet, order, stop="closed") == Desist(
+        leg, order.departed, "closed", cancels=True
+    )
+    assert step(fleet, stopping, paused=paused) == Desist(
+        leg, order.departed, "somebody", cancels=True
+    )
 
 
 def test_a_vm_that_is_leaving_comes_to_its_place_though_it_is_stopped() -> None:
@@ -420,7 +424,9 @@ def test_what_takes_too_long_is_given_up_at_every_stage() -> None:
     fleet.stop(PodRef("default", "name-x.1", "x.1"))
     gone = step(fleet, order, overdue=True)
 
-    assert stays == Desist(order.legs[0], order.departed, NOT_LEFT, Outcome.GIVEN_UP)
+    assert stays == Desist(
+        order.legs[0], order.departed, NOT_LEFT, Outcome.GIVEN_UP, cancels=True, overdue=True
+    )
     assert ends == End(Outcome.GIVEN_UP, NOT_LEFT)
     assert gone == End(Outcome.GIVEN_UP, "the VM's next pod did not come in time")
 

@@ -10,9 +10,9 @@ import pytest
 from extender.moving import Departure, Kind, Leg
 from extender.moving.order import Seat
 from extender.service import Service
-from extender.service.departing import LONGEST_PAUSE_SECONDS, Departing
+from extender.service.departing import CANCELLED_SECONDS, LONGEST_PAUSE_SECONDS, Departing
 from extender.service.ports import Budget, EvictionRefused
-from extender.service.relocation import Relocator
+from extender.service.relocation import Leaving, Relocator
 from nodeagent.api.gpunode import OwnerRef, PodRef
 
 POD = PodRef("default", "vm-1", "uid-1")
@@ -32,7 +32,17 @@ class Strict:
 
 
 class Keepers:
-    """Owners that always make another pod."""
+    """Owners that always make another pod; what *leaves* goes on for ever."""
+
+    def __init__(self, leaves: Leaving = Leaving.NOT) -> None:
+        self._leaves = leaves
+        self.cancelled: list[str] = []
+
+    async def leaves(self, owner: OwnerRef, pod: PodRef, name: str) -> Leaving:
+        return self._leaves
+
+    async def cancel(self, owner: OwnerRef, name: str) -> None:
+        self.cancelled.append(name)
 
     async def comes_back(self, owner: OwnerRef) -> bool:
         return True
@@ -77,3 +87,44 @@ async def test_the_time_of_a_refused_eviction_begins_anew_after_a_pause(asking: 
     asking.now += asking.patience + 2 * LONGEST_PAUSE_SECONDS  # moves are paused
 
     assert await asking.until_given_up() >= asking.patience
+
+
+def departing(service: Service, keepers: Keepers) -> Departing:
+    return Departing(service.knowledge, Strict(), cast(Relocator, keepers))
+
+
+MIGRATED = Departure(POD, Kind.LIVE)
+
+
+async def test_a_migration_goes_on_unless_whoever_asks_cancels_it(service: Service) -> None:
+    keepers = Keepers(Leaving.MIGRATING)
+    leaving = departing(service, keepers)
+
+    assert not await leaving.stays(LEG, MIGRATED, "move-1", cancels=False, overdue=False)
+    assert keepers.cancelled == []
+    assert not await leaving.stays(LEG, MIGRATED, "move-1", cancels=True, overdue=False)
+    assert keepers.cancelled == ["move-1"]
+
+
+async def test_a_migration_that_cannot_be_taken_back_holds_its_order_for_so_long_and_no_longer(
+    service: Service,
+) -> None:
+    now = 0.0
+    service.knowledge.clock = lambda: now
+    leaving = departing(service, Keepers(Leaving.MIGRATING))
+    while not await leaving.stays(LEG, MIGRATED, "move-1", cancels=True, overdue=False):
+        now += 1.0
+
+    assert now == CANCELLED_SECONDS
+    another = await leaving.stays(LEG, MIGRATED, "move-2", cancels=True, overdue=False)
+    assert not another
+
+
+async def test_a_vm_that_is_being_stopped_is_waited_for_until_it_is_overdue(
+    service: Service,
+) -> None:
+    leaving = departing(service, Keepers(Leaving.STOPPING))
+    stopped = Departure(POD, Kind.RESTART)
+
+    assert not await leaving.stays(LEG, stopped, "move-1", cancels=True, overdue=False)
+    assert await leaving.stays(LEG, stopped, "move-1", cancels=True, overdue=True)

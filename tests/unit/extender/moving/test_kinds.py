@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
 from extender.advice import Asked
-from extender.moving import Kind, Outcome
+from extender.moving import Kind, Order, Outcome
+from extender.moving.course import NOT_LEFT
 from extender.policy.moving import Mode
 from extender.service import Service
-from extender.service.departing import NOBODY_MAKES_IT, NOT_RESTARTED
+from extender.service.departing import AGAIN_SECONDS, NOBODY_MAKES_IT, NOT_RESTARTED
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -330,33 +331,94 @@ async def forbid(extender: Service, world: World) -> None:
     await until(lambda: not known[uid].movable)
 
 
-@pytest.mark.parametrize(
-    ("change", "outcome"), [(stop, Outcome.STOPPED), (forbid, Outcome.DONE)], ids=["stop", "forbid"]
-)
-async def test_a_migration_that_has_begun_is_not_left_alone_whoever_would_not_begin_it_now(
-    world: World,
-    machines: Machines,
-    change: Callable[[Service, World], Awaitable[None]],
-    outcome: Outcome,
+async def test_a_migration_that_has_begun_goes_on_though_it_would_not_be_begun_now(
+    world: World, machines: Machines
 ) -> None:
     async with running(world) as extender:
         await machines.place(extender, "vm", "1-10C", "node-1")
         await instance(world, "vm", migratable=True)
         await applied(extender, DRAIN)
         await until(lambda: migrations(world))
-        assert extender.moving is not None
-        await change(extender, world)
-        for _ in range(3):
-            await extender.moving.step()
-        meanwhile = await kept(world)
+        await forbid(extender, world)
+        meanwhile = await stepped(extender, world)
         async with migrating(world, extender):
             order = await over(world)
 
-    assert meanwhile is not None
     assert meanwhile.ending is None
-    assert (order.ending, len(order.made)) == (outcome, 1)
+    assert (order.ending, len(order.made)) == (Outcome.DONE, 1)
     assert await world.bound("vm-target") == "node-2"
     assert await held(world) == []
+
+
+@pytest.mark.parametrize("by", ["somebody", "time"])
+async def test_a_migration_that_stays_pending_is_taken_back_once_it_is_stopped_or_overdue(
+    world: World, machines: Machines, by: str
+) -> None:
+    """Else its order would never be over, and no other could be given."""
+    clock = Ahead()
+    async with running(world, clock=clock) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=True)
+        await applied(extender, DRAIN)
+        await until(lambda: migrations(world))
+        meanwhile = await stepped(extender, world)
+        if by == "somebody":
+            await stop(extender, world)
+        else:
+            clock.by = PATIENT.move_seconds + 1.0
+        order = await over(world)
+
+    assert meanwhile.ending is None
+    assert await migrations(world) == []
+    outcome = Outcome.STOPPED if by == "somebody" else Outcome.GIVEN_UP
+    assert (order.ending, order.made) == (outcome, ())
+    assert await world.bound("vm-1") == "node-1"
+    assert await held(world) == []
+
+
+async def test_a_vm_that_stays_terminating_does_not_hold_its_order_for_ever(
+    world: World, machines: Machines
+) -> None:
+    """It keeps what it has, and what is held for it elsewhere is given back."""
+    clock, settings = (
+        Ahead(),
+        msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0),
+    )
+    listened(world, refused=True)
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        before = await machines.on("vm")
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+        await applied(extender, DRAIN)
+
+        async def stopped() -> bool:
+            return not (await world.api.list(VIRTUAL_MACHINE_INSTANCES)).items
+
+        await until(stopped)
+        terminating = {"metadata": {"name": "vm", "deletionTimestamp": "2026-11-29T12:00:00Z"}}
+        await world.api.create(VIRTUAL_MACHINE_INSTANCES, terminating, namespace="default")
+        clock.by = AGAIN_SECONDS + 1.0
+        await stop(extender, world)
+        meanwhile = await stepped(extender, world)
+        clock.by += PATIENT.move_seconds + 1.0
+        order = await over(world)
+
+    assert meanwhile.ending is None
+    assert (order.ending, order.why) == (Outcome.GIVEN_UP, NOT_LEFT)
+    assert await machines.on("vm") == before
+    assert await held(world) == []
+
+
+async def stepped(extender: Service, world: World) -> Order:
+    """Take a few steps, and return the order after them."""
+    assert extender.moving is not None
+    for _ in range(3):
+        await extender.moving.step()
+    order = await kept(world)
+    assert order is not None
+    return order
 
 
 async def runs_as(world: World, pod: str, instance: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from extender.cluster import ApiOrders, KubeVirtRelocator
 from extender.moving import Order
 from extender.service.holds import Holds
-from extender.service.relocation import OrderChanged
+from extender.service.relocation import Leaving, OrderChanged
 from nodeagent.api import keys
 from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.memory import InMemoryApi
@@ -116,17 +116,20 @@ async def test_only_what_is_made_anew_however_it_ended_comes_back(
 @pytest.mark.parametrize(
     ("then", "leaves"),
     [
-        ("", False),
-        ("gone", True),
-        ("another", True),
-        ("deleted", True),
-        ("migrating", True),
-        ("migration failed", False),
-        ("another's migration", False),
+        ("", Leaving.NOT),
+        ("gone", Leaving.ENDING),
+        ("another", Leaving.ENDING),
+        ("deleted", Leaving.ENDING),
+        ("stopping", Leaving.STOPPING),
+        ("migrating", Leaving.MIGRATING),
+        ("migration failed", Leaving.NOT),
+        ("another's migration", Leaving.NOT),
+        ("cancelled", Leaving.NOT),
+        ("another cancelled", Leaving.MIGRATING),
     ],
 )
-async def test_a_pod_leaves_that_is_deleted_or_whose_vm_is_migrated_by_that_name(
-    then: str, *, leaves: bool
+async def test_a_pod_leaves_that_is_deleted_or_whose_vm_is_stopped_or_migrated_by_that_name(
+    then: str, leaves: Leaving
 ) -> None:
     world, owner = World(), OwnerRef("VirtualMachineInstance", "default", "vm")
     api = world.api
@@ -142,7 +145,10 @@ async def test_a_pod_leaves_that_is_deleted_or_whose_vm_is_migrated_by_that_name
         lasting = {"spec": {"terminationGracePeriodSeconds": 30}}
         await api.patch(PODS, "vm-1", lasting, patch_type=PatchType.MERGE, namespace="default")
         await world.delete_pod(made)
-    if "migrat" in then:
+    if then == "stopping":
+        stopping = {"metadata": {"name": "vm", "deletionTimestamp": "2026-11-29T12:00:00Z"}}
+        await api.create(VIRTUAL_MACHINE_INSTANCES, stopping, namespace="default")
+    if "migrat" in then or "cancelled" in then:
         name = "another" if then == "another's migration" else "move"
         body = {"metadata": {"name": name}, "spec": {"vmiName": "vm"}}
         await api.create(MIGRATIONS, body, namespace="default")
@@ -151,7 +157,11 @@ async def test_a_pod_leaves_that_is_deleted_or_whose_vm_is_migrated_by_that_name
         where: dict[str, Any] = {"namespace": "default", "subresource": "status"}
         await api.patch(MIGRATIONS, "move", failed, patch_type=PatchType.MERGE, **where)
 
-    assert await KubeVirtRelocator(api).leaves(owner, pod, "move") is leaves
+    relocator = KubeVirtRelocator(api)
+    if "cancelled" in then:
+        await relocator.cancel(owner, "move" if then == "cancelled" else "another")
+
+    assert await relocator.leaves(owner, pod, "move") is leaves
 
 
 def test_what_is_held_for_an_order_lasts_as_long_as_that() -> None:
