@@ -32,6 +32,14 @@ def is_move(entry: Assignment) -> bool:
     return entry.pod is None and entry.id.startswith(keys.MOVE_PREFIX)
 
 
+def is_ahead(entry: Assignment) -> bool:
+    """Tell whether an entry keeps a place for a later move, which an earlier one is to vacate.
+
+    It is a claim of nobody's: no pod has it; the move's own reservation takes its place.
+    """
+    return is_move(entry) and entry.id.endswith(keys.AHEAD_SUFFIX)
+
+
 def claims(view: NodeView) -> tuple[Assignment, ...]:
     """Return the claims in force on a node."""
     known = view.memo.get("claims")

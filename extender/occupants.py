@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from extender.claims import is_ahead
 from extender.policy.bounds import NOBODY, UNKNOWN
 from extender.snapshot import NodeView, Taken, taken_by
 from nodeagent.api.gpunode import Assignment
@@ -48,11 +49,16 @@ def _occupants(view: NodeView) -> Occupants:
 
 
 def charges(view: NodeView) -> Charges:
-    """Return what the plan's entries in force come to."""
+    """Return what the plan's entries in force come to.
+
+    Not what is kept ahead for a later move: its VM is charged for where it still is.
+    """
     known = view.memo.get("charges")
     if known is None:
         found: dict[tuple[str, str], tuple[int, int]] = {}
         for each in view.in_force:
+            if is_ahead(each):
+                continue
             key = (namespace_of(each), view.profile_named(each.gpu, each.profile_id))
             count, slices = found.get(key, (0, 0))
             found[key] = (count + 1, slices + each.size)

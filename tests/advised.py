@@ -50,4 +50,5 @@ def known(
         made.knowledge.pod(PodFacts(asked.pod, asked, vm.node, "Running", movable=vm.movable))
     asked = request("3-40C", pod="me", owner=OwnerRef("VirtualMachineInstance", "default", "mine"))
     made.knowledge.pod(PodFacts(asked.pod, asked))
+    made.knowledge.pending.filtered(asked, small.views)
     return made

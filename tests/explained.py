@@ -36,6 +36,7 @@ class Pod(msgspec.Struct, frozen=True):
     over: bool = False
     evictable: bool = True
     priority: int = 0
+    asked: object = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,6 @@ the views of the nodes by the policy's rules, and tells it with names that peopl
 from extender.advice.advise import Advised, advise
 from extender.advice.asked import Asked, Misstated
 from extender.advice.document import Advice
-from extender.advice.setting import Guard, Setting
+from extender.advice.setting import Guard, Manner, Setting
 
-__all__ = ["Advice", "Advised", "Asked", "Guard", "Misstated", "Setting", "advise"]
+__all__ = ["Advice", "Advised", "Asked", "Guard", "Manner", "Misstated", "Setting", "advise"]

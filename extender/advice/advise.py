@@ -22,6 +22,12 @@ SECONDS = 5.0
 """For the solver; what it has found by then is told, with how far that is known to be from best."""
 
 
+NOT_FILTERED = (
+    "on which nodes it may be is not known: kube-scheduler has not asked for it since this extender"
+    " leads, and does so when it tries the pod again"
+)
+
+
 class Advised(NamedTuple):
     """Advice, the pods it would move, and what is to be done to carry it out."""
 
@@ -62,6 +68,7 @@ def advise(
         asked=things_asked(there.problem),
         attained=found.attained if isinstance(found, Infeasible) else things_asked(there.problem),
         budgets=setting.guarded,
+        warnings=tuple(_warnings(setting, asked)),
     )
     if best is None:
         return Advised(said, ())
@@ -84,12 +91,22 @@ def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:
     return Outcome.UNKNOWN if against else Outcome.PLAN
 
 
+def _warnings(setting: Setting, asked: Asked) -> Iterator[str]:
+    """Yield the nodes to be drained to which others may come meanwhile."""
+    for node in asked.drain:
+        view = setting.views.get(node)
+        if view is not None and not view.cordoned:
+            yield f"{node} is not cordoned, and new VMs may come to it: `kubectl cordon {node}`"
+
+
 def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
     """Yield what is named and not there, or asks for more than is planned for."""
     for named in asked.admit:
         waiting = setting.waiting.get(named)
         if waiting is None:
             yield Obstacle("no pod without a place is known by that name", what="/".join(named))
+        elif not waiting.filtered:
+            yield Obstacle(NOT_FILTERED, what="/".join(named))
         elif len(waiting.request.wanted) > 1:
             why = "it asks for several vGPUs: `tangram explain` tells what would make room for it"
             yield Obstacle(why, what="/".join(named))

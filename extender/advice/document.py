@@ -100,7 +100,7 @@ class Advice(_Said, frozen=True):
     ``least_moves``; ``optimal``: none with as few costs less, either. Of ``asked`` things (places
     found, VMs gone, GPUs or nodes emptied) ``attained`` are. ``budgets``: PodDisruptionBudgets were
     looked up. ``gpus`` are those that change. ``digest`` tells a plan that attains the goals from
-    every other: it is applied by that.
+    every other: it is applied by that. ``warnings`` are what to see to before that.
     """
 
     outcome: Outcome
@@ -120,6 +120,7 @@ class Advice(_Said, frozen=True):
     attained: int = 0
     budgets: bool = False
     digest: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def attains(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from extender.advice.asked import Asked
-from extender.advice.setting import Guard, Setting, Waiting
+from extender.advice.setting import Guard, Manner, Setting, Waiting
 from extender.explain.board import bounds_of, why_staying
 from extender.moves import (
     Admit,
@@ -31,17 +31,23 @@ from extender.moves import (
 from extender.packing.choose import Bin
 from extender.packing.tables import tables
 from extender.policy.bounds import Bounds
+from extender.request import Request
 from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
-from nodeagent.api.gpunode import Assignment
+from nodeagent.api.gpunode import Assignment, Mode
 
 COST_OF_RESTART = 1
 """For each memory slice of a VM that stops and starts again: the larger, the more it does.
 
-All moves are such: KubeVirt migrates no VM with a vGPU before 1.9, and then by an alpha gate.
+Nearly all moves are: KubeVirt migrates no VM with a vGPU before 1.9, and then by an alpha gate.
 """
 
+COST_OF_MIGRATION = 0
+"""Of a VM that runs on while it moves."""
+
 NOBODY_MAKES_IT = "of a pod that nobody makes anew"
+OF_A_GANG = "of a gang, whose pods are placed together"
+OFF_WITH_ITS_DEVICE = "of a VM that keeps its device with Harvester while it is off"
 SEVERAL_BUDGETS = "of a pod with several disruption budgets, which can never be evicted"
 
 
@@ -143,7 +149,7 @@ class _Making:
             )
             leave: Movable | None = None
             if stays is None and entry is not None:
-                leave, stays = self._leave(entry)
+                leave, stays = self._leave(view, entry)
             kind = "" if leave is None or entry is None else self._kind(entry)
             id = entry.id if entry is not None else f"{taken.gpu}/{taken.placement.start}"
             if id in self._whose:  # a plan that two nodes share names it twice
@@ -154,11 +160,22 @@ class _Making:
             )
         return found
 
-    def _leave(self, entry: Assignment) -> tuple[Movable | None, str | None]:
+    def _leave(self, view: NodeView, entry: Assignment) -> tuple[Movable | None, str | None]:
         """Return how a VM may be moved, or why not."""
         if entry.owner is None or entry.pod is None:
             return None, NOBODY_MAKES_IT
-        guards: tuple[Guard, ...] = self._setting.guards.get(entry.pod.uid, ())
+        if view.node.status.mode is Mode.HARVESTER:
+            return None, OFF_WITH_ITS_DEVICE
+        uid = entry.pod.uid
+        asked = self._setting.pods[uid].asked  # or it would stay
+        if isinstance(asked, Request) and asked.gang is not None:
+            return None, OF_A_GANG
+        manner = self._setting.manners.get(uid, Manner())
+        if manner.why:
+            return None, manner.why
+        if manner.live:
+            return Movable(How.LIVE, COST_OF_MIGRATION), None
+        guards: tuple[Guard, ...] = self._setting.guards.get(uid, ()) if manner.guarded else ()
         if len(guards) > 1:
             return None, SEVERAL_BUDGETS
         for guard in guards:
@@ -213,7 +230,9 @@ class _Making:
     def _barred(
         self, view: NodeView, kind: Kind, closed: Mapping[str, frozenset[str]], gpu: str
     ) -> bool:
-        """Tell whether the rules keep what moves from a GPU."""
+        """Tell whether the rules, or Harvester, keep what moves from a GPU."""
+        if view.node.status.mode is Mode.HARVESTER:
+            return True
         if self._setting.terms is None:
             return False
         resource, tenant, _ = kind

@@ -50,6 +50,8 @@ def _verdict(said: Advice) -> Iterator[Text]:
             yield Text("  No plan was found; there may be one.", style="yellow")
     for each in said.obstacles:
         yield Text(f"  {obstacle(each)}")
+    for warning in said.warnings:
+        yield Text(f"  {warning[:1].upper()}{warning[1:]}.", style="yellow")
     if said.moves and not said.attains:
         yield Text(f"  Nearest, {said.attained} of {said.asked}:")
 
@@ -129,5 +131,6 @@ def _account(said: Advice) -> str:
     stops = f"{said.cost} memory {slices}; {bound}. " if said.moves else ""
     return (
         f"{stops}{budgets} {said.nodes} nodes looked at."
+        f" CPU, memory, affinity, taints and volumes of the VMs were not looked at."
         f" Policy {said.policy}, version {said.policy_version}. Nothing was moved."
     )

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from extender.advice import Advice, Asked
 from extender.cli.advised import shown
-from extender.cli.asked import answer
-from extender.cli.desk import Where
+from extender.cli.asked import answer, fail, once
+from extender.cli.desk import Unanswered, Where
 from extender.cli.output import Output, print_as
 from extender.cli.underway import progress
 from extender.moving.document import Underway
@@ -25,6 +25,8 @@ NO_PLAN, NOT_ALL_MADE = 2, 3
 """What commands exit with."""
 
 LOOK_SECONDS = 2.0
+MOST_FAILED_LOOKS = 30
+"""In a row: a minute and more, in which another extender has come to lead."""
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the moves until they are over.")]
@@ -67,7 +69,7 @@ def applied(
     body = msgspec.json.encode(Application(goals, said.digest))
     order = answer(command, where, MOVES, {}, Underway, method="POST", body=body)
     if wait:
-        order = _followed(command, where, time.sleep)
+        order = _followed(command, where, order, time.sleep)
     _print(order, output)
     if wait and order.outcome != Outcome.DONE:
         raise typer.Exit(NOT_ALL_MADE)
@@ -87,9 +89,29 @@ def _advice(command: str, asked: Asked, where: Where) -> Advice:
     return answer(command, where, MOVES, asked.query(), Advice)
 
 
-def _followed(command: str, where: Where, pause: Callable[[float], None]) -> Underway:
-    while not (order := answer(command, where, UNDER_WAY, {}, Underway)).over:
+def _followed(
+    command: str, where: Where, given: Underway, pause: Callable[[float], None]
+) -> Underway:
+    """Follow the very order that was given, though a look or some of them may fail."""
+    order, failed = given, 0
+    while not order.over:
         pause(LOOK_SECONDS)
+        try:
+            found = once(where, UNDER_WAY, {}, Underway)
+        except (Unanswered, TimeoutError) as error:
+            failed += 1
+            if failed >= MOST_FAILED_LOOKS:
+                fail(command, error)
+            continue
+        failed = 0
+        if found.order != given.order:
+            typer.echo(
+                f"tangram {command}: another order was given meanwhile: what became of"
+                f" {given.order} is in the extender's log",
+                err=True,
+            )
+            raise typer.Exit(NOT_ALL_MADE)
+        order = found
     return order
 
 

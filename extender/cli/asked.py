@@ -24,15 +24,32 @@ def answer(
     body: bytes | None = None,
 ) -> _T:
     """Return what a desk answers; where it does not, say why and exit."""
+    try:
+        return once(where, path, query, shape, method=method, body=body)
+    except (Unanswered, TimeoutError) as error:
+        fail(command, error)
+
+
+def once(
+    where: Where,
+    path: str,
+    query: Query,
+    shape: type[_T],
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+) -> _T:
+    """Return what a desk answers.
+
+    Raises:
+        Unanswered, TimeoutError: it does not.
+    """
 
     async def asked() -> _T:
         async with reached(where) as ask:
             return await read(ask, path, query, shape, method=method, body=body)
 
-    try:
-        return asyncio.run(asked())
-    except (Unanswered, TimeoutError) as error:
-        fail(command, error)
+    return asyncio.run(asked())
 
 
 async def read(

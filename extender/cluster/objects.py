@@ -106,7 +106,7 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
         not_admitted=_not_admitted(decoded.status),
-        movable=annotations.get(keys.MOVABLE) != "false",
+        movable=annotations.get(keys.MOVABLE, "true") in keys.MOVABLE_VALUES,
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )

@@ -6,7 +6,8 @@ import msgspec
 import structlog
 
 from extender.cluster.outcome import outcome
-from extender.service.relocation import Leaving, Migration
+from extender.service.relocation import Leaving, Migration, Prospect
+from nodeagent.api import keys
 from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE
 from nodeagent.apiserver.protocol import (
@@ -47,8 +48,12 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     running: bool | None = None
 
 
+class _MakerMetadata(_Metadata, frozen=True):
+    annotations: dict[str, str] | None = None
+
+
 class _Maker(msgspec.Struct, frozen=True):
-    metadata: _Metadata
+    metadata: _MakerMetadata
     spec: _Spec = _Spec()
 
 
@@ -61,8 +66,13 @@ class _InstanceStatus(msgspec.Struct, frozen=True):
     conditions: tuple[_Condition, ...] = ()
 
 
+class _InstanceSpec(msgspec.Struct, frozen=True, rename="camel"):
+    eviction_strategy: str | None = None
+
+
 class _Instance(msgspec.Struct, frozen=True):
     metadata: _Metadata
+    spec: _InstanceSpec = _InstanceSpec()
     status: _InstanceStatus = _InstanceStatus()
 
 
@@ -103,34 +113,45 @@ class KubeVirtRelocator:
 
     async def comes_back(self, owner: OwnerRef) -> bool:
         """Tell whether an owner makes another pod, however the last one ended."""
-        kind = _MAKES.get(owner.kind)
-        if kind is None:
-            return False
-        try:
-            with outcome(NotFound, Refused):
-                raw = await self._api.get(kind, owner.name, namespace=owner.namespace)
-                maker = _MAKER.decode(raw)
-        except (NotFound, Refused):
-            return False
-        if maker.metadata.deletion_timestamp:
+        maker = await self._maker(owner)
+        if maker is None or maker.metadata.deletion_timestamp:
             return False
         if owner.kind != VIRTUAL_MACHINE_INSTANCE:
             return maker.spec.replicas > 0
         return maker.spec.run_strategy == ALWAYS or maker.spec.running is True
 
-    async def migratable(self, owner: OwnerRef) -> bool:
-        """Tell whether KubeVirt says that it can migrate a VM while it runs."""
+    async def movable(self, owner: OwnerRef) -> bool:
+        """Tell whether the annotation of what makes an owner's pods says nothing against it."""
+        maker = await self._maker(owner)
+        said = {} if maker is None else maker.metadata.annotations or {}
+        return said.get(keys.MOVABLE, "true") in keys.MOVABLE_VALUES
+
+    async def _maker(self, owner: OwnerRef) -> _Maker | None:
+        """Return what makes an owner's pods, None if there is nothing such, or none to be read."""
+        kind = _MAKES.get(owner.kind)
+        if kind is None:
+            return None
+        try:
+            with outcome(NotFound, Refused):
+                raw = await self._api.get(kind, owner.name, namespace=owner.namespace)
+                return _MAKER.decode(raw)
+        except (NotFound, Refused):
+            return None
+
+    async def prospect(self, owner: OwnerRef) -> Prospect:
+        """Return what a VirtualMachineInstance says: its conditions, and its evictionStrategy."""
         if owner.kind != VIRTUAL_MACHINE_INSTANCE:
-            return False
+            return Prospect()
         try:
             with outcome(NotFound, Refused):
                 raw = await self._api.get(
                     VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace
                 )
-                conditions = _INSTANCE.decode(raw).status.conditions
+                found = _INSTANCE.decode(raw)
         except (NotFound, Refused):
-            return False
-        return any((each.type, each.status) == ("LiveMigratable", "True") for each in conditions)
+            return Prospect()
+        said = {each.type: each.status for each in found.status.conditions}
+        return Prospect(said.get("LiveMigratable") == "True", found.spec.eviction_strategy or "")
 
     async def migrate(self, owner: OwnerRef, name: str) -> Migration:
         """Begin a migration, unless one of that name is there; its phase tells how far it is."""

@@ -50,7 +50,7 @@ class Stays(StrEnum):
     NOT_A_PODS = "made for no pod of Tangram's, or on its way out"
     HELD = "held for a VM that comes back"
     NOT_RUNNING = "of a pod that is starting, ending or not known"
-    FORBIDDEN = "of a VM with tangram.dev/movable: false"
+    FORBIDDEN = "of a VM with tangram.dev/movable: false, or with a value that is not known"
     TENANTS = "of a VM whose tenant the policy has as movable: false"
     SEVERAL = "of a VM with several vGPUs"
 

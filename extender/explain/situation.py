@@ -23,6 +23,10 @@ class PodState(Protocol):
     """What is known of a pod that has a GPU instance."""
 
     @property
+    def asked(self) -> object:
+        """What it asks for: a :class:`~extender.request.Request`, if anything of ours."""
+
+    @property
     def node(self) -> str:
         """The node it is bound to, "" for none."""
 

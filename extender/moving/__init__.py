@@ -26,6 +26,7 @@ from extender.moving.steps import (
     Over,
     Release,
     Restraint,
+    Skip,
     Step,
     Wait,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Release",
     "Restraint",
     "Seat",
+    "Skip",
     "Step",
     "There",
     "Wait",

@@ -1,4 +1,6 @@
-"""Which places of waiting pods are to be claimed by now, and what is in the way of that.
+"""Which places are to be claimed by now, and what is in the way of that.
+
+They are those of waiting pods, and those that an earlier move vacates for a later one.
 
 A claim may lie over the places of those whom the order moves away, and of nobody else: whoever
 came there since the plan was made would stay, and all moves would be in vain.
@@ -6,6 +8,7 @@ came there since the plan was made would stay, and all moves would be in vain.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -31,17 +34,32 @@ class Unclaimed(NamedTuple):
 
 
 def unclaimed(order: Order, there: There) -> Unclaimed:
-    """Return what is still to be claimed for the pods that wait, as far as that may be by now."""
+    """Return what is still to be claimed for pods and later moves, as far as that may be by now."""
     missing, obstacles = [], []
-    for node, entry, uid in order.claims():
-        if there.held(node, entry.id) or not there.waits(uid):
-            continue
+    for node, entry in (*_for_pods(order, there), *_for_later_moves(order, there)):
         obstacle = _obstacle(order, node, entry, there)
         if obstacle is None:
             missing.append((node, entry))
         else:
             obstacles.append(obstacle)
     return Unclaimed(tuple(missing), min(obstacles, key=lambda each: each.passes, default=None))
+
+
+def _for_pods(order: Order, there: There) -> Iterator[tuple[str, Assignment]]:
+    for node, entry, uid in order.claims():
+        if there.waits(uid) and not there.held(node, entry.id):
+            yield node, entry
+
+
+def _for_later_moves(order: Order, there: There) -> Iterator[tuple[str, Assignment]]:
+    """Yield what is to be kept for moves whose targets cannot be held yet as they are to be."""
+    at_once = {entry.id for _, entry in order.holds()}
+    for at, node, entry in order.ahead():
+        held = order.id_of(at)
+        if there.held(node, entry.id) or there.held(node, held):
+            continue
+        if held not in at_once or not there.free(order.legs[at].target, entry.resource):
+            yield node, entry
 
 
 def _obstacle(order: Order, node: str, claim: Assignment, there: There) -> Obstacle | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from extender.moving.attained import lacking
 from extender.moving.claiming import unclaimed
 from extender.moving.ending import last_step
 from extender.moving.order import Departure, Leg, Order, Outcome, Seat
@@ -26,12 +27,14 @@ from extender.moving.steps import (
     End,
     Hold,
     Restraint,
+    Skip,
     Step,
     Wait,
 )
 from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, PodRef
 
 STARTING = "the VM's next pod is starting"
@@ -70,18 +73,22 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
     if come is not None and (stands is None or not there.lives(stands.uid)):
         return Arrived(leg, come) if _runs(leg, there) else _until(STARTING, overdue=overdue)
     if stands is None:
+        if order.left_by_itself(there.entries_of(leg.owner)):
+            return Skip(leg)
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
         return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
-    missing = []
+    missing, kept = [], set()
     for node, entry in order.holds():
         if not there.held(node, entry.id):
             seat = Seat(node, entry.gpu, entry.profile_id, entry.start, entry.size)
-            if there.free(seat, entry.resource):
+            ahead = f"{entry.id}{keys.AHEAD_SUFFIX}"
+            if there.free(seat, entry.resource, kept=ahead):
                 missing.append((node, entry))
+                kept |= {ahead} if there.held(node, ahead) else set()
             elif entry.id == order.id_of(order.at):
                 if overdue or there.in_use(seat):
                     text = "the place that the VM was to go to is not free"
@@ -91,7 +98,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
     if obstacle is not None and not obstacle.passes:
         return End(Outcome.GIVEN_UP, obstacle.why)
     if missing or claims:
-        return Hold((*missing, *claims))
+        return Hold((*missing, *claims), frozenset(kept))
     if obstacle is not None:
         return _until(obstacle.why, overdue=overdue)
     if not _would_inherit(leg, pod, there):
@@ -227,10 +234,14 @@ def _still_there(
 
 
 def _admit(order: Order, there: There, *, overdue: bool) -> Step:
-    """Wait until the pods that the moves were made for have their places."""
+    """Wait until the pods that the moves were made for have their places, and all goals hold."""
     waiting = [each.pod for each in order.places if there.waits(each.pod.uid)]
     if not waiting:
-        return End(Outcome.DONE)
+        lacks = None if order.asked is None else lacking(order.asked, there)
+        if lacks is None:
+            return End(Outcome.DONE)
+        why = f"all moves were made, and {lacks.why}"
+        return _until(why, overdue=overdue or not lacks.passes)
     if overdue:
         names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in waiting)
         return End(Outcome.GIVEN_UP, f"all moves were made, and {names} has not had its place")

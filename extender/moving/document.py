@@ -118,19 +118,23 @@ def namespaces(said: Underway) -> frozenset[str]:
     return frozenset(who.namespace for who in whose) - {""}
 
 
+HIDDEN = "for a reason that names VMs you may not know of"
+
+
 def veiled(said: Underway, may_know: Callable[[str], bool]) -> Underway:
     """Return what is told to whoever may know of the VMs of some namespaces only.
 
-    Goals name pods: they are left out for whoever may not know of all.
+    Goals name pods, and so may reasons: they are left out for whoever may not know of all.
     """
 
     def seen(who: Who) -> Who:
         return who if may_know(who.namespace) else Who()
 
-    replace = msgspec.structs.replace
+    replace, all_known = msgspec.structs.replace, all(map(may_know, namespaces(said)))
     return replace(
         said,
-        goals=said.goals if all(map(may_know, namespaces(said))) else (),
+        goals=said.goals if all_known else (),
+        why=said.why if all_known or not said.why else HIDDEN,
         moves=tuple(replace(each, vm=seen(each.vm)) for each in said.moves),
         places=tuple(replace(each, pod=seen(each.pod)) for each in said.places),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from extender.advice.asked import Asked
 from extender.advice.errands import Errands
 from extender.moving.order import Admitted, Leg, Order, Seat
 from nodeagent.api.geometry import Placement
@@ -21,12 +22,13 @@ def order_of(
     since: str,
     goals: Sequence[str],
     by: str = "",
+    asked: Asked | None = None,
     for_pods: bool = False,
     begun: Sequence[str] = (),
 ) -> Order:
     """Return the order to run the *errands* of a plan.
 
-    *for_pods*: for pods that wait, and nothing else.
+    *asked* are the goals; *for_pods*: for pods that wait, and nothing else.
     """
     return Order(
         id=id,
@@ -36,6 +38,7 @@ def order_of(
         by=by,
         legs=tuple(_legs(errands)),
         places=tuple(_places(errands)),
+        asked=asked,
         for_pods=for_pods,
         begun=tuple(begun),
     )

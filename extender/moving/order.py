@@ -7,11 +7,12 @@ known by its id, and holding it again does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
 
+from extender.advice.asked import Asked
 from extender.claims import claimant
 from extender.snapshot import Taken
 from nodeagent.api import keys
@@ -96,6 +97,10 @@ class Departure(_Kept, frozen=True):
     others: tuple[str, ...] = ()
 
 
+GONE = "gone"
+"""How a move was made whose VM was no more when its turn came."""
+
+
 class Made(_Kept, frozen=True):
     """A move that was made; ``kind`` is "" for a VM that came to its target by itself."""
 
@@ -106,6 +111,8 @@ class Order(_Kept, frozen=True):
     """Moves to be made, those ``made``, and the one under way, whose VM has ``departed``.
 
     ``digest`` tells the plan, ``id`` this order of it, ``since`` when it was given, ``by`` whom.
+    ``asked`` are the goals, which are to hold in the end; of one given by an earlier version they
+    are not known.
     ``for_pods``: it has no goal but its ``places``, and none without anybody who waits for one.
     ``begun`` are the times (RFC 3339) at which moves were begun lately, those of earlier orders
     among them. Once it is ``stopping``, for that reason, nobody is told to leave; once it is
@@ -120,6 +127,7 @@ class Order(_Kept, frozen=True):
     legs: tuple[Leg, ...]
     by: str = ""
     places: tuple[Admitted, ...] = ()
+    asked: Asked | None = None
     for_pods: bool = False
     made: tuple[Made, ...] = ()
     departed: Departure | None = None
@@ -143,9 +151,17 @@ class Order(_Kept, frozen=True):
         """Return the id under which the target of a leg is held."""
         return f"{keys.MOVE_PREFIX}{self.id}-{leg}"
 
+    def id_ahead(self, leg: int) -> str:
+        """Return the id under which the target of a leg is kept that others have yet to leave."""
+        return f"{self.id_of(leg)}{keys.AHEAD_SUFFIX}"
+
     def id_of_place(self, place: int) -> str:
         """Return the id under which the place of a pod that waits is claimed."""
         return f"{keys.MOVE_PREFIX}{self.id}-to-{place}"
+
+    def left_by_itself(self, entries: Iterable[Assignment]) -> bool:
+        """Tell whether a VM that is to leave next has nothing any more but what is held for it."""
+        return all(map(self.owns, entries))
 
     def way_back(self, seat: Seat) -> Assignment:
         """Return the reservation of a place for the next pod of the VM that is under way.
@@ -182,6 +198,20 @@ class Order(_Kept, frozen=True):
             if leg.owner not in owners and not self._comes(leg.target, range(self.at, at)):
                 yield leg.target.node, self.hold(at)
             owners.add(leg.owner)
+
+    def ahead(self) -> Iterator[tuple[int, str, Assignment]]:
+        """Yield the later moves whose targets may be kept by now, with their nodes and the claims.
+
+        A claim lies over what the order has leave: nobody comes there in between, and no pod of the
+        VM's takes it before its turn. Not where an earlier move has still to come.
+        """
+        for at in range(self.at + 1, len(self.legs)):
+            leg = self.legs[at]
+            if self._comes(leg.target, range(self.at, at)):
+                continue
+            whose = OwnerRef(keys.PREEMPTOR, leg.owner.namespace, self.id_ahead(at))
+            entry = _entry(self.id_ahead(at), leg.target, leg.resource, whose, self.since)
+            yield at, leg.target.node, entry
 
     def claims(self) -> Iterator[tuple[str, Assignment, str]]:
         """Yield the places that may be claimed by now, with their nodes and for whom, by UID.

@@ -11,9 +11,10 @@ from nodeagent.api.gpunode import Assignment, PodRef
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Write reservations, and claims, to the plans of nodes."""
+    """Write reservations, and claims, to the plans of nodes; some in place of claims, by ids."""
 
     entries: tuple[tuple[str, Assignment], ...]
+    instead: frozenset[str] = frozenset()
 
 
 class Depart(msgspec.Struct, frozen=True):
@@ -59,6 +60,12 @@ class Arrived(msgspec.Struct, frozen=True):
     pod: PodRef
 
 
+class Skip(msgspec.Struct, frozen=True):
+    """Note that a move is made as far as that can be: its VM is gone, and its place is free."""
+
+    leg: Leg
+
+
 class End(msgspec.Struct, frozen=True):
     """Note that the order comes to its end, and how."""
 
@@ -85,7 +92,7 @@ class Over(msgspec.Struct, frozen=True):
     """Note that nothing is left to do."""
 
 
-Step = Hold | Depart | Again | Desist | Wait | Arrived | End | Release | Over
+Step = Hold | Depart | Again | Desist | Wait | Arrived | Skip | End | Release | Over
 
 
 class Restraint(msgspec.Struct, frozen=True):

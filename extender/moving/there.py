@@ -7,11 +7,12 @@ from typing import Protocol, cast
 
 import msgspec
 
+from extender.claims import vacated
 from extender.ledger import Ledger
 from extender.moving.order import Seat
 from extender.packing.choose import Placed
 from extender.request import Request
-from extender.snapshot import NodeView
+from extender.snapshot import NodeView, taken_by
 from extender.verbs.planned import cost_at
 from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
@@ -90,13 +91,21 @@ class There(msgspec.Struct, frozen=True):
                 return True
         return False
 
-    def free(self, seat: Seat, resource: str) -> bool:
-        """Tell whether a place could be had for a resource by who comes now."""
+    def free(self, seat: Seat, resource: str, *, kept: str = "") -> bool:
+        """Tell whether a place could be had for a resource by who comes now.
+
+        *kept* is the id of the claim by which it is kept for whom is asked, if it is.
+        """
         view = self.views.get(seat.node)
         if view is None or not view.takes_new:
             return False
+        own = tuple(each for each in view.reservations if each.id == kept)
+        if own and not vacated(view, own):
+            return False
+        leaving = frozenset(map(taken_by, own))
         place = Placed(resource, 0, seat.gpu, seat.profile_id, seat.taken.placement)
-        return cost_at(view.bins(self.ledger.assumed_on(seat.node)), (place,)) is not None
+        bins = view.bins(self.ledger.assumed_on(seat.node), leaving=leaving)
+        return cost_at(bins, (place,)) is not None
 
     def waits(self, uid: str) -> bool:
         """Tell whether a pod waits for a place, and has none yet."""
@@ -104,6 +113,11 @@ class There(msgspec.Struct, frozen=True):
         if pod is None or uid in self.placed:
             return False
         return not (pod.node or pod.deleting or pod.over)
+
+    def entries_of(self, owner: OwnerRef) -> Iterator[Assignment]:
+        """Yield all that is planned or held for an owner."""
+        for view in self.views.values():
+            yield from (each for each in view.node.spec.assignments if each.owner == owner)
 
     def of(self, owner: OwnerRef) -> Iterator[tuple[str, PodRef]]:
         """Yield the pods of an owner that have places, with the nodes."""

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from extender.advice import Manner
 from extender.moving import Departure, Kind, Leg
 from extender.service.knowledge import Knowledge
 from extender.service.ports import EvictionRefused, Evictor
 from extender.service.relocation import Leaving, Migration, Relocator
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import OwnerRef, PodRef
 from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE as VMI
 
 log = structlog.get_logger()
@@ -29,7 +30,14 @@ LONGEST_PAUSE_SECONDS = 10.0
 """Between two tries of an eviction that is refused; the first pause is a second."""
 
 NOBODY_MAKES_IT = "nobody would start the VM again once its pod has ended"
+FORBIDDEN = "its VirtualMachine, or what else makes its pods, says that it is not to be moved"
+LEFT_TO_OTHERS = "its evictionStrategy is External: its eviction is left to somebody else"
+ONLY_LIVE = "its evictionStrategy is LiveMigrate, and KubeVirt cannot migrate it"
 NOT_RESTARTED = "its eviction is refused, and it may not be restarted any more"
+
+
+_DENIED = {"LiveMigrate": ONLY_LIVE, "External": LEFT_TO_OTHERS}
+"""Why KubeVirt's webhook denies the eviction of a VM that cannot migrate, by its strategy."""
 
 
 class _Refusal(msgspec.Struct, frozen=True):
@@ -51,15 +59,26 @@ class Departing:
         self._refusals: dict[tuple[str, str], _Refusal] = {}
         self._cancelling: tuple[str, float] = ("", 0.0)
 
-    async def kind(self, leg: Leg) -> Kind | None:
-        """Return how a VM is to leave; None if it would not come back.
+    async def manner(self, owner: OwnerRef, pod: PodRef) -> Manner:
+        """Return how the VM of an owner is to leave that runs in a pod, or why it would not.
+
+        KubeVirt's own disruption budget, which it keeps of each VM that is to migrate when it is
+        evicted, allows no disruption; it is in the way neither of a migration nor of a restart.
 
         Raises:
             ClusterUnavailable: that could not be found out.
         """
-        if await self._relocator.migratable(leg.owner):
-            return Kind.LIVE
-        return Kind.EVICTION if await self._relocator.comes_back(leg.owner) else None
+        if not await self._relocator.movable(owner):
+            return Manner(why=FORBIDDEN)
+        prospect = await self._relocator.prospect(owner)
+        if prospect.migratable:
+            return Manner(live=True, guarded=False)
+        if not await self._relocator.comes_back(owner):
+            return Manner(why=NOBODY_MAKES_IT)
+        facts = self._knowledge.pods.get(pod.uid)
+        if facts is not None and facts.restartable and owner.kind == VMI:
+            return Manner(guarded=False)
+        return Manner(why=_DENIED.get(prospect.strategy, ""))
 
     async def leave(
         self, leg: Leg, departure: Departure, name: str, still: Callable[[], bool]
@@ -127,6 +146,8 @@ class Departing:
         facts = self._knowledge.pods.get(pod.uid)
         if facts is None or not facts.restartable or leg.owner.kind != VMI:
             return False
+        if not await self._relocator.movable(leg.owner):
+            return False
         return await self._relocator.comes_back(leg.owner)
 
     def _lately(self, pod: PodRef) -> bool:
@@ -155,6 +176,8 @@ class Departing:
             return ""
         if before is not None and now >= before.until + LONGEST_PAUSE_SECONDS:
             before = None  # it was not asked for meanwhile: moves were paused
+        if not await self._relocator.movable(leg.owner):
+            return FORBIDDEN
         if not await self._relocator.comes_back(leg.owner):
             return NOBODY_MAKES_IT
         if not still():

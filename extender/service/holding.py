@@ -75,9 +75,11 @@ class Holding:
                 if not isinstance(again, Hold):
                     return True
                 add = [entry for name, entry in again.entries if name == node]
+                gone = [each.id for each in view.reservations if each.id in again.instead]
+                patience = Patience(self._knowledge)
                 try:
                     if add:
-                        await self._plans.write(view, add=add, patience=Patience(self._knowledge))
+                        await self._plans.write(view, add=add, remove=gone, patience=patience)
                 except PlanConflict:
                     return True  # somebody else was first: what is right now is another question
         return True

@@ -46,6 +46,10 @@ class MoveTeller:
         log.info("move_made", **self._facts(order, leg, pod), kind=kind)
         await self._tell(pod, MOVED_REASON, f"vGPU: moved to {leg.target.node} to make room")
 
+    async def skipped(self, order: Order, leg: Leg) -> None:
+        """Tell that a VM was no more when it was to leave."""
+        log.info("move_skipped", **self._facts(order, leg, leg.pod))
+
     async def ends(self, order: Order, outcome: Outcome, why: str) -> None:
         """Tell how an *order* ends, which is as it was before that."""
         made, work = len(order.made), self._knowledge.work.moves
@@ -59,7 +63,10 @@ class MoveTeller:
             await self._tell(departed.pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
         if order.leg is not None:
             by = f" by {order.by}" if order.by else ""
-            text = f"vGPU: an order of {len(order.legs)} moves{by} ends after {made}: {why}"
+            how = outcome.value.replace("-", " ")
+            # Not why: that may name pods, and of these not everybody may know who sees Nodes.
+            text = f"vGPU: an order of {len(order.legs)} moves{by} is {how} after {made}"
+            text += ": `tangram defrag status` tells why"
             await self._tell_of_node(order.leg.source.node, text)
 
     def _facts(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:

@@ -29,12 +29,14 @@ from extender.moving import (
     Outcome,
     Over,
     Release,
+    Skip,
     Step,
     Wait,
     next_step,
 )
+from extender.moving.order import GONE
 from extender.policy.moving import HOUR
-from extender.service.departing import NOBODY_MAKES_IT, Departing
+from extender.service.departing import Departing
 from extender.service.holding import Holding
 from extender.service.knowledge import Knowledge
 from extender.service.move_telling import MoveTeller
@@ -193,6 +195,10 @@ class Moving:
                 return await self._desist(kept, step)
             case Arrived(leg=leg, pod=pod):
                 await self._arrived(kept, leg, pod)
+            case Skip(leg=leg):
+                after = msgspec.structs.replace(order, made=(*order.made, Made(GONE)))
+                await self._keep(after, kept)
+                await self._teller.skipped(order, leg)
             case End(outcome=outcome, why=why):
                 await self._end(kept, outcome, why)
             case Release(nodes=nodes):
@@ -221,10 +227,11 @@ class Moving:
 
     async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
         """Keep that a pod is to leave, and have it do so."""
-        kind = await self._departing.kind(leg)
-        if kind is None:
-            await self._end(kept, Outcome.GIVEN_UP, NOBODY_MAKES_IT)
+        manner = await self._departing.manner(leg.owner, pod)
+        if manner.why:
+            await self._end(kept, Outcome.GIVEN_UP, manner.why)
             return
+        kind = Kind.LIVE if manner.live else Kind.EVICTION
         now = self._utc_now()
         lately = [e for e in kept.order.begun if datetime.fromisoformat(e) > now - HOUR]
         departure = Departure(pod, kind, others)

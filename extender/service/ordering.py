@@ -64,6 +64,7 @@ class Ordering:
                 since=rfc3339.seconds(self._utc_now()),
                 goals=found.advice.goals,
                 by=by,
+                asked=asked,
                 for_pods=asked.admits_alone,
                 begun=() if before is None else before.begun,
             )

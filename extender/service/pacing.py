@@ -25,11 +25,11 @@ class Pacing:
         match None if wait is None else wait.why:
             case None:
                 return Restraint()
-            case Why.PAUSED as why:
+            case Why.PAUSED | Why.CLOSED as why:
                 return Restraint(paused=why.value)
             case Why.ENOUGH_AN_HOUR as why:
                 return Restraint(wait=why.value)
-            case Why.NOT_APPLIED | Why.CLOSED as why:
+            case Why.NOT_APPLIED as why:
                 return Restraint(stop=why.value)
 
     def waits(self, order: Order) -> str:

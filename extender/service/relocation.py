@@ -47,6 +47,16 @@ class Migration(StrEnum):
     FAILED = "failed"
 
 
+class Prospect(msgspec.Struct, frozen=True):
+    """Whether a VM can migrate while it runs, and its ``evictionStrategy``, "" for none.
+
+    Where it has none, KubeVirt goes by the cluster's, which is not known here.
+    """
+
+    migratable: bool = False
+    strategy: str = ""
+
+
 class Leaving(StrEnum):
     """Whether a pod leaves by now, and by what."""
 
@@ -68,8 +78,14 @@ class Relocator(Protocol):
     async def comes_back(self, owner: OwnerRef) -> bool:
         """Tell whether an owner makes another pod when one of its is ended."""
 
-    async def migratable(self, owner: OwnerRef) -> bool:
-        """Tell whether an owner is a VM that KubeVirt says it can migrate while it runs."""
+    async def movable(self, owner: OwnerRef) -> bool:
+        """Tell whether what makes an owner's pods lets its VM be moved.
+
+        A running VM's pod does not have an annotation that its VirtualMachine is given meanwhile.
+        """
+
+    async def prospect(self, owner: OwnerRef) -> Prospect:
+        """Return what KubeVirt says of how a VM may leave its place; of other owners, nothing."""
 
     async def migrate(self, owner: OwnerRef, name: str) -> Migration:
         """Begin a migration of that *name*, if there is none yet; tell how far it has come."""

@@ -109,11 +109,13 @@ class Service:
         self.headcount = Headcount(self.knowledge, utc_now)
         self.explainer = Explainer(self.knowledge)
         self.surveyor = Surveyor(self.knowledge, utc_now)
-        self.advisor = Advisor(self.knowledge, evictor)
+        departing = None
+        if evictor is not None and relocator is not None:
+            departing = Departing(self.knowledge, evictor, relocator)
+        self.advisor = Advisor(self.knowledge, evictor, departing)
         self.moving: Moving | None = None
         self.ordering: Ordering | None = None
-        if evictor is not None and orders is not None and relocator is not None:
-            departing = Departing(self.knowledge, evictor, relocator)
+        if departing is not None and orders is not None:
             teller = MoveTeller(self.knowledge, events, node_events)
             self.moving = Moving(self.knowledge, plans, orders, departing, teller, utc_now=utc_now)
             self.ordering = Ordering(

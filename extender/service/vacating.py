@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import structlog
 
-from extender.claims import claims, claims_of, in_the_way, is_claim, is_move, vacated
+from extender.claims import claims, claims_of, in_the_way, is_ahead, is_claim, is_move, vacated
 from extender.metrics import Preempted
 from extender.policy.bounds import Terms
 from extender.request import Request
@@ -95,6 +95,8 @@ class Vacating:
         for node in self._knowledge.holds.claimed:
             for claim in claims(self._knowledge.views[node]):
                 assert claim.owner is not None  # or it were none
+                if is_ahead(claim):
+                    continue
                 found[claim.owner.name] = node
         return found
 

@@ -45,9 +45,13 @@ SPREAD_ANNOTATION: Final = "tangram.dev/spread"
 """On a pod of several vGPUs: whether they must share a GPU, or lie on distinct ones."""
 
 MOVABLE: Final = "tangram.dev/movable"
-"""Annotation on a pod: "false" if its VM is not to be moved to make room for others.
+"""Annotation on a pod, or on its VirtualMachine: "false" if the VM is not to be moved for others.
 
-"restart" if it may even be stopped for that where its eviction is refused."""
+"restart" if it may even be stopped for that where its eviction is refused; that only the pod says.
+Any value but "true" and "restart" protects the VM: whoever has written it meant something."""
+
+MOVABLE_VALUES: Final = ("true", "restart")
+"""Those by which a VM may be moved, as it may without the annotation."""
 
 PREEMPTOR: Final = "Preemptor"
 """The owner's kind of a reservation that is a pod's own, which waits there for others to leave.
@@ -60,6 +64,9 @@ MOVE_VERB: Final = "move"
 
 MOVE_PREFIX: Final = "move-"
 """What the ids of reservations begin with that are held for an order of moves."""
+
+AHEAD_SUFFIX: Final = "-ahead"
+"""What the ids of those end with that keep a place for a move whose turn has yet to come."""
 
 ORDER_CONFIG_MAP: Final = "tangram-moves"
 """The ConfigMap in ``SYSTEM_NAMESPACE`` with the last order of moves, and how far it has come."""

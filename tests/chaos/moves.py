@@ -429,6 +429,8 @@ def _has(order: Order, node: str, entry: Assignment) -> bool:
         seat = leg.target
         if entry.id == f"{keys.MOVE_PREFIX}{order.id}-{at}":
             return seat.node == node and seat.of(entry) and entry.owner == leg.owner
+        if entry.id == f"{keys.MOVE_PREFIX}{order.id}-{at}{keys.AHEAD_SUFFIX}":
+            return seat.node == node and seat.of(entry) and at > order.at
         if entry.id == f"{BACK_PREFIX}{order.id}-{at}":
             there = any(each.node == node and each.of(entry) for each in (leg.source, seat))
             return there and entry.owner == leg.owner and at == order.at

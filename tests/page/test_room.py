@@ -212,7 +212,7 @@ def test_what_holds_a_node_is_named_with_what_comes_nearest(driver: Any) -> None
         assert text(driver, "#room h2") == "Drain a"
         assert texts(driver, "#room .obstacles li") == [
             f"default/stuck on a, GPU 1, slices 0{TO}1 cannot go:"
-            " of a VM with tangram.dev/movable: false."
+            " of a VM with tangram.dev/movable: false, or with a value that is not known."
         ]
         assert texts(driver, "#room h3")[1] == "Moves, the nearest to it: 1 of 2"
         assert texts(driver, "#room .moves b") == ["default/x"]

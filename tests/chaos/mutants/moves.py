@@ -12,7 +12,7 @@ import extender.moving.course as course
 import extender.moving.ending as ending
 import extender.service.holding as holding
 import extender.service.moving as moving
-from extender.moving import Departure, Restraint, There
+from extender.moving import Departure, Kind, Restraint, There
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
@@ -23,9 +23,9 @@ def evicted_before_it_is_kept() -> Any:
     whole = Moving._depart
 
     async def depart(self: Any, kept: Any, leg: Any, pod: Any, others: Any) -> None:
-        kind = await self._departing.kind(leg)
-        if kind is not None:
-            told = Departure(pod, kind, others)
+        manner = await self._departing.manner(leg.owner, pod)
+        if not manner.why:
+            told = Departure(pod, Kind.LIVE if manner.live else Kind.EVICTION, others)
             await self._departing.leave(leg, told, f"tangram-{kept.order.id}-early", lambda: True)
         await whole(self, kept, leg, pod, others)
 

@@ -45,6 +45,7 @@ async def url() -> AsyncIterator[str]:
         made.knowledge.pod(PodFacts(asked.pod, asked, vm.node, "Running", movable=vm.movable))
     asked = request("3-40C", pod="me")
     made.knowledge.pod(PodFacts(asked.pod, asked))
+    made.knowledge.pending.filtered(asked, SMALL.views)
     async with desk(made, reviewer=None) as url:
         yield url
 
@@ -93,7 +94,8 @@ async def test_a_drain_that_cannot_be_names_what_holds_the_node(url: str) -> Non
     words = " ".join(result.output.split())
     assert "To drain b: No moves attain that." in words
     assert (
-        "default/v on b GPU 0 slices 4-5 cannot go: of a VM with tangram.dev/movable: false."
+        "default/v on b GPU 0 slices 4-5 cannot go: of a VM with tangram.dev/movable: false,"
+        " or with a value that is not known."
     ) in words
 
 

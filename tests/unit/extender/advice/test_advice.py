@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from extender.advice import Advice, Asked, Guard, Misstated, Setting, advise
 from extender.advice.document import Outcome
 from extender.advice.setting import Waiting
-from extender.advice.yard import NOBODY_MAKES_IT, SEVERAL_BUDGETS
+from extender.advice.yard import NOBODY_MAKES_IT, OF_A_GANG, SEVERAL_BUDGETS
 from extender.explain.explanation import Move
 from extender.ledger import Ledger
+from extender.request import Gang
 from nodeagent.api.gpunode import GpuNode
 from tests.builders import H100, request, view
-from tests.explained import RESOURCE_OF, Small, Vm
+from tests.explained import RESOURCE_OF, Pod, Small, Vm
 
 FOUR, THREE, TWO, ONE, SEVEN = 5, 9, 14, 19, 0
 PROFILES = (SEVEN, FOUR, THREE, TWO, ONE)
@@ -87,7 +88,7 @@ def test_a_node_is_drained_or_what_holds_it_is_named() -> None:
     ((holder, why),) = [(each.vm, each.why) for each in said.obstacles]
     assert holder is not None
     assert holder.name == "stuck"
-    assert why == "of a VM with tangram.dev/movable: false"
+    assert why == "of a VM with tangram.dev/movable: false, or with a value that is not known"
     assert (said.attained, said.asked, names(said)) == (1, 2, ["x"])
 
     said = advised(Small.of(vms[:1], a=2, b=1), drain=("a",))
@@ -136,6 +137,16 @@ def test_disruption_budgets_are_kept(guards: tuple[Guard, ...], why: str | None)
 
     assert said.budgets
     assert [each.why for each in said.obstacles] == ([] if why is None else [why])
+
+
+def test_members_of_a_gang_stay_where_they_are_placed_together() -> None:
+    there = setting(Small.of([Vm("x", ONE, "a", 0, 0)], a=1, b=1))
+    gang = Gang("default", "g", 2)
+    asked = msgspec.structs.replace(request(RESOURCE_OF[ONE], pod="x"), gang=gang)
+    there = msgspec.structs.replace(there, pods={"x": Pod("a", asked=asked)})
+    said = advised(there, drain=("a",))
+
+    assert [each.why for each in said.obstacles] == [OF_A_GANG]
 
 
 def test_headroom_is_asked_for_by_profile() -> None:

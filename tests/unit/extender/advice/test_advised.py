@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from extender.advice import Advice, Asked
+from extender.advice.advise import NOT_FILTERED
 from extender.advice.document import Outcome, Who
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.moving import Mode, Moving
@@ -20,6 +21,7 @@ from extender.service.seam import Seam
 from nodeagent.api.gpunode import PodRef
 from tests.advised import CROWDED, FOUR, ONE, TWO, extender, known
 from tests.explained import Small, Vm
+from tests.fakes.machines import Machines
 from tests.fakes.occupied import guarded, placed
 from tests.fakes.world import World
 from tests.waiting import until
@@ -101,6 +103,17 @@ async def test_a_pod_that_waits_is_planned_for_by_its_name_or_its_vms(url: str) 
     assert [(step.vm.name, step.target.node) for step in said.moves] == [("x", "b")]
     by_vm = await advised(url, "/api/v1/moves?admit=default/mine")
     assert (by_vm.goals, by_vm.moves) == (("admit default/mine",), said.moves)
+
+
+async def test_nobody_is_moved_for_a_pod_whose_nodes_are_not_known() -> None:
+    """As after another has come to lead: it might be kept from all to which it is planned."""
+    made = extender()
+    (uid,) = made.knowledge.pending.waiting
+    made.knowledge.pending.gone(uid)
+    said = await made.advisor.advise(ADMITTED)
+
+    assert said.outcome is Outcome.INFEASIBLE
+    assert [(each.what, each.why) for each in said.obstacles] == [("default/name-me", NOT_FILTERED)]
 
 
 async def test_who_may_get_no_pods_is_told_what_moves_and_not_whose_it_is(url: str) -> None:
@@ -224,6 +237,7 @@ async def test_advice_goes_by_the_budgets_that_evictions_go_by() -> None:
     world = World()
     await world.add_node("node-1", gpus=2)
     async with world.extender() as extender, world.obedient("node-1"):
+        await Machines(world).add("vm", "1-10C")
         await placed(world, extender, "vm", "1-10C", owner=("VirtualMachineInstance", "vm"))
         await until(lambda: extender.knowledge.views["node-1"].node.status.realized)
         (entry,) = (await world.gpu_node("node-1")).spec.assignments

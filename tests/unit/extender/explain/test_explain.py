@@ -121,7 +121,11 @@ def test_a_pod_that_is_no_vms_is_made_again_where_it_goes() -> None:
 
 def test_who_may_not_be_moved_is_not_and_is_counted() -> None:
     for why, vm, pods in (
-        ("of a VM with tangram.dev/movable: false", Vm("x", ONE, "a", 0, 4, movable=False), {}),
+        (
+            "of a VM with tangram.dev/movable: false, or with a value that is not known",
+            Vm("x", ONE, "a", 0, 4, movable=False),
+            {},
+        ),
         ("of a pod that is starting, ending or not known", Vm("x", ONE, "a", 0, 4), {"x": Pod("")}),
     ):
         on_b = [Vm("y", TWO, "b", 0, 2), Vm("q", TWO, "b", 0, 4)]

@@ -127,7 +127,7 @@ class Fleet:
         found = advise(setting, asked, clock=lambda: 0.0)
         if not found.advice.attains or not found.errands.moves:
             return None
-        return order_of("0123456789ab", found.errands, since="now", goals=("a goal",))
+        return order_of("0123456789ab", found.errands, since="now", goals=("a goal",), asked=asked)
 
     # What happens.
 

@@ -21,6 +21,7 @@ from extender.moving import (
     End,
     Hold,
     Kind,
+    Leg,
     Made,
     Order,
     Outcome,
@@ -28,6 +29,7 @@ from extender.moving import (
     Release,
     Restraint,
     Seat,
+    Skip,
     Step,
     Wait,
     next_step,
@@ -63,7 +65,9 @@ def taken(order: Order, found: Step, fleet: Fleet) -> Order:
     """Take a step as the service does, and let happen what comes of it."""
     replace = msgspec.structs.replace
     match found:
-        case Hold(entries=entries):
+        case Hold(entries=entries, instead=instead):
+            for node in fleet.holds:
+                fleet.holds[node] = [e for e in fleet.holds[node] if e.id not in instead]
             for node, entry in entries:
                 fleet.hold(node, entry)
         case Depart(pod=pod, others=others):
@@ -81,6 +85,8 @@ def taken(order: Order, found: Step, fleet: Fleet) -> Order:
             return replace(order, made=(*order.made, Made("eviction")), departed=None)
         case End(outcome=outcome, why=why):
             return replace(order, ending=outcome, why=why)
+        case Skip():
+            return replace(order, made=(*order.made, Made("gone")))
         case Release(ids=ids, back=back):
             for node, gone in ids.items():
                 fleet.holds[node] = [e for e in fleet.holds[node] if e.id not in gone]
@@ -95,8 +101,126 @@ def carried_out(fleet: Fleet, order: Order) -> Order:
     for _ in range(MOST_STEPS):
         if order.over:
             return order
-        order = taken(order, step(fleet, order), fleet)
+        found = step(fleet, order)
+        if isinstance(found, Depart | Again):
+            assert not left_open(fleet, order)
+        order = taken(order, found, fleet)
     raise AssertionError(f"it does not come to its end: {order}")
+
+
+def left_open(fleet: Fleet, order: Order) -> list[int]:
+    """Return the later moves whose targets somebody else could take: there should be none.
+
+    Where another move of the order has yet to come it is held, or kept, for that one.
+    """
+    there = fleet.there()
+    return [
+        at
+        for at in range(order.at, len(order.legs))
+        for target in (order.legs[at].target,)
+        if not any(leg.target.overlaps(target) for leg in order.legs[order.at : at])
+        and not there.held(target.node, order.id_of(at))
+        and not there.held(target.node, order.id_ahead(at))
+    ]
+
+
+def chained() -> tuple[Fleet, Order]:
+    """A VM on b leaves for c, so that one on a has its place."""
+    vms = [Vm("x", THREE, "a", 0, 0), Vm("y", ONE, "b", 0, 1)]
+    fleet = Fleet({"a": 1, "b": 1, "c": 1}, {vm.name: vm for vm in vms})
+    legs = (
+        leg("y", ONE, Seat("b", "b-0", ONE, 1, 1), Seat("c", "c-0", ONE, 6, 1)),
+        leg("x", THREE, Seat("a", "a-0", THREE, 0, 4), Seat("b", "b-0", THREE, 0, 4)),
+    )
+    return fleet, Order("0123456789ab", "digest", "now", ("a goal",), legs)
+
+
+def leg(name: str, profile_id: int, source: Seat, target: Seat) -> Leg:
+    pod = PodRef("default", f"name-{name}.1", f"{name}.1")
+    return Leg(OwnerRef(VMI, "default", name), pod, RESOURCE_OF[profile_id], source, target)
+
+
+def test_a_place_that_is_vacated_for_a_later_move_is_kept_from_before_anybody_leaves() -> None:
+    fleet, order = chained()
+    holds = step(fleet, order)
+    assert isinstance(holds, Hold)
+    assert [entry.id for _, entry in holds.entries] == [order.id_of(0), order.id_ahead(1)]
+    order = taken(order, holds, fleet)
+    assert isinstance(step(fleet, order), Depart)
+
+    assert not fleet.there().free(Seat("b", "b-0", ONE, 2, 1), RESOURCE_OF[ONE])
+
+
+def test_what_was_kept_for_a_later_move_is_held_for_its_vm_in_one_write() -> None:
+    fleet, order = chained()
+    while not order.made:
+        order = taken(order, step(fleet, order), fleet)
+    leaves = step(fleet, order)
+    fleet.remains.clear()
+    holds = step(fleet, order)
+
+    assert leaves == Wait("the place that the VM is to go to has yet to be free")
+    assert isinstance(holds, Hold)
+    assert [entry.id for _, entry in holds.entries] == [order.id_of(1)]
+    assert holds.instead == {order.id_ahead(1)}
+    ended = carried_out(fleet, taken(order, holds, fleet))
+    assert ended.ending is Outcome.DONE
+    assert not any(fleet.holds.values())
+
+
+def test_nobody_leaves_for_a_later_move_whose_place_another_has_come_to() -> None:
+    fleet, order = chained()
+    fleet.vms["newcomer"] = Vm("newcomer", ONE, "b", 0, 2)
+
+    found = step(fleet, order)
+    assert isinstance(found, End)
+    assert (found.outcome, "another has come" in found.why) == (Outcome.GIVEN_UP, True)
+
+
+def test_what_is_kept_for_a_later_move_is_given_back_when_the_order_ends() -> None:
+    fleet, order = chained()
+    order = taken(order, step(fleet, order), fleet)
+    order = msgspec.structs.replace(order, stopping="somebody")
+    ended = carried_out(fleet, order)
+
+    assert ended.ending is Outcome.STOPPED
+    assert not any(fleet.holds.values())
+
+
+def test_a_vm_that_is_no_more_is_moved_as_far_as_that_can_be() -> None:
+    """Its owner has deleted it: for a drain that is as good."""
+    fleet, order = begun()
+    fleet.vms.pop("x")
+    assert step(fleet, order) == Skip(order.legs[0])
+
+    ended = carried_out(fleet, order)
+    assert (ended.ending, ended.made) == (Outcome.DONE, (Made("gone"),))
+    assert not any(fleet.holds.values())
+
+
+def test_a_vm_that_restarts_where_it_is_is_not_taken_for_one_that_is_no_more() -> None:
+    fleet, order = begun()
+    fleet.vms.pop("x")
+    owner = OwnerRef(VMI, "default", "x")
+    held = assignment("restarts", ONE, 0, gpu="a-0", pod=None, owner=owner)
+    fleet.holds["a"] = [held]
+
+    assert step(fleet, order) == End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
+
+
+@pytest.mark.parametrize("overdue", [True, False])
+def test_a_node_on_which_others_are_by_now_is_not_drained(*, overdue: bool) -> None:
+    fleet, order = begun()
+    while not order.made:
+        order = taken(order, step(fleet, order), fleet)
+    leaving = step(fleet, order), step(fleet, order, overdue=True)
+    fleet.remains.clear()
+    fleet.vms["newcomer"] = Vm("newcomer", ONE, "a", 0, 3)
+
+    why = "all moves were made, and a is yet to be empty"
+    assert leaving == (Wait(why), End(Outcome.GIVEN_UP, why))
+    there = "all moves were made, and a is not empty: a VM is there"
+    assert step(fleet, order, overdue=overdue) == End(Outcome.GIVEN_UP, there)
 
 
 def random_fleet(chance: random.Random) -> Fleet:
@@ -187,9 +311,7 @@ def test_one_that_was_to_leave_and_has_yet_to_is_not_told_to_once_it_is_stopped(
     stopping = msgspec.structs.replace(order, stopping="somebody")
     leg = order.legs[0]
 
-    assert step(fleet, order, stop="closed") == Desist(
-        leg, order.departed, "closed", cancels=True
-    )
+    assert step(fleet, order, stop="closed") == Desist(leg, order.departed, "closed", cancels=True)
     assert step(fleet, stopping, paused=paused) == Desist(
         leg, order.departed, "somebody", cancels=True
     )

@@ -44,6 +44,9 @@ class Keepers:
     async def cancel(self, owner: OwnerRef, name: str) -> None:
         self.cancelled.append(name)
 
+    async def movable(self, owner: OwnerRef) -> bool:
+        return True
+
     async def comes_back(self, owner: OwnerRef) -> bool:
         return True
 

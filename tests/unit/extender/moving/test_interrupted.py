@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from extender.advice import Asked
-from extender.moving import Outcome
+from extender.moving import Kind, Outcome
 from extender.service import Service
+from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import MIGRATIONS, VIRTUAL_MACHINE_INSTANCES, Throttled
 from tests.builders import gpu
+from tests.fakes.kubevirt import KubeVirt, instance, runs_as
 from tests.fakes.machines import Machines
 from tests.fakes.mortal import MortalApi
 from tests.fakes.world import World
@@ -43,41 +46,73 @@ async def test_a_vm_that_cannot_go_where_it_is_to_finds_back_wherever_it_is_kill
     assert {"create configmaps", "create pods eviction", "patch gpunodes"} <= {*written}
 
 
-async def killed_everywhere(*, dropped: bool, to: Sequence[str] = NODES) -> Sequence[str]:
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "unanswered"])
+async def test_a_vm_is_migrated_once_wherever_it_is_killed(*, dropped: bool) -> None:
+    written = await killed_everywhere(dropped=dropped, kind=Kind.LIVE)
+
+    assert "create virtualmachineinstancemigrations" in written
+    assert "create pods eviction" not in written
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "unanswered"])
+async def test_a_vm_is_stopped_once_wherever_it_is_killed(*, dropped: bool) -> None:
+    """Its eviction is refused, and its owner lets it be restarted."""
+    written = await killed_everywhere(dropped=dropped, kind=Kind.RESTART)
+
+    assert "delete virtualmachineinstances" in written
+
+
+async def killed_everywhere(
+    *, dropped: bool, to: Sequence[str] = NODES, kind: Kind = Kind.EVICTION
+) -> Sequence[str]:
     """Kill an extender at each of its writes in turn; return what it writes if it is not killed."""
     for writes in range(1, MOST_WRITES):
-        written = await killed_at(writes, dropped=dropped, to=to)
+        written = await killed_at(writes, dropped=dropped, to=to, kind=kind)
         if len(written) < writes:
             return written
     raise AssertionError(f"there was no end of writes: {written}")
 
 
-async def killed_at(writes: int, *, dropped: bool, to: Sequence[str]) -> Sequence[str]:
+async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind) -> Sequence[str]:
     """Kill an extender at one of its writes after an order was asked of it; return all of them.
 
     kube-scheduler has VMs go *to* some nodes only.
     """
     world, hopeless = World(), "node-2" not in to
-    settings = msgspec.structs.replace(PATIENT, move_seconds=0.2 if hopeless else 900.0)
+    settings = msgspec.structs.replace(
+        PATIENT,
+        move_seconds=0.2 if hopeless else 900.0,
+        eviction_patience_seconds=0.0 if kind is Kind.RESTART else 60.0,
+    )
+    allowed = {"annotations": {keys.MOVABLE: "restart"}} if kind is Kind.RESTART else {}
     for name in NODES:
         await world.add_node(name, gpus=[gpu(uuid=f"GPU-of-{name}")])
     machines = Machines(world)
     async with running(world) as extender:
-        await machines.place(extender, "small", "1-10C", "node-1")
+        await machines.place(extender, "small", "1-10C", "node-1", **allowed)
         await machines.place(extender, "half", "4-40C", "node-2")
+    await instance(world, "small", migratable=kind is Kind.LIVE)
+    await runs_as(world, "small-1", "small")
     before = await machines.on("small")
     await machines.add("whole", "7-80C")
-    evicted: list[str] = []
+    left: list[str] = []
 
     async def hear(call: Call) -> None:
+        if call.subresource == "eviction" and kind is Kind.RESTART:
+            raise Throttled(429, "its budget allows no more")
         if call.subresource == "eviction" and call.done:
-            evicted.append(call.name)
+            left.append(call.name)
+        if call.verb == "delete" and call.kind is VIRTUAL_MACHINE_INSTANCES and call.done:
+            left.append(call.name)
+        if call.verb == "create" and call.kind is MIGRATIONS and call.done:
+            left.append(call.name)
 
     world.api.disturbance = hear
     mortal = MortalApi(world.api, writes=writes, dropped=dropped)
     async with (
         running(world, settings, api=mortal) as extender,
         machines.running(extender, to),
+        KubeVirt(world, "small", "1-10C").running(),
         asyncio.TaskGroup() as tasks,
     ):
         await until(lambda: extender.knowledge.pending.waiting or mortal.dead.is_set())
@@ -89,7 +124,11 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str]) -> Sequenc
 
         await until(settled)
         giving.cancel()
-    async with running(world, settings) as extender, machines.running(extender, to):
+    async with (
+        running(world, settings) as extender,
+        machines.running(extender, to),
+        KubeVirt(world, "small", "1-10C").running(),
+    ):
         if await kept(world) is None:
             await applied_anew(extender)
         order = await over(world)
@@ -107,7 +146,7 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str]) -> Sequenc
         assert order.ending is Outcome.DONE
         assert (await machines.on("small"))[0] == "node-2"
     assert await held(world) == []
-    assert evicted == ["small-1"]
+    assert len(left) == 1
     return mortal.written
 
 

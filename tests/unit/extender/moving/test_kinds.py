@@ -10,15 +10,24 @@ import msgspec
 import pytest
 
 from extender.advice import Asked
+from extender.advice.yard import SEVERAL_BUDGETS
 from extender.moving import Kind, Order, Outcome
 from extender.moving.course import NOT_LEFT
 from extender.policy.moving import Mode
 from extender.service import Service
-from extender.service.departing import AGAIN_SECONDS, NOBODY_MAKES_IT, NOT_RESTARTED
+from extender.service.departing import (
+    AGAIN_SECONDS,
+    FORBIDDEN,
+    LEFT_TO_OTHERS,
+    NOBODY_MAKES_IT,
+    NOT_RESTARTED,
+    ONLY_LIVE,
+)
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     MIGRATIONS,
+    POD_DISRUPTION_BUDGETS,
     PODS,
     VIRTUAL_MACHINE_INSTANCES,
     VIRTUAL_MACHINES,
@@ -27,6 +36,7 @@ from nodeagent.apiserver.protocol import (
     Unavailable,
 )
 from tests.fakes.ahead import Ahead
+from tests.fakes.kubevirt import instance, migrations, runs_as
 from tests.fakes.machines import VMI, Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
@@ -45,24 +55,6 @@ from tests.waiting import until
 pytestmark = pytest.mark.virtual_time
 
 DRAIN = Asked(drain=("node-1",))
-
-
-async def instance(world: World, name: str, *, migratable: bool) -> None:
-    """Create the VirtualMachineInstance that a VM runs as; KubeVirt says whether it can migrate."""
-    for kind in (VIRTUAL_MACHINE_INSTANCES, MIGRATIONS):
-        world.api.register(kind)
-    await world.api.create(
-        VIRTUAL_MACHINE_INSTANCES, {"metadata": {"name": name}}, namespace="default"
-    )
-    condition = {"type": "LiveMigratable", "status": str(migratable)}
-    await world.api.patch(
-        VIRTUAL_MACHINE_INSTANCES,
-        name,
-        {"status": {"conditions": [condition]}},
-        patch_type=PatchType.MERGE,
-        namespace="default",
-        subresource="status",
-    )
 
 
 @contextlib.asynccontextmanager
@@ -100,10 +92,6 @@ async def migrating(world: World, extender: object, *, fails: bool = False) -> A
             yield
         finally:
             work.cancel()
-
-
-async def migrations(world: World) -> list[dict[str, dict[str, str]]]:
-    return [msgspec.json.decode(raw) for raw in (await world.api.list(MIGRATIONS)).items]
 
 
 def listened(world: World, *, refused: bool) -> list[str]:
@@ -355,8 +343,8 @@ async def test_a_migration_that_stays_pending_is_taken_back_once_it_is_stopped_o
     world: World, machines: Machines, by: str
 ) -> None:
     """Else its order would never be over, and no other could be given."""
-    clock = Ahead()
-    async with running(world, clock=clock) as extender:
+    settings = PATIENT if by == "somebody" else msgspec.structs.replace(PATIENT, move_seconds=2.0)
+    async with running(world, settings) as extender:
         await machines.place(extender, "vm", "1-10C", "node-1")
         await instance(world, "vm", migratable=True)
         await applied(extender, DRAIN)
@@ -364,8 +352,6 @@ async def test_a_migration_that_stays_pending_is_taken_back_once_it_is_stopped_o
         meanwhile = await stepped(extender, world)
         if by == "somebody":
             await stop(extender, world)
-        else:
-            clock.by = PATIENT.move_seconds + 1.0
         order = await over(world)
 
     assert meanwhile.ending is None
@@ -382,7 +368,9 @@ async def test_a_vm_that_stays_terminating_does_not_hold_its_order_for_ever(
     """It keeps what it has, and what is held for it elsewhere is given back."""
     clock, settings = (
         Ahead(),
-        msgspec.structs.replace(PATIENT, eviction_patience_seconds=0.0),
+        msgspec.structs.replace(
+            PATIENT, eviction_patience_seconds=0.0, move_seconds=AGAIN_SECONDS + 3.0
+        ),
     )
     listened(world, refused=True)
     allowed = {"annotations": {keys.MOVABLE: "restart"}}
@@ -402,7 +390,6 @@ async def test_a_vm_that_stays_terminating_does_not_hold_its_order_for_ever(
         clock.by = AGAIN_SECONDS + 1.0
         await stop(extender, world)
         meanwhile = await stepped(extender, world)
-        clock.by += PATIENT.move_seconds + 1.0
         order = await over(world)
 
     assert meanwhile.ending is None
@@ -421,15 +408,116 @@ async def stepped(extender: Service, world: World) -> Order:
     return order
 
 
-async def runs_as(world: World, pod: str, instance: str) -> None:
-    """Let a pod belong to the very VirtualMachineInstance of that name."""
-    raw = await world.api.get(VIRTUAL_MACHINE_INSTANCES, instance, namespace="default")
-    uid = msgspec.json.decode(raw)["metadata"]["uid"]
-    owner = {"apiVersion": "kubevirt.io/v1", "kind": VMI, "name": instance, "uid": uid}
+async def strategy(world: World, name: str, said: str) -> None:
     await world.api.patch(
-        PODS,
-        pod,
-        {"metadata": {"ownerReferences": [{**owner, "controller": True}]}},
+        VIRTUAL_MACHINE_INSTANCES,
+        name,
+        {"spec": {"evictionStrategy": said}},
         patch_type=PatchType.MERGE,
         namespace="default",
     )
+
+
+async def guarded(world: World, *names: str, allows: int = 0) -> None:
+    """Guard all VMs by budgets, as KubeVirt and owners do."""
+    for name in names:
+        await world.api.create(
+            POD_DISRUPTION_BUDGETS,
+            {"metadata": {"name": name}, "spec": {"selector": {}}},
+            namespace="default",
+        )
+        await world.api.patch(
+            POD_DISRUPTION_BUDGETS,
+            name,
+            {"status": {"disruptionsAllowed": allows, "observedGeneration": 1}},
+            patch_type=PatchType.MERGE,
+            namespace="default",
+            subresource="status",
+        )
+
+
+@pytest.mark.parametrize("movable", ["live", "restart", "evicted"])
+async def test_budgets_are_in_the_way_of_evictions_alone(
+    world: World, machines: Machines, movable: str
+) -> None:
+    """KubeVirt's own allows no disruption; an owner's beside it would forbid every eviction."""
+    await guarded(world, "kubevirt-disruption-budget", "owners")
+    allowed = {"annotations": {keys.MOVABLE: "restart"}} if movable == "restart" else {}
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=movable == "live")
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert advice.attains is (movable != "evicted")
+    if advice.attains:
+        how, cost = ("live-migration", 0) if movable == "live" else ("restart", 1)
+        assert [(each.how, each.cost) for each in advice.moves] == [(how, cost)]
+    else:
+        assert [each.why for each in advice.obstacles] == [SEVERAL_BUDGETS]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("", ""),
+        ("None", ""),
+        ("LiveMigrateIfPossible", ""),
+        ("LiveMigrate", ONLY_LIVE),
+        ("External", LEFT_TO_OTHERS),
+    ],
+)
+async def test_a_vm_whose_eviction_kubevirt_would_deny_is_not_planned_to_move(
+    world: World, machines: Machines, said: str, why: str
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=False)
+        await strategy(world, "vm", said)
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert [each.why for each in advice.obstacles] == ([why] if why else [])
+
+
+async def test_a_vm_that_would_not_be_started_again_is_not_planned_to_move(
+    world: World, machines: Machines
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await halted(world, "vm")
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert (advice.attains, [each.why for each in advice.obstacles]) == (False, [NOBODY_MAKES_IT])
+
+
+@pytest.mark.parametrize("said", ["false", "False", "no", ""])
+async def test_a_running_vm_is_protected_by_what_its_virtual_machine_is_annotated_with(
+    world: World, machines: Machines, said: str
+) -> None:
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1")
+        await instance(world, "vm", migratable=True)
+        await world.api.patch(
+            VIRTUAL_MACHINES,
+            "vm",
+            {"metadata": {"annotations": {keys.MOVABLE: said}}},
+            patch_type=PatchType.MERGE,
+            namespace="default",
+        )
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert [each.why for each in advice.obstacles] == [FORBIDDEN]
+
+
+@pytest.mark.parametrize(
+    ("said", "moves"),
+    [("true", True), ("restart", True), ("false", False), ("False", False), ("fasle", False)],
+)
+async def test_a_vm_moves_only_by_a_word_that_is_known(
+    world: World, machines: Machines, said: str, *, moves: bool
+) -> None:
+    async with running(world) as extender:
+        allowed = {"annotations": {keys.MOVABLE: said}}
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert advice.attains is moves

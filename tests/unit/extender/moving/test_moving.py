@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from extender.advice import Asked
+from extender.advice.yard import OFF_WITH_ITS_DEVICE
 from extender.moving import Outcome
 from extender.policy import InForce, PolicyName
 from extender.policy.moving import Mode
@@ -171,9 +172,12 @@ async def test_a_vm_whose_device_stays_its_own_is_not_moved(
             await world.report(node, msgspec.structs.replace(status, mode=NodeMode.HARVESTER))
         views = extender.knowledge.views
         await until(lambda: all(views[n].node.status.mode is NodeMode.HARVESTER for n in NODES))
-        with pytest.raises(NotApplied, match="keeps its device with Harvester"):
-            await applied(extender, DRAIN)
+        advice = await extender.advisor.advise(DRAIN)
+        assert extender.ordering is not None
+        with pytest.raises(NotApplied):
+            await extender.ordering.apply(DRAIN, advice.digest)
 
+    assert [each.why for each in advice.obstacles] == [OFF_WITH_ITS_DEVICE]
     assert await kept(world) is None
 
 
@@ -219,29 +223,36 @@ async def test_an_eviction_that_stays_refused_ends_the_order_and_nothing_is_left
     assert await held(world) == []
     assert "a-1" in dict(await events(world, "VgpuMoveGivenUp"))
     assert dict(await events(world, "VgpuMovesEnded")) == {
-        "node-1": "vGPU: an order of 1 moves ends after 0: its eviction is refused: its budget"
-        " allows no more"
+        "node-1": "vGPU: an order of 1 moves is given up after 0: `tangram defrag status` tells why"
     }
 
 
 async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
     world: World, machines: Machines
 ) -> None:
-    asked = refusing(world)
+    """Its owner changes their mind when the order has just been given."""
+    evicted: list[str] = []
+
+    async def disturb(call: Call) -> None:
+        if (call.verb, call.kind, call.done) == ("create", CONFIG_MAPS, True):
+            await world.api.patch(
+                VIRTUAL_MACHINES,
+                "a",
+                {"spec": {"runStrategy": "Manual"}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+            )
+        elif call.subresource == "eviction":
+            evicted.append(call.name)
+
+    world.api.disturbance = disturb
     async with running(world) as extender:
         await machines.place(extender, "a", "1-10C", "node-1")
-        await world.api.patch(
-            VIRTUAL_MACHINES,
-            "a",
-            {"spec": {"runStrategy": "Manual"}},
-            patch_type=PatchType.MERGE,
-            namespace="default",
-        )
         async with machines.running(extender, NODES):
             await applied(extender, DRAIN)
             order = await over(world)
 
-    assert (order.ending, asked) == (Outcome.GIVEN_UP, [])
+    assert (order.ending, evicted) == (Outcome.GIVEN_UP, [])
     assert "nobody would start the VM again" in order.why
     assert await held(world) == []
 
