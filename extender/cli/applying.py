@@ -32,6 +32,13 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the moves until they are over.")]
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """What programs read of a plan applied: the plan, and the order to make its moves, if any."""
+
+    plan: Advice
+    order: Underway | None = None
+
+
 def advised(command: str, asked: Asked, where: Where, output: Output) -> Advice:
     """Ask for advice, print it, and exit where it is that there is no plan."""
     said = _advice(command, asked, where)
@@ -53,13 +60,11 @@ def applied(
     said = _advice(command, asked, where)
     if output is Output.TEXT:
         _print_plan(said)
-    if not said.attains:
+    if not said.attains or not said.moves:
         if output is not Output.TEXT:
-            print_as(output, said)
-        raise typer.Exit(NO_PLAN)
-    if not said.moves:
-        if output is not Output.TEXT:
-            print_as(output, said)
+            print_as(output, Applied(said))
+        if not said.attains:
+            raise typer.Exit(NO_PLAN)
         return
     if not yes and not typer.confirm("Have these moves made?"):
         raise typer.Exit(1)
@@ -70,7 +75,10 @@ def applied(
     order = answer(command, where, MOVES, {}, Underway, method="POST", body=body)
     if wait:
         order = _followed(command, where, order, time.sleep)
-    _print(order, output)
+    if output is Output.TEXT:
+        _print(order, output)
+    else:
+        print_as(output, Applied(said, order))
     if wait and order.outcome != Outcome.DONE:
         raise typer.Exit(NOT_ALL_MADE)
 

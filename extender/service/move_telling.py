@@ -20,8 +20,8 @@ ORDER_ENDED_REASON = "VgpuMovesEnded"
 class MoveTeller:
     """Tells of moves; that people cannot be told holds nothing up.
 
-    *events* are about the VM's pod; *node_events* about the node that the next VM was to leave,
-    where an order ends before all its moves are made.
+    *events* are about the VM's pod; *node_events*, of an order that ends, about the node that the
+    next VM was to leave, or the last has left.
     """
 
     def __init__(
@@ -61,13 +61,12 @@ class MoveTeller:
         if departed is not None:
             work.given_up(departed.kind.value)
             await self._tell(departed.pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
-        if order.leg is not None:
-            by = f" by {order.by}" if order.by else ""
-            how = outcome.value.replace("-", " ")
-            # Not why: that may name pods, and of these not everybody may know who sees Nodes.
-            text = f"vGPU: an order of {len(order.legs)} moves{by} is {how} after {made}"
-            text += ": `tangram defrag status` tells why"
-            await self._tell_of_node(order.leg.source.node, text)
+        last = order.leg or order.legs[-1]
+        by = f" by {order.by}" if order.by else ""
+        text = f"vGPU: an order of {len(order.legs)} moves{by} is {outcome.value.replace('-', ' ')}"
+        if why:  # it may name pods, and of these not everybody may know who sees Nodes
+            text += f" after {made}: `tangram defrag status` tells why"
+        await self._tell_of_node(last.source.node, text)
 
     def _facts(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:
         return {

@@ -261,7 +261,9 @@ class Moving:
             await self._end(kept, Outcome.GIVEN_UP, refused)
             return True
         stopped = msgspec.structs.replace(departure, kind=Kind.RESTART)
-        await self._keep(msgspec.structs.replace(order, departed=stopped), kept)
+        order = msgspec.structs.replace(order, departed=stopped)
+        await self._keep(order, kept)
+        await self._teller.begun(order, leg, stopped)
         return True
 
     async def _desist(self, kept: Kept, step: Desist) -> bool:

@@ -38,7 +38,12 @@ ON_OBJECTS = (
         "its tenant",
         "whether its vGPUs share a GPU: `same`, `distinct`",
     ),
-    ("pod", f'`{keys.MOVABLE}: "false"`', "its tenant", "its VM is moved by nobody's plan"),
+    (
+        "pod, VirtualMachine",
+        f'`{keys.MOVABLE}: "false"`, or any value but `true` and `restart`',
+        "its tenant",
+        "its VM is moved by nobody's plan",
+    ),
     (
         "pod",
         f"`{keys.MOVABLE}: restart`",

@@ -76,13 +76,18 @@ async def test_programs_wait_for_the_end_and_read_it() -> None:
     )
 
     assert result.exit_code == 2, result.output  # two whole GPUs are not to be had
-    assert json.loads(result.output)["outcome"] == "infeasible"
+    said = json.loads(result.output)
+    assert (said["plan"]["outcome"], said["order"]) == ("infeasible", None)
 
     _, result = await drained("drain", "node-1", "apply", "--yes", "--wait", "-o", "json")
 
     assert result.exit_code == 0, result.output
     said = json.loads(result.output)
-    assert (said["outcome"], said["over"], said["moves"][0]["stage"]) == ("done", True, "made")
+    order = said["order"]
+    assert (order["outcome"], order["over"], order["moves"][0]["stage"]) == ("done", True, "made")
+    assert said["plan"]["warnings"] == [
+        "node-1 is not cordoned, and new VMs may come to it: `kubectl cordon node-1`"
+    ]
 
 
 async def test_for_programs_nobody_is_asked() -> None:
