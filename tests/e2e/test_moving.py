@@ -47,7 +47,7 @@ async def test_a_pending_vm_is_admitted_by_an_applied_plan_unless_a_budget_block
         admit = ("--admit", "default/whole-0", "--yes", "--wait")
 
         status, said = await tangram(running, "defrag", "apply", *admit)
-        assert (status, said["outcome"]) == (2, "infeasible")
+        assert (status, said["plan"]["outcome"]) == (2, "infeasible")
         assert await order(running) is None
         assert await uids(running) == before
 
@@ -66,7 +66,7 @@ async def test_a_pending_vm_is_admitted_by_an_applied_plan_unless_a_budget_block
             return status == 0
 
         await until(may, within=120, every=1.0)
-        assert said["outcome"] == "done"
+        assert said["order"]["outcome"] == "done"
         await running.bound_pods(at_least=3)
         await sound(running)
         after = await uids(running)
@@ -95,7 +95,7 @@ async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says
         before = await uids(running)
 
         status, said = await tangram(running, "drain", drained, "apply", "--yes")
-        assert (status, said["over"]) == (0, False)
+        assert (status, said["order"]["over"]) == (0, False)
         first = await order(running)
         assert first is not None
         await begun(running, made=0)
