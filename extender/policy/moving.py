@@ -1,6 +1,6 @@
 """Whether VMs are moved to make room: by advice alone, or by Tangram, how fast and when.
 
-moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false}
+moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false, patience: 600}
 
 Which VMs may be moved is said elsewhere: by their tenant's ``movable``, and by each pod.
 """
@@ -51,13 +51,16 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     One at a time, at most ``per_hour`` are begun within any hour, and only while a window is open,
     if there are any; a move whose VM has left is carried to its end. ``paused``: none is begun,
-    whatever else is said.
+    whatever else is said. For so many seconds of ``patience`` an eviction is asked for that is
+    refused, None for as long as a preemption does (``--eviction-patience``); no move takes longer
+    than its own time, though.
     """
 
     mode: Mode = Mode.ADVISE
     per_hour: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12
     windows: tuple[Window, ...] = ()
     paused: bool = False
+    patience: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
 
     @property
     def advises(self) -> bool:

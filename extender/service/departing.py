@@ -190,7 +190,8 @@ class Departing:
             since = now if before is None else before.since
             self._refusals = {(pod.uid, name): _Refusal(since, times, now + pause)}
             log.info("eviction_refused", pod=pod.name, namespace=pod.namespace, error=str(error))
-            patience = knowledge.settings.eviction_patience_seconds
+            said = knowledge.in_force.moving.patience
+            patience = knowledge.settings.eviction_patience_seconds if said is None else said
             return f"its eviction is refused: {error}" if now - since >= patience else ""
         self._refusals = {}
         self._asked = {pod.uid: knowledge.clock()}

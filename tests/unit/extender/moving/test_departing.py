@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
+import msgspec
 import pytest
 
 from extender.moving import Departure, Kind, Leg
@@ -77,6 +78,15 @@ def asking(service: Service) -> Asking:
 
 async def test_a_refused_eviction_is_asked_for_until_patience_ends(asking: Asking) -> None:
     assert asking.patience <= await asking.until_given_up() <= asking.patience + 10.0
+
+
+async def test_the_policy_may_have_more_patience_with_moves(
+    asking: Asking, service: Service
+) -> None:
+    rules = msgspec.structs.replace(service.knowledge.in_force.moving, patience=600)
+    service.knowledge.adopt(msgspec.structs.replace(service.knowledge.in_force, moving=rules))
+
+    assert 600.0 <= await asking.until_given_up() <= 610.0
 
 
 async def test_the_eviction_of_another_order_has_its_own_time(asking: Asking) -> None:
