@@ -52,7 +52,7 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     One at a time, at most ``per_hour`` are begun within any hour, and only while a window is open,
     if there are any; a move whose VM has left is carried to its end. ``paused``: none is begun,
     whatever else is said. For so many seconds of ``patience`` an eviction is asked for that is
-    refused, None for as long as a preemption does (``--eviction-patience``); no move takes longer
+    refused, None for as long as for a preemption; no move takes longer
     than its own time, though.
     """
 
