@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from extender.moving import Outcome
 from extender.policy import InForce, PolicyName
 from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
+from extender.policy.windows import Day, Window
 from extender.service import Service
 from extender.service.ordering import NotApplied
 from extender.service.ports import ClusterUnavailable
@@ -257,8 +259,22 @@ async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
     assert await held(world) == []
 
 
+def closed() -> InForce:
+    """Return a policy whose only window opens days from now."""
+    days = tuple(Day)
+    return applying(windows=(Window(days=(days[(datetime.now(UTC).weekday() + 3) % 7],)),))
+
+
+@pytest.mark.parametrize(
+    ("restrained", "says"),
+    [
+        (applying(paused=True), "the policy's moves.paused is true"),
+        (closed(), "no window of the policy's moves.windows is open"),
+    ],
+    ids=["paused", "closed"],
+)
 async def test_paused_it_has_nobody_leave_keeps_what_is_held_and_goes_on_afterwards(
-    world: World, machines: Machines
+    world: World, machines: Machines, restrained: InForce, says: str
 ) -> None:
     """However long that takes: then the time that a move may take begins anew."""
     asked, clock = refusing(world, "a-1", "b-1"), Ahead()
@@ -268,7 +284,7 @@ async def test_paused_it_has_nobody_leave_keeps_what_is_held_and_goes_on_afterwa
             await machines.place(extender, name, "1-10C", "node-1")
         await applied(extender, DRAIN)
         await until(lambda: asked)
-        extender.knowledge.adopt(applying(paused=True))
+        extender.knowledge.adopt(restrained)
         await passed(extender, steps=1)
         before, asked[:] = await held(world), []
         clock.by = 1.5 * settings.move_seconds
@@ -283,7 +299,7 @@ async def test_paused_it_has_nobody_leave_keeps_what_is_held_and_goes_on_afterwa
         async with machines.running(extender, NODES):
             order = await over(world)
 
-    assert (paused.ending, why) == (None, "the policy's moves.paused is true")
+    assert (paused.ending, why) == (None, says)
     assert len(before) == 2
     assert (order.ending, order.why, len(order.made)) == (Outcome.DONE, "", 2)
     assert await held(world) == []
