@@ -24,6 +24,7 @@ from extender.simulation.history import History
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm
+from tests.fakes.reviewer import KnowsNobody
 from tests.simulated import baseline, gpu
 
 TOKEN = "a-token"
@@ -186,7 +187,7 @@ def test_a_file_that_is_no_fleet_is_told(tmp_path: Path, content: bytes | None, 
     assert says in words(result)
 
 
-class OneToken:
+class OneToken(KnowsNobody):
     """Lets in who shows the one token; everybody may GET what is below /api, as Kubernetes does."""
 
     async def may_get(self, token: str, path: str) -> Access:

@@ -20,10 +20,11 @@ from extender.server.packed import takes_gzip
 from extender.service import Service
 from extender.service.ports import Access, ClusterUnavailable
 from tests.builders import assignment, gpu_node, raw_pod
+from tests.fakes.reviewer import KnowsNobody
 from tests.waiting import until
 
 
-class Rights:
+class Rights(KnowsNobody):
     """Who may list which namespaces' pods; everybody may GET every path."""
 
     def __init__(self, **namespaces: str) -> None:
