@@ -8,7 +8,8 @@ memory. ``pending`` has who waits, ``planner`` plans them; ``gangs`` knows where
 what was there before us, ``recording`` what kubelets have given otherwise; ``plans`` writes.
 ``tenancy`` keeps the policy's rules, ``reloading`` the policy; ``guarding`` has learned weights
 judged before they decide.
-``ports`` says what the service needs of a cluster.
+``ports`` says what the service needs of a cluster, ``reviewer`` of who knows what callers may do,
+``events`` of where people are told.
 """
 
 from extender.service.hooks import Hooks

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from extender.service.ports import Access
+from extender.service.reviewer import Access
 
 
 class KnowsNobody:
-    """A :class:`~extender.service.ports.Reviewer` who lets nobody do anything."""
+    """A :class:`~extender.service.reviewer.Reviewer` who lets nobody do anything."""
 
     async def may_get(self, token: str, path: str) -> Access:
         return Access.UNKNOWN

@@ -19,7 +19,8 @@ from extender.policy.file import MalformedPolicy, parsed
 from extender.server import desk, proposed
 from extender.server.proposed import MOST_BYTES, POLICY
 from extender.service import Service
-from extender.service.ports import Access, Feed, PodFacts
+from extender.service.ports import Feed, PodFacts
+from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm

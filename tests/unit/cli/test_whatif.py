@@ -18,7 +18,8 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.server.surveyed import BASELINE
 from extender.service import Service
-from extender.service.ports import Access, Feed, PodFacts
+from extender.service.ports import Feed, PodFacts
+from extender.service.reviewer import Access
 from extender.simulation.baseline import Node, Requests
 from extender.simulation.history import History
 from nodeagent.apiserver.memory import InMemoryApi

@@ -11,7 +11,8 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
 from extender.service import Service
-from extender.service.ports import ClusterUnavailable, Feed, PodFacts, Warn
+from extender.service.events import Warn
+from extender.service.ports import ClusterUnavailable, Feed, PodFacts
 from extender.service.unadmitted import REASON, UnadmittedTeller
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.memory import InMemoryApi

@@ -24,7 +24,8 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.server.forwarding import BeyondReach, forwarding
 from extender.service import Service
-from extender.service.ports import Access, Feed
+from extender.service.ports import Feed
+from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.rest import RestApi
 from tests.builders import gpu_node

@@ -13,7 +13,8 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
 from extender.service import Service, explaining
-from extender.service.ports import ClusterUnavailable, Feed, Warn
+from extender.service.events import Warn
+from extender.service.ports import ClusterUnavailable, Feed
 from extender.service.telling import (
     AGAIN_SECONDS,
     FORGOTTEN_SECONDS,
