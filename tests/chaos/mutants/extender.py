@@ -14,7 +14,7 @@ import msgspec
 import extender.cluster.door as door
 import extender.planning.gangs as gangs
 import extender.service.gangs as service_gangs
-import extender.service.knowledge as knowledge
+import extender.service.knowledge.nodes as nodes
 import extender.service.underway as underway
 import extender.succession as succession
 from extender import request, wire
@@ -224,7 +224,7 @@ def no_releasing() -> Any:
     def successor(*args: Any, **named: Any) -> NodeView:
         return msgspec.structs.replace(whole(*args, **named), releasing=())
 
-    return patch.object(knowledge, "successor", successor)
+    return patch.object(nodes, "successor", successor)
 
 
 def held_to_nobody() -> Any:
@@ -335,7 +335,7 @@ def any_version() -> Any:
     def successor(view: Any, newer: Any, *, listed: bool = False) -> NodeView:
         return whole(view, newer, listed=True)
 
-    return patch.object(knowledge, "successor", successor)
+    return patch.object(nodes, "successor", successor)
 
 
 def no_read_after_unknown() -> Any:
