@@ -81,14 +81,14 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
-    missing, kept = [], set()
+    missing, kept = [], list[str]()
     for node, entry in order.holds():
         if not there.held(node, entry.id):
             seat = Seat(node, entry.gpu, entry.profile_id, entry.start, entry.size)
             ahead = f"{entry.id}{keys.AHEAD_SUFFIX}"
             if there.free(seat, entry.resource, kept=ahead):
                 missing.append((node, entry))
-                kept |= {ahead} if there.held(node, ahead) else set()
+                kept += [ahead] if there.held(node, ahead) else []
             elif entry.id == order.id_of(order.at):
                 if overdue or there.in_use(seat):
                     text = "the place that the VM was to go to is not free"
