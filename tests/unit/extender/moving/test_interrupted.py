@@ -15,7 +15,7 @@ from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import MIGRATIONS, VIRTUAL_MACHINE_INSTANCES, Throttled
 from tests.builders import gpu
-from tests.fakes.kubevirt import KubeVirt, instance, runs_as
+from tests.fakes.instances import KubeVirt, instance, runs_as
 from tests.fakes.machines import Machines
 from tests.fakes.mortal import MortalApi
 from tests.fakes.world import World

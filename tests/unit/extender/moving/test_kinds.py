@@ -36,7 +36,7 @@ from nodeagent.apiserver.protocol import (
     Unavailable,
 )
 from tests.fakes.ahead import Ahead
-from tests.fakes.kubevirt import instance, migrations, runs_as
+from tests.fakes.instances import instance, migrations, runs_as
 from tests.fakes.machines import VMI, Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
