@@ -10,6 +10,7 @@ import pytest
 
 from extender.cluster import ApiOrders, KubeVirtRelocator
 from extender.moving import Order
+from extender.occupants import charges, occupants
 from extender.service.holds import Holds
 from extender.service.relocation import Leaving, OrderChanged
 from nodeagent.api import keys
@@ -183,3 +184,13 @@ def test_what_is_held_for_an_order_lasts_as_long_as_that() -> None:
     assert set(holds.moving) == {"node-1"}
     holds.planned("node-1", view(plan=plan), None)
     assert not holds.moving
+
+
+def test_what_is_kept_ahead_for_a_later_move_is_not_charged_to_the_vms_tenant() -> None:
+    """The VM has its slices where it still is; no pod waits there, and nobody is evicted for it."""
+    owner = OwnerRef(keys.PREEMPTOR, "default", "a move")
+    id = f"{keys.MOVE_PREFIX}0123456789ab-1{keys.AHEAD_SUFFIX}"
+    there = view(plan=[assignment(id, 19, 0, pod=None, owner=owner)])
+
+    assert charges(there) == {}
+    assert occupants(there)
