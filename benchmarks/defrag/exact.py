@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from extender import moves
@@ -189,34 +189,40 @@ GEOMETRY = MODELS["H100-80GB"].geometry
 CASES_IN_A_PART = 2_000
 
 
-def cases(*, pairs: int | None, triples: int, seed: int = 1) -> list[Case]:
+def cases(*, pairs: int | None, triples: int, seed: int = 1) -> tuple[list[Case], list[Case]]:
     """Return random triples of layouts, and all pairs of classes of them or so many pairs.
 
     The pairs each with a profile that does not fit as they are; a class is there by any layout of
-    it, for what moves lead to is the same for all.
+    it, for what moves lead to is the same for all. All of them are shuffled, so that some are a
+    sample.
     """
     chance, search = random.Random(seed), Exhaustive(GEOMETRY)
     known = layouts(GEOMETRY)
     wanted = [profile for profile in GEOMETRY.profiles if not profile.limited]
     crowded = [each for each in known if len(each) >= 2]
-    found: list[Case] = [
+    three: list[Case] = [
         (tuple(chance.choices(crowded, k=3)), chance.choice(wanted).name) for _ in range(triples)
     ]
+    two: list[Case] = []
     if pairs is None:
         for both in itertools.combinations_with_replacement(layout_classes(GEOMETRY), 2):
             gpus = tuple(chance.choice(each) for each in both)
-            found += [(gpus, each.name) for each in wanted if not search.fits(gpus, each)]
-        return found
-    while len(found) < pairs + triples:
+            two += [(gpus, each.name) for each in wanted if not search.fits(gpus, each)]
+        chance.shuffle(two)
+    while pairs is not None and len(two) < pairs:
         gpus, profile = tuple(chance.choices(known, k=2)), chance.choice(wanted)
         if not search.fits(gpus, profile):
-            found.append((gpus, profile.name))
-    return found
+            two.append((gpus, profile.name))
+    return three, two
 
 
-def parts(of: Sequence[Case]) -> list[Sequence[Case]]:
+def parts(of: Iterable[Sequence[Case]]) -> list[Sequence[Case]]:
     """Return cases in parts that take a minute or two each."""
-    return [of[at : at + CASES_IN_A_PART] for at in range(0, len(of), CASES_IN_A_PART)]
+    return [
+        each[at : at + CASES_IN_A_PART]
+        for each in of
+        for at in range(0, len(each), CASES_IN_A_PART)
+    ]
 
 
 def compared(of: Sequence[Case]) -> dict[str, Any]:
