@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--mix", action="append", choices=MIXES, help="only this; may be repeated")
     parser.add_argument("--load", action="append", type=float, choices=LOADS, help="likewise")
+    parser.add_argument("--seeds", type=int, help="only the first so many seeds")
     parser.add_argument("--triples", type=int, default=5_000, help="for exact: random triples")
     parser.add_argument("--pairs", type=int, help="for exact: so many pairs, drawn; else all")
     options = parser.parse_args(arguments)
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
 
 def _worth(options: argparse.Namespace) -> Iterator[Cell]:
     size = SIZES["quick" if options.quick else "full"]
+    size = msgspec.structs.replace(size, seeds=size.seeds[: options.seeds])
     for load in options.load or LOADS:
         for mix in options.mix or MIXES:
             found = None if options.out is None else store.load(options.out, mix, load, size)
