@@ -4,9 +4,9 @@
 the views of the nodes by the policy's rules, and tells it with names that people know.
 """
 
-from extender.advice.advise import Advised, advise
+from extender.advice.advise import Advised, advise, with_reasons
 from extender.advice.asked import Asked, Misstated
 from extender.advice.document import Advice
 from extender.advice.setting import Guard, Setting
 
-__all__ = ["Advice", "Advised", "Asked", "Guard", "Misstated", "Setting", "advise"]
+__all__ = ["Advice", "Advised", "Asked", "Guard", "Misstated", "Setting", "advise", "with_reasons"]

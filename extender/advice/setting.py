@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 import msgspec
 
 from extender.explain.situation import PodState
 from extender.ledger import Ledger
 from extender.policy.bounds import Terms
+from extender.policy.costs import Costs
 from extender.request import Request
 from extender.snapshot import NodeView
 
@@ -32,7 +34,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     ``waiting`` are the pods to be admitted that are known, by namespace and the name asked by.
     ``guards`` are the disruption budgets of pods, by UID, as far as they were looked up;
-    ``guarded``: they are looked up at all.
+    ``guarded``: they are looked up at all. ``migratable`` are the pods, by UID, whose VMs KubeVirt
+    migrates while they run, of those for whom that was looked up. ``now`` is in UTC.
     """
 
     views: Mapping[str, NodeView]
@@ -44,3 +47,6 @@ class Setting(msgspec.Struct, frozen=True):
     waiting: Mapping[tuple[str, str], Waiting] = {}
     guards: Mapping[str, tuple[Guard, ...]] = {}
     guarded: bool = False
+    migratable: frozenset[str] = frozenset()
+    costs: Costs = Costs()
+    now: datetime | None = None

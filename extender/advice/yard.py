@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from extender.advice.asked import Asked
+from extender.advice.pricing import Price, price
 from extender.advice.setting import Guard, Setting, Waiting
 from extender.explain.board import bounds_of, why_staying
 from extender.moves import (
@@ -35,22 +36,20 @@ from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
 from nodeagent.api.gpunode import Assignment
 
-COST_OF_RESTART = 1
-"""For each memory slice of a VM that stops and starts again: the larger, the more it does.
-
-All moves are such: KubeVirt migrates no VM with a vGPU before 1.9, and then by an alpha gate.
-"""
-
 NOBODY_MAKES_IT = "of a pod that nobody makes anew"
 SEVERAL_BUDGETS = "of a pod with several disruption budgets, which can never be evicted"
 
+VIRTUAL_MACHINE_INSTANCE = "VirtualMachineInstance"
+"""The kind of owner that can be stopped past a budget: what a StatefulSet makes is evicted."""
+
 
 class Whose(NamedTuple):
-    """What an occupant is: its node, and its entry in the plan, if it has one."""
+    """What an occupant is: its node, its entry in the plan, if it has one, and a move's price."""
 
     view: NodeView
     taken: Taken
     entry: Assignment | None
+    price: Price | None = None
 
 
 class Yard(NamedTuple):
@@ -142,29 +141,50 @@ class _Making:
                 self._setting.pods, view, taken, entry, realized, self._setting.terms
             )
             leave: Movable | None = None
+            paid: Price | None = None
             if stays is None and entry is not None:
-                leave, stays = self._leave(entry)
+                how, budget, stays = self._leave(entry)
+                if how is not None:
+                    paid = self._price(view, how, taken, entry)
+                    leave = Movable(how, paid.cost, budget)
             kind = "" if leave is None or entry is None else self._kind(entry)
             id = entry.id if entry is not None else f"{taken.gpu}/{taken.placement.start}"
             if id in self._whose:  # a plan that two nodes share names it twice
                 id = f"{view.name}/{id}"
-            self._whose[id] = Whose(view, taken, entry)
+            self._whose[id] = Whose(view, taken, entry, paid)
             found[taken.gpu].append(
                 Occupant(id, kind, taken.profile_id, taken.placement, leave, stays or "")
             )
         return found
 
-    def _leave(self, entry: Assignment) -> tuple[Movable | None, str | None]:
-        """Return how a VM may be moved, or why not."""
+    def _leave(self, entry: Assignment) -> tuple[How | None, str, str | None]:
+        """Return how a VM may be moved and which budget counts it, or why it may not be."""
+        setting = self._setting
         if entry.owner is None or entry.pod is None:
-            return None, NOBODY_MAKES_IT
-        guards: tuple[Guard, ...] = self._setting.guards.get(entry.pod.uid, ())
+            return None, "", NOBODY_MAKES_IT
+        if entry.pod.uid in setting.migratable:
+            return How.LIVE, "", None
+        guards: tuple[Guard, ...] = setting.guards.get(entry.pod.uid, ())
+        facts = setting.pods.get(entry.pod.uid)
+        may_be_stopped = (
+            facts is not None and facts.restartable and entry.owner.kind == VIRTUAL_MACHINE_INSTANCE
+        )
+        if may_be_stopped and not (len(guards) <= 1 and all(each.allows for each in guards)):
+            return How.RESTART, "", None
         if len(guards) > 1:
-            return None, SEVERAL_BUDGETS
+            return None, "", SEVERAL_BUDGETS
         for guard in guards:
             self._budgets[guard.name] = guard.allows
-        cost = COST_OF_RESTART * entry.size
-        return Movable(How.RESTART, cost, guards[0].name if guards else ""), None
+        return How.EVICTION, guards[0].name if guards else "", None
+
+    def _price(self, view: NodeView, how: How, taken: Taken, entry: Assignment) -> Price:
+        setting, profile = self._setting, ""
+        for gpu in view.node.status.gpus:
+            if gpu.uuid == taken.gpu:
+                geometry = view.node.status.geometries.get(gpu.geometry)
+                known = None if geometry is None else geometry.by_id.get(taken.profile_id)
+                profile = "" if known is None else known.name
+        return price(setting.costs, how, profile, entry.size, since=entry.since, now=setting.now)
 
     def _kind(self, entry: Assignment) -> str:
         assert entry.pod is not None  # or it would stay

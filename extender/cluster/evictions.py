@@ -21,11 +21,12 @@ from nodeagent.apiserver.protocol import (
 )
 
 
-class _Metadata(msgspec.Struct, frozen=True):
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     uid: str = ""
     generation: int = 0
     labels: dict[str, str] = {}
+    deletion_timestamp: str | None = None
 
 
 class _Pod(msgspec.Struct, frozen=True):
@@ -94,16 +95,27 @@ class ApiEvictor:
 
     async def _labels(self, pod: PodRef) -> dict[str, str]:
         """Return a pod's labels, none if it is gone."""
+        found = await self._read(pod)
+        return {} if found is None else found.labels
+
+    async def _read(self, pod: PodRef) -> _Metadata | None:
+        """Return that very pod's metadata, None if it is gone or another has its name."""
         try:
             with outcome(NotFound):
                 raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
                 found = _POD.decode(raw).metadata
         except NotFound:
-            return {}
-        return found.labels if found.uid == pod.uid else {}
+            return None
+        return found if found.uid == pod.uid else None
 
     async def evict(self, pod: PodRef) -> None:
-        """Have that very pod end; its UID is a precondition."""
+        """Have that very pod end; its UID is a precondition.
+
+        409 is said where the UID is another, and where the pod, or its budget's status, is written
+        by others all the time (after 20 tries of the server's own); 404 where the pod is gone, and
+        where its budget went in that moment. So after either the pod is looked at: one that stays
+        is asked for again. (kubernetes, pkg/registry/core/pod/storage/eviction.go)
+        """
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -115,7 +127,9 @@ class ApiEvictor:
                 await self._api.create(
                     PODS, body, namespace=pod.namespace, name=pod.name, subresource="eviction"
                 )
-        except (Conflict, NotFound):
-            return  # it is gone, or another by that name
+        except (Conflict, NotFound) as error:
+            found = await self._read(pod)
+            if found is not None and found.deletion_timestamp is None:
+                raise EvictionRefused(error.message, retry_after=error.retry_after) from error
         except (Refused, Throttled) as error:  # by its budget, or by an admission webhook
             raise EvictionRefused(error.message, retry_after=error.retry_after) from error

@@ -1,6 +1,6 @@
 """Whether VMs are moved to make room: by advice alone, or by Tangram, how fast and when.
 
-moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false}
+moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], costs: {restart: 20}}
 
 Which VMs may be moved is said elsewhere: by their tenant's ``movable``, and by each pod.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from extender.policy.costs import Costs
 from extender.policy.windows import Window, open_at, opens_after
 
 HOUR = timedelta(hours=1)
@@ -51,13 +52,14 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     One at a time, at most ``per_hour`` are begun within any hour, and only while a window is open,
     if there are any; a move whose VM has left is carried to its end. ``paused``: none is begun,
-    whatever else is said.
+    whatever else is said. Of plans with as few moves the one is made that ``costs`` least.
     """
 
     mode: Mode = Mode.ADVISE
     per_hour: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12
     windows: tuple[Window, ...] = ()
     paused: bool = False
+    costs: Costs = Costs()
 
     @property
     def advises(self) -> bool:

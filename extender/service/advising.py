@@ -3,68 +3,109 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
-from extender.advice import Advice, Advised, Asked, Guard, Setting, advise
+from extender.advice import Advice, Advised, Asked, Guard, Setting, advise, with_reasons
 from extender.advice.setting import Waiting
 from extender.moving import digest
 from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
-from nodeagent.api.gpunode import PodRef
+from extender.service.relocation import Relocator
+from nodeagent.api.gpunode import Assignment, PodRef
 
 WITHIN_SECONDS = 25.0
 """For one piece of advice, with those before it; the command line waits 30 s."""
 
-MOST_TRIES = 4
-"""Plans made anew for what the disruption budgets of those moved have turned out to allow."""
+MOST_TRIES = 8
+"""Plans made anew for what has turned out of those moved: their budgets, and how they move."""
+
+
+class Looked(msgspec.Struct):
+    """What was looked up of pods, by UID: their disruption budgets, and whose VMs migrate."""
+
+    guards: dict[str, tuple[Guard, ...]] = {}
+    migratable: frozenset[str] = frozenset()
 
 
 class Advisor:
-    """Advises on what *knowledge* knows; without *budgets* disruption budgets are not looked up."""
+    """Advises on what *knowledge* knows; ``utc_now`` tells how long VMs have run.
 
-    def __init__(self, knowledge: Knowledge, budgets: Budgets | None = None) -> None:
+    Without *budgets* disruption budgets are not looked up, and without a *relocator* not which VMs
+    can migrate while they run.
+    """
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        budgets: Budgets | None = None,
+        relocator: Relocator | None = None,
+        *,
+        utc_now: Callable[[], datetime],
+    ) -> None:
         self._knowledge = knowledge
         self._budgets = budgets
+        self._relocator = relocator
+        self._utc_now = utc_now
         self._one = asyncio.Lock()
 
     async def advise(self, asked: Asked) -> Advice:
-        """Return which VMs to move so that what is asked for is attained.
+        """Return which VMs to move so that what is asked for is attained, and why these.
 
         Raises:
             TimeoutError: too many ask, or it took too long.
-            ClusterUnavailable: disruption budgets could not be read.
+            ClusterUnavailable: what the plan depends on could not be read.
         """
-        return (await self.plan(asked)).advice
+        clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
+        async with asyncio.timeout(WITHIN_SECONDS), self._one:
+            setting, found = await self._planned(asked)
+            return (await asyncio.to_thread(with_reasons, setting, found, clock=clock)).advice
 
     async def plan(self, asked: Asked) -> Advised:
         """Return advice, with what is to be done to carry it out.
 
-        Of disruption budgets those are looked up that are about a VM to be moved; where one allows
-        nothing, another plan is made without that VM.
-
         Raises:
             TimeoutError: too many ask, or it took too long.
-            ClusterUnavailable: disruption budgets could not be read.
+            ClusterUnavailable: what the plan depends on could not be read.
         """
-        guards: dict[str, tuple[Guard, ...]] = {}
-        clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
         async with asyncio.timeout(WITHIN_SECONDS), self._one:
-            for _ in range(MOST_TRIES):
-                setting = self._setting(asked, guards)
-                found = await asyncio.to_thread(advise, setting, asked, clock=clock)
-                if self._budgets is None:
-                    return _told(found)
-                fresh = [pod for pod in found.moved if pod.uid not in guards]
-                if not fresh:
-                    return _told(found)
-                guards |= await self._guards(self._budgets, fresh)
-                if all(_lets_go(guards[pod.uid]) for pod in fresh):
-                    return _told(found)
+            return (await self._planned(asked))[1]
+
+    async def _planned(self, asked: Asked) -> tuple[Setting, Advised]:
+        """Plan until all that the plan depends on is known of those that it moves.
+
+        Of others a budget is taken to allow their eviction, and a VM to stop when it moves: of
+        these there are too many to look them all up.
+        """
+        known, clock = Looked(), self._knowledge.seam.elsewhere
+        for _ in range(MOST_TRIES):
+            setting = self._setting(asked, known)
+            found = await asyncio.to_thread(advise, setting, asked, clock=clock)
+            fresh = [each for each in found.moved if _uid(each) not in known.guards]
+            if not fresh or await self._is_as_taken(fresh, known):
+                return setting, _told(found)
         raise TimeoutError("disruption budgets forbid one plan after the other")
+
+    async def _is_as_taken(self, fresh: Sequence[Assignment], known: Looked) -> bool:
+        """Look up what a plan depends on; tell whether it was taken to be so."""
+        if self._budgets is None and self._relocator is None:
+            return True
+        pods = [each.pod for each in fresh if each.pod is not None]
+        guards: Mapping[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
+        if self._budgets is not None:
+            guards = await self._guards(self._budgets, pods)
+        known.guards = {**known.guards, **guards}
+        migratable = frozenset([_uid(each) for each in fresh if await self._migrates(each)])
+        known.migratable |= migratable
+        return not migratable and all(map(_lets_go, guards.values()))
+
+    async def _migrates(self, entry: Assignment) -> bool:
+        owner, relocator = entry.owner, self._relocator
+        return owner is not None and relocator is not None and await relocator.migratable(owner)
 
     async def _guards(
         self, budgets: Budgets, pods: Sequence[PodRef]
@@ -75,7 +116,7 @@ class Advisor:
                 found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
         return found
 
-    def _setting(self, asked: Asked, guards: Mapping[str, tuple[Guard, ...]]) -> Setting:
+    def _setting(self, asked: Asked, known: Looked) -> Setting:
         """Return all that advice rests on, as of now: nothing is awaited here."""
         knowledge = self._knowledge
         pods = dict(knowledge.pods)  # in a thread it must not change
@@ -90,8 +131,11 @@ class Advisor:
             knowledge.in_force.version,
             terms,
             waiting,
-            dict(guards),
+            known.guards,
             self._budgets is not None,
+            known.migratable,
+            knowledge.in_force.moving.costs,
+            self._utc_now(),
         )
 
     def _waiting(self, pods: Mapping[str, PodFacts], namespace: str, name: str) -> Waiting | None:
@@ -119,6 +163,10 @@ def _told(found: Advised) -> Advised:
         return found
     advice = msgspec.structs.replace(found.advice, digest=digest(found.errands))
     return found._replace(advice=advice)
+
+
+def _uid(entry: Assignment) -> str:
+    return "" if entry.pod is None else entry.pod.uid
 
 
 def _lets_go(guards: Sequence[Guard]) -> bool:

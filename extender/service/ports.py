@@ -33,7 +33,8 @@ class BindingRefused(Exception):
 class EvictionRefused(Exception):
     """The API server does not let the pod be evicted now: its disruption budget, or a webhook.
 
-    It may later; ``retry_after`` is in how many seconds at the soonest.
+    Or others wrote the pod or its budget at that moment. It may later; ``retry_after`` is in how
+    many seconds at the soonest.
     """
 
     def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:

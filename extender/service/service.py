@@ -110,7 +110,7 @@ class Service:
         self.headcount = Headcount(self.knowledge, utc_now)
         self.explainer = Explainer(self.knowledge)
         self.surveyor = Surveyor(self.knowledge, utc_now)
-        self.advisor = Advisor(self.knowledge, evictor)
+        self.advisor = Advisor(self.knowledge, evictor, relocator, utc_now=utc_now)
         self.moving: Moving | None = None
         self.ordering: Ordering | None = None
         if evictor is not None and orders is not None and relocator is not None:

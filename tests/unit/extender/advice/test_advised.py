@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import UTC, datetime
 
 import aiohttp
 import msgspec
@@ -316,7 +317,7 @@ async def test_the_thread_that_works_out_advice_reads_no_clock_that_decisions_ar
     knowledge = service.knowledge
     monkeypatch.setattr(knowledge, "clock", knowledge.seam.clock)
 
-    said = await Advisor(knowledge).advise(ADMITTED)
+    said = await Advisor(knowledge, utc_now=lambda: datetime.now(UTC)).advise(ADMITTED)
 
     assert said.moves
     assert {*readers} <= {threading.current_thread()}
