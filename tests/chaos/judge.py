@@ -292,12 +292,13 @@ class Judge:
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
     def _is_next(self, entry: Assignment, last: Assignment) -> bool:
-        """Tell whether an entry is for the next of whom *last* was held for.
+        """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
 
         Or is held by an order for the VM that has left what is still there, or for its next pod,
         which takes that. The agent destroys first, as it does for any hold.
         """
-        if self.holds.succeeds(entry, last.id):
+        same = entry.pod is not None and entry.pod == last.pod
+        if same or self.holds.succeeds(entry, last.id):
             return True
         return self.moves.leads_back(entry) and last.owner == entry.owner
 

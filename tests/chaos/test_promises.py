@@ -39,6 +39,7 @@ class Court:
         self.generation = 1
         self._pods: dict[str, dict[str, Any]] = {}
         self._node: dict[str, Any] | None = None
+        self._words = 0
         self.judge = Judge(
             {"node-1": self.machine},
             clock=lambda: self.now,
@@ -74,25 +75,31 @@ class Court:
     ) -> None:
         """Show a plan; the agent has *observed* it, unless told otherwise, and realized it."""
         self.generation += 1
+        self._told(entries, told, observed, realized=True)
+
+    def reports(self, *told: Instance, realized: bool = True) -> None:
+        """Show that the agent has seen the plan, and what it tells to be on the GPU."""
+        self._told(self.judge.entries("node-1"), told, None, realized=realized)
+
+    def _told(
+        self,
+        entries: Iterable[Assignment],
+        told: Iterable[Instance],
+        observed: int | None,
+        *,
+        realized: bool,
+    ) -> None:
+        self._words += 1
         node = gpu_node(
             gpus=[msgspec.structs.replace(gpu(0, instances=tuple(told)), uuid=self.board.uuid)],
             plan=entries,
             generation=self.generation,
             observed=observed,
-            realized=[Realized(each.id) for each in entries],
+            realized=[Realized(each.id) for each in entries if realized],
         )
-        before, self._node = self._node, msgspec.to_builtins(node)
-        self._show(GPU_NODES, before, self._node)
-
-    def reports(self, *told: Instance) -> None:
-        """Show that the agent has seen the plan, and what it tells to be on the GPU."""
-        assert self._node is not None
-        node = gpu_node(
-            gpus=[msgspec.structs.replace(gpu(0, instances=told), uuid=self.board.uuid)],
-            plan=self.judge.entries("node-1"),
-            generation=self.generation,
-        )
-        before, self._node = self._node, msgspec.to_builtins(node)
+        status = msgspec.structs.replace(node.status, agent_epoch="node-1_1", sequence=self._words)
+        before = self._node
+        self._node = msgspec.to_builtins(msgspec.structs.replace(node, status=status))
         self._show(GPU_NODES, before, self._node)
 
     def plan_deleted(self) -> None:
@@ -189,10 +196,11 @@ def test_what_is_on_its_way_out_is_nobodys_before_the_agent_says_so(
     court: Court, writer: str
 ) -> None:
     court.plan(court.entry("a", 0, pod="u1"))
-    court.plan(observed=court.generation, told=[instance(SMALL, 0)])
+    before = court.generation
+    court.plan(observed=before)
     court.leads(writer)
     court.process = writer
-    court.plan(court.entry("b", 0, pod="u2"), observed=court.generation)
+    court.plan(court.entry("b", 0, pod="u2"), observed=before)
 
     assert court.broken == ["promised twice: b where a is on its way out"]
 
@@ -323,10 +331,7 @@ def test_to_what_is_planned_for_it_there(court: Court) -> None:
 def test_and_realized(court: Court) -> None:
     court.pod("u1")
     court.plan(court.entry("a", 0, pod="u1"))
-    node = gpu_node(plan=court.judge.entries("node-1"), generation=court.generation)
-    court.judge.wrote(
-        GPU_NODES, Write(1, ("", "node-1"), None, Revision.of(msgspec.to_builtins(node)))
-    )
+    court.reports(realized=False)
     court.bound("u1", court.entry("a", 0, pod="u1"))
 
     assert court.broken == ["half bound: name-u1 has a, which is not realized"]
