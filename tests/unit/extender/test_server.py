@@ -238,7 +238,7 @@ def state(service: Service) -> tuple[Any, ...]:
     return (
         known.ledger,
         dict(known.requests),
-        dict(known.refused),
+        bool(known.refused),
         dict(known.pending.waiting),
         {name: view.node for name, view in known.views.items()},
     )
