@@ -43,7 +43,11 @@ class EvictionRefused(Exception):
 
 
 PLAN_TIMEOUT_SECONDS = 5.0
-"""After so long a plan's write is made or never will be; it takes about 2 ms (measured)."""
+"""So long after it has come to the API server a plan's write is made or never will be; it takes
+about 2 ms (measured)."""
+
+TRANSIT_SECONDS = 0.5
+"""How long a request may be on its way before the API server counts its time."""
 
 
 class ClusterUnavailable(Exception):

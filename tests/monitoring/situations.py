@@ -235,7 +235,7 @@ def fail(stage: Stage, times: int) -> None:
     trust = Trust(knowledge)
     for at in range(times):
         entry = assignment(f"f{at}", 19, 0, pod=f"f{at}")
-        with trust.probing("node-1"):
+        with trust.probing("node-1", [entry.id]):
             stage.node(plan=[entry])
         stage.node(plan=[entry], failed=[Failed(entry.id, "CreateGpuInstance: in use")])
         trust.not_realized(knowledge.views["node-1"], [entry.id])
