@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from extender.decision_log.decoding import arguments
 from extender.decision_log.equipment import Equipment
-from extender.decision_log.layout import End, Entry, Gap, Header
+from extender.decision_log.layout import End, Entry, Gap, Header, Restated, Restating
 from extender.decision_log.reading import Damage, Item
 from extender.policy import InForce, PolicyName
 from extender.policy.file import as_file, written
@@ -40,7 +40,7 @@ def recorded(header: Header, items: Iterable[Item]) -> Recorded:
     Raises:
         LogUnreadable: a call is none that this program knows, or takes something else.
     """
-    found = _Demand()
+    found = _Demand(header.file)
     for item in items:
         found.take(item)
     return Recorded(
@@ -67,9 +67,13 @@ def policy_of(policy: InForce) -> RecordedPolicy:
 
 
 class _Demand:
-    """What has been read so far; times are seconds since the first reading of the clock."""
+    """What has been read so far; times are seconds since the first reading of the clock.
 
-    def __init__(self) -> None:
+    *first* is the number of the first file that there is.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
         self.equipment = Equipment()
         self.namespaces: dict[str, dict[str, str]] = {}
         self.residents: dict[str, Resident] = {}
@@ -91,6 +95,13 @@ class _Demand:
                 self._last = item.n
                 self._look_at_the_clock(item)
                 self._take_call(item)
+            case Restating(n=n):
+                if n > self._last:
+                    self._take_call(item)
+            case Restated(n=n):
+                if n > self._last:  # from here on it is told again; before, only if it ever was
+                    self.gaps += self._last > 0 or self._first == 1
+                    self._last = n
             case Damage():
                 self.gaps += 1
             case End(end=end):
@@ -105,10 +116,12 @@ class _Demand:
                 self._began = entry.at[0]
             self._now = max(self._now, entry.at[0] - self._began)
 
-    def _take_call(self, entry: Entry) -> None:
+    def _take_call(self, entry: Entry | Restating) -> None:
         match entry.call:
             case "Knowledge.gpu_node":
                 self._take_node(arguments(entry)["node"])
+            case "Knowledge.restore_view":
+                self._take_node(arguments(entry)["view"].node)
             case "Knowledge.node":
                 given = arguments(entry)
                 self.equipment.labelled(given["name"], given["labels"] or {})
@@ -119,8 +132,9 @@ class _Demand:
                 self.namespaces[given["name"]] = dict(given["labels"])
             case "Hooks.judge":
                 given = arguments(entry)
-                self._take_question(given["request"], given["names"], entry.gave or {})
-            case "Knowledge.pod":
+                gave = entry.gave if isinstance(entry, Entry) else None
+                self._take_question(given["request"], given["names"], gave or {})
+            case "Knowledge.pod" | "Knowledge.restore_pod":
                 facts: PodFacts = arguments(entry)["pod"]
                 if facts.over:
                     self._leave(facts.ref.uid)

@@ -7,6 +7,9 @@ the next pod of an owner is not for the one that has left it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
+
+from extender.service.seam import Call, restores, restoring
 
 
 class Ended:
@@ -24,3 +27,12 @@ class Ended:
         self._uids[uid] = None
         while len(self._uids) > self._limit:
             self._uids.popitem(last=False)
+
+    def restated(self) -> Call:
+        """Return what leads here."""
+        return restoring("Ended.restore", tuple(self._uids))
+
+    @restores
+    def restore(self, uids: Collection[str]) -> None:
+        """Take in whose end was read, in this order."""
+        self._uids = OrderedDict.fromkeys(uids)

@@ -36,7 +36,7 @@ from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
-from extender.service.seam import Seam, told
+from extender.service.seam import Seam, restores, told
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
 from extender.service.unadmitted import Unadmitted
@@ -68,7 +68,8 @@ class Knowledge:
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
     filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
-    they were in a gang; ``ended`` those of them that were read to have ended.
+    they were in a gang; ``ended`` those of them that were read to have ended. ``buried`` are the
+    UIDs of GpuNodes that were deleted.
 
     ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
     tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
@@ -99,7 +100,7 @@ class Knowledge:
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
         self.fleet = Fleet(self.views)
-        self._buried: OrderedDict[str, None] = OrderedDict()
+        self.buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
         self.rivals: dict[str, Rival] = {}
         self._labels: dict[str, Labels] = {}
@@ -146,8 +147,8 @@ class Knowledge:
 
     @ledger.setter
     def ledger(self, ledger: Ledger) -> None:
-        self.seam.note(PROMISES, self._ledger, ledger)
-        self._ledger = ledger
+        before, self._ledger = self._ledger, ledger
+        self.seam.note(PROMISES, before, ledger)
 
     # What the cluster reports.
 
@@ -174,8 +175,8 @@ class Knowledge:
         listed again: a reply that was long on its way would stay for ever.
         """
         if listed:
-            self._buried.pop(node.metadata.uid, None)
-        elif node.metadata.uid in self._buried:
+            self.buried.pop(node.metadata.uid, None)
+        elif node.metadata.uid in self.buried:
             return
         entries_as_pods(node.spec.assignments, self.pods)
         view = self.views.get(node.name)
@@ -199,9 +200,9 @@ class Knowledge:
     @told
     def gpu_node_deleted(self, name: str, uid: str) -> None:
         """Take in that the API server told of a GpuNode's deletion: it does not come back."""
-        self._buried[uid] = None
-        while len(self._buried) > REMEMBERED:
-            self._buried.popitem(last=False)
+        self.buried[uid] = None
+        while len(self.buried) > REMEMBERED:
+            self.buried.popitem(last=False)
         self.gpu_node_gone(name, uid)
 
     @told
@@ -559,6 +560,34 @@ class Knowledge:
         """Let whoever waits for a change know that there is no time left for it."""
         self.stopping = True
         self.changes.tell_all()
+
+    # Going on from what was known elsewhere (``restating``).
+
+    @restores
+    def restore_view(self, view: NodeView) -> None:
+        """Put a node as it was seen in its place."""
+        by = msgspec.structs.replace(view, policy=self.in_force.policy)
+        self._replace(view.name, by)
+
+    @restores
+    def restore_pod(self, pod: PodFacts) -> None:
+        """Know a pod as the watch had it."""
+        self.pods[pod.ref.uid] = pod
+
+    @restores
+    def restore_request(self, request: Request) -> None:
+        """Remember a request as filter read it."""
+        self.requests[request.pod.uid] = request
+
+    @restores
+    def restore_gone(self, uids: Collection[str], of_gangs: Collection[bool]) -> None:
+        """Know of pods that they are no more, and which of them were in gangs."""
+        self.gone.update(zip(uids, of_gangs, strict=True))
+
+    @restores
+    def restore_buried(self, uids: Collection[str]) -> None:
+        """Know of GpuNodes that they were deleted."""
+        self.buried.update(dict.fromkeys(uids))
 
     # Time.
 

@@ -11,6 +11,7 @@ Arguments are values that nobody changes any more: a witness may keep them, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -114,6 +115,9 @@ class Behind(Protocol):
 TOLD: dict[str, Callable[..., object]] = {}
 """Every method that is told, by the name of its class and its own."""
 
+RESTORING: dict[str, Callable[..., object]] = {}
+"""Every method that puts a state of before in place of a fresh one, named likewise."""
+
 _Self = TypeVar("_Self", bound=Behind)
 
 
@@ -130,6 +134,40 @@ def told(method: Callable[Concatenate[_Self, _P], _R]) -> Callable[Concatenate[_
         return seam.tell(name, method, self, args, named)
 
     return telling
+
+
+def restores(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a method be called where a state is restated: it takes what its part has told of it."""
+    RESTORING[method.__qualname__] = method
+    return method
+
+
+def restoring(name: str, *args: object, **named: object) -> Call:
+    """Return a call that leads to a state of before, whatever the clock says."""
+    return Call(name, args, named, (), None)
+
+
+def method_of(name: str) -> Callable[..., object]:
+    """Return the method that a call is of.
+
+    Raises:
+        KeyError: no such call comes across any seam.
+    """
+    return TOLD[name] if name in TOLD else RESTORING[name]
+
+
+LONG_AGO = -1e300
+"""What is told of a time that never was: JSON has no infinite numbers."""
+
+
+def told_at(at: float) -> float:
+    """Return a time as it can be told."""
+    return max(at, LONG_AGO)
+
+
+def meant(at: float) -> float:
+    """Return the time that was told so."""
+    return -math.inf if at <= LONG_AGO else at
 
 
 UNHEARD = Seam(lambda: 0.0)

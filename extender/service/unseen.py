@@ -7,7 +7,9 @@ of its end nobody will tell. kube-scheduler comes back with whom it still has.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+from extender.service.seam import Call, restores, restoring
 
 
 class Unseen:
@@ -37,3 +39,13 @@ class Unseen:
                 return
             del self._asked_at[uid]
             yield uid
+
+    def restated(self) -> Call:
+        """Return what leads here."""
+        asked = self._asked_at
+        return restoring("Unseen.restore", tuple(asked), tuple(asked.values()))
+
+    @restores
+    def restore(self, uids: Collection[str], asked_at: Collection[float]) -> None:
+        """Take in when each pod was last asked about, in this order."""
+        self._asked_at = OrderedDict(zip(uids, asked_at, strict=True))

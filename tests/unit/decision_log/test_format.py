@@ -7,11 +7,11 @@ from pathlib import Path
 
 from extender.decision_log import reproduced, runs
 from extender.decision_log.files import lines
-from extender.decision_log.layout import FORMAT, Entry, Header, Why
+from extender.decision_log.layout import FORMAT, Entry, Header, Restated, Restating, Why
 from extender.service.choosing import Chooser
 from extender.service.hooks import Hooks
 from extender.service.knowledge import PROMISES
-from extender.service.seam import TOLD
+from extender.service.seam import RESTORING, TOLD
 from extender.service.tenure import Tenure
 
 PAGE = Path(__file__).parents[3] / "manifests" / "DECISIONLOG.md"
@@ -31,12 +31,13 @@ def test_the_page_names_every_call_and_none_that_is_not_told() -> None:
     named = set(re.findall(r"`([A-Z][a-z]+\.[a-z_]+)`", PAGE.read_text()))
 
     assert all(parts)
-    assert named == {*TOLD, PROMISES}
+    assert named == {*TOLD, *RESTORING, PROMISES}
 
 
 def test_the_page_names_every_field_and_reason() -> None:
     text = PAGE.read_text()
-    fields = (*Header.__struct_encode_fields__, *Entry.__struct_encode_fields__, *Why)
+    lines = (Header, Entry, Restating, Restated)
+    fields = (*(name for each in lines for name in each.__struct_encode_fields__), *Why)
 
     assert [name for name in fields if f'"{name}"' not in text and f"`{name}`" not in text] == []
     assert f'{{"decisionLog": {FORMAT}' in text
