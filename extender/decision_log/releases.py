@@ -50,21 +50,21 @@ class Releases:
 
     def owed(self) -> Iterator[str]:
         """Yield the UIDs of pods that have slices still."""
-        for each in (*self._had.values(), *self._leaving.values()):
+        for had in self._had.values():
+            yield from had
+        for each in self._leaving.values():
             yield from each
 
 
 def _held(node: GpuNode, entries: Iterable[Assignment]) -> bool:
     """Tell whether an instance is still there, or a place is held for whoever comes again."""
     for entry in entries:
-        mask = entry.placement.mask
-        there = [
-            each for gpu in node.status.gpus if gpu.uuid == entry.gpu for each in gpu.instances
-        ]
-        held = (a for a in node.spec.assignments if a.pod is None and a.gpu == entry.gpu)
-        if any(each.placement.mask & mask for each in (*there, *held)) and not any(
-            a.pod is not None and a.gpu == entry.gpu and a.placement.mask & mask
-            for a in node.spec.assignments
-        ):
+        plan = [each for each in node.spec.assignments if each.gpu == entry.gpu]
+        gpus = [gpu for gpu in node.status.gpus if gpu.uuid == entry.gpu]
+        if any(entry.placement.mask & each.placement.mask for each in plan if each.pod):
+            continue  # somebody has it already
+        there = [each.placement.mask for gpu in gpus for each in gpu.instances]
+        held = [each.placement.mask for each in plan]
+        if any(entry.placement.mask & each for each in (*there, *held)):
             return True
     return False

@@ -109,7 +109,7 @@ class Line:
             looked_at.append(kin)
             if hopeless(next(iter(next(iter(rows.values()))))):
                 continue
-            some = []
+            some: list[object] = []
             for kind, row in rows.items():
                 if len(turn) + len(some) >= MOST_ROWS or names <= 0:
                     break

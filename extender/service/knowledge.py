@@ -111,7 +111,8 @@ class Knowledge:
         self.realizing = Realizing(self.work, lambda: self.clock())
         self.planned_at: float | None = None
         self.pods: dict[str, PodFacts] = {}
-        self.requests: OrderedDict[str, Request] = OrderedDict()
+        # The oldest of these go first; no OrderedDict, whose copy takes fifteen times as long.
+        self.requests: dict[str, Request] = {}
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
         self.avoidance = Avoidance(settings, lambda: self.clock(), self.seam)
@@ -125,7 +126,7 @@ class Knowledge:
         self.enlisted = Enlisted(self.seam)
         self.unseen = Unseen(REMEMBERED)
         self.unadmitted = Unadmitted()
-        self.gone: OrderedDict[str, bool] = OrderedDict()
+        self.gone: dict[str, bool] = {}
         self.ended = Ended(REMEMBERED)
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
@@ -357,7 +358,7 @@ class Knowledge:
         in_gang = asked is not None and asked.gang is not None
         self.gone[uid] = in_gang or self.gone.pop(uid, False)
         while len(self.gone) > REMEMBERED:
-            self.gone.popitem(last=False)
+            del self.gone[next(iter(self.gone))]
         self.unseen.drop(uid)
         self._forget_pod(uid)
 
@@ -403,13 +404,13 @@ class Knowledge:
     @told
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind."""
+        self.requests.pop(request.pod.uid, None)
         self.requests[request.pod.uid] = request
         if request.pod.uid not in self.pods:
             self.unseen.asked(request.pod.uid, now=self.clock())
         self.enlisted.enlist(request)
-        self.requests.move_to_end(request.pod.uid)
         while len(self.requests) > REMEMBERED:
-            self.requests.popitem(last=False)
+            del self.requests[next(iter(self.requests))]
 
     def presume(self, request: Request, node: str, choice: Choice) -> None:
         """Keep the slices chosen on *node* from others until the bind comes, or does not."""

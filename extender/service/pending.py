@@ -12,7 +12,7 @@ better answer before that is carried out.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 
@@ -38,9 +38,9 @@ class Pending:
         self._settings = settings
         self._clock = clock
         self.can_wake = False
-        self.waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self.waiting: dict[str, Waiting] = {}
         self._arrivals: deque[float] = deque(maxlen=max(1, settings.plan_burst_pods))
-        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._seen: dict[str, float] = {}
         self._unfiltered: set[str] = set()
         self._deferred: dict[str, float] = {}
         self._yielding: dict[str, float] = {}
@@ -60,7 +60,9 @@ class Pending:
             self._arrivals.append(self.last_arrival)
             self._unfiltered.add(uid)
             while len(self._seen) > REMEMBERED:
-                self._unfiltered.discard(self._seen.popitem(last=False)[0])
+                oldest = next(iter(self._seen))
+                del self._seen[oldest]
+                self._unfiltered.discard(oldest)
 
     def came(self, uid: str) -> None:
         """Note that a pod without a place is being filtered."""
@@ -196,7 +198,7 @@ class Pending:
 
     def restated(self) -> Iterator[Call]:
         """Return what leads here, but for the nodes that pods may go to: they decide nothing."""
-        seen = tuple(self._seen.items())
+        seen = self._seen.copy()
         unfiltered = frozenset(self._unfiltered)
         waiting = tuple(self.waiting.values())
         deferred, yielding = self._deferred.copy(), self._yielding.copy()
@@ -210,7 +212,10 @@ class Pending:
                     turns=self._turns,
                 ),
             ),
-            (restoring("Pending.restore_seen", uid, at, uid in unfiltered) for uid, at in seen),
+            (
+                restoring("Pending.restore_seen", uid, at, uid in unfiltered)
+                for uid, at in seen.items()
+            ),
             (
                 restoring("Pending.restore_waiting", each.request, each.since, each.turn)
                 for each in waiting

@@ -11,21 +11,15 @@ What no answer rests on is left out: counts, who is to be woken, what to train a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
-from typing import TypeVar
+from itertools import chain
 
 import msgspec
 
 from extender.ledger import Ledger
 from extender.policy import PolicyName
 from extender.service.knowledge import PROMISES, Knowledge
-from extender.service.seam import Call, restoring
+from extender.service.seam import Call, restoring, some
 from extender.snapshot import NodeView
-
-AT_ONCE = 1_000
-"""Names that are told in one call."""
-
-_Value = TypeVar("_Value")
 
 
 def restated(knowledge: Knowledge) -> Iterator[Call]:
@@ -40,7 +34,7 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
     labels = dict(parts.labels)
     views = tuple(parts.views.values())
     pods, requests = tuple(parts.pods.values()), tuple(parts.requests.values())
-    gone = tuple(parts.gone.items())
+    gone = parts.gone.copy()
     return chain(
         (restoring("Knowledge.adopt", parts.in_force),),
         (restoring("Knowledge.namespace", *each) for each in namespaces),
@@ -60,9 +54,14 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
         (parts.holds.restated(), parts.realizing.restated(), parts.tenancy.restated()),
         (restoring("Knowledge.restore_pod", each) for each in pods),
         (restoring("Knowledge.restore_request", each) for each in requests),
-        (restoring("Knowledge.restore_gone", *zip(*some, strict=True)) for some in _some(gone)),
-        (restoring("Knowledge.restore_buried", some) for some in _some(tuple(parts.buried))),
-        (parts.ended.restated(), parts.unseen.restated(), parts.avoidance.restated()),
+        (
+            restoring("Knowledge.restore_gone", *zip(*each, strict=True))
+            for each in some(gone.items())
+        ),
+        (restoring("Knowledge.restore_buried", each) for each in some(tuple(parts.buried))),
+        parts.ended.restated(),
+        parts.unseen.restated(),
+        (parts.avoidance.restated(),),
         parts.pending.restated(),
         parts.enlisted.restated(),
         (restoring(PROMISES, Ledger(), parts.ledger),),
@@ -74,8 +73,3 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
 def _bare(view: NodeView) -> NodeView:
     """Return a view without its policy, which is the same everywhere, or what was made of it."""
     return msgspec.structs.replace(view, policy=PolicyName.DEFAULT)
-
-
-def _some(values: tuple[_Value, ...]) -> Iterator[tuple[_Value, ...]]:
-    every = iter(values)
-    return iter(lambda: tuple(islice(every, AT_ONCE)), ())

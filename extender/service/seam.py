@@ -12,8 +12,9 @@ Arguments are values that nobody changes any more: a witness may keep them, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
+from itertools import islice
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -145,6 +146,16 @@ def restores(method: Callable[_P, _R]) -> Callable[_P, _R]:
 def restoring(name: str, *args: object, **named: object) -> Call:
     """Return a call that leads to a state of before, whatever the clock says."""
     return Call(name, args, named, (), None)
+
+
+AT_ONCE = 1_000
+"""Names that are told in one call."""
+
+
+def some(values: Iterable[_R]) -> Iterator[tuple[_R, ...]]:
+    """Yield values so many at once."""
+    every = iter(values)
+    return iter(lambda: tuple(islice(every, AT_ONCE)), ())
 
 
 def method_of(name: str) -> Callable[..., object]:

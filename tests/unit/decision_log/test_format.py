@@ -17,6 +17,8 @@ from extender.service.tenure import Tenure
 PAGE = Path(__file__).parents[3] / "manifests" / "DECISIONLOG.md"
 FIRST = Path(__file__).parent / "format-1.jsonl.zst"
 """Of a `tangram demo` of two nodes, a burst among its VMs."""
+SECOND = Path(__file__).parent / "format-2.jsonl.zst"
+"""The second file of an extender's log: it begins with the state."""
 
 
 def test_a_log_of_the_first_format_stays_readable_and_plays_again() -> None:
@@ -24,6 +26,13 @@ def test_a_log_of_the_first_format_stays_readable_and_plays_again() -> None:
 
     assert told.exact, told.different
     assert (told.calls, told.decisions) == (273, 45)
+
+
+def test_a_file_that_begins_with_the_state_stays_readable_and_plays_again() -> None:
+    told = reproduced(runs([SECOND]))
+
+    assert told.exact, told.different
+    assert (told.calls, told.decisions, told.resumed) == (167, 30, 1)
 
 
 def test_the_page_names_every_call_and_none_that_is_not_told() -> None:
