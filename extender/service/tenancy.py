@@ -20,8 +20,8 @@ from extender.policy.selectors import Labels
 from extender.request import Request, Wanted
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
-from extender.service.seam import Call, restores, restoring
 from extender.service.rooms import Rooms
+from extender.service.seam import Call, restores, restoring
 from extender.service.usage import Usage
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import Refused, gang_over_cap

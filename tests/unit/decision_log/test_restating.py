@@ -217,7 +217,12 @@ def test_a_call_that_found_no_room_brings_no_state(tmp_path: Path) -> None:
     lease = Call("Knowledge.lease", ("node", "1"), {}, (), None)
     log = log_in(tmp_path, most_bytes=2 * weighed(lease))
     asked: list[int] = []
-    log._restating.begin(lambda: iter(asked.append(1) or ()))
+
+    def source() -> Iterator[Call]:
+        asked.append(1)
+        return iter(())
+
+    log._restating.begin(source)
     for _ in range(2):
         log.heard(lease)
     log._restating.ask()
