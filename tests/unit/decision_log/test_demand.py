@@ -171,8 +171,9 @@ async def test_under_its_own_policy_a_demand_is_decided_as_it_was() -> None:
     played = play(told, policy_of_record(told, "log")).fates
 
     left = {each.uid: each for each in told.departures}
-    assert left[uid(large)].freed is not None
-    assert left[uid(large)].freed > left[uid(large)].at
+    freed = left[uid(large)].freed
+    assert freed is not None
+    assert freed > left[uid(large)].at
     found = first(told.outcomes)
     assert len(found) == 4
     assert [(bool(fate.refused), () if fate.refused else fate.places) for fate in played] == [
