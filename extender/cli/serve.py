@@ -278,7 +278,7 @@ async def _serve(
             witness=kept,
         )
         if kept is not None:
-            replica.service.knowledge.work.decision_log.read = kept.figures
+            kept.follow(replica.service.knowledge)
         # Without certificates all of this is on loopback, where whoever asks is let in.
         reviewer = Reviews(api) if doors.anybody_tls else None
         async with doors.opened(replica.service, reviewer) as urls:

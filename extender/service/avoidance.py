@@ -17,12 +17,12 @@ have to be kept at each of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
 from extender.service.ports import PLAN_TIMEOUT_SECONDS, TRANSIT_SECONDS
-from extender.service.seam import UNHEARD, Seam, told
+from extender.service.seam import UNHEARD, Call, Seam, meant, restores, restoring, told, told_at
 from extender.settings import Settings
 
 MOST_DOUBLINGS = 32
@@ -190,3 +190,28 @@ class Avoidance:
         """Tell whether nothing new may go to a node."""
         circuit = self._nodes.get(node)
         return circuit is not None and circuit.refuses(now=self._clock())
+
+    def restated(self) -> Call:
+        """Return what leads here."""
+        return restoring("Avoidance.restore", *_timed(self._gpus, self._nodes, told_at))
+
+    @restores
+    def restore(self, gpus: Mapping[str, Strikes], nodes: Mapping[str, Circuit]) -> None:
+        """Take in what has failed."""
+        self._gpus, self._nodes = _timed(gpus, nodes, meant)
+
+
+def _timed(
+    gpus: Mapping[str, Strikes], nodes: Mapping[str, Circuit], by: Callable[[float], float]
+) -> tuple[dict[str, Strikes], dict[str, Circuit]]:
+    """Return them with each time *by* what it is told."""
+
+    def struck(strikes: Strikes) -> Strikes:
+        return msgspec.structs.replace(strikes, until=by(strikes.until))
+
+    return {gpu: struck(each) for gpu, each in gpus.items()}, {
+        node: msgspec.structs.replace(
+            each, strikes=struck(each.strikes), probe_until=by(each.probe_until)
+        )
+        for node, each in nodes.items()
+    }

@@ -57,7 +57,8 @@ class Known:
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
     filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
-    they were in a gang; ``ended`` those of them that were read to have ended.
+    they were in a gang; ``ended`` those of them that were read to have ended. ``buried`` are the
+    UIDs of GpuNodes that were deleted.
 
     ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
     tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
@@ -86,7 +87,7 @@ class Known:
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
         self.fleet = Fleet(self.views)
-        self._buried: OrderedDict[str, None] = OrderedDict()
+        self.buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
         self.rivals: dict[str, Rival] = {}
         self._labels: dict[str, Labels] = {}
@@ -97,7 +98,8 @@ class Known:
         self.realizing = Realizing(self.work, lambda: self.clock())
         self.planned_at: float | None = None
         self.pods: dict[str, PodFacts] = {}
-        self.requests: OrderedDict[str, Request] = OrderedDict()
+        # The oldest of these go first; no OrderedDict, whose copy takes fifteen times as long.
+        self.requests: dict[str, Request] = {}
         self.refused = Refusals(REMEMBERED)
         self.assigned = Assigned(lambda: self.clock())
         self.avoidance = Avoidance(settings, lambda: self.clock(), self.seam)
@@ -111,7 +113,7 @@ class Known:
         self.enlisted = Enlisted(self.seam)
         self.unseen = Unseen(REMEMBERED)
         self.unadmitted = Unadmitted()
-        self.gone: OrderedDict[str, bool] = OrderedDict()
+        self.gone: dict[str, bool] = {}
         self.ended = Ended(REMEMBERED)
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
@@ -133,8 +135,8 @@ class Known:
 
     @ledger.setter
     def ledger(self, ledger: Ledger) -> None:
-        self.seam.note(PROMISES, self._ledger, ledger)
-        self._ledger = ledger
+        before, self._ledger = self._ledger, ledger
+        self.seam.note(PROMISES, before, ledger)
 
     def entries(self) -> Iterable[tuple[NodeView, Assignment]]:
         """Yield every entry of every plan."""
