@@ -17,11 +17,11 @@ A GPU that has just failed is *avoided* as a whole, as what is presumed for some
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from functools import cached_property
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
+from propcache.api import cached_property
 
 from extender.packing.choose import Placed
 from extender.snapshot import Taken

@@ -9,9 +9,10 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.packing.choose import Bin
 from extender.packing.tables import Tables, tables
