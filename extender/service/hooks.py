@@ -130,8 +130,9 @@ class Hooks:
         its filters count: they grow no more one day, and neither does the gang ask for plans.
         """
         knowledge, gang = self._knowledge, request.gang
-        refused = gang is not None and key(gang) in knowledge.enlisted.no_room
-        if knowledge.pending.filtered(request, names, adding=refused) and refused:
+        if gang is None or key(gang) not in knowledge.enlisted.no_room:
+            knowledge.pending.filtered(request, names)
+        elif knowledge.pending.filtered_among_more(request, names):
             knowledge.room.set()
 
     def _judge_gone(self, request: Request, names: Sequence[str]) -> Judged:
