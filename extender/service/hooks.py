@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from itertools import starmap
 from typing import assert_never
 
 import msgspec
@@ -204,7 +205,7 @@ class Hooks:
         if not isinstance(asked, Request):
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = self.rank(asked, names)
-        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+        return tuple(starmap(wire.HostPriority, ranked.scores.items()))
 
     @told
     def rank(self, asked: Request, names: Sequence[str]) -> Ranked:
