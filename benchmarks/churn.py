@@ -40,7 +40,7 @@ import uvloop
 
 from benchmarks import made
 from benchmarks.agents import AgentsCluster, Evictions, Unread
-from benchmarks.fleet import RESOURCE, KnownFleet, ready
+from benchmarks.fleet import RENEWED_SECONDS, RESOURCE, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected, quantile_ms
 from benchmarks.launchers import pod, question
 from extender import wire
@@ -54,7 +54,6 @@ from extender.service.planner import in_thread
 from extender.service.telling import Teller
 from extender.service.unadmitted import UnadmittedTeller
 
-RENEWED_SECONDS = 10.0  # as agents renew their Leases
 TYPES = tuple(RESOURCE.format(vgpu) for vgpu in ("1-10C", "1-20C", "2-20C"))
 NOWHERE = "nvidia.com/GRID_A100-1-5C"
 REFUSED = 20  # pods that fit nowhere

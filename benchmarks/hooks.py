@@ -108,7 +108,7 @@ class Bench:
         """
         launcher = pod(self._new_pod(), kind[0], amount=kind[1])
         changed = self.fleet.some_changed(self._changes)
-        self.fleet.renew()
+        self.fleet.stay_current()
         known, hooks_first = self._known.get(kind), next(self._turns)
         if known is not None and not hooks_first:
             await self._ask_floor(launcher, names, times["floor"], known)
@@ -252,7 +252,7 @@ class Bench:
                 body = question(launcher, names)
                 if verb == "filter":
                     self._catch_up()
-                    self.fleet.renew()
+                    self.fleet.stay_current()
                     self.fleet.hear(self.fleet.some_changed(self._changes))
                 with times[verb].taken():
                     wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))
