@@ -80,6 +80,7 @@ async def _preempt(request: web.Request) -> web.Response:
 
 async def _bind(request: web.Request) -> web.Response:
     args = await _read(request, wire.BindingArgs)
+    connection(request).give_way()  # a bind waits for the API server and for an agent
     service = request.app[SERVICE]
     began = service.knowledge.clock()
     answer = await service.binder.bind(args)

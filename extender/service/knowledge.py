@@ -36,6 +36,7 @@ from extender.service.pending import Pending
 from extender.service.ports import Feed, PodFacts
 from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals, improved
+from extender.service.right_of_way import RightOfWay
 from extender.service.seam import Seam, told
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
@@ -78,6 +79,8 @@ class Knowledge:
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
     ``behind`` the nodes' changes, a node somebody waits for is ``vacating``. ``ripe_claims`` are
     those of an order of moves, by id, that may be places as soon as nobody is there.
+
+    ``way`` tells what is done here when to wait for an answer.
 
     The policy may be changed at any time (:meth:`adopt`); its times come before the settings'.
     """
@@ -138,6 +141,7 @@ class Knowledge:
         self.arrivals = asyncio.Event()
         self.stopping = False
         self.changes = Changes()
+        self.way = RightOfWay()
 
     @property
     def ledger(self) -> Ledger:
