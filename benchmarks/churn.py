@@ -122,7 +122,7 @@ class Churn:
     async def open(self) -> AsyncIterator[Connection]:
         """Serve the hooks, judge nodes in the background, and yield the scheduler's connection."""
         async with (
-            collected_between_answers(),
+            collected_between_answers(self.fleet.service),
             serving(self.fleet.service) as self._url,
             connected(self._url) as scheduler,
         ):

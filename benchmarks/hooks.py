@@ -85,7 +85,7 @@ class Bench:
         plain = ready()
         plain.hooks = self.floor
         async with (
-            collected_between_answers(),
+            collected_between_answers(self.fleet.service),
             serving(self.fleet.service) as hooks_url,
             serving(plain) as floor_url,
             connected(hooks_url) as hooks,
