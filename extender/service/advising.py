@@ -14,6 +14,7 @@ from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
+from extender.service.right_of_way import GivingWay
 from nodeagent.api.gpunode import PodRef
 
 WITHIN_SECONDS = 25.0
@@ -54,6 +55,7 @@ class Advisor:
         clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
         async with asyncio.timeout(WITHIN_SECONDS), self._one:
             for _ in range(MOST_TRIES):
+                await self._knowledge.way.give_way()
                 setting = self._setting(asked, guards)
                 found = await asyncio.to_thread(advise, setting, asked, clock=clock)
                 if self._budgets is None:
@@ -83,7 +85,7 @@ class Advisor:
         rules = knowledge.in_force.rules
         terms = Terms(rules, None, (), dict(knowledge.tenancy.tenants)) if rules else None
         return Setting(
-            dict(knowledge.views),
+            GivingWay(dict(knowledge.views), knowledge.way),
             knowledge.ledger,
             pods,
             knowledge.in_force.policy.effective.value,
