@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--names", default="500,5000", help="in each request, separated by commas")
     parser.add_argument("--binds", type=int, default=400, help="in flight")
     parser.add_argument("--events", type=int, default=1000, help="of the watches, a second")
-    parser.add_argument("--pods", type=int, default=400, help="of each measurement")
+    parser.add_argument("--pods", type=int, default=2000, help="of each measurement")
     parser.add_argument("--per-second", type=float, default=40.0, help="pods scheduled and bound")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="keep what was found in this file")
