@@ -10,7 +10,8 @@ half change the health of a GPU.
 ``busy`` is with all that ``serve`` does in the background: sweep, reclaim, planner, preemption, the
 telling of explanations and of pods that a kubelet refused. Some pods fit nowhere, and a few of
 higher priority only where others are evicted: ``evicted`` counts these. ``planning`` and
-``explaining`` are how long each of those took, and how many there were. Everything is in one
+``explaining`` are how long each of those took, and how many there were; ``beside`` how many of
+the samples, and of the slowest in a hundred, each was beside. Everything is in one
 process. Left out is what needs a real API server: reading watches from sockets, Events, the
 renewal of the leader's Lease.
 
@@ -40,6 +41,7 @@ import uvloop
 
 from benchmarks import made
 from benchmarks.agents import AgentsCluster, Evictions, Unread
+from benchmarks.beside import Beside
 from benchmarks.fleet import RENEWED_SECONDS, RESOURCE, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected, quantile_ms
 from benchmarks.launchers import pod, question
@@ -66,12 +68,14 @@ class Timed(Explainer):
     """Notes how long each explanation takes, in ``seconds``."""
 
     seconds: list[float]
+    beside: Beside
 
     async def explain(self, namespace: str, pod: str) -> Explanation | None:
         """Explain a pod."""
         began = time.perf_counter()
         try:
-            return await super().explain(namespace, pod)
+            with self.beside.doing("explaining"):
+                return await super().explain(namespace, pod)
         finally:
             self.seconds.append(time.perf_counter() - began)
 
@@ -83,6 +87,7 @@ class Churn:
         self._chance = random.Random(seed)
         self._cluster = AgentsCluster(realised_after=realised_after, chance=self._chance)
         self.planned: list[float] = []
+        self.beside = Beside()
         self._evictions = Evictions(gone_after=EVICTED_SECONDS)
         service = ready(self._cluster, solve=self._plan, evictor=self._evictions, events=Unread())
         self.fleet = KnownFleet(nodes, seed, service)
@@ -93,6 +98,7 @@ class Churn:
         self._residents = deque(knowledge.pods)
         self.explainer = Timed(knowledge)
         self.explainer.seconds = []
+        self.explainer.beside = self.beside
         self._names = min(names, nodes)
         self._pods = itertools.count()
         self._url = ""
@@ -109,7 +115,8 @@ class Churn:
     async def _plan(self, work: Callable[[], JointPlan]) -> JointPlan:
         began = time.perf_counter()
         try:
-            return await in_thread(work)
+            with self.beside.doing("planning"):
+                return await in_thread(work)
         finally:
             self.planned.append(time.perf_counter() - began)
 
@@ -190,7 +197,8 @@ class Churn:
             launcher = self._new(self._chance.choice(TYPES))
         uid = launcher["metadata"]["uid"]
         names = self._chance.sample(self.fleet.names, self._names)
-        answer = await times.of(scheduler, "filter", question(launcher, names))
+        with self.beside.sample(times.seconds):
+            answer = await times.of(scheduler, "filter", question(launcher, names))
         filtered = msgspec.json.decode(answer, type=wire.FilterResult)
         assert not filtered.error
         passed = filtered.node_names or ()
@@ -276,7 +284,9 @@ async def measure(
                 await churn.cycle(scheduler, Times(), bind=True)
                 await asyncio.sleep(0.25 / per_second)
             started, bound, brought = loop.time(), churn.bound, churn.events
+            churn.beside.forget()
             busy = (await cycles(pods, bind=True)).told()
+            beside = churn.beside.told()
             seconds, in_flight = loop.time() - started, len(churn.binds)
             bound, brought = churn.bound - bound, churn.events - brought
             bringing.cancel()
@@ -292,6 +302,7 @@ async def measure(
         "busy_to_quiet": {
             key.removesuffix("_ms"): round(busy[key] / quiet[key], 2) for key in quiet
         },
+        "beside": beside,
         "binds_in_flight": in_flight,
         "binds_per_second": round(bound / seconds, 1),
         "binds_failed": churn.failed,
