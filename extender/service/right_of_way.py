@@ -24,8 +24,8 @@ LOOP_SECONDS = 0.02
 THREAD_SECONDS = 0.01
 """For how long a thread waits at a time."""
 
-PATIENCE_SECONDS = 0.1
-"""For how long a thread waits in all: a plan has 0.3 s."""
+PATIENCE_SECONDS = 0.05
+"""For how long a thread waits in all: a plan has 0.3 s, and this is of it."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
