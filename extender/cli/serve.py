@@ -264,10 +264,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with (
-        RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api,
-        collected_between_answers(),
-    ):
+    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         replica = Replica(
             api,
             settings,
@@ -281,7 +278,10 @@ async def _serve(
             kept.follow(replica.service.knowledge)
         # Without certificates all of this is on loopback, where whoever asks is let in.
         reviewer = Reviews(api) if doors.anybody_tls else None
-        async with doors.opened(replica.service, reviewer) as urls:
+        async with (
+            collected_between_answers(replica.service),
+            doors.opened(replica.service, reviewer) as urls,
+        ):
             identity = election.identity if election else ""
             in_force = replica.service.knowledge.in_force
             ranking = in_force.policy

@@ -16,6 +16,7 @@ from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
 from extender.service.relocation import Relocator
+from extender.service.right_of_way import GivingWay
 from nodeagent.api.gpunode import Assignment, PodRef
 
 WITHIN_SECONDS = 25.0
@@ -83,6 +84,7 @@ class Advisor:
         """
         known, clock = Looked(), self._knowledge.seam.elsewhere
         for _ in range(MOST_TRIES):
+            await self._knowledge.way.give_way()
             setting = self._setting(asked, known)
             found = await asyncio.to_thread(advise, setting, asked, clock=clock)
             fresh = [each for each in found.moved if _uid(each) not in known.guards]
@@ -124,7 +126,7 @@ class Advisor:
         rules = knowledge.in_force.rules
         terms = Terms(rules, None, (), dict(knowledge.tenancy.tenants)) if rules else None
         return Setting(
-            dict(knowledge.views),
+            GivingWay(dict(knowledge.views), knowledge.way),
             knowledge.ledger,
             pods,
             knowledge.in_force.policy.effective.value,

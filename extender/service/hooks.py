@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from itertools import starmap
 from typing import assert_never
 
 import msgspec
@@ -130,8 +131,9 @@ class Hooks:
         its filters count: they grow no more one day, and neither does the gang ask for plans.
         """
         knowledge, gang = self._knowledge, request.gang
-        refused = gang is not None and key(gang) in knowledge.enlisted.no_room
-        if knowledge.pending.filtered(request, names, adding=refused) and refused:
+        if gang is None or key(gang) not in knowledge.enlisted.no_room:
+            knowledge.pending.filtered(request, names)
+        elif knowledge.pending.filtered_among_more(request, names):
             knowledge.room.set()
 
     def _judge_gone(self, request: Request, names: Sequence[str]) -> Judged:
@@ -203,7 +205,7 @@ class Hooks:
         if not isinstance(asked, Request):
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = self.rank(asked, names)
-        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+        return tuple(starmap(wire.HostPriority, ranked.scores.items()))
 
     @told
     def rank(self, asked: Request, names: Sequence[str]) -> Ranked:

@@ -69,23 +69,26 @@ class Pending:
         self.seen(uid)
         self._unfiltered.discard(uid)
 
-    def filtered(self, request: Request, nodes: Collection[str], *, adding: bool = False) -> bool:
-        """Note a pod's filter, and the nodes it may go to; return whether any of them is new.
+    def filtered(self, request: Request, nodes: Collection[str]) -> None:
+        """Note a pod's filter, and the nodes it may go to."""
+        self._may_go_to(request, self._candidates.of(nodes))
 
-        With *adding*, those of its filters before count, too.
-        """
+    def filtered_among_more(self, request: Request, nodes: Collection[str]) -> bool:
+        """Note a pod's filter, those before count, too; return whether any of the nodes is new."""
+        known = self.waiting.get(request.pod.uid)
+        before = frozenset[str]() if known is None else known.nodes
+        new = not before.issuperset(nodes)
+        self._may_go_to(request, self._candidates.set_of(before.union(nodes)) if new else before)
+        return new
+
+    def _may_go_to(self, request: Request, candidates: frozenset[str] | tuple[str, ...]) -> None:
         uid, now = request.pod.uid, self._clock()
         self.came(uid)
-        known, candidates = self.waiting.get(uid), self._candidates.of(nodes)
+        known = self.waiting.get(uid)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
-        before = frozenset[str]() if known is None else known.nodes
-        new = not candidates <= before
-        if adding:
-            candidates = self._candidates.of(before | candidates) if new else before
         self.waiting[uid] = Waiting(request, candidates, since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))
-        return new
 
     def placed(self, uid: str) -> None:
         """Forget a pod that has its place, or that needs none any more."""

@@ -47,7 +47,7 @@ class Reclaimer:
         await self._track_nodes()
         doubtful: dict[tuple[str, str], PodRef] = {}
         over: list[str] = []
-        async for name in in_turns(self._knowledge.views):
+        async for name in in_turns(self._knowledge.views, self._knowledge.way):
             doubtful |= self._doubtful_on(name)
             view = self._knowledge.views.get(name)
             if view is not None and held_too_long(view):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import structlog
@@ -18,11 +17,8 @@ from extender.verbs.victims import Preemption, Price, cheapest_on
 
 log = structlog.get_logger()
 
-LOOKED_AT_ONCE = 4
-"""Nodes between two answers of the hooks: a millisecond or two (8 GPUs, 56 VMs)."""
-
 PASSED_AT_ONCE = 32
-"""The same where they are only asked whether anybody there is of lower priority."""
+"""Nodes between two answers of the hooks, asked whether anybody there is of lower priority."""
 
 FOR_SEVERAL = 32
 """Nodes looked at for a pod of several vGPUs, of which each takes up to 0.1 s (measured)."""
@@ -32,6 +28,8 @@ MOST_READ = 8
 
 KNOWN_SECONDS = 30.0
 """For how long a budget is gone by as it was read."""
+
+_NONE = frozenset[str]()
 
 
 class Weighing:
@@ -45,6 +43,7 @@ class Weighing:
         self._spared = spared
         self._budgets: dict[tuple[str, str], Budget] = {}
         self._known_until = 0.0
+        self._ordered: tuple[frozenset[str], frozenset[str], Sequence[str]] = (_NONE, _NONE, ())
 
     async def cheapest(
         self, request: Request, tried: Collection[str], *, waits: bool
@@ -98,14 +97,13 @@ class Weighing:
         nodes = self._nodes(request)
         if not await self._anybody_below(request, nodes):
             return None
-        for count, node in enumerate(nodes, 1):
+        for node in nodes:  # each takes some 0.3 ms (8 GPUs, 56 VMs)
             found = self.on(request, node, waits=waits)
             if found is not None:
                 rank = (node in tried, found.price, found.choice.cost, node)
                 if best is None or rank < best[0]:
                     best = rank, found
-            if count % LOOKED_AT_ONCE == 0 or len(request.wanted) > 1:
-                await asyncio.sleep(0)
+            await self._knowledge.way.give_way()
         return None if best is None else best[1]
 
     async def _anybody_below(self, request: Request, nodes: Collection[str]) -> bool:
@@ -117,7 +115,7 @@ class Weighing:
             if view is not None and anybody_below(knowledge, view, priority):
                 return True
             if count % PASSED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+                await knowledge.way.give_way()
         return False
 
     def _nodes(self, request: Request) -> Collection[str]:
@@ -127,10 +125,18 @@ class Weighing:
         """
         views = self._knowledge.views
         waiting = self._knowledge.pending.waiting.get(request.pod.uid)
-        nodes = [] if waiting is None else sorted(waiting.nodes & views.keys())
+        nodes = () if waiting is None else self._by_name(waiting.nodes)
         if len(request.wanted) > 1:
             return sorted(nodes, key=lambda node: (views[node].fullness, node))[:FOR_SEVERAL]
         return nodes
+
+    def _by_name(self, nodes: frozenset[str]) -> Sequence[str]:
+        """Return those of the *nodes* that there are, in order; most pods may go to the same."""
+        there = self._knowledge.fleet.names
+        before, there_before, _ = self._ordered
+        if nodes is not before or there is not there_before:
+            self._ordered = nodes, there, sorted(nodes & there)
+        return self._ordered[2]
 
     def on(self, request: Request, node: str, *, waits: bool) -> Preemption | None:
         """Return the cheapest preemption on a node as it is now."""

@@ -28,6 +28,7 @@ from extender.service.pending import Pending
 from extender.service.ports import PodFacts
 from extender.service.realizing import Realizing
 from extender.service.refusals import Refusals
+from extender.service.right_of_way import RightOfWay
 from extender.service.seam import Seam, told_of
 from extender.service.tenancy import Tenancy
 from extender.service.tenure import Tenure
@@ -67,7 +68,8 @@ class Known:
     Events say what there is to do: ``room`` has appeared for a refused pod, a pod has made its
     ``departures`` (``suspects`` are their UIDs), a node has made its ``arrivals``, the ``fleet`` is
     ``behind`` the nodes' changes, a node somebody waits for is ``vacating``. ``ripe_claims`` are
-    those of an order of moves, by id, that may be places as soon as nobody is there.
+    those of an order of moves, by id, that may be places as soon as nobody is there. ``way`` tells
+    what is done here when to wait for an answer.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Known:
         self.arrivals = asyncio.Event()
         self.stopping = False
         self.changes = Changes()
+        self.way = RightOfWay()
 
     @property
     def ledger(self) -> Ledger:
