@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -14,13 +14,15 @@ from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
-from nodeagent.api.gpunode import PodRef
 
 WITHIN_SECONDS = 25.0
 """For one piece of advice, with those before it; the command line waits 30 s."""
 
 MOST_TRIES = 4
-"""Plans made anew for what the disruption budgets of those moved have turned out to allow."""
+"""Plans made anew for what disruption budgets have turned out to allow: all are known after two.
+
+A third, and a fourth, is for pods of namespaces that had none.
+"""
 
 
 class Advisor:
@@ -43,14 +45,15 @@ class Advisor:
     async def plan(self, asked: Asked) -> Advised:
         """Return advice, with what is to be done to carry it out.
 
-        Of disruption budgets those are looked up that are about a VM to be moved; where one allows
-        nothing, another plan is made without that VM.
+        Disruption budgets are looked up of the namespaces of those to be moved; if they forbid it,
+        of all namespaces, and another plan is made within what they allow.
 
         Raises:
             TimeoutError: too many ask, or it took too long.
             ClusterUnavailable: disruption budgets could not be read.
         """
         guards: dict[str, tuple[Guard, ...]] = {}
+        known: set[str] = set()
         clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
         async with asyncio.timeout(WITHIN_SECONDS), self._one:
             for _ in range(MOST_TRIES):
@@ -58,21 +61,27 @@ class Advisor:
                 found = await asyncio.to_thread(advise, setting, asked, clock=clock)
                 if self._budgets is None:
                     return _told(found)
-                fresh = [pod for pod in found.moved if pod.uid not in guards]
-                if not fresh:
+                moved = {pod.namespace for pod in found.moved}
+                if moved <= known:
                     return _told(found)
-                guards |= await self._guards(self._budgets, fresh)
-                if all(_lets_go(guards[pod.uid]) for pod in fresh):
+                guards |= await self._guards(self._budgets, moved - known)
+                known |= moved
+                if all(_lets_go(guards.get(pod.uid, ())) for pod in found.moved):
                     return _told(found)
-        raise TimeoutError("disruption budgets forbid one plan after the other")
+                there = {pod.ref.namespace for pod in self._knowledge.pods.values()}
+                guards |= await self._guards(self._budgets, there - known)
+                known |= there
+        raise TimeoutError("pods of more and more namespaces have come")
 
     async def _guards(
-        self, budgets: Budgets, pods: Sequence[PodRef]
+        self, budgets: Budgets, namespaces: Collection[str]
     ) -> Mapping[str, tuple[Guard, ...]]:
-        found: dict[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
-        for each in await budgets.budgets(pods):
-            for uid in each.pods & found.keys():
-                found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
+        """Return the budgets of all pods in these namespaces that have some, by UID."""
+        found: dict[str, tuple[Guard, ...]] = {}
+        for each in await budgets.budgets(namespaces) if namespaces else ():
+            for uid in each.pods:
+                guard = Guard(f"{each.namespace}/{each.name}", each.allows)
+                found[uid] = (*found.get(uid, ()), guard)
         return found
 
     def _setting(self, asked: Asked, guards: Mapping[str, tuple[Guard, ...]]) -> Setting:
