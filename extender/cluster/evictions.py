@@ -16,6 +16,7 @@ from nodeagent.apiserver.protocol import (
     PODS,
     ApiServer,
     Conflict,
+    Invalid,
     Kind,
     NotFound,
     Refused,
@@ -121,21 +122,20 @@ class ApiEvictor:
         """
         try:
             await self._evict(pod, dry_run=True)
-        except Refused as error:
-            if error.status != _BAD_REQUEST:
-                raise EvictionRefused(error.message, retry_after=error.retry_after) from error
-        except Throttled as error:
-            raise EvictionRefused(error.message, retry_after=error.retry_after) from error
+        except EvictionRefused as refusal:
+            if refusal.status != _BAD_REQUEST:
+                raise
 
     async def evict(self, pod: PodRef) -> None:
         """Have that very pod end; its UID is a precondition."""
-        try:
-            await self._evict(pod, dry_run=False)
-        except (Refused, Throttled) as error:  # by its budget, or by an admission webhook
-            raise EvictionRefused(error.message, retry_after=error.retry_after) from error
+        await self._evict(pod, dry_run=False)
 
     async def _evict(self, pod: PodRef, *, dry_run: bool) -> None:
-        """Post an eviction; one that is gone, or another by that name, is left at that."""
+        """Post an eviction; one that is gone, or another by that name, is left at that.
+
+        Raises:
+            EvictionRefused: not now.
+        """
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -143,7 +143,7 @@ class ApiEvictor:
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         }
         try:
-            with outcome(Conflict, NotFound, Refused, Throttled):
+            with outcome(Conflict, Invalid, NotFound, Refused, Throttled):
                 await self._api.create(
                     PODS,
                     body,
@@ -154,3 +154,7 @@ class ApiEvictor:
                 )
         except (Conflict, NotFound):
             return
+        except (Invalid, Refused, Throttled) as error:  # by its budget, a webhook, or a policy
+            raise EvictionRefused(
+                error.message, retry_after=error.retry_after, status=error.status
+            ) from error

@@ -33,12 +33,13 @@ class BindingRefused(Exception):
 class EvictionRefused(Exception):
     """The API server does not let the pod be evicted now: its disruption budget, or a webhook.
 
-    It may later; ``retry_after`` is in how many seconds at the soonest.
+    It may later; ``retry_after`` is in how many seconds at the soonest; ``status`` is the answer's.
     """
 
-    def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str = "", *, retry_after: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 PLAN_TIMEOUT_SECONDS = 5.0

@@ -23,6 +23,7 @@ from nodeagent.apiserver.protocol import (
     POD_DISRUPTION_BUDGETS,
     VIRTUAL_MACHINES,
     ApiError,
+    Invalid,
     Refused,
     Throttled,
 )
@@ -291,8 +292,12 @@ async def test_whom_two_budgets_guard_is_spared_for_no_api_server_evicts_it(worl
 
 @pytest.mark.parametrize(
     "refusal",
-    [NOT_NOW, Refused(403, 'admission webhook "x" denied the request')],
-    ids=["budget", "webhook"],
+    [
+        NOT_NOW,
+        Refused(403, 'admission webhook "x" denied the request'),
+        Invalid(422, 'ValidatingAdmissionPolicy "x" denied request'),
+    ],
+    ids=["budget", "webhook", "policy"],
 )
 async def test_an_eviction_refused_for_long_is_given_up_and_another_pod_found(
     world: World, refusal: ApiError
@@ -364,8 +369,12 @@ async def test_of_several_nobody_goes_where_one_may_not_any_more(world: World, l
 
 @pytest.mark.parametrize(
     "refusal",
-    [NOT_NOW, Refused(403, 'admission webhook "x" denied the request')],
-    ids=["budget", "webhook"],
+    [
+        NOT_NOW,
+        Refused(403, 'admission webhook "x" denied the request'),
+        Invalid(422, 'ValidatingAdmissionPolicy "x" denied request'),
+    ],
+    ids=["budget", "webhook", "policy"],
 )
 async def test_whose_eviction_is_refused_when_rehearsed_is_not_chosen(
     world: World, refusal: ApiError
