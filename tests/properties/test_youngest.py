@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.claims import claimant, in_the_way
 from extender.cluster import KubernetesCluster, objects
 from extender.request import Request
 from extender.service import Service
@@ -17,11 +18,12 @@ from extender.service.evictable import evictable
 from extender.service.ports import Feed, PodFacts
 from extender.verbs.victims import cheapest_on
 from nodeagent.api import rfc3339
+from nodeagent.api.catalog import MODELS
 from nodeagent.api.gpunode import Assignment
 from nodeagent.apiserver.memory import InMemoryApi
-from tests.builders import assignment, gpu_node, request
+from tests.builders import assignment, gpu_node, request, view
 
-SMALL, PLACES = 19, 7  # 1g.10gb, of which an H100 takes seven
+SMALL, MEDIA, PLACES = 19, 20, 7  # 1g.10gb, of which an H100 takes seven, and 1g.10gb+me
 HIGH = 9
 
 
@@ -89,3 +91,32 @@ def test_moments_are_read_in_their_order_however_they_are_written(times: list[st
 
     assert read == sorted(set(read))
     assert rfc3339.moment("") == rfc3339.moment("yesterday") == 0.0
+
+
+@given(ages(), st.randoms(use_true_random=False))
+def test_of_a_limited_profile_the_youngest_goes_however_times_are_written(
+    times: list[str], chance: random.Random
+) -> None:
+    """As many instances as a GPU may have of it are there, none where the next is to be."""
+    count = min(len(times), PLACES - 1)
+    geometry = MODELS["H100-80GB"].geometry
+    limited = msgspec.structs.replace(
+        geometry,
+        profiles=tuple(
+            msgspec.structs.replace(each, max_instances=count) if each.id == MEDIA else each
+            for each in geometry.profiles
+        ),
+    )
+    names = [f"pod-{at}" for at in range(count)]
+    chance.shuffle(names)
+    plan = [
+        msgspec.structs.replace(assignment(f"a{at}", MEDIA, at, pod=names[at]), since=times[at])
+        for at in range(count)
+    ]
+    made = gpu_node("node-1", plan=plan)
+    gpus = tuple(msgspec.structs.replace(each, geometry=limited.hash) for each in made.status.gpus)
+    status = msgspec.structs.replace(made.status, geometries={limited.hash: limited}, gpus=gpus)
+    there = view(msgspec.structs.replace(made, status=status))
+    claim = assignment("c", MEDIA, PLACES - 1, pod=None, owner=claimant(asking("high", HIGH).pod))
+
+    assert in_the_way(there, [claim], None) == {names[count - 1]}
