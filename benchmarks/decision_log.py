@@ -4,7 +4,7 @@ Two services that know the same nodes and hear of the same changes, each behind 
 in this process; one keeps a log, whose thread encodes, compresses and writes beside the answers.
 Both are asked about the same pods, a hundred in a row, by turns the one first and the other: the
 one without a log not before the other's thread has written all there is, for the two share the
-interpreter's lock. Pods, nodes and changes are those of ``benchmarks.hooks``. Told are the times,
+interpreter's lock. Pods, nodes and changes are those of ``benchmarks.turns``. Told are the times,
 the ratio of each quantile, and what the log had to do: bytes a call, and whether it lost any.
 
     python -m benchmarks.decision_log --nodes 100,1000
@@ -12,10 +12,7 @@ the ratio of each quantile, and what the log had to do: bytes a call, and whethe
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import logging
 import random
 import sys
 import tempfile
@@ -25,17 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
-import uvloop
 
-from benchmarks import made
+from benchmarks import made, sizes
 from benchmarks.fleet import GPUS, KnownFleet, ready
-from benchmarks.hooks import FITTING, PAUSE_SECONDS, REJECTED, VERBS
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
+from benchmarks.turns import FITTING, PAUSE_SECONDS, REJECTED, VERBS
 from extender import wire
 from extender.cli.garbage import collected_between_answers
-from extender.cli.switching import threads_take_short_turns
 from extender.decision_log import DecisionLog
 from extender.policy import InForce, PolicyName
 from extender.server import serving
@@ -161,29 +155,14 @@ def text(row: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print what was found at each size."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
+    return sizes.main(
+        argv,
         prog="benchmarks.decision_log",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        rounds=600,
+        measure=measure,
+        text=text,
     )
-    parser.add_argument("--nodes", default="100,1000", help="sizes, separated by commas")
-    parser.add_argument("--rounds", type=int, default=600, help="pods of each measurement")
-    parser.add_argument("--changes", type=int, default=8, help="nodes that change before each pod")
-    parser.add_argument("--seed", type=int, default=1, help="what the nodes hold")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
-    parser.add_argument("--out", type=Path, help="keep what was found in this file")
-    options = parser.parse_args(argv)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    rows = []
-    for nodes in map(int, options.nodes.split(",")):
-        print(f"measuring {nodes} nodes x {GPUS} GPUs", file=sys.stderr)
-        work = measure(nodes, rounds=options.rounds, changes=options.changes, seed=options.seed)
-        with threads_take_short_turns():
-            rows.append(row := uvloop.run(work))
-        print(json.dumps(row) if options.output == "json" else text(row), flush=True)
-    if options.out:
-        made.keep(options.out, rows)
-    return 0
 
 
 if __name__ == "__main__":

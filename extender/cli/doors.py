@@ -11,7 +11,7 @@ from extender.admission import Schedulers
 from extender.server import Certificates, admitting, desk, probing, serving
 from extender.server.admitting import last_answers
 from extender.service import Service
-from extender.service.ports import Reviewer
+from extender.service.reviewer import Reviewer
 
 
 class Urls(msgspec.Struct, frozen=True):
