@@ -185,7 +185,11 @@ async def test_of_several_nobody_goes_where_the_api_server_would_refuse_one(tmp_
         await forbid(running, "stays")
 
         await create(running, "high", WHOLE, "high")
-        await running.bound_pods(at_least=3)
+
+        async def placed() -> bool:
+            return "high" in bound(await running.pods())
+
+        await until(placed, within=60, every=0.1)
         pods = await settled(running)
 
         assert evicted(running) == ["dear"]
