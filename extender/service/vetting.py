@@ -1,6 +1,7 @@
-"""preempt: the scheduler's proposals for CPU and memory vetted, from memory, awaiting nothing.
+"""preempt: the scheduler's proposals vetted, from memory, awaiting nothing.
 
-How many disruption budgets a proposal would violate is the scheduler's own count, and passed on.
+How many disruption budgets a proposal would violate is the scheduler's own count. It prefers nodes
+where that is none, but where there is no such it takes another: so these are dropped.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Vetting:
         for name, victims in proposed.items():
             uids = [pod.uid for pod in victims.pods or ()]
             # Each node's victims leave something of the caps they count for.
+            if victims.num_pdb_violations:
+                continue
             if uids and sufficient(
                 knowledge.views,
                 knowledge.ledger,

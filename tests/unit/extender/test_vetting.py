@@ -143,7 +143,7 @@ async def test_a_scheduler_that_nominates_nobody_for_that_is_told_nothing(world:
         assert vetted(extender, high, {"node-1": []}) == {}
 
 
-async def test_the_schedulers_own_count_of_violated_budgets_is_passed_on(world: World) -> None:
+async def test_a_node_is_dropped_where_the_scheduler_would_violate_budgets(world: World) -> None:
     async with world.extender() as extender, world.obedient("node-1", "node-2"):
         small = await placed(world, extender, "small", "1-10C")
         whole = await world.add_pod("whole", "7-80C", priority=10)
@@ -151,8 +151,8 @@ async def test_the_schedulers_own_count_of_violated_budgets_is_passed_on(world: 
         body = {"Pod": whole, "NodeNameToVictims": None, "NodeNameToMetaVictims": victims}
         args = wire.decode(msgspec.json.encode(body), wire.PreemptionArgs)
 
-        found = extender.hooks.preempt(args).node_name_to_meta_victims
-        assert found["node-1"].num_pdb_violations == 1
+        assert extender.hooks.preempt(args).node_name_to_meta_victims == {}
+        assert vetted(extender, whole, {"node-1": [small]}) == {"node-1": [small]}
 
 
 async def test_a_node_without_victims_is_never_returned(world: World) -> None:
