@@ -30,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     preempts: bool = True
     """Whether pods are evicted for pods of higher priority that wait for want of room."""
 
+    nominates: bool = False
+    """Whether kube-scheduler hears on which node a place is being cleared for a pod, so that it
+    nominates the pod for that. Only from 1.38 on: before, a node without victims is an error."""
+
     claim_seconds: float = 600.0
     """How long a preemptor's place is kept while its victims leave; then it is given up. KubeVirt
     gives a VM 180 s to shut down, and disruption budgets take their time."""

@@ -155,6 +155,14 @@ def serve(
             " budget, and not for those whose preemptionPolicy is Never."
         ),
     ] = Settings().preempts,
+    nominate: Annotated[
+        bool,
+        typer.Option(
+            help="While pods leave for one of higher priority, have kube-scheduler nominate it for"
+            " their node, so that nobody below it gets their CPU and memory. For kube-scheduler"
+            " 1.38 or later: up to 1.37 its own preemption takes that for an error."
+        ),
+    ] = Settings().nominates,
     body_limit: Annotated[
         int,
         typer.Option(
@@ -209,6 +217,7 @@ def serve(
         circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
         preempts=preemption,
+        nominates=nominate,
         body_limit_bytes=body_limit,
         plan_solve_seconds=chosen.policy.plan_seconds,
     )

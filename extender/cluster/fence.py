@@ -98,6 +98,7 @@ class Fenced:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object, while there is time."""
@@ -108,6 +109,7 @@ class Fenced:
                 namespace=namespace,
                 name=name,
                 subresource=subresource,
+                dry_run=dry_run,
                 timeout=seconds,
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -17,20 +17,29 @@ from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
 from extender.service.relocation import Relocator
 from extender.service.right_of_way import GivingWay
-from nodeagent.api.gpunode import Assignment, PodRef
+from nodeagent.api.gpunode import Assignment
 
 WITHIN_SECONDS = 25.0
 """For one piece of advice, with those before it; the command line waits 30 s."""
 
 MOST_TRIES = 8
-"""Plans made anew for what has turned out of those moved: their budgets, and how they move."""
+"""Plans made anew for what has turned out of those moved: their budgets, and how they move.
+
+All budgets are known after two; a third is for pods of namespaces that had none.
+"""
 
 
 class Looked(msgspec.Struct):
-    """What was looked up of pods, by UID: their disruption budgets, and whose VMs migrate."""
+    """What was looked up of pods, by UID: their disruption budgets, and whose VMs migrate.
+
+    ``namespaces`` are those whose budgets are known, ``asked`` the pods of whom it is known whether
+    they migrate.
+    """
 
     guards: dict[str, tuple[Guard, ...]] = {}
+    namespaces: set[str] = set()
     migratable: frozenset[str] = frozenset()
+    asked: set[str] = set()
 
 
 class Advisor:
@@ -69,6 +78,9 @@ class Advisor:
     async def plan(self, asked: Asked) -> Advised:
         """Return advice, with what is to be done to carry it out.
 
+        Disruption budgets are looked up of the namespaces of those to be moved; if they forbid it,
+        of all namespaces, and another plan is made within what they allow.
+
         Raises:
             TimeoutError: too many ask, or it took too long.
             ClusterUnavailable: what the plan depends on could not be read.
@@ -87,36 +99,44 @@ class Advisor:
             await self._knowledge.way.give_way()
             setting = self._setting(asked, known)
             found = await asyncio.to_thread(advise, setting, asked, clock=clock)
-            fresh = [each for each in found.moved if _uid(each) not in known.guards]
-            if not fresh or await self._is_as_taken(fresh, known):
+            if await self._is_as_taken(found.moved, known):
                 return setting, _told(found)
-        raise TimeoutError("disruption budgets forbid one plan after the other")
+        raise TimeoutError("what moves turned out otherwise in one plan after the other")
 
-    async def _is_as_taken(self, fresh: Sequence[Assignment], known: Looked) -> bool:
+    async def _is_as_taken(self, moved: Sequence[Assignment], known: Looked) -> bool:
         """Look up what a plan depends on; tell whether it was taken to be so."""
-        if self._budgets is None and self._relocator is None:
-            return True
-        pods = [each.pod for each in fresh if each.pod is not None]
-        guards: Mapping[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
-        if self._budgets is not None:
-            guards = await self._guards(self._budgets, pods)
-        known.guards = {**known.guards, **guards}
+        allowed = self._budgets is None or await self._are_let_go(self._budgets, moved, known)
+        fresh = [each for each in moved if _uid(each) not in known.asked]
+        known.asked.update(map(_uid, fresh))
         migratable = frozenset([_uid(each) for each in fresh if await self._migrates(each)])
         known.migratable |= migratable
-        return not migratable and all(map(_lets_go, guards.values()))
+        return allowed and not migratable
+
+    async def _are_let_go(
+        self, budgets: Budgets, moved: Sequence[Assignment], known: Looked
+    ) -> bool:
+        """Tell whether budgets that the plan did not know let its moves be; if not, read all."""
+        pods = [each.pod for each in moved if each.pod is not None]
+        fresh = {pod.namespace for pod in pods} - known.namespaces
+        news = [pod.uid for pod in pods if pod.namespace in fresh]
+        await self._learn(budgets, fresh, known)
+        if all(_lets_go(known.guards.get(uid, ())) for uid in news):
+            return True
+        there = {pod.ref.namespace for pod in self._knowledge.pods.values()}
+        await self._learn(budgets, there - known.namespaces, known)
+        return False
 
     async def _migrates(self, entry: Assignment) -> bool:
         owner, relocator = entry.owner, self._relocator
         return owner is not None and relocator is not None and await relocator.migratable(owner)
 
-    async def _guards(
-        self, budgets: Budgets, pods: Sequence[PodRef]
-    ) -> Mapping[str, tuple[Guard, ...]]:
-        found: dict[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
-        for each in await budgets.budgets(pods):
-            for uid in each.pods & found.keys():
-                found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
-        return found
+    async def _learn(self, budgets: Budgets, namespaces: Collection[str], known: Looked) -> None:
+        """Learn the budgets of all pods in these namespaces that have some."""
+        for each in await budgets.budgets(namespaces) if namespaces else ():
+            for uid in each.pods:
+                guard = Guard(f"{each.namespace}/{each.name}", each.allows)
+                known.guards[uid] = (*known.guards.get(uid, ()), guard)
+        known.namespaces.update(namespaces)
 
     def _setting(self, asked: Asked, known: Looked) -> Setting:
         """Return all that advice rests on, as of now: nothing is awaited here."""

@@ -234,6 +234,7 @@ class Wire:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object, or bind a pod."""
@@ -246,6 +247,7 @@ class Wire:
                 namespace=namespace,
                 name=name,
                 subresource=subresource,
+                dry_run=dry_run,
                 timeout=left,
             ),
         )

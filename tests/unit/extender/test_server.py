@@ -94,12 +94,12 @@ async def test_no_candidates_at_all_are_no_candidates(url: str) -> None:
 @pytest.mark.parametrize("form", ["NodeNameToMetaVictims", "NodeNameToVictims"])
 async def test_preempt_answers_by_uid_in_either_form(url: str, form: str) -> None:
     victim = {"UID": "v"} if form == "NodeNameToMetaVictims" else {"metadata": {"uid": "v"}}
-    proposal = {"Pods": [victim], "NumPDBViolations": 2}
+    proposal = {"Pods": [victim], "NumPDBViolations": 0}
     body: dict[str, Any] = {"Pod": raw_pod("1-10C"), form: {"node-1": proposal, "x": proposal}}
 
     _, answer = await post(url, "preempt", body)
 
-    kept = {"Pods": [{"UID": "v"}], "NumPDBViolations": 2}
+    kept = {"Pods": [{"UID": "v"}], "NumPDBViolations": 0}
     assert answer == {"NodeNameToMetaVictims": {"node-1": kept}}
 
 

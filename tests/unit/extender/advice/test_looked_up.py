@@ -15,7 +15,7 @@ from extender.service import Service
 from extender.service.advising import Advisor
 from extender.service.ports import Budget
 from extender.service.relocation import Relocator
-from nodeagent.api.gpunode import OwnerRef, PodRef
+from nodeagent.api.gpunode import OwnerRef
 from tests.advised import NOW, ONE, TWO, extender
 from tests.explained import Small, Vm
 
@@ -41,11 +41,11 @@ class Guarded:
     def __init__(self, **allows: int) -> None:
         self.allows: Mapping[str, int] = allows
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
         return [
-            Budget("default", f"of-{pod.uid}", frozenset({pod.uid}), self.allows[pod.uid])
-            for pod in pods
-            if pod.uid in self.allows
+            Budget("default", f"of-{uid}", frozenset({uid}), allows)
+            for uid, allows in self.allows.items()
+            if "default" in namespaces
         ]
 
 
