@@ -221,9 +221,10 @@ class Judge:
         for entry in gone.spec.assignments:
             self._removed.pop(entry.id, None)
         if not self._writer():
-            running = {pod.uid for pod in self.pods.values() if pod.phase == "Running"}
+            running = {pod.uid: pod for pod in self.pods.values() if pod.phase == "Running"}
             self.excuses.plan_deleted(
-                {e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running}
+                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running],
+                [e.id for p in running.values() if p.node == name for e in p.decisions],
             )
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
