@@ -256,11 +256,10 @@ def test_even_if_its_gpu_was_reset(court: Court) -> None:
     assert any("left the plan" in each for each in court.broken)
 
 
-@pytest.mark.parametrize("change", ["start", "pod"])
-def test_nor_may_its_entry_become_another(court: Court, change: str) -> None:
+@pytest.mark.parametrize("change", [{"start": 1}, {"pod": None}], ids=["start", "pod"])
+def test_nor_may_its_entry_become_another(court: Court, change: dict[str, Any]) -> None:
     entry = court.running("u1", 0)
-    changed = {"start": {"start": 1}, "pod": {"pod": None}}[change]
-    court.plan(msgspec.structs.replace(entry, **changed))
+    court.plan(msgspec.structs.replace(entry, **change))
 
     assert f"lost: {entry.id} of name-u1, which is bound, left the plan" in court.broken
 
