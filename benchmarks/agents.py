@@ -160,10 +160,14 @@ class Evictions:
         self.gone: Callable[[str], None] = lambda uid: None
         self._gone_after = gone_after
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
         """Return none."""
         await asyncio.sleep(WRITE_SECONDS)
         return ()
+
+    async def rehearse(self, pod: PodRef) -> None:
+        """Refuse nobody's eviction."""
+        await asyncio.sleep(WRITE_SECONDS)
 
     async def evict(self, pod: PodRef) -> None:
         """Have a pod end."""

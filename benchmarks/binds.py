@@ -116,7 +116,7 @@ async def opened(
         client = ssl.create_default_context(cafile=authority.file)
         client.load_cert_chain(ours.public, ours.key)
     service = binds.fleet.service
-    async with collected_between_answers(), serving(service, tls=certificates) as url:
+    async with collected_between_answers(service), serving(service, tls=certificates) as url:
         working = asyncio.create_task(service.run(), name="service")
         try:
             yield url, client

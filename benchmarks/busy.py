@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.agents import AgentsCluster, Evictions, Unread
-from benchmarks.fleet import RESOURCE, KnownFleet, ready
+from benchmarks.beside import Beside
+from benchmarks.fleet import RENEWED_SECONDS, RESOURCE, KnownFleet, ready
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
 from extender import wire
@@ -27,7 +28,6 @@ from extender.service.planner import in_thread
 from extender.service.telling import Teller
 from extender.service.unadmitted import UnadmittedTeller
 
-RENEWED_SECONDS = 10.0  # as agents renew their Leases
 TYPES = tuple(RESOURCE.format(vgpu) for vgpu in ("1-10C", "1-20C", "2-20C"))
 NOWHERE = "nvidia.com/GRID_A100-1-5C"
 REFUSED = 20  # pods that fit nowhere
@@ -40,12 +40,14 @@ class Timed(Explainer):
     """Notes how long each explanation takes, in ``seconds``."""
 
     seconds: list[float]
+    beside: Beside
 
     async def explain(self, namespace: str, pod: str) -> Explanation | None:
         """Explain a pod."""
         began = time.perf_counter()
         try:
-            return await super().explain(namespace, pod)
+            with self.beside.doing("explaining"):
+                return await super().explain(namespace, pod)
         finally:
             self.seconds.append(time.perf_counter() - began)
 
@@ -57,6 +59,7 @@ class Churn:
         self._chance = random.Random(seed)
         self._cluster = AgentsCluster(realised_after=realised_after, chance=self._chance)
         self.planned: list[float] = []
+        self.beside = Beside()
         self._evictions = Evictions(gone_after=EVICTED_SECONDS)
         service = ready(self._cluster, solve=self._plan, evictor=self._evictions, events=Unread())
         self.fleet = KnownFleet(nodes, seed, service)
@@ -67,6 +70,7 @@ class Churn:
         self._residents = deque(knowledge.pods)
         self.explainer = Timed(knowledge)
         self.explainer.seconds = []
+        self.explainer.beside = self.beside
         self._names = min(names, nodes)
         self._pods = itertools.count()
         self._url = ""
@@ -83,7 +87,8 @@ class Churn:
     async def _plan(self, work: Callable[[], JointPlan]) -> JointPlan:
         began = time.perf_counter()
         try:
-            return await in_thread(work)
+            with self.beside.doing("planning"):
+                return await in_thread(work)
         finally:
             self.planned.append(time.perf_counter() - began)
 
@@ -96,7 +101,7 @@ class Churn:
     async def open(self) -> AsyncIterator[Connection]:
         """Serve the hooks, judge nodes in the background, and yield the scheduler's connection."""
         async with (
-            collected_between_answers(),
+            collected_between_answers(self.fleet.service),
             serving(self.fleet.service) as self._url,
             connected(self._url) as scheduler,
         ):
@@ -164,7 +169,8 @@ class Churn:
             launcher = self._new(self._chance.choice(TYPES))
         uid = launcher["metadata"]["uid"]
         names = self._chance.sample(self.fleet.names, self._names)
-        answer = await times.of(scheduler, "filter", question(launcher, names))
+        with self.beside.sample(times.seconds):
+            answer = await times.of(scheduler, "filter", question(launcher, names))
         filtered = msgspec.json.decode(answer, type=wire.FilterResult)
         assert not filtered.error
         passed = filtered.node_names or ()

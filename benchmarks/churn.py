@@ -10,9 +10,10 @@ half change the health of a GPU.
 ``busy`` is with all that ``serve`` does in the background: sweep, reclaim, planner, preemption, the
 telling of explanations and of pods that a kubelet refused. Some pods fit nowhere, and a few of
 higher priority only where others are evicted: ``evicted`` counts these. ``planning`` and
-``explaining`` are how long each of those took, and how many there were. Everything is in one
-process. Left out is what needs a real API server: reading watches from sockets, Events, the
-renewal of the leader's Lease.
+``explaining`` are how long each of those took, and how many there were; ``beside`` how many of the
+samples, and of the slowest in a hundred, each was beside. Everything is in one process. Left out is
+what needs a real API server: reading watches from sockets, Events, the renewal of the leader's
+Lease.
 
     python -m benchmarks.churn --nodes 5000 --binds 400 --events 1000 --out FILE
 """
@@ -72,7 +73,9 @@ async def measure(
                 await churn.cycle(scheduler, Times(), bind=True)
                 await asyncio.sleep(0.25 / per_second)
             started, bound, brought = loop.time(), churn.bound, churn.events
+            churn.beside.forget()
             busy = (await cycles(pods, bind=True)).told()
+            beside = churn.beside.told()
             seconds, in_flight = loop.time() - started, len(churn.binds)
             bound, brought = churn.bound - bound, churn.events - brought
             bringing.cancel()
@@ -88,6 +91,7 @@ async def measure(
         "busy_to_quiet": {
             key.removesuffix("_ms"): round(busy[key] / quiet[key], 2) for key in quiet
         },
+        "beside": beside,
         "binds_in_flight": in_flight,
         "binds_per_second": round(bound / seconds, 1),
         "binds_failed": churn.failed,
@@ -118,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--names", default="500,5000", help="in each request, separated by commas")
     parser.add_argument("--binds", type=int, default=400, help="in flight")
     parser.add_argument("--events", type=int, default=1000, help="of the watches, a second")
-    parser.add_argument("--pods", type=int, default=400, help="of each measurement")
+    parser.add_argument("--pods", type=int, default=2000, help="of each measurement")
     parser.add_argument("--per-second", type=float, default=40.0, help="pods scheduled and bound")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="keep what was found in this file")

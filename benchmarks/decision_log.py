@@ -78,7 +78,8 @@ async def measure(nodes: int, *, rounds: int, changes: int, seed: int) -> dict[s
         with DecisionLog(Path(folder), policy=policy, settings=Settings()) as log:
             sides = (Side(nodes, seed, None), Side(nodes, seed, log))
             async with AsyncExitStack() as stack:
-                await stack.enter_async_context(collected_between_answers())
+                garbage = collected_between_answers(sides[0].fleet.service)
+                await stack.enter_async_context(garbage)
                 for side in sides:
                     url = await stack.enter_async_context(serving(side.fleet.service))
                     side.connection = await stack.enter_async_context(connected(url))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterable, Iterator
+from itertools import cycle, islice
 
 import msgspec
 
@@ -25,6 +27,7 @@ from nodeagent.driver import Host, LiveGpu
 
 MODEL = MODELS["H100-80GB"]
 GPUS = 8
+RENEWED_SECONDS = 10.0  # as agents renew their Leases
 RESOURCE = "nvidia.com/NVIDIA_H100XM-{}"
 TYPES = ("1-10C", "1-20C", "2-20C", "3-40C", "4-40C", "7-80C")
 
@@ -77,6 +80,7 @@ class KnownFleet:
         self.service = service or ready()
         self.names = [f"gpu-node-{index:05}" for index in range(nodes)]
         self._version = self._renewals = 0
+        self._turns = cycle(self.names)
         knowledge = self.service.knowledge
         for name in self.names:
             knowledge.node(name, cordoned=False)
@@ -86,9 +90,22 @@ class KnownFleet:
     def renew(self) -> None:
         """Hear of every agent, and take what is known for current; it is so for 40 s."""
         self._renewals += 1
+        self._current_at = time.monotonic()
         for feed in Feed:
             self.service.knowledge.feed_synced(feed)
         for name in self.names:
+            self.service.knowledge.lease(name, f"renewal-{self._renewals}")
+
+    def stay_current(self) -> None:
+        """Hear of those agents, in turn, that have renewed their Leases since this was last asked.
+
+        Of 5,000 some 12 do between two of 40 pods a second; all at once are more than real ones.
+        """
+        share = (time.monotonic() - self._current_at) / RENEWED_SECONDS
+        due = min(len(self.names), math.ceil(share * len(self.names)))
+        self._current_at = time.monotonic()
+        self._renewals += 1
+        for name in islice(self._turns, due):
             self.service.knowledge.lease(name, f"renewal-{self._renewals}")
 
     def changed(self, names: Iterable[str]) -> list[bytes]:

@@ -111,7 +111,7 @@ def handler(turns: Turns, count: int, rounds: int) -> dict[str, dict[str, float]
             body = question(launcher, names)
             if verb == "filter":
                 turns.catch_up()
-                turns.fleet.renew()
+                turns.fleet.stay_current()
                 turns.fleet.hear(turns.fleet.some_changed(turns.changes))
             with times[verb].taken():
                 wire.encode(decide(wire.decode(body, wire.ExtenderArgs)))

@@ -71,7 +71,7 @@ async def serve(kubeconfig: Path, port: int) -> None:
         service = ready(cluster)
         service.hooks = PassesAll()
         service.binder = Binds(cluster)
-        async with collected_between_answers(), serving(service, port=port):
+        async with collected_between_answers(service), serving(service, port=port):
             while True:
                 for feed in Feed:
                     service.knowledge.feed_synced(feed)

@@ -69,7 +69,7 @@ class Turns:
         plain = ready()
         plain.hooks = self.floor
         async with (
-            collected_between_answers(),
+            collected_between_answers(self.fleet.service),
             serving(self.fleet.service) as hooks_url,
             serving(plain) as floor_url,
             connected(hooks_url) as hooks,
@@ -90,7 +90,7 @@ class Turns:
         """
         launcher = pod(self.new_pod(), kind[0], amount=kind[1])
         changed = self.fleet.some_changed(self.changes)
-        self.fleet.renew()
+        self.fleet.stay_current()
         known, hooks_first = self._known.get(kind), next(self._turns)
         if known is not None and not hooks_first:
             await self._ask_floor(launcher, names, times["floor"], known)

@@ -13,7 +13,7 @@ from typing import cast
 
 from extender.policy.bounds import Terms
 from extender.snapshot import NodeView, Taken, taken_by
-from nodeagent.api import keys
+from nodeagent.api import keys, rfc3339
 from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
 
@@ -82,7 +82,7 @@ def _too_many(view: NodeView, of: Collection[Assignment], going: Collection[str]
         for profile_id in geometries[gpu.geometry].limited:
             claims = [e for e in of if (e.gpu, e.profile_id) == (gpu.uuid, profile_id)]
             pods = [
-                (each.since, each.pod.uid)
+                (rfc3339.moment(each.since), each.pod.uid)
                 for each in view.node.spec.assignments
                 if (each.gpu, each.profile_id) == (gpu.uuid, profile_id)
                 and each.pod is not None

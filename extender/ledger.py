@@ -17,11 +17,11 @@ A GPU that has just failed is *avoided* as a whole, as what is presumed for some
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from functools import cached_property
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
+from propcache.api import cached_property
 
 from extender.packing.choose import Placed
 from extender.snapshot import Taken
@@ -67,15 +67,16 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
     def presume(self, pod: str, promise: Promise, *, until: float) -> Ledger:
         """Keep *promise* from others, while they have another choice, until then."""
         presumed = {**self.presumed, pod: Presumption(promise, until)}
-        return replace(self, presumed=presumed)
+        return self._indexed(replace(self, presumed=presumed))
 
     def plan(self, planned: Mapping[str, Planned]) -> Ledger:
         """Replace the joint plan."""
-        return replace(self, planned=planned)
+        return self._indexed(replace(self, planned=planned))
 
     def assume(self, pod: str, promise: Promise) -> Ledger:
         """Keep *promise* from everybody while it is being written; ends the presumption."""
-        return replace(self._cleared(pod), assumed={**self.assumed, pod: promise})
+        cleared = self._cleared(pod)
+        return cleared._indexed(replace(cleared, assumed={**self.assumed, pod: promise}))
 
     def confirm(self, pod: str) -> Ledger:
         """The plan holds the pod's promise now."""
@@ -86,29 +87,33 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         return self._cleared(pod)
 
     def _cleared(self, pod: str) -> Ledger:
-        return Ledger(
-            _without(self.assumed, pod),
-            _without(self.presumed, pod),
-            _without(self.planned, pod),
-            self.avoided,
+        return self._indexed(
+            Ledger(
+                _without(self.assumed, pod),
+                _without(self.presumed, pod),
+                _without(self.planned, pod),
+                self.avoided,
+            )
         )
 
     def release(self, pod: str) -> Ledger:
         """End the pod's presumption, if it has one."""
         if pod not in self.presumed:
             return self
-        return replace(self, presumed=_without(self.presumed, pod))
+        return self._indexed(replace(self, presumed=_without(self.presumed, pod)))
 
     def avoid(self, gpu: str, whole: Promise, *, until: float) -> Ledger:
         """Keep the *whole* of a GPU from everybody who has another choice, until then."""
-        return replace(self, avoided={**self.avoided, gpu: Presumption(whole, until)})
+        avoided = {**self.avoided, gpu: Presumption(whole, until)}
+        return self._indexed(replace(self, avoided=avoided))
 
     def trust(self, gpus: Iterable[str]) -> Ledger:
         """Avoid these GPUs no longer."""
         trusted = {*gpus} & self.avoided.keys()
         if not trusted:
             return self
-        return replace(self, avoided={g: p for g, p in self.avoided.items() if g not in trusted})
+        avoided = {gpu: p for gpu, p in self.avoided.items() if gpu not in trusted}
+        return self._indexed(replace(self, avoided=avoided))
 
     def expire(self, *, now: float) -> Ledger:
         """Drop every presumption and every planned place whose time is up; avoid no longer."""
@@ -118,7 +123,22 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         kept = len(presumed) + len(planned) + len(avoided)
         if kept == len(self.presumed) + len(self.planned) + len(self.avoided):
             return self
-        return Ledger(self.assumed, presumed, planned, avoided)
+        return self._indexed(Ledger(self.assumed, presumed, planned, avoided))
+
+    def _indexed(self, now: Ledger) -> Ledger:
+        """Let *now* have the indexes of what it has in common with this one.
+
+        While 400 binds wait, each filter would read all of them anew for what was presumed since.
+        """
+        same = {"_assumed_by_node": now.assumed is self.assumed}
+        same["_presumed_by_node"] = (
+            now.presumed is self.presumed
+            and now.planned is self.planned
+            and now.avoided is self.avoided
+        )
+        known = self.__dict__
+        now.__dict__.update({name: known[name] for name in known if same[name]})
+        return now
 
     @property
     def nodes(self) -> Set[str]:

@@ -21,13 +21,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """bind answers this long before ``http_timeout_seconds``, so the scheduler hears it in time."""
 
     binding_start_margin_seconds: float = 1.5
-    """A Binding is started at least this long before bind answers: its 1 s and some slack."""
+    """A Binding is started at least this long before bind answers: its 1 s, and half a second in
+    which it may be on its way. So long after it was posted it is there, or never will be."""
 
     binding_timeout_seconds: float = 1.0
-    """The server-side timeout of a Binding; past it the API server will not commit it."""
+    """The server-side timeout of a Binding: the API server commits none it has had for longer."""
 
     preempts: bool = True
     """Whether pods are evicted for pods of higher priority that wait for want of room."""
+
+    nominates: bool = False
+    """Whether kube-scheduler hears on which node a place is being cleared for a pod, so that it
+    nominates the pod for that. Only from 1.38 on: before, a node without victims is an error."""
 
     claim_seconds: float = 600.0
     """How long a preemptor's place is kept while its victims leave; then it is given up. KubeVirt

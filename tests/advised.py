@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from extender.cluster import KubernetesCluster
 from extender.policy import InForce, Policy, PolicyName
 from extender.service import Service
@@ -13,6 +15,9 @@ from tests.explained import Small, Vm
 from tests.tenancy import rules
 
 FOUR, TWO, ONE = 5, 14, 19
+NOW = datetime(2026, 1, 3, tzinfo=UTC)
+"""Two days after all VMs came to their places."""
+
 CROWDED = Small.of(
     [
         Vm("big", FOUR, "a", 0, 0),
@@ -36,7 +41,12 @@ def known(
     small: Small, *, evictor: Evictor | None, by: str = "", namespaces: dict[str, str] | None = None
 ) -> Service:
     policy = InForce(Policy(PolicyName.DEFAULT), rules=rules(by)) if by else PolicyName.DEFAULT
-    made = Service(KubernetesCluster(InMemoryApi()), policy=policy, evictor=evictor)
+    made = Service(
+        KubernetesCluster(InMemoryApi()),
+        policy=policy,
+        evictor=evictor,
+        utc_now=lambda: NOW,
+    )
     for feed in Feed:
         made.knowledge.feed_synced(feed)
     for name, team in (namespaces or {}).items():

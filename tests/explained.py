@@ -35,6 +35,7 @@ class Pod(msgspec.Struct, frozen=True):
     deleting: bool = False
     over: bool = False
     evictable: bool = True
+    restartable: bool = False
     priority: int = 0
     asked: object = None
 

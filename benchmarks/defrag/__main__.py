@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.defrag.exact import compared
-from benchmarks.defrag.experiment import MIXES, SIZES, cell, summary
+import msgspec
+
+from benchmarks.defrag import store
+from benchmarks.defrag.exact import cases, compared, parts
+from benchmarks.defrag.exact import table as numbers
+from benchmarks.defrag.experiment import LOADS, MIXES, SIZES, Cell, cell, summary
 from benchmarks.defrag.report import page, table
 from benchmarks.defrag.sizes import measured
 from benchmarks.defrag.sizes import table as sizes
-
-LOADS = (0.85, 1.0)
+from benchmarks.made import here, keep
 
 
 def main(arguments: list[str]) -> int:
@@ -24,31 +29,68 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("what", nargs="?", choices=("worth", "exact", "size"), default="worth")
     parser.add_argument("--quick", action="store_true", help="few, short runs: minutes to seconds")
     parser.add_argument("--output", choices=("table", "json"), default="table")
-    parser.add_argument("--out", type=Path, help="folder for defrag.json and defrag.md")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where results are kept: a folder, for exact and size a JSON file; what is there of"
+        " the mixes and of exact is not run again",
+    )
+    parser.add_argument("--mix", action="append", choices=MIXES, help="only this; may be repeated")
+    parser.add_argument("--load", action="append", type=float, choices=LOADS, help="likewise")
+    parser.add_argument("--seeds", type=int, help="only the first so many seeds")
     parser.add_argument("--triples", type=int, default=5_000, help="for exact: random triples")
     parser.add_argument("--pairs", type=int, help="for exact: so many pairs, drawn; else all")
     options = parser.parse_args(arguments)
     if options.what == "exact":
-        found = compared(pairs=options.pairs, triples=options.triples, progress=_say)
-        print(json.dumps(found, indent=1))
-        return int(found["differing"] > 0)
+        rows = list(_exact(options))
+        _tell(rows, numbers(rows), options)
+        return int(any(row["differing"] for row in rows))
     if options.what == "size":
         rows = measured(quick=options.quick, progress=_say)
-        print(json.dumps(rows, indent=1) if options.output == "json" else sizes(rows))
+        if options.out is not None:
+            keep(options.out, [{**row, "made": here()} for row in rows])
+        _tell(rows, sizes(rows), options)
         return 0
-    size = SIZES["quick" if options.quick else "full"]
-    cells = []
-    for load in LOADS:
-        for mix in MIXES:
-            _say(f"{mix} at {load:g}")
-            cells.append(cell(mix, load, size))
-    said = summary(cells)
+    cells = list(_worth(options))
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "defrag.json").write_text(json.dumps(said, separators=(",", ":")) + "\n")
-        (options.out / "defrag.md").write_text(page(said))
+        kept = list(store.load_all(options.out))
+        (options.out / "report.md").write_text(page(kept))
+    said = summary(cells)
     print(json.dumps(said, indent=1) if options.output == "json" else table(said))
     return 0
+
+
+def _worth(options: argparse.Namespace) -> Iterator[Cell]:
+    size = SIZES["quick" if options.quick else "full"]
+    size = msgspec.structs.replace(size, seeds=size.seeds[: options.seeds])
+    for load in options.load or LOADS:
+        for mix in options.mix or MIXES:
+            found = None if options.out is None else store.load(options.out, mix, load, size)
+            if found is None:
+                _say(f"{mix} at {load:g}")
+                found = cell(mix, load, size)
+                if options.out is not None:
+                    store.save(options.out, found)
+            yield found
+
+
+def _exact(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Compare part by part; what is in the file is taken as it is."""
+    out: Path | None = options.out
+    known = msgspec.json.decode(out.read_bytes()) if out is not None and out.exists() else []
+    every = parts(cases(pairs=options.pairs, triples=options.triples))
+    for number, part in enumerate(every):
+        if number == len(known) or known[number]["cases"] != len(part):
+            del known[number:]
+            _say(f"part {number + 1} of {len(every)}")
+            known.append({**compared(part), "made": msgspec.to_builtins(here())})
+            if out is not None:
+                keep(out, known)
+        yield known[number]
+
+
+def _tell(rows: Sequence[dict[str, Any]], text: str, options: argparse.Namespace) -> None:
+    print(json.dumps(rows, indent=1) if options.output == "json" else text)
 
 
 def _say(text: str) -> None:

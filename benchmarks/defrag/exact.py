@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from extender import moves
@@ -141,46 +141,135 @@ def layouts(geometry: Geometry) -> list[Layout]:
     return sorted(seen)
 
 
-def compared(
-    *, pairs: int | None, triples: int, progress: Callable[[str], None], seed: int = 1
-) -> dict[str, Any]:
-    """Compare with the exhaustive search: all pairs of layouts or some, and random triples.
+def symmetries(geometry: Geometry) -> list[tuple[int, ...]]:
+    """Return the permutations of memory slices under which placements are placements.
+
+    Of every profile that is counted by its slices alone; whatever moves do to a layout they do to
+    its image, too.
+    """
+    masks = [
+        frozenset(each.mask for each in profile.placements)
+        for profile in geometry.profiles
+        if not profile.limited
+    ]
+    slices = range(geometry.memory_slices)
+    return [
+        images
+        for images in itertools.permutations(slices)
+        if all(_image(images, mask) in of for of in masks for mask in of)
+    ]
+
+
+def _image(images: Sequence[int], mask: int) -> int:
+    return sum(1 << images[at] for at in range(len(images)) if mask >> at & 1)
+
+
+def layout_classes(geometry: Geometry) -> list[list[Layout]]:
+    """Return all layouts, those together that are alike but for the order of slices."""
+    images = symmetries(geometry)
+    classes: dict[Layout, list[Layout]] = {}
+    for layout in layouts(geometry):
+        masks = [(id, Placement(at, geometry.by_id[id].size).mask) for id, at in layout]
+        alike = min(
+            tuple(sorted((id, _first(_image(each, mask))) for id, mask in masks)) for each in images
+        )
+        classes.setdefault(alike, []).append(layout)
+    return list(classes.values())
+
+
+def _first(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
+
+
+Case = tuple[tuple[Layout, ...], str]
+"""What is on each GPU, and the profile for which there is no room."""
+
+GEOMETRY = MODELS["H100-80GB"].geometry
+
+CASES_IN_A_PART = 2_000
+
+
+def cases(*, pairs: int | None, triples: int, seed: int = 1) -> tuple[list[Case], list[Case]]:
+    """Return random triples of layouts, and all pairs of classes of them or so many pairs.
+
+    The pairs each with a profile that does not fit as they are; a class is there by any layout of
+    it, for what moves lead to is the same for all. All of them are shuffled, so that some are a
+    sample.
+    """
+    chance, search = random.Random(seed), Exhaustive(GEOMETRY)
+    known = layouts(GEOMETRY)
+    wanted = [profile for profile in GEOMETRY.profiles if not profile.limited]
+    crowded = [each for each in known if len(each) >= 2]
+    three: list[Case] = [
+        (tuple(chance.choices(crowded, k=3)), chance.choice(wanted).name) for _ in range(triples)
+    ]
+    two: list[Case] = []
+    if pairs is None:
+        for both in itertools.combinations_with_replacement(layout_classes(GEOMETRY), 2):
+            gpus = tuple(chance.choice(each) for each in both)
+            two += [(gpus, each.name) for each in wanted if not search.fits(gpus, each)]
+        chance.shuffle(two)
+    while pairs is not None and len(two) < pairs:
+        gpus, profile = tuple(chance.choices(known, k=2)), chance.choice(wanted)
+        if not search.fits(gpus, profile):
+            two.append((gpus, profile.name))
+    return three, two
+
+
+def parts(of: Iterable[Sequence[Case]]) -> list[Sequence[Case]]:
+    """Return cases in parts that take a minute or two each."""
+    return [
+        each[at : at + CASES_IN_A_PART]
+        for each in of
+        for at in range(0, len(each), CASES_IN_A_PART)
+    ]
+
+
+def compared(of: Sequence[Case]) -> dict[str, Any]:
+    """Compare with the exhaustive search.
 
     Both who explains what would help one pod, and the planner whose plans are carried out.
     """
-    geometry = MODELS["H100-80GB"].geometry
-    of, chance, search = (
-        tables(geometry, PolicyName.DEFAULT),
-        random.Random(seed),
-        Exhaustive(geometry),
-    )
-    known = layouts(geometry)
-    wanted = [profile for profile in geometry.profiles if not profile.limited]
-    cases = list(_pairs(search, known, wanted, pairs, chance))
-    crowded = [each for each in known if len(each) >= 2]
-    cases += [(tuple(chance.choices(crowded, k=3)), chance.choice(wanted)) for _ in range(triples)]
+    by, search = tables(GEOMETRY, PolicyName.DEFAULT), Exhaustive(GEOMETRY)
+    by_name = {profile.name: profile for profile in GEOMETRY.profiles}
     counts: Counter[str] = Counter()
     took: dict[str, list[float]] = {"explained": [], "planned": []}
     differing: list[str] = []
-    for number, (gpus, profile) in enumerate(cases):
-        if number % 10_000 == 0:
-            progress(f"{number} of {len(cases)}")
-        least = search.fewest_moves(gpus, profile)
+    for gpus, name in of:
+        least = search.fewest_moves(gpus, by_name[name])
         counts["none" if least is None else str(least)] += 1
         for whose, moved in (("explained", _explained), ("planned", _planned)):
             started = time.perf_counter()
-            ours = moved(of, gpus, profile.name)
+            ours = moved(by, gpus, name)
             took[whose].append(time.perf_counter() - started)
             if ours != least:
-                differing.append(f"{whose} {gpus} {profile.name}: {ours} instead of {least}")
+                differing.append(f"{whose} {gpus} {name}: {ours} instead of {least}")
     return {
-        "cases": len(cases),
+        "cases": len(of),
+        "gpus": dict(sorted(Counter(str(len(gpus)) for gpus, _ in of).items())),
         "differing": len(differing),
         "first_differing": differing[:5],
         "by_moves": dict(sorted(counts.items())),
         "ms_mean": {whose: round(1000 * statistics.fmean(each), 3) for whose, each in took.items()},
         "ms_most": {whose: round(1000 * max(each), 3) for whose, each in took.items()},
     }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return what parts come to together, as a Markdown table."""
+    kinds = ("0", "1", "2", "3", "none")
+    counts = [sum(row["by_moves"].get(kind, 0) for row in rows) for kind in kinds]
+    gpus = {many: sum(row["gpus"].get(many, 0) for row in rows) for many in ("2", "3")}
+    slowest = max(row["ms_most"]["planned"] for row in rows)
+    cells = (*gpus.values(), *counts, sum(row["differing"] for row in rows), f"{slowest:.0f}")
+    heads = ("cases of 2 GPUs", "of 3", "0 moves", "1", "2", "3", "more, or none", "differing")
+    return "\n".join(
+        [
+            "| " + " | ".join((*heads, "slowest plan, ms")) + " |",
+            "|" + "---|" * (len(heads) + 1),
+            "| " + " | ".join(f"{each}" for each in cells) + " |",
+        ]
+    )
 
 
 def _explained(of: Tables, gpus: Sequence[Layout], wanted: str) -> int | None:
@@ -191,23 +280,3 @@ def _explained(of: Tables, gpus: Sequence[Layout], wanted: str) -> int | None:
 def _planned(of: Tables, gpus: Sequence[Layout], wanted: str) -> int | None:
     found = moves.plan(admitting(of, gpus, wanted), seconds=60, clock=time.monotonic)
     return len(found.moves) if isinstance(found, moves.Plan) else None
-
-
-def _pairs(
-    search: Exhaustive,
-    known: Sequence[Layout],
-    wanted: Sequence[Profile],
-    many: int | None,
-    chance: random.Random,
-) -> Iterator[tuple[tuple[Layout, ...], Profile]]:
-    """Yield all pairs of layouts on which a profile does not fit, or so many drawn at random."""
-    if many is None:
-        pairs = itertools.combinations_with_replacement(known, 2)
-        every = itertools.product(pairs, wanted)
-        yield from (each for each in every if not search.fits(*each))
-        return
-    while many:
-        drawn = (tuple(chance.choices(known, k=2)), chance.choice(wanted))
-        if not search.fits(*drawn):
-            many -= 1
-            yield drawn

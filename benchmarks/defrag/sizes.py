@@ -2,8 +2,9 @@
 
 The clusters are those a simulation of a uniform mix ends with, placed as kube-scheduler places
 without anybody who knows of slices (so is a cluster that Tangram comes to), or at random, which
-leaves the most different GPUs; a tenth of all VMs are not to be moved. Each row plans up to fifty
-things at once, in one plan.
+leaves the most different GPUs; a tenth of all VMs are not to be moved, and of the others each has
+one of the ages that cost differently by the usual policy. Each row plans up to fifty things at
+once, in one plan.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from extender.packing.choose import Bin
 from extender.packing.headroom import room
 from extender.packing.tables import tables
 from extender.policy import PolicyName
+from extender.policy.costs import Costs
 from extender.simulation.contenders import contender
 from extender.simulation.replay import NOWHERE, replay
 from extender.simulation.scenario import Scenario, stage
@@ -56,6 +58,8 @@ GPUS_PER_NODE = 8
 AT_ONCE = 50
 """Goals: placements, GPUs emptied, GPUs drained."""
 
+COSTS = Costs()
+ADDED = (0, *(age.adds for age in COSTS.ages))
 STAYING = 0.1
 SECONDS = 30.0
 """For the solver: far more than it should need, so that what is measured is what it needs."""
@@ -78,7 +82,8 @@ def settled(cluster: Cluster, *, seed: int) -> list[Host]:
         if gpu == NOWHERE or history.placed_at[number] + demand.lifetimes[number] <= end:
             continue
         _, profile_id, placement = board.slots[slot]
-        leave = Movable(How.RESTART, placement.size) if chance.random() >= STAYING else None
+        cost = COSTS.eviction * placement.size + chance.choice(ADDED)
+        leave = Movable(How.EVICTION, cost) if chance.random() >= STAYING else None
         kind = played.kinds[demand.kinds[number]].name
         occupants[gpu].append(Occupant(f"vm-{number}", kind, profile_id, placement, leave))
     serves = {kind.name: p.id for kind in played.kinds if (p := kind.profiles[0]) is not None}
@@ -149,9 +154,7 @@ def _found(found: Plan | Infeasible) -> Row:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
-    heads = (
-        "| GPUs | placed by | VMs | goal | attained | s | moves | bound | slices moved | bound |"
-    )
+    heads = "| GPUs | placed by | VMs | goal | attained | s | moves | bound | cost | bound |"
     lines = [heads, "|" + "---|" * 10]
     for row in rows:
         cells = (

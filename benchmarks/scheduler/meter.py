@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +16,10 @@ from tests.e2e.controlplane.cluster import ControlPlane
 _ALGORITHM = re.compile(
     r"^scheduler_scheduling_algorithm_duration_seconds_(sum|count) ([0-9.e+-]+)$", re.MULTILINE
 )
+
+LOOK_SECONDS = 0.5
+REST_SHARE = 0.1  # of a processor: watches, sweeps and Leases of 1,000 nodes go on
+REST_WITHIN_SECONDS = 10.0
 
 Row = dict[str, Any]
 
@@ -44,6 +50,18 @@ class Meter:
         for (name, pid), worked in after.items():
             row[f"cpu_{name}"] = round(1000 * (worked - before.get((name, pid), 0.0)) / pods, 2)
         row["cpu_agents"] = round(1000 * own / pods, 2)
+
+    async def at_rest(self) -> None:
+        """Wait until the extender has done what follows from its start, or never comes to rest."""
+        if self._extender is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_WITHIN_SECONDS):
+                worked = math.inf
+                while worked > REST_SHARE * LOOK_SECONDS:
+                    before = processor_seconds(self._extender.pid)
+                    await asyncio.sleep(LOOK_SECONDS)
+                    worked = processor_seconds(self._extender.pid) - before
 
     def _worked(self) -> dict[tuple[str, int], float]:
         pids = {

@@ -134,6 +134,7 @@ class Bench:
             meter = Meter(self._plane, extender)
             await self._plane.start_scheduler(configuration)
             await self._batch(WARMING, meter, _wants_nothing)
+            await meter.at_rest()
             self._say("plain")
             found = {"plain": await self._batch(load.pods, meter, _wants_nothing)}
             self._say("saturated")

@@ -4,9 +4,21 @@
 the views of the nodes by the policy's rules, and tells it with names that people know.
 """
 
-from extender.advice.advise import Advised, advise
+from extender.advice.advise import Advised, advise, with_reasons
 from extender.advice.asked import Asked, Misstated
 from extender.advice.document import Advice
-from extender.advice.setting import Guard, Manner, Setting
+from extender.advice.setting import Guard, Manner, Setting, lets_go, presumed
 
-__all__ = ["Advice", "Advised", "Asked", "Guard", "Manner", "Misstated", "Setting", "advise"]
+__all__ = [
+    "Advice",
+    "Advised",
+    "Asked",
+    "Guard",
+    "Manner",
+    "Misstated",
+    "Setting",
+    "advise",
+    "lets_go",
+    "presumed",
+    "with_reasons",
+]

@@ -14,12 +14,16 @@ from extender.advice.rules import objections
 from extender.advice.setting import Setting
 from extender.advice.telling import Teller
 from extender.advice.yard import Yard, yard
-from extender.moves import Infeasible, Plan, plan
+from extender.moves import Infeasible, Plan, instead, plan
 from extender.moves.obstacles import things_asked
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import Assignment
 
 SECONDS = 5.0
 """For the solver; what it has found by then is told, with how far that is known to be from best."""
+
+MOST_REASONS = 8
+REASON_SECONDS = 2.0
+"""For how many of those that move, and for how long, it is found out what would move instead."""
 
 
 NOT_FILTERED = (
@@ -29,11 +33,16 @@ NOT_FILTERED = (
 
 
 class Advised(NamedTuple):
-    """Advice, the pods it would move, and what is to be done to carry it out."""
+    """Advice, what moves, and what is to be done to carry it out.
+
+    ``moved`` are entries with a pod; ``there`` and ``plan`` what the advice was made of.
+    """
 
     advice: Advice
-    moved: tuple[PodRef, ...]
+    moved: tuple[Assignment, ...] = ()
     errands: Errands = Errands()
+    there: Yard | None = None
+    plan: Plan | None = None
 
 
 def advise(
@@ -50,14 +59,14 @@ def advise(
             nodes=len(setting.views),
             obstacles=unknown,
         )
-        return Advised(said, ())
+        return Advised(said)
     there = yard(setting, asked)
     found = plan(there.problem, seconds=seconds, clock=clock)
     best = found if isinstance(found, Plan) else found.nearest
     against = () if best is None else tuple(objections(setting, there, best))
     if against:
         best = None
-    teller = Teller(there, {} if setting.terms is None else setting.terms.tenants)
+    teller = _teller(setting, there)
     said = Advice(
         _outcome(found, against),
         tuple(asked.sentences()),
@@ -71,10 +80,10 @@ def advise(
         warnings=tuple(_warnings(setting, asked)),
     )
     if best is None:
-        return Advised(said, ())
+        return Advised(said)
     said = msgspec.structs.replace(
         said,
-        moves=tuple(teller.moves(best)),
+        moves=tuple(teller.moves(best, {})),
         places=tuple(teller.places(best)),
         gpus=tuple(teller.maps(best)),
         cost=best.cost,
@@ -82,7 +91,30 @@ def advise(
         least_cost=best.least_cost,
         optimal=best.optimal,
     )
-    return Advised(said, _moved(there, best), errands(there, best))
+    return Advised(said, _moved(there, best), errands(there, best), there, best)
+
+
+def with_reasons(setting: Setting, found: Advised, *, clock: Callable[[], float]) -> Advised:
+    """Return advice that attains its goals with why these VMs move and not others.
+
+    What was advised stays as it is; what cannot be found out in time is not told. Whether caps and
+    headroom would let the others move is not looked at.
+    """
+    there, best = found.there, found.plan
+    if there is None or best is None or not found.advice.attains:
+        return found
+    reasons = {
+        each.occupant: each
+        for each in instead(
+            there.problem, best, most=MOST_REASONS, seconds=REASON_SECONDS, clock=clock
+        )
+    }
+    moves = tuple(_teller(setting, there).moves(best, reasons))
+    return found._replace(advice=msgspec.structs.replace(found.advice, moves=moves))
+
+
+def _teller(setting: Setting, there: Yard) -> Teller:
+    return Teller(there, {} if setting.terms is None else setting.terms.tenants)
 
 
 def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:
@@ -119,7 +151,7 @@ def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
             yield Obstacle("no GPU is known by that UUID", what=uuid)
 
 
-def _moved(there: Yard, found: Plan) -> tuple[PodRef, ...]:
+def _moved(there: Yard, found: Plan) -> tuple[Assignment, ...]:
     entries = (there.whose[move.occupant].entry for move in found.moves)
-    pods = (entry.pod for entry in entries if entry is not None and entry.pod is not None)
-    return tuple(dict.fromkeys(pods))
+    known = {each.id: each for each in entries if each is not None and each.pod is not None}
+    return tuple(known.values())

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from extender.advice.pricing import Price
 from extender.explain.explanation import Spot
 
 
@@ -39,8 +40,23 @@ class Who(_Said, frozen=True):
     tenant: str = ""
 
 
+class Otherwise(_Said, frozen=True):
+    """What it would take if a VM that moves stayed, and the ``vms`` that would move only then.
+
+    So many ``moves`` and so much ``cost`` more; not ``attained``: nothing would do.
+    """
+
+    attained: bool
+    moves: int = 0
+    cost: int = 0
+    vms: tuple[Who, ...] = ()
+
+
 class Step(_Said, frozen=True):
-    """One move: ``how``, and what it ``costs``; ``number`` is the VM's in the maps."""
+    """One move: ``how``, what it ``costs`` and for what; ``number`` is the VM's in the maps.
+
+    ``otherwise`` is why this VM and not another, None where that was not looked into.
+    """
 
     number: int
     vm: Who
@@ -49,6 +65,8 @@ class Step(_Said, frozen=True):
     target: Spot
     how: str
     cost: int
+    price: Price | None = None
+    otherwise: Otherwise | None = None
 
 
 class Placed(_Said, frozen=True):
@@ -96,7 +114,7 @@ class Map(_Said, frozen=True):
 class Advice(_Said, frozen=True):
     """Which VMs to move, in this order.
 
-    ``cost`` is memory slices of VMs that stop and start again. No plan takes fewer than
+    ``cost`` is in points by the policy's ``moves.costs``. No plan takes fewer than
     ``least_moves``; ``optimal``: none with as few costs less, either. Of ``asked`` things (places
     found, VMs gone, GPUs or nodes emptied) ``attained`` are. ``budgets``: PodDisruptionBudgets were
     looked up. ``gpus`` are those that change. ``digest`` tells a plan that attains the goals from

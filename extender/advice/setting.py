@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
 from extender.explain.situation import PodState
 from extender.ledger import Ledger
 from extender.policy.bounds import Terms
+from extender.policy.costs import Costs
 from extender.request import Request
 from extender.snapshot import NodeView
+from nodeagent.api.gpunode import OwnerRef
+
+VIRTUAL_MACHINE_INSTANCE = "VirtualMachineInstance"
+"""The kind of owner that KubeVirt runs."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -31,6 +37,11 @@ class Guard(msgspec.Struct, frozen=True):
     allows: int
 
 
+def lets_go(guards: Sequence[Guard]) -> bool:
+    """Tell whether the disruption budgets of a pod let it be evicted now: several never do."""
+    return len(guards) <= 1 and all(guard.allows > 0 for guard in guards)
+
+
 class Manner(msgspec.Struct, frozen=True):
     """How a VM would leave if it was to do so now; ``why`` it would not, "" where it would.
 
@@ -42,12 +53,23 @@ class Manner(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+def presumed(pod: PodState, owner: OwnerRef) -> Manner:
+    """Return how the VM of a pod is taken to leave for as long as that has not been looked up.
+
+    Past its budgets only as its pod lets, and only what KubeVirt runs: of a StatefulSet there is
+    nothing to be stopped but the pod.
+    """
+    stopped = pod.restartable and owner.kind == VIRTUAL_MACHINE_INSTANCE
+    return Manner(guarded=not stopped)
+
+
 class Setting(msgspec.Struct, frozen=True):
     """Nodes, pods by UID, what is promised; ``terms`` are the rules', None where there are none.
 
     ``waiting`` are the pods to be admitted that are known, by namespace and the name asked by.
     ``guards`` are the disruption budgets of pods, by UID, as far as they were looked up;
     ``guarded``: they are looked up at all. ``manners`` tell how pods would leave, by UID, likewise.
+    ``now`` is in UTC.
     """
 
     views: Mapping[str, NodeView]
@@ -60,3 +82,5 @@ class Setting(msgspec.Struct, frozen=True):
     guards: Mapping[str, tuple[Guard, ...]] = {}
     guarded: bool = False
     manners: Mapping[str, Manner] = {}
+    costs: Costs = Costs()
+    now: datetime | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from extender.advice.document import Cell, Map, Obstacle, Placed, Step, Who
+from extender.advice.document import Cell, Map, Obstacle, Otherwise, Placed, Step, Who
 from extender.advice.yard import Yard
 from extender.explain.explanation import Spot
-from extender.moves import Infeasible, Occupant, Place, Plan
+from extender.moves import Infeasible, Instead, Occupant, Place, Plan
 from nodeagent.api.geometry import Placement
 
 
@@ -19,11 +19,13 @@ class Teller:
         self._tenants = tenants
         self._hosts = {host.uuid: host for host in there.problem.hosts}
 
-    def moves(self, found: Plan) -> Iterator[Step]:
-        """Yield the moves."""
+    def moves(self, found: Plan, reasons: Mapping[str, Instead]) -> Iterator[Step]:
+        """Yield the moves, each with why its occupant moves, where that is known."""
         numbers = _numbers(found)
         for move in found.moves:
-            profile_id = self._there.whose[move.occupant].taken.profile_id
+            whose = self._there.whose[move.occupant]
+            reason = reasons.get(move.occupant)
+            profile_id = whose.taken.profile_id
             yield Step(
                 numbers[move.occupant],
                 self._who(move.occupant),
@@ -32,7 +34,13 @@ class Teller:
                 self._spot(move.target, move.placement),
                 move.how.value,
                 move.cost,
+                whose.price,
+                None if reason is None else self._otherwise(reason),
             )
+
+    def _otherwise(self, reason: Instead) -> Otherwise:
+        others = tuple(self._who(each) for each in reason.others)
+        return Otherwise(reason.attained, reason.moves, reason.cost, others)
 
     def places(self, found: Plan) -> Iterator[Placed]:
         """Yield where what is wanted goes."""

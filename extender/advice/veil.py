@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from extender.advice.document import Advice, Who
+from extender.advice.document import Advice, Otherwise, Who
 
 
 def namespaces(advice: Advice) -> frozenset[str]:
     """Return the namespaces of whose VMs advice tells."""
     told = [step.vm for step in advice.moves] + [place.pod for place in advice.places]
+    told += [vm for step in advice.moves if step.otherwise for vm in step.otherwise.vms]
     told += [each.vm for each in advice.obstacles if each.vm is not None]
     return frozenset(who.namespace for who in told) - {""}
 
@@ -22,10 +23,18 @@ def veiled(advice: Advice, may_know: Callable[[str], bool]) -> Advice:
     def seen(who: Who) -> Who:
         return who if may_know(who.namespace) else Who()
 
+    def but_for(otherwise: Otherwise | None) -> Otherwise | None:
+        if otherwise is None:
+            return None
+        return replace(otherwise, vms=tuple(map(seen, otherwise.vms)))
+
     replace = msgspec.structs.replace
     return replace(
         advice,
-        moves=tuple(replace(step, vm=seen(step.vm)) for step in advice.moves),
+        moves=tuple(
+            replace(step, vm=seen(step.vm), otherwise=but_for(step.otherwise))
+            for step in advice.moves
+        ),
         places=tuple(replace(place, pod=seen(place.pod)) for place in advice.places),
         obstacles=tuple(
             each if each.vm is None else replace(each, vm=seen(each.vm))

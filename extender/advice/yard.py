@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from extender.advice.asked import Asked
-from extender.advice.setting import Guard, Manner, Setting, Waiting
+from extender.advice.pricing import Price, price
+from extender.advice.setting import Guard, Setting, Waiting, lets_go, presumed
 from extender.explain.board import bounds_of, why_staying
 from extender.moves import (
     Admit,
@@ -36,15 +37,6 @@ from extender.snapshot import NodeView, Taken, taken_by
 from extender.verbs.permitted import forbidden, shut
 from nodeagent.api.gpunode import Assignment, Mode
 
-COST_OF_RESTART = 1
-"""For each memory slice of a VM that stops and starts again: the larger, the more it does.
-
-Nearly all moves are: KubeVirt migrates no VM with a vGPU before 1.9, and then by an alpha gate.
-"""
-
-COST_OF_MIGRATION = 0
-"""Of a VM that runs on while it moves."""
-
 NOBODY_MAKES_IT = "of a pod that nobody makes anew"
 OF_A_GANG = "of a gang, whose pods are placed together"
 OFF_WITH_ITS_DEVICE = "of a VM that keeps its device with Harvester while it is off"
@@ -52,11 +44,12 @@ SEVERAL_BUDGETS = "of a pod with several disruption budgets, which can never be 
 
 
 class Whose(NamedTuple):
-    """What an occupant is: its node, and its entry in the plan, if it has one."""
+    """What an occupant is: its node, its entry in the plan, if it has one, and a move's price."""
 
     view: NodeView
     taken: Taken
     entry: Assignment | None
+    price: Price | None = None
 
 
 class Yard(NamedTuple):
@@ -148,40 +141,54 @@ class _Making:
                 self._setting.pods, view, taken, entry, realized, self._setting.terms
             )
             leave: Movable | None = None
+            paid: Price | None = None
             if stays is None and entry is not None:
-                leave, stays = self._leave(view, entry)
+                how, budget, stays = self._leave(view, entry)
+                if how is not None:
+                    paid = self._price(view, how, taken, entry)
+                    leave = Movable(how, paid.cost, budget)
             kind = "" if leave is None or entry is None else self._kind(entry)
             id = entry.id if entry is not None else f"{taken.gpu}/{taken.placement.start}"
             if id in self._whose:  # a plan that two nodes share names it twice
                 id = f"{view.name}/{id}"
-            self._whose[id] = Whose(view, taken, entry)
+            self._whose[id] = Whose(view, taken, entry, paid)
             found[taken.gpu].append(
                 Occupant(id, kind, taken.profile_id, taken.placement, leave, stays or "")
             )
         return found
 
-    def _leave(self, view: NodeView, entry: Assignment) -> tuple[Movable | None, str | None]:
-        """Return how a VM may be moved, or why not."""
+    def _leave(self, view: NodeView, entry: Assignment) -> tuple[How | None, str, str | None]:
+        """Return how a VM may be moved and which budget counts it, or why it may not be."""
         if entry.owner is None or entry.pod is None:
-            return None, NOBODY_MAKES_IT
+            return None, "", NOBODY_MAKES_IT
         if view.node.status.mode is Mode.HARVESTER:
-            return None, OFF_WITH_ITS_DEVICE
+            return None, "", OFF_WITH_ITS_DEVICE
         uid = entry.pod.uid
-        asked = self._setting.pods[uid].asked  # or it would stay
-        if isinstance(asked, Request) and asked.gang is not None:
-            return None, OF_A_GANG
-        manner = self._setting.manners.get(uid, Manner())
+        pod = self._setting.pods[uid]  # or it would stay
+        if isinstance(pod.asked, Request) and pod.asked.gang is not None:
+            return None, "", OF_A_GANG
+        manner = self._setting.manners.get(uid, presumed(pod, entry.owner))
         if manner.why:
-            return None, manner.why
+            return None, "", manner.why
         if manner.live:
-            return Movable(How.LIVE, COST_OF_MIGRATION), None
-        guards: tuple[Guard, ...] = self._setting.guards.get(uid, ()) if manner.guarded else ()
+            return How.LIVE, "", None
+        guards: tuple[Guard, ...] = self._setting.guards.get(uid, ())
+        if not (manner.guarded or lets_go(guards)):
+            return How.RESTART, "", None
         if len(guards) > 1:
-            return None, SEVERAL_BUDGETS
+            return None, "", SEVERAL_BUDGETS
         for guard in guards:
             self._budgets[guard.name] = guard.allows
-        cost = COST_OF_RESTART * entry.size
-        return Movable(How.RESTART, cost, guards[0].name if guards else ""), None
+        return How.EVICTION, guards[0].name if guards else "", None
+
+    def _price(self, view: NodeView, how: How, taken: Taken, entry: Assignment) -> Price:
+        setting, profile = self._setting, ""
+        for gpu in view.node.status.gpus:
+            if gpu.uuid == taken.gpu:
+                geometry = view.node.status.geometries.get(gpu.geometry)
+                known = None if geometry is None else geometry.by_id.get(taken.profile_id)
+                profile = "" if known is None else known.name
+        return price(setting.costs, how, profile, entry.size, since=entry.since, now=setting.now)
 
     def _kind(self, entry: Assignment) -> str:
         assert entry.pod is not None  # or it would stay

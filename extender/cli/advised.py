@@ -9,12 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from extender.advice import Advice
-from extender.advice.document import Cell, Map, Obstacle, Outcome, Step, Who
+from extender.advice.document import Cell, Map, Obstacle, Otherwise, Outcome, Step, Who
+from extender.advice.pricing import Price
 from extender.explain.explanation import Spot
 
 FREE, STAYS, MORE = "·", "▪", "━"
 SYMBOLS = "123456789abcdefghijklmnopqrstuvwxyz"
 """For VMs that move and pods that come, by their number; beyond these, the last stands for all."""
+
+MOST_NAMED = 3
+"""VMs named that would move in the place of one."""
 
 MOST_MAPS = 40
 """GPUs drawn; a drain of many nodes touches more than anybody looks at."""
@@ -27,6 +31,7 @@ def shown(said: Advice) -> Iterator[Text | Table]:
     if said.moves:
         yield Text()
         yield steps(said.moves)
+        yield from reasons(said.moves)
     for place in said.places:
         name = who(place.pod) if place.pod.name else f"room for {place.profile}"
         yield Text(f"  {symbol(place.number)}  then {name} ({place.profile}) on {spot(place.on)}")
@@ -74,6 +79,41 @@ def steps(moves: Sequence[Step]) -> Table:
         places = spot(step.source), spot(step.target)
         table.add_row(symbol(step.number), who(step.vm), step.profile, *places, step.how)
     return table
+
+
+def reasons(moves: Sequence[Step]) -> Iterator[Text]:
+    """Yield what each move costs, and why its VM moves and not another."""
+    for number, same in groupby(sorted(moves, key=_number), key=_number):
+        step = next(same)
+        parts = [_paid(step.price)] if step.price is not None else []
+        parts += [_instead(step.otherwise)] if step.otherwise is not None else []
+        if parts:
+            yield Text(f"  {symbol(number)}  {'; '.join(parts)}", style="dim")
+
+
+def _number(step: Step) -> int:
+    return step.number
+
+
+def _paid(price: Price) -> str:
+    weight = "1 memory slice" if price.weight == 1 else f"{price.weight} memory slices"
+    aged = f", {price.added} for {price.hours} hours there" if price.added else ""
+    return f"costs {price.cost}: {price.each} for each of {weight}{aged}"
+
+
+def _instead(otherwise: Otherwise) -> str:
+    if not otherwise.attained:
+        return "if it stayed, no plan would do"
+    names = [who(vm) for vm in otherwise.vms[:MOST_NAMED]]
+    more = len(otherwise.vms) - len(names)
+    names += [f"{more} more"] if more else []
+    whom = f"{' and '.join(names)} would move" if names else "the others would move otherwise"
+    if otherwise.moves:
+        moves = "1 move" if otherwise.moves == 1 else f"{otherwise.moves} moves"
+        return f"if it stayed, {whom}: {moves} more"
+    if otherwise.cost:
+        return f"if it stayed, {whom} at {otherwise.cost} more"
+    return f"if it stayed, {whom} at the same cost"
 
 
 def who(vm: Who) -> str:
@@ -127,8 +167,7 @@ def _account(said: Advice) -> str:
         if said.budgets
         else "Disruption budgets were not looked up: the API server holds to them at an eviction."
     )
-    slices = "slice of VMs stops and starts" if said.cost == 1 else "slices of VMs stop and start"
-    stops = f"{said.cost} memory {slices}; {bound}. " if said.moves else ""
+    stops = f"It costs {said.cost} by the policy's moves.costs; {bound}. " if said.moves else ""
     return (
         f"{stops}{budgets} {said.nodes} nodes looked at."
         f" CPU, memory, affinity, taints and volumes of the VMs were not looked at."

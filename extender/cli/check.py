@@ -17,6 +17,7 @@ from extender.cli.asked import fail
 from extender.cli.desk import Ca, Token, Unanswered, Where
 from extender.cli.output import Output, print_as
 from extender.outlook import Effect, Outlook
+from extender.policy.costs import Costs
 from extender.policy.file import MalformedPolicy, PolicyFile, contents, parsed
 from extender.policy.moving import Mode, Moving
 from extender.policy.rules import Release, Rules
@@ -189,6 +190,8 @@ def _moves(moves: Moving) -> Iterator[Rule]:
     if moves == Moving():
         return
     yield Rule("moves", moves.mode.value, _MODES[moves.mode])
+    if moves.advises:
+        yield from _costs(moves.costs)
     if moves.mode is not Mode.APPLY:
         return
     if moves.paused:
@@ -196,6 +199,22 @@ def _moves(moves: Moving) -> Iterator[Rule]:
     yield Rule("moves", "perHour", f"at most {moves.per_hour} begun within an hour")
     for at, window in enumerate(moves.windows):
         yield Rule("moves", f"windows[{at}]", f"begun {window} UTC")
+
+
+def _costs(costs: Costs) -> Iterator[Rule]:
+    """Yield what moves cost, where that is other than usual."""
+    if costs == Costs():
+        return
+    for name, points in (
+        ("liveMigration", costs.live_migration),
+        ("eviction", costs.eviction),
+        ("restart", costs.restart),
+    ):
+        yield Rule("costs", name, f"{points} points for each memory slice")
+    for profile, weight in costs.profiles.items():
+        yield Rule("costs", profile, f"counts for {weight} memory slices")
+    for age in sorted(costs.ages, key=lambda each: each.hours):
+        yield Rule("costs", "ages", f"{age.adds} points more from {age.hours} hours on")
 
 
 _MODES = {

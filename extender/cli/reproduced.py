@@ -26,10 +26,12 @@ def shown(found: Reproduction) -> Iterator[RenderableType]:
         f"{found.decisions} decisions in {found.runs} runs: {found.identical} identical,"
         f" {found.differing} different, {found.unclaimed} after a gap."
     )
+    if found.resumed:
+        yield f"The first files of {found.resumed} runs are gone: played from what follows them."
     if found.gaps:
         yield (
             f"Calls are missing in {found.gaps} places, {found.missing} in all: of what follows"
-            " nothing is claimed."
+            " nothing is claimed, until a file begins with the state."
         )
     for each in found.damaged_at:
         yield literal(f"{each.file} could be read for {each.lines} lines: {each.why}.")

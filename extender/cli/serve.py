@@ -155,6 +155,14 @@ def serve(
             " budget, and not for those whose preemptionPolicy is Never."
         ),
     ] = Settings().preempts,
+    nominate: Annotated[
+        bool,
+        typer.Option(
+            help="While pods leave for one of higher priority, have kube-scheduler nominate it for"
+            " their node, so that nobody below it gets their CPU and memory. For kube-scheduler"
+            " 1.38 or later: up to 1.37 its own preemption takes that for an error."
+        ),
+    ] = Settings().nominates,
     body_limit: Annotated[
         int,
         typer.Option(
@@ -209,6 +217,7 @@ def serve(
         circuit_seconds=circuit_seconds,
         plan_burst_pods=plan_bursts,
         preempts=preemption,
+        nominates=nominate,
         body_limit_bytes=body_limit,
         plan_solve_seconds=chosen.policy.plan_seconds,
     )
@@ -264,10 +273,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with (
-        RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api,
-        collected_between_answers(),
-    ):
+    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
         replica = Replica(
             api,
             settings,
@@ -278,10 +284,13 @@ async def _serve(
             witness=kept,
         )
         if kept is not None:
-            replica.service.knowledge.work.decision_log.read = kept.figures
+            kept.follow(replica.service.knowledge)
         # Without certificates all of this is on loopback, where whoever asks is let in.
         reviewer = Reviews(api) if doors.anybody_tls else None
-        async with doors.opened(replica.service, reviewer) as urls:
+        async with (
+            collected_between_answers(replica.service),
+            doors.opened(replica.service, reviewer) as urls,
+        ):
             identity = election.identity if election else ""
             in_force = replica.service.knowledge.in_force
             ranking = in_force.policy

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from extender.cluster.outcome import outcome
 from extender.policy.selectors import Selector
 from extender.service.ports import Budget, EvictionRefused
+from nodeagent.api import keys
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.protocol import (
     POD_DISRUPTION_BUDGETS,
     PODS,
     ApiServer,
     Conflict,
+    Invalid,
+    Kind,
     NotFound,
     Refused,
     Throttled,
 )
 
+_MANAGED = f"{keys.MANAGED_LABEL}=true"
+_BAD_REQUEST = 400
 
-class _Metadata(msgspec.Struct, frozen=True):
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
+    namespace: str = ""
     uid: str = ""
     generation: int = 0
     labels: dict[str, str] = {}
+    deletion_timestamp: str | None = None
 
 
 class _Pod(msgspec.Struct, frozen=True):
@@ -63,47 +71,87 @@ class ApiEvictor:
     def __init__(self, api: ApiServer) -> None:
         self._api = api
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
-        """Return the budgets that are about any of these pods, with which of them."""
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
+        """Return the budgets of these namespaces, with those of our pods that each is about.
+
+        Budgets are listed once, pods only where there are budgets.
+        """
+        within = next(iter(namespaces)) if len(namespaces) == 1 else ""
+        with outcome():
+            raw = await self._all(POD_DISRUPTION_BUDGETS, within)
+            listed = [_BUDGET.decode(each) for each in raw]
+        there: dict[str, Mapping[str, Mapping[str, str]]] = {}
         found = []
-        for namespace in sorted({pod.namespace for pod in pods}):
-            with outcome():
-                budgets = await self._listed(namespace)
-            there = [pod for pod in pods if pod.namespace == namespace] if budgets else []
-            labels = {pod.uid: await self._labels(pod) for pod in there}
-            for each in budgets:
-                selector = each.spec.selector
-                if selector is None:
-                    continue
-                of = frozenset(uid for uid, its in labels.items() if selector.matches(its))
-                if of:
-                    found.append(Budget(namespace, each.metadata.name, of, each.allows))
+        for each in listed:
+            namespace, selector = each.metadata.namespace, each.spec.selector
+            if selector is None or namespace not in namespaces:
+                continue
+            if namespace not in there:
+                there[namespace] = await self._labels(namespace)
+            about = there[namespace].items()
+            of = frozenset(uid for uid, labels in about if selector.matches(labels))
+            if of:
+                found.append(Budget(namespace, each.metadata.name, of, each.allows))
         return found
 
-    async def _listed(self, namespace: str) -> Sequence[_Budget]:
-        found: list[_Budget] = []
+    async def _labels(self, namespace: str) -> Mapping[str, Mapping[str, str]]:
+        """Return the labels of our pods in a namespace, by UID."""
+        with outcome():
+            raw = await self._all(PODS, namespace, label_selector=_MANAGED)
+            pods = [_POD.decode(each).metadata for each in raw]
+        return {each.uid: each.labels for each in pods}
+
+    async def _all(
+        self, kind: Kind, namespace: str, *, label_selector: str = ""
+    ) -> Sequence[bytes]:
+        found: list[bytes] = []
         token = ""
         while True:
             page = await self._api.list(
-                POD_DISRUPTION_BUDGETS, namespace=namespace, continue_token=token
+                kind, namespace=namespace, label_selector=label_selector, continue_token=token
             )
-            found += [_BUDGET.decode(raw) for raw in page.items]
+            found += page.items
             token = page.continue_token
             if not token:
                 return found
 
-    async def _labels(self, pod: PodRef) -> dict[str, str]:
-        """Return a pod's labels, none if it is gone."""
+    async def _stays(self, pod: PodRef) -> bool:
+        """Tell whether that very pod is there and is not being deleted."""
         try:
             with outcome(NotFound):
                 raw = await self._api.get(PODS, pod.name, namespace=pod.namespace)
                 found = _POD.decode(raw).metadata
         except NotFound:
-            return {}
-        return found.labels if found.uid == pod.uid else {}
+            return False
+        return found.uid == pod.uid and found.deletion_timestamp is None
+
+    async def rehearse(self, pod: PodRef) -> None:
+        """Evict that very pod in a dry run: budgets and webhooks say what they would say.
+
+        KubeVirt's webhook decides by the ``evictionStrategy`` of the VM. Where the API server can
+        rehearse nothing, as with a webhook that has side effects, nobody refuses.
+        """
+        try:
+            await self._evict(pod, dry_run=True)
+        except EvictionRefused as refusal:
+            if refusal.status != _BAD_REQUEST:
+                raise
 
     async def evict(self, pod: PodRef) -> None:
         """Have that very pod end; its UID is a precondition."""
+        await self._evict(pod, dry_run=False)
+
+    async def _evict(self, pod: PodRef, *, dry_run: bool) -> None:
+        """Post an eviction; one that is gone, or another by that name, is left at that.
+
+        409 is said where the UID is another, and where the pod, or its budget's status, is written
+        by others all the time (after 20 tries of the server's own); 404 where the pod is gone, and
+        where its budget went in that moment. So after either the pod is looked at: one that stays
+        is asked for again. (kubernetes, pkg/registry/core/pod/storage/eviction.go)
+
+        Raises:
+            EvictionRefused: not now.
+        """
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -111,11 +159,21 @@ class ApiEvictor:
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         }
         try:
-            with outcome(Conflict, NotFound, Refused, Throttled):
+            with outcome(Conflict, Invalid, NotFound, Refused, Throttled):
                 await self._api.create(
-                    PODS, body, namespace=pod.namespace, name=pod.name, subresource="eviction"
+                    PODS,
+                    body,
+                    namespace=pod.namespace,
+                    name=pod.name,
+                    subresource="eviction",
+                    dry_run=dry_run,
                 )
-        except (Conflict, NotFound):
-            return  # it is gone, or another by that name
-        except (Refused, Throttled) as error:  # by its budget, or by an admission webhook
-            raise EvictionRefused(error.message, retry_after=error.retry_after) from error
+        except (Conflict, NotFound) as error:
+            if await self._stays(pod):
+                raise EvictionRefused(
+                    error.message, retry_after=error.retry_after, status=error.status
+                ) from error
+        except (Invalid, Refused, Throttled) as error:  # by its budget, a webhook, or a policy
+            raise EvictionRefused(
+                error.message, retry_after=error.retry_after, status=error.status
+            ) from error

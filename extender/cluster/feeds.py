@@ -18,7 +18,7 @@ from extender.cluster import objects
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Feed, NodeFacts, PodFacts
 from nodeagent.api import keys
-from nodeagent.api.gpunode import PodRef
+from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, ApiServer, Kind
 from nodeagent.apiserver.reflector import (
     Confirmed,
@@ -33,6 +33,7 @@ from nodeagent.apiserver.reflector import (
 log = structlog.get_logger()
 
 PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms later (measured)
+NODES_AT_A_TIME = 10  # each takes 0.18 ms (measured): all 5,000 in one turn were 0.9 s
 
 
 class _Followed(msgspec.Struct):
@@ -40,9 +41,10 @@ class _Followed(msgspec.Struct):
 
     ``read`` tells what is kept of one, and ``take_in`` hears that, and whether the object was
     listed, not watched; ``all_are`` hears the UIDs of all that were, and the list's version. Of a
-    list, ``at_a_time`` are taken in before others have their turn, all where it is 0. ``known`` are
-    the UIDs of what was last heard, by namespace and name; ``named`` has both as what is kept has
-    them, for where they are many, so that they are in memory once.
+    list, ``at_a_time`` are taken in before others have their turn, all where it is 0; what has
+    another ``state`` by then than when that began was written meanwhile, and is newer than the
+    list. ``known`` are the UIDs of what was last heard, by namespace and name; ``named`` has both
+    as what is kept has them, for where they are many, so that they are in memory once.
     """
 
     feed: Feed
@@ -55,6 +57,7 @@ class _Followed(msgspec.Struct):
     labels: str = ""
     namespace: str = ""
     at_a_time: int = 0
+    state: Callable[[str], object] = lambda _: None
     known: dict[str, dict[str, str]] = {}
 
 
@@ -131,10 +134,11 @@ class Feeds:
             followed.gone(name, uid)
 
         async def taken_in(every: Replaced) -> None:
+            before = {each.name: followed.state(each.name) for each in every.objects}
             for count, each in enumerate(every.objects, 1):
-                upsert(each, listed=True)
+                upsert(each, listed=followed.state(each.name) is before[each.name])
                 if followed.at_a_time and not count % followed.at_a_time:
-                    await asyncio.sleep(0)
+                    await knowledge.way.give_way()
             still: dict[str, set[str]] = {}
             for each in every.objects:
                 still.setdefault(each.namespace, set()).add(each.name)
@@ -191,7 +195,10 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     def node_taken_in(read: NodeFacts, _: bool) -> None:
         knowledge.node(read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels)
 
-    # All in one turn: a plan written in between would look older afterwards than it did before.
+    def gpu_node_known(name: str) -> GpuNode | None:
+        view = knowledge.views.get(name)
+        return None if view is None else view.node
+
     yield _Followed(
         Feed.GPU_NODES,
         GPU_NODES,
@@ -199,6 +206,8 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         take_in=lambda node, listed: knowledge.gpu_node(node, listed=listed),
         gone=knowledge.gpu_node_deleted,
         all_are=knowledge.gpu_nodes_are,
+        at_a_time=NODES_AT_A_TIME,
+        state=gpu_node_known,
     )
     yield _Followed(
         Feed.NODES,

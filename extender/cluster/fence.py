@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from extender.service.ports import TRANSIT_SECONDS
 from extender.service.tenure import Tenure
 from nodeagent.apiserver.protocol import (
     ApiError,
@@ -23,8 +24,9 @@ class Fenced:
     """An :class:`~nodeagent.apiserver.protocol.ApiServer` that lets nothing be written too late.
 
     No write begins after the tenure's end. One that begins before has no more time than is left
-    until then, and the server is told so: it does not commit it later. Another can lead only after
-    the gap that follows, which is there for a request that was long on its way.
+    until then, and the server is told so: it commits nothing that has been there for longer. That
+    time counts from when the write has come there; another can lead only after the gap that
+    follows, which is there for one that was long on its way.
     """
 
     def __init__(self, api: ApiServer, tenure: Tenure, clock: Callable[[], float]) -> None:
@@ -96,6 +98,7 @@ class Fenced:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object, while there is time."""
@@ -106,6 +109,7 @@ class Fenced:
                 namespace=namespace,
                 name=name,
                 subresource=subresource,
+                dry_run=dry_run,
                 timeout=seconds,
             )
 
@@ -163,7 +167,7 @@ class Fenced:
             raise Unavailable(0, "this process does not lead: nothing was sent")
         self._forget_settled()
         write, known = object(), False
-        self._unsettled[write] = self._clock() + seconds
+        self._unsettled[write] = self._clock() + seconds + TRANSIT_SECONDS
         try:
             yield seconds
             known = True

@@ -71,15 +71,13 @@ _LEASE = msgspec.json.Decoder(_Lease)
 
 
 def gpu_node(raw: bytes) -> GpuNode:
-    """Read a GpuNode, but for what only its agent and people look at: slots and times.
+    """Read a GpuNode, but for what only its agent and people look at: the slots.
 
     Raises:
         msgspec.ValidationError: with the path of the offending field.
     """
     node = gpunode.decode(raw)
     forget = msgspec.structs.force_setattr
-    for entry in node.spec.assignments:
-        forget(entry, "since", "")
     for made in node.status.realized:
         forget(made, "slot", "")
     return node

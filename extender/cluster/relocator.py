@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from extender.cluster.outcome import outcome
+from extender.service.ports import ClusterUnavailable
 from extender.service.relocation import Leaving, Migration, Prospect
 from nodeagent.api import keys
 from nodeagent.api.gpunode import OwnerRef, PodRef
@@ -217,12 +218,14 @@ class KubeVirtRelocator:
     async def _stops(self, owner: OwnerRef) -> bool:
         try:
             with outcome(NotFound, Refused):
-                raw = await self._api.get(
-                    VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace
-                )
-                return bool(_INSTANCE.decode(raw).metadata.deletion_timestamp)
+                return bool((await self._runs(owner)).deletion_timestamp)
         except (NotFound, Refused):
             return False
+
+    async def _runs(self, owner: OwnerRef) -> _Metadata:
+        """Return the metadata of what a VM is while it runs; as the API server says, if it does."""
+        raw = await self._api.get(VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace)
+        return _INSTANCE.decode(raw).metadata
 
     async def instance(self, owner: OwnerRef, pod: PodRef) -> str:
         """Return the UID of the VirtualMachineInstance that a launcher runs, "" for none."""
@@ -242,7 +245,8 @@ class KubeVirtRelocator:
     async def restart(self, owner: OwnerRef, instance: str) -> None:
         """Delete a VirtualMachineInstance: its VM makes another.
 
-        What runs in another pod by now has another UID, and is left alone.
+        What runs in another pod by now has another UID, and is left alone. That is what a conflict
+        says, unless it is about something else; then the VM is as it was.
         """
         try:
             with outcome(NotFound, Conflict):
@@ -252,8 +256,16 @@ class KubeVirtRelocator:
                     namespace=owner.namespace,
                     uid=instance,
                 )
-        except (NotFound, Conflict):
-            return  # it runs elsewhere by now, or not at all
+        except NotFound:
+            return  # it runs no more
+        except Conflict as error:
+            try:
+                with outcome(NotFound):
+                    found = await self._runs(owner)
+            except NotFound:
+                return
+            if found.uid == instance and not found.deletion_timestamp:
+                raise ClusterUnavailable(str(error), undone=True) from error
 
 
 def _how_far(migration: bytes) -> Migration:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
 import msgspec
 
-from extender.decision_log.layout import Entry, LogUnreadable
+from extender.decision_log.layout import Entry, LogUnreadable, Restating
 from extender.decision_log.promises import Changes
 from extender.service.knowledge import PROMISES
-from extender.service.seam import TOLD
+from extender.service.seam import method_of
 
 
-def arguments(entry: Entry) -> dict[str, Any]:
+def arguments(entry: Entry | Restating) -> dict[str, Any]:
     """Return what a method was called with, by its parameters' names.
 
     Raises:
@@ -33,7 +33,7 @@ def _shape(call: str) -> type[msgspec.Struct]:
     """Return what holds the arguments of a call."""
     if call == PROMISES:
         return msgspec.defstruct("Promises", [("changes", Changes)])
-    method: Callable[..., object] = TOLD[call]
+    method = method_of(call)
     types: Mapping[str, Any] = get_type_hints(method)
     fields = [
         (each.name, types[each.name])

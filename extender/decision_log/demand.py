@@ -7,12 +7,16 @@ pod waits for others is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
 
 from extender.decision_log.decoding import arguments
 from extender.decision_log.equipment import Equipment
-from extender.decision_log.layout import End, Entry, Gap, Header
+from extender.decision_log.layout import End, Entry, Gap, Header, Restated, Restating
 from extender.decision_log.reading import Damage, Item
+from extender.decision_log.releases import Releases
 from extender.policy import InForce, PolicyName
 from extender.policy.file import as_file, written
 from extender.replay.recorded import (
@@ -40,7 +44,7 @@ def recorded(header: Header, items: Iterable[Item]) -> Recorded:
     Raises:
         LogUnreadable: a call is none that this program knows, or takes something else.
     """
-    found = _Demand()
+    found = _Demand(header.file)
     for item in items:
         found.take(item)
     return Recorded(
@@ -52,8 +56,8 @@ def recorded(header: Header, items: Iterable[Item]) -> Recorded:
         namespaces=found.namespaces,
         residents=tuple(found.residents.values()),
         arrivals=tuple(found.arrivals.values()),
-        outcomes=tuple(found.outcomes),
-        departures=tuple(found.departures.values()),
+        outcomes=tuple(sorted(found.outcomes, key=lambda each: each.at)),
+        departures=tuple(found.left()),
         gaps=found.gaps,
     )
 
@@ -67,9 +71,13 @@ def policy_of(policy: InForce) -> RecordedPolicy:
 
 
 class _Demand:
-    """What has been read so far; times are seconds since the first reading of the clock."""
+    """What has been read so far; times are seconds since the first reading of the clock.
 
-    def __init__(self) -> None:
+    *first* is the number of the first file that there is.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
         self.equipment = Equipment()
         self.namespaces: dict[str, dict[str, str]] = {}
         self.residents: dict[str, Resident] = {}
@@ -81,6 +89,9 @@ class _Demand:
         self._now = 0.0
         self._last = 0
         self._told: dict[str, Outcome] = {}
+        self._asked: dict[str, float] = {}
+        self._asked_last = -math.inf
+        self._releases = Releases()
 
     def take(self, item: Item) -> None:
         """Take the next in."""
@@ -91,6 +102,13 @@ class _Demand:
                 self._last = item.n
                 self._look_at_the_clock(item)
                 self._take_call(item)
+            case Restating(n=n):
+                if n > self._last:
+                    self._take_call(item)
+            case Restated(n=n):
+                if n > self._last:  # from here on it is told again; before, only if it ever was
+                    self.gaps += self._last > 0 or self._first == 1
+                    self._last = n
             case Damage():
                 self.gaps += 1
             case End(end=end):
@@ -105,22 +123,27 @@ class _Demand:
                 self._began = entry.at[0]
             self._now = max(self._now, entry.at[0] - self._began)
 
-    def _take_call(self, entry: Entry) -> None:
+    def _take_call(self, entry: Entry | Restating) -> None:
         match entry.call:
             case "Knowledge.gpu_node":
                 self._take_node(arguments(entry)["node"])
+            case "Knowledge.restore_view":
+                self._take_node(arguments(entry)["view"].node)
             case "Knowledge.node":
                 given = arguments(entry)
                 self.equipment.labelled(given["name"], given["labels"] or {})
             case "Knowledge.gpu_node_deleted" | "Knowledge.gpu_node_gone" | "Knowledge.node_gone":
-                self.equipment.gone(arguments(entry)["name"], at=self._now)
+                name = arguments(entry)["name"]
+                self.equipment.gone(name, at=self._later())
+                self._freed(self._releases.gone(name))
             case "Knowledge.namespace":
                 given = arguments(entry)
                 self.namespaces[given["name"]] = dict(given["labels"])
             case "Hooks.judge":
                 given = arguments(entry)
-                self._take_question(given["request"], given["names"], entry.gave or {})
-            case "Knowledge.pod":
+                gave = entry.gave if isinstance(entry, Entry) else None
+                self._take_question(given["request"], given["names"], gave or {})
+            case "Knowledge.pod" | "Knowledge.restore_pod":
                 facts: PodFacts = arguments(entry)["pod"]
                 if facts.over:
                     self._leave(facts.ref.uid)
@@ -128,19 +151,20 @@ class _Demand:
                 self._leave(arguments(entry)["uid"])
 
     def _take_node(self, node: GpuNode) -> None:
-        since = self._now if self.arrivals else 0.0
+        since = self._later() if self.arrivals else 0.0
         self.equipment.reported(node, since=since)
         here: dict[PodRef, list[Place]] = {}
         for entry in node.spec.assignments:
             place = self.equipment.place(node.name, entry)
             if entry.pod is not None and place is not None:
                 here.setdefault(entry.pod, []).append(place)
+        self._freed(self._releases.reported(node))
         for pod, places in here.items():
             self._take_places(pod, places)
 
     def _take_places(self, pod: PodRef, places: Sequence[Place]) -> None:
         if pod.uid in self.arrivals:
-            self._tell(Outcome(self._now, pod.uid, tuple(sorted(places))))
+            self._tell(Outcome(self._asked[pod.uid], pod.uid, tuple(sorted(places))))
         elif not self.arrivals and pod.uid not in self.departures:
             self.residents[pod.uid] = Resident(
                 pod.uid, pod.namespace, pod.name, tuple(sorted(places))
@@ -152,6 +176,7 @@ class _Demand:
         pod = request.pod
         if "error" in gave or pod.uid in self.residents or pod.uid in self.departures:
             return
+        self._asked[pod.uid] = self._asked_last = self._now
         if pod.uid not in self.arrivals:
             every = self.equipment.present
             gang = request.gang
@@ -187,4 +212,28 @@ class _Demand:
     def _leave(self, uid: str) -> None:
         if uid in self.departures or not (uid in self.arrivals or uid in self.residents):
             return
-        self.departures[uid] = Departure(self._now, uid)
+        self.departures[uid] = Departure(self._later(), uid)
+
+    def _later(self) -> float:
+        """Return the time of what was heard after all that was asked so far.
+
+        What is heard need not have looked at the clock: its time is the last reading, which may be
+        that of a question it could not bear upon any more.
+        """
+        if self._now == self._asked_last:
+            self._now = math.nextafter(self._now, math.inf)
+        return self._now
+
+    def _freed(self, uids: Iterable[str]) -> None:
+        """Note whose slices are free again, of those who left."""
+        for uid in uids:
+            left = self.departures.get(uid)
+            if left is not None:
+                self.departures[uid] = msgspec.structs.replace(left, freed=self._later())
+
+    def left(self) -> Iterator[Departure]:
+        """Yield the departures; slices that are not free at the end are so from then on."""
+        owed = {*self._releases.owed()}
+        for uid, each in self.departures.items():
+            known = uid not in owed or each.freed is not None
+            yield each if known else msgspec.structs.replace(each, freed=self._now)

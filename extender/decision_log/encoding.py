@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 
 from extender.decision_log import hashing
-from extender.decision_log.layout import DECISIONS, VETTED, Entry, Names
+from extender.decision_log.layout import DECISIONS, VETTED, Entry, Names, Restated, Restating
 from extender.decision_log.outcomes import outcome
 from extender.decision_log.promises import Changes
 from extender.policy import InForce
 from extender.service.knowledge import PROMISES
-from extender.service.seam import TOLD, Call
+from extender.service.seam import Call, method_of
 
 LISTS = 16
 """Lists of names that are referred to, of those met last: kube-scheduler sends the same to many."""
@@ -46,10 +46,7 @@ class Encoder:
     def lines(self, call: Call) -> Iterator[bytes]:
         """Yield the lines for a call, the call's own last."""
         self.skip(call)
-        if call.name == PROMISES:
-            given: dict[str, Any] = {"changes": Changes.between(*call.args)}  # type: ignore[arg-type]
-        else:
-            given = {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
+        given = self._arguments(call)
         if "names" in given:
             names = tuple(given["names"])
             if len(names) > SHORT:
@@ -60,21 +57,40 @@ class Encoder:
                 self._lists.move_to_end(names)
                 given["names"] = {"list": number}
         found = call.outcome
-        if self._hidden is not None:
-            given = self._hidden.within(call.name, _builtins(given, self._hidden))
-            if call.name == VETTED and isinstance(found, Mapping):
-                found = self._hidden.of_victims(found)
+        if self._hidden is not None and call.name == VETTED and isinstance(found, Mapping):
+            found = self._hidden.of_victims(found)
         gave = outcome(call.name, found) if call.name in DECISIONS else None
         yield self._line(
             Entry(
                 n=self.calls,
                 at=call.readings,
                 call=call.name,
-                given=given,
+                given=self._shown(call.name, given),
                 gave=gave,
                 policy="" if gave is None else self.policy,
             )
         )
+
+    def restating(self, calls: Iterable[Call]) -> Iterator[bytes]:
+        """Yield the lines for the calls that lead to the state as it is after the last call."""
+        n, made = self.calls, 0
+        for call in calls:
+            made += 1
+            given = self._shown(call.name, self._arguments(call))
+            yield self._line(Restating(n, call.name, given))
+        yield self._line(Restated(n, made))
+
+    def _arguments(self, call: Call) -> dict[str, Any]:
+        """Return what a call was made with, by the names of the method's parameters."""
+        if call.name == PROMISES:
+            return {"changes": Changes.between(*call.args)}  # type: ignore[arg-type]
+        return {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
+
+    def _shown(self, call: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a call's arguments as they are written: with names hidden, if they are to be."""
+        if self._hidden is None:
+            return given
+        return self._hidden.within(call, _builtins(given, self._hidden))
 
     def skip(self, call: Call) -> None:
         """Count a call, written or not."""
@@ -96,7 +112,7 @@ class Encoder:
 @cache
 def _parameters(name: str) -> Sequence[str]:
     """Return the names of a told method's parameters, without ``self``."""
-    return tuple(inspect.signature(TOLD[name]).parameters)[1:]
+    return tuple(inspect.signature(method_of(name)).parameters)[1:]
 
 
 def _builtins(given: Mapping[str, Any], hidden: hashing.Names) -> dict[str, Any]:

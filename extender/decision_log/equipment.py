@@ -15,7 +15,7 @@ from extender.replay.recorded import (
 )
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Geometry
-from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Layout
+from nodeagent.api.gpunode import Assignment, Gpu, GpuNode, Inventory, Layout
 
 
 class Equipment:
@@ -45,28 +45,28 @@ class Equipment:
         self._labels[name] = labels
 
     def reported(self, node: GpuNode, *, since: float) -> None:
-        """Take in a node as it has been reported; what counts is its first report."""
+        """Take in a node as it has been reported; what counts of a GPU is its first report."""
         status = node.status
-        for gpu in status.gpus:
-            if gpu.geometry in status.geometries:
-                self._geometries[gpu.uuid] = status.geometries[gpu.geometry]
         known = self._nodes.get(node.name)
-        if known is not None:
-            if known.until is not None:  # it was away
-                self._nodes[node.name] = msgspec.structs.replace(known, until=None)
-            return
-        gpus = tuple(
-            RecordedGpu(
-                index,
-                gpu.uuid,
-                self._model(node, gpu),
-                managed=gpu.layout is not Layout.UNMANAGED and gpu.mig_enabled,
-                occupied=tuple(_strangers(node, gpu)),
-            )
-            for index, gpu in enumerate(status.gpus)
-            if gpu.uuid in self._geometries
+        here = () if known is None else known.gpus
+        told = {gpu.uuid for gpu in here}
+        gpus = (
+            *here,
+            *(
+                RecordedGpu(
+                    index,
+                    gpu.uuid,
+                    self._model(gpu, status),
+                    managed=gpu.layout is not Layout.UNMANAGED and gpu.mig_enabled,
+                    occupied=tuple(_strangers(node, gpu)),
+                )
+                for index, gpu in enumerate(status.gpus)
+                if gpu.uuid not in told and gpu.geometry in status.geometries
+            ),
         )
-        if gpus:
+        if known is not None:  # it may have been away
+            self._nodes[node.name] = msgspec.structs.replace(known, gpus=gpus, until=None)
+        elif gpus:
             self._nodes[node.name] = RecordedNode(
                 node.name, gpus, mode=status.mode, resources=status.resources, since=since
             )
@@ -78,20 +78,30 @@ class Equipment:
             self._nodes[name] = msgspec.structs.replace(node, until=at)
 
     def place(self, node: str, entry: Assignment) -> Place | None:
-        """Return a plan's entry as a place, None if its GPU was never reported."""
+        """Return a plan's entry as a place, None if no GPU that was reported has it."""
         geometry = self._geometries.get(entry.gpu)
         profile = None if geometry is None else geometry.by_id.get(entry.profile_id)
         if profile is None or node not in self._nodes:
             return None
+        if all(each.start != entry.start for each in profile.placements):
+            return None
         return Place(node, entry.gpu, profile.name, entry.start)
 
-    def _model(self, node: GpuNode, gpu: Gpu) -> str:
-        """Return a GPU's model, and note it where the catalog does not know it as it is."""
-        geometry = self._geometries[gpu.uuid]
-        types = node.status.vgpu_types.get(gpu.vgpu_types, ())
+    def _model(self, gpu: Gpu, status: Inventory) -> str:
+        """Return a GPU's model, and note it where the catalog does not know it as it is.
+
+        Of a model that is reported in several ways the first counts, for its places as well.
+        """
+        geometry = status.geometries[gpu.geometry]
+        types = status.vgpu_types.get(gpu.vgpu_types, ())
         catalog = MODELS.get(gpu.model)
         if catalog is None or catalog.geometry != geometry or catalog.vgpu_types != types:
             self.models.setdefault(gpu.model, RecordedModel(geometry, types))
+        own = self.models.get(gpu.model)
+        if own is not None:
+            self._geometries[gpu.uuid] = own.geometry
+        elif catalog is not None:
+            self._geometries[gpu.uuid] = catalog.geometry
         return gpu.model
 
 

@@ -35,7 +35,10 @@ _PIECE_BYTES = 256 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How large a file grows before the next begins; as many bytes as so many have are kept."""
+    """How large a file grows before the next begins; as many bytes as so many have are kept.
+
+    Where half of a file does not hold what was known at its beginning, files grow to twice that.
+    """
 
     file_bytes: int = 64 * 1024 * 1024
     files: int = 16
@@ -61,6 +64,7 @@ class Files:
         self._file: BinaryIO | None = None
         self._path = folder
         self._size = 0
+        self._known = 0
         self._framed = 0
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
         self._frame = self._compressor.compressobj()
@@ -68,7 +72,18 @@ class Files:
     @property
     def full(self) -> bool:
         """Whether the next file is due."""
-        return self._size >= self.limits.file_bytes
+        return self._size >= self._most
+
+    @property
+    def _most(self) -> int:
+        """How large the file grows: as much again as what was known at its beginning, at least."""
+        return max(self.limits.file_bytes, 2 * self._known)
+
+    def restated(self) -> None:
+        """Take in that all so far tells what was known; as much again is to find room."""
+        self.flush()
+        self._known = self._size
+        self._remove_the_oldest()
 
     def begin(self, stamp: str, head: bytes) -> None:
         """Begin the next file with its first lines, and then remove the oldest to make room for it.
@@ -83,7 +98,7 @@ class Files:
             undone.callback(self._path.unlink, missing_ok=True)
             self._file = os.fdopen(descriptor, "wb", buffering=0)
             undone.callback(self.close)
-            self._size, self._framed = 0, 0
+            self._size, self._framed, self._known = 0, 0, 0
             self._frame = self._compressor.compressobj()
             self.write(head)
             self.flush()
@@ -133,9 +148,9 @@ class Files:
             raise OSError(errno.ENOENT, "the file was removed", str(self._path))
 
     def _remove_the_oldest(self) -> None:
-        """Leave room for the file that was just begun, wherever a clock set back has sorted it."""
+        """Leave room for the file that is written, wherever a clock set back has sorted it."""
         sizes = {path: path.stat().st_size for path in found(self._folder) if path != self._path}
-        kept, room = sum(sizes.values()), self.limits.kept_bytes - self.limits.file_bytes
+        kept, room = sum(sizes.values()), self.limits.kept_bytes - self._most
         spare = len(sizes) + 1 - max(MOST_FILES, self.limits.files)
         for path, size in sizes.items():
             if kept <= room and spare <= 0:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from extender.policy import InForce
+from extender.policy.bounds import UNKNOWN
 from extender.policy.selectors import Requirement, Selector
 from extender.request import Unanswerable
 from extender.service.knowledge import PROMISES
@@ -48,7 +49,7 @@ class Names:
         self.hidden = lru_cache(maxsize=100_000)(self._hidden)
 
     def _hidden(self, name: str) -> str:
-        if not name:
+        if name in ("", UNKNOWN):
             return name
         digest = hashlib.blake2b(name.encode(), key=self._key[:64], digest_size=DIGEST_BYTES)
         return digest.hexdigest()

@@ -2,8 +2,10 @@
 
 ::
 
-    {"decisionLog": 1, "run": …, "file": 1, "policy": …, "settings": …}   what the file is about
+    {"decisionLog": 2, "run": …, "file": 1, "policy": …, "settings": …}   what the file is about
     {"list": 1, "are": ["node-1", …]}                                     names referred to later
+    {"restates": 6, "call": "Knowledge.restore_pod", "with": {…}}         what was known before
+    {"restated": 6, "calls": 80}                                          all of that
     {"n": 7, "at": [12.5], "call": "Knowledge.lease", "with": {…}}        what came in
     {"n": 8, "at": [12.6], "call": "Hooks.judge", "with": …, "gave": …, "policy": …}      a decision
     {"lost": 12, "why": "overflow"}                                       a gap
@@ -23,8 +25,13 @@ import msgspec
 from extender.policy import InForce
 from extender.settings import Settings
 
-FORMAT = 1
-"""Raised when a reader of before would misread what is written; fields may come without."""
+FORMAT = 2
+"""Raised when a reader of before would misread what is written; fields may come without.
+
+2: a file may begin with what was known, where 1 had nothing but calls.
+"""
+
+READABLE = frozenset({1, FORMAT})
 
 VETTED = "Vetting.vet"
 
@@ -68,6 +75,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: str = ""
 
 
+class Restating(msgspec.Struct, frozen=True):
+    """A call that leads to the state as it was after call ``n``: one of several."""
+
+    n: int = msgspec.field(name="restates")
+    call: str
+    given: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
+
+
+class Restated(msgspec.Struct, frozen=True):
+    """These calls, so many in all, have led to the state as it was after call ``n``."""
+
+    n: int = msgspec.field(name="restated")
+    calls: int
+
+
 class Names(msgspec.Struct, frozen=True):
     """Names that calls after it in the file refer to, by ``{"list": number}``."""
 
@@ -99,4 +121,4 @@ class End(msgspec.Struct, frozen=True):
     end: int
 
 
-Line = Header | Entry | Names | Gap | End
+Line = Header | Restating | Restated | Entry | Names | Gap | End

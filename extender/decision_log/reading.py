@@ -15,7 +15,17 @@ import msgspec
 
 from extender.decision_log.encoding import LISTS
 from extender.decision_log.files import found, lines, whose
-from extender.decision_log.layout import FORMAT, End, Entry, Gap, Header, LogUnreadable, Names
+from extender.decision_log.layout import (
+    READABLE,
+    End,
+    Entry,
+    Gap,
+    Header,
+    LogUnreadable,
+    Names,
+    Restated,
+    Restating,
+)
 
 MOST_NAMES = 100_000
 LONGEST_NAME = 253
@@ -30,7 +40,7 @@ class Damage(msgspec.Struct, frozen=True):
     why: str
 
 
-Item = Entry | Gap | End | Damage
+Item = Entry | Restating | Restated | Gap | End | Damage
 
 
 class Lists:
@@ -166,8 +176,9 @@ def _header(path: Path) -> Header:
     first = next(lines(path), b"")
     try:
         said = msgspec.json.decode(first, type=_Format)
-        if said.decision_log != FORMAT:
-            raise LogUnreadable(f"has format {said.decision_log}, this program reads {FORMAT}")
+        if said.decision_log not in READABLE:
+            known = " and ".join(map(str, sorted(READABLE)))
+            raise LogUnreadable(f"has format {said.decision_log}, this program reads {known}")
         return msgspec.json.decode(first, type=Header)
     except _UNDECODABLE as error:
         raise LogUnreadable(f"is no file of a decision log: {error}") from error
@@ -180,7 +191,7 @@ class _Format(msgspec.Struct, rename="camel"):
     decision_log: int
 
 
-def item(line: bytes, lists: Lists) -> Entry | Gap | End | None:
+def item(line: bytes, lists: Lists) -> Entry | Restating | Restated | Gap | End | None:
     """Return what a line is, None for names, which are kept for the lines that refer to them.
 
     Raises:
@@ -197,6 +208,10 @@ def item(line: bytes, lists: Lists) -> Entry | Gap | End | None:
         if "list" in raw:
             lists.keep(msgspec.convert(raw, Names))
             return None
+        if "restates" in raw:
+            return msgspec.convert(raw, Restating)
+        if "restated" in raw:
+            return msgspec.convert(raw, Restated)
         return msgspec.convert(raw, Gap) if "lost" in raw else msgspec.convert(raw, End)
     except (*_UNDECODABLE, TypeError, KeyError) as error:
         raise LogUnreadable(f"a line is torn: {error}") from error

@@ -3,7 +3,7 @@
 Plans that were solved are taken from the log, as all else that came of waiting for others: what was
 written to plans, read of pods, and heard of the cluster. What is made anew are the decisions of
 filter, prioritize and preempt, and the places that bind takes. What follows a gap may differ for
-what is missing there: it is counted, and nothing is claimed of it.
+what is missing there: it is counted, and nothing is claimed of it, until the state is told anew.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ import msgspec
 import structlog
 
 from extender.decision_log.decoding import arguments
-from extender.decision_log.layout import DECISIONS, End, Entry, Gap, Header, LogUnreadable
+from extender.decision_log.layout import (
+    DECISIONS,
+    End,
+    Entry,
+    Gap,
+    Header,
+    LogUnreadable,
+    Restated,
+    Restating,
+)
 from extender.decision_log.outcomes import outcome
 from extender.decision_log.reading import Damage, Item, Run
+from extender.decision_log.resumption import Resumption
 from extender.decision_log.stage import Stage
 from extender.request import Request
 
@@ -43,6 +53,7 @@ class Reproduction(msgspec.Struct, frozen=True, rename="camel"):
 
     Of all ``decisions`` so many are ``identical`` and so many ``differing``, of which the first
     few are told; ``unclaimed`` follow a gap. ``gaps`` are how often calls are ``missing``;
+    ``resumed`` are runs whose first files are gone, played from what a later one begins with;
     ``unfinished`` are runs that were not closed: their process was killed, or still writes.
     """
 
@@ -54,6 +65,7 @@ class Reproduction(msgspec.Struct, frozen=True, rename="camel"):
     unclaimed: int = 0
     gaps: int = 0
     missing: int = 0
+    resumed: int = 0
     unfinished: int = 0
     damaged_at: tuple[Damage, ...] = ()
     different: tuple[Difference, ...] = ()
@@ -77,6 +89,7 @@ class _Played:
     def play(self, header: Header, items: Iterable[Item]) -> None:
         """Play a run."""
         stage, last, whole, ended = Stage(header), 0, True, False
+        resumption = Resumption(header)
         self._add(runs=1)
         for item in items:
             ended = False
@@ -88,6 +101,16 @@ class _Played:
                     last = item.n
                     self._add(calls=1)
                     self._compare(header.run, stage, item, whole=whole)
+                case Restating(n=n):
+                    if n > last or not whole:
+                        resumption.take(item)
+                case Restated(n=n):
+                    if (found := resumption.whole(item)) is not None:
+                        if last or header.file == 1:
+                            self._add(gaps=int(n != last), missing=max(0, n - last))
+                        else:
+                            self._add(resumed=1)
+                        stage, last, whole = found, n, True
                 case Gap():
                     whole = False
                 case End(end=end):

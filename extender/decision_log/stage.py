@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from extender.decision_log.decoding import arguments
-from extender.decision_log.layout import Entry, Header, LogUnreadable
+from extender.decision_log.layout import Entry, Header, LogUnreadable, Restating
 from extender.service.choosing import Chooser
 from extender.service.gangs import Gangs
 from extender.service.hooks import Hooks
 from extender.service.knowledge import PROMISES, Knowledge
-from extender.service.seam import TOLD, Seam
+from extender.service.seam import Seam, method_of
 from extender.service.tenure import Tenure
 
 
@@ -62,6 +62,13 @@ class Stage:
                 self.knowledge.pending,
                 self.knowledge.enlisted,
                 self.knowledge.avoidance,
+                self.knowledge.freshness,
+                self.knowledge.assigned,
+                self.knowledge.holds,
+                self.knowledge.realizing,
+                self.knowledge.tenancy,
+                self.knowledge.ended,
+                self.knowledge.unseen,
                 tenure,
                 hooks,
                 hooks.vetting,
@@ -69,18 +76,18 @@ class Stage:
             )
         }
 
-    def make(self, entry: Entry) -> Any:
+    def make(self, entry: Entry | Restating) -> Any:
         """Make a call again, and return what comes of it.
 
         Raises:
             LogUnreadable: there is no such call here.
         """
         given = arguments(entry)
-        self._said.next(entry.at)
+        self._said.next(entry.at if isinstance(entry, Entry) else ())
         if entry.call == PROMISES:
             self.knowledge.ledger = given["changes"].applied(self.knowledge.ledger)
             return None
         part = self._parts.get(entry.call.partition(".")[0])
         if part is None:
             raise LogUnreadable(f"call {entry.n}: nothing here is called {entry.call}")
-        return TOLD[entry.call](part, **given)
+        return method_of(entry.call)(part, **given)

@@ -7,7 +7,9 @@ for it may have gone there while it waits here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+
+import msgspec
 
 from extender.ledger import Ledger
 from extender.service.hooks import Judged
@@ -33,6 +35,12 @@ OBJECT_BYTES = 500
 """Of a GPU, instance or assignment in a GpuNode: a struct of some texts of its own."""
 
 
+class State(msgspec.Struct, frozen=True, gc=False):
+    """The calls that lead to the state as it was; none, where that could not be told."""
+
+    calls: Iterator[Call] | None
+
+
 class Waiting:
     """A queue from the event loop to one thread, of *most* bytes.
 
@@ -47,7 +55,7 @@ class Waiting:
         self.untold = 0
         """How many of these came last, after all that waits."""
         self._most = most
-        self._queue: deque[tuple[Call, int] | int] = deque()
+        self._queue: deque[tuple[Call, int] | State | int] = deque()
         self._handed = 0
         self._taken = 0
 
@@ -61,26 +69,34 @@ class Waiting:
 
     # On the event loop.
 
-    def put(self, call: Call) -> None:
-        """Let a call wait, if there is room."""
+    def put(self, call: Call) -> bool:
+        """Let a call wait, if there is room; tell whether there was."""
         self.heard += 1
         weight = weighed(call)
         if self._handed - self._taken + weight > self._most:
             self.untold += 1
             self.refused += 1
-            return
+            return False
         if self.untold:
             self._queue.append(self.untold)
             self.untold = 0
         self._handed += weight
         self._queue.append((call, weight))
+        return True
+
+    def put_state(self, state: State) -> None:
+        """Let a state wait behind the call that has led to it.
+
+        It is references to what the service keeps: they weigh little, and are soon taken.
+        """
+        self._queue.append(state)
 
     # In the thread.
 
-    def take(self) -> Call | int:
-        """Return what has waited longest: a call, or how many found no room then."""
+    def take(self) -> Call | State | int:
+        """Return what has waited longest: a call, a state, or how many found no room then."""
         item = self._queue.popleft()
-        if isinstance(item, int):
+        if isinstance(item, int | State):
             return item
         call, weight = item
         self._taken += weight

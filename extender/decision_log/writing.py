@@ -29,9 +29,12 @@ from extender.decision_log.encoding import Encoder
 from extender.decision_log.files import Files, Limits
 from extender.decision_log.hashing import Names
 from extender.decision_log.layout import End, Gap, Header, Why
-from extender.decision_log.waiting import MOST_BYTES, Waiting
+from extender.decision_log.restating import Restating
+from extender.decision_log.waiting import MOST_BYTES, State, Waiting
 from extender.metrics import LogFigures
 from extender.policy import InForce
+from extender.service.knowledge import Knowledge
+from extender.service.restating import restated
 from extender.service.seam import Call
 from extender.settings import Settings
 from nodeagent.api import rfc3339
@@ -83,6 +86,7 @@ class DecisionLog:
         self._clock = clock
         self._files = Files(folder, self.run, limits or Limits())
         self._encoder = Encoder(self._policy.version, names)
+        self._restating = Restating(self._encoder)
         self._waiting = Waiting(most_bytes)
         # Each counted by one thread alone, so that neither needs a lock.
         self._abandoned = 0
@@ -135,16 +139,27 @@ class DecisionLog:
 
     def heard(self, call: Call) -> None:
         """Hand a call over, on the event loop; it is counted as lost if too much waits."""
-        self._waiting.put(call)
+        if self._waiting.put(call) and self._restating.asked:
+            self._waiting.put_state(self._restating.state())
+
+    def follow(self, knowledge: Knowledge) -> None:
+        """Begin files with what is known there, from the second on, and have the figures shown."""
+        self._restating.begin(lambda: restated(knowledge))
+        knowledge.work.decision_log.read = self.figures
 
     # In the thread, which ends with the process and no sooner: what fails is tried again.
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
             self._tried(self._write_what_waits)
-        while self._waiting:
+        while self._left:
             self._tried(lambda: self._write_what_waits(at_once=True))
         self._tried(self._end)
+
+    @property
+    def _left(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._waiting) or self._restating.under_way
 
     def _tried(self, step: Callable[[], None]) -> bool:
         """Do what the disk may refuse, or a fault prevent; then the file is given up."""
@@ -157,20 +172,39 @@ class DecisionLog:
 
     def _write_what_waits(self, *, at_once: bool = False) -> None:
         wrote, began = False, time.perf_counter()
-        while self._waiting and (at_once or time.perf_counter() - began < LOOK_SECONDS):
+        while self._left and (at_once or time.perf_counter() - began < LOOK_SECONDS):
             until = time.perf_counter() + TURN_SECONDS
-            while self._waiting and time.perf_counter() < until:
-                self._take()
+            while self._left and time.perf_counter() < until:
+                if self._restating.under_way:
+                    self._restate()
+                else:
+                    self._take()
             wrote = True
             if not at_once and self._waiting.bytes < MANY_WAITING_BYTES:
                 self._stopping.wait(PAUSE_SECONDS)
         if wrote and self._broken_until is None:
             self._flush()
 
+    def _restate(self) -> None:
+        """Write the next line of what was known at the beginning of the file."""
+        try:
+            line = self._restating.next()
+        except Exception as error:  # noqa: BLE001 - the log must outlive a fault in it
+            self._restating.drop()
+            self._say(log.error, "decision_log_not_restated", exc_info=error)
+            return
+        if line is None:
+            self._tried(self._files.restated)
+        else:
+            self._put(line, calls=0)
+
     def _take(self) -> None:
         call = self._waiting.take()
         if isinstance(call, int):
             self._gap(call, Why.OVERFLOW)
+            return
+        if isinstance(call, State):
+            self._tried(lambda: self._take_state(call))
             return
         if isinstance(call.outcome, InForce):
             self._policy = self._told(call.outcome)
@@ -189,6 +223,16 @@ class DecisionLog:
         else:
             self._put(lines, calls=1)
 
+    def _take_state(self, state: State) -> None:
+        """Have a state written: at the beginning of the next file, if this one is full."""
+        self._restating.take(state)
+        if self._broken_until is not None:
+            self._restating.drop()  # another is asked for once there is a file
+        elif self._files.full:
+            self._files.flush()
+            self._count_as_written()
+            self._next_file()
+
     def _gap(self, lost: int, why: Why) -> None:
         self._encoder.calls += lost
         if self._mended():
@@ -201,10 +245,13 @@ class DecisionLog:
     def _flush(self) -> None:
         self._files.flush()
         self._count_as_written()
-        if self._files.full:
-            self._files.write(_line(End(self._encoder.calls)))
-            self._files.end()
-            self._begin_file()
+        if self._files.full and not self._restating.under_way and not self._restating.ask():
+            self._next_file()
+
+    def _next_file(self) -> None:
+        self._files.write(_line(End(self._encoder.calls)))
+        self._files.end()
+        self._begin_file()
 
     def _count_as_written(self) -> None:
         self._written += self._unflushed
@@ -218,6 +265,7 @@ class DecisionLog:
         self._lost_to_disk += self._unflushed
         self._unflushed = 0
         self._broken_until = self._clock() + RETRY_SECONDS
+        self._restating.drop()
         try:
             self._files.close()
         except OSError:
@@ -243,6 +291,7 @@ class DecisionLog:
         if not self._tried(lambda: self._begin_file(*gap)):
             return False
         self._broken_until, self._unwritten = None, 0
+        self._restating.ask()
         self._say(log.warning, "decision_log_resumed", lost=lost)
         return True
 

@@ -170,7 +170,7 @@ async def world(
         relocator=KubeVirtRelocator(api),
     )
     if decision_log is not None:
-        service.knowledge.work.decision_log.read = decision_log.figures
+        decision_log.follow(service.knowledge)
     for name in (NAMESPACE, *TEAMS):
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})

@@ -43,6 +43,10 @@ class PodState(Protocol):
         """Whether its VM may be moved to make room for others."""
 
     @property
+    def restartable(self) -> bool:
+        """Whether its VM may be stopped to be moved, though its eviction is refused."""
+
+    @property
     def evictable(self) -> bool:
         """Whether its owner says nothing against its eviction."""
 

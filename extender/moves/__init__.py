@@ -5,6 +5,7 @@ goals come in; a plan, or why there is none, comes out. Fewest moves first, then
 holds its target before it leaves its source, so that each state on the way is legal.
 """
 
+from extender.moves.instead import Instead, instead
 from extender.moves.judge import Fault, faults
 from extender.moves.planner import plan
 from extender.moves.problem import (
@@ -32,6 +33,7 @@ __all__ = [
     "Host",
     "How",
     "Infeasible",
+    "Instead",
     "Movable",
     "Move",
     "Obstacle",
@@ -41,5 +43,6 @@ __all__ = [
     "Problem",
     "Wanted",
     "faults",
+    "instead",
     "plan",
 ]

@@ -13,6 +13,7 @@ from extender.moves.result import Obstacle
 
 NO_ROOM = "there is no room, whatever is moved"
 NO_ROOM_WITHIN = "there is no room within the limits of moves and cost"
+NO_ROOM_GUARDED = "there is no room within what PodDisruptionBudgets allow"
 NOT_SERVED = "no GPU takes it"
 NOT_SO_MANY = "there can be no more empty, whatever is moved"
 
@@ -26,7 +27,7 @@ def things_asked(problem: Problem) -> int:
 def obstacles(problem: Problem, known: Kinds, counted: Counted) -> Iterator[Obstacle]:
     """Yield what keeps the goals from being attained."""
     limited = problem.most_moves is not None or problem.most_cost is not None
-    no_room = NO_ROOM_WITHIN if limited else NO_ROOM
+    no_room = NO_ROOM_WITHIN if limited else NO_ROOM_GUARDED if _guarded(problem) else NO_ROOM
     yield from _on_drained_gpus(problem, known, counted, no_room)
     yield from _wanted(problem, known, counted, no_room)
     for kind, missing in (
@@ -34,7 +35,17 @@ def obstacles(problem: Problem, known: Kinds, counted: Counted) -> Iterator[Obst
         ("nodes", problem.empty_nodes - counted.empty_nodes),
     ):
         if missing > 0:
-            yield Obstacle(no_room if limited else NOT_SO_MANY, kind=kind, missing=missing)
+            why = NOT_SO_MANY if no_room == NO_ROOM else no_room
+            yield Obstacle(why, kind=kind, missing=missing)
+
+
+def _guarded(problem: Problem) -> bool:
+    """Tell whether a budget keeps somebody where it is who might be moved else."""
+    return any(
+        occupant.movable is not None and problem.leave(occupant) is None
+        for host in problem.hosts
+        for occupant in host.occupants
+    )
 
 
 def _on_drained_gpus(

@@ -17,8 +17,10 @@ class How(StrEnum):
 
     LIVE = "live-migration"
     """The VM runs on while it moves."""
+    EVICTION = "eviction"
+    """The VM stops, as its disruption budget allows, and starts where it is moved to."""
     RESTART = "restart"
-    """The VM stops, and starts where it is moved to."""
+    """Likewise, whatever its budget says: its owner has left that to whoever moves it."""
 
 
 class Movable(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from extender.packing.arrange import Kind, arrangement
 from extender.packing.spread import Spread
-from extender.packing.tables import Tables
+from extender.packing.tables import Option, Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
@@ -75,22 +75,24 @@ def choose(
 
 def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
     """Return the cheapest placement; ties go by precedence, then to the first."""
-    best: tuple[int, int, int] | None = None
-    chosen: tuple[int, Placement] | None = None
+    best: Option | None = None
+    at = 0
     for index, bin in enumerate(bins):  # of every node that changes, so nothing is made in vain
         profile_id = bin.serves.get(wanted)
         if profile_id is None:
             continue
         option = bin.tables.cheapest(bin.occupancy, profile_id)
-        if option is None or (best is not None and option.cost > best[0]):
+        if option is None or (
+            best is not None
+            and (option.cost > best.cost or (option.cost == best.cost and option.tie >= best.tie))
+        ):
             continue
-        rank = (option.cost, -precedence(bin), index)
-        if best is None or rank < best:
-            best, chosen = rank, (profile_id, option.placement)
-    if best is None or chosen is None:
+        best, at = option, index
+    if best is None:
         return INFEASIBLE
-    cost, tie, index = best
-    return Choice(cost, tie, (Placed(wanted, index, bins[index].uuid, *chosen),))
+    bin = bins[at]
+    placed = Placed(wanted, at, bin.uuid, bin.serves[wanted], best.placement)
+    return Choice(best.cost, best.tie, (placed,))
 
 
 def _several(bins: Sequence[Bin], wanted: Sequence[str], spread: Spread) -> Choice | Infeasible:

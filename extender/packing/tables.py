@@ -19,11 +19,15 @@ from nodeagent.api.geometry import Geometry, Occupancy, Placement, Profile
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One legal placement, what it costs, and what the GPU's state would be after it."""
+    """One legal placement, what it costs, and what the GPU's state would be after it.
+
+    ``tie`` is the GPU's precedence before it, negative: among equal costs the least comes first.
+    """
 
     cost: int
     placement: Placement
     after: Occupancy
+    tie: int = 0
 
 
 class Tables:
@@ -87,8 +91,9 @@ class Tables:
 
     def _computed(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
         legal = tuple(self.geometry.legal(occupancy, profile))
+        tie = -self.precedence(occupancy)
         options = (
-            Option(cost, placement, added(self.geometry, occupancy, profile.id, placement))
+            Option(cost, placement, added(self.geometry, occupancy, profile.id, placement), tie)
             for cost, placement in self.rule.ranked(self.geometry, occupancy, profile, legal)
         )
         return tuple(sorted(options, key=lambda option: option.cost))

@@ -31,17 +31,36 @@ export function planned(said) {
   return elements;
 }
 
-const HOW = { restart: "stops, and starts there", "live-migration": "runs on while it moves" };
+const HOW = {
+  eviction: "stops, and starts there",
+  restart: "stops past its disruption budget, and starts there",
+  "live-migration": "runs on while it moves",
+};
 
-function move({ number, vm, profile, source, target, how, cost }) {
+function move({ number, vm, profile, source, target, how, price, otherwise }) {
   return make(
     "li", "",
     badge(number),
     make("b", "", who(vm)),
     make("span", "profile", swatch(look(profile)), profile),
     make("span", "way", make("span", "", spot(source)), make("span", "", `→ ${spot(target)}`)),
-    make("span", "how", `${HOW[how] ?? how}: ${cost ? `disturbs ${count(cost, "memory slice")}` : "disturbs nobody"}`),
+    make("span", "how", [HOW[how] ?? how, ...(price ? [paid(price)] : []), ...(otherwise ? [instead(otherwise)] : [])].join("; ")),
   );
+}
+
+function paid({ weight, each, added, hours }) {
+  const aged = added ? `, ${added} for ${hours} hours there` : "";
+  return `costs ${weight * each + added}: ${each} for each of ${count(weight, "memory slice")}${aged}`;
+}
+
+/** Why this VM and not another. */
+function instead({ attained, moves, cost, vms }) {
+  if (!attained) return "if it stayed, no plan would do";
+  const names = vms.slice(0, 3).map(who);
+  if (vms.length > 3) names.push(`${vms.length - 3} more`);
+  const whom = names.length ? `${names.join(" and ")} would move` : "the others would move otherwise";
+  if (moves) return `if it stayed, ${whom}: ${count(moves, "move")} more`;
+  return `if it stayed, ${whom} at ${cost ? `${cost} more` : "the same cost"}`;
 }
 
 function place({ number, pod, profile, on }) {
@@ -106,7 +125,7 @@ const key = () => make("p", "hint", "Numbers and full colours: who moves, and wh
 function account({ moves, cost, optimal, leastMoves, leastCost, budgets, nodes, policy, policyVersion }) {
   const least = leastCost === null ? "" : ` or, with as few, costs less than ${leastCost}`;
   const bound = optimal ? "no plan is better (proven)" : `no plan takes fewer than ${leastMoves}${least} (proven)`;
-  const stops = `${count(cost, "memory slice")} of VMs ${cost === 1 ? "stops and starts" : "stop and start"}; ${bound}.`;
+  const stops = `It costs ${cost} by the policy's moves.costs; ${bound}.`;
   const looked = budgets
     ? "Disruption budgets were looked up."
     : "Disruption budgets were not looked up: the API server holds to them at an eviction.";

@@ -199,7 +199,7 @@ class _Work:
                     and forbidden(self._views[name], wanted, bounds) is None
                     and not (avoiding and avoided(self._views[name], wanted, bounds))
                 )
-            yield msgspec.structs.replace(each, nodes=known[key])
+            yield msgspec.structs.replace(each, candidates=known[key])
 
     def _within_counts(self, waiting: Iterable[Waiting]) -> Iterator[Waiting]:
         """Yield the pods that caps by profile allow, one after the other; gangs whole."""

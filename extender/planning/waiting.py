@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.request import Request
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """A pod that was filtered and has no place: ``nodes`` are its last filter's candidates.
+class Waiting(msgspec.Struct, frozen=True, dict=True):
+    """A pod that was filtered and has no place: ``candidates`` are its last filter's.
 
     They are best one object for all pods that have the same: then nobody looks into them twice.
     ``since`` is its first filter, on the caller's monotonic clock; ``turn`` is the number of the
@@ -19,9 +20,14 @@ class Waiting(msgspec.Struct, frozen=True):
     """
 
     request: Request
-    nodes: frozenset[str]
+    candidates: frozenset[str] | tuple[str, ...]
     since: float
     turn: int = 0
+
+    @cached_property
+    def nodes(self) -> frozenset[str]:
+        """The candidates as a set: for whoever plans, most pods are placed before."""
+        return frozenset(self.candidates)
 
     @property
     def uid(self) -> str:

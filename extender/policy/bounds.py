@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.policy.rules import Apart, Headroom, Rules, Tenant
 

@@ -1,6 +1,7 @@
 """Whether VMs are moved to make room: by advice alone, or by Tangram, how fast and when.
 
-moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false, patience: 600}
+moves: {mode: apply, perHour: 20, windows: [{days: [sat, sun]}], paused: false, patience: 600,
+        costs: {restart: 20}}
 
 Which VMs may be moved is said elsewhere: by their tenant's ``movable``, and by each pod.
 """
@@ -14,6 +15,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from extender.policy.costs import Costs
 from extender.policy.windows import Window, open_at, opens_after
 
 HOUR = timedelta(hours=1)
@@ -53,7 +55,7 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     if there are any; a move whose VM has left is carried to its end. ``paused``: none is begun,
     whatever else is said. For so many seconds of ``patience`` an eviction is asked for that is
     refused, None for as long as for a preemption; no move takes longer
-    than its own time, though.
+    than its own time, though. Of plans with as few moves the one is made that ``costs`` least.
     """
 
     mode: Mode = Mode.ADVISE
@@ -61,6 +63,7 @@ class Moving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     windows: tuple[Window, ...] = ()
     paused: bool = False
     patience: Annotated[int, msgspec.Meta(ge=0, le=86_400)] | None = None
+    costs: Costs = Costs()
 
     @property
     def advises(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from extender.policy.costs import Costs
 from extender.policy.rules import Avoid, Headroom, Pool, Tenant
 from extender.policy.selectors import Selector
 from extender.policy.strict import Problem
@@ -41,6 +42,17 @@ def nonsense(raw: object) -> Iterator[Problem]:
     for at, window in _readable(moves, "windows", Window).items():
         for where, text, remedy in window.faults():
             yield Problem(f"$.moves.windows[{at}]{where}", text, remedy)
+    yield from _of_costs(moves)
+
+
+def _of_costs(moves: object) -> Iterator[Problem]:
+    raw = moves.get("costs") if isinstance(moves, dict) else None
+    try:
+        costs = msgspec.convert(raw or {}, Costs)
+    except msgspec.ValidationError:
+        return  # what is wrong with it is told for its shape
+    for where, text, remedy in costs.faults():
+        yield Problem(f"$.moves.costs{where}", text, remedy)
 
 
 def _entries(raw: object, field: str) -> list[Any]:

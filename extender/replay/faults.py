@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from extender.replay.recorded import (
+    MOST_WAYS,
     Arrival,
     Departure,
     Outcome,
@@ -34,6 +37,7 @@ def faults(recorded: Recorded) -> Iterator[Fault]:
         yield fault
     if not broken:  # or places could not be looked up
         yield from _of_residents(recorded)
+        yield from _of_outcomes(recorded)
     yield from _of_pods(recorded)
 
 
@@ -99,6 +103,24 @@ def _of_residents(recorded: Recorded) -> Iterator[Fault]:
                 taken[place.gpu] |= mask
 
 
+def _of_outcomes(recorded: Recorded) -> Iterator[Fault]:
+    """Yield the places that no GPU of the fleet has; who else was there at the time is not told."""
+    gpus = {gpu.uuid: (node.name, gpu) for node in recorded.nodes for gpu in node.gpus}
+    known: dict[tuple[str, str, int], bool] = {}
+    for at, outcome in enumerate(recorded.outcomes):
+        for number, place in enumerate(outcome.places):
+            path = f"$.outcomes[{at}].places[{number}]"
+            node, gpu = gpus.get(place.gpu, ("", None))
+            if gpu is None or node != place.node:
+                yield f"{path}.gpu", f"{place.node} has no GPU {place.gpu}"
+                continue
+            where = gpu.model, place.profile, place.start
+            if where not in known:
+                known[where] = _mask(recorded, gpu, place) is not None
+            if not known[where]:
+                yield path, f"{gpu.model} has no {place.profile} at slice {place.start}"
+
+
 def _mask(recorded: Recorded, gpu: RecordedGpu, place: Place) -> int | None:
     """Return the slices of a place, None if its GPU has no such placement."""
     model = recorded.model(gpu.model)
@@ -113,6 +135,8 @@ def _of_pods(recorded: Recorded) -> Iterator[Fault]:
     if len(came) < len(recorded.residents):
         yield "$.residents", "have a uid twice"
     for at, arrival in enumerate(recorded.arrivals):
+        if math.prod(1 + each for each in Counter(arrival.wanted).values()) > MOST_WAYS:
+            yield f"$.arrivals[{at}].wanted", "can be placed one after the other in too many ways"
         if arrival.uid in came:
             yield f"$.arrivals[{at}].uid", f"{arrival.uid} has come already"
         came[arrival.uid] = arrival.at
@@ -133,6 +157,8 @@ def _of_pods(recorded: Recorded) -> Iterator[Fault]:
         if departure.uid in left:
             yield f"$.departures[{at}].uid", f"{departure.uid} has left already"
         left.add(departure.uid)
+        if departure.freed is not None and departure.freed < departure.at:
+            yield f"$.departures[{at}].freed", f"{departure.freed:g} is before {departure.uid} left"
 
 
 _Happened = Sequence[Arrival | Outcome | Departure]

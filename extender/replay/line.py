@@ -9,19 +9,33 @@ question.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 Unit = tuple[int, ...]
 """Arrivals, by number, that are placed together or not at all: one, or a whole gang."""
+
+MOST_KIN = 64
+MOST_ROWS = 256
+MOST_NAMES = 100_000
+"""What is looked at whenever there is more room: kin, rows, and the names of nodes these may go to.
+
+A record may have pods wait for as many different sets of nodes as it has pods, and others leave as
+often: all of them each time would never end.
+"""
 
 _Row = tuple[object, object]
 """Of which kin and kind those are who are in it."""
 
 
 class Line:
-    """Rows of those who wait, by what tells pods apart (*kind*); *order* is the priority."""
+    """Rows of those who wait, by what tells pods apart (*kind*); *order* is the priority.
 
-    def __init__(self) -> None:
+    *weight* returns how many names are looked at for a unit.
+    """
+
+    def __init__(self, weight: Callable[[Unit], int] = lambda unit: 1) -> None:
+        self._weight = weight
         self._rows: dict[object, dict[object, dict[Unit, None]]] = {}
         self._priority: dict[_Row, int] = {}
         self._of: dict[int, tuple[_Row, Unit]] = {}
@@ -60,13 +74,12 @@ class Line:
     def again(self, hopeless: Callable[[Unit], bool], tried: Callable[[Unit], bool]) -> None:
         """Try everybody once more, but for kin of whom one is *hopeless*: no node would take it.
 
-        *tried* places a unit, or tells that there is no room for it.
+        *tried* places a unit, or tells that there is no room for it. Where more rows wait than are
+        tried at a time, those that waited longest for their turn are.
         """
         heads = [
-            (-self._priority[kin, kind], next(iter(row)), (kin, kind))
-            for kin, rows in self._rows.items()
-            if not hopeless(next(iter(next(iter(rows.values())))))
-            for kind, row in rows.items()
+            (-self._priority[row], next(iter(self._rows[row[0]][row[1]])), row)
+            for row in self._turn(hopeless)
         ]
         # Kinds need not be comparable; units are all different, so that none are compared.
         heapq.heapify(heads)
@@ -82,3 +95,31 @@ class Line:
                 heapq.heapreplace(heads, (-self._priority[row], next(iter(left)), row))
             else:
                 heapq.heappop(heads)
+
+    def _turn(self, hopeless: Callable[[Unit], bool]) -> Sequence[_Row]:
+        """Return the rows whose turn it is: all of them, if they are not too many.
+
+        Those that had it go to the end where some are left.
+        """
+        turn: list[_Row] = []
+        names, looked_at = MOST_NAMES, []
+        for kin, rows in islice(self._rows.items(), MOST_KIN):
+            if len(turn) >= MOST_ROWS or names <= 0:
+                break
+            looked_at.append(kin)
+            if hopeless(next(iter(next(iter(rows.values()))))):
+                continue
+            some: list[object] = []
+            for kind, row in rows.items():
+                if len(turn) + len(some) >= MOST_ROWS or names <= 0:
+                    break
+                some.append(kind)
+                names -= self._weight(next(iter(row)))
+            turn += [(kin, kind) for kind in some]
+            if len(some) < len(rows):
+                for kind in some:
+                    rows[kind] = rows.pop(kind)
+        if len(looked_at) < len(self._rows):
+            for kin in looked_at:
+                self._rows[kin] = self._rows.pop(kin)
+        return turn

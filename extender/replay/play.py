@@ -34,11 +34,13 @@ class _What(IntEnum):
     """What happens, in the order in which it does at one moment."""
 
     NODE_CLOSES = 0
-    RESIDENT_LEAVES = 1
-    POD_LEAVES = 2
-    GIVES_UP = 3
-    NODE_COMES = 4
-    POD_COMES = 5
+    RESIDENT_FREES = 1
+    POD_FREES = 2
+    RESIDENT_LEAVES = 3
+    POD_LEAVES = 4
+    GIVES_UP = 5
+    NODE_COMES = 6
+    POD_COMES = 7
 
 
 _Event = tuple[float, _What, int]
@@ -65,8 +67,9 @@ def play(
 
 
 def events_of(recorded: Recorded) -> int:
-    """Return how many events a replay has at the most: pods that come, and that leave."""
-    return 2 * len(recorded.arrivals) + len(recorded.residents) + 2 * len(recorded.nodes)
+    """Return how many events a replay has at the most: pods that come, leave, and have left."""
+    freed = sum(each.freed is not None for each in recorded.departures)
+    return 2 * len(recorded.arrivals) + len(recorded.residents) + 2 * len(recorded.nodes) + freed
 
 
 class _Game:
@@ -79,8 +82,11 @@ class _Game:
         self._world = World(recorded, policy, self.meter.look_at)
         self._requests = tuple(map(request_of, recorded.arrivals))
         self.fates = [Fate() for _ in recorded.arrivals]
-        self._line = Line()
+        self._line = Line(self._names_of)
         self._gangs: dict[Gang, Unit] = {}
+        self._freed = {
+            each.uid: each.freed for each in recorded.departures if each.freed is not None
+        }
         self.until = recorded.ends
         self._events: list[_Event] = list(self._foreseen())
         heapq.heapify(self._events)
@@ -122,14 +128,22 @@ class _Game:
         match what:
             case _What.NODE_COMES:
                 self._world.came(self._recorded.nodes[number])
+            case _What.RESIDENT_FREES:
+                self._world.freed(self._recorded.residents[number].uid)
+            case _What.POD_FREES:
+                self._world.freed(self._recorded.arrivals[number].uid)
             case _What.NODE_CLOSES:
                 self._world.closed(self._recorded.nodes[number].name)
                 return False
             case _What.RESIDENT_LEAVES:
-                self._world.gone(self._recorded.residents[number].uid)
+                resident = self._recorded.residents[number].uid
+                self._leaves(resident, self._freed.get(resident, at), _What.RESIDENT_FREES, number)
             case _What.POD_LEAVES:
-                self.fates[number].ended_at = at
-                self._world.gone(self._recorded.arrivals[number].uid)
+                fate, uid = self.fates[number], self._recorded.arrivals[number].uid
+                assert fate.placed_at is not None
+                fate.ended_at = at
+                free = self._stays[number].frees(fate.placed_at, at)
+                self._leaves(uid, free, _What.POD_FREES, number)
             case _What.GIVES_UP:
                 self._gives_up(at, number)
                 return False
@@ -137,6 +151,14 @@ class _Game:
                 self._comes(at, number)
                 return False
         return True
+
+    def _leaves(self, uid: str, freed: float, what: _What, number: int) -> None:
+        """Take a pod's places from it; they are free at once, or when they are *freed*."""
+        if freed <= self.meter.now:
+            self._world.gone(uid)
+            return
+        self._world.leaves(uid)
+        heapq.heappush(self._events, (freed, what, number))
 
     def _comes(self, at: float, number: int) -> None:
         """Ask for a pod, or let it join its gang: those that wait are placed with it or not at all.
@@ -190,6 +212,10 @@ class _Game:
         arrival, request = self._recorded.arrivals[unit[0]], self._requests[unit[0]]
         tenant = self._world.tenancy.tenant_of(arrival.namespace)
         return tenant, request.wanted, request.spread, request.priority, arrival.nodes
+
+    def _names_of(self, unit: Unit) -> int:
+        """Return how many names are looked at for pods: for those that may go anywhere, few."""
+        return 1 + sum(len(self._recorded.arrivals[each].nodes or ()) for each in unit)
 
     def _hopeless(self, unit: Unit) -> bool:
         """Tell whether no node would take the first of these: then they are not placed."""

@@ -21,9 +21,12 @@ from nodeagent.api.gpunode import Mode, VgpuType
 LONGEST_NAME = 253
 """Of a Node or a pod; what else is named is shorter in Kubernetes, or of our own making."""
 
-MOST_WANTED = 16
-"""GPU instances of one pod, as ``Settings.devices_per_pod``: how many may be placed together costs
-as much work as there are ways to choose among them, at most 2**16 for these."""
+MOST_WANTED = 64
+"""GPU instances of one pod: as many as are ever placed together, whatever a cluster's setting
+(``Settings.devices_per_pod``, 16) lets a pod ask for."""
+
+MOST_WAYS = 2**16
+"""To have some of what a pod wants: as much work it is to place all of it (``packing.arrange``)."""
 
 MOST_NODES = 20_000
 """In a record: four times as many as a cluster may have at once (Kubernetes: 5,000)."""
@@ -153,10 +156,14 @@ class Outcome(_Told, frozen=True):
 
 
 class Departure(_Told, frozen=True):
-    """The end of a pod, whether it had its places or waited in vain."""
+    """The end of a pod, whether it had its places or waited in vain.
+
+    Its slices are free again when they are ``freed``; None: at once.
+    """
 
     at: Seconds
     uid: Name
+    freed: Seconds | None = None
 
 
 class RecordedPolicy(_Told, frozen=True):

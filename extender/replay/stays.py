@@ -16,8 +16,9 @@ class Stay(msgspec.Struct, frozen=True, gc=False):
     """A pod's time. ``lasts`` is in seconds from when it has its places, infinite for all time.
 
     A pod that had its places at ``placed_at``, in seconds, left at ``left_at``: told apart, so that
-    what happens at the recorded time ends at the recorded time, to the last bit. ``waits_until`` is
-    when one gave up that never was placed in the record; infinite: it would have waited.
+    what happens at the recorded time ends at the recorded time, to the last bit. Its slices were
+    free at ``freed_at``; as much later than it leaves they are at any other time. ``waits_until``
+    is when one gave up that never was placed in the record; infinite: it would have waited.
     """
 
     lasts: float
@@ -25,10 +26,17 @@ class Stay(msgspec.Struct, frozen=True, gc=False):
     left_at: float = math.inf
     waits_until: float = math.inf
     known: bool = True
+    freed_at: float = math.inf
 
     def ends(self, since: float) -> float:
         """Return when a pod leaves that has its places *since* a time."""
         return self.left_at if since == self.placed_at else since + self.lasts
+
+    def frees(self, since: float, ends: float) -> float:
+        """Return when the slices are free of a pod that had its places *since* then and *ends*."""
+        if since == self.placed_at:
+            return self.freed_at
+        return ends + (self.freed_at - self.left_at if math.isfinite(self.freed_at) else 0.0)
 
 
 def lasting(lifetimes: Iterable[float]) -> tuple[Stay, ...]:
@@ -43,6 +51,7 @@ def stays(recorded: Recorded) -> tuple[Stay, ...]:
     those that asked for the same and did leave, in the median; without any, it stays for ever.
     """
     left = {each.uid: each.at for each in recorded.departures}
+    freed = {each.uid: each.freed for each in recorded.departures if each.freed is not None}
     placed: dict[str, float] = {}
     for outcome in recorded.outcomes:
         if outcome.places:
@@ -55,7 +64,7 @@ def stays(recorded: Recorded) -> tuple[Stay, ...]:
             lasts = usual.get(tuple(sorted(each.wanted)), math.inf)
             found.append(Stay(lasts, waits_until=until, known=False))
         else:
-            found.append(Stay(until - since, since, until))
+            found.append(Stay(until - since, since, until, freed_at=freed.get(each.uid, until)))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from extender.ledger import Ledger
+from extender.occupants import namespace_of
 from extender.policy import InForce
 from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
 from extender.replay.views import places, view_of, with_places
@@ -17,7 +18,7 @@ from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
 from extender.service.tenancy import Tenancy
-from extender.snapshot import NodeView
+from extender.snapshot import NodeView, Releasing, taken_by
 from extender.verbs.bind import assignments
 from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
@@ -27,6 +28,10 @@ from nodeagent.api.gpunode import PodRef
 
 NOTHING_PROMISED = Ledger()
 """In a replay a place is in the plan as soon as it is chosen: nothing is promised besides."""
+
+
+GENERATION = 1
+"""Of a plan that agents have yet to answer for, as all they do when they free slices late."""
 
 
 class World:
@@ -47,6 +52,7 @@ class World:
         self.tenancy = Tenancy(self.views, self._assigned, holds, policy.rules)
         self._fleet = Fleet(self.views)
         self._names: tuple[str, ...] = ()
+        self._releasing: dict[str, list[tuple[str, tuple[Releasing, ...]]]] = {}
         pods: tuple[Resident | Arrival, ...] = (*recorded.residents, *recorded.arrivals)
         for namespace in dict.fromkeys(each.namespace for each in pods):
             self.tenancy.namespace(namespace, recorded.namespaces.get(namespace, {}))
@@ -116,6 +122,25 @@ class World:
                 if each.pod is None or each.pod.uid != uid
             )
             self._replace(view.replanned(kept))
+
+    def leaves(self, uid: str) -> None:
+        """Take a pod's places from the plans, as :meth:`gone`; their slices are not free yet."""
+        for name in self._assigned.nodes_of(uid):
+            view = self.views[name]
+            own = tuple(
+                Releasing(taken_by(each), GENERATION, namespace_of(each))
+                for each in view.assignments_of(uid)
+            )
+            self._releasing.setdefault(uid, []).append((name, own))
+            self.views[name] = msgspec.structs.replace(view, releasing=(*view.releasing, *own))
+        self.gone(uid)
+
+    def freed(self, uid: str) -> None:
+        """Let the slices of a pod that left be free."""
+        for name, own in self._releasing.pop(uid, ()):
+            view = self.views[name]
+            left = tuple(each for each in view.releasing if each not in own)
+            self._replace(msgspec.structs.replace(view, releasing=left))
 
     def _replace(self, view: NodeView) -> None:
         name, before = view.name, self.views.get(view.name)

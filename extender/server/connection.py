@@ -22,6 +22,7 @@ from aiohttp import web
 from extender.server.certificates import client_names
 from extender.server.limits import Limits
 from extender.server.sparse import SparseLog
+from extender.service import RightOfWay
 
 log = structlog.get_logger()
 
@@ -41,16 +42,18 @@ class Connection(web.RequestHandler):
 
     ``since`` is when its stage began, on the loop's clock; ``served`` whether it has had an answer,
     ``sparse`` logs what clients can cause, ``opening`` is the task that makes it, while there is no
-    transport to speak of.
+    transport to speak of. From a request's first byte to its answer it has the right of *way*.
     """
 
     __slots__ = (
         "_due",
+        "_has_way",
         "_limits",
         "_lost",
         "_timer",
         "_timer_at",
         "_waiting_for",
+        "_way",
         "_wire",
         "opening",
         "served",
@@ -66,6 +69,7 @@ class Connection(web.RequestHandler):
         sparse: SparseLog,
         *,
         lost: Callable[[Connection], None],
+        way: RightOfWay | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
@@ -82,6 +86,8 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self.sparse = sparse
         self._lost = lost
+        self._way = way
+        self._has_way = False
         self._wire: asyncio.Transport | None = None
         # One timer for all of a connection's requests, set anew only when it rings too early.
         self._timer: asyncio.Handle | None = None
@@ -114,6 +120,7 @@ class Connection(web.RequestHandler):
         """End."""
         if self._timer is not None:
             self._timer.cancel()
+        self.give_way()
         self._lost(self)
         super().connection_lost(exc)
 
@@ -121,6 +128,7 @@ class Connection(web.RequestHandler):
         """Take what came; the first byte of a request starts the clock for its head."""
         if data and self.stage is Stage.IDLE:
             self._enter(Stage.RECEIVING)
+            self._take_way()
             self._wait_for("the request's head", self._limits.head_seconds)
         super().data_received(data)
 
@@ -131,6 +139,17 @@ class Connection(web.RequestHandler):
     def body_received(self) -> None:
         """Note that the request is complete: until it is answered the connection is in use."""
         self._enter(Stage.ANSWERING)
+
+    def give_way(self) -> None:
+        """Let others go on: the request has been answered, or waits for something."""
+        if self._way is not None and self._has_way:
+            self._has_way = False
+            self._way.leave()
+
+    def _take_way(self) -> None:
+        if self._way is not None and not self._has_way:
+            self._has_way = True
+            self._way.enter()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -143,6 +162,7 @@ class Connection(web.RequestHandler):
             self._due = math.inf
             self.served = True
             self._enter(Stage.IDLE)
+            self.give_way()
 
     def handle_error(
         self,

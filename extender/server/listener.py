@@ -19,6 +19,7 @@ from extender.server.certificates import Certificates
 from extender.server.connection import Connection, Stage
 from extender.server.limits import Limits
 from extender.server.sparse import SparseLog
+from extender.service import RightOfWay
 
 ACCEPTS_AT_ONCE = 32  # then whoever is connected has a turn
 PAUSE_SECONDS = 0.2  # when the process has no descriptor left
@@ -33,11 +34,13 @@ class Listener:
         limits: Limits,
         tls: Certificates | None,
         sockets: Sequence[socket.socket],
+        way: RightOfWay | None = None,
     ) -> None:
         self._server = server
         self._limits = limits
         self._tls = tls
         self._sockets = sockets
+        self._way = way
         self._loop = asyncio.get_running_loop()
         self._sparse = SparseLog()
         self._open: dict[Connection, None] = {}
@@ -95,7 +98,9 @@ class Listener:
         if sys.platform == "linux":
             patience = int(self._limits.silence_seconds * 1000)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
-        connection = Connection(self._server, self._limits, self._sparse, lost=self._forget)
+        connection = Connection(
+            self._server, self._limits, self._sparse, lost=self._forget, way=self._way
+        )
         self._open[connection] = None
         connection.opening = self._loop.create_task(self._connect(connection, accepted))
         self._tasks.add(connection.opening)
@@ -134,15 +139,23 @@ class Listener:
 
 @contextlib.asynccontextmanager
 async def listening(
-    server: web.Server, limits: Limits, tls: Certificates | None, *, host: str, port: int
+    server: web.Server,
+    limits: Limits,
+    tls: Certificates | None,
+    *,
+    host: str,
+    port: int,
+    way: RightOfWay | None = None,
 ) -> AsyncIterator[int]:
     """Accept connections for *server* and yield the port; 0 takes a free one.
+
+    What comes by them has the right of *way*.
 
     Raises:
         OSError: the address cannot be had.
     """
     sockets = await _sockets(host, port, limits.backlog)
-    listener = Listener(server, limits, tls, sockets)
+    listener = Listener(server, limits, tls, sockets, way)
     watch = asyncio.create_task(tls.watch(limits.certificates_seconds)) if tls else None
     try:
         yield int(sockets[0].getsockname()[1])

@@ -8,6 +8,7 @@ the verb takes is a 4xx, and changes nothing.
 from __future__ import annotations
 
 import contextlib
+import logging
 from asyncio import timeout
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -57,11 +58,12 @@ async def _prioritize(request: web.Request) -> web.Response:
     began = service.knowledge.clock()
     answer = service.hooks.prioritize(args)
     seconds = _note(service, Verb.PRIORITIZE, began)
-    log.debug(
-        "prioritize_answered",
-        **_about(service, args.pod, seconds),
-        winner=max(answer, key=lambda each: each.score).host if answer else "",
-    )
+    if log.is_enabled_for(logging.DEBUG):  # of thousands of nodes none is looked at in vain
+        log.debug(
+            "prioritize_answered",
+            **_about(service, args.pod, seconds),
+            winner=max(answer, key=lambda each: each.score).host if answer else "",
+        )
     return _answer(request, answer)
 
 
@@ -78,6 +80,7 @@ async def _preempt(request: web.Request) -> web.Response:
 
 async def _bind(request: web.Request) -> web.Response:
     args = await _read(request, wire.BindingArgs)
+    connection(request).give_way()  # a bind waits for the API server and for an agent
     service = request.app[SERVICE]
     began = service.knowledge.clock()
     answer = await service.binder.bind(args)

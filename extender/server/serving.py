@@ -41,7 +41,9 @@ async def serving(
     await runner.setup()
     assert runner.server is not None  # it was set up
     try:
-        async with listening(runner.server, limits, tls, host=host, port=port) as bound:
+        async with listening(
+            runner.server, limits, tls, host=host, port=port, way=service.knowledge.way
+        ) as bound:
             yield f"{'https' if tls else 'http'}://{host}:{bound}{prefix}"
     finally:
         service.stop()

@@ -7,13 +7,15 @@ memory. ``pending`` has who waits, ``planner`` plans them; ``gangs`` knows where
 ``rendezvous`` holds it for its gang. ``reclaim`` takes back what nobody uses, ``adoption`` takes in
 what was there before us, ``recording`` what kubelets have given otherwise; ``plans`` writes.
 ``tenancy`` keeps the policy's rules, ``usage`` and ``rooms`` what they are about, ``reloading`` the
-policy; ``guarding`` has learned weights judged before they decide.
+policy; ``guarding`` has learned weights judged before they decide. ``right_of_way`` lets the hooks
+go before all of this.
 ``ports`` says what the service needs of a cluster, ``reviewer`` of who knows what callers may do,
 ``events`` of where people are told.
 """
 
 from extender.service.hooks import Hooks
 from extender.service.knowledge import Knowledge
+from extender.service.right_of_way import RightOfWay
 from extender.service.service import Service
 
-__all__ = ["Hooks", "Knowledge", "Service"]
+__all__ = ["Hooks", "Knowledge", "RightOfWay", "Service"]

@@ -56,7 +56,7 @@ class Adopter:
         """Adopt every pod that an inventory tells of and no plan does."""
         waiting = {
             (name, held.pod.uid): held.pod
-            async for name in in_turns(self._knowledge.views)
+            async for name in in_turns(self._knowledge.views, self._knowledge.way)
             for held in self._adoptable(name)
         }
         self._tried_at = {key: at for key, at in self._tried_at.items() if key in waiting}

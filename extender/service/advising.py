@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
-from extender.advice import Advice, Advised, Asked, Guard, Manner, Setting, advise
+from extender.advice import (
+    Advice,
+    Advised,
+    Asked,
+    Guard,
+    Manner,
+    Setting,
+    advise,
+    lets_go,
+    presumed,
+    with_reasons,
+)
 from extender.advice.setting import Waiting
 from extender.moving import digest
 from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.knowledge import Knowledge
 from extender.service.ports import Budgets, PodFacts
-from nodeagent.api.gpunode import OwnerRef, PodRef
+from extender.service.right_of_way import GivingWay
+from nodeagent.api.gpunode import Assignment, OwnerRef, PodRef
 
 WITHIN_SECONDS = 25.0
 """For one piece of advice, with those before it; the command line waits 30 s."""
 
 MOST_TRIES = 16
-"""Plans made anew for what has turned out about how those moved may leave."""
+"""Plans made anew for what has turned out of those moved: their budgets, and how they would leave.
+
+All budgets are known after two; a third is for pods of namespaces that had none.
+"""
 
 
 class Manners(Protocol):
@@ -35,10 +51,22 @@ class Manners(Protocol):
         """
 
 
-class Advisor:
-    """Advises on what *knowledge* knows; without *budgets* disruption budgets are not looked up.
+class Looked(msgspec.Struct):
+    """What was looked up of pods, by UID: their disruption budgets, and how they would leave.
 
-    Nor is it how VMs would leave, without *manners*.
+    ``namespaces`` are those whose budgets are known.
+    """
+
+    guards: dict[str, tuple[Guard, ...]] = {}
+    namespaces: set[str] = set()
+    manners: dict[str, Manner] = {}
+
+
+class Advisor:
+    """Advises on what *knowledge* knows; ``utc_now`` tells how long VMs have run.
+
+    Without *budgets* disruption budgets are not looked up, and without *manners* not how VMs would
+    leave.
     """
 
     def __init__(
@@ -46,79 +74,94 @@ class Advisor:
         knowledge: Knowledge,
         budgets: Budgets | None = None,
         manners: Manners | None = None,
+        *,
+        utc_now: Callable[[], datetime],
     ) -> None:
         self._knowledge = knowledge
         self._budgets = budgets
         self._manners = manners
+        self._utc_now = utc_now
         self._one = asyncio.Lock()
 
     async def advise(self, asked: Asked) -> Advice:
-        """Return which VMs to move so that what is asked for is attained.
+        """Return which VMs to move so that what is asked for is attained, and why these.
 
         Raises:
             TimeoutError: too many ask, or it took too long.
-            ClusterUnavailable: disruption budgets could not be read.
+            ClusterUnavailable: what the plan depends on could not be read.
         """
-        return (await self.plan(asked)).advice
+        clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
+        async with asyncio.timeout(WITHIN_SECONDS), self._one:
+            setting, found = await self._planned(asked)
+            return (await asyncio.to_thread(with_reasons, setting, found, clock=clock)).advice
 
     async def plan(self, asked: Asked) -> Advised:
         """Return advice, with what is to be done to carry it out.
 
-        How it would leave is looked up of each VM to be moved, and which disruption budgets are
-        about it; where it may not, or moves otherwise than was thought, another plan is made.
+        How it would leave is looked up of each VM to be moved, and the disruption budgets of its
+        namespace; if these forbid it, those of all namespaces. Where a VM may not leave, or moves
+        otherwise than was thought, another plan is made.
 
         Raises:
             TimeoutError: too many ask, or it took too long.
-            ClusterUnavailable: disruption budgets could not be read.
+            ClusterUnavailable: what the plan depends on could not be read.
         """
-        guards: dict[str, tuple[Guard, ...]] = {}
-        manners: dict[str, Manner] = {}
-        clock = self._knowledge.seam.elsewhere  # what the other one says in a thread would be told
         async with asyncio.timeout(WITHIN_SECONDS), self._one:
-            for _ in range(MOST_TRIES):
-                setting = self._setting(asked, guards, manners)
-                found = await asyncio.to_thread(advise, setting, asked, clock=clock)
-                if self._budgets is None:
-                    return _told(found)
-                fresh = [pod for pod in found.moved if pod.uid not in guards]
-                if not fresh:
-                    return _told(found)
-                learned = await self._manners_of(found, fresh)
-                manners |= learned
-                guards |= await self._guards(self._budgets, fresh)
-                if all(_as_thought(learned[pod.uid], guards[pod.uid]) for pod in fresh):
-                    return _told(found)
-        raise TimeoutError("one VM after the other may not leave as was planned")
+            return (await self._planned(asked))[1]
 
-    async def _manners_of(self, found: Advised, pods: Sequence[PodRef]) -> Mapping[str, Manner]:
-        """Return how each of these pods, which a plan moves, would leave."""
-        owners = {
-            each.entry.pod.uid: each.entry.owner
-            for each in found.errands.moves
-            if each.entry.pod is not None and each.entry.owner is not None
-        }
-        return {
-            pod.uid: Manner()
-            if self._manners is None
-            else await self._manners.manner(owners[pod.uid], pod)
-            for pod in pods
-        }
+    async def _planned(self, asked: Asked) -> tuple[Setting, Advised]:
+        """Plan until all that the plan depends on is known of those that it moves.
 
-    async def _guards(
-        self, budgets: Budgets, pods: Sequence[PodRef]
-    ) -> Mapping[str, tuple[Guard, ...]]:
-        found: dict[str, tuple[Guard, ...]] = {pod.uid: () for pod in pods}
-        for each in await budgets.budgets(pods):
-            for uid in each.pods & found.keys():
-                found[uid] = (*found[uid], Guard(f"{each.namespace}/{each.name}", each.allows))
-        return found
+        Of others a budget is taken to allow their eviction, and a VM to stop when it moves: of
+        these there are too many to look them all up.
+        """
+        known, clock = Looked(), self._knowledge.seam.elsewhere
+        for _ in range(MOST_TRIES):
+            await self._knowledge.way.give_way()
+            setting = self._setting(asked, known)
+            found = await asyncio.to_thread(advise, setting, asked, clock=clock)
+            if await self._is_as_taken(found.moved, known):
+                return setting, _told(found)
+        raise TimeoutError("one VM after the other leaves otherwise than was planned")
 
-    def _setting(
-        self,
-        asked: Asked,
-        guards: Mapping[str, tuple[Guard, ...]],
-        manners: Mapping[str, Manner],
-    ) -> Setting:
+    async def _is_as_taken(self, moved: Sequence[Assignment], known: Looked) -> bool:
+        """Look up what a plan depends on; tell whether it was taken to be so."""
+        allowed = self._budgets is None or await self._are_let_go(self._budgets, moved, known)
+        presumably = [await self._leaves_as_presumed(each, known) for each in moved]
+        return allowed and all(presumably)
+
+    async def _are_let_go(
+        self, budgets: Budgets, moved: Sequence[Assignment], known: Looked
+    ) -> bool:
+        """Tell whether budgets that the plan did not know let its moves be; if not, read all."""
+        pods = [each.pod for each in moved if each.pod is not None]
+        fresh = {pod.namespace for pod in pods} - known.namespaces
+        news = [pod.uid for pod in pods if pod.namespace in fresh]
+        await self._learn(budgets, fresh, known)
+        if all(lets_go(known.guards.get(uid, ())) for uid in news):
+            return True
+        there = {pod.ref.namespace for pod in self._knowledge.pods.values()}
+        await self._learn(budgets, there - known.namespaces, known)
+        return False
+
+    async def _leaves_as_presumed(self, entry: Assignment, known: Looked) -> bool:
+        """Look up how a VM would leave, if that is not known; tell whether it was taken so."""
+        owner, pod = entry.owner, entry.pod
+        if self._manners is None or owner is None or pod is None or pod.uid in known.manners:
+            return True
+        found = known.manners[pod.uid] = await self._manners.manner(owner, pod)
+        facts = self._knowledge.pods.get(pod.uid)
+        return facts is not None and found == presumed(facts, owner)
+
+    async def _learn(self, budgets: Budgets, namespaces: Collection[str], known: Looked) -> None:
+        """Learn the budgets of all pods in these namespaces that have some."""
+        for each in await budgets.budgets(namespaces) if namespaces else ():
+            for uid in each.pods:
+                guard = Guard(f"{each.namespace}/{each.name}", each.allows)
+                known.guards[uid] = (*known.guards.get(uid, ()), guard)
+        known.namespaces.update(namespaces)
+
+    def _setting(self, asked: Asked, known: Looked) -> Setting:
         """Return all that advice rests on, as of now: nothing is awaited here."""
         knowledge = self._knowledge
         pods = dict(knowledge.pods)  # in a thread it must not change
@@ -126,16 +169,18 @@ class Advisor:
         rules = knowledge.in_force.rules
         terms = Terms(rules, None, (), dict(knowledge.tenancy.tenants)) if rules else None
         return Setting(
-            dict(knowledge.views),
+            GivingWay(dict(knowledge.views), knowledge.way),
             knowledge.ledger,
             pods,
             knowledge.in_force.policy.effective.value,
             knowledge.in_force.version,
             terms,
             waiting,
-            dict(guards),
+            known.guards,
             self._budgets is not None,
-            dict(manners),
+            known.manners,
+            knowledge.in_force.moving.costs,
+            self._utc_now(),
         )
 
     def _waiting(self, pods: Mapping[str, PodFacts], namespace: str, name: str) -> Waiting | None:
@@ -165,10 +210,3 @@ def _told(found: Advised) -> Advised:
         return found
     advice = msgspec.structs.replace(found.advice, digest=digest(found.errands))
     return found._replace(advice=advice)
-
-
-def _as_thought(manner: Manner, guards: Sequence[Guard]) -> bool:
-    """Tell whether a pod may leave as plans take it for granted of those not looked up."""
-    if manner.why or manner.live:
-        return False
-    return not manner.guarded or (len(guards) <= 1 and all(guard.allows > 0 for guard in guards))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from extender.service.seam import Call, restores, restoring
+
 
 class Assigned(Mapping[str, str]):
     """By pod UID the node where the pod was seen last to have a place; *clock* is in seconds.
@@ -53,3 +55,17 @@ class Assigned(Mapping[str, str]):
         """Return for how long the pod has had a place, 0 if it has none."""
         now = self._clock()
         return now - min((since for _, since in self._since.get(uid, ())), default=now)
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here once all plans are known: only the order of several is not."""
+        known = self._since.copy()
+        return (
+            restoring("Assigned.restore", uid, since)
+            for uid, since in known.items()
+            if len(since) > 1
+        )
+
+    @restores
+    def restore(self, uid: str, since: tuple[tuple[str, float], ...]) -> None:
+        """Take in since when a pod was seen on several nodes, the one seen last at the end."""
+        self._since[uid] = since

@@ -9,19 +9,24 @@ takes nothing new. It is a circuit breaker, per node::
                  ▲          │
                  └──────────┘                     it failed, too: twice as long
 
-What was learnt fades: a failure counts for less the longer nothing has failed since.
+What was learnt fades: a failure counts for less the longer nothing has failed since. It is this
+process's own, and not handed over with the lead, as the demand is: whoever leads next has it again
+after the first few failures, while a note might be of a GPU that was mended meanwhile, and would
+have to be kept at each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
-from extender.service.seam import UNHEARD, Seam, told
+from extender.service.ports import PLAN_TIMEOUT_SECONDS, TRANSIT_SECONDS
+from extender.service.seam import UNHEARD, Call, Seam, meant, restores, restoring, told, told_at
 from extender.settings import Settings
 
 MOST_DOUBLINGS = 32
+WRITTEN_WITHIN_SECONDS = PLAN_TIMEOUT_SECONDS + TRANSIT_SECONDS
 
 
 class Strikes(msgspec.Struct, frozen=True):
@@ -45,13 +50,15 @@ class Circuit(msgspec.Struct, frozen=True):
     """A node's circuit. ``failures`` are the assignments that failed in a row, with their times.
 
     ``open`` is whether it has opened and not closed since: half open once the strikes' time is up.
-    ``probe_until`` is for how long an assignment let through may take.
+    ``probe`` are the assignments let through, which are one pod's or one gang's, and
+    ``probe_until`` is for how long they may take; () where it is not known which they are.
     """
 
     failures: tuple[tuple[float, str], ...] = ()
     strikes: Strikes = Strikes()
     open: bool = False
     probe_until: float = float("-inf")
+    probe: tuple[str, ...] = ()
 
     def refuses(self, *, now: float) -> bool:
         """Tell whether nothing new may go to the node."""
@@ -64,7 +71,8 @@ class Circuit(msgspec.Struct, frozen=True):
         since = now - settings.circuit_window_seconds
         failures = tuple((at, known) for at, known in self.failures if at > since and known != id)
         failures = (*failures, (now, id))
-        if self.open and (now < self.strikes.until or self.probe_until == float("-inf")):
+        probed = self.probe_until > float("-inf") and (not self.probe or id in self.probe)
+        if self.open and (now < self.strikes.until or not probed):
             return self  # begun before it opened: no news
         if not self.open and len(failures) < settings.circuit_failures:
             return msgspec.structs.replace(self, failures=failures)
@@ -75,9 +83,15 @@ class Circuit(msgspec.Struct, frozen=True):
         """Return the circuit after an assignment was realized."""
         return Circuit(strikes=self.strikes)
 
-    def probed(self, *, until: float) -> Circuit:
-        """Return the circuit with one assignment let through, if it is open."""
-        return msgspec.structs.replace(self, probe_until=until) if self.open else self
+    def probed(self, ids: Collection[str] = (), *, until: float) -> Circuit:
+        """Return the circuit with assignments of *ids* let through, if it is open."""
+        if not self.open:
+            return self
+        return msgspec.structs.replace(self, probe=tuple(sorted(ids)), probe_until=until)
+
+    def doubted(self, *, until: float) -> Circuit:
+        """Return the circuit with a probe that may never have been written: another may soon go."""
+        return msgspec.structs.replace(self, probe_until=min(until, self.probe_until))
 
 
 class Avoidance:
@@ -91,6 +105,7 @@ class Avoidance:
         self._clock = clock
         self._gpus: dict[str, Strikes] = {}
         self._nodes: dict[str, Circuit] = {}
+        self._awaited: dict[str, float] = {}
 
     @property
     def nodes(self) -> Collection[str]:
@@ -132,21 +147,71 @@ class Avoidance:
         return circuit.open
 
     @told
-    def probe(self, node: str) -> None:
-        """Note that an assignment is being written: to a half open circuit, the only one."""
+    def probe(self, node: str, ids: Collection[str] = ()) -> None:
+        """Note that assignments are being written: to a half open circuit, the only ones."""
         circuit = self._nodes.get(node)
         if circuit is not None:
             until = self._clock() + self._settings.reservation_seconds
-            self._nodes[node] = circuit.probed(until=until)
+            self._nodes[node] = circuit.probed(ids, until=until)
 
     @told
     def not_probed(self, node: str) -> None:
-        """Note that it could not be written after all."""
+        """Note that they were certainly not written after all."""
         circuit = self._nodes.get(node)
         if circuit is not None:
             self._nodes[node] = circuit.probed(until=float("-inf"))
+
+    @told
+    def doubted(self, node: str) -> None:
+        """Note that nobody knows whether they were written, or may be yet for a moment."""
+        circuit = self._nodes.get(node)
+        if circuit is not None:
+            until = self._clock() + WRITTEN_WITHIN_SECONDS
+            self._nodes[node] = circuit.doubted(until=until)
+
+    def awaits(self, ids: Collection[str]) -> None:
+        """Note assignments that are written, of whose outcome nothing was heard yet.
+
+        What was not heard of within twice a reservation's time is heard of no more.
+        """
+        now = self._clock()
+        gone = now - 2 * self._settings.reservation_seconds
+        self._awaited = {id: at for id, at in self._awaited.items() if at > gone}
+        self._awaited.update(dict.fromkeys(ids, now))
+
+    def heard(self, ids: Collection[str]) -> bool:
+        """Tell whether the outcome of assignments is news, which it is once."""
+        news = self._awaited.keys() & set(ids)
+        for id in news:
+            del self._awaited[id]
+        return bool(news)
 
     def refuses(self, node: str) -> bool:
         """Tell whether nothing new may go to a node."""
         circuit = self._nodes.get(node)
         return circuit is not None and circuit.refuses(now=self._clock())
+
+    def restated(self) -> Call:
+        """Return what leads here."""
+        return restoring("Avoidance.restore", *_timed(self._gpus, self._nodes, told_at))
+
+    @restores
+    def restore(self, gpus: Mapping[str, Strikes], nodes: Mapping[str, Circuit]) -> None:
+        """Take in what has failed."""
+        self._gpus, self._nodes = _timed(gpus, nodes, meant)
+
+
+def _timed(
+    gpus: Mapping[str, Strikes], nodes: Mapping[str, Circuit], by: Callable[[float], float]
+) -> tuple[dict[str, Strikes], dict[str, Circuit]]:
+    """Return them with each time *by* what it is told."""
+
+    def struck(strikes: Strikes) -> Strikes:
+        return msgspec.structs.replace(strikes, until=by(strikes.until))
+
+    return {gpu: struck(each) for gpu, each in gpus.items()}, {
+        node: msgspec.structs.replace(
+            each, strikes=struck(each.strikes), probe_until=by(each.probe_until)
+        )
+        for node, each in nodes.items()
+    }

@@ -52,13 +52,13 @@ class Causes:
             self._work.no_room(Cause.UNKNOWN)
 
     async def look(self, views: Mapping[str, NodeView]) -> None:
-        """Work out the causes of the refusals since the last look, on the nodes as they are now."""
+        """Work out the causes of the refusals since the last look, on nodes as they were now."""
         refused, self._refused = self._refused, Counter()
         for at, ((wanted, bounds), times) in enumerate(refused.most_common()):
             found = Cause.UNKNOWN
             if at < MOST_SHAPES:
                 try:
-                    found = await asyncio.to_thread(cause, tuple(views.values()), wanted, bounds)
+                    found = await asyncio.to_thread(cause, views.values(), wanted, bounds)
                 except Exception:  # only a number: the hooks must outlive a fault in it
                     log.exception("cause_not_found", wanted=wanted)
             self._work.no_room(found, times)

@@ -10,13 +10,12 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from extender.advice import Manner
+from extender.advice import Manner, presumed
 from extender.moving import Departure, Kind, Leg
 from extender.service.knowledge import Knowledge
 from extender.service.ports import EvictionRefused, Evictor
 from extender.service.relocation import Leaving, Migration, Relocator
 from nodeagent.api.gpunode import OwnerRef, PodRef
-from nodeagent.apiserver.events import VIRTUAL_MACHINE_INSTANCE as VMI
 
 log = structlog.get_logger()
 
@@ -76,7 +75,7 @@ class Departing:
         if not await self._relocator.comes_back(owner):
             return Manner(why=NOBODY_MAKES_IT)
         facts = self._knowledge.pods.get(pod.uid)
-        if facts is not None and facts.restartable and owner.kind == VMI:
+        if facts is not None and not presumed(facts, owner).guarded:
             return Manner(guarded=False)
         return Manner(why=_DENIED.get(prospect.strategy, ""))
 
@@ -144,7 +143,7 @@ class Departing:
             ClusterUnavailable: that could not be found out.
         """
         facts = self._knowledge.pods.get(pod.uid)
-        if facts is None or not facts.restartable or leg.owner.kind != VMI:
+        if facts is None or presumed(facts, leg.owner).guarded:
             return False
         if not await self._relocator.movable(leg.owner):
             return False

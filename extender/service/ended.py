@@ -6,7 +6,9 @@ the next pod of an owner is not for the one that has left it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Collection, Iterator
+
+from extender.service.seam import Call, restores, restoring, some
 
 
 class Ended:
@@ -14,7 +16,7 @@ class Ended:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._uids: OrderedDict[str, None] = OrderedDict()
+        self._uids: dict[str, None] = {}
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._uids
@@ -23,4 +25,14 @@ class Ended:
         """Take in that a pod was read to have ended, or that there is none of this UID."""
         self._uids[uid] = None
         while len(self._uids) > self._limit:
-            self._uids.popitem(last=False)
+            del self._uids[next(iter(self._uids))]
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here."""
+        uids = self._uids.copy()
+        return (restoring("Ended.restore", each) for each in some(uids))
+
+    @restores
+    def restore(self, uids: Collection[str]) -> None:
+        """Take in whose end was read, after those that were told before."""
+        self._uids.update(dict.fromkeys(uids))

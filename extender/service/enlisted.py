@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 from extender.request import Gang, Request
-from extender.service.seam import UNHEARD, Seam, told
+from extender.service.seam import UNHEARD, Call, Seam, restores, restoring, told
 from extender.verbs.verdicts import Refused
 
 Key = tuple[str, str]
@@ -126,3 +129,32 @@ class Enlisted:
         """Forget what an earlier term remembered."""
         for of in tuple(self.members):
             self.over(of)
+
+    # Going on from what was known elsewhere (``restating``).
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here, but for who has come to bind: no answer rests on it."""
+        every = tuple(each for members in self.members.values() for each in members.items())
+        posting = tuple((of, *each) for of in self.posting for each in self.posting[of].items())
+        marks = (
+            ("Enlisted.lose", tuple(self.lost)),
+            ("Enlisted.leave_out", tuple(self.left_out)),
+        )
+        refused = tuple(self.no_room.items())
+        return chain(
+            (restoring("Enlisted.restore", uid, gang) for uid, gang in every),
+            (restoring("Enlisted.restore_posting", of, uid, bound) for of, uid, bound in posting),
+            (restoring("Enlisted.refuse", of, why) for of, why in refused),
+            (restoring(name, of) for name, gangs in marks for of in gangs),
+        )
+
+    @restores
+    def restore(self, uid: str, gang: Gang) -> None:
+        """Take in that a pod is in a gang."""
+        self._key_of[uid] = key(gang)
+        self.members.setdefault(key(gang), {})[uid] = gang
+
+    @restores
+    def restore_posting(self, of: Key, uid: str, bound: bool) -> None:
+        """Take in that a member's Binding was posted, and whether it has come through."""
+        self.posting.setdefault(of, {})[uid] = bound

@@ -9,6 +9,7 @@ from extender.service.enlisted import key
 from extender.service.knowledge import Knowledge
 from extender.snapshot import NodeView
 from extender.verbs.victims import Unit, Victim
+from nodeagent.api import rfc3339
 
 
 def evictable(
@@ -70,12 +71,6 @@ def _victim(knowledge: Knowledge, uid: str) -> Victim | None:
         knowledge.tenancy.priority(facts.asked),
         sum(each.size for each in entries),
         movable=facts.movable,
-        since=min(_moment(each.since) for each in entries),
+        since=min(rfc3339.moment(each.since) for each in entries),
         leaving=facts.deleting,
     )
-
-
-def _moment(since: str) -> int:
-    """Return an entry's time as a number that grows with it, whatever its fraction of seconds."""
-    digits = "".join(each for each in since if each.isdigit())
-    return int(digits.ljust(20, "0")[:20])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 import structlog
@@ -80,6 +80,37 @@ class Evicting:
         self.spared[uid] = now + SPARED_FOR * patience
         return True
 
+    async def rehearse(self, victims: Collection[PodFacts], preemptor: PodRef) -> str:
+        """Return the UID of one whose eviction is refused, by turns asked; "" if nobody's is.
+
+        Nobody is evicted: the first of several would go in vain if the next then may not.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+        for victim in victims:
+            before = self._refusals.get(victim.ref.uid)
+            if before is not None and self._knowledge.clock() < before.until:
+                return victim.ref.uid
+        for victim in victims:
+            try:
+                await self._evictor.rehearse(victim.ref)
+            except EvictionRefused as error:
+                self._was_refused(victim, preemptor, error)
+                return victim.ref.uid
+        return ""
+
+    def _was_refused(self, victim: PodFacts, preemptor: PodRef, error: EvictionRefused) -> None:
+        """Note that an eviction is refused, and when it may be asked for again."""
+        knowledge, uid = self._knowledge, victim.ref.uid
+        before, now = self._refusals.get(uid), knowledge.clock()
+        times = 1 if before is None else before.times + 1
+        pause = max(error.retry_after, min(2.0 ** (times - 1), LONGEST_PAUSE_SECONDS))
+        since = now if before is None else before.since
+        self._refusals[uid] = _Refusal(since, times, now + pause)
+        knowledge.work.preemptions.evicted(Evicted.REFUSED)
+        log.info("eviction_refused", **_told(victim, preemptor), times=times, error=str(error))
+
     async def evict(self, victim: PodFacts, preemptor: PodRef, still: Callable[[], bool]) -> bool:
         """Evict a pod, unless that was refused just now; return whether it was.
 
@@ -99,13 +130,7 @@ class Evicting:
         try:
             await self._evictor.evict(victim.ref)
         except EvictionRefused as error:
-            knowledge.work.preemptions.evicted(Evicted.REFUSED)
-            now = knowledge.clock()
-            times = 1 if before is None else before.times + 1
-            pause = max(error.retry_after, min(2.0 ** (times - 1), LONGEST_PAUSE_SECONDS))
-            since = now if before is None else before.since
-            self._refusals[uid] = _Refusal(since, times, now + pause)
-            log.info("eviction_refused", **told, times=times, error=str(error))
+            self._was_refused(victim, preemptor, error)
             return False
         self._refusals.pop(uid, None)
         self._evicted[uid] = knowledge.clock()

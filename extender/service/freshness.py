@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Set
+from itertools import chain
 
 import msgspec
 
 from extender.service.ports import Feed
+from extender.service.seam import Call, restores, restoring
 from extender.settings import Settings
 
 
-class _Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True):
     """An agent's Lease as it was last heard, and when; ``agent`` is the process that holds it."""
 
     version: str
@@ -36,7 +38,7 @@ class Freshness:
         self._settings = settings
         self._clock = clock
         self._nodes = nodes
-        self._leases: OrderedDict[str, _Lease] = OrderedDict()  # who was heard last comes last
+        self._leases: OrderedDict[str, Lease] = OrderedDict()  # who was heard last comes last
         self._silent_since: dict[Feed, float | None] = {}
 
     def synced(self, feed: Feed) -> None:
@@ -57,7 +59,7 @@ class Freshness:
         known = self._leases.get(node)
         if known is not None and known.version == version:
             return False
-        self._leases[node] = _Lease(version, agent, self._clock())
+        self._leases[node] = Lease(version, agent, self._clock())
         self._leases.move_to_end(node)
         return True
 
@@ -125,3 +127,21 @@ class Freshness:
                     return False
                 expected += 1
         return expected > 1
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here."""
+        feeds, leases = self._silent_since.copy(), tuple(self._leases.items())
+        return chain(
+            (restoring("Freshness.restore", feeds),),
+            (restoring("Freshness.restore_lease", node, lease) for node, lease in leases),
+        )
+
+    @restores
+    def restore(self, silent_since: Mapping[Feed, float | None]) -> None:
+        """Take in which feeds are watched, and since when the others are silent."""
+        self._silent_since = dict(silent_since)
+
+    @restores
+    def restore_lease(self, node: str, lease: Lease) -> None:
+        """Take in how an agent was last heard; who was heard last comes last."""
+        self._leases[node] = lease

@@ -7,9 +7,10 @@ time the entry bears is for people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 
 from extender.claims import is_claim, is_move
+from extender.service.seam import Call, restores, restoring
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import OwnerRef, Plan
 
@@ -92,6 +93,20 @@ class Holds:
             )
             if ids:
                 yield node, ids
+
+    def restated(self) -> Call:
+        """Return what leads here once all plans are known."""
+        return restoring(
+            "Holds.restore", self.lasts, claims_last=self._claims_last, since=self._since.copy()
+        )
+
+    @restores
+    def restore(
+        self, lasts: float, claims_last: float, since: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Take in for how long holds last, and since when each was seen."""
+        self.lasts, self._claims_last = lasts, claims_last
+        self._since = {node: dict(here) for node, here in since.items()}
 
 
 def _in_force(view: NodeView) -> tuple[Plan, frozenset[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from itertools import starmap
 from typing import assert_never
 
 import msgspec
@@ -11,6 +12,7 @@ from extender import wire
 from extender.explain.explanation import Then
 from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable, of_pod
+from extender.service.clearing import clearing
 from extender.service.enlisted import key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
@@ -32,13 +34,14 @@ NAMESPACE_UNKNOWN = "vGPU: the pod's namespace is not known yet"
 class Judged(msgspec.Struct, frozen=True, gc=False):
     """What filter decides: who passed, why the others did not; or why nothing can be said now.
 
-    ``codes`` are those of all the reasons.
+    ``codes`` are those of all the reasons. On the node ``cleared`` a place is being made for it.
     """
 
     passed: Sequence[str] = ()
     refused: Mapping[str, str] = {}
     codes: Set[Code] = frozenset()
     error: str = ""
+    cleared: str = ""
 
 
 class Hooks:
@@ -66,7 +69,7 @@ class Hooks:
                 judged = self.judge(request, names)
                 if judged.error:
                     return wire.FilterResult(error=judged.error)
-                return _filtered(judged.passed, judged.refused, whole)
+                return _filtered(judged.passed, judged.refused, whole, judged.cleared)
             case unexpected:
                 assert_never(unexpected)
 
@@ -119,9 +122,10 @@ class Hooks:
             if answer.only is not None:
                 knowledge.presume(request, answer.passed[0], answer.only)
                 self._chose(request, answer.passed[0], answer.only.cost)
-        else:
-            knowledge.refuse(request, answer.codes, asked.bounds, began=began)
-        return Judged(answer.passed, answer.refused, answer.codes)
+            return Judged(answer.passed, answer.refused, answer.codes)
+        knowledge.refuse(request, answer.codes, asked.bounds, began=began)
+        cleared = clearing(knowledge, request, answer.refused)
+        return Judged((), answer.refused, answer.codes, cleared=cleared)
 
     def _note(self, request: Request, names: Sequence[str]) -> None:
         """Note where a member of a gang may go; one refused is planned anew if that is elsewhere.
@@ -130,8 +134,9 @@ class Hooks:
         its filters count: they grow no more one day, and neither does the gang ask for plans.
         """
         knowledge, gang = self._knowledge, request.gang
-        refused = gang is not None and key(gang) in knowledge.enlisted.no_room
-        if knowledge.pending.filtered(request, names, adding=refused) and refused:
+        if gang is None or key(gang) not in knowledge.enlisted.no_room:
+            knowledge.pending.filtered(request, names)
+        elif knowledge.pending.filtered_among_more(request, names):
             knowledge.room.set()
 
     def _judge_gone(self, request: Request, names: Sequence[str]) -> Judged:
@@ -203,7 +208,7 @@ class Hooks:
         if not isinstance(asked, Request):
             return tuple(wire.HostPriority(name, 0) for name in names)
         ranked = self.rank(asked, names)
-        return tuple([wire.HostPriority(*each) for each in ranked.scores.items()])
+        return tuple(starmap(wire.HostPriority, ranked.scores.items()))
 
     @told
     def rank(self, asked: Request, names: Sequence[str]) -> Ranked:
@@ -247,14 +252,24 @@ def _candidates(
 
 
 def _filtered(
-    passed: Sequence[str], reasons: Mapping[str, str], whole: Mapping[str, wire.RawNode] | None
+    passed: Sequence[str],
+    reasons: Mapping[str, str],
+    whole: Mapping[str, wire.RawNode] | None,
+    cleared: str = "",
 ) -> wire.FilterResult:
     """Answer in kind: names to names, whole nodes to whole nodes.
 
-    Every refusal is "unresolvable": up to kube-scheduler 1.37 its preemption never asks filter what
-    an eviction would free, so a merely failed node would send it after victims in vain.
+    Every refusal is "unresolvable": kube-scheduler's preemption never asks filter what an eviction
+    would free, so a merely failed node would send it after victims in vain. But for the one node
+    that is being *cleared*, of which preempt names who leaves.
     """
-    if whole is None:
-        return wire.FilterResult(node_names=tuple(passed), failed_and_unresolvable_nodes=reasons)
-    nodes = {"items": tuple(whole[name] for name in passed)}
-    return wire.FilterResult(nodes=nodes, failed_and_unresolvable_nodes=reasons)
+    failed = {name: reasons[name] for name in (cleared,) if name}
+    if failed:
+        reasons = {name: why for name, why in reasons.items() if name not in failed}
+    nodes = None if whole is None else {"items": tuple(whole[name] for name in passed)}
+    return wire.FilterResult(
+        node_names=tuple(passed) if whole is None else None,
+        nodes=nodes,
+        failed_nodes=failed,
+        failed_and_unresolvable_nodes=reasons,
+    )

@@ -12,15 +12,16 @@ better answer before that is carried out.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 
 import msgspec
 
 from extender.planning.joint import Waiting
 from extender.request import Request
 from extender.service.candidates import Candidates
-from extender.service.seam import UNHEARD, Seam, told
+from extender.service.seam import UNHEARD, Call, Seam, meant, restores, restoring, told, told_at
 from extender.settings import Settings
 
 _NEVER = float("-inf")
@@ -37,9 +38,9 @@ class Pending:
         self._settings = settings
         self._clock = clock
         self.can_wake = False
-        self.waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self.waiting: dict[str, Waiting] = {}
         self._arrivals: deque[float] = deque(maxlen=max(1, settings.plan_burst_pods))
-        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._seen: dict[str, float] = {}
         self._unfiltered: set[str] = set()
         self._deferred: dict[str, float] = {}
         self._yielding: dict[str, float] = {}
@@ -59,30 +60,35 @@ class Pending:
             self._arrivals.append(self.last_arrival)
             self._unfiltered.add(uid)
             while len(self._seen) > REMEMBERED:
-                self._unfiltered.discard(self._seen.popitem(last=False)[0])
+                oldest = next(iter(self._seen))
+                del self._seen[oldest]
+                self._unfiltered.discard(oldest)
 
     def came(self, uid: str) -> None:
         """Note that a pod without a place is being filtered."""
         self.seen(uid)
         self._unfiltered.discard(uid)
 
-    def filtered(self, request: Request, nodes: Collection[str], *, adding: bool = False) -> bool:
-        """Note a pod's filter, and the nodes it may go to; return whether any of them is new.
+    def filtered(self, request: Request, nodes: Collection[str]) -> None:
+        """Note a pod's filter, and the nodes it may go to."""
+        self._may_go_to(request, self._candidates.of(nodes))
 
-        With *adding*, those of its filters before count, too.
-        """
+    def filtered_among_more(self, request: Request, nodes: Collection[str]) -> bool:
+        """Note a pod's filter, those before count, too; return whether any of the nodes is new."""
+        known = self.waiting.get(request.pod.uid)
+        before = frozenset[str]() if known is None else known.nodes
+        new = not before.issuperset(nodes)
+        self._may_go_to(request, self._candidates.set_of(before.union(nodes)) if new else before)
+        return new
+
+    def _may_go_to(self, request: Request, candidates: frozenset[str] | tuple[str, ...]) -> None:
         uid, now = request.pod.uid, self._clock()
         self.came(uid)
-        known, candidates = self.waiting.get(uid), self._candidates.of(nodes)
+        known = self.waiting.get(uid)
         since, turn = (now, 0) if known is None else (known.since, known.turn)
-        before = frozenset[str]() if known is None else known.nodes
-        new = not candidates <= before
-        if adding:
-            candidates = self._candidates.of(before | candidates) if new else before
         self.waiting[uid] = Waiting(request, candidates, since, turn)
         while len(self.waiting) > REMEMBERED:
             self._drop(next(iter(self.waiting)))
-        return new
 
     def placed(self, uid: str) -> None:
         """Forget a pod that has its place, or that needs none any more."""
@@ -190,3 +196,68 @@ class Pending:
             for ends in (self._deferred, self._yielding)
             for until in ends.values()
         )
+
+    # Going on from what was known elsewhere (``restating``).
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here, but for the nodes that pods may go to: they decide nothing."""
+        seen = self._seen.copy()
+        unfiltered = frozenset(self._unfiltered)
+        waiting = tuple(self.waiting.values())
+        deferred, yielding = self._deferred.copy(), self._yielding.copy()
+        return chain(
+            (
+                restoring(
+                    "Pending.restore",
+                    can_wake=self.can_wake,
+                    arrivals=tuple(self._arrivals),
+                    last_arrival=told_at(self.last_arrival),
+                    turns=self._turns,
+                ),
+            ),
+            (
+                restoring("Pending.restore_seen", uid, at, uid in unfiltered)
+                for uid, at in seen.items()
+            ),
+            (
+                restoring("Pending.restore_waiting", each.request, each.since, each.turn)
+                for each in waiting
+            ),
+            (
+                restoring("Pending.restore_until", uid, _told(deferred, uid), _told(yielding, uid))
+                for uid in dict.fromkeys((*deferred, *yielding))
+            ),
+        )
+
+    @restores
+    def restore(
+        self, *, can_wake: bool, arrivals: Collection[float], last_arrival: float, turns: int
+    ) -> None:
+        """Take in when pods have come, and how many plans have left some out."""
+        self.can_wake = can_wake
+        self._arrivals.extend(arrivals)
+        self.last_arrival = meant(last_arrival)
+        self._turns = turns
+
+    @restores
+    def restore_seen(self, uid: str, at: float, unfiltered: bool) -> None:
+        """Take in when a pod without a place was seen, and whether it is yet to be filtered."""
+        self._seen[uid] = at
+        if unfiltered:
+            self._unfiltered.add(uid)
+
+    @restores
+    def restore_waiting(self, request: Request, since: float, turn: int) -> None:
+        """Take in that a pod waits for a place."""
+        self.waiting[request.pod.uid] = Waiting(request, frozenset(), since, turn)
+
+    @restores
+    def restore_until(self, uid: str, deferred: float | None, yielding: float | None) -> None:
+        """Take in until when a pod waits for a plan, and yields to one."""
+        for ends, until in ((self._deferred, deferred), (self._yielding, yielding)):
+            if until is not None:
+                ends[uid] = meant(until)
+
+
+def _told(ends: Mapping[str, float], uid: str) -> float | None:
+    return told_at(ends[uid]) if uid in ends else None

@@ -129,7 +129,7 @@ class Placer:
         knowledge, places = self._knowledge, [place]
         began = knowledge.clock()
         try:
-            with self._trust.probing(view.name):
+            with self._trust.probing(view.name, [each.id for each in place.entries]):
                 # To a node that is being probed nothing else may go: it refuses the others now.
                 for request in besides:
                     there = knowledge.views[view.name]
@@ -137,6 +137,7 @@ class Placer:
                         other = self._chosen(there, request)
                         if isinstance(other, _Place):
                             places.append(other)
+                            self._trust.awaits([each.id for each in other.entries])
                 await self._plans.write(
                     view,
                     add=[entry for each in places for entry in each.entries],

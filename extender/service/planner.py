@@ -32,6 +32,7 @@ from extender.service.enlisted import Key, key
 from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
 from extender.service.reservation import Reservations
+from extender.service.right_of_way import GivingWay
 
 log = structlog.get_logger()
 
@@ -83,7 +84,8 @@ class Planner:
         if len(waiting) < 2:
             knowledge.pending.planned([each.uid for each in waiting], ())
             return
-        views, ledger, clock = dict(knowledge.views), knowledge.ledger, knowledge.clock
+        views = GivingWay(dict(knowledge.views), knowledge.way)
+        ledger, clock = knowledge.ledger, knowledge.clock
         limits = Limits(settings.plan_pods, settings.plan_solve_seconds)
         bounded = [
             msgspec.structs.replace(each, request=knowledge.bounded(each.request))

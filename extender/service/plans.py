@@ -14,6 +14,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.ports import (
     PLAN_TIMEOUT_SECONDS,
+    TRANSIT_SECONDS,
     Cluster,
     ClusterUnavailable,
     PlanConflict,
@@ -23,8 +24,8 @@ from nodeagent.api.gpunode import Assignment
 
 log = structlog.get_logger()
 
-MADE_WITHIN_SECONDS = PLAN_TIMEOUT_SECONDS + 0.5
-"""With the time that a request may take to the server, which counts from when it has come."""
+MADE_WITHIN_SECONDS = PLAN_TIMEOUT_SECONDS + TRANSIT_SECONDS
+"""After so long a write that was sent is made or never will be."""
 
 
 class Plans:

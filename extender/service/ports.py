@@ -33,16 +33,22 @@ class BindingRefused(Exception):
 class EvictionRefused(Exception):
     """The API server does not let the pod be evicted now: its disruption budget, or a webhook.
 
-    It may later; ``retry_after`` is in how many seconds at the soonest.
+    Or others wrote the pod or its budget at that moment. It may later; ``retry_after`` is in how
+    many seconds at the soonest; ``status`` is the answer's.
     """
 
-    def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str = "", *, retry_after: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 PLAN_TIMEOUT_SECONDS = 5.0
-"""After so long a plan's write is made or never will be; it takes about 2 ms (measured)."""
+"""So long after it has come to the API server a plan's write is made or never will be; it takes
+about 2 ms (measured)."""
+
+TRANSIT_SECONDS = 0.5
+"""How long a request may be on its way before the API server counts its time."""
 
 
 class ClusterUnavailable(Exception):
@@ -174,7 +180,7 @@ class Cluster(Protocol):
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """A disruption budget: the UIDs of ``pods`` it is about, and how many of all may go now."""
+    """A disruption budget: UIDs of the ``pods`` of ours it is about, how many of all may go now."""
 
     namespace: str
     name: str
@@ -185,8 +191,8 @@ class Budget(msgspec.Struct, frozen=True):
 class Budgets(Protocol):
     """Who knows of disruption budgets. Every call may raise :class:`ClusterUnavailable`."""
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
-        """Return the budgets that are about any of these pods, with which of them.
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
+        """Return the budgets of these namespaces that are about pods of ours, with which of them.
 
         A pod that several are about can never be evicted.
         """
@@ -194,6 +200,13 @@ class Budgets(Protocol):
 
 class Evictor(Budgets, Protocol):
     """Who ends pods to make room for others. Every call may raise :class:`ClusterUnavailable`."""
+
+    async def rehearse(self, pod: PodRef) -> None:
+        """Ask all who may refuse that very pod's eviction, and evict nobody.
+
+        Raises:
+            EvictionRefused: it would be, now.
+        """
 
     async def evict(self, pod: PodRef) -> None:
         """Have that very pod end, in the time it asks for; one that is gone is left at that.

@@ -139,10 +139,11 @@ class Poster:
     async def _outlast(self, posted: float) -> None:
         """Wait until a Binding *posted* then is either there or will never be.
 
+        Its time counts from when it has come to the API server, which may be a while after that.
         The scheduler hears nothing of it before: it would take the pod for unbound, and have it
         bound a moment later.
         """
-        until = posted + self._knowledge.settings.binding_timeout_seconds
+        until = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, until - self._knowledge.clock()))
 
 

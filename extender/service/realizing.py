@@ -6,15 +6,16 @@ and no agent's word is needed. What was in the plan when we came is only known t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from extender.metrics import Work
+from extender.service.seam import Call, restores, restoring
 from extender.snapshot import NodeView, Releasing
 
 
-class _Since(msgspec.Struct, frozen=True):
+class Since(msgspec.Struct, frozen=True):
     """When something was seen first, and whether that was when it began."""
 
     at: float
@@ -27,8 +28,8 @@ class Realizing:
     def __init__(self, work: Work, clock: Callable[[], float]) -> None:
         self._work = work
         self._clock = clock
-        self._unrealized: dict[str, dict[str, _Since]] = {}
-        self._releasing: dict[str, dict[Releasing, _Since]] = {}
+        self._unrealized: dict[str, dict[str, Since]] = {}
+        self._releasing: dict[str, dict[Releasing, Since]] = {}
 
     def changed(self, name: str, before: NodeView | None, now: NodeView | None) -> None:
         """Take in that a node's view is another."""
@@ -53,7 +54,7 @@ class Realizing:
                 self._work.realized(at - since.at)
         had = frozenset() if before is None else {each.id for each in before.node.spec.assignments}
         left = {
-            id: known.get(id) or _Since(at, before is not None and id not in had)
+            id: known.get(id) or Since(at, before is not None and id not in had)
             for id in planned - realized
         }
         if left:
@@ -69,13 +70,22 @@ class Realizing:
                 self._work.released(at - since.at)
         if there:
             self._releasing[name] = {
-                each: known.get(each) or _Since(at, before is not None) for each in there
+                each: known.get(each) or Since(at, before is not None) for each in there
             }
 
     def unrealized(self) -> tuple[int, float]:
         """Return how many places no agent has answered for, and how long the first has waited."""
         since = [each.at for here in self._unrealized.values() for each in here.values()]
         return len(since), self._clock() - min(since) if since else 0.0
+
+    def restated(self) -> Call:
+        """Return what leads here once all nodes are known."""
+        return restoring("Realizing.restore", self._unrealized.copy())
+
+    @restores
+    def restore(self, unrealized: Mapping[str, Mapping[str, Since]]) -> None:
+        """Take in which places no agent has answered for, by node and id."""
+        self._unrealized = {node: dict(here) for node, here in unrealized.items()}
 
 
 def _plan(view: NodeView) -> tuple[str, int]:

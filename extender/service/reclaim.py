@@ -17,6 +17,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans, held_too_long
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
+from extender.service.trust import Trust
 from extender.service.turns import in_turns
 from extender.service.underway import Underway
 from extender.snapshot import NodeView
@@ -37,6 +38,7 @@ class Reclaimer:
         self._plans = plans
         self._cluster = cluster
         self._underway = underway
+        self._trust = Trust(knowledge)
         self._read_at: dict[str, float] = {}
         self._at_once = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -45,7 +47,7 @@ class Reclaimer:
         await self._track_nodes()
         doubtful: dict[tuple[str, str], PodRef] = {}
         over: list[str] = []
-        async for name in in_turns(self._knowledge.views):
+        async for name in in_turns(self._knowledge.views, self._knowledge.way):
             doubtful |= self._doubtful_on(name)
             view = self._knowledge.views.get(name)
             if view is not None and held_too_long(view):
@@ -115,10 +117,23 @@ class Reclaimer:
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
                     if unneeded and not look.disturbed:
                         # A bind that begins now comes to its turn for the plan after this.
+                        in_vain = not ended and facts is not None and not facts.node
+                        view = self._knowledge.views.get(node) if in_vain else None
                         await self._plans.withdraw_pod(node, pod.uid, hold=hold)
+                        if view is not None:
+                            self._out_of_time(view, pod)
         except ClusterUnavailable as error:
             self._read_at.pop(pod.uid, None)  # nothing was learned: the next sweep tries again
             log.warning("reclaim_postponed", node=node, pod=pod.name, error=str(error))
+
+    def _out_of_time(self, view: NodeView, pod: PodRef) -> None:
+        """Hold it against an agent, and its GPUs, that has not realized a pod's place in its time.
+
+        No bind was there to see the time run out; *view* is the node as it was then.
+        """
+        ids = [each.id for each in view.assignments_of(pod.uid)]
+        if ids and not view.realized(ids):
+            self._trust.not_realized(view, ids)
 
     async def _comes_back(
         self, node: str, pod: PodRef, facts: PodFacts | None, patience: Patience

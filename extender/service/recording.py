@@ -31,7 +31,7 @@ class Recorder:
 
     async def sweep(self) -> None:
         """Correct every plan that a kubelet has not followed."""
-        async for name in in_turns(self._knowledge.views):
+        async for name in in_turns(self._knowledge.views, self._knowledge.way):
             view = self._knowledge.views.get(name)
             if view is None or view.stale or view.node.status.mode is not Mode.HARVESTER:
                 continue

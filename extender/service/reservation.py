@@ -186,7 +186,7 @@ class Reservations:
                     ids = iter(self._new_id, None)
                     entries += decide.assignments(request, choice, ids=ids, since=since)
                 try:
-                    with self._trust.probing(node):
+                    with self._trust.probing(node, [each.id for each in entries]):
                         await self._plans.write(view, add=entries, patience=patience)
                 except PlanConflict as conflict:
                     conflicts += 1

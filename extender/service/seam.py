@@ -11,8 +11,10 @@ Arguments are values that nobody changes any more: a witness may keep them, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
+from itertools import islice
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -114,6 +116,9 @@ class Behind(Protocol):
 TOLD: dict[str, Callable[..., object]] = {}
 """Every method that is told, by the name of its class and its own."""
 
+RESTORING: dict[str, Callable[..., object]] = {}
+"""Every method that puts a state of before in place of a fresh one, named likewise."""
+
 _Self = TypeVar("_Self", bound=Behind)
 
 
@@ -155,6 +160,50 @@ def _told(
         return seam.tell(name, method, self, args, named)
 
     return telling
+
+
+def restores(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a method be called where a state is restated: it takes what its part has told of it."""
+    RESTORING[method.__qualname__] = method
+    return method
+
+
+def restoring(name: str, *args: object, **named: object) -> Call:
+    """Return a call that leads to a state of before, whatever the clock says."""
+    return Call(name, args, named, (), None)
+
+
+AT_ONCE = 1_000
+"""Names that are told in one call."""
+
+
+def some(values: Iterable[_R]) -> Iterator[tuple[_R, ...]]:
+    """Yield values so many at once."""
+    every = iter(values)
+    return iter(lambda: tuple(islice(every, AT_ONCE)), ())
+
+
+def method_of(name: str) -> Callable[..., object]:
+    """Return the method that a call is of.
+
+    Raises:
+        KeyError: no such call comes across any seam.
+    """
+    return TOLD[name] if name in TOLD else RESTORING[name]
+
+
+LONG_AGO = -1e300
+"""What is told of a time that never was: JSON has no infinite numbers."""
+
+
+def told_at(at: float) -> float:
+    """Return a time as it can be told."""
+    return max(at, LONG_AGO)
+
+
+def meant(at: float) -> float:
+    """Return the time that was told so."""
+    return -math.inf if at <= LONG_AGO else at
 
 
 UNHEARD = Seam(lambda: 0.0)

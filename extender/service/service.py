@@ -35,6 +35,7 @@ from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.relocation import Orders, Relocator
 from extender.service.reservation import Reservations
+from extender.service.right_of_way import GivingWay
 from extender.service.seam import Seam
 from extender.service.surveying import Surveyor
 from extender.service.tenure import Tenure
@@ -113,7 +114,7 @@ class Service:
         departing = None
         if evictor is not None and relocator is not None:
             departing = Departing(self.knowledge, evictor, relocator)
-        self.advisor = Advisor(self.knowledge, evictor, departing)
+        self.advisor = Advisor(self.knowledge, evictor, departing, utc_now=utc_now)
         self.moving: Moving | None = None
         self.ordering: Ordering | None = None
         if departing is not None and orders is not None:
@@ -159,7 +160,7 @@ class Service:
             await self.knowledge.behind.wait()
             self.knowledge.behind.clear()
             for _ in self.knowledge.fleet.catching_up(at_once=JUDGED_AT_ONCE):
-                await asyncio.sleep(0)
+                await self.knowledge.way.give_way()
 
     async def _sweep(self) -> None:
         while True:
@@ -189,7 +190,9 @@ class Service:
     async def _tell_causes(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.knowledge.causes.look(self.knowledge.views)
+            await self.knowledge.causes.look(
+                GivingWay(dict(self.knowledge.views), self.knowledge.way)
+            )
 
     async def _wake(self) -> None:
         """Wake rejected pods when room appears, and once at the start: who was rejected is lost.

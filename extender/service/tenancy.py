@@ -21,6 +21,7 @@ from extender.request import Request, Wanted
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
 from extender.service.rooms import Rooms
+from extender.service.seam import Call, restores, restoring
 from extender.service.usage import Usage
 from extender.snapshot import NodeView
 from extender.verbs.verdicts import Refused, gang_over_cap
@@ -29,6 +30,13 @@ REMEMBERED = 20_000  # deleted namespaces: what their pods had is given back wit
 
 Used = tuple[str, int]
 """A GPU instance in use: its profile, and its memory slices."""
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """A namespace that was deleted, and the tenant it was of, "" for none; None: not known."""
+
+    namespace: str
+    tenant: str | None
 
 
 class Tenancy:
@@ -118,6 +126,24 @@ class Tenancy:
             self._kinds.add(view.kind)
             for resource, profile, size in view.sizes:
                 self._sizes.setdefault(resource, set()).add((profile, size))
+
+    # Going on from what was known elsewhere (``restating``).
+
+    def restated(self) -> Call:
+        """Return what leads here once all namespaces and nodes are known."""
+        return restoring(
+            "Tenancy.restore",
+            tuple(Deleted(name, self._tenants.get(name)) for name in self._deleted),
+            {resource: tuple(sizes) for resource, sizes in self._sizes.items()},
+        )
+
+    @restores
+    def restore(self, deleted: Collection[Deleted], sizes: Mapping[str, Collection[Used]]) -> None:
+        """Take in whose the namespaces were that are gone, and what each resource came to."""
+        for each in deleted:
+            self._deleted[each.namespace] = None
+            self._move(each.namespace, None, each.tenant)
+        self._sizes = {resource: set(each) for resource, each in sizes.items()}
 
     # What is asked.
 

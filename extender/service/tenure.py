@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from extender.service.seam import UNHEARD, Seam, told
+from extender.service.seam import UNHEARD, Call, Seam, restoring, told
 
 NOT_LEADING = "vGPU: this extender does not lead"
 
@@ -44,3 +44,11 @@ class Tenure:
     def why_not(self) -> str:
         """Return why this process may not answer, "" if it may: always the same words."""
         return "" if self.seconds_left > 0 else NOT_LEADING
+
+    def restated(self) -> Sequence[Call]:
+        """Return what leads here; whoever has led without an end from the start, does so."""
+        if self._until == math.inf:
+            return ()
+        if self._until == -math.inf:
+            return (restoring("Tenure.end"),)
+        return (restoring("Tenure.hold", until=self._until),)

@@ -12,6 +12,7 @@ import structlog
 
 from extender.ledger import Promise
 from extender.service.knowledge import Knowledge
+from extender.service.ports import ClusterUnavailable, PlanConflict
 from extender.snapshot import NodeView
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ class Trust:
         """
         knowledge, avoidance = self._knowledge, self._knowledge.avoidance
         knowledge.work.not_realized()
+        avoidance.heard(ids)
         for gpu, whole in view.failed_on(ids).items():
             promise, until = Promise(view.name, (whole,)), avoidance.gpu_failed(gpu)
             knowledge.ledger = knowledge.ledger.avoid(gpu, promise, until=until)
@@ -42,8 +44,13 @@ class Trust:
         knowledge.refresh_failing(view.name)
 
     def realized(self, view: NodeView, ids: Collection[str]) -> None:
-        """Trust the GPUs and the agent that realized a pod's assignments."""
+        """Trust the GPUs and the agent that realized a pod's assignments, if that is news.
+
+        A bind that is made again finds realized what was so long ago: that says nothing about now.
+        """
         knowledge = self._knowledge
+        if not knowledge.avoidance.heard(ids):
+            return
         gpus = {each.gpu for each in view.node.spec.assignments if each.id in ids}
         knowledge.ledger = knowledge.ledger.trust(gpus)
         if knowledge.avoidance.succeeded(view.name, gpus):
@@ -51,17 +58,33 @@ class Trust:
         knowledge.refresh_failing(view.name)
 
     @contextlib.contextmanager
-    def probing(self, node: str) -> Iterator[None]:
-        """Write an assignment meanwhile, which may show how a failing node does now.
+    def probing(self, node: str, ids: Collection[str]) -> Iterator[None]:
+        """Write assignments meanwhile, which may show how a failing node does now.
 
-        Nothing else is written to such a node before the outcome is heard.
+        Nothing else is written to such a node before the outcome is heard, or, if nobody knows
+        whether they were written, before they could be no more.
         """
         avoidance = self._knowledge.avoidance
-        avoidance.probe(node)
+        avoidance.probe(node, ids)
+        avoidance.awaits(ids)
         self._knowledge.refresh_failing(node)
         try:
             yield
-        except BaseException:
-            avoidance.not_probed(node)
+        except BaseException as error:
+            if _not_written(error):
+                avoidance.not_probed(node)
+            else:
+                avoidance.doubted(node)
             self._knowledge.refresh_failing(node)
             raise
+
+    def awaits(self, ids: Collection[str]) -> None:
+        """Note what is written beside that."""
+        self._knowledge.avoidance.awaits(ids)
+
+
+def _not_written(error: BaseException) -> bool:
+    """Tell whether a write that ended so has certainly changed nothing."""
+    return isinstance(error, PlanConflict) or (
+        isinstance(error, ClusterUnavailable) and error.undone
+    )

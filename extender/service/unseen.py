@@ -6,8 +6,9 @@ of its end nobody will tell. kube-scheduler comes back with whom it still has.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+from extender.service.seam import Call, restores, restoring, some
 
 
 class Unseen:
@@ -15,15 +16,15 @@ class Unseen:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._asked_at: OrderedDict[str, float] = OrderedDict()
+        self._asked_at: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._asked_at)
 
     def asked(self, uid: str, *, now: float) -> None:
         """Note that a pod is asked about."""
+        self._asked_at.pop(uid, None)
         self._asked_at[uid] = now
-        self._asked_at.move_to_end(uid)
 
     def drop(self, uid: str) -> None:
         """Note that the watch has shown a pod, or told of its end."""
@@ -37,3 +38,15 @@ class Unseen:
                 return
             del self._asked_at[uid]
             yield uid
+
+    def restated(self) -> Iterator[Call]:
+        """Return what leads here."""
+        asked = self._asked_at.copy()
+        return (
+            restoring("Unseen.restore", *zip(*each, strict=True)) for each in some(asked.items())
+        )
+
+    @restores
+    def restore(self, uids: Collection[str], asked_at: Collection[float]) -> None:
+        """Take in when each pod was last asked about, after those that were told before."""
+        self._asked_at.update(zip(uids, asked_at, strict=True))

@@ -27,6 +27,7 @@ from extender.claims import claims, claims_of, in_the_way, is_ahead, is_claim, i
 from extender.metrics import Preempted
 from extender.policy.bounds import Terms
 from extender.request import Request
+from extender.service.clearing import clearing
 from extender.service.evictable import evictable
 from extender.service.evicting import Evicting
 from extender.service.knowledge import Knowledge
@@ -88,6 +89,7 @@ class Vacating:
         self._new_id = new_id
         self._utc_now = utc_now
         self._blocked: dict[str, float] = {}
+        self._shown: set[str] = set()
 
     def waiting(self) -> dict[str, str]:
         """Return the nodes on which preemptors wait for their places, by the preemptor's UID."""
@@ -113,6 +115,7 @@ class Vacating:
         For whom nothing can be done now, something will be: the plan has it.
         """
         self._evicting.forget()
+        self._shown &= self.waiting().keys()
         over = []
         for uid, node in (*self.waiting().items(), *self._lapsed()):
             try:
@@ -180,11 +183,20 @@ class Vacating:
         going = {each.uid for uid in there & units.keys() for each in units[uid]}
         # Of a gang those in the way go last: by them the others are known.
         if all(map(evicting.leaves, going)):
+            self._show(view.name, preemptor)
             return ""
         if not await self._waits(preemptor.pod):
             return "the pod is gone"  # the watch may be late
         order = {uid: (evicting.refused_since(uid), uid in there, uid) for uid in going}
-        for uid in sorted(going, key=order.__getitem__):
+        ordered = sorted(going, key=order.__getitem__)
+        if not any(map(evicting.leaves, going)):  # before the first of them goes
+            if not self._is_still_to_go(ordered[0], view.name, preemptor):
+                return ""
+            victims = [knowledge.pods[uid] for uid in ordered]
+            refused = await evicting.rehearse(victims, preemptor.pod)
+            if refused:
+                return EVICTION_REFUSED if evicting.refused_for_long(refused) else ""
+        for uid in ordered:
             if evicting.leaves(uid):
                 continue
             still = partial(self._is_still_to_go, uid, view.name, preemptor)
@@ -193,6 +205,13 @@ class Vacating:
             if not await evicting.evict(knowledge.pods[uid], preemptor.pod, still):
                 return EVICTION_REFUSED if still() and evicting.refused_for_long(uid) else ""
         return ""
+
+    def _show(self, node: str, preemptor: Request) -> None:
+        """Have kube-scheduler ask for a pod once more when all leave, that it may nominate it."""
+        knowledge, uid = self._knowledge, preemptor.pod.uid
+        if uid not in self._shown and clearing(knowledge, preemptor, (node,)):
+            self._shown.add(uid)
+            knowledge.room.set()
 
     def _is_still_to_go(self, victim: str, node: str, preemptor: Request) -> bool:
         """Tell whether a pod is to be evicted for another as things are at this moment."""

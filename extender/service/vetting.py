@@ -1,23 +1,20 @@
-"""preempt: the scheduler's proposals for CPU and memory vetted, from memory, awaiting nothing."""
+"""preempt: the scheduler's proposals vetted, from memory, awaiting nothing.
+
+How many disruption budgets a proposal would violate is the scheduler's own count. It prefers nodes
+where that is none, but where there is no such it takes another: so these are dropped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import assert_never
 
 from extender import wire
 from extender.request import NotOurs, Request, Unanswerable, of_pod
-from extender.service.evictable import evictable
+from extender.service.clearing import leaving
 from extender.service.knowledge import Knowledge
 from extender.service.seam import Seam, told
 from extender.verbs.preempt import sufficient
-from extender.verbs.victims import cheapest_on
-
-MOST_FILLED = 64
-"""Nodes; the scheduler needs one, and each takes up to a millisecond of the hooks' time."""
-
-FOR_SEVERAL = 2
-"""The same for a pod of several vGPUs, which takes up to 0.1 s a node."""
 
 
 class Vetting:
@@ -29,7 +26,10 @@ class Vetting:
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims.
 
-        Where none are proposed, as from Kubernetes 1.38 on, they are filled in.
+        A node without any, as kube-scheduler proposes them from 1.38 on, is dropped, unless a place
+        is being cleared there for the pod: then those are named who leave it. Nobody else is, for
+        kube-scheduler deletes whom it is told to: past disruption budgets and eviction strategies,
+        and with nothing held for the pod. Whom to evict, the leader decides.
         """
         proposed = _victims(args)
         asked = of_pod(args.pod, devices_per_pod=self._knowledge.settings.devices_per_pod)
@@ -58,14 +58,16 @@ class Vetting:
         if knowledge.not_ready() or not knowledge.tenancy.known(request.pod.namespace):
             return {}
         found = {}
-        to_fill = [name for name, victims in proposed.items() if not victims.pods]
-        most = MOST_FILLED if len(request.wanted) == 1 else FOR_SEVERAL
-        for name in to_fill[:most]:
-            if filled := self._filled(request, name):
-                found[name] = wire.MetaVictims(tuple(map(wire.MetaPod, filled)))
+        if knowledge.settings.nominates:
+            for name, victims in proposed.items():
+                if not victims.pods and (uids := leaving(knowledge, request, name)):
+                    # Their budgets have let them go: 0 violations.
+                    found[name] = wire.MetaVictims(tuple(map(wire.MetaPod, uids)))
         for name, victims in proposed.items():
             uids = [pod.uid for pod in victims.pods or ()]
             # Each node's victims leave something of the caps they count for.
+            if victims.num_pdb_violations:
+                continue
             if uids and sufficient(
                 knowledge.views,
                 knowledge.ledger,
@@ -74,26 +76,6 @@ class Vetting:
             ):
                 found[name] = victims
         return found
-
-    def _filled(self, request: Request, node: str) -> Sequence[str]:
-        """Return the victims for a pod on a node for which none were proposed, if there are any.
-
-        kube-scheduler lets none be named that is not on the very node.
-        """
-        knowledge = self._knowledge
-        view = knowledge.views.get(node)
-        if not knowledge.settings.preempts or not request.preempts or request.gang is not None:
-            return ()
-        if view is None:
-            return ()
-        best = cheapest_on(
-            view,
-            knowledge.ledger,
-            evictable(knowledge, view, request),
-            lambda leaving: knowledge.bounded(request, leaving=leaving),
-        )
-        uids = () if best is None else tuple(each.uid for each in best.victims)
-        return uids if all(view.assignments_of(uid) for uid in uids) else ()
 
 
 def _victims(args: wire.PreemptionArgs) -> dict[str, wire.MetaVictims]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.packing.tables import Tables, tables
 from extender.policy import Policy, PolicyName

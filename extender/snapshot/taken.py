@@ -8,9 +8,9 @@ reservation: it keeps its place for its owner's next pod, until its time is over
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from functools import cached_property
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.policy.bounds import UNKNOWN
 from extender.snapshot.offer import NodeOffer

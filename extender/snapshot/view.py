@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
 
 import msgspec
+from propcache.api import cached_property
 
 from extender.packing.choose import Bin
 from extender.snapshot.offer import WHATEVER_IS_PLANNED

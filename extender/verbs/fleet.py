@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from extender.packing.choose import Choice
@@ -39,7 +39,7 @@ _LAST = 1 << 60
 """More than any placement costs: values are sums in millionths over a GPU's profiles."""
 
 FEW = 64
-"""Nodes that are judged in a millisecond, whoever was asked about."""
+"""Nodes that are judged in a millisecond: whoever asks about all has these judged at once."""
 
 Rank = tuple[int, int, int, str]
 """Cost, tie (precedence, negative), fullness (negative), name: the least is the best node."""
@@ -76,9 +76,13 @@ class EquivalenceClass:
         """Note that a node has come, changed or gone."""
         self.behind.add(name)
 
-    def catch_up(self, among: Iterable[str] | None = None) -> None:
-        """Judge the nodes that have changed; where they are many, only those *among* the names."""
-        if among is not None and len(self.behind) > FEW:
+    def catch_up(self, among: Collection[str] | None = None) -> None:
+        """Judge the nodes that have changed, of many names only those *among* some of them.
+
+        A node costs as much as to look up hundreds of names, and of what has changed a sample of
+        the nodes has little. Where all are asked about, all are judged: few at least.
+        """
+        if among is not None and (len(among) < len(self._views) or len(self.behind) > FEW):
             behind = self.behind.intersection(among)
             self.behind -= behind
         else:
@@ -140,11 +144,11 @@ class Fleet:
         bounds: Bounds | None = None,
         spread: Spread = Spread.ANY,
         *,
-        among: Iterable[str] | None = None,
+        among: Collection[str] | None = None,
     ) -> EquivalenceClass:
         """Return how nodes stand to what is *wanted* within *bounds*, so *spread*, as of now.
 
-        All of them; where many have changed, those *among* the names.
+        All of them, or at least those *among* the names.
         """
         shape = _shape(wanted, bounds, spread)
         known = self.classes.get(shape) or self._begun(wanted, bounds, spread)

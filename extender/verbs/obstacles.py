@@ -48,7 +48,7 @@ class Search:
         ledger: Ledger,
         request: Request,
         units: Collection[str],
-        cost: Callable[[frozenset[str]], tuple[int, ...]],
+        cost: Callable[[frozenset[str]], tuple[float, ...]],
         allowed: Callable[[frozenset[str]], bool],
         *,
         waits: bool,

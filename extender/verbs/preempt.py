@@ -1,9 +1,7 @@
 """preempt: would the victims the scheduler proposes make room for the pod?
 
 The scheduler proposes victims for CPU and memory without asking filter. Unless the pod's GPU
-instances fit once those victims are gone, evicting them helps nobody: the node is dropped. From
-Kubernetes 1.38 a node may come without victims, as one that only an extender refuses: then they are
-filled in (``victims``).
+instances fit once those victims are gone, evicting them helps nobody: the node is dropped.
 """
 
 from __future__ import annotations

@@ -34,14 +34,15 @@ _NOBODY = -(2**63)
 class Victim(msgspec.Struct, frozen=True, gc=False):
     """A pod that may be evicted; ``leaving`` if it goes without that.
 
-    ``slices`` are all the memory slices it has, ``since`` grows with the time it was placed.
+    ``slices`` are all the memory slices it has; ``since`` is when it was placed, in seconds since
+    1970, 0.0 where that is not known.
     """
 
     uid: str
     priority: int
     slices: int
     movable: bool = True
-    since: int = 0
+    since: float = 0.0
     leaving: bool = False
 
 
@@ -50,13 +51,13 @@ Unit = frozenset[Victim]
 
 
 class Price(NamedTuple):
-    """What evicting costs; the first difference decides. ``age`` grows with the time they ran."""
+    """What evicting costs; the first difference decides. ``age`` grows with the time one ran."""
 
     priority: int
     pods: int
     slices: int
     unmovable: int
-    age: int
+    age: float
 
 
 class Preemption(msgspec.Struct, frozen=True):
@@ -79,7 +80,7 @@ def price(victims: Iterable[Victim]) -> Price:
         len(evicted),
         sum(each.slices for each in evicted),
         sum(not each.movable for each in evicted),
-        -min((each.since for each in evicted), default=0),
+        -min((each.since for each in evicted), default=0.0),
     )
 
 

@@ -23,6 +23,19 @@ def microseconds(moment: datetime) -> str:
     return _utc(moment, "microseconds")
 
 
+def moment(written: str) -> float:
+    """Return the moment that was written, in seconds since 1970; 0.0 for what is none.
+
+    >>> moment("2026-01-02T03:04:05.5Z") - moment("2026-01-02T03:04:05Z")
+    0.5
+    """
+    try:
+        found = datetime.fromisoformat(written)
+    except ValueError:
+        return 0.0
+    return found.timestamp() if found.tzinfo is not None else 0.0
+
+
 def _utc(moment: datetime, timespec: str) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)

@@ -52,8 +52,9 @@ class _Time:
 class _Request(aiohttp.ClientRequest):
     """A request that, when it is sent, tells the server how much time is left for a write.
 
-    Before that it has waited for its connection: what the server commits within the time told is
-    committed within the time that the caller gave.
+    Before that it has waited for its connection. The server counts the time from when the request
+    has come: what it commits, it commits within the time that the caller gave and the time that the
+    request was on its way.
     """
 
     time: _Time | None = None

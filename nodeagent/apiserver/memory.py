@@ -43,13 +43,17 @@ _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # generated names: no vowels, 
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call of a verb, before it took effect or, when ``done``, before it is answered."""
+    """One call of a verb, before it took effect or, when ``done``, before it is answered.
+
+    One of a ``dry_run`` takes none.
+    """
 
     verb: str
     kind: Kind
     name: str = ""
     subresource: str = ""
     done: bool = False
+    dry_run: bool = False
 
 
 Disturbance = Callable[[Call], Awaitable[None]]
@@ -152,13 +156,15 @@ class InMemoryApi:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object and return it, or bind or evict the pod *name*."""
-        async with self._called(timeout, Call("create", kind, name, subresource)):
+        call = Call("create", kind, name, subresource, dry_run=dry_run)
+        async with self._called(timeout, call):
             given = _copied(body)
             if subresource:
-                return self._posted(kind, (namespace, name), subresource, given)
+                return self._posted(kind, (namespace, name), subresource, given, dry_run)
             if kind.namespaced != bool(namespace):
                 raise Refused(
                     405, "the server does not allow this method on the requested resource"
@@ -175,7 +181,7 @@ class InMemoryApi:
             key = (namespace, made["metadata"]["name"])
             if self._store.history(kind).get(key):
                 raise Conflict(409, f'{kind.plural} "{key[1]}" already exists')
-            return self._store.write(kind, key, made)
+            return msgspec.json.encode(made) if dry_run else self._store.write(kind, key, made)
 
     async def patch(
         self,
@@ -242,22 +248,30 @@ class InMemoryApi:
         if not patches.same(self._store.existing(kind, key).value(), after):
             self._store.write(kind, key, after)
 
-    def _posted(self, kind: Kind, key: Key, subresource: str, given: dict[str, Any]) -> bytes:
+    def _posted(
+        self, kind: Kind, key: Key, subresource: str, given: dict[str, Any], dry_run: bool
+    ) -> bytes:
         pod = self._store.existing(kind, key).value()
         match kind, subresource:
             case (protocol.PODS, semantics.BINDING):
-                self._store.write(kind, key, semantics.bound(pod, key[1], given))
+                bound = semantics.bound(pod, key[1], given)
+                if not dry_run:
+                    self._store.write(kind, key, bound)
             case (protocol.PODS, evictions.EVICTION):
-                self._evict(key, pod, given)
+                self._evict(key, pod, given, dry_run)
             case _:
                 raise NotFound(404, f"{kind.plural} have no such subresource: {subresource}")
         return msgspec.json.encode({"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
-    def _evict(self, key: Key, pod: dict[str, Any], eviction: dict[str, Any]) -> None:
+    def _evict(
+        self, key: Key, pod: dict[str, Any], eviction: dict[str, Any], dry_run: bool
+    ) -> None:
         history = self._store.history(POD_DISRUPTION_BUDGETS)
         page = history.page(Start(self._store.version), key[0], Selector(), limit=0)
         budgets = [msgspec.json.decode(raw) for raw in page.items]
         lessened = evictions.admitted(pod, key[1], eviction, budgets)
+        if dry_run:
+            return
         if lessened is not None:
             name = lessened["metadata"]["name"]
             self._store.write(POD_DISRUPTION_BUDGETS, (key[0], name), lessened)

@@ -181,9 +181,13 @@ class ApiServer(Protocol):
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
-        """Create an object (or, with *name* and *subresource*, such as a binding) and return it."""
+        """Create an object (or, with *name* and *subresource*, such as a binding) and return it.
+
+        In a *dry_run* all are asked that may refuse it, webhooks too, and nothing is written.
+        """
 
     async def patch(
         self,

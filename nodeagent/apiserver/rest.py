@@ -115,11 +115,13 @@ class RestApi:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object (or, with *name* and *subresource*, such as a binding)."""
         path = _path(kind, namespace, name, subresource)
-        return await self._write("POST", path, body, timeout)
+        query = {"dryRun": "All"} if dry_run else {}  # of the body's, webhooks are not told
+        return await self._write("POST", path, body, timeout, query=query)
 
     async def patch(
         self,
@@ -186,11 +188,18 @@ class RestApi:
         return await self._connection.bearer()
 
     async def _write(
-        self, method: str, path: str, body: Any, timeout: float, media_type: str = JSON
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        timeout: float,
+        media_type: str = JSON,
+        *,
+        query: Mapping[str, str] | None = None,
     ) -> bytes:
         encoded = msgspec.json.encode(body)
         return await self._connection.ask(
-            method, path, body=encoded, media_type=media_type, timeout=timeout
+            method, path, query or {}, body=encoded, media_type=media_type, timeout=timeout
         )
 
 

@@ -29,6 +29,7 @@ from nodeagent.apiserver.protocol import (
     ApiError,
     Conflict,
     Kind,
+    NotFound,
     PatchType,
 )
 from nodeagent.apiserver.reflector import Pace
@@ -43,7 +44,7 @@ from tests.chaos.loop import Process, SeededLoop
 from tests.chaos.owners import Owners
 from tests.chaos.pods import Pod
 from tests.chaos.scheduler import Extender, Scheduler
-from tests.chaos.wire import SENDER, SENT, Network, Wire
+from tests.chaos.wire import LATE, SENDER, SENT, Network, Wire
 
 GPUS = {"node-1": 2, "node-2": 1}
 ROOMY = {"node-1": 2, "node-2": 2}
@@ -131,7 +132,9 @@ class Cluster:
             hold_seconds=EXTENDER.restart_hold_seconds,
             listed=lambda process, kind: self.network.lists.get((process, kind.plural), 0.0),
             greedy=settings.plan_solve_seconds <= 0.0,
+            lead_seconds=TIMING.renew_deadline_seconds,
             sent=SENT.get,
+            late=LATE.get,
         )
         self.api.witnessed_by(self._wrote)
         self.policy = self._allowing = policy or InForce.of(PolicyName.DEFAULT)
@@ -151,13 +154,14 @@ class Cluster:
             late=lambda: PODS.plural in self.network.stuck,
         )
         self.happened: Counter[str] = Counter()
+        self._skews: dict[str, timedelta] = {}
         self._lives = 0
         self._graves: list[Process] = []
 
     async def start(self) -> None:
         """Start everything; nothing is waited for."""
         for name in NODE_NAMES:
-            await self.api.create(NODES, {"metadata": {"name": name}})
+            await self.add_node(name)
             self.start_agent(name)
         self.api.register(VIRTUAL_MACHINES)
         for name in VMS:
@@ -182,7 +186,8 @@ class Cluster:
         if name in self.extenders:
             return
         process = self._born(name)
-        started, skew = self.loop.time(), self._skew()
+        started = self.loop.time()
+        self.step_clock(name)
         stop = asyncio.Event()
         ids = self.chance
         replica = Replica(
@@ -192,7 +197,7 @@ class Cluster:
             election=Election(repr(process), TIMING),
             own_pod=OwnPod(keys.SYSTEM_NAMESPACE, name),
             clock=lambda: 1e6 + self.loop.time() - started,
-            utc_now=lambda: self._time() + skew,
+            utc_now=lambda: self._time() + self._skews[name],
             chance=self.chance.random,
             new_id=lambda: f"{ids.getrandbits(48):012x}",
             witness=self._witness(),
@@ -206,7 +211,7 @@ class Cluster:
         if name in self.agents:
             return
         process = self.agents[name] = self._born(name)
-        skew = self._skew()
+        self.step_clock(name)
         agent = Agent(
             name,
             api=Wire(self.network, process),
@@ -224,7 +229,7 @@ class Cluster:
             pace=PACE,
             chance=self.chance.random,
             clock=self.loop.time,
-            utc_now=lambda: self._time() + skew,
+            utc_now=lambda: self._time() + self._skews[name],
         )
         self._live(process, agent.run())
 
@@ -259,6 +264,7 @@ class Cluster:
     async def heal(self) -> None:
         """Let nothing go wrong any more."""
         for name in NODE_NAMES:
+            await self.add_node(name)
             await self.cordon(name, shut=False)
         self.network.rough.clear()
         self.scheduler.relent()
@@ -280,9 +286,25 @@ class Cluster:
                     self.revive(gpu)
 
     async def cordon(self, node: str, *, shut: bool) -> None:
-        """Do as kubectl cordon does; if not *shut*, as uncordon."""
+        """Do as kubectl cordon does; if not *shut*, as uncordon. There may be no such Node now."""
         spec = {"spec": {"unschedulable": shut}}
-        await self.api.patch(NODES, node, spec, patch_type=PatchType.MERGE)
+        with contextlib.suppress(NotFound):
+            await self.api.patch(NODES, node, spec, patch_type=PatchType.MERGE)
+
+    async def add_node(self, name: str) -> None:
+        """Do as a kubelet does that finds its Node gone, or never there."""
+        with contextlib.suppress(Conflict):
+            await self.api.create(NODES, {"metadata": {"name": name}})
+
+    async def remove_node(self, name: str) -> None:
+        """Do as kubectl delete node does; what runs there runs on."""
+        with contextlib.suppress(NotFound):
+            await self.api.delete(NODES, name)
+
+    def step_clock(self, name: str) -> None:
+        """Set a process's, or its machine's, idea of the time of day to another, an hour off."""
+        seconds = self.chance.uniform(-SKEW_SECONDS, SKEW_SECONDS)
+        self._skews[name] = timedelta(seconds=seconds)
 
     def obey(self, policy: InForce) -> None:
         """Change the policy that all replicas go by; each reads it in its own time."""
@@ -384,6 +406,3 @@ class Cluster:
 
     def _time(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time())
-
-    def _skew(self) -> timedelta:
-        return timedelta(seconds=self.chance.uniform(-SKEW_SECONDS, SKEW_SECONDS))

@@ -46,6 +46,8 @@ LIKELIHOOD = {
     "drop watches": 5,
     "compact": 3,
     "cordon": 3,
+    "remove Node": 2,
+    "step clock": 3,
 }
 
 MOVES = {

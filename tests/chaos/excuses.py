@@ -1,32 +1,59 @@
-"""What a reset, a reboot or somebody's hands have ended, nobody can keep."""
+"""What a reset, a reboot or somebody's hands have ended, nobody can keep: but that alone.
+
+What excuses is tied to the entries that there were at that moment, by their ids. What is promised
+afterwards is judged in full, on the same GPU as on any other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tests.chaos.pods import Pod
 
-LINGERS_SECONDS = 15.0  # what was decided before an upheaval may be written this long after it
+LINGERS_SECONDS = 15.0  # what an agent has yet to find out is told by then
 
 
 class Excuses:
-    """When each GPU (UUID) was last upset by no fault of ours, in seconds of *clock*."""
+    """What was upset by no fault of ours, in seconds of *clock*."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._upset: dict[str, float] = {}
+        self._ended: set[str] = set()
+        self._unplanned: set[str] = set()
+        self._unwritten: set[str] = set()
 
-    def upheaval(self, *gpus: str) -> None:
-        """See that what is on these GPUs may be gone."""
+    def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
+        """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
         self._upset.update(dict.fromkeys(gpus, self._clock()))
+        self._ended.update(ids)
+
+    def plan_deleted(self, unused: Collection[str], used: Collection[str]) -> None:
+        """See a plan deleted by hand, whose entries were of these ids.
+
+        Nobody can know what those were for that nobody *used* yet. The others tell of themselves:
+        they are in the way of all others, and stay with their pods, but nobody writes them again.
+        """
+        self._unplanned.update(unused)
+        self._unwritten.update(used)
+
+    def restored(self, ids: Collection[str]) -> None:
+        """See that they are planned again."""
+        self._unplanned.difference_update(ids)
+        self._unwritten.difference_update(ids)
+
+    def unwritten(self, pod: Pod) -> bool:
+        """Tell whether what a pod uses is in no plan, since that was deleted."""
+        return any(each.id in self._unwritten for each in pod.decisions)
 
     def calm(self, gpu: str) -> bool:
-        """Tell whether a GPU has been left alone for long enough."""
+        """Tell whether a GPU has been left alone for long enough for its agent to know it."""
         return self._clock() - self._upset.get(gpu, float("-inf")) > LINGERS_SECONDS
 
     def cover(self, pod: Pod) -> bool:
         """Tell whether what a pod was given may be gone."""
-        return any(
-            self._upset.get(each.gpu, float("-inf")) > pod.bound_at - LINGERS_SECONDS
-            for each in pod.decisions
-        )
+        return self.unknown(pod) or any(each.id in self._ended for each in pod.decisions)
+
+    def unknown(self, pod: Pod) -> bool:
+        """Tell whether nobody can know what a pod was given: its plan is gone, and not restored."""
+        return any(each.id in self._unplanned for each in pod.decisions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from nodeagent.apiserver.protocol import GPU_NODES, ApiError
 from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
@@ -53,22 +54,19 @@ async def befall(cluster: Cluster, event: Event) -> None:
             later(_stuck_watches(cluster, WATCHED[event.who % len(WATCHED)], 2 * seconds))
         case "cordon":
             later(_cordoned(cluster, node, 2 * seconds))
+        case "remove Node":
+            later(_removed(cluster, node, 2 * seconds))
+        case "step clock":
+            cluster.step_clock((*REPLICAS, *NODE_NAMES)[event.who % 4])
         case "drop watches":
             cluster.network.drop_watches(gone=False)
         case "compact":
             cluster.network.drop_watches(gone=True)
         case "delete GpuNode":
-            await _delete_gpu_node(cluster, node)
+            with contextlib.suppress(ApiError):
+                await cluster.api.delete(GPU_NODES, node)
         case _:
             _befall_gpu(cluster, event)
-
-
-async def _delete_gpu_node(cluster: Cluster, node: str) -> None:
-    try:
-        await cluster.api.delete(GPU_NODES, node)
-    except ApiError:
-        return
-    cluster.judge.upheaval(*(gpu.uuid for gpu in cluster.hardware[node].gpus))
 
 
 def _befall_gpu(cluster: Cluster, event: Event) -> None:
@@ -141,6 +139,12 @@ async def _cordoned(cluster: Cluster, node: str, seconds: float) -> None:
     await cluster.cordon(node, shut=True)
     await asyncio.sleep(seconds)
     await cluster.cordon(node, shut=False)
+
+
+async def _removed(cluster: Cluster, node: str, seconds: float) -> None:
+    await cluster.remove_node(node)
+    await asyncio.sleep(seconds)
+    await cluster.add_node(node)
 
 
 async def _rough_network(cluster: Cluster, kind: str, seconds: float) -> None:

@@ -1,32 +1,30 @@
 """The judge: locks on intervals of slices, followed through the writes and the driver's calls.
 
 It knows nothing of the extender's ledger or the agent's journal. A plan's entry takes the lock on
-its slices. The lock is given back when the entry has left the plan and the GPU instance made for it
-is gone; whoever took the entry away must wait for that (a successor need not: it cannot know of it,
-and the agent makes nothing where something is left).
+its slices, a changed one anew. The lock is given back when the entry has left the plan and the GPU
+instance made for it is gone, whoever took it away.
 
 Broken promises are told at the moment they are broken:
 
 * ``promised twice``: an entry is written for slices that somebody else still has.
-* ``lost``: the GPU instance of a bound pod is destroyed, or the pod runs on another.
+* ``lost``: the GPU instance of a bound pod is destroyed, or the pod runs on another; its entry
+  leaves the plan; or an extender deletes a GpuNode that is not empty.
 * ``foreign destroyed``: an agent destroys what no agent made.
 * ``half bound``: a pod is bound without its decision, or the decision is not in the plan.
 * ``bound after the answer``: a Binding is written that nobody waits for any more.
-* ``not the leader``: a plan is written, or a pod made to leave, by who does not hold the Lease.
 * ``crashed``: a process ends in an error, or answers a call with one.
-* ``unread``: that is done by a leader that has not listed everything since it leads.
 
-What holds for places that are held says ``holds``, for those that are waited for ``claims``, for
-orders of moves ``moves``, for gangs ``gangs``, in the end ``rest``. The owner's next pod may be
-given its place before the last one's GPU instance is gone: the agent destroys that first.
+What holds for whoever leads says ``leads``, for places on their way out ``releases``, for those
+that are held ``holds``, for those that are waited for ``claims``, for orders of moves ``moves``,
+for gangs ``gangs``, in the end ``rest``.
 
-What a GPU reset, a reboot or somebody with nvidia-smi or kubectl has ended, nobody can keep: such
-``excuses`` are taken note of by GPU, with their time.
+What a GPU reset, a reboot or somebody with nvidia-smi or kubectl has ended, nobody can keep: for
+what was promised by then, and only for that, these are ``excuses``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nodeagent.api import gpunode, keys
@@ -46,18 +44,19 @@ from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
 from tests.chaos.holds import Holds
+from tests.chaos.leads import Leads
 from tests.chaos.moves import Leaves, Moves, Running
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
+from tests.chaos.releases import Releases, fresh, place
 from tests.chaos.reports import Reports
 
 
 class Judge:
     """Follows one history; *waited_for* tells whether somebody waits for a pod's bind.
 
-    *listed* tells when a process last asked for all objects of a kind; *greedy*, whether nobody
-    has the time to plan but greedily, which need not find places for a whole gang. *writer* tells
-    who sent what is being written, and *sent* when.
+    *greedy* tells whether nobody has the time to plan but greedily, which need not find places for
+    a whole gang. For the others see :class:`~tests.chaos.leads.Leads`.
     """
 
     def __init__(
@@ -70,15 +69,18 @@ class Judge:
         hold_seconds: float,
         listed: Callable[[str, Kind], float],
         greedy: bool = False,
+        lead_seconds: float = float("inf"),
         sent: Callable[[], float] = lambda: 0.0,
+        late: Callable[[], bool] = lambda: False,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.plans: dict[str, GpuNode] = {}
         self._reports = Reports()
-        self.holder = ""
-        self._led_since = 0.0
-        self._listed = listed
+        self._releases = Releases(self._is_next)
+        self.leads = Leads(
+            clock, writer=writer, sent=sent, late=late, listed=listed, lasts=lead_seconds
+        )
         self.foreign: set[tuple[str, int]] = set()
         self.made_for: dict[tuple[str, int], str] = {}
         self.hardware = hardware
@@ -90,7 +92,6 @@ class Judge:
         self.gangs = Gangs(clock, waited_for=waited_for)
         self._obstacles = Obstacles(ours=self._ours)
         self._placed: frozenset[str] = frozenset()
-        self._removed_by: dict[str, str] = {}
         self._removed: dict[str, Assignment] = {}
         self._sent = sent
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
@@ -124,10 +125,8 @@ class Judge:
             now = self._wrote_pod(write) or gone
             if now is not None and now.gang:
                 self.gangs.look(self.pods.values(), self._placed)
-        elif kind == LEASES and write.key[1] == keys.LEADER_LEASE and write.after:
-            holder = write.after.value()["spec"]["holderIdentity"]
-            if holder != self.holder:
-                self.holder, self._led_since = holder, self._clock()
+        elif kind == LEASES and write.key[1] == keys.LEADER_LEASE:
+            self.leads.wrote(write)
         elif kind == CONFIG_MAPS and write.key[1] == keys.ORDER_CONFIG_MAP and write.after:
             self._must_lead("has kept an order of moves")
             for fault in self.moves.kept(write.after.raw, self._sent()):
@@ -164,7 +163,9 @@ class Judge:
 
     def upheaval(self, *gpus: str) -> None:
         """See that what is on these GPUs may be gone by no fault of ours."""
-        self.excuses.upheaval(*gpus)
+        planned = {e.id for name in self.plans for e in self.entries(name) if e.gpu in gpus}
+        decided = {e.id for pod in self.pods.values() for e in pod.decisions if e.gpu in gpus}
+        self.excuses.upheaval(gpus, planned | decided)
         for gpu in gpus:
             there = self._gpus[gpu].instances
             for key in [k for k in (*self.foreign, *self.made_for) if k[0] == gpu]:
@@ -179,49 +180,93 @@ class Judge:
     # What must hold.
 
     def _wrote_plan(self, write: Write) -> None:
-        name = write.key[1]
+        name, writer = write.key[1], self._writer()
         before = self.plans.get(name)
         if write.after is None:
-            self.plans.pop(name, None)
-            self._reports.forget(name)
+            self._deleted_plan(name)
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
+        faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
             return
-        known = {e.id: e for e in before.spec.assignments} if before else {}
-        fresh = [e for e in node.spec.assignments if e.id not in known]
-        writer = self._writer()
-        for id in known.keys() - {e.id for e in node.spec.assignments}:
-            self._removed_by[id] = writer
-            self._removed[id] = known[id]
+        kept = {e.id for e in node.spec.assignments}
+        had = before.spec.assignments if before else ()
+        self._removed.update({e.id: e for e in had if e.id not in kept})
         if writer:
             self._must_lead(f"wrote the plan of {name}")
             self._must_have_listed()
-        for entry in fresh:
+        for entry in fresh(before, node):
             if not is_claim(entry):
-                self._take_lock(node, entry, writer)
-        told = (
+                self._take_lock(node, entry)
+                self._restored(entry)
+        faults += [
+            *self._left_the_plan(had, node),
             *self.holds.wrote(before, node, writer),
             *self.claims.wrote(before, node),
             *self.moves.wrote(before, node, self._sent()),
-        )
-        for fault in told:
+        ]
+        for fault in faults:
             self._broken(fault)
         self._obstacles.anew(node)
 
+    def _deleted_plan(self, name: str) -> None:
+        """See a GpuNode deleted; an extender may, of a node that has nothing of anybody's."""
+        gone = self.plans.pop(name, None)
+        self._reports.forget(name)
+        self._releases.forget(name)
+        if gone is None:
+            return
+        for entry in gone.spec.assignments:
+            self._removed.pop(entry.id, None)
+        if not self._writer():
+            # A pod that runs on a GPU that was reset meanwhile uses nothing that tells of itself.
+            running = {
+                pod.uid: pod
+                for pod in self.pods.values()
+                if pod.phase == "Running" and not self.excuses.cover(pod)
+            }
+            self.excuses.plan_deleted(
+                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running],
+                [e.id for p in running.values() if p.node == name for e in p.decisions],
+            )
+            return
+        self._must_lead(f"has deleted the GpuNode of {name}")
+        if any(entry.pod for entry in gone.spec.assignments):
+            self._broken(f"lost: the plan of {name} was deleted, and pods are in it")
+        if any(gpu.instances for gpu in gone.status.gpus):
+            self._broken(f"lost: {name} was forgotten, and it has GPU instances")
+
+    def _restored(self, entry: Assignment) -> None:
+        """See a bound pod's entry written again, by whatever id, after its plan was deleted."""
+        pod = self.pods.get(entry.pod.uid) if entry.pod else None
+        if pod is not None:
+            decided = (e for e in pod.decisions if (e.gpu, e.start) == (entry.gpu, entry.start))
+            self.excuses.restored([each.id for each in decided])
+
+    def _left_the_plan(self, had: Iterable[Assignment], node: GpuNode) -> Iterator[str]:
+        """Yield what bound pods, that have not ended, do not have in their node's plan any more.
+
+        No reset and no reboot excuses that: what was promised stays so until the pod has ended.
+        """
+        kept = {(place(e), e.pod.uid) for e in node.spec.assignments if e.pod}
+        for last in had:
+            pod = self.pods.get(last.pod.uid) if last.pod else None
+            if pod is None or pod.over or pod.node != node.name:
+                continue
+            if (place(last), pod.uid) not in kept and any(
+                (each.gpu, each.start) == (last.gpu, last.start) for each in pod.decisions
+            ):
+                yield f"lost: {last.id} of {pod.name}, which is bound, left the plan"
+
     def _must_lead(self, what: str) -> None:
-        writer = self._writer()
-        if writer != self.holder:
-            self._broken(f"not the leader: {writer} {what}, {self.holder} leads")
+        for fault in self.leads.must_lead(what):
+            self._broken(fault)
 
     def _must_have_listed(self) -> None:
-        """Tell of a leader that acts on what it knew before it led."""
-        writer = self._writer()
-        for kind in (GPU_NODES, PODS):
-            if self._listed(writer, kind) < self._led_since:
-                self._broken(f"unread: {writer} leads, and has not listed {kind.plural} since")
+        for fault in self.leads.must_have_listed():
+            self._broken(fault)
 
     def _made_to_leave(self, whom: Leaves, kind: str) -> None:
         self._must_lead(f"has had {whom} leave by {kind}")
@@ -229,7 +274,7 @@ class Judge:
         for fault in self.moves.departs(whom, kind, self._writer(), self._sent()):
             self._broken(fault)
 
-    def _take_lock(self, node: GpuNode, entry: Assignment, writer: str) -> None:
+    def _take_lock(self, node: GpuNode, entry: Assignment) -> None:
         mask = entry.placement.mask
         for other in node.spec.assignments:
             if other.id == entry.id or is_claim(other):
@@ -238,7 +283,7 @@ class Judge:
                 self._broken(f"promised twice: {entry.id} and {other.id} on {entry.gpu}")
         uid = entry.pod.uid if entry.pod else ""
         for pod in self.pods.values():
-            if pod.uid == uid or not pod.node or pod.over or self.excuses.cover(pod):
+            if pod.uid == uid or not pod.node or pod.over or self.excuses.unknown(pod):
                 continue
             for each in pod.decisions:
                 if each.gpu == entry.gpu and _mask(each) & mask:
@@ -246,21 +291,22 @@ class Judge:
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
             if (
-                owner is not None
-                and self._removed_by.get(owner) == writer != ""
+                owner in self._removed
                 and there.placement.mask & mask
-                and self.excuses.calm(entry.gpu)
-                and not self.holds.succeeds(entry, owner)
-                and not self._is_way_back(entry, owner)
+                and not self._is_next(entry, self._removed[owner])
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
-    def _is_way_back(self, entry: Assignment, left: str) -> bool:
-        """Tell whether an entry is held by an order for the VM that has left what is still there.
+    def _is_next(self, entry: Assignment, last: Assignment) -> bool:
+        """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
 
-        Or for its next pod, which takes that. The agent destroys first, as it does for any hold.
+        Or is held by an order for the VM that has left what is still there, or for its next pod,
+        which takes that. The agent destroys first, as it does for any hold.
         """
-        return self.moves.leads_back(entry) and self._removed[left].owner == entry.owner
+        same = entry.pod is not None and entry.pod == last.pod
+        if same or self.holds.succeeds(entry, last.id):
+            return True
+        return self.moves.leads_back(entry) and last.owner == entry.owner
 
     def _wrote_pod(self, write: Write) -> Pod | None:
         """See a pod written, and return it, None if it is gone."""
@@ -311,6 +357,8 @@ class Judge:
             self._broken(f"half bound: {pod.name} without a decision for each {pod.wants}")
         if not self._waited_for(pod.uid):
             self._broken(f"bound after the answer: {pod.name}")
+        self._must_lead(f"has bound {pod.name}")
+        self._must_have_listed()
         if self.excuses.cover(pod):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}

@@ -132,6 +132,6 @@ async def _answered(
 
 
 def _leader(cluster: Cluster) -> Extender | None:
-    there, holder = cluster.extenders.values(), cluster.judge.holder
+    there, holder = cluster.extenders.values(), cluster.judge.leads.holder
     found = next((each for each in there if repr(each.process) == holder), None)
     return found if found is not None and found.process.alive else None

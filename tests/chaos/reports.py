@@ -12,12 +12,14 @@ class Reports:
     one; that one was told all the same. Agents are processes, whose numbers say who came first.
 
     ``forgotten`` are the ids of entries that an agent told of as realized before it died, in a word
-    whose place such an older one took: its successor cannot know which slots they were tied to.
+    whose place such an older one took, or that was deleted: its successor cannot know which slots
+    they were tied to.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Inventory] = {}
         self._instead: dict[str, Inventory] = {}
+        self._deleted: dict[str, Inventory] = {}
         self.forgotten: set[str] = set()
 
     def hear(self, node: str, status: Inventory) -> None:
@@ -27,6 +29,11 @@ class Reports:
             self._instead[node] = status
             return
         instead = self._instead.pop(node, None)
+        deleted = self._deleted.get(node)
+        if deleted is not None and status.agent_epoch:
+            del self._deleted[node]
+            if status.agent_epoch != deleted.agent_epoch:
+                self.forgotten |= _realized(deleted) - _realized(status)
         if last is not None and instead is not None and last.agent_epoch != status.agent_epoch:
             self.forgotten |= _realized(last) - _realized(instead)
         self._last[node] = status
@@ -37,8 +44,10 @@ class Reports:
         return _realized(last) if last else frozenset()
 
     def forget(self, node: str) -> None:
-        """See a node's object deleted: what was told of it is no more."""
-        self._last.pop(node, None)
+        """See a node's object deleted: only the agent that told it may tell it anew."""
+        last = self._last.pop(node, None)
+        if last is not None and last.agent_epoch:
+            self._deleted[node] = last
         self._instead.pop(node, None)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from extender.cluster import Replica
+from extender.service.ports import TRANSIT_SECONDS
 from extender.wire import ExtenderArgs
 from tests.chaos.judge import Judge
 from tests.chaos.loop import Process, SeededLoop
@@ -27,6 +28,7 @@ AGAIN = 0.04  # how often a bind is called a second time
 ELSEWHERE = 0.3  # how often that is for another node
 LATE_NEWS = 0.1  # how often a pod is tried though it is bound or gone: the watch is late
 CHOOSY = 0.05  # how often another plugin leaves a single candidate
+ARRIVES_WITHIN_SECONDS = 1.0 + TRANSIT_SECONDS + 0.1  # a Binding, if at all
 ASTRAY = 0.05  # how often somebody is asked who does not lead
 
 
@@ -96,7 +98,8 @@ class Scheduler:
         """
         now = self._loop.time()
         return any(
-            not call.answered and (call.process.alive or now < call.process.ended_at + 1.1)
+            not call.answered
+            and (call.process.alive or now < call.process.ended_at + ARRIVES_WITHIN_SECONDS)
             for call in self._calls.get(uid, ())
         )
 
@@ -139,7 +142,7 @@ class Scheduler:
         there = self._extenders()
         if there and self._chance.random() < ASTRAY:
             return self._chance.choice(there)
-        holder = self._judge().holder
+        holder = self._judge().leads.holder
         return next((each for each in there if repr(each.process) == holder), None)
 
     async def _chosen(self, extender: Extender, pod: dict[str, Any]) -> str:

@@ -273,7 +273,12 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
     assert tell("agent_12", 1) == frozenset()
     assert reports.forgotten == {"b"}, "its successor was told of a alone"
     reports.forget("node-1")
+    assert tell("", 0) == frozenset()
     assert tell("agent_12", 2, "c") == {"c"}
+    assert reports.forgotten == {"b"}
+    reports.forget("node-1")
+    assert tell("agent_13", 1) == frozenset()
+    assert reports.forgotten == {"b", "c"}, "the one that knew of c is dead"
 
 
 class Told:
@@ -346,7 +351,7 @@ def test_what_a_living_pod_may_be_behind_is_no_leak_and_what_a_dead_one_was_is(
     decided = Decision("a", board.uuid, "1g.10gb", 19, 0, 1, SMALL)
     pod = Pod("vm", "uid", node="node-1", phase=phase, decisions=(decided,), bound_at=100.0)
     judge.pods[pod.uid] = pod
-    judge.excuses.upheaval(board.uuid)
+    judge.upheaval(board.uuid)
     board.create(19, Placement(1, 1))
 
     leaks = [told for told in unsettled(judge) if told.startswith("leaked: GPU instance")]

@@ -1,7 +1,12 @@
 """What lies between a process and the API server: time, loss, and a process that may be gone.
 
-A request that was sent is carried out whether or not whoever sent it still lives, within the time
-it was given; the answer may be lost, or come after its caller has given up.
+A request that was sent is carried out whether or not whoever sent it still lives. The time it was
+given (``?timeout=``) counts from when it has come to the API server, which may be half a second
+after it was sent; a plan that is held up comes many seconds later, and is made all the same, if it
+still passes its own test. The answer may be lost, or come after its caller has given up.
+
+A list is as new as the moment at which it is answered: nobody here asks for one "at any version",
+which is what a watch cache may answer from its past. It may be old by the time it comes.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from extender.service.ports import TRANSIT_SECONDS
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
@@ -41,6 +47,9 @@ SENDER: ContextVar[str] = ContextVar("sender", default="")
 
 SENT: ContextVar[float] = ContextVar("sent", default=0.0)
 """And when."""
+
+LATE: ContextVar[bool] = ContextVar("late", default=False)
+"""And whether it was on its way for longer than :data:`TRANSIT_SECONDS`."""
 
 ROUGH = ("delay", "throttled", "error", "conflict", "lost answer", "reset", "late watch")
 DOUBT = ("lost binding", "pods unread")
@@ -120,10 +129,14 @@ class Network:
 
 
 class Fate(msgspec.Struct):
-    """What becomes of one call; times in seconds."""
+    """What becomes of one call, which is *going*, *served*, and *coming* back for so many seconds.
+
+    Its time is counted while it is served.
+    """
 
     going: float
     coming: float
+    served: float = 0.0
     refusal: ApiError | None = None
     given_up: float = float("inf")
     lost: bool = False
@@ -221,6 +234,7 @@ class Wire:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object, or bind a pod."""
@@ -233,6 +247,7 @@ class Wire:
                 namespace=namespace,
                 name=name,
                 subresource=subresource,
+                dry_run=dry_run,
                 timeout=left,
             ),
         )
@@ -305,12 +320,11 @@ class Wire:
             network.cut.add(self._process.name)
             fate.lost = True
         loop = network.loop
-        ends = loop.time() + timeout
         answered: asyncio.Future[_T | Exception] = loop.create_future()
         # Outside of this process: what was sent is carried out.
-        arrives = partial(self._arrive, fate, loop.time(), ends, call, answered)
+        arrives = partial(self._arrive, fate, loop.time(), timeout, call, answered)
         loop.call_later(fate.going, arrives, context=loop.world)
-        if min(timeout, fate.given_up) < fate.going + fate.coming:
+        if min(timeout, fate.given_up) < fate.going + fate.served + fate.coming:
             await asyncio.sleep(min(timeout, fate.given_up))
             raise Unavailable(0, "no answer, or the connection broke")
         answer = await answered
@@ -328,20 +342,22 @@ class Wire:
         self,
         fate: Fate,
         sent: float,
-        ends: float,
+        timeout: float,
         call: Callable[[float], Coroutine[Any, Any, _T]],
         answered: asyncio.Future[_T | Exception],
     ) -> None:
         SENDER.set(self._process.label)
         SENT.set(sent)
+        LATE.set(fate.going > TRANSIT_SECONDS)
         answer: _T | Exception
         try:
-            left = ends - self._network.loop.time()
-            if left <= 0:
+            if fate.served:
+                await asyncio.sleep(min(timeout, fate.served))
+            if fate.served >= timeout:
                 raise Unavailable(0, "the time for it was over")
             if fate.refusal:
                 raise fate.refusal
-            answer = await call(left)
+            answer = await call(timeout - fate.served)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             answer = error
         if fate.coming:
@@ -357,7 +373,8 @@ class Wire:
             return fate
         if network.struck("delay"):
             if chance.random() < 0.6:
-                fate.going += chance.expovariate(chance.choice((2.0, 0.3)))
+                fate.going = TRANSIT_SECONDS * chance.random()
+                fate.served = chance.expovariate(chance.choice((2.0, 0.3)))
             else:
                 fate.coming += chance.expovariate(0.7)
         if verb == BIND and network.struck("lost binding"):
@@ -374,5 +391,6 @@ class Wire:
             fate.lost = True
         elif network.struck("reset"):
             fate.given_up = chance.random() * 0.1
-            fate.going += chance.expovariate(2.0)
+            fate.going = TRANSIT_SECONDS * chance.random()
+            fate.served += chance.expovariate(2.0)
         return fate

@@ -12,13 +12,18 @@ from nodeagent.apiserver.protocol import (
     EVENTS,
     POD_DISRUPTION_BUDGETS,
     PODS,
+    Invalid,
     Kind,
     PatchType,
 )
 from tests.e2e.judge import violations
 from tests.e2e.stack import RESOURCES, Stack, artifacts, stack
 from tests.e2e.test_placement import bound, pending_reason
+from tests.waiting import until
 
+_ADMISSION = "admissionregistration.k8s.io"
+POLICIES = Kind(_ADMISSION, "v1", "validatingadmissionpolicies", namespaced=False)
+POLICY_BINDINGS = Kind(_ADMISSION, "v1", "validatingadmissionpolicybindings", namespaced=False)
 PRIORITY_CLASSES = Kind("scheduling.k8s.io", "v1", "priorityclasses", namespaced=False)
 THREE, ONE, WHOLE = 9, 19, 0
 SETTLES_SECONDS = 5.0
@@ -91,6 +96,43 @@ async def guard(running: Stack, vm: str) -> None:
     )
 
 
+async def forbid(running: Stack, vm: str) -> None:
+    """Have the API server refuse the eviction of a VM's pod, as KubeVirt's webhook may."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["pods/eviction"],
+    }
+    other = f"!object.metadata.name.startsWith('virt-launcher-{vm}-')"
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": other, "message": f"{vm} is not to be evicted"}],
+    }
+    binding = {"policyName": vm, "validationActions": ["Deny"]}
+    await running.api.create(POLICIES, {"metadata": {"name": vm}, "spec": spec})
+    await running.api.create(POLICY_BINDINGS, {"metadata": {"name": vm}, "spec": binding})
+    pod = str((await running.pods())[vm]["metadata"]["name"])
+    eviction = {"metadata": {"name": pod, "namespace": "default"}}
+
+    async def refused() -> bool:
+        try:
+            await running.api.create(
+                PODS,
+                {"apiVersion": "policy/v1", "kind": "Eviction", **eviction},
+                namespace="default",
+                name=pod,
+                subresource="eviction",
+                dry_run=True,
+            )
+        except Invalid:
+            return True
+        return False
+
+    await until(refused, within=30, every=0.1)
+
+
 async def events(running: Stack, reason: str) -> list[Mapping[str, Any]]:
     return [each for each in await running.listed(EVENTS, "default") if each["reason"] == reason]
 
@@ -128,6 +170,32 @@ async def test_a_vm_of_high_priority_evicts_the_fewest_that_free_its_place_and_n
         told = await events(running, "VgpuPreempted")
         kinds = {each["involvedObject"]["kind"] for each in told}
         assert kinds == {"Pod", "VirtualMachineInstance"}
+
+
+async def test_of_several_nobody_goes_where_the_api_server_would_refuse_one(tmp_path: Path) -> None:
+    """The two on one GPU are of the lowest priority, and both would have to go."""
+    async with stack(artifacts(tmp_path), nodes=2, gpus=1) as running:
+        await classes(running, low=10, middle=100, high=1000)
+        # None has what the other wants: else kube-scheduler would find its slots taken, and choose.
+        await create(running, "dear-a", THREE, "middle")
+        await create(running, "dear-b", THREE, "middle")
+        await running.bound_pods(at_least=2)
+        await create(running, "goes", THREE)
+        await create(running, "stays", THREE)
+        await running.bound_pods(at_least=4)
+        await settled(running)
+        await forbid(running, "stays")
+
+        await create(running, "high", WHOLE, "high")
+
+        async def placed() -> bool:
+            return "high" in bound(await running.pods())
+
+        await until(placed, within=60, every=0.1)
+        pods = await settled(running)
+
+        assert sorted(evicted(running)) == ["dear-a", "dear-b"]
+        assert bound(pods) == {"goes", "stays", "high"}
 
 
 async def test_where_eviction_cannot_help_nobody_is_evicted_and_nobody_asks_without_end(

@@ -32,20 +32,22 @@ async def placed_gang(
     return [await _heard(extender, pod) for pod in pods]
 
 
-async def guarded(world: World, budget: str, *names: str, allows: int) -> None:
+async def guarded(
+    world: World, budget: str, *names: str, allows: int, namespace: str = "default"
+) -> None:
     """Create a disruption budget that is about pods, and allows so many evictions of them."""
     labels = {budget: "guards"}
     for name in names:
         change = {"metadata": {"labels": labels}}
-        await world.api.patch(PODS, name, change, patch_type=PatchType.MERGE, namespace="default")
+        await world.api.patch(PODS, name, change, patch_type=PatchType.MERGE, namespace=namespace)
     body = {"metadata": {"name": budget}, "spec": {"selector": {"matchLabels": labels}}}
-    await world.api.create(POD_DISRUPTION_BUDGETS, body, namespace="default")
+    await world.api.create(POD_DISRUPTION_BUDGETS, body, namespace=namespace)
     await world.api.patch(
         POD_DISRUPTION_BUDGETS,
         budget,
         {"status": {"disruptionsAllowed": allows, "observedGeneration": 1}},
         patch_type=PatchType.MERGE,
-        namespace="default",
+        namespace=namespace,
         subresource="status",
     )
 

@@ -25,9 +25,8 @@ class Scheduler:
         answer = self._extender.hooks.filter(filter_args(dict(pod), *self._nodes))
         passed = answer.node_names or ()
         if not passed:
-            self.reasons[name] = (
-                answer.error or answer.failed_and_unresolvable_nodes[self._nodes[0]]
-            )
+            refused = {**answer.failed_nodes, **answer.failed_and_unresolvable_nodes}
+            self.reasons[name] = answer.error or refused[self._nodes[0]]
             return ""
         if len(passed) == 1:
             return passed[0]
@@ -55,6 +54,10 @@ class Scheduler:
     ) -> None:
         """Try again and again until all are bound, or raise TimeoutError."""
         async with asyncio.timeout(within):
-            while waiting := [p for p in pods if not await world.bound(p["metadata"]["name"])]:
+            while waiting := [
+                p
+                for p in pods
+                if not await world.bound(p["metadata"]["name"], p["metadata"]["namespace"])
+            ]:
                 await self.once(waiting)
                 await asyncio.sleep(0.01)

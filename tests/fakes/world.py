@@ -208,14 +208,15 @@ class World:
         name: str,
         *wanted: str,
         annotations: Mapping[str, str] | None = None,
+        grace: int = 0,
         **fields: Any,
     ) -> dict[str, Any]:
-        """Create a pod and return it."""
+        """Create a pod and return it; with a *grace* (seconds) it stays when it is to end."""
         pod = raw_pod(*wanted, name=name, **fields)
         if annotations:
             pod["metadata"]["annotations"] = dict(annotations)
         del pod["metadata"]["uid"]
-        pod["spec"]["terminationGracePeriodSeconds"] = 0
+        pod["spec"]["terminationGracePeriodSeconds"] = grace
         namespace = pod["metadata"]["namespace"]
         made = await self.api.create(PODS, pod, namespace=namespace)
         return dict(msgspec.json.decode(made))
@@ -229,15 +230,15 @@ class World:
     async def delete_pod(self, pod: dict[str, Any]) -> None:
         await self.api.delete(PODS, pod["metadata"]["name"], namespace="default")
 
-    async def pod(self, name: str) -> dict[str, Any] | None:
+    async def pod(self, name: str, namespace: str = "default") -> dict[str, Any] | None:
         try:
-            return dict(msgspec.json.decode(await self.api.get(PODS, name, namespace="default")))
+            return dict(msgspec.json.decode(await self.api.get(PODS, name, namespace=namespace)))
         except NotFound:
             return None
 
-    async def bound(self, name: str) -> str:
+    async def bound(self, name: str, namespace: str = "default") -> str:
         """Return the node a pod is bound to, "" if to none."""
-        pod = await self.pod(name)
+        pod = await self.pod(name, namespace)
         return "" if pod is None else str(pod["spec"].get("nodeName", ""))
 
     async def decision(self, name: str) -> list[Decision]:

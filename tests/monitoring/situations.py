@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from pathlib import Path
 
 import aiohttp
 import msgspec
 
 from extender.cluster import KubernetesCluster
+from extender.decision_log import DecisionLog
+from extender.decision_log.waiting import weighed
+from extender.policy import InForce, PolicyName
 from extender.server import serving
 from extender.service.plans import Plans
 from extender.service.ports import Feed, PlanConflict
 from extender.service.reloading import Reloading
+from extender.service.seam import Call
 from extender.service.trust import Trust
+from extender.settings import Settings
 from nodeagent.api import gpunode
 from nodeagent.api.gpunode import Assignment, Condition, Failed, GpuNode
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, PatchType
 from tests.builders import assignment, gpu, gpu_node, raw_pod
 from tests.monitoring.stage import HEAD, NODES, Stage
+from tests.waiting import until
 
 Script = Callable[[], Awaitable[Stage]]
 
@@ -235,7 +244,7 @@ def fail(stage: Stage, times: int) -> None:
     trust = Trust(knowledge)
     for at in range(times):
         entry = assignment(f"f{at}", 19, 0, pod=f"f{at}")
-        with trust.probing("node-1"):
+        with trust.probing("node-1", [entry.id]):
             stage.node(plan=[entry])
         stage.node(plan=[entry], failed=[Failed(entry.id, "CreateGpuInstance: in use")])
         trust.not_realized(knowledge.views["node-1"], [entry.id])
@@ -341,3 +350,52 @@ async def those_it_is_for_have_the_headroom() -> Stage:
     stage = quiet(HEADROOM)
     stage.realized(BADLY[:1], "node-1")
     return lasting(stage, 18)
+
+
+def logged(stage: Stage, folder: Path, *, most_bytes: int = 2**20) -> DecisionLog:
+    """A decision log of the first replica's, which tells its figures there."""
+    log = DecisionLog(
+        folder,
+        policy=InForce.of(PolicyName.DEFAULT),
+        settings=Settings(),
+        most_bytes=most_bytes,
+        clock=lambda: stage.now,
+    )
+    log.follow(stage.service.knowledge)
+    return log
+
+
+def lease(number: int) -> Call:
+    return Call("Knowledge.lease", ("node-1", str(number)), {}, (), None)
+
+
+@situation("TangramDecisionLogLost")
+async def more_comes_than_is_written() -> Stage:
+    stage = Stage()
+    with tempfile.TemporaryDirectory() as folder:
+        log = logged(stage, Path(folder), most_bytes=10 * weighed(lease(0)))
+        for _ in stage.minutes(10):
+            pass
+        stage.begin()
+        for at in stage.minutes(5):  # nobody writes
+            for number in range(11 if at == 0 else 0):
+                log.heard(lease(number))
+    return stage
+
+
+@situation("TangramDecisionLogBroken", "TangramDecisionLogLost")
+async def the_volume_of_the_decision_log_is_gone() -> Stage:
+    stage = Stage()
+    with tempfile.TemporaryDirectory() as above:
+        folder = Path(above) / "log"
+        with logged(stage, folder) as log:
+            for _ in stage.minutes(10):
+                pass
+            stage.begin()
+            shutil.rmtree(folder)
+            folder.write_text("no folder")
+            for number in stage.minutes(10):
+                before = log.figures()
+                log.heard(lease(number))
+                await until(lambda before=before: log.figures().errors > before.errors)  # type: ignore[misc]
+    return stage

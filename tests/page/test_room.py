@@ -151,7 +151,10 @@ def test_a_pod_that_moves_would_admit_has_a_plan_and_one_that_lacks_slices_none(
         "a, GPU 0, slice 4\n→ b, GPU 0, slice 6",
         f"then on a, GPU 0, slices 4{TO}7",
     ]
-    assert texts(driver, "#room .how") == ["stops, and starts there: disturbs 1 memory slice"]
+    assert texts(driver, "#room .how") == [
+        "stops, and starts there; costs 12: 10 for each of 1 memory slice, 2 for 24 hours there;"
+        " if it stayed, no plan would do"
+    ]
     assert "no plan is better (proven)" in text(driver, "#room .body > .hint")
     assert complaints(driver) == []
 

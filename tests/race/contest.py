@@ -121,7 +121,7 @@ class Contest(Scheduler):
             self.both = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHANGED_WITHIN_SECONDS):
-                    while self._judge().holder in ("", old):
+                    while self._judge().leads.holder in ("", old):
                         await self._lease.wait()
             await asyncio.gather(*(self._at_both(pod, node) for pod, node in tuple(self._passed)))
         finally:

@@ -122,7 +122,7 @@ class Lead:
         return {each.id for each in entries if each.pod and each.pod.uid in self._uids}
 
     def _leader(self) -> Process | None:
-        holder = self._cluster.judge.holder
+        holder = self._cluster.judge.leads.holder
         there = self._cluster.extenders.values()
         return next((e.process for e in there if repr(e.process) == holder), None)
 

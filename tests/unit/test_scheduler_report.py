@@ -72,3 +72,27 @@ def test_what_is_kept_is_what_the_report_is_made_of(tmp_path: Path) -> None:
     assert "| saturated | tangram | 33 | 10 | 1.05 | 1.05 |" in text
     assert "commit 0123456789" in text
     assert "_" not in "".join(line for line in text.splitlines() if line.startswith("|"))
+
+
+@pytest.mark.parametrize(
+    ("tangram", "passthrough", "holds"),
+    [
+        ([1.3, 1.0, 1.3], [1.0, 1.0, 1.0], False),
+        ([1.3, 1.0, 1.3], [1.0, 1.4, 1.0], True),
+        ([1.04, 1.0, 1.3], [1.0, 1.0, 1.0], True),
+    ],
+)
+def test_plain_pods_are_compared_round_by_round_and_with_whom_nobody_asks_either(
+    tangram: list[float], passthrough: list[float], holds: bool
+) -> None:
+    machine = (1.0, 3.0, 2.0)  # how slow it was in each round
+    rounds = {
+        mode: [row(times * slow) for times, slow in zip(ratios, machine, strict=True)]
+        for mode, ratios in (
+            ("tangram", tangram),
+            ("passthrough", passthrough),
+            ("none", [1.0] * 3),
+        )
+    }
+
+    assert held(result(**rounds))[-1] is holds

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import structlog
 
 from extender.ledger import Ledger
 from extender.policy import InForce
 from extender.policy.selectors import Labels
+from extender.request import Request
 from extender.service.knowledge.known import REMEMBERED, timed, told
 from extender.service.knowledge.nodes import NodesKnown
 from extender.service.knowledge.pods import PodsKnown
-from extender.service.ports import Feed
+from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals
+from extender.service.seam import restores
+from extender.snapshot import NodeView
 
 log = structlog.get_logger()
 
@@ -114,6 +119,34 @@ class Knowledge(NodesKnown, PodsKnown):
         """Let whoever waits for a change know that there is no time left for it."""
         self.stopping = True
         self.changes.tell_all()
+
+    # Going on from what was known elsewhere (``restating``).
+
+    @restores
+    def restore_view(self, view: NodeView) -> None:
+        """Put a node as it was seen in its place."""
+        by = msgspec.structs.replace(view, policy=self.in_force.policy)
+        self._replace(view.name, by)
+
+    @restores
+    def restore_pod(self, pod: PodFacts) -> None:
+        """Know a pod as the watch had it."""
+        self.pods[pod.ref.uid] = pod
+
+    @restores
+    def restore_request(self, request: Request) -> None:
+        """Remember a request as filter read it."""
+        self.requests[request.pod.uid] = request
+
+    @restores
+    def restore_gone(self, uids: Collection[str], of_gangs: Collection[bool]) -> None:
+        """Know of pods that they are no more, and which of them were in gangs."""
+        self.gone.update(zip(uids, of_gangs, strict=True))
+
+    @restores
+    def restore_buried(self, uids: Collection[str]) -> None:
+        """Know of GpuNodes that they were deleted."""
+        self.buried.update(dict.fromkeys(uids))
 
     # Time.
 

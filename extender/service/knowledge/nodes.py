@@ -32,8 +32,8 @@ class NodesKnown(Known):
         listed again: a reply that was long on its way would stay for ever.
         """
         if listed:
-            self._buried.pop(node.metadata.uid, None)
-        elif node.metadata.uid in self._buried:
+            self.buried.pop(node.metadata.uid, None)
+        elif node.metadata.uid in self.buried:
             return
         entries_as_pods(node.spec.assignments, self.pods)
         view = self.views.get(node.name)
@@ -57,9 +57,9 @@ class NodesKnown(Known):
     @told
     def gpu_node_deleted(self, name: str, uid: str) -> None:
         """Take in that the API server told of a GpuNode's deletion: it does not come back."""
-        self._buried[uid] = None
-        while len(self._buried) > REMEMBERED:
-            self._buried.popitem(last=False)
+        self.buried[uid] = None
+        while len(self.buried) > REMEMBERED:
+            self.buried.popitem(last=False)
         self.gpu_node_gone(name, uid)
 
     @told

@@ -73,7 +73,7 @@ class PodsKnown(Promised):
         in_gang = asked is not None and asked.gang is not None
         self.gone[uid] = in_gang or self.gone.pop(uid, False)
         while len(self.gone) > REMEMBERED:
-            self.gone.popitem(last=False)
+            del self.gone[next(iter(self.gone))]
         self.unseen.drop(uid)
         self._forget_pod(uid)
 
@@ -111,10 +111,10 @@ class PodsKnown(Promised):
     @told
     def remember(self, request: Request) -> None:
         """Keep a pod's request for its bind."""
+        self.requests.pop(request.pod.uid, None)
         self.requests[request.pod.uid] = request
         if request.pod.uid not in self.pods:
             self.unseen.asked(request.pod.uid, now=self.clock())
         self.enlisted.enlist(request)
-        self.requests.move_to_end(request.pod.uid)
         while len(self.requests) > REMEMBERED:
-            self.requests.popitem(last=False)
+            del self.requests[next(iter(self.requests))]

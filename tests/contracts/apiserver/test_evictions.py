@@ -49,7 +49,9 @@ async def budget(exam: Exam, name: str, selector: dict[str, Any], *, allows: int
     )
 
 
-async def evict(exam: Exam, name: str, *, uid: str = "", named: str = "") -> dict[str, Any]:
+async def evict(
+    exam: Exam, name: str, *, uid: str = "", named: str = "", dry_run: bool = False
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -58,7 +60,12 @@ async def evict(exam: Exam, name: str, *, uid: str = "", named: str = "") -> dic
     if uid:
         body["deleteOptions"] = {"preconditions": {"uid": uid}}
     answer = await exam.api.create(
-        PODS, body, namespace=exam.ours, name=name, subresource="eviction"
+        PODS,
+        body,
+        namespace=exam.ours,
+        name=name,
+        subresource="eviction",
+        dry_run=dry_run,
     )
     return parsed(answer)
 
@@ -130,6 +137,25 @@ async def test_each_eviction_takes_one_from_the_budget(exam: Exam) -> None:
     with pytest.raises(Throttled):
         await evict(exam, "b")
     await evict(exam, "a")  # it is going: that costs nothing more
+
+
+async def test_an_eviction_that_is_rehearsed_takes_nothing_and_ends_nobody(exam: Exam) -> None:
+    uid = await running(exam, "vm", app="db")
+    await budget(exam, "guard", {"matchLabels": {"app": "db"}}, allows=1)
+
+    for _ in range(2):
+        assert (await evict(exam, "vm", uid=uid, dry_run=True))["status"] == "Success"
+    assert await allowed(exam, "guard") == 1
+    assert "deletionTimestamp" not in (await exam.stored_pod("vm"))["metadata"]
+
+
+async def test_an_eviction_that_is_rehearsed_is_refused_as_it_would_be(exam: Exam) -> None:
+    await running(exam, "vm", app="db")
+    with pytest.raises(Conflict):
+        await evict(exam, "vm", uid="another", dry_run=True)
+    await budget(exam, "guard", {"matchLabels": {"app": "db"}}, allows=0)
+    with pytest.raises(Throttled):
+        await evict(exam, "vm", dry_run=True)
 
 
 async def test_a_budget_that_nobody_has_looked_at_says_when_to_come_again(exam: Exam) -> None:

@@ -5,9 +5,9 @@ It knows the objects and nothing of how they came about. What it calls broken:
 * ``promised twice``: a plan gives slices to two, or slices that a bound pod still has, or those of
   a foreign GPU instance, or those of an entry that is still on its way out (``releasing``); or a
   node reports two GPU instances in one place. A place that is held for a VM that restarts is
-  promised like any other.
-* ``lost``: what a bound pod was promised leaves the plan, or its GPU instance leaves the inventory,
-  before the pod has ended; or the pod's kubelet had to refuse it.
+  promised like any other, and an entry that is changed is promised anew.
+* ``lost``: what a bound pod was promised leaves the plan or is changed there, or its GPU instance
+  leaves the inventory, before the pod has ended; or the pod's kubelet had to refuse it.
 * ``half bound``: a pod is bound and its decision is not one entry of that node's plan for each
   device it asked for, each reported realized.
 * ``foreign``: a GPU instance that nobody of ours made is gone.
@@ -27,7 +27,7 @@ from tests.e2e.chaos.gangs import Gangs, Member
 from tests.e2e.chaos.history import Write
 from tests.e2e.chaos.holds import Holds
 from tests.e2e.chaos.releasing import Releases
-from tests.e2e.chaos.spots import Spot, existing, spot
+from tests.e2e.chaos.spots import Spot, existing, fresh, spot
 
 GPU_NODES = f"{keys.GROUP}/{keys.GPU_NODE_PLURAL}/"
 PODS = "pods/default/"
@@ -146,10 +146,8 @@ class Checker:
         self, before: GpuNode, node: GpuNode, held: list[tuple[Pod, Decision]]
     ) -> Iterator[str]:
         known = {entry.id for entry in before.spec.assignments}
-        kept = {entry.id for entry in node.spec.assignments if entry.pod is not None}
-        for entry in node.spec.assignments:
-            if entry.id in known:
-                continue
+        kept = {(e.id, spot(e), e.pod.uid) for e in node.spec.assignments if e.pod is not None}
+        for entry in fresh(before.spec, node.spec):
             place = spot(entry)
             for other in node.spec.assignments:
                 if other.id != entry.id and place.overlaps(spot(other)):
@@ -162,7 +160,7 @@ class Checker:
                 if place.overlaps(other_place):
                     yield f"promised twice: {entry.id} where a foreign GPU instance is, {place}"
         for pod, decision in held:
-            if decision.id in known - kept:
+            if decision.id in known and (decision.id, spot(decision), pod.uid) not in kept:
                 yield f"lost: {decision.id} of {pod.name}, which is bound, left the plan"
 
     def _inventory_written(

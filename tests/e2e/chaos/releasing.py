@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef
-from tests.e2e.chaos.spots import Spot, existing, spot
+from nodeagent.api.gpunode import GpuNode, OwnerRef
+from tests.e2e.chaos.spots import Spot, existing, fresh, spot
 
 
 class Releasing(msgspec.Struct, frozen=True):
@@ -40,9 +40,8 @@ class Releases:
         """Judge a node's plan by the one before, and by what its inventory says now."""
         left = tuple(_left(before, now))
         leaving = (*self._on.get(now.name, ()), *left)
-        known = {entry.id for entry in before.spec.assignments}
-        for entry in now.spec.assignments:
-            for each in leaving if entry.id not in known else ():
+        for entry in fresh(before.spec, now.spec):
+            for each in leaving:
                 own = each.owner is not None and entry.owner == each.owner
                 if not own and spot(entry).overlaps(each.spot) and not each.over(now):
                     yield f"promised twice: {entry.id} where {each.id} is on its way out"
@@ -55,7 +54,7 @@ class Releases:
 
 
 def _left(before: GpuNode, now: GpuNode) -> Iterator[Releasing]:
-    kept: dict[str, Assignment] = {e.id: e for e in now.spec.assignments if e.pod is not None}
+    kept = {e.id: (spot(e), e.pod) for e in now.spec.assignments}
     for entry in before.spec.assignments:
-        if entry.pod is not None and entry.id not in kept:
+        if entry.pod is not None and kept.get(entry.id) != (spot(entry), entry.pod):
             yield Releasing(entry.id, spot(entry), entry.owner, now.metadata.generation)

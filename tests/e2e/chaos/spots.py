@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Plan
 
 
 class Spot(msgspec.Struct, frozen=True, order=True):
@@ -33,3 +35,15 @@ def existing(node: GpuNode) -> list[Spot]:
         for gpu in node.status.gpus
         for each in gpu.instances
     ]
+
+
+def fresh(before: Plan, now: Plan) -> Iterator[Assignment]:
+    """Yield the entries of a plan that are new, or have another place or pod than they had.
+
+    One that has lost its pod is held where it was, which is nothing new.
+    """
+    known = {each.id: each for each in before.assignments}
+    for entry in now.assignments:
+        last = known.get(entry.id)
+        if last is None or spot(last) != spot(entry) or entry.pod not in (None, last.pod):
+            yield entry

@@ -117,6 +117,7 @@ class Admission:
         namespace: str = "",
         name: str = "",
         subresource: str = "",
+        dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
         """Create an object, unless a webhook refuses."""
@@ -127,7 +128,13 @@ class Admission:
             )
             self._check(kind, str(body["metadata"]["name"]), refusal)
         made = await self._api.create(
-            kind, body, namespace=namespace, name=name, subresource=subresource, timeout=timeout
+            kind,
+            body,
+            namespace=namespace,
+            name=name,
+            subresource=subresource,
+            dry_run=dry_run,
+            timeout=timeout,
         )
         self._note(kind, msgspec.json.decode(made)["metadata"]["name"], "create", body)
         return made

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis.strategies import builds, integers, sampled_from
@@ -128,6 +129,25 @@ def test_a_vm_that_comes_and_goes_breaks_nothing() -> None:
     story.node(successor, foreign=True)
 
     assert story.broken == []
+
+
+@pytest.mark.parametrize("change", [{"start": 1}, {"gpu": "GPU-1"}, {"pod": None}])
+def test_what_a_bound_pod_has_is_not_changed_in_place(change: dict[str, Any]) -> None:
+    story = Story()
+    entry = story.bound()
+    story.node(msgspec.structs.replace(entry, **change), made=False)
+
+    assert any("which is bound, left the plan" in each for each in story.broken)
+
+
+def test_an_entry_that_is_moved_onto_another_is_a_promise_too_many() -> None:
+    story = Story()
+    first, second = planned("a", ONE, 0), planned("b", ONE, 1, pod="pod-2")
+    story.node(first, second)
+    assert story.broken == []
+    story.node(first, msgspec.structs.replace(second, start=0), made=False)
+
+    assert any("promised twice: b and a" in each for each in story.broken)
 
 
 def test_two_entries_on_one_slice_are_seen() -> None:

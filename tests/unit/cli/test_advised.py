@@ -15,6 +15,7 @@ from extender.server import desk
 from extender.service import Service
 from extender.service.ports import Feed, PodFacts
 from nodeagent.apiserver.memory import InMemoryApi
+from tests.advised import NOW
 from tests.builders import request
 from tests.explained import Small, Vm
 
@@ -33,7 +34,7 @@ SMALL = Small.of(
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     """The desk of an extender that knows two nodes, and a pod for which one VM has to move."""
-    made = Service(KubernetesCluster(InMemoryApi()))
+    made = Service(KubernetesCluster(InMemoryApi()), utc_now=lambda: NOW)
     for feed in Feed:
         made.knowledge.feed_synced(feed)
     for name, there in SMALL.views.items():
@@ -62,11 +63,13 @@ async def test_a_plan_says_what_moves_where_and_draws_the_slices(url: str) -> No
     assert result.exit_code == 0, result.output
     words = " ".join(result.output.split())
     assert "To admit default/name-me: 1 move, in this order." in words
-    assert "1 default/x 1g.10gb a GPU 0 slice 4 b GPU 0 slice 6 restart" in words
+    assert "1 default/x 1g.10gb a GPU 0 slice 4 b GPU 0 slice 6 eviction" in words
     assert "2 then default/name-me (3g.40gb) on a GPU 0 slices 4-7" in words
     assert "a GPU 0 ▪━━━1··· → ▪━━━2━━━" in words
     assert "b GPU 0 ▪━━━▪━·· → ▪━━━▪━1·" in words
-    assert "1 memory slice of VMs stops and starts; no plan is better." in words
+    assert "1 costs 12: 10 for each of 1 memory slice, 2 for 24 hours there" in words
+    assert "; if it stayed, no plan would do" in words
+    assert "It costs 12 by the policy's moves.costs; no plan is better." in words
     assert "Disruption budgets were not looked up" in words
     assert words.endswith("Nothing was moved.")
 
@@ -77,7 +80,7 @@ async def test_programs_read_the_same(url: str) -> None:
 
     assert (said["outcome"], said["optimal"], said["leastMoves"]) == ("plan", True, 1)
     (move,) = said["moves"]
-    assert (move["vm"]["name"], move["target"]["node"], move["how"]) == ("x", "b", "restart")
+    assert (move["vm"]["name"], move["target"]["node"], move["how"]) == ("x", "b", "eviction")
 
 
 async def test_what_fits_already_says_that_nothing_has_to_move(url: str) -> None:

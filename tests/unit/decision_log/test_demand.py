@@ -9,7 +9,10 @@ from extender.decision_log.demand import policy_of, recorded
 from extender.decision_log.layout import End, Entry, Gap, Header, LogUnreadable, Why
 from extender.policy import InForce, PolicyName
 from extender.policy.file import parsed
+from extender.replay.parsing import policy_of as policy_of_record
+from extender.replay.play import play
 from extender.replay.recorded import Recorded
+from extender.replay.stays import first
 from extender.settings import Settings
 from nodeagent.api.gpunode import Mode
 from tests.decisions import Notebook
@@ -142,3 +145,38 @@ def test_a_header_has_all_of_a_policy(text: str) -> None:
     )
 
     assert msgspec.json.decode(msgspec.json.encode(header), type=Header) == header
+
+
+async def test_under_its_own_policy_a_demand_is_decided_as_it_was() -> None:
+    """What comes while an agent still clears up is refused in the replay as it was then."""
+    world, notebook = World(), Notebook(QUICK)
+    await world.add_node("node-1", gpus=1)
+    async with world.extender(QUICK, witness=notebook) as service:
+        knowledge = service.knowledge
+        async with world.obedient("node-1"):
+            await scheduled(service, await world.add_pod("small", "1-10C"))
+            large = await world.add_pod("large", "3-40C")
+            await scheduled(service, large)
+        await world.delete_pod(large)
+        await until(lambda: uid(large) not in knowledge.assigned)
+        early = await world.add_pod("early", "3-40C")
+        await scheduled(service, early)
+        await world.delete_pod(early)
+        await until(lambda: uid(early) not in knowledge.pods)
+        async with world.obedient("node-1"):
+            await until(lambda: not knowledge.views["node-1"].releasing)
+            await scheduled(service, await world.add_pod("late", "3-40C"))
+
+    told = recorded(notebook.header, notebook.items())
+    played = play(told, policy_of_record(told, "log")).fates
+
+    left = {each.uid: each for each in told.departures}
+    freed = left[uid(large)].freed
+    assert freed is not None
+    assert freed > left[uid(large)].at
+    found = first(told.outcomes)
+    assert len(found) == 4
+    assert [(bool(fate.refused), () if fate.refused else fate.places) for fate in played] == [
+        (bool(found[each.uid].refused), found[each.uid].places) for each in told.arrivals
+    ]
+    assert [bool(fate.refused) for fate in played] == [False, False, True, False]

@@ -19,7 +19,7 @@ from extender.policy.file import parsed
 from extender.request import Unanswerable
 from extender.service import Service
 from extender.service.knowledge import PROMISES
-from extender.service.seam import TOLD
+from extender.service.seam import RESTORING, TOLD
 from extender.verbs import bind as decide
 from extender.verbs import verdicts
 from extender.wire import MetaPod, MetaVictims, Pod, PreemptionArgs
@@ -311,8 +311,8 @@ def test_the_same_name_is_hidden_alike_by_one_key_only() -> None:
     assert one.hidden("red") != one.hidden("blue")
 
 
-def test_every_told_method_takes_what_can_be_read() -> None:
-    for name in TOLD:
+def test_every_method_that_is_told_takes_what_can_be_read() -> None:
+    for name in (*TOLD, *RESTORING):
         try:
             assert arguments(Entry(n=1, call=name)) == {}, name
         except LogUnreadable as error:

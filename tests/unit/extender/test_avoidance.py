@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from extender.ledger import Ledger
 from extender.planning.joint import Limits, Waiting, joint_plan
 from extender.service import Service
-from extender.service.avoidance import Avoidance, Circuit, Strikes
+from extender.service.avoidance import (
+    WRITTEN_WITHIN_SECONDS,
+    Avoidance,
+    Circuit,
+    Strikes,
+)
+from extender.service.ports import ClusterUnavailable, PlanConflict
+from extender.service.trust import Trust
 from extender.settings import Settings
 from extender.verbs.preempt import sufficient
 from extender.verbs.verdicts import Code, Refused, verdict
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import Unavailable
 from tests.builders import assignment, request, view
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
@@ -142,6 +151,86 @@ def test_what_had_begun_before_it_opened_does_not_open_it_longer() -> None:
     assert circuit.failed("later", now=35.0, settings=SETTINGS) == circuit
 
 
+def test_only_the_failure_of_what_was_let_through_opens_it_again() -> None:
+    circuit = opened().probed(["p", "q"], until=150.0)
+
+    assert circuit.failed("older", now=35.0, settings=SETTINGS) == circuit
+    assert not circuit.failed("older", now=35.0, settings=SETTINGS).refuses(now=150.0)
+    again = circuit.failed("q", now=36.0, settings=SETTINGS)
+    assert again.refuses(now=36.0 + 59.0)
+    assert not again.probe
+
+
+def test_of_a_probe_that_was_perhaps_not_written_the_outcome_counts_and_is_not_waited_for() -> None:
+    clock = Clock()
+    avoidance = Avoidance(SETTINGS, clock)
+    for n in range(SETTINGS.circuit_failures):
+        avoidance.node_failed("node-1", f"a{n}")
+    clock.now = 31.0
+    avoidance.probe("node-1", ["p"])
+    avoidance.doubted("node-1")
+    assert avoidance.refuses("node-1"), "it may be written yet"
+
+    clock.now += WRITTEN_WITHIN_SECONDS
+    assert not avoidance.refuses("node-1")
+    assert avoidance.node_failed("node-1", "older") == 0.0
+    assert avoidance.node_failed("node-1", "p") == 60.0
+
+
+def test_a_probe_that_was_certainly_not_written_is_none() -> None:
+    clock = Clock()
+    avoidance = Avoidance(SETTINGS, clock)
+    for n in range(SETTINGS.circuit_failures):
+        avoidance.node_failed("node-1", f"a{n}")
+    clock.now = 31.0
+    avoidance.probe("node-1", ["p"])
+    avoidance.not_probed("node-1")
+
+    assert not avoidance.refuses("node-1")
+    assert avoidance.node_failed("node-1", "p") == 0.0
+
+
+def test_an_outcome_is_news_once_and_not_for_ever() -> None:
+    clock = Clock()
+    avoidance = Avoidance(SETTINGS, clock)
+    avoidance.awaits(["a", "b"])
+    assert avoidance.heard(["a"])
+    assert not avoidance.heard(["a"])
+    assert not avoidance.heard(["never written"])
+
+    clock.now += 3 * SETTINGS.reservation_seconds
+    avoidance.awaits(["c"])
+    assert not avoidance.heard(["b"])
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (PlanConflict("another was first"), False),
+        (ClusterUnavailable("429", undone=True), False),
+        (ClusterUnavailable("no answer"), True),
+        (asyncio.CancelledError(), True),
+    ],
+    ids=["conflict", "refused", "unknown", "cut off"],
+)
+async def test_a_write_of_unknown_outcome_is_a_probe_for_as_long_as_it_may_arrive(
+    world: World, error: BaseException, waits: bool
+) -> None:
+    async with world.extender(BRITTLE) as extender:
+        knowledge, trust = extender.knowledge, Trust(extender.knowledge)
+        real, clock = knowledge.clock, Clock()
+        knowledge.clock = lambda: real() + clock.now
+        for n in range(BRITTLE.circuit_failures):
+            knowledge.avoidance.node_failed("node-1", f"a{n}")
+        clock.now = 31.0
+        with pytest.raises(type(error)), trust.probing("node-1", ["p"]):
+            raise error
+
+        assert knowledge.avoidance.refuses("node-1") is waits
+        clock.now += WRITTEN_WITHIN_SECONDS + 1.0
+        assert not knowledge.avoidance.refuses("node-1")
+
+
 def test_a_success_closes_it_and_the_next_time_it_opens_longer_unless_long_after() -> None:
     closed = opened().succeeded()
     assert not closed.refuses(now=1.0)
@@ -233,6 +322,60 @@ async def test_a_node_whose_agent_keeps_failing_is_left_alone_and_then_tried_wit
     assert late.error == FAILING
     assert meanwhile == {"node-1": FAILING}
     assert extender.knowledge.clock() - began < 120.0
+
+
+async def test_what_was_realized_long_ago_says_nothing_about_a_node_that_fails_now(
+    world: World,
+) -> None:
+    """A bind whose answer was lost is made again, perhaps by a scheduler that restarts."""
+    pod = await world.add_pod("vm", "1-10C")
+    settings = msgspec.structs.replace(BRITTLE, avoidance_seconds=10.0)
+    async with world.extender(settings) as extender:
+        knowledge = extender.knowledge
+        async with world.obedient("node-1"):
+            world.api.disturbance = refuses_bindings
+            assert (await extender.binder.bind(bind_args(pod, "node-1"))).error
+            world.api.disturbance = None
+            for n in range(BRITTLE.circuit_failures):
+                knowledge.avoidance.node_failed("node-1", f"a{n}")
+            gpu = knowledge.views["node-1"].node.spec.assignments[0].gpu
+            knowledge.avoidance.gpu_failed(gpu)
+            assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+
+        assert knowledge.avoidance.refuses("node-1")
+        assert knowledge.avoidance.gpu_failed(gpu) > knowledge.clock() + 15.0, "the second strike"
+
+
+async def refuses_bindings(call: Call) -> None:
+    if call.subresource == "binding" and not call.done:
+        raise Unavailable(500, "etcdserver: request timed out")
+
+
+async def test_a_place_whose_time_ran_out_unseen_by_any_bind_counts_as_a_failure(
+    world: World,
+) -> None:
+    settings = msgspec.structs.replace(
+        BRITTLE, reservation_seconds=0.8, http_timeout_seconds=0.4, circuit_failures=1
+    )
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender(settings) as extender:
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+        assert "stays reserved" in answer.error
+        assert not extender.knowledge.views["node-1"].failing
+        await world.plan_holds(0)  # the reclaim's doing: nobody comes back for it
+        await until(lambda: extender.knowledge.views["node-1"].failing)
+
+
+async def test_one_that_was_realized_and_never_bound_does_not(world: World) -> None:
+    settings = msgspec.structs.replace(BRITTLE, reservation_seconds=0.8, circuit_failures=1)
+    pod = await world.add_pod("vm", "1-10C")
+    async with world.extender(settings) as extender, world.obedient("node-1"):
+        world.api.disturbance = refuses_bindings
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error
+        await world.plan_holds(0)
+        await asyncio.sleep(0.1)
+
+        assert not extender.knowledge.views["node-1"].failing
 
 
 async def test_whoever_waits_for_a_failing_node_is_woken_when_it_may_be_tried(

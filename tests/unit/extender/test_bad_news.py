@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from structlog.testing import capture_logs
 
 from extender.cluster import objects
 from extender.ledger import Ledger
+from extender.service import Service
+from extender.service.ports import Feed
+from extender.service.reading import reading
 from nodeagent.api.rivals import rival_of
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import NODES, Gone, PatchType, Unavailable
@@ -25,6 +29,7 @@ EXTENDER, AGENT = "unit/extender", "unit/nodeagent"
 
 SHOWN_BY: dict[str, tuple[str, ...]] = {
     "malformed request body: 400 with the path of the field, state untouched": (
+        f"{EXTENDER}/test_server.py::of_a_malformed_body_the_path_of_the_field_is_told_and_nothing_is_kept",
         f"{EXTENDER}/test_server.py::a_malformed_body_is_a_400_that_names_the_field",
         f"{EXTENDER}/test_hostile_requests.py::a_thousand_hostile_requests_do_no_harm",
     ),
@@ -53,7 +58,9 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
         f"{EXTENDER}/test_binding.py::a_write_of_unknown_outcome_is_looked_at_before_anything_is_decided",
         f"{AGENT}/test_reports.py::a_write_without_an_answer_is_made_good",
     ),
-    "watch closed, 410: relisted, decisions go on for a while": (
+    "watch closed, 410: relisted, decisions go on for a while, the snapshot's age is told": (
+        f"{EXTENDER}/test_bad_news.py::a_snapshot_that_grows_old_says_how_old_it_is_while_it_decides",
+        f"{EXTENDER}/metrics/test_exposition.py::the_silence_of_feeds_and_agents_is_told",
         f"{EXTENDER}/test_bad_news.py::while_everything_is_listed_anew_decisions_go_on",
         f"{EXTENDER}/test_bad_news.py::a_snapshot_that_grew_too_old_decides_nothing",
         f"{EXTENDER}/test_freshness.py::a_short_silence_of_a_feed_is_borne_and_a_long_one_is_not",
@@ -184,6 +191,35 @@ async def test_while_everything_is_listed_anew_decisions_go_on(world: World) -> 
         world.api.disturbance = None
 
     assert answers[0]
+
+
+async def test_a_snapshot_that_grows_old_says_how_old_it_is_while_it_decides(world: World) -> None:
+    """``tangram_feed_silence_seconds`` tells it, by feed; 0 is as new as can be."""
+    pod = await world.add_pod("vm", "1-10C")
+
+    async def away(call: Call) -> None:
+        if not call.done:
+            raise Unavailable(0, "no answer in time")
+
+    async with world.extender() as extender:
+        assert set(told_ages(extender).values()) == {0.0}
+        world.api.disturbance = away
+        world.api.compact()
+        world.api.drop_watches(Gone(410, "too old resource version"))
+        await asyncio.sleep(3.0)
+        answer = extender.hooks.filter(filter_args(pod, "node-1"))
+        old = told_ages(extender)
+        world.api.disturbance = None
+        await until(lambda: not any(told_ages(extender).values()))
+
+    assert answer.node_names == ("node-1",)
+    assert set(old) == {each.value for each in Feed}
+    assert all(2.0 < age <= 3.0 for age in old.values())
+
+
+def told_ages(service: Service) -> dict[str, float]:
+    """Return what the metrics are told of how old each part of the snapshot is, in seconds."""
+    return dict(reading(service.knowledge).silences)
 
 
 async def test_a_snapshot_that_grew_too_old_decides_nothing(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from extender.ledger import Ledger
 from extender.service import Service
-from extender.service.ports import Feed
+from extender.service.ports import TRANSIT_SECONDS, Feed
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
@@ -225,6 +225,39 @@ async def test_a_write_of_unknown_outcome_is_looked_at_before_anything_is_decide
     assert (first.error, second.error) == ("", "")
     assert await world.bound("vm") == "node-1"
     assert len((await world.gpu_node("node-1")).spec.assignments) == 1
+
+
+async def test_a_binding_of_unknown_outcome_is_looked_at_when_it_can_no_longer_arrive(
+    world: World,
+) -> None:
+    """Its second counts from when it has come to the API server, which may be a while later."""
+    pod = await world.add_pod("vm", "1-10C")
+    settings = msgspec.structs.replace(
+        QUICK,
+        http_timeout_seconds=10.0,
+        binding_start_margin_seconds=1.5,
+        binding_timeout_seconds=1.0,
+    )
+    now = asyncio.get_running_loop().time
+    posted: list[float] = []
+    read: list[float] = []
+
+    async def lose_the_first(call: Call) -> None:
+        if call.done:
+            return
+        if call.subresource == "binding":
+            posted.append(now())
+            if len(posted) == 1:
+                raise Unavailable(0, "the connection broke")
+        elif posted and (call.verb, call.kind) == ("get", PODS):
+            read.append(now())
+
+    async with world.extender(settings) as extender, world.obedient("node-1"):
+        world.api.disturbance = lose_the_first
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+        world.api.disturbance = None
+
+    assert read[0] - posted[0] == pytest.approx(1.0 + TRANSIT_SECONDS)
 
 
 async def test_a_plan_that_is_refused_for_good_is_not_written_again_and_again(

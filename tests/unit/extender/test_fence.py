@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from extender.cluster.fence import Fenced
+from extender.service.ports import TRANSIT_SECONDS
 from extender.service.tenure import Tenure
 from nodeagent.apiserver.memory import Call, InMemoryApi
 from nodeagent.apiserver.protocol import NODES, ApiError, Conflict, PatchType, Unavailable
@@ -106,13 +107,18 @@ def test_what_was_cut_off_is_waited_for_until_it_cannot_be_committed() -> None:
             await write
         tenure.end()
         await fenced.settled()
-        assert now() == pytest.approx(4)
+        assert now() == pytest.approx(4 + TRANSIT_SECONDS)
 
     told(story)
 
 
 @pytest.mark.parametrize(
-    ("error", "waits"), [(None, 0.0), (Conflict(409, "no"), 0.0), (Unavailable(500, "?"), 4.0)]
+    ("error", "waits"),
+    [
+        (None, 0.0),
+        (Conflict(409, "no"), 0.0),
+        (Unavailable(500, "?"), 4.0 + TRANSIT_SECONDS),
+    ],
 )
 def test_what_was_answered_need_not_be_waited_for(error: ApiError | None, waits: float) -> None:
     async def story(api: InMemoryApi, tenure: Tenure, fenced: Fenced) -> None:

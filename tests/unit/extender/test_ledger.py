@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from extender.ledger import Ledger, Promise
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.ledger import Ledger, Planned, Promise
+from extender.packing.choose import Placed
 from extender.snapshot import Taken
 from nodeagent.api.geometry import Placement
 
@@ -49,3 +53,55 @@ def test_a_pods_own_promise_is_not_in_its_way() -> None:
 
     assert book.assumed_on("node-1", besides="a") == promise(start=3).taken
     assert book.assumed_on("node-2") == ()
+
+
+PODS = st.sampled_from("abc")
+NODES = st.sampled_from(["node-1", "node-2"])
+STEPS = st.one_of(
+    st.tuples(st.just("presume"), PODS, NODES),
+    st.tuples(st.just("assume"), PODS, NODES),
+    st.tuples(st.just("avoid"), PODS, NODES),
+    st.tuples(st.just("plan"), PODS, NODES),
+    st.tuples(st.sampled_from(["confirm", "release", "trust", "expire", "look"]), PODS, NODES),
+)
+
+
+def after(book: Ledger, what: str, pod: str, node: str) -> Ledger:
+    match what:
+        case "presume":
+            return book.presume(pod, promise(node), until=2.0)
+        case "assume":
+            return book.assume(pod, promise(node, start=1))
+        case "avoid":
+            return book.avoid(pod, promise(node, start=2), until=1.0)
+        case "plan":
+            placed = Placed("1-10C", 0, "GPU-0", 19, Placement(3, 1))
+            return book.plan({pod: Planned(node, (placed,), until=1.0)})
+        case "confirm":
+            return book.confirm(pod)
+        case "release":
+            return book.release(pod)
+        case "trust":
+            return book.trust([pod])
+        case "expire":
+            return book.expire(now=1.0)
+        case _:
+            return book
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_a_ledger_that_came_about_step_by_step_answers_as_one_made_at_once(
+    steps: list[tuple[str, str, str]],
+) -> None:
+    book = Ledger()
+    for step in steps:
+        book = after(book, *step)
+        if step[0] == "look":  # what is asked for is remembered, and handed on
+            assert book.nodes is not None
+
+    at_once = Ledger(book.assumed, book.presumed, book.planned, book.avoided)
+    assert book.nodes == at_once.nodes
+    for node in ("node-1", "node-2"):
+        for pod in ("", "a"):
+            assert book.assumed_on(node, besides=pod) == at_once.assumed_on(node, besides=pod)
+            assert book.presumed_on(node, besides=pod) == at_once.presumed_on(node, besides=pod)

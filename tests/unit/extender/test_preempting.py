@@ -23,6 +23,7 @@ from nodeagent.apiserver.protocol import (
     POD_DISRUPTION_BUDGETS,
     VIRTUAL_MACHINES,
     ApiError,
+    Invalid,
     Refused,
     Throttled,
 )
@@ -41,21 +42,32 @@ NOT_NOW = Throttled(429, "not now")
 
 
 class Audit:
-    """Hears what is evicted; ``refuses`` are the pods whose evictions meet a *refusal*, by name."""
+    """Hears what is evicted; ``refuses`` are the pods whose evictions meet a *refusal*, by name.
+
+    That shows only when it is tried, as with what changes in a moment; of those it ``forbids`` it
+    shows when it is rehearsed.
+    """
 
     def __init__(self, world: World, refusal: ApiError = NOT_NOW) -> None:
         self.evicted: list[str] = []
+        self.rehearsed: list[str] = []
         self.asked = 0
         self.refuses: Collection[str] = ()
+        self.forbids: Collection[str] = ()
         self._refusal = refusal
         world.api.disturbance = self
 
     async def __call__(self, call: Call) -> None:
         if call.subresource != "eviction":
             return
-        if not call.done:
+        if call.dry_run:
+            if not call.done:
+                self.rehearsed.append(call.name)
+                if call.name in self.forbids:
+                    raise self._refusal
+        elif not call.done:
             self.asked += 1
-            if call.name in self.refuses:
+            if call.name in self.refuses or call.name in self.forbids:
                 raise self._refusal
         else:
             self.evicted.append(call.name)
@@ -280,8 +292,12 @@ async def test_whom_two_budgets_guard_is_spared_for_no_api_server_evicts_it(worl
 
 @pytest.mark.parametrize(
     "refusal",
-    [NOT_NOW, Refused(403, 'admission webhook "x" denied the request')],
-    ids=["budget", "webhook"],
+    [
+        NOT_NOW,
+        Refused(403, 'admission webhook "x" denied the request'),
+        Invalid(422, 'ValidatingAdmissionPolicy "x" denied request'),
+    ],
+    ids=["budget", "webhook", "policy"],
 )
 async def test_an_eviction_refused_for_long_is_given_up_and_another_pod_found(
     world: World, refusal: ApiError
@@ -321,6 +337,115 @@ async def test_of_several_nobody_goes_before_a_refused_one_may(world: World) -> 
     # Whoever was tried first may have gone; after the refusal nobody has.
     assert first <= 1
     assert audit.evicted in ([], ["b"])
+
+
+@pytest.mark.parametrize("last", ["a", "b"])
+async def test_of_several_nobody_goes_where_one_may_not_any_more(world: World, last: str) -> None:
+    """It might go when they were chosen, and does not from when the place was claimed."""
+    audit = Audit(world)
+
+    async def disturb(call: Call) -> None:
+        await audit(call)
+        if call.verb == "patch" and call.kind == GPU_NODES and not call.subresource and call.done:
+            audit.forbids = {last}
+
+    async with running(world) as extender:
+        await placed(world, extender, "a", "3-40C")
+        await placed(world, extender, "b", "3-40C")
+        await placed(world, extender, "whole", "7-80C", node="node-2", priority=100)
+        high = await asks(world, "7-80C")
+        world.api.disturbance = disturb
+        await tried(extender, high)
+        await until(lambda: len(audit.rehearsed) > 2)  # both when they were chosen, then anew
+        assert await claimed(world) == [high["metadata"]["uid"]]
+
+        assert (audit.asked, audit.evicted) == (0, [])
+        audit.forbids = ()
+        world.api.disturbance = audit
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert sorted(audit.evicted) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        NOT_NOW,
+        Refused(403, 'admission webhook "x" denied the request'),
+        Invalid(422, 'ValidatingAdmissionPolicy "x" denied request'),
+    ],
+    ids=["budget", "webhook", "policy"],
+)
+async def test_whose_eviction_is_refused_when_rehearsed_is_not_chosen(
+    world: World, refusal: ApiError
+) -> None:
+    """So KubeVirt's webhook does with a VM that is to migrate on eviction and cannot."""
+    audit = Audit(world, refusal)
+    audit.forbids = {"low"}
+    async with running(world) as extender:
+        await full(world, extender)
+        high = await asks(world, "3-40C")
+        await Scheduler(extender, NODES).until_bound(world, [high])
+        told = extender.knowledge.work.registry.get_sample_value
+        assert told("tangram_preemptions_total", {"outcome": "given-up"}) == 0
+
+    assert audit.rehearsed == ["low", "other", "other"]
+    assert (audit.asked, audit.evicted) == (1, ["other"])
+
+
+async def test_what_no_api_server_rehearses_is_tried(world: World) -> None:
+    """One of its webhooks says that it has side effects."""
+    audit = Audit(world, Refused(400, 'admission webhook "x" does not support dry run'))
+    async with running(world) as extender:
+        await full(world, extender)
+        high = await asks(world, "3-40C")
+
+        async def disturb(call: Call) -> None:
+            audit.forbids = {"low"} if call.dry_run else ()
+            await audit(call)
+
+        world.api.disturbance = disturb
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert audit.evicted == ["low"]
+
+
+@pytest.mark.parametrize("namespaces", [1, 9], ids=["one namespace", "many namespaces"])
+async def test_however_many_are_guarded_the_one_who_may_go_is_found(
+    world: World, namespaces: int
+) -> None:
+    audit = Audit(world)
+    for number in range(namespaces):
+        await world.add_namespace(f"team-{number}")
+    names = [f"node-{3 + number}" for number in range(10)]
+    for name in names:
+        await world.add_node(name)
+    async with running(world) as extender, world.obedient(*names):
+        for name in NODES:
+            await placed(world, extender, f"above-{name}", "7-80C", node=name, priority=100)
+        for number, name in enumerate(names[:-1]):
+            guarded_in = f"team-{number % namespaces}"
+            await placed(world, extender, f"vm-{number}", "7-80C", node=name, namespace=guarded_in)
+        await placed(world, extender, "free", "7-80C", node=names[-1], priority=50)
+        for number in range(namespaces):
+            there = [f"vm-{each}" for each in range(9) if each % namespaces == number]
+            await guarded(world, "db", *there, allows=0, namespace=f"team-{number}")
+        high = await asks(world, "7-80C")
+        await Scheduler(extender, [*NODES, *names]).until_bound(world, [high])
+
+    assert audit.evicted == ["free"]
+
+
+async def test_of_equals_the_youngest_goes(world: World) -> None:
+    audit = Audit(world)
+    async with running(world) as extender:
+        for at in range(7):
+            await placed(world, extender, f"small-{at}", "1-10C")
+        await placed(world, extender, "whole", "7-80C", node="node-2", priority=100)
+        high = await asks(world, "1-10C")
+        await Scheduler(extender, NODES).until_bound(world, [high])
+
+    assert audit.evicted == ["small-6"]
 
 
 async def test_a_preemptor_that_goes_leaves_nothing_behind(world: World) -> None:
@@ -593,7 +718,8 @@ class Killed:
     async def __call__(self, call: Call) -> None:
         await self._audit(call)
         ours = call.verb in ("create", "patch", "delete") and (
-            (call.kind == GPU_NODES and not call.subresource) or call.subresource == "eviction"
+            (call.kind == GPU_NODES and not call.subresource)
+            or (call.subresource == "eviction" and not call.dry_run)
         )
         if not self.armed or not ours or call.done != self._done:
             return

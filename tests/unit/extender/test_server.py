@@ -94,12 +94,12 @@ async def test_no_candidates_at_all_are_no_candidates(url: str) -> None:
 @pytest.mark.parametrize("form", ["NodeNameToMetaVictims", "NodeNameToVictims"])
 async def test_preempt_answers_by_uid_in_either_form(url: str, form: str) -> None:
     victim = {"UID": "v"} if form == "NodeNameToMetaVictims" else {"metadata": {"uid": "v"}}
-    proposal = {"Pods": [victim], "NumPDBViolations": 2}
+    proposal = {"Pods": [victim], "NumPDBViolations": 0}
     body: dict[str, Any] = {"Pod": raw_pod("1-10C"), form: {"node-1": proposal, "x": proposal}}
 
     _, answer = await post(url, "preempt", body)
 
-    kept = {"Pods": [{"UID": "v"}], "NumPDBViolations": 2}
+    kept = {"Pods": [{"UID": "v"}], "NumPDBViolations": 0}
     assert answer == {"NodeNameToMetaVictims": {"node-1": kept}}
 
 
@@ -175,6 +175,9 @@ async def test_an_extender_that_goes_is_not_ready_any_more(url: str, service: Se
             assert "going away" in await answer.text()
 
 
+ARGS = ("filter", "prioritize", "preempt")
+"""The verbs that are asked about a whole pod."""
+
 GOOD = as_json(by_name(raw_pod("1-10C"), "node-1"))
 
 
@@ -197,13 +200,48 @@ GOOD = as_json(by_name(raw_pod("1-10C"), "node-1"))
 async def test_a_malformed_body_is_a_400_that_names_the_field(
     url: str, service: Service, verb: str, body: bytes
 ) -> None:
-    before = (service.knowledge.ledger, dict(service.knowledge.requests))
+    before = state(service)
 
     status, text = await post(url, verb, body)
 
     assert status == 400
     assert re.match(r"not an? [A-Z]\w+: ", text), text
-    assert (service.knowledge.ledger, dict(service.knowledge.requests)) == before
+    assert state(service) == before
+
+
+@pytest.mark.parametrize(
+    ("verbs", "body", "path"),
+    [
+        (ARGS, {"Pod": 3}, "$.Pod"),
+        (ARGS, {"Pod": {"metadata": {"uid": ["x"]}}}, "$.Pod.metadata.uid"),
+        (ARGS, {"Pod": {"spec": {"containers": {}}}}, "$.Pod.spec.containers"),
+        (("filter", "prioritize"), {"Pod": {}, "NodeNames": [1]}, "$.NodeNames[0]"),
+        (("bind",), {"PodName": 7}, "$.PodName"),
+    ],
+)
+async def test_of_a_malformed_body_the_path_of_the_field_is_told_and_nothing_is_kept(
+    url: str, service: Service, verbs: tuple[str, ...], body: dict[str, Any], path: str
+) -> None:
+    before = state(service)
+
+    for verb in verbs:
+        status, text = await post(url, verb, as_json(body))
+        assert status == 400
+        assert f"`{path}" in text, (verb, text)
+
+    assert state(service) == before
+
+
+def state(service: Service) -> tuple[Any, ...]:
+    """Return all that a request may leave behind."""
+    known = service.knowledge
+    return (
+        known.ledger,
+        dict(known.requests),
+        bool(known.refused),
+        dict(known.pending.waiting),
+        {name: view.node for name, view in known.views.items()},
+    )
 
 
 BINDING = {"PodName": "a", "PodNamespace": "b", "PodUID": "c", "Node": "node-1"}

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from extender.server import Limits, serving
 from extender.service import Service
 from extender.settings import Settings
+from extender.wire import BindingResult
 from tests.fakes.raw_http import FILTER, RawClient, connected, request
 from tests.waiting import until
 
@@ -295,3 +296,40 @@ async def test_a_body_above_the_limit_is_refused_before_it_is_read(service: Serv
         status, _, body = await client.answer()
 
     assert (status, body) == (413, b"above 10000 bytes\n")
+
+
+async def test_a_request_has_the_right_of_way_until_it_is_answered_or_its_client_has_gone(
+    service: Service,
+) -> None:
+    way = service.knowledge.way
+    async with hooks(service, count=2) as (url, [hasty, slow]), asyncio.timeout(5):
+        slow.send("POST /filter HTTP/1.1\r\n")
+        await until(lambda: way.in_flight == 1)
+        hasty.send(request())
+        await hasty.answer()
+        assert way.in_flight <= 1, "of the one that was answered nothing is left"
+        await slow.cut_off()
+        await until(lambda: way.in_flight == 0)
+        await answers(url)
+        await until(lambda: way.free)
+
+
+async def test_a_bind_that_waits_gives_way(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, waits = service.knowledge.way, asyncio.Event()
+
+    async def bind(_: object) -> BindingResult:
+        began.append(way.in_flight)
+        await waits.wait()
+        return BindingResult()
+
+    began: list[int] = []
+    monkeypatch.setattr(service.binder, "bind", bind)
+    async with hooks(service) as (_, [client]), asyncio.timeout(5):
+        client.send(request(BIND, path="/bind"))
+        await until(lambda: bool(began))
+        waits.set()
+        await client.answer()
+
+    assert (began, way.in_flight) == ([0], 0)

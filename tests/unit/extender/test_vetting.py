@@ -1,7 +1,8 @@
-"""preempt vets what the scheduler proposes, and fills in victims where it proposes none."""
+"""preempt vets what the scheduler proposes, and names nobody whom the leader does not evict."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,13 @@ from extender.claims import claimant
 from extender.ledger import Ledger
 from extender.service import Service
 from extender.verbs.preempt import sufficient
+from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from tests.builders import assignment, gpu_node, request, view
-from tests.fakes.occupied import placed, placed_gang
-from tests.fakes.world import QUICK, World
+from tests.fakes.occupied import guarded, placed
+from tests.fakes.scheduling import Scheduler
+from tests.fakes.world import QUICK, World, filter_args
+from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_time
 
@@ -58,41 +62,97 @@ async def test_a_node_is_dropped_where_the_victims_leave_no_placement(world: Wor
         assert vetted(extender, whole, proposal) == {"node-2": sorted([large, other])}
 
 
-async def test_nobody_is_named_where_preemption_is_turned_off(world: World) -> None:
-    off = msgspec.structs.replace(QUICK, preempts=False)
-    async with world.extender(off) as extender, world.obedient("node-1", "node-2"):
-        await placed(world, extender, "small", "1-10C")
-        whole = await world.add_pod("whole", "7-80C", priority=10)
-
-        assert vetted(extender, whole, {"node-1": []}) == {}
-
-
-async def test_empty_lists_are_filled_with_the_cheapest_of_lower_priority(world: World) -> None:
-    async with world.extender() as extender, world.obedient("node-1", "node-2"):
-        low = await placed(world, extender, "low", "4-40C", priority=1)
-        await placed(world, extender, "dear", "3-40C", priority=5)
-        await placed(world, extender, "same", "7-80C", node="node-2", priority=10)
+@pytest.mark.parametrize("nominates", [False, True])
+async def test_nobody_is_named_whom_the_leader_does_not_evict(
+    world: World, *, nominates: bool
+) -> None:
+    settings = msgspec.structs.replace(QUICK, preempts=False, nominates=nominates)
+    async with world.extender(settings) as extender, world.obedient("node-1", "node-2"):
+        await placed(world, extender, "low", "7-80C")
+        await placed(world, extender, "guarded", "7-80C", node="node-2")
+        await guarded(world, "db", "guarded", allows=0)
         asks = await world.add_pod("asks", "4-40C", priority=10)
 
-        assert vetted(extender, asks, {"node-1": [], "node-2": []}) == {"node-1": [low]}
-
-
-async def test_nobody_is_named_for_a_pod_that_preempts_nobody(world: World) -> None:
-    async with world.extender() as extender, world.obedient("node-1"):
-        await placed(world, extender, "low", "7-80C")
-        never = await world.add_pod("never", "4-40C", priority=10, preemptionPolicy="Never")
-
-        assert vetted(extender, never, {"node-1": []}) == {}
-
-
-async def test_a_gang_is_named_whole_or_not_at_all(world: World) -> None:
-    async with world.extender() as extender, world.obedient("node-1", "node-2"):
-        nodes = ["node-1", "node-2"]
-        await placed_gang(world, extender, "duo", {"a": "7-80C", "b": "7-80C"}, nodes)
-        asks = await world.add_pod("asks", "7-80C", priority=10)
-
-        # The other member is on another node, where kube-scheduler lets nobody be named.
         assert vetted(extender, asks, {"node-1": [], "node-2": []}) == {}
+
+
+async def begun(world: World, extender: Service) -> tuple[dict[str, Any], str]:
+    """Return a preemptor and its victim's UID, once that is evicted; it takes its time to end."""
+    low = await placed(world, extender, "low", "4-40C", priority=1, grace=30)
+    await placed(world, extender, "above", "7-80C", node="node-2", priority=100)
+    high = await world.add_pod("high", "7-80C", priority=10)
+    scheduler = Scheduler(extender, ["node-1", "node-2"])
+
+    def leaves() -> bool:
+        assert scheduler.place(high) == ""
+        return extender.knowledge.pods[low].deleting
+
+    await until(leaves)
+    return high, low
+
+
+async def test_while_a_place_is_cleared_the_scheduler_is_told_where_and_who_leaves(
+    world: World,
+) -> None:
+    settings = msgspec.structs.replace(QUICK, nominates=True)
+    async with world.extender(settings) as extender, world.obedient("node-1", "node-2"):
+        high, low = await begun(world, extender)
+
+        answer = extender.hooks.filter(filter_args(high, "node-1", "node-2"))
+        assert list(answer.failed_nodes) == ["node-1"]
+        assert list(answer.failed_and_unresolvable_nodes) == ["node-2"]
+        assert answer.node_names == ()
+        assert vetted(extender, high, {"node-1": [], "node-2": []}) == {"node-1": [low]}
+        other = await world.add_pod("other", "7-80C", priority=10)
+        assert extender.hooks.filter(filter_args(other, "node-1", "node-2")).failed_nodes == {}
+        assert vetted(extender, other, {"node-1": []}) == {}
+
+
+@pytest.mark.parametrize("nominates", [False, True])
+async def test_as_soon_as_all_leave_the_scheduler_is_had_ask_again(
+    world: World, *, nominates: bool
+) -> None:
+    """It asks again for no pod on whose nodes nothing that it looks at changes."""
+    await world.add_pod("extender-0", namespace=keys.SYSTEM_NAMESPACE)
+    settings = msgspec.structs.replace(QUICK, nominates=nominates)
+    async with world.extender(settings) as extender, world.obedient("node-1", "node-2"):
+        await begun(world, extender)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        woken = extender.wakes
+        victim = next(f for f in extender.knowledge.pods.values() if f.ref.name == "low")
+        extender.knowledge.pod(msgspec.structs.replace(victim, deleting=False))
+        extender._preempting._vacating._shown.clear()  # type: ignore[union-attr]
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert extender.wakes == woken
+        extender.knowledge.pod(victim)
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+
+        assert extender.wakes == woken + nominates
+
+
+async def test_a_scheduler_that_nominates_nobody_for_that_is_told_nothing(world: World) -> None:
+    async with world.extender() as extender, world.obedient("node-1", "node-2"):
+        high, _ = await begun(world, extender)
+
+        answer = extender.hooks.filter(filter_args(high, "node-1", "node-2"))
+        assert answer.failed_nodes == {}
+        assert sorted(answer.failed_and_unresolvable_nodes) == ["node-1", "node-2"]
+        assert vetted(extender, high, {"node-1": []}) == {}
+
+
+async def test_a_node_is_dropped_where_the_scheduler_would_violate_budgets(world: World) -> None:
+    async with world.extender() as extender, world.obedient("node-1", "node-2"):
+        small = await placed(world, extender, "small", "1-10C")
+        whole = await world.add_pod("whole", "7-80C", priority=10)
+        victims = {"node-1": {"Pods": [{"UID": small}], "NumPDBViolations": 1}}
+        body = {"Pod": whole, "NodeNameToVictims": None, "NodeNameToMetaVictims": victims}
+        args = wire.decode(msgspec.json.encode(body), wire.PreemptionArgs)
+
+        assert extender.hooks.preempt(args).node_name_to_meta_victims == {}
+        assert vetted(extender, whole, {"node-1": [small]}) == {"node-1": [small]}
 
 
 async def test_a_node_without_victims_is_never_returned(world: World) -> None:

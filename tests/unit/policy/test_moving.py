@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from extender.cli.policy import policy as commands
 from extender.policy.bounds import Terms
+from extender.policy.costs import Age, Costs
 from extender.policy.file import MalformedPolicy, PolicyFile, parsed, written
 from extender.policy.moving import HOUR, Mode, Moving, Wait, Why
 from extender.policy.windows import Day, Window
@@ -25,6 +26,7 @@ moves:
   windows:
   - {days: [sat, sun], from: "22:00", to: "04:00"}
   paused: true
+  costs: {eviction: 20, restart: 40, profiles: {7g.80gb: 12}, ages: [{hours: 8, adds: 3}]}
 """
 NOON = datetime(2026, 12, 2, 12, 0, tzinfo=UTC)  # a Wednesday
 ALLOWED = Moving(mode=Mode.APPLY, per_hour=2)
@@ -46,7 +48,8 @@ def minutes(count: float) -> timedelta:
 
 def test_it_says_what_it_says() -> None:
     nights = Window(days=(Day.SATURDAY, Day.SUNDAY), begins="22:00", ends="04:00")
-    whole = Moving(mode=Mode.APPLY, per_hour=20, windows=(nights,), paused=True)
+    costs = Costs(eviction=20, restart=40, profiles={"7g.80gb": 12}, ages=(Age(hours=8, adds=3),))
+    whole = Moving(mode=Mode.APPLY, per_hour=20, windows=(nights,), paused=True, costs=costs)
 
     assert policy(WHOLE).in_force.moving == whole
     assert parsed(written(policy(WHOLE)), "again") == policy(WHOLE)
@@ -100,6 +103,33 @@ def test_a_bare_off_is_the_mode_although_yaml_takes_it_for_false(off: str) -> No
             'windows: [{from: "24:00", to: "04:00"}]',
             '$.moves.windows[0].from: is the end of a day; write "00:00" and the day after',
         ),
+        (
+            "costs: {eviction: -1}",
+            "$.moves.costs.eviction: got `-1`; write a whole number from 0 to 100",
+        ),
+        (
+            "costs: {evictions: 1}",
+            "$.moves.costs.evictions: unknown field `evictions`; did you mean eviction?",
+        ),
+        (
+            "costs: {profiles: {whole: 1}}",
+            "$.moves.costs.profiles.whole: got `'whole'`; write a MIG profile as"
+            " `nvidia-smi mig -lgip` names it, such as 1g.10gb",
+        ),
+        (
+            "costs: {liveMigration: 11}",
+            "$.moves.costs.liveMigration: is 11, more than eviction's 10;"
+            " a VM that runs on is disturbed less: write less",
+        ),
+        (
+            "costs: {restart: 9}",
+            "$.moves.costs.restart: is 9, less than eviction's 10;"
+            " past a budget a VM is disturbed no less: write as much or more",
+        ),
+        (
+            "costs: {ages: [{hours: 1, adds: 1}, {hours: 1, adds: 2}]}",
+            "$.moves.costs.ages[1].hours: is 1 a second time; say once what it adds",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_path_value_and_remedy(text: str, says: str) -> None:
@@ -119,6 +149,9 @@ def test_check_tells_how_vms_are_moved(tmp_path: Path) -> None:
     assert "moves paused no move is begun" in words
     assert "moves perHour at most 20 begun within an hour" in words
     assert "moves windows[0] begun sat, sun, 22:00 to 04:00 UTC" in words
+    assert "costs eviction 20 points for each memory slice" in words
+    assert "costs 7g.80gb counts for 12 memory slices" in words
+    assert "costs ages 3 points more from 8 hours on" in words
 
 
 def test_check_says_nothing_of_moves_where_the_policy_does_not(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_pod_is_admitted_by_the_move_that_makes_room() -> None:
 
     assert alone.outcome is Outcome.INFEASIBLE  # on its GPU, the 1g is in the way anywhere
     assert said.outcome is Outcome.PLAN
-    assert (names(said), said.optimal, said.cost) == (["x"], True, 1)
+    assert (names(said), said.optimal, said.cost) == (["x"], True, 10)
     (placed,) = said.places
     assert (placed.pod.name, placed.profile, placed.on.node, placed.on.start) == (
         "name-me",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import UTC, datetime
 
 import aiohttp
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from extender.advice import Advice, Asked
 from extender.advice.advise import NOT_FILTERED
 from extender.advice.document import Outcome, Who
+from extender.moves.obstacles import NO_ROOM_GUARDED
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.moving import Mode, Moving
 from extender.server import desk
@@ -58,19 +60,21 @@ class Users:
 
 
 class Budgets:
-    """Knows disruption budgets, and whom it was asked about."""
+    """Knows disruption budgets, and of which namespaces it was asked."""
 
     def __init__(self, *budgets: Budget, down: bool = False) -> None:
         self._budgets = budgets
         self._down = down
         self.asked: list[str] = []
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
         if self._down:
             raise ClusterUnavailable("etcd is away")
-        uids = {pod.uid for pod in pods}
-        self.asked += sorted(uids)
-        return [each for each in self._budgets if each.pods & uids]
+        self.asked += sorted(namespaces)
+        return [each for each in self._budgets if each.namespace in namespaces]
+
+    async def rehearse(self, pod: PodRef) -> None:
+        raise AssertionError(f"advice asks to evict {pod.name}")
 
     async def evict(self, pod: PodRef) -> None:
         raise AssertionError(f"advice evicts {pod.name}")
@@ -200,12 +204,12 @@ async def test_the_vms_of_a_tenant_that_is_not_moved_stay_and_others_are_told_wi
     assert [place.pod.tenant for place in said.places] == ["red"]
 
 
-async def test_budgets_are_looked_up_of_those_alone_who_would_move() -> None:
+async def test_budgets_are_looked_up_where_somebody_would_move() -> None:
     budgets = Budgets(Budget("default", "loose", frozenset({"x"}), 1))
     async with desk(known(CROWDED, evictor=budgets), reviewer=None) as url:
         said = await advised(url)
 
-    assert (said.outcome, said.budgets, budgets.asked) == (Outcome.PLAN, True, ["x"])
+    assert (said.outcome, said.budgets, budgets.asked) == (Outcome.PLAN, True, ["default"])
 
 
 async def test_a_budget_that_allows_nothing_makes_another_plan() -> None:
@@ -220,7 +224,26 @@ async def test_a_budget_that_allows_nothing_makes_another_plan() -> None:
     assert [step.vm.name for step in without.moves] == ["x"]
     assert not without.budgets
     assert [step.vm.name for step in said.moves] == ["y"]
-    assert budgets.asked == ["x", "y"]
+    assert budgets.asked == ["default"]
+
+
+async def test_however_many_budgets_forbid_it_the_vm_that_may_go_is_found() -> None:
+    names = "abcdefgh"
+    small = Small.of(
+        [Vm(f"on-{name}", ONE, name, 0, 0) for name in names], **dict.fromkeys(names, 1)
+    )
+    tight = [Budget("default", name, frozenset({f"on-{name}"}), 0) for name in names[:-1]]
+    last = Budget("default", "h", frozenset({"on-h"}), 0)
+    budgets = Budgets(*tight)
+    async with desk(known(small, evictor=budgets), reviewer=None) as url:
+        said = await advised(url, "/api/v1/moves?headroom=1x7g.80gb")
+    async with desk(known(small, evictor=Budgets(*tight, last)), reviewer=None) as url:
+        held = await advised(url, "/api/v1/moves?headroom=1x7g.80gb")
+
+    assert (said.outcome, [step.vm.name for step in said.moves]) == (Outcome.PLAN, ["on-h"])
+    assert budgets.asked == ["default"]
+    assert held.outcome is Outcome.INFEASIBLE
+    assert [each.why for each in held.obstacles] == [NO_ROOM_GUARDED]
 
 
 async def test_a_drain_that_a_budget_holds_up_says_so() -> None:
@@ -330,7 +353,7 @@ async def test_the_thread_that_works_out_advice_reads_no_clock_that_decisions_ar
     knowledge = service.knowledge
     monkeypatch.setattr(knowledge, "clock", knowledge.seam.clock)
 
-    said = await Advisor(knowledge).advise(ADMITTED)
+    said = await Advisor(knowledge, utc_now=lambda: datetime.now(UTC)).advise(ADMITTED)
 
     assert said.moves
     assert {*readers} <= {threading.current_thread()}

@@ -25,8 +25,11 @@ EVICTED = Departure(POD, Kind.EVICTION)
 class Strict:
     """Lets nobody be evicted."""
 
-    async def budgets(self, pods: Collection[PodRef]) -> Sequence[Budget]:
+    async def budgets(self, namespaces: Collection[str]) -> Sequence[Budget]:
         return ()
+
+    async def rehearse(self, pod: PodRef) -> None:
+        await self.evict(pod)
 
     async def evict(self, pod: PodRef) -> None:
         raise EvictionRefused("its budget allows no more")

@@ -450,7 +450,7 @@ async def test_budgets_are_in_the_way_of_evictions_alone(
 
     assert advice.attains is (movable != "evicted")
     if advice.attains:
-        how, cost = ("live-migration", 0) if movable == "live" else ("restart", 1)
+        how, cost = ("live-migration", 1) if movable == "live" else ("restart", 15)
         assert [(each.how, each.cost) for each in advice.moves] == [(how, cost)]
     else:
         assert [each.why for each in advice.obstacles] == [SEVERAL_BUDGETS]

@@ -88,7 +88,7 @@ def test_what_is_no_record_is_refused(content: bytes) -> None:
         (
             {
                 "arrivals": [
-                    {"at": 1, "uid": "x", "namespace": "n", "name": "x", "wanted": ["r"] * 17}
+                    {"at": 1, "uid": "x", "namespace": "n", "name": "x", "wanted": ["r"] * 65}
                 ]
             },
             "$.arrivals[0].wanted",
@@ -184,6 +184,26 @@ def test_a_field_that_is_wrong_is_named(change: dict[str, Any], says: str) -> No
             changed(outcomes=(Outcome(1.0, "x", (Place("a", "a/0", "1g.10gb", 1),), "no-room"),)),
             "$.outcomes[0]: has either places or why it was refused",
         ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("a", "b/0", "1g.10gb", 1),)),)),
+            "$.outcomes[0].places[0].gpu: a has no GPU b/0",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("b", "a/0", "1g.10gb", 1),)),)),
+            "$.outcomes[0].places[0].gpu: b has no GPU a/0",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("a", "a/0", "3g.40gb", 1),)),)),
+            "$.outcomes[0].places[0]: H100-80GB has no 3g.40gb at slice 1",
+        ),
+        (
+            changed(outcomes=(Outcome(1.0, "x", (Place("a", "a/0", "9g.90gb", 0),)),)),
+            "$.outcomes[0].places[0]: H100-80GB has no 9g.90gb at slice 0",
+        ),
+        (
+            changed(arrivals=(vm(1.0, "x", *(f"r{at}" for at in range(17))), vm(2.0, "y", "r"))),
+            "$.arrivals[0].wanted: can be placed one after the other in too many ways",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_its_field(content: bytes, says: str) -> None:
@@ -218,3 +238,10 @@ def test_a_record_of_the_first_form_is_read_for_ever() -> None:
     assert (x.refused, x.ended_at) == ("no-room", None)
     assert {place.start for place in y.places} == {0, 1}
     assert z.asked_at is None
+
+
+def test_a_pod_may_ask_for_as_many_as_any_cluster_may_let_it() -> None:
+    many = record(changed(arrivals=(vm(1.0, "x", *["1g.10gb"] * 64), vm(2.0, "y", "r"))), "f.json")
+
+    (fate, _) = play(many, policy_of(many, "f.json")).fates
+    assert fate.placed_at is None

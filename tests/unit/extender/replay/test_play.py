@@ -11,6 +11,7 @@ from extender.replay.recorded import (
     Departure,
     Outcome,
     Place,
+    Recorded,
     RecordedGang,
     Resident,
     Stranger,
@@ -317,3 +318,56 @@ def test_the_first_outcome_with_places_says_since_when_a_vm_stayed() -> None:
     )
 
     assert play(of, FIRST_FIT).fates[0].ended_at == 4.0
+
+
+def slow_to_free(freed: float | None) -> Recorded:
+    """A VM leaves at 5; another of its size comes at 6, and one more at 30."""
+    of = with_stays(
+        recorded(vm(0.0, "x", WHOLE), vm(6.0, "y", WHOLE), vm(30.0, "end", "1g.10gb")),
+        stayed("x", 0.0, 5.0),
+    )
+    left = msgspec.structs.replace(of.departures[0], freed=freed)
+    return msgspec.structs.replace(of, departures=(left,))
+
+
+@pytest.mark.parametrize(("freed", "placed"), [(None, 6.0), (5.0, 6.0), (5.5, 6.0), (9.0, 9.0)])
+def test_slices_that_were_free_late_are_free_as_late(freed: float | None, placed: float) -> None:
+    _, y, _ = play(slow_to_free(freed), FIRST_FIT).fates
+
+    assert y.placed_at == placed
+    assert bool(y.refused) is (placed > 6.0)
+
+
+def test_a_resident_s_slices_are_free_as_late_as_they_were() -> None:
+    of = recorded(
+        vm(6.0, "y", WHOLE),
+        vm(30.0, "end", "1g.10gb"),
+        residents=(Resident("old", "n", "old", (Place("a", "a/0", WHOLE, 0),)),),
+        departures=(Departure(5.0, "old", 9.0),),
+    )
+
+    y, _ = play(of, FIRST_FIT).fates
+
+    assert y.placed_at == 9.0
+
+
+def test_where_a_vm_leaves_at_another_time_its_slices_are_free_as_much_later() -> None:
+    of = with_stays(
+        recorded(
+            vm(0.0, "first", WHOLE),
+            vm(1.0, "x", WHOLE),
+            vm(2.0, "y", WHOLE),
+            vm(40.0, "end", "1g.10gb"),
+        ),
+        stayed("first", 0.0, 10.0),
+        stayed("x", 1.0, 6.0),
+    )
+    left = tuple(
+        msgspec.structs.replace(each, freed=each.at + 2.0) if each.uid == "x" else each
+        for each in of.departures
+    )
+    of = msgspec.structs.replace(of, departures=left)
+
+    _, x, y, _ = play(of, FIRST_FIT).fates
+
+    assert (x.placed_at, x.ended_at, y.placed_at) == (10.0, 15.0, 17.0)

@@ -1,0 +1,426 @@
+"""What the judge says of places, Bindings and who makes them, told one write after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from nodeagent.api import keys
+from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Assignment, Decision, Instance, Mode, OwnerRef, Realized
+from nodeagent.apiserver.history import Revision, Write
+from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
+from nodeagent.simulated.hardware import Hardware
+from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
+from tests.chaos.judge import Judge
+
+SMALL, HALF = 19, 9  # profile ids: one memory slice, and four
+LEAD_SECONDS = 4.0
+RESOURCE = VGPU + "1-10C"
+
+
+class Court:
+    """A judge of one node with one GPU, and what it is shown; whatever it is asked may be set.
+
+    ``process`` writes, and sent its writes when ``sent`` says, now if that is None.
+    """
+
+    def __init__(self) -> None:
+        self.machine = Hardware("node-1", [H100], Mode.VGPU_VFIO)
+        (self.board,) = self.machine.gpus
+        self.now = 100.0
+        self.process = "a_1"
+        self.sent: float | None = None
+        self.late = False
+        self.waited_for = True
+        self.generation = 1
+        self._pods: dict[str, dict[str, Any]] = {}
+        self._node: dict[str, Any] | None = None
+        self._words = 0
+        self.judge = Judge(
+            {"node-1": self.machine},
+            clock=lambda: self.now,
+            waited_for=lambda uid: self.waited_for,
+            writer=lambda: self.process,
+            hold_seconds=10.0,
+            listed=lambda process, kind: self.now,
+            lead_seconds=LEAD_SECONDS,
+            sent=lambda: self.now if self.sent is None else self.sent,
+            late=lambda: self.late,
+        )
+        self.leads("a_1")
+        self.plan()
+
+    @property
+    def broken(self) -> list[str]:
+        """What the judge says, without the times."""
+        return [each.split(" s: ", 1)[1] for each in self.judge.violations]
+
+    def entry(
+        self, id: str, start: int, *, pod: str | None, owner: str = "", profile: int = SMALL
+    ) -> Assignment:
+        whose = OwnerRef("VirtualMachineInstance", "default", owner) if owner else None
+        return assignment(id, profile, start, gpu=self.board.uuid, pod=pod, owner=whose)
+
+    def leads(self, process: str) -> None:
+        meta = {"name": keys.LEADER_LEASE, "namespace": keys.SYSTEM_NAMESPACE, "uid": "lease"}
+        lease = {"metadata": meta, "spec": {"holderIdentity": process}}
+        self._show(LEASES, None, lease)
+
+    def plan(
+        self, *entries: Assignment, told: Iterable[Instance] = (), observed: int | None = None
+    ) -> None:
+        """Show a plan; the agent has *observed* it, unless told otherwise, and realized it."""
+        self.generation += 1
+        self._told(entries, told, observed, realized=True)
+
+    def reports(self, *told: Instance, realized: bool = True) -> None:
+        """Show that the agent has seen the plan, and what it tells to be on the GPU."""
+        self._told(self.judge.entries("node-1"), told, None, realized=realized)
+
+    def _told(
+        self,
+        entries: Iterable[Assignment],
+        told: Iterable[Instance],
+        observed: int | None,
+        *,
+        realized: bool,
+    ) -> None:
+        self._words += 1
+        node = gpu_node(
+            gpus=[msgspec.structs.replace(gpu(0, instances=tuple(told)), uuid=self.board.uuid)],
+            plan=entries,
+            generation=self.generation,
+            observed=observed,
+            realized=[Realized(each.id) for each in entries if realized],
+        )
+        status = msgspec.structs.replace(node.status, agent_epoch="node-1_1", sequence=self._words)
+        before = self._node
+        self._node = msgspec.to_builtins(msgspec.structs.replace(node, status=status))
+        self._show(GPU_NODES, before, self._node)
+
+    def plan_deleted(self) -> None:
+        assert self._node is not None
+        before, self._node = self._node, None
+        self._show(GPU_NODES, before, None)
+
+    def pod(self, uid: str) -> None:
+        """Show a pod that wants one small vGPU."""
+        limits = {"containers": [{"resources": {"limits": {RESOURCE: "1"}}}]}
+        meta = {"name": f"name-{uid}", "namespace": "default", "uid": uid}
+        self._pods[uid] = {"metadata": meta, "spec": limits, "status": {"phase": "Pending"}}
+        self._show(PODS, None, self._pods[uid])
+
+    def bound(self, uid: str, *entries: Assignment) -> None:
+        decided = [
+            Decision(e.id, e.gpu, "1g.10gb", e.profile_id, e.start, e.size, e.resource)
+            for e in entries
+        ]
+        note = msgspec.json.encode(decided).decode()
+        before = self._pods[uid]
+        meta = {**before["metadata"], "annotations": {keys.DECISION_ANNOTATION: note}}
+        spec = {**before["spec"], "nodeName": "node-1"}
+        self._pods[uid] = {**before, "metadata": meta, "spec": spec}
+        self._show(PODS, before, self._pods[uid])
+
+    def phase(self, uid: str, phase: str) -> None:
+        before = self._pods[uid]
+        self._pods[uid] = {**before, "status": {"phase": phase}}
+        self._show(PODS, before, self._pods[uid])
+
+    def made(self, start: int, profile: int = SMALL) -> int:
+        """Have an agent make a GPU instance."""
+        size = H100.geometry.by_id[profile].size
+        gi_id = self.board.create(profile, Placement(start, size))
+        self.judge.created("node-1", self.board.uuid, gi_id)
+        return gi_id
+
+    def running(self, uid: str, start: int) -> Assignment:
+        """Show a pod that is bound to a place on the GPU, and runs there; return its entry."""
+        entry = self.entry(f"entry-{uid}", start, pod=uid)
+        self.pod(uid)
+        self.plan(*self.judge.entries("node-1"), entry)
+        gi_id = self.made(start)
+        self.bound(uid, entry)
+        self.board.clients.setdefault(gi_id, set()).add(uid)
+        self.phase(uid, "Running")
+        assert not self.broken
+        return entry
+
+    def _show(
+        self, kind: Kind, before: dict[str, Any] | None, after: dict[str, Any] | None
+    ) -> None:
+        there = after or before
+        assert there is not None
+        key = (there["metadata"].get("namespace", ""), there["metadata"]["name"])
+        was, now = (None if each is None else Revision.of(each) for each in (before, after))
+        self.judge.wrote(kind, Write(1, key, was, now))
+
+
+@pytest.fixture
+def court() -> Court:
+    return Court()
+
+
+# Promised twice.
+
+
+def test_two_entries_for_one_slice_are_one_promise_too_many(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1", profile=HALF), court.entry("b", 3, pod="u2"))
+
+    assert court.broken
+    assert {each.split(":")[0] for each in court.broken} == {"promised twice"}
+
+
+def test_so_is_an_entry_where_a_bound_pod_is_whose_own_has_gone(court: Court) -> None:
+    court.running("u1", 0)
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    assert "promised twice: b where name-u1 is bound" in court.broken
+
+
+def test_an_entry_that_is_moved_onto_another_takes_its_slices_like_a_new_one(court: Court) -> None:
+    first, second = court.entry("a", 0, pod="u1"), court.entry("b", 1, pod="u2")
+    court.plan(first, second)
+    assert not court.broken
+    court.plan(first, msgspec.structs.replace(second, start=0))
+
+    assert "promised twice: b and a on " + court.board.uuid in court.broken
+
+
+@pytest.mark.parametrize("writer", ["a_1", "b_1"], ids=["who took it back", "a successor"])
+def test_what_is_on_its_way_out_is_nobodys_before_the_agent_says_so(
+    court: Court, writer: str
+) -> None:
+    court.plan(court.entry("a", 0, pod="u1"))
+    before = court.generation
+    court.plan(observed=before)
+    court.leads(writer)
+    court.process = writer
+    court.plan(court.entry("b", 0, pod="u2"), observed=before)
+
+    assert court.broken == ["promised twice: b where a is on its way out"]
+
+
+def test_once_told_to_be_free_it_is_whatever_older_word_comes_after(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1"))
+    before = court.generation
+    court.plan(observed=before)
+    court.reports()
+    court.plan(court.entry("b", 0, pod="u2"), observed=before)
+
+    assert not court.broken
+
+
+def test_a_foreign_instance_there_is_nothing_of_what_was_taken_back(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1", profile=HALF))
+    court.plan()
+    court.reports(instance(SMALL, 3))
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    assert not court.broken
+
+
+@pytest.mark.parametrize("writer", ["a_1", "b_1"], ids=["who took it back", "a successor"])
+def test_where_a_gpu_instance_is_left_nothing_is_promised_whatever_was_told(
+    court: Court, writer: str
+) -> None:
+    court.plan(court.entry("a", 0, pod="u1"))
+    court.made(0)
+    court.plan()
+    court.leads(writer)
+    court.process = writer
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    assert court.broken == ["promised twice: b where the instance of a is left"]
+
+
+# Lost.
+
+
+def test_what_a_bound_pod_has_stays_planned_until_the_pod_has_ended(court: Court) -> None:
+    entry = court.running("u1", 0)
+    court.plan()
+    assert court.broken == [f"lost: {entry.id} of name-u1, which is bound, left the plan"]
+
+
+def test_even_if_its_gpu_was_reset(court: Court) -> None:
+    court.running("u1", 0)
+    court.board.reset()
+    court.judge.upheaval(court.board.uuid)
+    court.plan()
+
+    assert any("left the plan" in each for each in court.broken)
+
+
+@pytest.mark.parametrize("change", [{"start": 1}, {"pod": None}], ids=["start", "pod"])
+def test_nor_may_its_entry_become_another(court: Court, change: dict[str, Any]) -> None:
+    entry = court.running("u1", 0)
+    court.plan(msgspec.structs.replace(entry, **change))
+
+    assert f"lost: {entry.id} of name-u1, which is bound, left the plan" in court.broken
+
+
+def test_it_may_be_written_anew_in_its_place(court: Court) -> None:
+    entry = court.running("u1", 0)
+    court.plan(msgspec.structs.replace(entry, id="anew"))
+
+    assert not court.broken
+
+
+def test_what_a_pod_that_has_ended_had_may_go(court: Court) -> None:
+    court.running("u1", 0)
+    court.phase("u1", "Failed")
+    court.plan()
+
+    assert not court.broken
+
+
+def test_an_extender_deletes_a_node_only_when_nothing_is_there(court: Court) -> None:
+    court.plan_deleted()
+    assert not court.broken
+
+    court.plan(court.entry("a", 0, pod="u1"), told=[instance(SMALL, 0)])
+    court.plan_deleted()
+    assert court.broken == [
+        "lost: the plan of node-1 was deleted, and pods are in it",
+        "lost: node-1 was forgotten, and it has GPU instances",
+    ]
+
+
+def test_the_gpu_instance_of_a_bound_pod_is_not_destroyed(court: Court) -> None:
+    court.running("u1", 0)
+    court.judge.destroying("node-1", court.board.uuid, next(iter(court.board.instances)))
+
+    assert "lost: the GPU instance of name-u1, which is bound" in court.broken
+
+
+# Foreign.
+
+
+def test_what_no_agent_made_no_agent_destroys(court: Court) -> None:
+    gi_id = court.board.create(SMALL, Placement(0, 1))
+    court.judge.foreign.add((court.board.uuid, gi_id))
+    court.judge.destroying("node-1", court.board.uuid, gi_id)
+
+    assert court.broken == [f"foreign destroyed: GPU instance {gi_id} of {court.board.uuid}"]
+
+
+# Half bound.
+
+
+def test_a_pod_is_bound_with_a_decision_for_each_device(court: Court) -> None:
+    court.pod("u1")
+    court.bound("u1")
+
+    assert court.broken == [f"half bound: name-u1 without a decision for each ('{RESOURCE}',)"]
+
+
+def test_to_what_is_planned_for_it_there(court: Court) -> None:
+    court.pod("u1")
+    court.plan(court.entry("a", 1, pod="u1"))
+    court.bound("u1", court.entry("a", 0, pod="u1"))
+
+    assert court.broken == ["half bound: name-u1 has a, which is not planned"]
+
+
+def test_and_realized(court: Court) -> None:
+    court.pod("u1")
+    court.plan(court.entry("a", 0, pod="u1"))
+    court.reports(realized=False)
+    court.bound("u1", court.entry("a", 0, pod="u1"))
+
+    assert court.broken == ["half bound: name-u1 has a, which is not realized"]
+
+
+def test_and_while_somebody_waits_for_it(court: Court) -> None:
+    court.waited_for = False
+    court.pod("u1")
+    court.plan(court.entry("a", 0, pod="u1"))
+    court.bound("u1", court.entry("a", 0, pod="u1"))
+
+    assert court.broken == ["bound after the answer: name-u1"]
+
+
+# What excuses, and for how long.
+
+
+def test_what_a_reset_has_ended_excuses_nothing_that_is_promised_after_it(court: Court) -> None:
+    court.pod("before")
+    court.pod("after")
+    old, new = court.entry("a", 0, pod="before"), court.entry("b", 1, pod="after")
+    court.plan(old)
+    court.judge.upheaval(court.board.uuid)
+    court.plan(old, new)
+    court.bound("before", old)
+    court.bound("after", new)
+    court.phase("before", "Running")
+    assert not court.broken, "it has nothing, which is the reset's doing"
+
+    court.phase("after", "Running")
+    assert court.broken == ["lost: name-after runs, but it does not hold b"]
+
+
+def test_a_pod_that_runs_is_judged_though_its_plan_was_deleted(court: Court) -> None:
+    court.running("u1", 0)
+    court.process = ""
+    court.plan_deleted()
+    court.process = "a_1"
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    assert "promised twice: b where name-u1 is bound" in court.broken
+
+
+def test_one_that_does_not_is_judged_again_when_it_is_planned_again(court: Court) -> None:
+    court.pod("u1")
+    entry = court.entry("a", 0, pod="u1")
+    court.plan(entry)
+    court.bound("u1", entry)
+    court.process = ""
+    court.plan_deleted()
+    court.process = "a_1"
+    court.plan(court.entry("b", 0, pod="u2"))
+    assert not court.broken, "nobody can know of it"
+
+    court.plan(msgspec.structs.replace(entry, id="again"))
+    court.plan(msgspec.structs.replace(entry, id="again"), court.entry("c", 0, pod="u2"))
+    assert "promised twice: c where name-u1 is bound" in court.broken
+
+
+# Who leads.
+
+
+def test_whoever_binds_leads(court: Court) -> None:
+    court.pod("u1")
+    court.plan(court.entry("a", 0, pod="u1"))
+    court.process = "b_1"
+    court.bound("u1", court.entry("a", 0, pod="u1"))
+
+    assert court.broken == ["not the leader: b_1 has bound name-u1, a_1 leads"]
+
+
+def test_nothing_is_written_after_ones_own_time_though_nobody_else_leads_yet(court: Court) -> None:
+    court.now += LEAD_SECONDS - 0.1
+    court.plan()
+    assert not court.broken
+
+    court.now += 0.1
+    court.plan()
+    assert court.broken == ["not the leader: a_1 wrote the plan of node-1 after its own time"]
+
+
+def test_what_was_sent_in_time_may_come_when_another_leads_if_it_was_held_up(court: Court) -> None:
+    court.sent, court.late = court.now + 1.0, True
+    court.now += 9.0
+    process, court.process, sent, court.sent = court.process, "b_1", court.sent, None
+    court.leads("b_1")
+    court.process, court.sent = process, sent
+    court.plan()
+    assert not court.broken
+
+    court.late = False
+    court.plan()
+    assert court.broken == ["not the leader: a_1 wrote the plan of node-1, b_1 leads"]
