@@ -45,11 +45,13 @@ def lets_go(guards: Sequence[Guard]) -> bool:
 class Manner(msgspec.Struct, frozen=True):
     """How a VM would leave if it was to do so now; ``why`` it would not, "" where it would.
 
-    ``live``: while it runs. ``guarded``: only as far as its disruption budgets allow.
+    ``live``: while it runs. ``guarded``: only as far as its disruption budgets allow. ``denied``:
+    its eviction is denied whatever these allow, and it is stopped.
     """
 
     live: bool = False
     guarded: bool = True
+    denied: bool = False
     why: str = ""
 
 

@@ -173,7 +173,7 @@ class _Making:
         if manner.live:
             return How.LIVE, "", None
         guards: tuple[Guard, ...] = self._setting.guards.get(uid, ())
-        if not (manner.guarded or lets_go(guards)):
+        if not manner.guarded and (manner.denied or not lets_go(guards)):
             return How.RESTART, "", None
         if len(guards) > 1:
             return None, "", SEVERAL_BUDGETS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -18,7 +19,6 @@ from extender.advice import (
     Setting,
     advise,
     lets_go,
-    presumed,
     with_reasons,
 )
 from extender.advice.setting import Waiting
@@ -38,6 +38,9 @@ MOST_TRIES = 16
 
 All budgets are known after two; a third is for pods of namespaces that had none.
 """
+
+MOST_LOOKED_AT = 32
+"""At a time, of those whom budgets keep where they are: each takes up to three requests."""
 
 
 class Manners(Protocol):
@@ -120,15 +123,17 @@ class Advisor:
             await self._knowledge.way.give_way()
             setting = self._setting(asked, known)
             found = await asyncio.to_thread(advise, setting, asked, clock=clock)
-            if await self._is_as_taken(found.moved, known):
+            if not await self._is_as_taken(found.moved, known):
+                continue
+            if found.advice.attains or not await self._some_run_on(known):
                 return setting, _told(found)
         raise TimeoutError("one VM after the other leaves otherwise than was planned")
 
     async def _is_as_taken(self, moved: Sequence[Assignment], known: Looked) -> bool:
         """Look up what a plan depends on; tell whether it was taken to be so."""
         allowed = self._budgets is None or await self._are_let_go(self._budgets, moved, known)
-        presumably = [await self._leaves_as_presumed(each, known) for each in moved]
-        return allowed and all(presumably)
+        learned = await self._manners_of(moved, known)
+        return allowed and not any(each.live or each.denied or each.why for each in learned)
 
     async def _are_let_go(
         self, budgets: Budgets, moved: Sequence[Assignment], known: Looked
@@ -144,14 +149,34 @@ class Advisor:
         await self._learn(budgets, there - known.namespaces, known)
         return False
 
-    async def _leaves_as_presumed(self, entry: Assignment, known: Looked) -> bool:
-        """Look up how a VM would leave, if that is not known; tell whether it was taken so."""
-        owner, pod = entry.owner, entry.pod
-        if self._manners is None or owner is None or pod is None or pod.uid in known.manners:
-            return True
-        found = known.manners[pod.uid] = await self._manners.manner(owner, pod)
-        facts = self._knowledge.pods.get(pod.uid)
-        return facts is not None and found == presumed(facts, owner)
+    async def _some_run_on(self, known: Looked) -> bool:
+        """Look up how some would leave whom budgets keep; tell whether any runs on meanwhile.
+
+        KubeVirt has a budget of its own, which allows nothing, of each VM that it would migrate.
+        """
+        kept = (
+            each
+            for view in self._knowledge.views.values()
+            for each in view.in_force
+            if each.pod is not None
+            and each.pod.uid not in known.manners
+            and not lets_go(known.guards.get(each.pod.uid, ()))
+        )
+        learned = await self._manners_of(islice(kept, MOST_LOOKED_AT), known)
+        return any(each.live for each in learned)
+
+    async def _manners_of(self, entries: Iterable[Assignment], known: Looked) -> Sequence[Manner]:
+        """Look up how VMs would leave of whom that is not known; return it of these."""
+        if self._manners is None:
+            return ()
+        fresh = {
+            each.pod.uid: (each.owner, each.pod)
+            for each in entries
+            if each.owner and each.pod and each.pod.uid not in known.manners
+        }
+        learned = {uid: await self._manners.manner(*whose) for uid, whose in fresh.items()}
+        known.manners |= learned
+        return tuple(learned.values())
 
     async def _learn(self, budgets: Budgets, namespaces: Collection[str], known: Looked) -> None:
         """Learn the budgets of all pods in these namespaces that have some."""

@@ -74,10 +74,10 @@ class Departing:
             return Manner(live=True, guarded=False)
         if not await self._relocator.comes_back(owner):
             return Manner(why=NOBODY_MAKES_IT)
-        facts = self._knowledge.pods.get(pod.uid)
+        denied, facts = _DENIED.get(prospect.strategy, ""), self._knowledge.pods.get(pod.uid)
         if facts is not None and not presumed(facts, owner).guarded:
-            return Manner(guarded=False)
-        return Manner(why=_DENIED.get(prospect.strategy, ""))
+            return Manner(guarded=False, denied=bool(denied))
+        return Manner(why=denied)
 
     async def leave(
         self, leg: Leg, departure: Departure, name: str, still: Callable[[], bool]

@@ -110,6 +110,18 @@ async def test_of_two_that_would_do_the_one_that_runs_on_moves() -> None:
     assert "y" in migrating.asked
 
 
+async def test_one_that_runs_on_is_found_though_its_budget_was_known_to_keep_it() -> None:
+    """KubeVirt keeps a budget that allows nothing of each VM that it would migrate."""
+    small = Small.of([Vm("x", TWO, "a", 0, 0), Vm("y", ONE, "b", 0, 0)], a=1, b=1)
+    none = Guarded(x=0, y=0)  # all are read once y may not go
+
+    said = await advised(small, Asked(headroom=(("7g.80gb", 1),)), Migrating("x"), none)
+    held = await advised(small, Asked(headroom=(("7g.80gb", 1),)), Migrating(), none)
+
+    assert [(step.vm.name, step.how) for step in said.moves] == [("x", "live-migration")]
+    assert held.outcome is Outcome.INFEASIBLE
+
+
 async def test_past_its_budget_a_vm_moves_only_where_its_pod_lets_it() -> None:
     small = Small.of([Vm("x", ONE, "a", 0, 0)], a=1, b=1)
     none = Guarded(x=0)

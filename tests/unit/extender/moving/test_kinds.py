@@ -478,6 +478,23 @@ async def test_a_vm_whose_eviction_kubevirt_would_deny_is_not_planned_to_move(
     assert [each.why for each in advice.obstacles] == ([why] if why else [])
 
 
+@pytest.mark.parametrize(
+    ("said", "how", "cost"),
+    [("None", "eviction", 10), ("LiveMigrate", "restart", 15), ("External", "restart", 15)],
+)
+async def test_a_vm_that_may_be_restarted_is_planned_to_where_its_eviction_would_be_denied(
+    world: World, machines: Machines, said: str, how: str, cost: int
+) -> None:
+    async with running(world) as extender:
+        allowed = {"annotations": {keys.MOVABLE: "restart"}}
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await strategy(world, "vm", said)
+        advice = await extender.advisor.advise(DRAIN)
+
+    assert [(each.how, each.cost) for each in advice.moves] == [(how, cost)]
+
+
 async def test_a_vm_that_would_not_be_started_again_is_not_planned_to_move(
     world: World, machines: Machines
 ) -> None:
