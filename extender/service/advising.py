@@ -154,15 +154,19 @@ class Advisor:
 
         KubeVirt has a budget of its own, which allows nothing, of each VM that it would migrate.
         """
+        views, assigned = self._knowledge.views, self._knowledge.assigned
         kept = (
-            each
-            for view in self._knowledge.views.values()
-            for each in view.in_force
-            if each.pod is not None
-            and each.pod.uid not in known.manners
-            and not lets_go(known.guards.get(each.pod.uid, ()))
+            uid
+            for uid, guards in known.guards.items()
+            if uid in assigned and uid not in known.manners and not lets_go(guards)
         )
-        learned = await self._manners_of(islice(kept, MOST_LOOKED_AT), known)
+        entries = [
+            each
+            for uid in islice(kept, MOST_LOOKED_AT)
+            for each in views[assigned[uid]].in_force
+            if each.pod is not None and each.pod.uid == uid
+        ]
+        learned = await self._manners_of(entries, known)
         return any(each.live for each in learned)
 
     async def _manners_of(self, entries: Iterable[Assignment], known: Looked) -> Sequence[Manner]:
