@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from extender.cluster import PolicySource
+from extender.cluster import PolicySource, ShadowSource
 from extender.policy import InForce, Policy, PolicyName
-from extender.policy.file import MalformedPolicy, contents, parsed
+from extender.policy.file import MalformedPolicy, as_file, contents, parsed, written
 from extender.policy.values import Times
 
 HELP = f"{', '.join(PolicyName)}; or a policy file (YAML)."
@@ -51,3 +51,14 @@ def policy(text: str, *, option: str = "--policy") -> Policy:
             param_hint=option,
         )
     return found.policy
+
+
+def beside(text: str) -> ShadowSource:
+    """Return where the policy is read from that runs beside the one in force.
+
+    What a file says is looked at when it runs: one with a fault is no reason not to decide.
+    """
+    if text in {name.value for name in PolicyName}:
+        of = written(as_file(InForce.of(PolicyName(text))))
+        return ShadowSource(text, lambda: of)
+    return ShadowSource(text, Path(text).read_bytes)

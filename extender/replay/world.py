@@ -11,6 +11,7 @@ import msgspec
 
 from extender.ledger import Ledger
 from extender.policy import InForce
+from extender.policy.selectors import Labels
 from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
 from extender.replay.views import places, view_of, with_places
 from extender.request import Request
@@ -63,9 +64,21 @@ class World:
         """Take in a node that takes pods from now on."""
         self._replace(view_of(self._recorded, node, self._policy))
 
-    def closed(self, name: str) -> None:
-        """Take in that a node takes nothing new from now on."""
-        self._replace(msgspec.structs.replace(self.views[name], cordoned=True))
+    def closed(self, name: str, *, closed: bool = True) -> None:
+        """Take in that a node takes nothing new from now on, or does so again."""
+        self._replace(msgspec.structs.replace(self.views[name], cordoned=closed))
+
+    def changed(self, node: RecordedNode) -> None:
+        """Take in that a node's GPUs or labels are others; who is there stays, and it as closed."""
+        before = self.views[node.name]
+        view = view_of(self._recorded, node, self._policy)
+        view = view.replanned(before.node.spec.assignments)
+        self._replace(msgspec.structs.replace(view, cordoned=before.cordoned))
+
+    def namespace(self, name: str, labels: Labels) -> None:
+        """Take in a namespace: its labels tell whose it is."""
+        if self.tenancy.namespace(name, labels):
+            self._fleet.begin_anew()
 
     def place(
         self, request: Request, nodes: Sequence[str] | None

@@ -1,0 +1,167 @@
+"""The door to a shadow's process: two threads, one that tells it and one that hears of it.
+
+Neither is ever waited for by an answer. The one that tells makes news of what waits for a moment at
+a time, and pauses in between, for it shares the interpreter with the answers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+import msgspec
+import structlog
+
+from extender.shadow.document import Evidence
+from extender.shadow.hearing import Hearing, Telling
+from extender.shadow.news import News, line
+
+log = structlog.get_logger()
+
+COMMAND = (sys.executable, "-m", "extender.shadow.process")
+
+LOOK_SECONDS = 0.1
+"""How often is looked at what waits."""
+
+TURN_SECONDS = 0.0002
+PAUSE_SECONDS = 0.002
+"""For how long news is made at a time, and for how long is paused then."""
+
+MANY_WAITING = 2_000
+"""Calls, with which no pause is made."""
+
+ENDS_WITHIN_SECONDS = 2.0
+"""For a process whose input is closed; then it is killed."""
+
+
+class Beside:
+    """A process, from the time it is made until :meth:`end`: tells it *standing*, then what waits.
+
+    *hearing* is where that does. ``evidence`` is what it reported last, None before it has.
+    """
+
+    def __init__(
+        self, standing: Iterator[News], hearing: Hearing, *, command: Sequence[str] = COMMAND
+    ) -> None:
+        self.evidence: Evidence | None = None
+        self.failed = False
+        self._standing = standing
+        self._hearing = hearing
+        self._command = command
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="shadow-telling", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's, None before there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def told(self) -> bool:
+        """Whether the process has been told all that has been heard so far."""
+        return not self._hearing.waiting
+
+    def end(self) -> None:
+        """End the process and both threads; not on the event loop, for it takes a moment."""
+        self._stopping.set()
+        self._thread.join(ENDS_WITHIN_SECONDS)
+        if self._thread.is_alive() and self._process is not None:
+            self._process.kill()  # it does not read: then neither do we write any more
+        self._thread.join()
+
+    # In the thread that tells.
+
+    def _run(self) -> None:
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,  # Ctrl-C is for us, and the end of its input for it
+            )
+        except OSError as error:
+            log.error("shadow_not_started", error=str(error))
+            self.failed = True
+            return
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        reading = threading.Thread(
+            target=self._hear, args=(process.stdout,), name="shadow-reports", daemon=True
+        )
+        reading.start()
+        try:
+            self._tell(process.stdin)
+        except BrokenPipeError:
+            pass  # it has ended, as will be told below
+        except Exception:  # whatever is wrong with a shadow, the hooks go on
+            log.exception("shadow_not_told")
+        finally:
+            self._close(process)
+            reading.join()
+            if not self._stopping.is_set():
+                self.failed = True
+                log.error("shadow_ended", status=process.returncode)
+
+    def _close(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.close()
+        except OSError:
+            log.debug("shadow_input_broken")
+        try:
+            process.wait(ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _tell(self, into: IO[bytes]) -> None:
+        waiting, telling = self._hearing.waiting, Telling()
+        self._in_turns(into, self._standing)
+        del self._standing  # it holds on to how everything stood
+        while not self._stopping.wait(LOOK_SECONDS):
+            if self._process is not None and self._process.poll() is not None:
+                return
+            self._in_turns(into, _taken(self._hearing, telling, len(waiting)))
+
+    def _in_turns(self, into: IO[bytes], items: Iterator[News]) -> None:
+        """Write for a moment at a time, with pauses unless there is much."""
+        until = time.perf_counter() + TURN_SECONDS
+        for each in items:
+            into.write(line(each))
+            if self._stopping.is_set():
+                return
+            if time.perf_counter() >= until:
+                if len(self._hearing.waiting) < MANY_WAITING:
+                    time.sleep(PAUSE_SECONDS)
+                until = time.perf_counter() + TURN_SECONDS
+        into.flush()
+
+    # In the thread that hears of it.
+
+    def _hear(self, reports: IO[bytes]) -> None:
+        with reports:
+            for each in reports:
+                try:
+                    self.evidence = msgspec.json.decode(each, type=Evidence)
+                except msgspec.DecodeError as error:
+                    log.error("shadow_misunderstood", error=str(error))
+
+
+def _taken(hearing: Hearing, telling: Telling, count: int) -> Iterator[News]:
+    """Yield the news of so many calls that wait; what found no room ends the stretch."""
+    for _ in range(count):
+        call = hearing.waiting.take()
+        if isinstance(call, int):
+            return
+        yield telling.news(call)
+
+
+Start = Callable[[Iterator[News], Hearing], Beside]
+"""Starts a process beside."""

@@ -1,0 +1,221 @@
+"""A shadow kept going: its policy's file looked at, its process begun and ended.
+
+::
+
+    no policy ──file──▶ waiting ──leads, and ready──▶ running: a stretch
+                           ▲                             │ the queue overflows, the process ends,
+                           └──── after a while ◀─────────┘ either policy is another, the lead ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from extender.metrics import ShadowFigures
+from extender.policy import InForce
+from extender.policy.file import MalformedPolicy, parsed
+from extender.service.knowledge import Knowledge
+from extender.service.ports import ClusterUnavailable, OwnEvents
+from extender.shadow import news
+from extender.shadow.beside import Beside, Start
+from extender.shadow.document import Standing, State
+from extender.shadow.hearing import Hearing, Why, standing
+from nodeagent.api import rfc3339
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 1.0
+"""Between looks at how the process does."""
+
+LOOKS_A_FILE = 2
+"""Every so many of these the file is looked at."""
+
+BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 5.0, 300.0
+"""After how long a process that ended, or could not follow, begins again: twice as long each time
+in a row, and as at first once it has run for as long as the most of it."""
+
+LONGEST_FAULT = 1_000
+"""Of what is wrong with a file, in characters, as it is told."""
+
+
+class Shadow:
+    """Runs beside the policy in force that *read* returns, whenever this process leads.
+
+    *source* is what to call the file; none there (``FileNotFoundError``) means no shadow. *events*
+    tell of a file with a fault: then the shadow goes on by the policy before it.
+    """
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        read: Callable[[], bytes],
+        *,
+        source: str,
+        utc_now: Callable[[], datetime],
+        events: OwnEvents | None = None,
+        start: Start = Beside,
+    ) -> None:
+        self._knowledge = knowledge
+        self._read = read
+        self._source = source
+        self._utc_now = utc_now
+        self._events = events
+        self._start = start
+        self._seen: bytes | None = None
+        self._policy: InForce | None = None
+        self._fault = ""
+        self._beside: Beside | None = None
+        self._hearing: Hearing | None = None
+        self._pair = ("", "")
+        self._began = ""
+        self._began_at = 0.0
+        self._stretches = 0
+        self._ended: dict[Why, int] = dict.fromkeys(Why, 0)
+        self._last_end = ""
+        self._lost = 0
+        self._in_a_row = 0
+        self._not_before = float("-inf")
+
+    async def run(self) -> None:
+        """Look after it until cancelled; then it is ended."""
+        looks = 0
+        try:
+            while True:
+                if looks % LOOKS_A_FILE == 0:
+                    await self.look_at_file()
+                looks += 1
+                await self.look()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._stop_hearing()
+            if self._beside is not None:
+                # Shielded: whoever stops us waits, so that no process is left behind.
+                await asyncio.shield(asyncio.to_thread(self._beside.end))
+
+    async def look_at_file(self) -> None:
+        """Go by what the policy's file says, if it has changed and makes sense."""
+        try:
+            text = await asyncio.to_thread(self._read)
+        except FileNotFoundError:
+            self._seen, self._policy, self._fault = None, None, ""
+            return
+        except OSError as error:
+            self._fault = f"{self._source}: cannot be read: {error.strerror}"
+            return
+        if text == self._seen:
+            return
+        self._seen = text
+        try:
+            file = await asyncio.to_thread(parsed, text, self._source)
+        except MalformedPolicy as error:
+            await self._refuse(str(error))
+            return
+        self._policy, self._fault = file.in_force, ""
+        log.info("shadow_policy_read", policy_version=file.version)
+
+    async def _refuse(self, why: str) -> None:
+        self._fault = why[:LONGEST_FAULT]
+        log.error("shadow_policy_refused", errors=why.splitlines())
+        if self._events is None:
+            return
+        try:
+            await self._events.warn(
+                "ShadowPolicyRefused", f"The shadow's policy is not used. {why}"
+            )
+        except ClusterUnavailable as error:
+            log.warning("event_not_written", reason="ShadowPolicyRefused", error=str(error))
+
+    async def look(self) -> None:
+        """Begin a stretch if there is to be one, or end one that is over."""
+        if self._beside is None:
+            self._begin()
+        elif (why := self._over()) is not None:
+            await self._end(why)
+            self._begin()
+
+    def _over(self) -> Why | None:
+        """Return why the stretch is over, None if it is not."""
+        assert self._beside is not None
+        assert self._hearing is not None
+        if self._policy is None or self._policy.version != self._pair[0]:
+            return Why.SHADOW_POLICY
+        if self._hearing.over is not None:
+            return self._hearing.over
+        if self._beside.failed:
+            return Why.DIED
+        return Why.LEAD if self._knowledge.tenure.why_not() else None
+
+    def _begin(self) -> None:
+        knowledge, policy = self._knowledge, self._policy
+        clock = knowledge.seam.elsewhere  # a reading of ours is none of a decision's
+        if policy is None or clock() < self._not_before or knowledge.not_ready():
+            return
+        self._pair = (policy.version, knowledge.in_force.version)
+        begins = news.Begins(at=clock(), policy=policy, live=knowledge.in_force.version)
+        self._hearing = Hearing(clock)
+        # In one turn of the loop: what is told first ends where what is heard begins.
+        told = standing(knowledge, begins)
+        knowledge.seam.join(self._hearing)
+        self._beside = self._start(told, self._hearing)
+        self._began, self._began_at = rfc3339.seconds(self._utc_now()), clock()
+        self._stretches += 1
+        log.info("shadow_begun", policy_version=policy.version, live=knowledge.in_force.version)
+
+    async def _end(self, why: Why) -> None:
+        assert self._beside is not None
+        self._stop_hearing()
+        beside, self._beside = self._beside, None
+        self._ended[why] += 1
+        self._last_end = why.value
+        clock = self._knowledge.seam.elsewhere
+        if why in (Why.DIED, Why.OVERFLOW):
+            if clock() - self._began_at >= MOST_BACKOFF_SECONDS:
+                self._in_a_row = 0
+            wait = min(MOST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0**self._in_a_row)
+            self._not_before = clock() + wait
+            self._in_a_row += 1
+            log.warning("shadow_broken_off", why=why.value, again_in_seconds=wait)
+        else:
+            log.info("shadow_broken_off", why=why.value)
+        await asyncio.to_thread(beside.end)
+
+    def _stop_hearing(self) -> None:
+        if self._hearing is not None:
+            self._knowledge.seam.leave(self._hearing)
+            self._lost += self._hearing.waiting.refused
+            self._hearing = None
+
+    # What there is to tell.
+
+    def standing(self) -> Standing:
+        """Return how it stands."""
+        if self._beside is not None:
+            state = State.RUNNING
+        else:
+            state = State.NONE if self._policy is None else State.WAITING
+        return Standing(
+            state=state,
+            policy="" if self._policy is None else self._policy.version,
+            live_policy=self._knowledge.in_force.version,
+            fault=self._fault,
+            began=self._began if self._beside is not None else "",
+            stretches=self._stretches,
+            ended=self._last_end,
+            lost=self._lost + (self._hearing.waiting.refused if self._hearing is not None else 0),
+            evidence=None if self._beside is None else self._beside.evidence,
+        )
+
+    def figures(self) -> ShadowFigures:
+        """Return the same for Prometheus."""
+        told = self.standing()
+        figures = ShadowFigures(
+            running=told.state is State.RUNNING,
+            refused_policy=bool(told.fault),
+            ended={why.value: count for why, count in self._ended.items()},
+            lost=told.lost,
+        )
+        return figures if told.evidence is None else told.evidence.figures(figures)
