@@ -13,7 +13,7 @@ from rich.text import Text
 from extender.cli.asked import answer
 from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
 from extender.cli.output import Output, print_as
-from extender.cli.printable import printable
+from extender.cli.printable import literal, printable
 from extender.replay.words import length
 from extender.server.shadowed import SHADOW
 from extender.shadow import Evidence, Standing, State
@@ -152,7 +152,7 @@ def _groups(heading: str, groups: Mapping[str, Refusals]) -> Table:
     table = _table(heading, "ASKED", "LIVE REFUSED", "SHADOW REFUSED")
     ordered = sorted(groups.items(), key=lambda item: (-item[1].asked, item[0]))
     for name, each in ordered[:MOST_ROWS]:
-        table.add_row(printable(name), str(each.asked), str(each.live), str(each.shadow))
+        table.add_row(literal(name), str(each.asked), str(each.live), str(each.shadow))
     if len(ordered) > MOST_ROWS:
         table.add_row(f"and {len(ordered) - MOST_ROWS} more", "", "", "")
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -57,7 +58,7 @@ async def write(api: ApiServer, before: PolicyMap, texts: Mapping[str, str]) -> 
         ChangedMeanwhile: somebody has; nothing was written.
         ApiError: it cannot be written.
     """
-    patch = [
+    patch: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": before.version},
         {"op": "replace", "path": "/data", "value": dict(texts)},
     ]

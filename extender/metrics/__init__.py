@@ -2,9 +2,8 @@
 
 ``work`` counts and times as things happen; ``capacity`` reads a node's slices, ``fleet`` adds them
 up when somebody asks: by pool (``pools``) and by whose they are (``tenants``). ``causes`` tells
-fragmentation from want of capacity; ``decisions`` tells how the decision log fares, ``shadow`` how the
-policy beside the live one does. The only
-importer of prometheus_client.
+fragmentation from want of capacity; ``decisions`` tells how the decision log
+fares, ``shadow`` how the policy beside the live one does. The only importer of prometheus_client.
 """
 
 from extender.metrics.causes import Cause, cause

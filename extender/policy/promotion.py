@@ -2,9 +2,9 @@
 
 ::
 
-    policy.yaml    in force          ◀─┐ promote: the two change places, and who was in force is kept
+    policy.yaml    in force          ◀─┐ promote: the two change places, the former is kept
     shadow.yaml    beside it          ─┘
-    previous.yaml  in force before it     rollback: it is in force again, who was promoted beside it
+    previous.yaml  in force before it     rollback: in force again, the promoted beside it
 
 Values in, values out: who writes them tests that nobody has written since they were read.
 """

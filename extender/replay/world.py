@@ -13,7 +13,7 @@ from extender.ledger import Ledger
 from extender.policy import InForce
 from extender.policy.selectors import Labels
 from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
-from extender.replay.views import places, view_of, with_places
+from extender.replay.views import named, places, view_of, with_places
 from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
@@ -24,6 +24,7 @@ from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import UNREPORTED, Code
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import PodRef
 
 NOTHING_PROMISED = Ledger()
@@ -74,6 +75,23 @@ class World:
         view = view_of(self._recorded, node, self._policy)
         view = view.replanned(before.node.spec.assignments)
         self._replace(msgspec.structs.replace(view, cordoned=before.cordoned))
+
+    def takes(self, pod: PodRef, places: Sequence[Place]) -> bool:
+        """Give a pod these very places, if all of them are free; tell whether they were."""
+        for place in places:
+            view = self.views[place.node]
+            (gpu,) = [each for each in view.node.status.gpus if each.uuid == place.gpu]
+            profile = named(view.node.status.geometries[gpu.geometry], place.profile)
+            if profile is None:
+                return False
+            wanted = Placement(place.start, profile.size).mask
+            there = (each for each in view.node.spec.assignments if each.gpu == place.gpu)
+            if any(each.placement.mask & wanted for each in (*there, *gpu.instances)):
+                return False
+        for name in dict.fromkeys(each.node for each in places):
+            here = [each for each in places if each.node == name]
+            self._replace(with_places(self.views[name], pod, here))
+        return True
 
     def namespace(self, name: str, labels: Labels) -> None:
         """Take in a namespace: its labels tell whose it is."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -162,6 +162,3 @@ def _taken(hearing: Hearing, telling: Telling, count: int) -> Iterator[News]:
             return
         yield telling.news(call)
 
-
-Start = Callable[[Iterator[News], Hearing], Beside]
-"""Starts a process beside."""

@@ -19,7 +19,7 @@ import msgspec
 from extender.decision_log.demand import WAITING
 from extender.replay.meter import Meter
 from extender.replay.played import Fate
-from extender.replay.recorded import Place, Recorded, Resident
+from extender.replay.recorded import Place, Resident
 from extender.replay.seating import Guest, Seating
 from extender.replay.views import profiles
 from extender.replay.world import World
@@ -263,10 +263,12 @@ class Imagined:
             return
         number = self._numbers.get(pod.uid)
         if number is None:  # it was asked about before the stretch began
-            vm = self._comes(Request(pod, wanted), None, counts=False)
-            vm.refused = ""
-            self._now_placed(vm, places)
-            self._seating.comes(vm.number, self._now)
+            if self._world is not None and self._world.takes(pod, places):
+                vm = self._comes(Request(pod, wanted), None, counts=False)
+                fate = vm.guest.fate
+                fate.asked_at = fate.placed_at = self._now
+                fate.places = places
+                self._now_placed(vm, places)
             return
         vm = self._vms[number]
         if vm.since is None and vm.left is None:

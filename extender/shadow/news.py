@@ -95,7 +95,7 @@ def _listed(value: Any) -> Any:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_listed)
-_DECODER = msgspec.json.Decoder(News)
+_DECODER: msgspec.json.Decoder[News] = msgspec.json.Decoder(News)
 
 
 def line(news: News) -> bytes:

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -21,9 +22,10 @@ from extender.policy.file import MalformedPolicy, parsed
 from extender.service.knowledge import Knowledge
 from extender.service.ports import ClusterUnavailable, OwnEvents
 from extender.shadow import news
-from extender.shadow.beside import Beside, Start
-from extender.shadow.document import Standing, State
+from extender.shadow.beside import Beside
+from extender.shadow.document import Evidence, Standing, State
 from extender.shadow.hearing import Hearing, Why, standing
+from extender.shadow.news import News
 from nodeagent.api import rfc3339
 
 log = structlog.get_logger()
@@ -40,6 +42,25 @@ in a row, and as at first once it has run for as long as the most of it."""
 
 LONGEST_FAULT = 1_000
 """Of what is wrong with a file, in characters, as it is told."""
+
+
+class Process(Protocol):
+    """What runs beside (:class:`extender.shadow.beside.Beside`)."""
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What it reported last, None before it has."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended by itself."""
+
+    def end(self) -> None:
+        """End it, which takes a moment."""
+
+
+Start = Callable[[Iterator[News], Hearing], Process]
+"""Begins one, that is told how things stand and then what is heard."""
 
 
 class Shadow:
@@ -68,7 +89,7 @@ class Shadow:
         self._seen: bytes | None = None
         self._policy: InForce | None = None
         self._fault = ""
-        self._beside: Beside | None = None
+        self._beside: Process | None = None
         self._hearing: Hearing | None = None
         self._pair = ("", "")
         self._began = ""

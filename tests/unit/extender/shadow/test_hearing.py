@@ -1,0 +1,172 @@
+"""What of all that crosses the seam is news to a shadow, and when a stretch is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from extender.cluster import KubernetesCluster
+from extender.policy import InForce, PolicyName
+from extender.service import Service
+from extender.service.ports import Feed, PodFacts
+from extender.service.seam import Call, Seam
+from extender.shadow import news
+from extender.shadow.hearing import Hearing, Telling, Why, standing
+from extender.shadow.news import News
+from nodeagent.api.gpunode import PodRef
+from nodeagent.apiserver.memory import InMemoryApi
+from tests.builders import request
+
+BEGINS = news.Begins(at=0.0, policy=InForce.of(PolicyName.FIRST_FIT), live="live")
+
+
+class Clock:
+    now = 1.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def service(clock: Clock) -> Service:
+    made = Service(KubernetesCluster(InMemoryApi()), clock=clock, seam=Seam(clock))
+    for feed in Feed:
+        made.knowledge.feed_synced(feed)
+    made.knowledge.namespace("default", {"team": "red"})
+    made.knowledge.node("node-1", cordoned=True, labels={"pool": "a"})
+    return made
+
+
+def told(hearing: Hearing) -> Iterator[News]:
+    """Return the news that wait, as they are read from their lines."""
+    telling = Telling()
+    while hearing.waiting:
+        call = hearing.waiting.take()
+        assert isinstance(call, Call)
+        yield news.read(news.line(telling.news(call)))
+
+
+def heard(service: Service, clock: Clock, most_bytes: int = 1 << 20) -> Hearing:
+    hearing = Hearing(clock, most_bytes)
+    service.knowledge.seam.join(hearing)
+    return hearing
+
+
+def test_how_things_stand_is_told_first(service: Service) -> None:
+    first, *rest = standing(service.knowledge, BEGINS)
+
+    assert first is BEGINS
+    assert news.Namespace(at=0.0, name="default", labels={"team": "red"}) in rest
+    assert news.Node(at=0.0, name="node-1", closed=True, labels={"pool": "a"}) in rest
+    assert isinstance(rest[-1], news.Ready)
+
+
+def test_how_things_stand_is_how_they_stood_when_it_was_asked(service: Service) -> None:
+    told = standing(service.knowledge, BEGINS)
+    service.knowledge.node("node-2", cordoned=False)
+
+    assert [each.name for each in told if isinstance(each, news.Node)] == ["node-1"]
+
+
+def test_a_filter_is_told_with_the_nodes_once_and_with_its_reasons(
+    service: Service, clock: Clock
+) -> None:
+    hearing, asked = heard(service, clock), request("1-10C", pod="vm")
+    service.hooks.judge(asked, ["node-1"])
+    service.hooks.judge(asked, ["node-1"])
+
+    first, second = told(hearing)
+    assert isinstance(first, news.Asked)
+    assert isinstance(second, news.Asked)
+    assert first.request == asked
+    assert (tuple(first.names), tuple(second.names)) == (("node-1",), ())
+    assert first.codes
+    assert not first.passed
+
+
+def test_of_pods_it_is_told_only_that_they_are_over(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    pod = PodRef("default", "vm", "uid")
+    service.knowledge.pod(PodFacts(pod, request("1-10C", pod="vm"), phase="Running"))
+    service.knowledge.pod(PodFacts(pod, request("1-10C", pod="vm"), phase="Succeeded"))
+    clock.now = 5.0
+    service.knowledge.pod_gone("uid")
+
+    assert [each for each in told(hearing)] == [
+        news.Left(at=1.0, uid="uid"),
+        news.Left(at=5.0, uid="uid"),
+    ]
+
+
+def test_a_node_that_is_gone_takes_nothing_new(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.node_gone("node-1")
+
+    assert list(told(hearing)) == [news.Node(at=1.0, name="node-1", closed=True)]
+
+
+def test_what_finds_no_room_ends_the_stretch_and_nothing_after_it_is_heard(
+    service: Service, clock: Clock
+) -> None:
+    hearing = heard(service, clock, most_bytes=3_000)
+    for number in range(10):
+        service.knowledge.node(f"node-{number}", cordoned=False)
+
+    assert hearing.over is Why.OVERFLOW
+    assert hearing.waiting.refused == 1
+    assert len(hearing.waiting) < 10
+
+
+def test_another_policy_ends_the_stretch(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.adopt(InForce.of(PolicyName.BEST_FIT))
+    service.knowledge.node("node-1", cordoned=False)
+
+    assert hearing.over is Why.POLICY
+    assert not hearing.waiting
+
+
+def test_another_term_ends_the_stretch(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.end_term()
+
+    assert hearing.over is Why.LEAD
+
+
+def test_what_cannot_be_heard_ends_the_stretch_and_the_others_hear_on(
+    service: Service, clock: Clock
+) -> None:
+    class Other:
+        calls = 0
+
+        def heard(self, _: Call) -> None:
+            self.calls += 1
+
+    def broken() -> float:
+        raise RuntimeError("no clock")
+
+    other, hearing = Other(), Hearing(broken)
+    service.knowledge.seam.join(other)
+    service.knowledge.seam.join(hearing)
+    service.knowledge.node("node-1", cordoned=False)
+    service.knowledge.node("node-1", cordoned=True)
+
+    assert hearing.over is Why.DIED
+    assert other.calls == 2
+
+
+def test_who_leaves_hears_of_nothing_any_more(service: Service, clock: Clock) -> None:
+    one, two = heard(service, clock), heard(service, clock)
+    service.knowledge.seam.leave(one)
+    service.knowledge.node("node-1", cordoned=False)
+    service.knowledge.seam.leave(two)
+    service.knowledge.node("node-1", cordoned=True)
+
+    assert (len(one.waiting), len(two.waiting)) == (0, 1)
+    assert service.knowledge.seam.quiet

@@ -1,0 +1,137 @@
+"""Policies change places in a ConfigMap: in one write, once, and there is a way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.cluster import policies
+from extender.cluster.policies import ChangedMeanwhile
+from extender.cli.promotion import lacks
+from extender.policy.promotion import CannotSwap, promoted, rolled_back
+from extender.shadow import Evidence, Standing, State
+from extender.shadow.document import Agreement
+from nodeagent.apiserver.memory import InMemoryApi
+from nodeagent.apiserver.protocol import CONFIG_MAPS, NotFound
+
+texts = st.text(min_size=1, max_size=20)
+
+
+def test_the_two_change_places_and_the_former_is_kept() -> None:
+    before = {"policy.yaml": "old", "shadow.yaml": "new", "other": "x"}
+
+    assert promoted(before) == {
+        "policy.yaml": "new",
+        "shadow.yaml": "old",
+        "previous.yaml": "old",
+        "other": "x",
+    }
+
+
+@given(texts, texts)
+def test_who_was_in_force_is_so_again_after_a_rollback(old: str, new: str) -> None:
+    before = {"policy.yaml": old, "shadow.yaml": new}
+    if old == new:
+        with pytest.raises(CannotSwap):
+            promoted(before)
+        return
+
+    assert rolled_back(promoted(before)) == before
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"policy.yaml": "old"}, {"shadow.yaml": "new"}], ids=["none", "live", "shadow"]
+)
+def test_without_both_nothing_is_promoted(before: Mapping[str, str]) -> None:
+    with pytest.raises(CannotSwap):
+        promoted(before)
+
+
+def test_a_rollback_is_made_once() -> None:
+    once = rolled_back({"policy.yaml": "new", "previous.yaml": "old"})
+    assert once == {"policy.yaml": "old", "shadow.yaml": "new"}
+    with pytest.raises(CannotSwap, match="nothing was promoted"):
+        rolled_back(once)
+
+
+async def made(api: InMemoryApi) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "p", "namespace": "n"},
+        "data": {"policy.yaml": "old", "shadow.yaml": "new"},
+    }
+    await api.create(CONFIG_MAPS, body, namespace="n")
+
+
+async def test_of_two_who_promote_at_once_one_does() -> None:
+    api = InMemoryApi()
+    await made(api)
+    one, two = [await policies.read(api, "n", "p") for _ in range(2)]
+
+    done = await asyncio.gather(
+        policies.write(api, one, promoted(one.texts)),
+        policies.write(api, two, promoted(two.texts)),
+        return_exceptions=True,
+    )
+
+    assert sorted(type(each).__name__ for each in done) == ["ChangedMeanwhile", "PolicyMap"]
+    after = await policies.read(api, "n", "p")
+    assert after.texts["policy.yaml"] == "new"
+
+
+async def test_what_somebody_has_edited_meanwhile_is_not_overwritten() -> None:
+    api = InMemoryApi()
+    await made(api)
+    read = await policies.read(api, "n", "p")
+    await policies.write(api, read, {**read.texts, "policy.yaml": "edited"})
+
+    with pytest.raises(ChangedMeanwhile, match="nothing was written"):
+        await policies.write(api, read, promoted(read.texts))
+    assert (await policies.read(api, "n", "p")).texts["policy.yaml"] == "edited"
+
+
+async def test_a_key_that_is_gone_is_gone_from_the_config_map() -> None:
+    api = InMemoryApi()
+    await made(api)
+    read = await policies.read(api, "n", "p")
+    after = await policies.write(api, read, promoted(read.texts))
+    await policies.write(api, after, rolled_back(after.texts))
+
+    assert dict((await policies.read(api, "n", "p")).texts) == dict(read.texts)
+
+
+async def test_a_config_map_that_is_not_there_is_said_to_be_missing() -> None:
+    with pytest.raises(NotFound):
+        await policies.read(InMemoryApi(), "n", "p")
+
+
+def standing(policy: str = "new", live: str = "old", decided: int = 1) -> Standing:
+    agreement = Agreement(same=decided)
+    evidence = Evidence(policy=policy, live_policy=live, seconds=1.0, agreement=agreement)
+    return Standing(state=State.RUNNING, evidence=evidence)
+
+
+def test_evidence_of_both_policies_is_enough() -> None:
+    assert lacks(standing(), "old", "new") == ""
+
+
+def test_learned_weights_are_the_same_policy_wherever_they_decide() -> None:
+    assert lacks(standing(live="old+1234"), "old", "new") == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (Standing(state=State.WAITING), "no evidence"),
+        (standing(policy="another"), "the evidence is of another"),
+        (standing(live="another"), "beside another"),
+        (standing(decided=0), "no VM has been decided about"),
+    ],
+)
+def test_evidence_of_anything_else_is_none(said: Standing, why: str) -> None:
+    assert why in lacks(said, "old", "new")
