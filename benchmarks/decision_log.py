@@ -1,13 +1,13 @@
 """What decision log and shadow cost: filter and prioritize with and without, by turns, in one run.
 
 Two services that know the same nodes and hear of the same changes, each behind a server of its own
-in this process; one keeps a log, whose thread encodes, compresses and writes beside the answers, and
-with --shadow has a policy beside it as well, in a process that is told of all by another thread.
-Both are asked about the same pods, a hundred in a row, by turns the one first and the other: the
-one without not before the other's threads and the shadow have nothing left to do, for they share the
-interpreter's lock and the processors. Pods, nodes and changes are those of ``benchmarks.hooks``. Told
-are the times, the ratio of each quantile, and what the log had to do: bytes a call, and whether it
-lost any.
+in this process; one keeps a log, whose thread encodes, compresses and writes beside the answers.
+With --shadow it has a policy beside it as well, in a process that another thread tells of all. Both
+are asked about the same pods, a hundred in a row, by turns the one first and the other: the one
+without not before the other's threads and the shadow have nothing left to do, for they share the
+interpreter's lock and the processors. Pods, nodes and changes are those of ``benchmarks.hooks``.
+Told are the times, the ratio of each quantile, and what the log had to do: bytes a call, and
+whether it lost any.
 
     python -m benchmarks.decision_log --nodes 100,1000 --shadow first-fit
 """
@@ -214,7 +214,8 @@ def text(row: dict[str, Any]) -> str:
     told = row["log"]
     lines.append(f"  {told['calls']} calls, {told['bytes_a_call']} bytes each, {told['lost']} lost")
     if beside := row.get("shadow"):
-        lines.append(f"  shadow: {beside['heard']} calls heard, {beside['lost']} lost, {beside['over'] or 'whole'}")
+        whole = beside["over"] or "whole"
+        lines.append(f"  shadow: {beside['heard']} calls, {beside['lost']} lost, {whole}")
     return "\n".join(lines)
 
 

@@ -82,6 +82,7 @@ def story(of: Recorded, policy: InForce) -> Iterator[News]:
             yield from live.came(node, 0.0)
     yield news.Ready(at=0.0)
     arrivals = {each.uid: each for each in of.arrivals}
+    joins = {(each.namespace, each.gang, each.at) for each in of.arrivals}
     came: set[str] = set()
     events: list[tuple[float, int, int, object]] = []
     for number, each in enumerate(of.departures):
@@ -90,7 +91,9 @@ def story(of: Recorded, policy: InForce) -> Iterator[News]:
         if node.since:
             events.append((node.since, 1, number, node))
     for number, outcome in enumerate(of.outcomes):
-        late = arrivals[outcome.uid].at < outcome.at and arrivals[outcome.uid].gang is None
+        of_it = arrivals[outcome.uid]
+        joined = of_it.gang is not None and (of_it.namespace, of_it.gang, outcome.at) in joins
+        late = of_it.at < outcome.at and not joined
         events.append((outcome.at, 2 if late else 4, number, outcome))
     for number, arrival in enumerate(of.arrivals):
         events.append((arrival.at, 3, number, arrival))
@@ -117,9 +120,7 @@ def story(of: Recorded, policy: InForce) -> Iterator[News]:
                 yield from _told(arrivals[what.uid], what, live, done)
 
 
-def _arrives(
-    arrival: Arrival, first: Outcome | None, live: Live, done: set[int]
-) -> Iterator[News]:
+def _arrives(arrival: Arrival, first: Outcome | None, live: Live, done: set[int]) -> Iterator[News]:
     if first is not None:
         yield from _told(arrival, first, live, done, names=arrival.nodes or ())
         return

@@ -1,4 +1,4 @@
-"""``tangram policy``: make, check, try and exchange the files that say how placements are ranked."""
+"""``tangram policy``: make, check, try and exchange the files that say how to rank placements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from extender.simulation.scenario import Scenario, UnknownModel, stage
 from extender.simulation.training import Effort
 from extender.simulation.training import train as tune
 
-policy = typer.Typer(name="policy", help="Make, check, try and exchange policy files.", no_args_is_help=True)
+policy = typer.Typer(
+    name="policy", help="Make, check, try and exchange policy files.", no_args_is_help=True
+)
 policy.command()(check)
 policy.command()(shadow)
 policy.command()(promote)

@@ -161,4 +161,3 @@ def _taken(hearing: Hearing, telling: Telling, count: int) -> Iterator[News]:
         if isinstance(call, int):
             return
         yield telling.news(call)
-

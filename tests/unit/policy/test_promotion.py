@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.cli.promotion import lacks
 from extender.cluster import policies
 from extender.cluster.policies import ChangedMeanwhile
-from extender.cli.promotion import lacks
 from extender.policy.promotion import CannotSwap, promoted, rolled_back
 from extender.shadow import Evidence, Standing, State
 from extender.shadow.document import Agreement

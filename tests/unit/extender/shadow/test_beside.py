@@ -123,7 +123,6 @@ async def test_what_is_no_evidence_is_not_taken_for_it(hearing: Hearing) -> None
     assert beside.evidence is None
 
 
-
 async def test_one_that_cannot_make_sense_of_its_news_has_failed(hearing: Hearing) -> None:
     def nonsense() -> Iterator[News]:
         yield from standing()

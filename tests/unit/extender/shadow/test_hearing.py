@@ -98,7 +98,7 @@ def test_of_pods_it_is_told_only_that_they_are_over(service: Service, clock: Clo
     clock.now = 5.0
     service.knowledge.pod_gone("uid")
 
-    assert [each for each in told(hearing)] == [
+    assert list(told(hearing)) == [
         news.Left(at=1.0, uid="uid"),
         news.Left(at=5.0, uid="uid"),
     ]
