@@ -22,7 +22,7 @@ from extender.service.choosing import Chooser
 from extender.service.ports import Feed
 from extender.service.seam import Seam
 from extender.shadow import Evidence, news
-from extender.shadow.hearing import Hearing, Telling, standing
+from extender.shadow.hearing import Hearing, standing, told
 from extender.shadow.imagined import Imagined
 from extender.verbs import bind
 from nodeagent.api.gpunode import Assignment, GpuNode, Metadata, Plan, PodRef
@@ -68,9 +68,9 @@ class Site:
         """Let a policy run beside, from here on."""
         hearing = Hearing(lambda: self.now)
         begins = news.Begins(at=self.now, policy=policy, live=self.knowledge_version)
-        told = standing(self._knowledge, begins)
+        first = standing(self._knowledge, begins)
         self._seam.join(hearing)
-        return Beside(hearing, tuple(told))
+        return Beside(hearing, tuple(first))
 
     def turn_to(self, now: float) -> None:
         """Let time pass; agents tell that they live."""
@@ -129,11 +129,10 @@ class Site:
 class Beside:
     """A shadow of a site, in this process: told all it would be told in its own, line by line."""
 
-    def __init__(self, hearing: Hearing, told: Sequence[news.News]) -> None:
-        begins, *rest = (news.read(news.line(each)) for each in told)
+    def __init__(self, hearing: Hearing, first: Sequence[news.News]) -> None:
+        begins, *rest = (news.read(news.line(each)) for each in first)
         assert isinstance(begins, news.Begins)
         self._hearing = hearing
-        self._telling = Telling()
         self._imagined = Imagined(begins)
         for each in rest:
             self._imagined.take(each)
@@ -144,7 +143,7 @@ class Beside:
         while self._hearing.waiting:
             call = self._hearing.waiting.take()
             assert not isinstance(call, int), "nothing is lost"
-            self._imagined.take(news.read(news.line(self._telling.news(call))))
+            self._imagined.take(news.read(news.line(told(call))))
 
     def evidence(self) -> Evidence:
         """Return what it shows by now."""

@@ -29,7 +29,7 @@ MOST_ROWS = 20
 _NONE = {
     State.NONE: "There is no shadow: give `tangram serve` --shadow-policy, or, where that is a key"
     " of the ConfigMap, add the key.",
-    State.WAITING: "The shadow is not running: this extender does not lead, or it begins anew soon.",
+    State.WAITING: "The shadow is not running: this extender does not lead, or it will begin soon.",
     State.RUNNING: "The shadow has begun, and has nothing to tell yet.",
 }
 

@@ -17,9 +17,9 @@ it off (news that came too fast, a process that ended, another policy, another l
 begins with the fleet as it stands. Only the leader has a shadow, for its decisions count.
 
 ``news`` is what a shadow is told, ``hearing`` gathers it, ``beside`` is the door to the process and
-``process`` what runs there; ``running`` keeps it going. ``imagined`` plays the news: with
-``mirror``, the nodes as they are live, and ``twins``, who tell how long VMs stay; ``evidence``
-counts, and ``document`` is what is told of it.
+``process`` what runs there; ``running`` keeps it going. ``imagined`` plays the news: on
+``ground``, whose ``mirror`` has the nodes as they are live; ``twins`` tell how long VMs stay.
+``evidence`` counts, and ``document`` is what is told of it.
 """
 
 from extender.shadow.document import Evidence, Standing, State

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from extender.shadow.document import Evidence
-from extender.shadow.hearing import Hearing, Telling
+from extender.shadow.hearing import MOST_BYTES, Hearing, told
 from extender.shadow.news import News, line
 
 log = structlog.get_logger()
@@ -31,8 +31,8 @@ TURN_SECONDS = 0.0002
 PAUSE_SECONDS = 0.002
 """For how long news is made at a time, and for how long is paused then."""
 
-MANY_WAITING = 2_000
-"""Calls, with which no pause is made."""
+MANY_WAITING_BYTES = MOST_BYTES // 10
+"""What no pause is made with."""
 
 ENDS_WITHIN_SECONDS = 2.0
 """For a process whose input is closed; then it is killed."""
@@ -122,13 +122,13 @@ class Beside:
             process.wait()
 
     def _tell(self, into: IO[bytes]) -> None:
-        waiting, telling = self._hearing.waiting, Telling()
+        waiting = self._hearing.waiting
         self._in_turns(into, self._standing)
         del self._standing  # it holds on to how everything stood
         while not self._stopping.wait(LOOK_SECONDS):
             if self._process is not None and self._process.poll() is not None:
                 return
-            self._in_turns(into, _taken(self._hearing, telling, len(waiting)))
+            self._in_turns(into, _taken(self._hearing, len(waiting)))
 
     def _in_turns(self, into: IO[bytes], items: Iterator[News]) -> None:
         """Write for a moment at a time, with pauses unless there is much."""
@@ -138,7 +138,7 @@ class Beside:
             if self._stopping.is_set():
                 return
             if time.perf_counter() >= until:
-                if len(self._hearing.waiting) < MANY_WAITING:
+                if self._hearing.waiting.bytes < MANY_WAITING_BYTES:
                     time.sleep(PAUSE_SECONDS)
                 until = time.perf_counter() + TURN_SECONDS
         into.flush()
@@ -154,10 +154,10 @@ class Beside:
                     log.error("shadow_misunderstood", error=str(error))
 
 
-def _taken(hearing: Hearing, telling: Telling, count: int) -> Iterator[News]:
+def _taken(hearing: Hearing, count: int) -> Iterator[News]:
     """Yield the news of so many calls that wait; what found no room ends the stretch."""
     for _ in range(count):
         call = hearing.waiting.take()
         if isinstance(call, int):
             return
-        yield telling.news(call)
+        yield told(call)

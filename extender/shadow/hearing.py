@@ -22,8 +22,8 @@ from extender.service.seam import TOLD, Call
 from extender.shadow import news
 from extender.shadow.news import News
 
-MOST_BYTES = 32 * 1024 * 1024
-"""What may wait to be told, about: some seconds of a busy cluster."""
+MOST_BYTES = 64 * 1024 * 1024
+"""What may wait to be told, about: of filters with 5,000 nodes some eighty pods' first."""
 
 REMEMBERED = 20_000  # pods whose nodes were told of; of one that was forgotten they are told again
 
@@ -57,6 +57,7 @@ class Hearing:
         self.waiting = Waiting(most_bytes)
         self.over: Why | None = None
         self._clock = clock
+        self._told: OrderedDict[str, None] = OrderedDict()
 
     def heard(self, call: Call) -> None:
         """Let a call wait, if it is news; on the event loop."""
@@ -72,11 +73,32 @@ class Hearing:
             self.over = self.over or _ENDS[name]
         if self.over is not None or name not in _NEWS or not _matters(call):
             return
+        if name == _JUDGE:
+            call = self._judged(call)
         if not call.readings:
             call = msgspec.structs.replace(call, readings=(self._clock(),))
         self.waiting.put(call)
         if self.waiting.refused:
             self.over = Why.OVERFLOW
+
+    def _judged(self, call: Call) -> Call:
+        """Return what of a filter is news: of thousands of nodes, that any passed is enough.
+
+        Which a pod may go to is told once: kube-scheduler asks about it again and again.
+        """
+        given = {**dict(zip(("request", "names"), call.args, strict=False)), **call.named}
+        request, judged = given["request"], call.outcome
+        if not isinstance(judged, Judged):
+            judged = Judged(error="failed")
+        uid = request.pod.uid
+        if uid in self._told:
+            given["names"] = ()
+        elif not judged.error:
+            self._told[uid] = None
+            while len(self._told) > REMEMBERED:
+                self._told.popitem(last=False)
+        little = Judged(judged.passed[:1], {}, judged.codes, judged.error)
+        return msgspec.structs.replace(call, args=(), named=given, outcome=little)
 
 
 def _matters(call: Call) -> bool:
@@ -87,67 +109,62 @@ def _matters(call: Call) -> bool:
     return isinstance(pod, PodFacts) and pod.over
 
 
-class Telling:
-    """Makes news of calls, in a thread."""
-
-    def __init__(self) -> None:
-        self._told: OrderedDict[str, None] = OrderedDict()
-
-    def news(self, call: Call) -> News:
-        """Return what a call that was heard is to a shadow."""
-        given = {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
-        return _NEWS[call.name](self, call.readings[0], given, call.outcome)
-
-    def _asked(self, at: float, given: Mapping[str, Any], outcome: object) -> News:
-        request = given["request"]
-        uid = request.pod.uid
-        names = () if uid in self._told else given["names"]
-        self._told[uid] = None
-        self._told.move_to_end(uid)
-        while len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        judged = outcome if isinstance(outcome, Judged) else Judged(error="failed")
-        if judged.error:  # nothing was decided
-            del self._told[uid]
-            return news.Asked(at=at, request=request, names=names)
-        codes = () if judged.passed else tuple(sorted(code.value for code in judged.codes))
-        return news.Asked(
-            at=at, request=request, names=names, passed=bool(judged.passed), codes=codes
-        )
-
-    def _left(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        uid = given["pod"].ref.uid if "pod" in given else given["uid"]
-        self._told.pop(uid, None)
-        return news.Left(at=at, uid=uid)
-
-    def _gpus(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        return news.Gpus(at=at, node=given["node"], listed=given.get("listed", False))
-
-    def _gone(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        return news.Gone(at=at, name=given["name"])
-
-    def _node_gone(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        return news.Node(at=at, name=given["name"], closed=True)
-
-    def _node(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        labels = given.get("labels") or {}
-        return news.Node(at=at, name=given["name"], closed=given["cordoned"], labels=labels)
-
-    def _namespace(self, at: float, given: Mapping[str, Any], _: object) -> News:
-        return news.Namespace(at=at, name=given["name"], labels=given["labels"])
+Given = Mapping[str, Any]
 
 
-_NEWS: Mapping[str, Callable[[Telling, float, Mapping[str, Any], object], News]] = {
-    "Hooks.judge": Telling._asked,
-    "Knowledge.gpu_node": Telling._gpus,
-    "Knowledge.gpu_node_deleted": Telling._gone,
-    "Knowledge.gpu_node_gone": Telling._gone,
-    "Knowledge.node": Telling._node,
-    "Knowledge.node_gone": Telling._node_gone,
-    "Knowledge.namespace": Telling._namespace,
-    "Knowledge.pod": Telling._left,
-    "Knowledge.pod_gone": Telling._left,
-    "Knowledge.read_ended": Telling._left,
+def told(call: Call) -> News:
+    """Return what a call that was heard is to a shadow; in a thread."""
+    given = {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
+    return _NEWS[call.name](call.readings[0], given, call.outcome)
+
+
+def _asked(at: float, given: Given, outcome: object) -> News:
+    assert isinstance(outcome, Judged)
+    passed = bool(outcome.passed)
+    codes = () if passed else tuple(sorted(code.value for code in outcome.codes))
+    return news.Asked(
+        at=at, request=given["request"], names=given["names"], passed=passed, codes=codes
+    )
+
+
+def _left(at: float, given: Given, _: object) -> News:
+    return news.Left(at=at, uid=given["pod"].ref.uid if "pod" in given else given["uid"])
+
+
+def _gpus(at: float, given: Given, _: object) -> News:
+    return news.Gpus(at=at, node=given["node"], listed=given.get("listed", False))
+
+
+def _gone(at: float, given: Given, _: object) -> News:
+    return news.Gone(at=at, name=given["name"])
+
+
+def _node(at: float, given: Given, _: object) -> News:
+    labels = given.get("labels") or {}
+    return news.Node(at=at, name=given["name"], closed=given["cordoned"], labels=labels)
+
+
+def _node_gone(at: float, given: Given, _: object) -> News:
+    return news.Node(at=at, name=given["name"], closed=True)
+
+
+def _namespace(at: float, given: Given, _: object) -> News:
+    return news.Namespace(at=at, name=given["name"], labels=given["labels"])
+
+
+_JUDGE = "Hooks.judge"
+
+_NEWS: Mapping[str, Callable[[float, Given, object], News]] = {
+    _JUDGE: _asked,
+    "Knowledge.gpu_node": _gpus,
+    "Knowledge.gpu_node_deleted": _gone,
+    "Knowledge.gpu_node_gone": _gone,
+    "Knowledge.node": _node,
+    "Knowledge.node_gone": _node_gone,
+    "Knowledge.namespace": _namespace,
+    "Knowledge.pod": _left,
+    "Knowledge.pod_gone": _left,
+    "Knowledge.read_ended": _left,
 }
 
 
@@ -169,7 +186,7 @@ def standing(knowledge: Knowledge, begins: news.Begins) -> Iterator[News]:
     nodes = tuple(view.node for view in knowledge.views.values())
     known = {*knowledge.refused.uids, *knowledge.pending.waiting}
 
-    def told() -> Iterator[News]:
+    def every() -> Iterator[News]:
         yield begins
         for name, each in namespaces:
             yield news.Namespace(at=at, name=name, labels=each)
@@ -179,4 +196,4 @@ def standing(knowledge: Knowledge, begins: news.Begins) -> Iterator[News]:
             yield news.Gpus(at=at, node=node, listed=True)
         yield news.Ready(at=at, known=known)
 
-    return told()
+    return every()

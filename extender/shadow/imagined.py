@@ -10,24 +10,22 @@ restart.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import assert_never
 
 import msgspec
 
 from extender.decision_log.demand import WAITING
-from extender.replay.meter import Meter
+from extender.metrics.tenants import NO_TENANT
 from extender.replay.played import Fate
 from extender.replay.recorded import Place, Resident
 from extender.replay.seating import Guest, Seating
-from extender.replay.views import profiles
-from extender.replay.world import World
-from extender.request import Gang, Request
+from extender.request import Gang, Request, Wanted
 from extender.shadow import news
 from extender.shadow.document import Evidence
 from extender.shadow.evidence import Decided, Ledger
-from extender.shadow.mirror import Mirror
+from extender.shadow.ground import Ground
 from extender.shadow.news import News
 from extender.shadow.twins import Twins
 from extender.verbs.reasons import Code
@@ -44,8 +42,6 @@ They would have waited: they had their places live, and left in their time."""
 
 REMEMBERED = 20_000
 """VMs that have left: what they had is given back live within seconds."""
-
-MOST_WISHES = 10_000  # whose words are remembered
 
 _WAITING = {code.value for code in WAITING}
 
@@ -84,18 +80,14 @@ class Imagined:
     def __init__(self, begins: news.Begins) -> None:
         self._begins = begins
         self._now = begins.at
-        self._mirror = Mirror()
-        self._mirror.meter.now = begins.at
-        self._meter = Meter()
-        self._meter.now = begins.at
-        self._ledger = Ledger(begins.at, self._mirror.meter, self._meter)
-        self._namespaces: dict[str, dict[str, str]] = {}
+        self._ground = Ground(begins.at)
+        self._ledger = Ledger(begins.at, self._ground.mirror.meter, self._ground.meter)
         self._residents: dict[str, Resident] = {}
         self._known: Collection[str] = ()
-        self._world: World | None = None
         self._vms: dict[int, _Vm] = {}
         self._numbers: dict[str, int] = {}
         self._guests: dict[int, Guest] = {}
+        self._seating: Seating | None = None
         self._next = 0
         self._twins = Twins()
         self._leaving: list[tuple[float, int]] = []
@@ -103,7 +95,6 @@ class Imagined:
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._gangs: dict[Gang, set[int]] = {}
         self._roomier = False
-        self._words: dict[tuple[str, ...], str] = {}
 
     def take(self, item: News) -> None:
         """Take the next in.
@@ -116,16 +107,15 @@ class Imagined:
             case news.Begins():
                 raise ValueError("a stretch begins once")
             case news.Namespace(name=name, labels=labels):
-                self._namespaces[name] = dict(labels)
-                if self._world is not None:
-                    self._world.namespace(name, labels)
+                self._ground.namespace(name, labels)
             case news.Node():
-                self._node(item)
+                self._roomier |= self._ground.about(item)
             case news.Gone(name=name):
-                if self._mirror.gone(name) and self._world is not None:
-                    self._world.closed(name)
+                self._ground.gone(name)
             case news.Gpus():
-                self._gpus(item)
+                self._roomier |= self._ground.reported(item)
+                for pod, wanted, places in self._ground.mirror.places(item.node):
+                    self._has(pod, wanted, places)
             case news.Ready(known=known):
                 self._ready(known)
             case news.Asked():
@@ -142,7 +132,7 @@ class Imagined:
             policy=self._begins.policy.version,
             live_policy=self._begins.live,
             now=self._now,
-            waiting=0 if self._world is None else len(self._seating),
+            waiting=0 if self._seating is None else len(self._seating),
         )
 
     # Time.
@@ -163,57 +153,21 @@ class Imagined:
         if at <= self._now:
             return
         self._try_again()
-        self._now = self._mirror.meter.now = self._meter.now = at
+        self._now = at
+        self._ground.turn_to(at)
 
     def _try_again(self) -> None:
-        if self._roomier and self._world is not None:
+        if self._roomier and self._seating is not None:
             self._roomier = False
             self._seating.again(self._now)
 
-    # Nodes.
-
-    def _node(self, item: news.Node) -> None:
-        name = item.name
-        before = self._mirror.closed(name)
-        changed = self._mirror.about(name, item.labels, closed=item.closed)
-        if self._world is None or name not in self._world.views:
-            return
-        if changed is not None:
-            self._world.changed(changed)
-        now = self._mirror.closed(name)
-        if now != before:
-            self._world.closed(name, closed=now)
-            self._roomier |= before
-
-    def _gpus(self, item: news.Gpus) -> None:
-        before = self._mirror.closed(item.node.name)
-        changed = self._mirror.reported(item.node, listed=item.listed)
-        name, world = item.node.name, self._world
-        if name not in self._mirror.nodes:
-            return
-        now = self._mirror.closed(name)
-        if world is None:
-            for pod, _, places in self._mirror.places(item.node):
-                self._resides(pod, places)
-            return
-        if name not in world.views:
-            world.came(self._mirror.nodes[name])
-            self._roomier = True
-            if now:
-                world.closed(name)
-        else:
-            if changed is not None:
-                world.changed(changed)
-                self._roomier = True
-            if now != before:
-                world.closed(name, closed=now)
-                self._roomier |= before
-        for pod, wanted, places in self._mirror.places(item.node):
-            self._placed(pod, wanted, places)
-
     # The beginning.
 
-    def _resides(self, pod: PodRef, places: tuple[Place, ...]) -> None:
+    def _has(self, pod: PodRef, wanted: Wanted, places: tuple[Place, ...]) -> None:
+        """Take in that a pod has places live."""
+        if self._seating is not None:
+            self._placed(pod, wanted, places)
+            return
         before = self._residents.get(pod.uid)
         had = () if before is None else before.places
         of = Resident(pod.uid, pod.namespace, pod.name, tuple(sorted({*had, *places})))
@@ -221,18 +175,7 @@ class Imagined:
 
     def _ready(self, known: Collection[str]) -> None:
         self._known = set(known)
-        mirror = self._mirror
-        record = msgspec.structs.replace(
-            mirror.as_record(),
-            residents=tuple(self._residents.values()),
-            namespaces=self._namespaces,
-        )
-        self._world = world = World(record, self._begins.policy, self._meter.look_at)
-        for name, labels in self._namespaces.items():
-            world.namespace(name, labels)
-        for name in mirror.nodes:
-            if mirror.closed(name):
-                world.closed(name)
+        world = self._ground.begin(self._begins.policy, self._residents.values())
         self._seating = Seating(world, self._guests, self._seated)
         self._ledger.uncounted = len(self._residents)
 
@@ -240,12 +183,15 @@ class Imagined:
 
     def _asked(self, item: news.Asked) -> None:
         uid = item.request.pod.uid
-        if self._world is None or uid in self._residents or uid in self._departed:
+        seating = self._seating
+        if seating is None or uid in self._residents or uid in self._departed:
             return
         number = self._numbers.get(uid)
         reasons = [code for code in item.codes if code not in _WAITING]
         if number is None:
-            vm = self._comes(item.request, self._where(item.names), counts=uid not in self._known)
+            vm = self._comes(
+                item.request, self._ground.where(item.names), counts=uid not in self._known
+            )
         else:
             vm = self._vms[number]
         if reasons and vm.refused is None:
@@ -253,17 +199,18 @@ class Imagined:
             vm.refused = no_room if no_room in reasons else reasons[0]
         if number is None:
             self._try_again()
-            self._seating.comes(vm.number, self._now)
+            seating.comes(vm.number, self._now)
             self._compare_gang(item.request.gang)
         self._compare(vm)
 
-    def _placed(self, pod: PodRef, wanted: tuple[str, ...], places: tuple[Place, ...]) -> None:
+    def _placed(self, pod: PodRef, wanted: Wanted, places: tuple[Place, ...]) -> None:
         """Take in that a pod has its places live, unless it is only yet to be given back."""
         if pod.uid in self._residents or pod.uid in self._departed:
             return
         number = self._numbers.get(pod.uid)
         if number is None:  # it was asked about before the stretch began
-            if self._world is not None and self._world.takes(pod, places):
+            world = self._ground.world
+            if world is not None and world.takes(pod, places):
                 vm = self._comes(Request(pod, wanted), None, counts=False)
                 fate = vm.guest.fate
                 fate.asked_at = fate.placed_at = self._now
@@ -290,9 +237,7 @@ class Imagined:
             self._departed.popitem(last=False)
         if uid in self._residents:
             del self._residents[uid]
-            if self._world is not None:
-                self._world.gone(uid)
-                self._roomier = True
+            self._gives_back(uid)
             return
         number = self._numbers.get(uid)
         vm = None if number is None else self._vms[number]
@@ -326,10 +271,7 @@ class Imagined:
 
     def _comes(self, request: Request, where: tuple[str, ...] | None, *, counts: bool) -> _Vm:
         number, self._next = self._next, self._next + 1
-        namespace = request.pod.namespace
-        if self._world is not None and namespace not in self._namespaces:
-            self._namespaces[namespace] = {}
-            self._world.namespace(namespace, {})
+        self._ground.met(request.pod.namespace)
         guest = self._guests[number] = Guest(request, where, Fate())
         vm = self._vms[number] = _Vm(number, request.pod.uid, guest, counts)
         self._numbers[vm.uid] = number
@@ -337,14 +279,6 @@ class Imagined:
             self._gangs.setdefault(request.gang, set()).add(number)
         self._ledger.uncounted += not counts
         return vm
-
-    def _where(self, names: Collection[str]) -> tuple[str, ...] | None:
-        """Return the nodes that a pod may go to, None for all there are."""
-        there = {name for name in self._mirror.nodes if self._mirror.is_there(name)}
-        offered = set(names)
-        if not offered or there <= offered:
-            return None
-        return tuple(name for name in names if name in there)
 
     def _seated(self, number: int, at: float) -> None:
         """Foresee when a VM leaves that has its place."""
@@ -362,19 +296,24 @@ class Imagined:
         heapq.heappush(self._leaving, (vm.leaves, vm.number))
 
     def _ends(self, vm: _Vm) -> None:
-        assert self._world is not None
         vm.guest.fate.ended_at = self._now
-        self._world.gone(vm.uid)
-        self._roomier = True
+        self._gives_back(vm.uid)
         if vm.left is not None:
             self._forget(vm)
 
+    def _gives_back(self, uid: str) -> None:
+        if self._ground.world is not None:
+            self._ground.world.gone(uid)
+            self._roomier = True
+
     def _gives_up(self, vm: _Vm) -> None:
+        assert self._seating is not None
         self._seating.gives_up(vm.number, self._now)
         self._forget(vm)
         self._compare_gang(vm.guest.request.gang)
 
     def _forget(self, vm: _Vm) -> None:
+        assert self._seating is not None
         self._seating.forget(vm.number)
         del self._vms[vm.number], self._guests[vm.number], self._numbers[vm.uid]
         gang = vm.guest.request.gang
@@ -400,7 +339,7 @@ class Imagined:
         vm.told = True
         self._ledger.add(
             Decided(
-                self._profile(vm.guest.request.wanted),
+                self._ground.profiles_of(vm.guest.request.wanted),
                 self._tenant(vm.guest.request.pod.namespace),
                 vm.refused or vm.places,
                 fate.refused or fate.places,
@@ -408,26 +347,9 @@ class Imagined:
             self._now,
         )
 
-    def _profile(self, wanted: tuple[str, ...]) -> str:
-        """Return the profiles that a request comes to, in words."""
-        known = self._words.get(wanted)
-        if known is None:
-            assert self._world is not None
-            of = profiles(self._world.views.values())
-            counts = Counter(of.get(each, "(none)") for each in wanted)
-            known = " + ".join(
-                name if count == 1 else f"{count} x {name}"
-                for name, count in sorted(counts.items())
-            )
-            if len(self._words) >= MOST_WISHES:
-                self._words.clear()
-            if "(none)" not in counts:
-                self._words[wanted] = known
-        return known
-
     def _tenant(self, namespace: str) -> str:
         """Return whose a namespace is: by the policy, if it has tenants; else it is its own."""
         if not self._begins.policy.rules.tenants:
             return namespace
-        assert self._world is not None
-        return self._world.tenancy.tenant_of(namespace) or "(none)"
+        assert self._ground.world is not None
+        return self._ground.world.tenancy.tenant_of(namespace) or NO_TENANT

@@ -12,7 +12,7 @@ from extender.service import Service
 from extender.service.ports import Feed, PodFacts
 from extender.service.seam import Call, Seam
 from extender.shadow import news
-from extender.shadow.hearing import Hearing, Telling, Why, standing
+from extender.shadow.hearing import Hearing, Why, standing, told
 from extender.shadow.news import News
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver.memory import InMemoryApi
@@ -43,13 +43,12 @@ def service(clock: Clock) -> Service:
     return made
 
 
-def told(hearing: Hearing) -> Iterator[News]:
+def waiting(hearing: Hearing) -> Iterator[News]:
     """Return the news that wait, as they are read from their lines."""
-    telling = Telling()
     while hearing.waiting:
         call = hearing.waiting.take()
         assert isinstance(call, Call)
-        yield news.read(news.line(telling.news(call)))
+        yield news.read(news.line(told(call)))
 
 
 def heard(service: Service, clock: Clock, most_bytes: int = 1 << 20) -> Hearing:
@@ -68,10 +67,10 @@ def test_how_things_stand_is_told_first(service: Service) -> None:
 
 
 def test_how_things_stand_is_how_they_stood_when_it_was_asked(service: Service) -> None:
-    told = standing(service.knowledge, BEGINS)
+    first = standing(service.knowledge, BEGINS)
     service.knowledge.node("node-2", cordoned=False)
 
-    assert [each.name for each in told if isinstance(each, news.Node)] == ["node-1"]
+    assert [each.name for each in first if isinstance(each, news.Node)] == ["node-1"]
 
 
 def test_a_filter_is_told_with_the_nodes_once_and_with_its_reasons(
@@ -81,7 +80,7 @@ def test_a_filter_is_told_with_the_nodes_once_and_with_its_reasons(
     service.hooks.judge(asked, ["node-1"])
     service.hooks.judge(asked, ["node-1"])
 
-    first, second = told(hearing)
+    first, second = waiting(hearing)
     assert isinstance(first, news.Asked)
     assert isinstance(second, news.Asked)
     assert first.request == asked
@@ -98,7 +97,7 @@ def test_of_pods_it_is_told_only_that_they_are_over(service: Service, clock: Clo
     clock.now = 5.0
     service.knowledge.pod_gone("uid")
 
-    assert list(told(hearing)) == [
+    assert list(waiting(hearing)) == [
         news.Left(at=1.0, uid="uid"),
         news.Left(at=5.0, uid="uid"),
     ]
@@ -108,7 +107,7 @@ def test_a_node_that_is_gone_takes_nothing_new(service: Service, clock: Clock) -
     hearing = heard(service, clock)
     service.knowledge.node_gone("node-1")
 
-    assert list(told(hearing)) == [news.Node(at=1.0, name="node-1", closed=True)]
+    assert list(waiting(hearing)) == [news.Node(at=1.0, name="node-1", closed=True)]
 
 
 def test_what_finds_no_room_ends_the_stretch_and_nothing_after_it_is_heard(

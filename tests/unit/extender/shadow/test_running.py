@@ -23,6 +23,7 @@ from extender.shadow.news import News
 from extender.shadow.running import BACKOFF_SECONDS
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.replayed import HEAD
+from tests.waiting import until
 
 FIRST, BEST = (f"{HEAD}value: {name}\n" for name in ("first-fit", "best-fit"))
 
@@ -208,8 +209,7 @@ async def test_what_was_lost_is_counted_and_a_new_stretch_begins(case: Case) -> 
 async def test_who_stops_it_leaves_no_process(case: Case) -> None:
     case.path.write_text(FIRST)
     running = asyncio.create_task(case.shadow.run())
-    while not case.begun:
-        await asyncio.sleep(0)
+    await until(lambda: case.begun)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
