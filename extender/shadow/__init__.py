@@ -18,8 +18,8 @@ begins with the fleet as it stands. Only the leader has a shadow, for its decisi
 
 ``news`` is what a shadow is told, ``hearing`` gathers it, ``beside`` is the door to the process and
 ``process`` what runs there; ``running`` keeps it going. ``imagined`` plays the news: on
-``ground``, whose ``mirror`` has the nodes as they are live; ``twins`` tell how long VMs stay.
-``evidence`` counts, and ``document`` is what is told of it.
+``ground``, whose ``mirror`` has the nodes as they are live; ``twins`` tell how long VMs stay, and
+``patience`` how long they wait. ``evidence`` counts, and ``document`` is what is told of it.
 """
 
 from extender.shadow.document import Evidence, Standing, State

@@ -2,14 +2,16 @@
 
 VMs come as they do live. Each is placed, or waits, as the policy and the fleet as imagined have it.
 It stays as long as it does live; one that live was refused stays as long as another like it
-(``twins``). What only happens live is left out, as it is in replays (:mod:`extender.replay.play`):
-plans of the pending queue as one, evictions for higher priority, and places held for VMs that
-restart.
+(``twins``). One that waits in imagination only gives up as those do that wait live
+(``patience``). What only happens live is left out, as it is in replays
+(:mod:`extender.replay.play`): plans of the pending queue as one, evictions for higher priority, and
+places held for VMs that restart.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import assert_never
@@ -27,6 +29,7 @@ from extender.shadow.document import Evidence
 from extender.shadow.evidence import Decided, Ledger
 from extender.shadow.ground import Ground
 from extender.shadow.news import News
+from extender.shadow.patience import Patience
 from extender.shadow.twins import Twins
 from extender.verbs.reasons import Code
 from nodeagent.api.gpunode import PodRef
@@ -58,6 +61,7 @@ class _Vm(msgspec.Struct):
     uid: str
     guest: Guest
     counts: bool
+    came: float
     refused: str | None = None
     places: tuple[Place, ...] = ()
     since: float | None = None
@@ -90,6 +94,7 @@ class Imagined:
         self._seating: Seating | None = None
         self._next = 0
         self._twins = Twins()
+        self._patience = Patience()
         self._leaving: list[tuple[float, int]] = []
         self._lingering: OrderedDict[int, None] = OrderedDict()
         self._departed: OrderedDict[str, None] = OrderedDict()
@@ -145,7 +150,8 @@ class Imagined:
             if vm is None or vm.leaves != moment:
                 continue
             self._turn_to(moment)
-            self._ends(vm)
+            if vm.leaves == moment:  # in its turn it may have had a place by now
+                self._ends(vm)
         self._turn_to(at)
 
     def _turn_to(self, at: float) -> None:
@@ -226,8 +232,14 @@ class Imagined:
         vm.since, vm.places = self._now, places
         if vm.refused is None:
             vm.refused = ""
+        if vm.refused:
+            self._patience.waited(self._now - vm.came, gave_up=False)
         self._twins.placed(vm.guest.request.wanted, vm.uid)
-        had = vm.guest.fate.placed_at
+        fate = vm.guest.fate
+        if fate.placed_at is None and fate.asked_at is not None:
+            waited = self._now - fate.asked_at
+            self._leaves(vm, fate.asked_at + self._patience.lasts(waited))
+        had = fate.placed_at
         if vm.twin and had is not None and self._now - had <= CLOSE_SECONDS:
             vm.twin, vm.leaves = False, None
 
@@ -244,6 +256,8 @@ class Imagined:
         if vm is None or vm.left is not None:
             return
         vm.left, fate = self._now, vm.guest.fate
+        if vm.refused and vm.since is None:
+            self._patience.waited(self._now - vm.came, gave_up=True)
         if vm.since is not None:
             for follower, leaves in self._twins.left(uid, vm.stay):
                 other = self._vms.get(follower)
@@ -273,7 +287,7 @@ class Imagined:
         number, self._next = self._next, self._next + 1
         self._ground.met(request.pod.namespace)
         guest = self._guests[number] = Guest(request, where, Fate())
-        vm = self._vms[number] = _Vm(number, request.pod.uid, guest, counts)
+        vm = self._vms[number] = _Vm(number, request.pod.uid, guest, counts, self._now)
         self._numbers[vm.uid] = number
         if request.gang is not None:
             self._gangs.setdefault(request.gang, set()).add(number)
@@ -283,6 +297,7 @@ class Imagined:
     def _seated(self, number: int, at: float) -> None:
         """Foresee when a VM leaves that has its place."""
         vm = self._vms[number]
+        vm.leaves = None  # it was to give up, if it waited for long
         self._lingering.pop(number, None)
         if vm.left is not None:
             self._leaves(vm, at + vm.stay)
@@ -292,14 +307,30 @@ class Imagined:
                 self._leaves(vm, leaves)
 
     def _leaves(self, vm: _Vm, at: float) -> None:
+        """Foresee when a VM leaves, or gives up if it waits."""
+        if math.isinf(at):
+            return
         vm.leaves = max(at, self._now)
         heapq.heappush(self._leaving, (vm.leaves, vm.number))
 
     def _ends(self, vm: _Vm) -> None:
+        if vm.guest.fate.placed_at is None:
+            self._over_in_vain(vm)
+            return
         vm.guest.fate.ended_at = self._now
         self._gives_back(vm.uid)
         if vm.left is not None:
             self._forget(vm)
+
+    def _over_in_vain(self, vm: _Vm) -> None:
+        """Let a VM give up that live had its place."""
+        assert self._seating is not None
+        self._lingering.pop(vm.number, None)
+        if vm.left is not None:
+            self._gives_up(vm)
+            return
+        self._seating.gives_up(vm.number, self._now)
+        self._compare_gang(vm.guest.request.gang)
 
     def _gives_back(self, uid: str) -> None:
         if self._ground.world is not None:

@@ -37,6 +37,7 @@ class Twins:
 
     def __init__(self) -> None:
         self._lately: OrderedDict[Wanted, deque[Twin]] = OrderedDict()
+        self._any: deque[Twin] = deque(maxlen=LATELY)
         self._there: dict[str, Twin] = {}
 
     def placed(self, wanted: Wanted, uid: str) -> None:
@@ -44,15 +45,17 @@ class Twins:
         twin = self._there[uid] = Twin()
         self._lately.setdefault(wanted, deque(maxlen=LATELY)).append(twin)
         self._lately.move_to_end(wanted)
+        self._any.append(twin)
         while len(self._lately) > MOST_WANTED:
             self._lately.popitem(last=False)
 
     def follow(self, wanted: Wanted, number: int, at: float) -> tuple[bool, float | None]:
         """Let a VM that has its place from a time on stay as long as another.
 
-        Return whether there is one, and when it leaves, if that is known.
+        Return whether there is one, and when it leaves, if that is known. Where none that wanted
+        the same has had its place, one that wanted anything else tells.
         """
-        lately = self._lately.get(wanted)
+        lately = self._lately.get(wanted) or self._any
         if not lately:
             return False, None
         twin = lately[0]

@@ -1,4 +1,4 @@
-"""The paired experiment in small: what a shadow says of a policy is what that does once it is live."""
+"""The paired experiment in small: what a shadow says of a policy is what that does once live."""
 
 from __future__ import annotations
 
