@@ -13,7 +13,8 @@ import msgspec
 from benchmarks.fleet import KnownFleet
 from extender.cluster import KubernetesCluster, objects
 from extender.request import Request
-from extender.service.ports import Budget, PlanConflict, PodFacts, Warn
+from extender.service.events import Warn
+from extender.service.ports import Budget, PlanConflict, PodFacts
 from nodeagent.api import gpunode
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, Plan, PodRef, Realized
 from nodeagent.apiserver.memory import InMemoryApi

@@ -5,7 +5,7 @@ in this process; one keeps a log, whose thread encodes, compresses and writes be
 With --shadow it has a policy beside it as well, in a process that another thread tells of all. Both
 are asked about the same pods, a hundred in a row, by turns the one first and the other: the one
 without not before the other's threads and the shadow have nothing left to do, for they share the
-interpreter's lock and the processors. Pods, nodes and changes are those of ``benchmarks.hooks``.
+interpreter's lock and the processors. Pods, nodes and changes are those of ``benchmarks.turns``.
 Told are the times, the ratio of each quantile, and what the log had to do: bytes a call, and
 whether it lost any.
 
@@ -16,30 +16,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import logging
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
-import uvloop
 
-from benchmarks import made
+from benchmarks import made, sizes
 from benchmarks.fleet import GPUS, KnownFleet, ready
-from benchmarks.hooks import FITTING, PAUSE_SECONDS, REJECTED, VERBS
 from benchmarks.http import Connection, Times, connected
 from benchmarks.launchers import pod, question
+from benchmarks.turns import FITTING, PAUSE_SECONDS, REJECTED, VERBS
 from extender import wire
 from extender.cli.garbage import collected_between_answers
 from extender.cli.policies import in_force
-from extender.cli.switching import threads_take_short_turns
 from extender.decision_log import DecisionLog
 from extender.policy import InForce, PolicyName
 from extender.server import serving
@@ -221,36 +217,18 @@ def text(row: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print what was found at each size."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        prog="benchmarks.decision_log",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--nodes", default="100,1000", help="sizes, separated by commas")
-    parser.add_argument("--rounds", type=int, default=600, help="pods of each measurement")
-    parser.add_argument("--changes", type=int, default=8, help="nodes that change before each pod")
-    parser.add_argument("--seed", type=int, default=1, help="what the nodes hold")
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--shadow", default="", help="a policy beside the side with the log")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
-    parser.add_argument("--out", type=Path, help="keep what was found in this file")
-    options = parser.parse_args(argv)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    rows = []
-    for nodes in map(int, options.nodes.split(",")):
-        print(f"measuring {nodes} nodes x {GPUS} GPUs", file=sys.stderr)
-        work = measure(
-            nodes,
-            rounds=options.rounds,
-            changes=options.changes,
-            seed=options.seed,
-            shadow=in_force(options.shadow)[0] if options.shadow else None,
-        )
-        with threads_take_short_turns():
-            rows.append(row := uvloop.run(work))
-        print(json.dumps(row) if options.output == "json" else text(row), flush=True)
-    if options.out:
-        made.keep(options.out, rows)
-    return 0
+    options, rest = parser.parse_known_args(argv)
+    shadow = in_force(options.shadow)[0] if options.shadow else None
+    return sizes.main(
+        rest,
+        prog="benchmarks.decision_log",
+        description=__doc__,
+        rounds=600,
+        measure=partial(measure, shadow=shadow),
+        text=text,
+    )
 
 
 if __name__ == "__main__":

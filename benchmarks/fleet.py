@@ -10,8 +10,9 @@ import msgspec
 
 from extender.cluster import KubernetesCluster
 from extender.service import Service
+from extender.service.events import PodEvents
 from extender.service.planner import Solve, in_thread
-from extender.service.ports import Cluster, Evictor, Feed, PodEvents
+from extender.service.ports import Cluster, Evictor, Feed
 from extender.service.seam import Seam, Witness
 from nodeagent.api import gpunode
 from nodeagent.api.catalog import MODELS

@@ -48,7 +48,7 @@ def random_hosts(chance: random.Random, of: Tables, gpus: int, fill: float) -> l
     """GPUs with something on them, some of it not to be moved, at costs of 1 to 3."""
     hosts = []
     for at in range(gpus):
-        state, occupants = of.geometry.empty, []
+        state, occupants = of.geometry.empty, list[Occupant]()
         while chance.random() < fill:
             profile = chance.choice(of.geometry.profiles)
             legal = list(of.geometry.legal(state, profile))

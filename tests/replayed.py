@@ -45,9 +45,8 @@ def node(name: str = "a", gpus: int = 1, **fields: Any) -> RecordedNode:
 def vm(at: float, uid: str, *profiles: str, **fields: Any) -> Arrival:
     """Return a VM that comes, and asks for a profile or several."""
     wanted = tuple(resources.of_profile(name) for name in profiles)
-    return Arrival(
-        **{"at": at, "uid": uid, "namespace": "n", "name": uid, "wanted": wanted} | fields
-    )
+    usual: dict[str, Any] = {"namespace": "n", "name": uid, "wanted": wanted}
+    return Arrival(at=at, uid=uid, **(usual | fields))
 
 
 def stayed(uid: str, since: float, until: float, *places: Place) -> tuple[Outcome, Departure]:

@@ -89,7 +89,9 @@ def contents(geometry: Geometry, names: tuple[str, ...]) -> frozenset[tuple[int,
     while ahead:
         state, held = ahead.pop()
         for at, profile in enumerate(profiles):
-            for placement in geometry.legal(state, profile) if profile is not None else ():
+            if profile is None:
+                continue
+            for placement in geometry.legal(state, profile):
                 then = geometry.occupied(state, profile.id, placement)
                 more = (then, (*held[:at], held[at] + 1, *held[at + 1 :]))
                 if more not in seen:

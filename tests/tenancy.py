@@ -218,12 +218,13 @@ def wrongs(
         for profile, most in tenant.caps.profiles.items():
             if counts[tenant.name, profile] > most:
                 yield f"tenant {tenant.name} has too many {profile}"
-    for level, place in (("gpu", lambda n, e: e.gpu), ("node", lambda n, e: n)):
+    for level in ("gpu", "node"):
         together: dict[str, set[str]] = defaultdict(set)
         for node, each in present:
             assert each.pod is not None
             tenant = of[each.pod.namespace]
-            together[place(node, each)].add("" if tenant is None else tenant.name)
+            place = each.gpu if level == "gpu" else node
+            together[place].add("" if tenant is None else tenant.name)
         apart = {t.name for t in by.tenants if t.dedicated in (level, "node")}
         for where, who in together.items():
             if len(who) > 1 and who & apart:

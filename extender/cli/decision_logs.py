@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import typer
@@ -21,6 +22,32 @@ HELP = (
 FILE_MIB = Limits().file_bytes // 1024**2
 FILES = Limits().files
 LEAST_KEY_BYTES, MOST_KEY_BYTES = 16, 64
+
+Folder = Annotated[Path | None, typer.Option(help=HELP, show_default="none")]
+FileMib = Annotated[
+    int, typer.Option(min=1, help="Size at which a file of the decision log is full, in MiB.")
+]
+Files = Annotated[
+    int,
+    typer.Option(
+        min=2, help="Of the decision log: as many bytes are kept as so many full files have."
+    ),
+]
+HashNames = Annotated[
+    bool,
+    typer.Option(
+        "--decision-log-hash-names",
+        help="Hide the names of namespaces and pods, and UIDs, in the decision log behind a"
+        " keyed hash.",
+    ),
+]
+HashKey = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the key, 16 to 64 bytes, so that names are hidden alike in all logs.",
+        show_default="a key of this process alone",
+    ),
+]
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -73,9 +72,7 @@ def demo(
     page_port: Annotated[
         int, typer.Option(min=0, max=65535, help="With --serve: the page's port; 0: a free one.")
     ] = 0,
-    decision_log: Annotated[
-        Path | None, typer.Option(help=decision_logs.HELP, show_default="none")
-    ] = None,
+    decision_log: decision_logs.Folder = None,
     output: Annotated[
         Output, typer.Option(help="text or json; json goes to stdout.")
     ] = Output.TEXT,

@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPException
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Protocol
 from urllib.parse import urlencode, urlsplit
@@ -21,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 import typer
 
+from extender.cli.secured import loopback
 from extender.server.access import PASSED_ON
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import ApiError
@@ -169,7 +169,7 @@ class _Straight:
         parts = urlsplit(where.desk)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Unanswered(f"{where.desk} is no address of a desk: give http(s)://HOST:PORT")
-        if where.token and parts.scheme == "http" and not _loopback(parts.hostname):
+        if where.token and parts.scheme == "http" and not loopback(parts.hostname):
             raise Unanswered(
                 f"{where.desk} would show the token to everybody on the way: use https"
             )
@@ -231,10 +231,3 @@ def _refusal(status: int, body: bytes) -> Unanswered:
             f'{said}: give --token, such as "$(kubectl create token ACCOUNT -n NAMESPACE)"'
         )
     return Unanswered(said)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

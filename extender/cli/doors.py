@@ -12,7 +12,7 @@ from extender.server import Certificates, admitting, desk, probing, serving
 from extender.server.admitting import last_answers
 from extender.server.shadowed import none
 from extender.service import Service
-from extender.service.ports import Reviewer
+from extender.service.reviewer import Reviewer
 from extender.shadow import Shadow
 
 

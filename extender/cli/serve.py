@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import signal
-import socket
 from collections.abc import Coroutine
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +13,7 @@ import typer
 import uvloop
 
 from extender.admission import Schedulers
-from extender.cli import decision_logs, heap, policies
+from extender.cli import decision_logs, electing, heap, policies, secured
 from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
 from extender.cli.seconds import finite
@@ -27,14 +23,12 @@ from extender.decision_log import DecisionLog
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
 from extender.policy import InForce, PolicyName
-from extender.server import Certificates, CertificatesUnusable
-from extender.settings import InvalidTiming, LeaseTiming, Settings
+from extender.settings import Settings
 from nodeagent.apiserver.protocol import ApiError
 from nodeagent.apiserver.rest import RestApi
 
 log = structlog.get_logger()
 
-IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # what Kubernetes sets in every container
 API_CONNECTIONS = 256  # the watches, and more binds at once than kube-scheduler was seen to send
 
 
@@ -178,88 +172,26 @@ def serve(
             " objects of 1,000 nodes are 30 MB; names, as they are to be sent, some kilobytes.",
         ),
     ] = Settings().body_limit_bytes,
-    decision_log: Annotated[
-        Path | None,
-        typer.Option(help=decision_logs.HELP, show_default="none"),
-    ] = None,
-    decision_log_file_mib: Annotated[
-        int, typer.Option(min=1, help="Size at which a file of the decision log is full, in MiB.")
-    ] = decision_logs.FILE_MIB,
-    decision_log_files: Annotated[
-        int,
-        typer.Option(
-            min=2, help="Of the decision log: as many bytes are kept as so many full files have."
-        ),
-    ] = decision_logs.FILES,
-    decision_log_hash_names: Annotated[
-        bool,
-        typer.Option(
-            "--decision-log-hash-names",
-            help="Hide the names of namespaces and pods, and UIDs, in the decision log behind a"
-            " keyed hash.",
-        ),
-    ] = False,
-    decision_log_hash_key: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the key, 16 to 64 bytes, so that names are hidden alike in all logs.",
-            show_default="a key of this process alone",
-        ),
-    ] = None,
-    own_pod: Annotated[
-        str,
-        typer.Option(
-            help="NAMESPACE/NAME of the extender's own pod, patched to wake others and to be found"
-            " by the Service while it leads."
-        ),
-    ] = "",
-    leader_elect: Annotated[
-        bool | None,
-        typer.Option(
-            help="Answer and write only as the one leader of several replicas.",
-            show_default="in a cluster",
-        ),
-    ] = None,
-    identity: Annotated[
-        str,
-        typer.Option(
-            help="Name in the Lease; a random end makes it this process's own.",
-            show_default="the own pod's, or the host's",
-        ),
-    ] = "",
-    lease_duration: Annotated[
-        int, typer.Option(min=1, help="Seconds after which a silent leader may be replaced.")
-    ] = LeaseTiming().lease_duration_seconds,
-    renew_deadline: Annotated[
-        float,
-        typer.Option(
-            callback=finite, min=0.0, help="Seconds after which a leader that cannot renew stops."
-        ),
-    ] = LeaseTiming().renew_deadline_seconds,
-    retry_period: Annotated[
-        float,
-        typer.Option(
-            callback=finite, min=0.0, help="Seconds between two renewals, or looks at the Lease."
-        ),
-    ] = LeaseTiming().retry_period_seconds,
-    tls_cert: Annotated[Path | None, typer.Option(help="Server certificate (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    client_ca: Annotated[
-        Path | None, typer.Option(help="CA that client certificates must come from (PEM).")
-    ] = None,
-    client_name: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Who may call the hooks: a common or alternative name in the client's certificate"
-            " (repeatable).",
-            show_default="whoever has a certificate",
-        ),
-    ] = None,
+    decision_log: decision_logs.Folder = None,
+    decision_log_file_mib: decision_logs.FileMib = decision_logs.FILE_MIB,
+    decision_log_files: decision_logs.Files = decision_logs.FILES,
+    decision_log_hash_names: decision_logs.HashNames = False,
+    decision_log_hash_key: decision_logs.HashKey = None,
+    own_pod: electing.Own = "",
+    leader_elect: electing.Elects = None,
+    identity: electing.Identity = "",
+    lease_duration: electing.LeaseDuration = electing.USUAL.lease_duration_seconds,
+    renew_deadline: electing.RenewDeadline = electing.USUAL.renew_deadline_seconds,
+    retry_period: electing.RetryPeriod = electing.USUAL.retry_period_seconds,
+    tls_cert: secured.Cert = None,
+    tls_key: secured.Key = None,
+    client_ca: secured.ClientCa = None,
+    client_name: secured.ClientNames = None,
 ) -> None:
     """Answer kube-scheduler's hooks from live inventory."""
     prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
-    tls, anybody_tls = _tls(tls_cert, tls_key, client_ca)
-    if tls is None and not _loopback(host):
+    tls, anybody_tls = secured.certificates(tls_cert, tls_key, client_ca)
+    if tls is None and not secured.loopback(host):
         raise typer.BadParameter(
             "beyond loopback the hooks need --tls-cert, --tls-key and --client-ca: whoever may"
             " call bind may bind any pod",
@@ -289,12 +221,11 @@ def serve(
         body_limit_bytes=body_limit,
         plan_solve_seconds=chosen.policy.plan_seconds,
     )
-    pod = _own_pod(own_pod)
-    timing = _timing(lease_duration, renew_deadline, retry_period)
-    if leader_elect is None:
-        leader_elect = kubeconfig is None and IN_CLUSTER in os.environ
-    name = identity or (pod.name if pod else socket.gethostname())
-    election = Election(f"{name}_{secrets.token_hex(4)}", timing) if leader_elect else None
+    pod = electing.own_pod(own_pod)
+    timing = electing.timing(lease_duration, renew_deadline, retry_period)
+    election = electing.election(
+        leader_elect, timing, identity=identity, pod=pod, outside=kubeconfig is not None
+    )
     clients = frozenset(client_name or ())
     first, *others = scheduler_name or [DEFAULT_SCHEDULER]
     doors = Doors(
@@ -388,52 +319,3 @@ async def _serve(
             if election and own_pod is None:
                 log.warning("leader_not_labelled", remedy="--own-pod, or no Service finds it")
             await replica.run(stop)
-
-
-def _tls(
-    cert: Path | None, key: Path | None, ca: Path | None
-) -> tuple[Certificates, Certificates] | tuple[None, None]:
-    """Return the certificates, with client ones demanded and without; None without any."""
-    if cert is None and key is None and ca is None:
-        return None, None
-    if cert is None or key is None or ca is None:
-        raise typer.BadParameter("--tls-cert, --tls-key and --client-ca belong together")
-    for option, path in (("--tls-cert", cert), ("--tls-key", key), ("--client-ca", ca)):
-        try:
-            path.open("rb").close()
-        except OSError as error:  # OpenSSL says what is wrong, but not with which file
-            text = f"{path}: cannot be read: {error.strerror}"
-            raise typer.BadParameter(text, param_hint=option) from error
-    try:
-        return Certificates(cert, key, ca), Certificates(cert, key, None)
-    except CertificatesUnusable as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _timing(lease_duration: int, renew_deadline: float, retry_period: float) -> LeaseTiming:
-    try:
-        return LeaseTiming(
-            lease_duration_seconds=lease_duration,
-            renew_deadline_seconds=renew_deadline,
-            retry_period_seconds=retry_period,
-        )
-    except InvalidTiming as error:
-        raise typer.BadParameter(
-            str(error), param_hint="--lease-duration, --renew-deadline, --retry-period"
-        ) from error
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _own_pod(text: str) -> OwnPod | None:
-    if not text:
-        return None
-    namespace, slash, name = text.partition("/")
-    if not (namespace and slash and name):
-        raise typer.BadParameter(f"{text} is not NAMESPACE/NAME", param_hint="--own-pod")
-    return OwnPod(namespace, name)

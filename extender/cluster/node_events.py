@@ -16,7 +16,7 @@ NAMESPACE = "default"
 
 
 class ApiNodeEvents:
-    """The service's :class:`~extender.service.ports.NodeEvents`, written as *instance*."""
+    """The service's :class:`~extender.service.events.NodeEvents`, written as *instance*."""
 
     def __init__(self, api: ApiServer, utc_now: Callable[[], datetime], *, instance: str) -> None:
         self._api = api

@@ -29,7 +29,7 @@ _POD = msgspec.json.Decoder(_Pod)
 
 
 class OwnPodEvents:
-    """The service's :class:`~extender.service.ports.OwnEvents`, on the extender's own pod."""
+    """The service's :class:`~extender.service.events.OwnEvents`, on the extender's own pod."""
 
     def __init__(self, api: ApiServer, own_pod: OwnPod, utc_now: Callable[[], datetime]) -> None:
         self._api = api

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from extender.cluster.outcome import outcome
 from extender.cluster.own_events import COMPONENT, TIMEOUT_SECONDS
-from extender.service.ports import Warn
+from extender.service.events import Warn
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import PodRef
 from nodeagent.apiserver import events
@@ -16,7 +16,7 @@ from nodeagent.apiserver.protocol import ApiServer
 
 
 class ApiPodEvents:
-    """The service's :class:`~extender.service.ports.PodEvents`, written as *instance*."""
+    """The service's :class:`~extender.service.events.PodEvents`, written as *instance*."""
 
     def __init__(self, api: ApiServer, utc_now: Callable[[], datetime], *, instance: str) -> None:
         self._api = api

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from extender.cluster.outcome import outcome
-from extender.service.ports import Access
+from extender.service.reviewer import Access
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, ApiServer
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from extender.overview import EVERYTHING, Sight
-from extender.service.ports import Access, ClusterUnavailable, Reviewer
+from extender.service.ports import ClusterUnavailable
+from extender.service.reviewer import Access, Reviewer
 
 REVIEWER: web.AppKey[Reviewer | None] = web.AppKey("reviewer")
 

@@ -14,7 +14,8 @@ from extender.advice.veil import namespaces, veiled
 from extender.server.access import REVIEWER, token_of
 from extender.server.explained import RETRY, json, let_in, reviewed, warm
 from extender.server.routes import SERVICE, connection
-from extender.service.ports import Access, ClusterUnavailable, Reviewer
+from extender.service.ports import ClusterUnavailable
+from extender.service.reviewer import Access, Reviewer
 
 log = structlog.get_logger()
 

@@ -28,8 +28,9 @@ from extender.server.routes import LIMITS, SERVICE, add_probes, refuse_malformed
 from extender.server.shadowed import Told, add_shadowed, none
 from extender.server.surveyed import BASELINE, add_surveyed
 from extender.service import Service
-from extender.service.ports import Access, ClusterUnavailable, Reviewer
+from extender.service.ports import ClusterUnavailable
 from extender.service.reading import reading
+from extender.service.reviewer import Access, Reviewer
 
 log = structlog.get_logger()
 

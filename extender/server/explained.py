@@ -20,7 +20,8 @@ from extender.explain.veil import others, veiled
 from extender.server.access import REVIEWER, token_of
 from extender.server.packed import PACKED_AT_ONCE, VARIES, pack
 from extender.server.routes import SERVICE, connection
-from extender.service.ports import Access, ClusterUnavailable, Reviewer
+from extender.service.ports import ClusterUnavailable
+from extender.service.reviewer import Access, Reviewer
 
 log = structlog.get_logger()
 

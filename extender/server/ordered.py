@@ -18,8 +18,9 @@ from extender.server.explained import RETRY, json, let_in, reviewed, warm
 from extender.server.routes import SERVICE, read_body
 from extender.service.moving import Moving
 from extender.service.ordering import NotApplied
-from extender.service.ports import Access, ClusterUnavailable
+from extender.service.ports import ClusterUnavailable
 from extender.service.relocation import OrderChanged
+from extender.service.reviewer import Access
 
 log = structlog.get_logger()
 

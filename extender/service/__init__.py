@@ -6,9 +6,10 @@ memory. ``pending`` has who waits, ``planner`` plans them; ``gangs`` knows where
 ``enlisted`` who is in them, ``reservation`` writes their places. ``binding`` carries a bind out,
 ``rendezvous`` holds it for its gang. ``reclaim`` takes back what nobody uses, ``adoption`` takes in
 what was there before us, ``recording`` what kubelets have given otherwise; ``plans`` writes.
-``tenancy`` keeps the policy's rules, ``reloading`` the policy; ``guarding`` has learned weights
-judged before they decide.
-``ports`` says what the service needs of a cluster.
+``tenancy`` keeps the policy's rules, ``usage`` and ``rooms`` what they are about, ``reloading`` the
+policy; ``guarding`` has learned weights judged before they decide.
+``ports`` says what the service needs of a cluster, ``reviewer`` of who knows what callers may do,
+``events`` of where people are told.
 """
 
 from extender.service.hooks import Hooks

@@ -8,15 +8,9 @@ import msgspec
 import structlog
 
 from extender.metrics import Evicted
+from extender.service.events import PodEvents, Warn
 from extender.service.knowledge import Knowledge
-from extender.service.ports import (
-    ClusterUnavailable,
-    EvictionRefused,
-    Evictor,
-    PodEvents,
-    PodFacts,
-    Warn,
-)
+from extender.service.ports import ClusterUnavailable, EvictionRefused, Evictor, PodFacts
 from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()

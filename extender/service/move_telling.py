@@ -5,8 +5,9 @@ from __future__ import annotations
 import structlog
 
 from extender.moving import Departure, Leg, Order, Outcome
+from extender.service.events import NodeEvents, PodEvents
 from extender.service.knowledge import Knowledge
-from extender.service.ports import ClusterUnavailable, NodeEvents, PodEvents
+from extender.service.ports import ClusterUnavailable
 from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -64,61 +64,6 @@ class ClusterUnavailable(Exception):
         self.undone = undone
         self.passing = passing
         self.retry_after = retry_after
-
-
-class Access(StrEnum):
-    """What somebody may do with what they showed us."""
-
-    ALLOWED = "allowed"
-    FORBIDDEN = "forbidden"
-    UNKNOWN = "unknown"
-    """Nobody is known by it."""
-
-
-class Reviewer(Protocol):
-    """Who tells what the bearer of a token may do."""
-
-    async def may_get(self, token: str, path: str) -> Access:
-        """Tell whether whoever has a token may GET a path.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
-
-    async def may_list_pods(self, token: str, namespace: str) -> Access:
-        """Tell whether whoever has a token may list the pods of a namespace, "" for all of them.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
-
-    async def may_get_pods(self, token: str, namespace: str) -> Access:
-        """Tell whether whoever has a token may get the pods of a namespace.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
-
-    async def may_list_gpu_nodes(self, token: str) -> Access:
-        """Tell whether whoever has a token may list the GpuNodes.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
-
-    async def may_move(self, token: str) -> Access:
-        """Tell whether whoever has a token may have VMs moved: ``move`` is a verb of GpuNodes.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
-
-    async def who(self, token: str) -> str:
-        """Return the name of whoever has a token, short enough to be told; "" for nobody.
-
-        Raises:
-            ClusterUnavailable: that could not be found out.
-        """
 
 
 class LeaseTaken(Exception):
@@ -289,43 +234,3 @@ class Signpost(Protocol):
 
     async def take_down(self) -> None:
         """Let no calls come to this replica."""
-
-
-Warn = Callable[[str, str], Awaitable[None]]
-"""Warns of something, by a reason and a message."""
-
-
-class PodEvents(Protocol):
-    """Where the service tells people about their pods.
-
-    Every call may raise :class:`ClusterUnavailable`.
-    """
-
-    async def warn(self, pod: PodRef, reason: str, message: str) -> None:
-        """Warn whoever looks at a pod, or at the VM that it runs, unless it is gone.
-
-        Once for the same words; *reason* is one word in CamelCase.
-        """
-
-    async def about(self, pod: PodRef) -> Warn:
-        """Return what warns as :meth:`warn` does, even once the pod is gone."""
-
-
-class NodeEvents(Protocol):
-    """Where the service tells people about a Node.
-
-    Every call may raise :class:`ClusterUnavailable`.
-    """
-
-    async def warn(self, node: str, reason: str, message: str) -> None:
-        """Warn whoever looks at a Node, once for the same words; *reason* is in CamelCase."""
-
-
-class OwnEvents(Protocol):
-    """Where the service tells people about itself.
-
-    Every call may raise :class:`ClusterUnavailable`.
-    """
-
-    async def warn(self, reason: str, message: str) -> None:
-        """Warn of something, once for the same words; *reason* is one word in CamelCase."""

@@ -24,11 +24,12 @@ import structlog
 from extender.claims import claimant
 from extender.packing.spread import Spread
 from extender.request import Request, Wanted
+from extender.service.events import PodEvents
 from extender.service.evicting import Evicting
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PlanConflict, PodEvents
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PlanConflict
 from extender.service.vacating import EVICTION_REFUSED, Vacating, waits
 from extender.service.weighing import Weighing
 from extender.verbs.inherit import superseded

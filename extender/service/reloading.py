@@ -9,8 +9,9 @@ import structlog
 
 from extender.metrics import Reload
 from extender.policy.file import MalformedPolicy, parsed
+from extender.service.events import OwnEvents
 from extender.service.knowledge import Knowledge
-from extender.service.ports import ClusterUnavailable, OwnEvents
+from extender.service.ports import ClusterUnavailable
 
 log = structlog.get_logger()
 

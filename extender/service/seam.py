@@ -161,7 +161,32 @@ _Self = TypeVar("_Self", bound=Behind)
 
 def told(method: Callable[Concatenate[_Self, _P], _R]) -> Callable[Concatenate[_Self, _P], _R]:
     """Have a method's calls from outside told; it must neither await nor be called by a thread."""
-    name = method.__qualname__
+    return _told(method, method.__qualname__)
+
+
+class TellingOf(Protocol):
+    """As :func:`told`, by another name."""
+
+    def __call__(
+        self, method: Callable[Concatenate[_Self, _P], _R], /
+    ) -> Callable[Concatenate[_Self, _P], _R]:
+        """Have a method's calls told."""
+
+
+def told_of(owner: str) -> TellingOf:
+    """Return :func:`told` for the parts of a class: their calls are told as those of *owner*."""
+
+    def telling_of(
+        method: Callable[Concatenate[_Self, _P], _R], /
+    ) -> Callable[Concatenate[_Self, _P], _R]:
+        return _told(method, f"{owner}.{method.__name__}")
+
+    return telling_of
+
+
+def _told(
+    method: Callable[Concatenate[_Self, _P], _R], name: str
+) -> Callable[Concatenate[_Self, _P], _R]:
     TOLD[name] = method
 
     @wraps(method)

@@ -17,6 +17,7 @@ from extender.service.advising import Advisor
 from extender.service.binding import Binder
 from extender.service.causes import LOOK_SECONDS
 from extender.service.departing import Departing
+from extender.service.events import NodeEvents, PodEvents
 from extender.service.explaining import Explainer
 from extender.service.gangs import Gangs
 from extender.service.guarding import Guarding, Judge, in_process
@@ -28,7 +29,7 @@ from extender.service.moving import Moving
 from extender.service.ordering import Ordering
 from extender.service.planner import Planner, Solve, in_thread
 from extender.service.plans import Plans
-from extender.service.ports import Cluster, ClusterUnavailable, Evictor, NodeEvents, PodEvents
+from extender.service.ports import Cluster, ClusterUnavailable, Evictor
 from extender.service.preempting import Preempting
 from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder

@@ -17,9 +17,10 @@ import structlog
 from extender.explain.text import brief
 from extender.explain.veil import veiled
 from extender.request import Request
+from extender.service.events import PodEvents
 from extender.service.explaining import Explainer
 from extender.service.knowledge import Knowledge
-from extender.service.ports import ClusterUnavailable, PodEvents
+from extender.service.ports import ClusterUnavailable
 from nodeagent.api.gpunode import PodRef
 
 log = structlog.get_logger()

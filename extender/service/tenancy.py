@@ -8,14 +8,11 @@ however many binds are under way.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from extender.claims import claimant
 from extender.ledger import Ledger
-from extender.occupants import charges, namespace_of
-from extender.packing.headroom import room
 from extender.planning.stages import Left
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import NO_RULES, Headroom, Rules, Tenant
@@ -23,9 +20,10 @@ from extender.policy.selectors import Labels
 from extender.request import Request, Wanted
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
-from extender.snapshot import NodeView, Taken
+from extender.service.rooms import Rooms
+from extender.service.usage import Usage
+from extender.snapshot import NodeView
 from extender.verbs.verdicts import Refused, gang_over_cap
-from nodeagent.api.gpunode import Assignment
 
 REMEMBERED = 20_000  # deleted namespaces: what their pods had is given back within seconds
 
@@ -58,10 +56,8 @@ class Tenancy:
         self.edition += 1
         self._by_name = {tenant.name: tenant for tenant in rules.tenants}
         self._terms: dict[tuple[str, tuple[int, ...]], Terms] = {}
-        self._owned: Counter[tuple[str, str]] = Counter()
-        self._slices: Counter[str] = Counter()
-        self._rooms: dict[str, tuple[int, ...]] = {}
-        self._room = [0] * len(rules.headroom)
+        self._usage = Usage(self._views, self._assigned, self._holds)
+        self._rooms = Rooms(self._views, rules)
         self._kinds: set[object] = set()
         self._sizes: dict[str, set[Used]] = {}
         self._deleted.clear()
@@ -87,7 +83,7 @@ class Tenancy:
             return False
         self._move(name, before, now)
         self.edition += 1
-        if before is None and not self._slices[name]:
+        if before is None and not self._usage.planned(name):
             return False  # a new one, with nothing in it yet
         self._terms.clear()  # what was judged by them is not so any more
         return True
@@ -111,18 +107,10 @@ class Tenancy:
         """Take in that a node's view is another."""
         if not self.rules:
             return
-        for view, sign in ((before, -1), (now, 1)):
-            for (namespace, profile), (count, slices) in charges(view).items() if view else ():
-                self._owned[namespace, profile] += sign * count
-                self._slices[namespace] += sign * slices
-        for at, count in enumerate(self._rooms.pop(name, ())):
-            self._room[at] -= count
+        self._usage.changed(before, now)
+        self._rooms.changed(name, now)
         if now is not None:
             self._learn(now)
-            if self.rules.headroom:
-                self._rooms[name] = tuple(self._rooms_on(now))
-                for at, count in enumerate(self._rooms[name]):
-                    self._room[at] += count
 
     def _learn(self, view: NodeView) -> None:
         """Note what each resource may come to, from nodes of kinds not seen before."""
@@ -130,12 +118,6 @@ class Tenancy:
             self._kinds.add(view.kind)
             for resource, profile, size in view.sizes:
                 self._sizes.setdefault(resource, set()).add((profile, size))
-
-    def _rooms_on(self, view: NodeView, promised: Iterable[Taken] = ()) -> Iterator[int]:
-        """Yield how much of each headroom a node has."""
-        bins = view.bins(promised) if view.takes_new else ()
-        for kept in self.rules.headroom:
-            yield room(bins, kept.profile) if self.rules.concerns(kept, view.labels) else 0
 
     # What is asked.
 
@@ -174,10 +156,8 @@ class Tenancy:
         if tenant is not None and (tenant.caps.memory_slices is not None or tenant.caps.profiles):
             slices, counts = self._left(tenant, request, ledger, leaving, totals)
         most = max(totals, default=1)
-        spare = tuple(
-            max(0, min(most, self._room_beside(at, ledger, request) - self.rules.headroom[at].keep))
-            for at in kept
-        )
+        beside = ((at, self._rooms.beside(at, ledger, request)) for at in kept)
+        spare = tuple(max(0, min(most, room - self.rules.headroom[at].keep)) for at, room in beside)
         return msgspec.structs.replace(
             request, priority=priority, bounds=Bounds(terms, slices, counts, spare)
         )
@@ -248,7 +228,7 @@ class Tenancy:
     @property
     def headroom(self) -> tuple[tuple[Headroom, int], ...]:
         """Each headroom, with how many of its instances there is room for by the plans."""
-        return tuple(zip(self.rules.headroom, self._room, strict=True))
+        return tuple(zip(self.rules.headroom, self._rooms.planned, strict=True))
 
     def left(self, ledger: Ledger) -> Left:
         """Return what each tenant with caps may still have."""
@@ -277,49 +257,5 @@ class Tenancy:
         and owner have, and the pods *leaving*.
         """
         namespaces = self._of.get(tenant, set())
-        slices = sum(self._slices[each] for each in namespaces)
-        profiles = Counter(
-            {
-                profile: sum(self._owned[each, profile] for each in namespaces)
-                for profile in self._by_name[tenant].caps.profiles
-            }
-        )
-        gone = {*leaving, *(() if request is None else (request.pod.uid,))}
-        for view, entry in self._own(request, gone):
-            if namespace_of(entry) in namespaces:
-                slices -= entry.size
-                profiles[view.profile_named(entry.gpu, entry.profile_id)] -= 1
-        for uid, promise in ledger.assumed.items():
-            planned = promise.node in self._assigned.nodes_of(uid)
-            if promise.namespace in namespaces and uid not in gone and not planned:
-                there = self._views.get(promise.node)
-                for taken in promise.taken:
-                    slices += taken.placement.size
-                    if there is not None:
-                        profiles[there.profile_named(taken.gpu, taken.profile_id)] += 1
-        return slices, profiles
-
-    def _own(
-        self, request: Request | None, uids: Collection[str]
-    ) -> Iterator[tuple[NodeView, Assignment]]:
-        """Yield the plan's entries of some pods, and those held for the request's pod or owner."""
-        for uid in uids:
-            for node in self._assigned.nodes_of(uid):
-                for entry in self._views[node].assignments_of(uid):
-                    yield self._views[node], entry
-        if request is None:
-            return
-        for owner in (request.owner, claimant(request.pod)):
-            for node in self._holds.nodes_of(owner):
-                for entry in self._views[node].held_for(owner):
-                    yield self._views[node], entry
-
-    def _room_beside(self, at: int, ledger: Ledger, request: Request) -> int:
-        """Return how much of a headroom there is beside what others are certain to get."""
-        total = self._room[at]
-        for node in {promise.node for promise in ledger.assumed.values()} & self._rooms.keys():
-            promised = ledger.assumed_on(node, besides=request.pod.uid)
-            if promised:
-                there = tuple(self._rooms_on(self._views[node], promised))
-                total += there[at] - self._rooms[node][at]
-        return total
+        capped = self._by_name[tenant].caps.profiles
+        return self._usage.of(namespaces, capped, ledger, request, leaving)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from extender.service.ports import ClusterUnavailable, PodEvents, PodFacts
+from extender.service.events import PodEvents
+from extender.service.ports import ClusterUnavailable, PodFacts
 
 if TYPE_CHECKING:
     from extender.service.knowledge import Knowledge

@@ -19,8 +19,9 @@ import structlog
 from extender.metrics import ShadowFigures
 from extender.policy import InForce
 from extender.policy.file import MalformedPolicy, parsed
+from extender.service.events import OwnEvents
 from extender.service.knowledge import Knowledge
-from extender.service.ports import ClusterUnavailable, OwnEvents
+from extender.service.ports import ClusterUnavailable
 from extender.shadow import news
 from extender.shadow.beside import Beside
 from extender.shadow.document import Evidence, Standing, State

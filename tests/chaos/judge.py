@@ -190,12 +190,12 @@ class Judge:
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
             return
-        known = {e.id for e in before.spec.assignments} if before else set()
+        known = {e.id: e for e in before.spec.assignments} if before else {}
         fresh = [e for e in node.spec.assignments if e.id not in known]
         writer = self._writer()
-        for id in known - {e.id for e in node.spec.assignments}:
+        for id in known.keys() - {e.id for e in node.spec.assignments}:
             self._removed_by[id] = writer
-            self._removed[id] = next(e for e in before.spec.assignments if e.id == id)
+            self._removed[id] = known[id]
         if writer:
             self._must_lead(f"wrote the plan of {name}")
             self._must_have_listed()

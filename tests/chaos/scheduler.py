@@ -211,7 +211,8 @@ class Scheduler:
                 call.answered = True
 
         await asyncio.sleep(LATENCY_SECONDS)
-        return await self._answered(extender.process, answer())
+        answered: str | None = await self._answered(extender.process, answer())
+        return answered
 
     async def _answered(self, process: Process, work: Any) -> Any:
         """Return what *process* answers, None if it does not in time."""

@@ -86,16 +86,13 @@ class Simulated:
 
 
 SUBJECTS: dict[str, Callable[[Path], Subject]] = (
-    {
-        f"simulated {name}": lambda _, name=name: Simulated(name)  # type: ignore[misc]
-        for name in MODELS
-    }
+    {f"simulated {name}": lambda _, name=name: Simulated(name) for name in MODELS}
     | {
-        f"NVML {name}": lambda directory, name=name: NvmlSubject(name, GPUS, directory)  # type: ignore[misc]
+        f"NVML {name}": lambda directory, name=name: NvmlSubject(name, GPUS, directory)
         for name in EXAMINED
     }
     | {
-        f"NVML for containers {name}": lambda directory, name=name: NvmlSubject(  # type: ignore[misc]
+        f"NVML for containers {name}": lambda directory, name=name: NvmlSubject(
             name, GPUS, directory, Mode.CONTAINER
         )
         for name in ("A30-24GB", "H100-80GB")

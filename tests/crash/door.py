@@ -71,7 +71,8 @@ class RemoteApi:
 
     async def get(self, kind: Kind, name: str, **options: Any) -> bytes:
         """Return the object's JSON."""
-        return await self._call("get", kind, name, **options)
+        found: bytes = await self._call("get", kind, name, **options)
+        return found
 
     async def list(self, kind: Kind, **options: Any) -> Any:
         """Return one page of the objects."""
@@ -79,11 +80,13 @@ class RemoteApi:
 
     async def create(self, kind: Kind, body: Any, **options: Any) -> bytes:
         """Create an object and return it."""
-        return await self._call("create", kind, body, **options)
+        made: bytes = await self._call("create", kind, body, **options)
+        return made
 
     async def patch(self, kind: Kind, name: str, patch: Any, **options: Any) -> bytes:
         """Patch an object and return it as it is afterwards."""
-        return await self._call("patch", kind, name, patch, **options)
+        patched: bytes = await self._call("patch", kind, name, patch, **options)
+        return patched
 
     async def delete(self, kind: Kind, name: str, **options: Any) -> None:
         """Delete an object."""

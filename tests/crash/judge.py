@@ -7,7 +7,7 @@ objects and the agent's files, and knows what the plan is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from nodeagent.api.gpunode import Mode
 from tests.crash.site import FUNCTIONS, GPU, PROFILE, TYPE, Site
@@ -109,7 +109,7 @@ def _is_used(site: Site, tenant: Tenant) -> bool:
     return any(each.opened for each in site.kernel.vgpus() if each.gi_id == found.gi_id)
 
 
-async def _told(story: Story) -> object:
+async def _told(story: Story) -> AsyncIterator[str]:
     """The API server is told what is, of the newest plan; nothing has failed."""
     node = await story.site.gpu_node()
     status = node.status

@@ -126,7 +126,7 @@ class Story:
             and len(self.site.machine.gpu_instances(GPU)) == 1 + len(self.planned)
         )
 
-    async def _until(self, found: Callable[[], Awaitable[Found]]) -> Found:
+    async def _until(self, found: Callable[[], Awaitable[Found | None]]) -> Found:
         """Wait for something, while the site is going, and return what has been found."""
         while True:
             if not self.site.going.is_set():

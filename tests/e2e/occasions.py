@@ -59,7 +59,8 @@ async def one_of_high_priority_makes_room(running: Installed, wanted: Mapping[st
 
     async def placed() -> bool:
         pods = {pod["metadata"]["name"]: pod for pod in await running.pods()}
-        return pods["high"]["status"]["phase"] == "Running"
+        phase: str = pods["high"]["status"]["phase"]
+        return phase == "Running"
 
     await until(placed, within=60, every=0.2)
     others = len(await running.pods()) - 1

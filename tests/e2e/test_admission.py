@@ -58,7 +58,7 @@ async def test_pods_of_ours_are_put_right_and_others_are_as_they_came(tenant: Te
             )
     for resource in OTHERS:
         assert not resources.ours(resource)
-        free = {"nodeName": "node-1", "schedulerName": "theirs"}
+        free: dict[str, Any] = {"nodeName": "node-1", "schedulerName": "theirs"}
         status, made = await tenant.tries(pod(resource, **free))
         assert status == 201, made
         assert "labels" not in made["metadata"]

@@ -66,7 +66,8 @@ async def test_sixty_vms_come_and_go_over_six_nodes(tmp_path: Path, version: Ver
         tangram,
     ):
         names = [f"vm-{n:02}" for n in range(4 * WAVE)]
-        wanted = {name: (chance.choice(MIX),) for name in names} | {"vm-00": (0,)}
+        wanted: dict[str, tuple[int, ...]] = {name: (chance.choice(MIX),) for name in names}
+        wanted["vm-00"] = (0,)
         for name in names[9::10]:
             wanted[name] *= 2
         alive: list[str] = []

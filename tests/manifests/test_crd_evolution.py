@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def lost(before: Schema, after: Schema, path: str = "") -> Iterator[str]:
         yield f"{path}: minimum has risen"
     if before.get("nullable") and not after.get("nullable"):
         yield f"{path}: may be null no more"
-    gone = set(before.get("enum", ())) - set(after.get("enum", before.get("enum", ())))
+    choices: Collection[Any] = before.get("enum", ())
+    gone = set(choices) - set(after.get("enum", choices))
     if gone or ("enum" in after and "enum" not in before):
         yield f"{path}: no more among its choices: {gone}"
     if new := set(after.get("required", ())) - set(before.get("required", ())):

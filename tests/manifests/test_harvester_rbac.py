@@ -13,7 +13,8 @@ from tests.fakes.kubelet import temporary_places
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.names import GROUP, Version
 from tests.fakes.pcidevices.site import Cluster, machine
-from tests.manifests.test_rbac import Permission, allowed
+from tests.manifests.calls import Permission
+from tests.manifests.test_rbac import allowed
 from tests.unit.harvester.station import Station
 
 VERBS = ("get", "list", "watch", "create", "patch", "delete")

@@ -24,7 +24,9 @@ MINUTES = {"s": 1 / 60, "m": 1, "h": 60}
 def waits(alert: str) -> int:
     """Return how many minutes an alert's condition must last before it fires."""
     (rule,) = (each for each in alerts() if each["alert"] == alert)
-    number, unit = re.fullmatch(r"(\d+)([smh])", rule.get("for", "0m")).groups()
+    lasts = re.fullmatch(r"(\d+)([smh])", rule.get("for", "0m"))
+    assert lasts is not None
+    number, unit = lasts.groups()
     return round(int(number) * MINUTES[unit])
 
 

@@ -72,7 +72,7 @@ def test_nodes_are_found_by_parts_of_names_by_model_and_by_trouble(driver: Any, 
     assert shown(driver, nodes, state="ready") == {"Node-1"}
 
 
-PODS = [
+PODS: list[dict[str, Any]] = [
     {"pod": "launcher-a", "vm": "vision-1", "tenant": "ml", "profiles": ["1g.10gb"]},
     {"pod": "launcher-b", "vm": "", "namespace": "web", "profiles": ["1g.20gb", "3g.40gb"]},
     {"pod": "launcher-c", "vm": "search-3", "namespace": "web"},

@@ -159,13 +159,12 @@ def test_the_grid_is_walked_with_the_arrow_keys_and_one_tab_stop(driver: Any, pa
 
     opened(driver, page)
 
-    def at() -> tuple[str, str]:
-        return tuple(
-            driver.execute_script(
-                "const gpu = document.activeElement; const row = gpu.closest('.node');"
-                "return [row.dataset.node, [...row.querySelectorAll('.gpu')].indexOf(gpu)]"
-            )
+    def at() -> tuple[str, int]:
+        node, gpu = driver.execute_script(
+            "const gpu = document.activeElement; const row = gpu.closest('.node');"
+            "return [row.dataset.node, [...row.querySelectorAll('.gpu')].indexOf(gpu)]"
         )
+        return node, gpu
 
     def press(*keys: str) -> None:
         ActionChains(driver).send_keys(*keys).perform()

@@ -362,7 +362,10 @@ class World:
         gone = [e.id for e in view.node.spec.assignments if e.pod and e.pod.uid not in alive]
         if gone:
             with contextlib.suppress(PlanConflict):
-                await self.extender.write(view, **{"hold" if hold else "remove": gone})
+                if hold:
+                    await self.extender.write(view, hold=gone)
+                else:
+                    await self.extender.write(view, remove=gone)
 
     async def round(self, events: Iterable[str], picks: Iterator[int]) -> None:
         """Let events happen in this order, to each VM; *picks* are the kubelet's."""

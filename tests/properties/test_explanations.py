@@ -40,7 +40,7 @@ def drawn(chance: random.Random) -> tuple[Small, Request]:
     """A cluster of two or three GPUs, and a request that is refused there."""
     while True:
         shape = chance.choice(SHAPES)
-        vms = []
+        vms = list[Vm]()
         for node, gpus in shape.items():
             for gpu in range(gpus):
                 for profile_id, start in chance.choice(LAYOUTS):

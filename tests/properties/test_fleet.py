@@ -119,7 +119,7 @@ def test_what_nodes_offer_is_judged_before_anybody_asks() -> None:
     for _ in fleet.catching_up(at_once=1):
         pass
 
-    (wanted,) = [each for each in fleet.classes if each == request("7-80C").wanted]
+    wanted = request("7-80C").wanted
     begun, anew = fleet.classes[wanted], EquivalenceClass(wanted, views)
     anew.catch_up()
     assert (begun.refusals, begun.order) == (anew.refusals, anew.order)

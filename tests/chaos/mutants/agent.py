@@ -19,7 +19,7 @@ from nodeagent.api.gpunode import Realized
 
 
 def use_unchecked() -> Any:
-    whole = work.observe
+    whole = ownership.observe
 
     def observe(*args: Any, **named: Any) -> tuple[Any, ...]:
         found = whole(*args, **named)

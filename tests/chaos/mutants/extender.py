@@ -12,13 +12,16 @@ from unittest.mock import patch
 import msgspec
 
 import extender.cluster.door as door
+import extender.planning.gangs as gangs
 import extender.service.gangs as service_gangs
-import extender.service.knowledge as knowledge
+import extender.service.knowledge.nodes as nodes
 import extender.service.underway as underway
+import extender.succession as succession
 from extender import request, wire
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
+from extender.packing.choose import Choice
 from extender.planning import joint
 from extender.planning.gangs import Standing
 from extender.service.avoidance import Circuit
@@ -62,7 +65,7 @@ def await_before_assume() -> Any:
         if view.assignments_of(uid):
             return view.assignments_of(uid)
         choice = decide.place(view, known.ledger, request)
-        if not hasattr(choice, "placed"):
+        if not isinstance(choice, Choice):
             raise BindFailed("full")
         await asyncio.sleep(0.01)
         known.ledger = known.ledger.assume(uid, promise(node, choice.placed))
@@ -127,7 +130,7 @@ def gang_ignored() -> Any:
 
 
 def gang_in_part() -> Any:
-    judged, reserved = service_gangs.standing, Reservations.decide
+    judged, reserved = gangs.standing, Reservations.decide
 
     def standing(members: Any) -> Standing:
         stands = judged(members)
@@ -191,7 +194,7 @@ def never_disturbed() -> Any:
     """Act on what was read of a pod, though it may have been bound since."""
 
     class Undisturbed(Look):
-        disturbed = property(lambda self: False, lambda self, told: None)  # type: ignore[assignment]
+        disturbed = property(lambda self: False, lambda self, told: None)
 
     return patch.object(underway, "Look", Undisturbed)
 
@@ -216,12 +219,12 @@ def reclaim_by_name() -> Any:
 
 
 def no_releasing() -> Any:
-    whole = knowledge.successor
+    whole = succession.successor
 
     def successor(*args: Any, **named: Any) -> NodeView:
         return msgspec.structs.replace(whole(*args, **named), releasing=())
 
-    return patch.object(knowledge, "successor", successor)
+    return patch.object(nodes, "successor", successor)
 
 
 def held_to_nobody() -> Any:
@@ -327,12 +330,12 @@ START = datetime.fromisoformat("2026-01-01T00:00:00+00:00").timestamp()
 
 
 def any_version() -> Any:
-    whole = knowledge.successor
+    whole = succession.successor
 
     def successor(view: Any, newer: Any, *, listed: bool = False) -> NodeView:
         return whole(view, newer, listed=True)
 
-    return patch.object(knowledge, "successor", successor)
+    return patch.object(nodes, "successor", successor)
 
 
 def no_read_after_unknown() -> Any:

@@ -12,7 +12,7 @@ import extender.moving.course as course
 import extender.moving.ending as ending
 import extender.service.holding as holding
 import extender.service.moving as moving
-from extender.moving import Departure, Restraint, There
+from extender.moving import Arrived, Departure, Restraint, There
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
@@ -101,7 +101,7 @@ def made_when_planned() -> Any:
     ) -> Any:
         come = course._its_own(there.at(leg.target), leg)
         if come is not None:
-            return course.Arrived(leg, come)
+            return Arrived(leg, come)
         return whole(order, leg, departure, there, *rest, **named)
 
     return patch.object(course, "_under_way", under_way)

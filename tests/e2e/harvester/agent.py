@@ -45,9 +45,9 @@ async def run(here: argparse.Namespace, options: Given) -> None:
         parts.assembled(api, purview(options)) as (agent,),
     ):
         working = asyncio.create_task(agent.run(), name="agent")
-        ending = asyncio.create_task(ended.wait(), name="ending")
-        await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
+        told = asyncio.create_task(ended.wait(), name="told to end")
+        await asyncio.wait([working, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await working

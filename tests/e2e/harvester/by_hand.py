@@ -110,7 +110,8 @@ async def out_of_sync(cluster: Cluster, node: str, address: str) -> None:
     name = device_name(node, address)
 
     async def said() -> bool:
-        return (await _get(cluster, MIG_CONFIGURATIONS, name))["status"]["status"] == OUT_OF_SYNC
+        status: str = (await _get(cluster, MIG_CONFIGURATIONS, name))["status"]["status"]
+        return status == OUT_OF_SYNC
 
     await until(said, within=WITHIN, every=0.2)
 

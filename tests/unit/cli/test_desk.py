@@ -20,7 +20,8 @@ from extender.cli.main import app
 from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.service import Service
-from extender.service.ports import Access, Feed, PodFacts
+from extender.service.ports import Feed, PodFacts
+from extender.service.reviewer import Access
 from extender.wire import ExtenderArgs
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import raw_pod, request

@@ -19,10 +19,12 @@ from extender.policy.file import MalformedPolicy, parsed
 from extender.server import desk, proposed
 from extender.server.proposed import MOST_BYTES, POLICY
 from extender.service import Service
-from extender.service.ports import Access, Feed, PodFacts
+from extender.service.ports import Feed, PodFacts
+from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm
+from tests.fakes.reviewer import KnowsNobody
 from tests.page.running import demo
 
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
@@ -233,7 +235,7 @@ async def test_one_that_takes_too_long_keeps_nothing_but_those_that_ask_the_same
 AS_YAML = {"Content-Type": "application/yaml"}
 
 
-class Users:
+class Users(KnowsNobody):
     """``ops`` may list everything, ``sre`` GpuNodes alone; others are not known."""
 
     async def may_get(self, token: str, path: str) -> Access:

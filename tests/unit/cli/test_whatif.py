@@ -18,12 +18,14 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.server.surveyed import BASELINE
 from extender.service import Service
-from extender.service.ports import Access, Feed, PodFacts
+from extender.service.ports import Feed, PodFacts
+from extender.service.reviewer import Access
 from extender.simulation.baseline import Node, Requests
 from extender.simulation.history import History
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.builders import request
 from tests.explained import Small, Vm
+from tests.fakes.reviewer import KnowsNobody
 from tests.simulated import baseline, gpu
 
 TOKEN = "a-token"
@@ -186,7 +188,7 @@ def test_a_file_that_is_no_fleet_is_told(tmp_path: Path, content: bytes | None, 
     assert says in words(result)
 
 
-class OneToken:
+class OneToken(KnowsNobody):
     """Lets in who shows the one token; everybody may GET what is below /api, as Kubernetes does."""
 
     async def may_get(self, token: str, path: str) -> Access:

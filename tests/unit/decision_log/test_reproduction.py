@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from typing import Any
 
 import msgspec
@@ -239,7 +239,7 @@ async def test_a_namespaces_name_is_hidden_in_its_label_and_where_policies_selec
     assert b"ledgers" not in text
     assert b'"team":"red"' in text
     assert found.exact, found.different
-    assert [len(item.gave["on"]) for item in notebook.items() if judged(item)] == [1, 1, 0]
+    assert [len(gave["on"]) for gave in judgements(notebook)] == [1, 1, 0]
 
 
 async def test_what_a_pods_author_wrote_is_hidden_where_it_can_never_be_met() -> None:
@@ -296,8 +296,11 @@ async def test_the_pod_of_a_difference_is_read_as_the_call_reads_it() -> None:
     assert different.uid == ranked.given["asked"]["pod"]["uid"]
 
 
-def judged(item: object) -> bool:
-    return isinstance(item, Entry) and item.call == "Hooks.judge"
+def judgements(notebook: Notebook) -> Iterator[dict[str, Any]]:
+    for item in notebook.items():
+        if isinstance(item, Entry) and item.call == "Hooks.judge":
+            assert item.gave is not None
+            yield item.gave
 
 
 def test_the_same_name_is_hidden_alike_by_one_key_only() -> None:

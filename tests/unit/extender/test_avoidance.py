@@ -166,7 +166,7 @@ def test_it_can_be_turned_off() -> None:
 
 def test_a_failing_node_is_refused_by_every_verb_with_a_reason_of_its_own() -> None:
     failing = view(failing=True, plan=[assignment("v", 0, 0, pod="v")])
-    why = verdict(view(failing=True), request("1-10C"))
+    why = verdict(view(failing=True), request("1-10C").wanted)
     waiting = [Waiting(request("1-10C"), frozenset({"node-1"}), 0.0)]
     limits = Limits(10, 0.1)
 

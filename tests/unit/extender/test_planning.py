@@ -271,12 +271,12 @@ def test_no_plan_gives_a_slice_twice_or_parts_a_gang_or_takes_a_failed_gpu_needl
     for gang in {each.request.gang for each in made} - {None}:
         fates = {each.uid in found.places for each in made if each.request.gang == gang}
         assert len(fates) == 1
-    for each in (each for each in made if each.request.gang is None):
-        node, placed = found.places.get(each.uid, ("", ()))
+    for pod in (each for each in made if each.request.gang is None):
+        node, placed = found.places.get(pod.uid, ("", ()))
         if not placed:
-            assert not room(found, each, without=set())
+            assert not room(found, pod, without=set())
         elif (node, placed[0].uuid) in avoided:
-            assert not room(found, each, without=avoided)
+            assert not room(found, pod, without=avoided)
 
 
 def room(found: JointPlan, pod: Waiting, *, without: set[tuple[str, str]]) -> bool:
@@ -309,7 +309,7 @@ def test_whom_no_node_has_room_for_the_solver_never_sees_and_no_plan_is_the_wors
         taken = Taken(f"GPU-{at // 4}", 19, Placement(at % 4, 1))
         book = book.assume(f"other-{at}", Promise("b", (taken,)))
 
-    with patch.object(joint, "solve", wraps=joint.solve) as solver:
+    with patch.object(joint, "solve", wraps=solve) as solver:
         found = plan(nodes(a=1, b=2), *made, ledger=book)
     with patch.object(joint, "MOST_LOOKS", 0):
         unpruned = plan(nodes(a=1, b=2), *made, ledger=book)
@@ -329,7 +329,7 @@ def test_whom_no_node_has_room_for_the_solver_never_sees_and_no_plan_is_the_wors
 
 
 def test_a_gang_with_a_member_that_fits_nowhere_is_not_given_to_the_solver() -> None:
-    with patch.object(joint, "solve", wraps=joint.solve) as solver:
+    with patch.object(joint, "solve", wraps=solve) as solver:
         found = plan(
             nodes(a=1),
             waiting("7-80C", "7-80C", pod="pod-1", gang="g", nodes=("a",)),

@@ -6,6 +6,7 @@ import pytest
 
 from extender.metrics import Work
 from extender.service.realizing import Realizing
+from extender.snapshot import NodeView
 from extender.succession import successor
 from nodeagent.api.gpunode import GpuNode, Realized
 from tests.builders import assignment, gpu_node, view
@@ -34,7 +35,7 @@ class Node:
     def __init__(self, work: Work, clock: Clock) -> None:
         self._work, self._clock = work, clock
         self.realizing = Realizing(work, clock)
-        self._view = None
+        self._view: NodeView | None = None
 
     def becomes(self, node: GpuNode) -> None:
         before = self._view

@@ -53,7 +53,7 @@ async def scheduled(world: World, extender: Service, pod: dict[str, Any]) -> Non
     """Come back for a pod as kube-scheduler does, until it is bound."""
 
     async def attempt() -> bool:
-        names = extender.hooks.filter(filter_args(pod, "node-1", "node-2")).node_names
+        names = extender.hooks.filter(filter_args(pod, "node-1", "node-2")).node_names or ()
         return bool(names) and not (await extender.binder.bind(bind_args(pod, names[-1]))).error
 
     await until(attempt)

@@ -305,6 +305,11 @@ async def bound(world: World, extender: Service, pod: dict[str, Any]) -> None:
     await until(lambda: pod["metadata"]["uid"] in extender.knowledge.pods)
 
 
+async def without_place(extender: Service, pod: dict[str, Any]) -> None:
+    uid = pod["metadata"]["uid"]
+    await until(lambda: uid not in extender.knowledge.assigned)
+
+
 async def entries(world: World, node: str = "node-1") -> tuple[Assignment, ...]:
     return (await world.gpu_node(node)).spec.assignments
 
@@ -513,7 +518,7 @@ async def test_a_set_that_shrinks_is_held_nothing_and_one_that_lost_a_pod_is(
             await bound(world, extender, pod)
         for pod, left in zip(pods, (2, 2), strict=False):
             await world.delete_pod(pod)
-            await until(lambda uid=pod["metadata"]["uid"]: uid not in extender.knowledge.assigned)
+            await without_place(extender, pod)
             there = await entries(world)
             assert len(there) == left
 

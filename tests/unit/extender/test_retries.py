@@ -29,7 +29,7 @@ from nodeagent.apiserver.protocol import (
     Unavailable,
 )
 from tests.builders import gpu_node
-from tests.chaos.loop import SeededLoop
+from tests.chaos.loop import SeededLoop, seeded_loop
 from tests.fakes.world import QUICK, World, bind_args
 from tests.waiting import until
 
@@ -40,7 +40,7 @@ FIRST, LONGEST = SETTINGS.first_retry_seconds, SETTINGS.longest_retry_seconds
 
 
 def in_virtual_time(work: Callable[[SeededLoop], Coroutine[Any, Any, Any]]) -> Any:
-    loop = SeededLoop(random.Random(0))
+    loop = seeded_loop(random.Random(0))
     return loop.run_until_complete(work(loop))
 
 

@@ -261,7 +261,7 @@ async def test_a_null_among_the_names_is_malformed(url: str, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["filter", "prioritize"])
 async def test_a_whole_node_without_a_name_is_malformed(url: str, verb: str) -> None:
-    body = {"Pod": raw_pod("1-10C"), "Nodes": {"items": [{"metadata": {}}]}, "NodeNames": None}
+    body = by_name(raw_pod("1-10C")) | {"Nodes": {"items": [{"metadata": {}}]}, "NodeNames": None}
 
     status, text = await post(url, verb, body)
 

@@ -173,7 +173,7 @@ async def test_a_bind_that_waits_is_no_slow_client(service: Service) -> None:
             await asyncio.sleep(0.3)
             held.set()
 
-        service.binder._cluster.read_pod = read_pod  # type: ignore[assignment]
+        service.binder._cluster.read_pod = read_pod  # type: ignore[method-assign]
         client.send(request(BIND, path="/bind"))
         status, _, body = await client.answer()
 
@@ -224,7 +224,7 @@ async def test_where_all_wait_for_answers_the_newcomer_is_turned_away(service: S
         waiting += 1
         await release.wait()
 
-    service.binder._cluster.read_pod = read_pod  # type: ignore[assignment]
+    service.binder._cluster.read_pod = read_pod  # type: ignore[method-assign]
     with capture_logs() as logs:
         async with hooks(service, Limits(connections=3), count=3) as (url, binds):
             for n, client in enumerate(binds):

@@ -23,7 +23,7 @@ from extender.verbs.preempt import sufficient
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import Code, Refused, verdict
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode, OwnerRef
+from nodeagent.api.gpunode import Gpu, Mode, OwnerRef
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
 
 HALF = VGPU + "3-40C"
@@ -33,7 +33,7 @@ DISTINCT = request(*HALVES, spread=Spread.DISTINCT)
 OWNER = OwnerRef("VirtualMachineInstance", "default", "vm")
 
 
-def half_used(*indices: int) -> list[object]:
+def half_used(*indices: int) -> list[Gpu]:
     """GPUs on which one half is taken."""
     return [gpu(index, instances=(instance(9, 0),)) for index in indices]
 

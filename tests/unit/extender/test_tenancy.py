@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from extender.ledger import Ledger, promise
 from extender.packing.choose import Choice
 from extender.policy import InForce, Policy, PolicyName
+from extender.policy.bounds import Bounds
 from extender.policy.rules import Rules
+from extender.request import Wanted
 from extender.service import Service
 from extender.service.hooks import NAMESPACE_UNKNOWN
 from extender.verbs.bind import place
@@ -167,7 +169,7 @@ def test_far_from_its_caps_a_tenants_pods_are_one_class_of_requests() -> None:
     assert _shape(there)[1] == _shape(there)[1]
 
 
-def _shape(there: Cluster) -> tuple[tuple[str, ...], object]:
+def _shape(there: Cluster) -> tuple[Wanted, Bounds | None]:
     bounded = there.knowledge.bounded(asks("1-10C", namespace="r2"))
     return bounded.wanted, bounded.bounds
 

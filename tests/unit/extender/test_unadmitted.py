@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
 from extender.service import Service
+from extender.service.events import Warn
 from extender.service.ports import ClusterUnavailable, Feed, PodFacts
 from extender.service.unadmitted import REASON, UnadmittedTeller
 from nodeagent.api.gpunode import PodRef
@@ -55,6 +57,9 @@ class Words:
         if self.error:
             raise self.error
         self.said.append((pod.uid, reason, message))
+
+    async def about(self, pod: PodRef) -> Warn:
+        return partial(self.warn, pod)
 
 
 async def test_the_pod_and_its_vm_get_an_event(api: InMemoryApi, service: Service) -> None:

@@ -17,7 +17,7 @@ from tests.fakes.kubelet import temporary_places
 from tests.fakes.kubevirt.nodes import KUBELET
 from tests.fakes.nvml.library import built_for_tests
 from tests.fakes.pcidevices.log import REFUSED, traps
-from tests.fakes.pcidevices.names import OUT_OF_SYNC, VGPUS, Version
+from tests.fakes.pcidevices.names import OUT_OF_SYNC, VGPUS, Version, resource_name
 from tests.fakes.pcidevices.site import Cluster, machine
 from tests.unit.harvester.by_hand import (
     FIRST,
@@ -28,7 +28,7 @@ from tests.unit.harvester.by_hand import (
     said_of_the_layout,
 )
 from tests.unit.harvester.fuse import Fuse, Lives
-from tests.unit.harvester.station import KINDS, NAME, SMALL, Station, resource_name
+from tests.unit.harvester.station import KINDS, NAME, SMALL, Station
 
 RESOURCE = resource_name(KINDS[SMALL])
 LONG_SECONDS = 400.0

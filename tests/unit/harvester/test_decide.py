@@ -249,7 +249,7 @@ def step(
 
 
 def test_functions_are_enabled_only_when_told_and_on_an_empty_gpu() -> None:
-    off = {"gpus": (sriov(enabled=False),), "migs": ()}
+    off: dict[str, Any] = {"gpus": (sriov(enabled=False),), "migs": ()}
 
     assert step(functions=True, **off) == EnableFunctions(sriov(enabled=False))
     assert step(functions=False, **off) is None
@@ -257,7 +257,7 @@ def test_functions_are_enabled_only_when_told_and_on_an_empty_gpu() -> None:
 
 
 def test_functions_are_enabled_without_mig_mode_only_where_the_gpu_knows_it() -> None:
-    off = {"gpus": (sriov(enabled=False),), "migs": ()}
+    off: dict[str, Any] = {"gpus": (sriov(enabled=False),), "migs": ()}
     capable = gpu(mig_enabled=False)
     other = gpu(mig_enabled=False, geometry=NOT_MIG_CAPABLE)
 

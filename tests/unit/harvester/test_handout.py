@@ -31,7 +31,7 @@ def wants(id: str, start: int, *, at: int = 0) -> Assignment:
 
 def device(start: int, *, made: bool = True, **fields: Any) -> LiveInstance:
     """Return a GPU instance; its device is called like its place."""
-    told = {"device": LiveDevice(f"d{start}"), "serves": (SMALL,)} if made else {}
+    told: dict[str, Any] = {"device": LiveDevice(f"d{start}"), "serves": (SMALL,)} if made else {}
     return LiveInstance(start + 1, ONE, Placement(start, 1), **told, **fields)
 
 

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 import msgspec
+import pytest
 
 from extender.policy import PolicyName
 from extender.snapshot import NodeView
@@ -15,8 +16,8 @@ from nodeagent.api.gpunode import Instance, Inventory, OwnerRef
 from nodeagent.apiserver.protocol import Kind, PatchType
 from nodeagent.driver import CREATE
 from tests.fakes.pcidevices.log import AGENT, REFUSED, traps
-from tests.fakes.pcidevices.names import ALLOCATION, VGPUS, VMS
-from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
+from tests.fakes.pcidevices.names import ALLOCATION, VGPUS, VMS, resource_name
+from tests.unit.harvester.station import KINDS, SMALL, Station
 
 RESOURCE = resource_name(KINDS[SMALL])
 
@@ -152,7 +153,7 @@ def drift(status: Inventory) -> str:
 
 
 async def test_what_harvester_notes_just_before_it_would_be_disabled_is_kept_from_then_on(
-    station: Station,
+    station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only its webhook can tell which was first; the agent hears of it then, and lets it be."""
     agent = station.cluster.client(AGENT)
@@ -171,7 +172,7 @@ async def test_what_harvester_notes_just_before_it_would_be_disabled_is_kept_fro
             await note(details)
         return await patch(kind, name, body, **options)
 
-    agent.patch = patch_later  # type: ignore[method-assign]
+    monkeypatch.setattr(agent, "patch", patch_later)
     async with station.agent(api=agent):
         await station.ready()
         await run_vm(station, "vm-1", 3, "a1")

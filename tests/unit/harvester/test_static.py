@@ -8,7 +8,13 @@ from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Instance, Inventory, Layout
 from nodeagent.harvester.join import STILL_FROZEN
 from tests.fakes.pcidevices.log import CREATE_VGPU, DESTROY_INSTANCE, REFUSED, REMOVE_VGPU, traps
-from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, OUT_OF_SYNC, SYNCED, VGPUS
+from tests.fakes.pcidevices.names import (
+    MIG_CONFIGURATIONS,
+    OUT_OF_SYNC,
+    SYNCED,
+    VGPUS,
+    resource_name,
+)
 from tests.unit.harvester.by_hand import (
     FIRST,
     GPU,
@@ -18,7 +24,7 @@ from tests.unit.harvester.by_hand import (
     layout,
     said_of_the_layout,
 )
-from tests.unit.harvester.station import KINDS, SMALL, Station, resource_name
+from tests.unit.harvester.station import KINDS, SMALL, Station
 
 RESOURCE = resource_name(KINDS[SMALL])
 

@@ -27,7 +27,8 @@ def test_one_pod_at_a_time_has_its_turn_for_a_resource() -> None:
     assert turns(plan, [], ()).now == {"a1"}
     assert turns(plan, [], ()).later(plan) == {"a2"}
     served = turns(plan, [has("p1")], ())
-    assert (served.now, served.served) == ({"a2"}, {"a1"})
+    assert served.now == {"a2"}
+    assert served.served == {"a1"}
 
 
 def test_who_has_begun_goes_on() -> None:

@@ -65,7 +65,7 @@ class RealStation(Station):
         )
 
     @contextlib.asynccontextmanager
-    async def agent(self) -> AsyncIterator[None]:
+    async def real_agent(self) -> AsyncIterator[None]:
         """Run the agent until the block ends."""
         parts = RealNode(
             nodes=(NAME,),

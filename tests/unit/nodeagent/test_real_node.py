@@ -33,14 +33,14 @@ async def test_pods_get_the_gpu_instances_planned_for_them_across_a_restart_of_t
     a, b = station.assignment("a", 2, first.ref), station.assignment("b", 0, second.ref)
     await station.plan(a, b)
 
-    async with station.agent():
+    async with station.real_agent():
         await station.until_realized("a")  # the second waits: the kubelet cannot tell them apart
         await station.bind_pod("first")
         device = await station.admitted(first)
         assert station.start_of(device) == 2
         await station.until_realized("a", "b")
 
-    async with station.agent():
+    async with station.real_agent():
         await station.bind_pod("second")
         assert station.start_of(await station.admitted(second)) == 0
         assert station.start_of(device) == 2
@@ -64,7 +64,7 @@ async def test_without_a_driver_the_node_says_so_and_the_agent_goes_on(
         await station.install()
         async with station.kubelet.serving():
             station.fakes.machine.always("nvmlInitWithFlags", 9)
-            async with station.agent():
+            async with station.real_agent():
                 told = await station.until(lambda status: bool(status.conditions))
                 assert told.conditions[0].reason == "DriverUnavailable"
                 station.fakes.machine.clear_faults()

@@ -70,7 +70,7 @@ async def test_a_gpu_that_cannot_do_mig_is_told_of_and_takes_nothing(node_of: No
 
     assert not gpu.mig_enabled
     assert gpu.unhealthy == "the GPU cannot be divided: it has no MIG"
-    assert gpu.geometry.profiles == gpu.instances == ()
+    assert (gpu.geometry.profiles, gpu.instances) == ((), ())
     assert not list(gpu.geometry.malformations())
 
 

@@ -24,15 +24,17 @@ from extender.cluster import KubernetesCluster
 from extender.server import desk
 from extender.server.forwarding import BeyondReach, forwarding
 from extender.service import Service
-from extender.service.ports import Access, Feed
+from extender.service.ports import Feed
+from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.rest import RestApi
 from tests.builders import gpu_node
+from tests.fakes.reviewer import KnowsNobody
 
 SERVICE = "/api/v1/namespaces/tangram-system/services/https:tangram-page:desk/proxy"
 
 
-class Rights:
+class Rights(KnowsNobody):
     """Of two tokens: the kubeconfig's, and the one that is asked for a service account."""
 
     async def may_get(self, token: str, path: str) -> Access:
@@ -50,7 +52,7 @@ class ApiServer:
         self.reachable = True
         self.asked: list[str] = []
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(request.raw_path)
         if request.path.endswith("/serviceaccounts/viewer/token"):
             token = {"status": {"token": "accounts"}}
@@ -260,21 +262,16 @@ async def test_a_wrong_option_is_named_with_its_remedy(arguments: Any, hint: str
     assert "Traceback" not in said.decode()
 
 
-class Nobody:
-    """Knows no token, and lets nobody in without one."""
-
-    async def may_get(self, token: str, path: str) -> Access:
-        return Access.UNKNOWN
-
-    async def may_list_pods(self, token: str, namespace: str) -> Access:
-        return Access.UNKNOWN
-
-
 async def paged(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Any, list[str]]:
     """Run the command in a thread; return what came of it, and what was opened."""
     command, seen = typer.Typer(), list[str]()
     command.command()(page)
-    monkeypatch.setattr(webbrowser, "open", lambda address: seen.append(address) or True)
+
+    def opened(address: str) -> bool:
+        seen.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", opened)
     return await asyncio.to_thread(CliRunner().invoke, command, [*arguments]), seen
 
 
@@ -293,7 +290,7 @@ async def test_the_page_of_a_desk_that_wants_no_token_is_opened_as_it_is(
 async def test_a_desk_that_wants_a_token_is_not_opened(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with desk(service, reviewer=Nobody()) as url:
+    async with desk(service, reviewer=KnowsNobody()) as url:
         result, seen = await paged(monkeypatch, "--desk", url)
 
     assert (result.exit_code, seen) == (1, [])

@@ -126,7 +126,7 @@ def test_who_asked_for_functions_is_known_though_the_log_is_read_after_they_were
     audit: Path, log: Log
 ) -> None:
     log.add("node-1", BLOCKED, "node-1 0000:10:00.0")
-    asked = {"metadata": {"resourceVersion": "7"}, "spec": {"enabled": True}}
+    asked: dict[str, Any] = {"metadata": {"resourceVersion": "7"}, "spec": {"enabled": True}}
     audit.write_text(event(resource="sriovgpudevices", **asked))
 
     (found,) = traps(log.entries)

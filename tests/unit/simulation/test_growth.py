@@ -41,6 +41,7 @@ def test_growth_is_told_in_slices_with_an_interval_about_its_mean() -> None:
 
     assert found.median == pytest.approx(1.0 + 8 / 3)
     assert found.low is not None
+    assert found.median is not None
     assert found.high is not None
     assert found.low < found.median < found.high
 

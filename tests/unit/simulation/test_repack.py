@@ -25,7 +25,7 @@ IDS = (0, 5, 9, 14, 15, 19)  # 7g, 4g, 3g, 2g, 1g with double memory, 1g
 
 def one_gpu_holds() -> set[tuple[int, ...]]:
     """Every content of one GPU, by placing each instance at each start."""
-    found = {(0,) * 6}
+    found: set[tuple[int, ...]] = {(0,) * 6}
 
     def fill(content: tuple[int, ...], mask: int, least: int) -> None:
         found.add(content)
@@ -44,7 +44,7 @@ ONE = one_gpu_holds()
 
 
 def gpus_hold(gpus: int) -> set[tuple[int, ...]]:
-    found = {(0,) * 6}
+    found: set[tuple[int, ...]] = {(0,) * 6}
     for _ in range(gpus):
         found = {tuple(map(sum, zip(a, b, strict=True))) for a in found for b in ONE}
     return found

@@ -15,7 +15,8 @@ from extender.policy import InForce, Policy, PolicyName
 from extender.policy.moving import Mode, Moving
 from extender.server import desk
 from extender.service.advising import Advisor
-from extender.service.ports import Access, Budget, ClusterUnavailable
+from extender.service.ports import Budget, ClusterUnavailable
+from extender.service.reviewer import Access
 from extender.service.seam import Seam
 from nodeagent.api.gpunode import PodRef
 from tests.advised import CROWDED, FOUR, ONE, TWO, extender, known

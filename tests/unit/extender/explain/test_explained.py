@@ -11,7 +11,7 @@ import pytest
 
 from extender.cli.explain import STATES, shown
 from extender.cluster import Reviews, objects
-from extender.explain import Explanation
+from extender.explain import Explanation, explain
 from extender.explain.explanation import Moves, NoMoves, State
 from extender.explain.nodes import Roster
 from extender.request import NotOurs
@@ -253,11 +253,10 @@ async def test_one_explanation_serves_all_who_ask_within_a_moment(
 ) -> None:
     crowded(service)
     worked_out = []
-    real = explaining.explain
 
     def counted(situation: Any) -> Explanation:
         worked_out.append(situation)
-        return real(situation)
+        return explain(situation)
 
     monkeypatch.setattr(explaining, "explain", counted)
     async with desk(service, reviewer=None) as url:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,8 +12,9 @@ import pytest
 
 from extender.cluster import KubernetesCluster
 from extender.cluster.pod_events import ApiPodEvents
-from extender.service import Service, explaining, telling
-from extender.service.ports import ClusterUnavailable, Feed, PodEvents
+from extender.service import Service, explaining
+from extender.service.events import Warn
+from extender.service.ports import ClusterUnavailable, Feed
 from extender.service.telling import (
     AGAIN_SECONDS,
     FORGOTTEN_SECONDS,
@@ -50,6 +52,9 @@ class Heard:
             raise ClusterUnavailable("away")
         self.said.append((pod.name, reason, message))
 
+    async def about(self, pod: PodRef) -> Warn:
+        return partial(self.warn, pod)
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -74,8 +79,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def teller(service: Service, heard: Heard) -> Teller:
-    events: PodEvents = heard
-    return Teller(service.knowledge, service.explainer, events)
+    return Teller(service.knowledge, service.explainer, heard)
 
 
 def refused(service: Service, name: str, *wanted: str) -> None:
@@ -285,7 +289,7 @@ async def test_explanations_that_are_dear_are_rare(
         raise asyncio.CancelledError
 
     monkeypatch.setattr(teller, "step", explain_for_long)
-    monkeypatch.setattr(telling.asyncio, "sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
 
     with pytest.raises(asyncio.CancelledError):
         await teller.run()

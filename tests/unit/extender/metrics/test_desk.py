@@ -13,7 +13,8 @@ from extender.cluster import Reviews
 from extender.cluster.reviews import KEPT_SECONDS, LONGEST_TOKEN
 from extender.server import desk
 from extender.service import Service
-from extender.service.ports import Access, ClusterUnavailable
+from extender.service.ports import ClusterUnavailable
+from extender.service.reviewer import Access
 from nodeagent.apiserver.protocol import (
     SUBJECT_ACCESS_REVIEWS,
     TOKEN_REVIEWS,

@@ -11,7 +11,7 @@ import pytest
 from extender.cli.underway import progress
 from extender.moving.document import Stage, Underway
 from extender.server import desk
-from extender.service.ports import Access
+from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import CONFIG_MAPS, Refused, Throttled
 from tests.fakes.machines import Machines

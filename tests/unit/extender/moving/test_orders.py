@@ -65,11 +65,15 @@ async def test_a_config_map_that_somebody_has_spoilt_has_no_order_and_takes_the_
     data: dict[str, str] | None,
 ) -> None:
     api = InMemoryApi()
-    orders, where = ApiOrders(api), {"namespace": keys.SYSTEM_NAMESPACE}
+    orders = ApiOrders(api)
     await orders.write(ORDER, None)
     written: dict[str, Any] = {"data": data}
     await api.patch(
-        CONFIG_MAPS, keys.ORDER_CONFIG_MAP, written, patch_type=PatchType.MERGE, **where
+        CONFIG_MAPS,
+        keys.ORDER_CONFIG_MAP,
+        written,
+        patch_type=PatchType.MERGE,
+        namespace=keys.SYSTEM_NAMESPACE,
     )
     assert await orders.read() is None
 
@@ -80,9 +84,9 @@ async def test_a_config_map_that_somebody_has_spoilt_has_no_order_and_takes_the_
 
 async def test_where_the_config_map_has_gone_the_order_has_changed() -> None:
     api = InMemoryApi()
-    orders, where = ApiOrders(api), {"namespace": keys.SYSTEM_NAMESPACE}
+    orders = ApiOrders(api)
     kept = await orders.write(ORDER, None)
-    await api.delete(CONFIG_MAPS, keys.ORDER_CONFIG_MAP, **where)
+    await api.delete(CONFIG_MAPS, keys.ORDER_CONFIG_MAP, namespace=keys.SYSTEM_NAMESPACE)
     with pytest.raises(OrderChanged):
         await orders.write(ORDER, kept)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from extender.overview.documents import GpuState, Instance, Occupied
 from extender.overview.pending import MEANING
 from extender.snapshot import Releasing, Taken
 from extender.verbs.reasons import Code
+from nodeagent.api import gpunode
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Failed, Layout, OwnerRef, PodRef, Realized
@@ -126,7 +129,7 @@ def test_the_slice_that_seven_small_instances_leave_is_unusable() -> None:
         ({"geometry": "unheard-of"}, GpuState.UNREADABLE),
     ],
 )
-def test_a_gpu_that_nothing_is_placed_on_says_so(fields: dict[str, object], state: str) -> None:
+def test_a_gpu_that_nothing_is_placed_on_says_so(fields: dict[str, Any], state: str) -> None:
     found = drawn(view(gpus=[gpu(**fields), gpu(1)]), nobodys).gpus[0]
 
     assert (found.state, found.free) == (state, ())
@@ -157,7 +160,7 @@ def test_every_slice_is_in_an_instance_free_or_unusable_and_the_free_are_those_s
     model: str, data: st.DataObject
 ) -> None:
     geometry = MODELS[model].geometry
-    occupancy, there = geometry.empty, []
+    occupancy, there = geometry.empty, list[gpunode.Instance]()
     for _ in range(data.draw(st.integers(0, 7))):
         legal = [(p, each) for p in geometry.profiles for each in geometry.legal(occupancy, p)]
         if not legal:

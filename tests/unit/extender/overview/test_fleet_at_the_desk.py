@@ -18,12 +18,14 @@ from extender.server import desk, drawing, fleet
 from extender.server.access import MOST_NAMESPACES, PASSED_ON
 from extender.server.packed import takes_gzip
 from extender.service import Service
-from extender.service.ports import Access, ClusterUnavailable
+from extender.service.ports import ClusterUnavailable
+from extender.service.reviewer import Access
 from tests.builders import assignment, gpu_node, raw_pod
+from tests.fakes.reviewer import KnowsNobody
 from tests.waiting import until
 
 
-class Rights:
+class Rights(KnowsNobody):
     """Who may list which namespaces' pods; everybody may GET every path."""
 
     def __init__(self, **namespaces: str) -> None:

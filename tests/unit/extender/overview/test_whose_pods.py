@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from extender.cluster import Reviews
-from extender.service.ports import Access
+from extender.service.reviewer import Access
 from nodeagent.apiserver.protocol import TOKEN_REVIEWS, ApiServer, Kind
 
 

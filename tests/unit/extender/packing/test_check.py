@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 import pytest
 
@@ -25,9 +27,9 @@ from extender.packing.violations import (
     WrongSpread,
 )
 from nodeagent.api.geometry import Placement
-from tests.unit.extender.packing.problems import assigned, problem, request, solution
+from tests.unit.extender.packing.problems import Held, assigned, problem, request, solution
 
-NODES = {"a": [[("4g", 0)], []], "b": [[]]}
+NODES: Mapping[str, Sequence[Held]] = {"a": [[("4g", 0)], []], "b": [[]]}
 """Half of a0 is taken; a1 and b0 are empty."""
 
 

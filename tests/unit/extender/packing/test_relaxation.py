@@ -14,11 +14,12 @@ from extender.packing.classes import condense
 from extender.packing.expand import expand
 from extender.packing.hosted import solve_hosted
 from extender.packing.levels import solve_levels
-from extender.packing.problem import Problem, Spread
+from extender.packing.problem import Problem
 from extender.packing.program import Level, Program
 from extender.packing.relaxation import Bound, Relaxation
 from extender.packing.search import search
 from extender.packing.seats import named
+from extender.packing.spread import Spread
 from tests.unit.extender.packing.problems import problem, request
 
 

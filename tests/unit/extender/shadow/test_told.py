@@ -16,7 +16,7 @@ from extender.metrics.series import OTHERS
 from extender.metrics.shadow import MOST_PROFILES, MOST_TENANTS
 from extender.server import desk
 from extender.service import Service
-from extender.service.ports import Access
+from extender.service.reviewer import Access
 from extender.shadow import Evidence, Standing, State
 from extender.shadow.document import Agreement, Gpus, Refusals
 from extender.simulation.paired import Estimate

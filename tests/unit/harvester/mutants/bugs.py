@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from nodeagent import reconcile
+from nodeagent import adoption, reconcile
 from nodeagent.agent import passes
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Layout
@@ -188,7 +188,7 @@ def cut_while_disabled() -> Any:
 
 
 def layout_given_up() -> Any:
-    whole = making.layout
+    whole = decide.layout
 
     def layout(gpu: Any, objects: Any, **named: Any) -> Any:
         ours = msgspec.structs.replace(gpu, layout=Layout.DYNAMIC, cut_by_hand=True)
@@ -199,7 +199,7 @@ def layout_given_up() -> Any:
 
 def lent_is_ours() -> Any:
     """Take what was cut by hand to be ours from then on that a VM of ours has it."""
-    whole = passes.adoptions
+    whole = adoption.adoptions
 
     def adoptions(*args: Any, **named: Any) -> Any:
         return tuple(msgspec.structs.replace(each, lent=False) for each in whole(*args, **named))
@@ -209,7 +209,7 @@ def lent_is_ours() -> Any:
 
 def overruled() -> Any:
     """Enable functions whoever has disabled them."""
-    whole = making.layout
+    whole = decide.layout
 
     def layout(gpu: Any, objects: Any, **named: Any) -> Any:
         fresh = tuple(msgspec.structs.replace(each, as_made=True) for each in objects.gpus)
