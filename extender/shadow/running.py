@@ -107,10 +107,13 @@ class Shadow:
         looks = 0
         try:
             while True:
-                if looks % LOOKS_A_FILE == 0:
-                    await self.look_at_file()
+                try:
+                    if looks % LOOKS_A_FILE == 0:
+                        await self.look_at_file()
+                    await self.look()
+                except Exception:  # whatever is wrong with a shadow, the hooks go on
+                    log.exception("shadow_not_looked_after")
                 looks += 1
-                await self.look()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             self._stop_hearing()
@@ -182,7 +185,12 @@ class Shadow:
         # In one turn of the loop: what is told first ends where what is heard begins.
         told = standing(knowledge, begins)
         knowledge.seam.join(self._hearing)
-        self._beside = self._start(told, self._hearing)
+        try:
+            self._beside = self._start(told, self._hearing)
+        except Exception:
+            self._stop_hearing()
+            self._not_before = clock() + MOST_BACKOFF_SECONDS
+            raise
         self._began, self._began_at = rfc3339.seconds(self._utc_now()), clock()
         self._stretches += 1
         log.info("shadow_begun", policy_version=policy.version, live=knowledge.in_force.version)
@@ -197,7 +205,7 @@ class Shadow:
         if why in (Why.DIED, Why.OVERFLOW):
             if clock() - self._began_at >= MOST_BACKOFF_SECONDS:
                 self._in_a_row = 0
-            wait = min(MOST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0**self._in_a_row)
+            wait = min(MOST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(self._in_a_row, 10))
             self._not_before = clock() + wait
             self._in_a_row += 1
             log.warning("shadow_broken_off", why=why.value, again_in_seconds=wait)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,15 +11,28 @@ from hypothesis import strategies as st
 
 from extender.policy import InForce
 from extender.replay.making import decided
-from extender.replay.recorded import Recorded
+from extender.replay.recorded import Arrival, Recorded, RecordedGang
 from tests.properties.test_replay import POLICIES, demands
 from tests.shadowed import imagined, story
 
 
 def lasting(demand: tuple[Recorded, list[float]]) -> tuple[Recorded, list[float]]:
-    """Let nobody leave in the very moment in which they get their places."""
+    """Let nobody leave in the very moment in which they get their places, and gangs be of two.
+
+    Who comes to a gang that has left is of another one live, and alone in a replay.
+    """
     of, stays = demand
-    return of, [each + 1.0 for each in stays]
+    counts: Counter[str] = Counter()
+
+    def paired(each: Arrival) -> Arrival:
+        if each.gang is None:
+            return each
+        counts[each.namespace] += 1
+        name = f"g-{(counts[each.namespace] + 1) // 2}"
+        return msgspec.structs.replace(each, gang=RecordedGang(name, 2))
+
+    arrivals = tuple(map(paired, of.arrivals))
+    return msgspec.structs.replace(of, arrivals=arrivals), [each + 1.0 for each in stays]
 
 
 @settings(max_examples=100, deadline=None)

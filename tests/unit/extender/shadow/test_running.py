@@ -216,3 +216,21 @@ async def test_who_stops_it_leaves_no_process(case: Case) -> None:
 
     assert case.begun[0].ended
     assert case.seam.quiet
+
+
+async def test_one_that_cannot_even_be_begun_leaves_the_rest_alone(tmp_path: Path) -> None:
+    case = Case(tmp_path / "shadow.yaml")
+    case.path.write_text(FIRST)
+
+    def fails(standing: Iterator[News], hearing: Hearing) -> Told:
+        raise RuntimeError("can't start new thread")
+
+    case.shadow._start = fails
+    with capture_logs() as lines:
+        running = asyncio.create_task(case.shadow.run())
+        await until(lambda: "shadow_not_looked_after" in {line["event"] for line in lines})
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert case.seam.quiet
