@@ -85,8 +85,10 @@ class World:
             if profile is None:
                 return False
             wanted = Placement(place.start, profile.size).mask
-            there = (each for each in view.node.spec.assignments if each.gpu == place.gpu)
-            if any(each.placement.mask & wanted for each in (*there, *gpu.instances)):
+            there = [each for each in view.node.spec.assignments if each.gpu == place.gpu]
+            taken = [each.placement for each in there]
+            taken += [each.placement for each in gpu.instances]
+            if any(each.mask & wanted for each in taken):
                 return False
         for name in dict.fromkeys(each.node for each in places):
             here = [each for each in places if each.node == name]

@@ -86,7 +86,8 @@ class Hearing:
 
         Which a pod may go to is told once: kube-scheduler asks about it again and again.
         """
-        given = {**dict(zip(("request", "names"), call.args, strict=False)), **call.named}
+        given: dict[str, Any] = dict(zip(("request", "names"), call.args, strict=False))
+        given.update(call.named)
         request, judged = given["request"], call.outcome
         if not isinstance(judged, Judged):
             judged = Judged(error="failed")
