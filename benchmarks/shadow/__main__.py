@@ -60,7 +60,7 @@ def text(pairs: Sequence[Pair]) -> str:
     """Return a table for people."""
     lines = ["seed  live             shadow           VMs    predicted        actual  within"]
     for each in pairs:
-        width = "" if each.ci95 is None else f" ± {each.ci95:.1f}"
+        width = "" if each.interval is None else f" ± {each.interval:.1f}"
         held = {True: "yes", False: "no", None: "-"}[each.within]
         predicted = f"{each.predicted:+.0f}{width}"
         lines.append(

@@ -41,8 +41,9 @@ class Lived(msgspec.Struct, frozen=True):
 class Pair(msgspec.Struct, frozen=True):
     """What a seed's shadow said of a policy, and what that one came to live.
 
-    ``predicted`` is how many more VMs than the live policy it was to refuse, with the half-width
-    ``ci95``, None if the shadow could not tell; ``actual`` how many more it did refuse.
+    ``predicted`` is how many more VMs than the live policy it was to refuse, with the half-width of
+    the ``interval`` that is to hold what happens live, None if the shadow could not tell;
+    ``actual`` is how many more it did refuse.
     ``said`` and ``refused`` are the counts themselves.
     """
 
@@ -51,7 +52,7 @@ class Pair(msgspec.Struct, frozen=True):
     shadow: str
     vms: int
     predicted: float
-    ci95: float | None
+    interval: float | None
     actual: int
     said: int
     refused: int
@@ -59,9 +60,9 @@ class Pair(msgspec.Struct, frozen=True):
     @property
     def within(self) -> bool | None:
         """Whether the interval holds what happened; None without one."""
-        if self.ci95 is None:
+        if self.interval is None:
             return None
-        return abs(self.predicted - self.actual) <= self.ci95
+        return abs(self.predicted - self.actual) <= self.interval
 
 
 def demand(scenario: Scenario, seed: int) -> list[Vm]:
@@ -147,7 +148,7 @@ def _pair(seed: int, names: tuple[str, str], live: Lived, then: Lived) -> Pair:
         shadow=names[1],
         vms=of.refusals.asked,
         predicted=of.refusals_more.mean,
-        ci95=of.refusals_more.ci95,
+        interval=of.predicted_within,
         actual=then.refused - live.refused,
         said=of.refusals.shadow,
         refused=then.refused,

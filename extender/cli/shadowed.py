@@ -89,6 +89,9 @@ def shown(said: Standing) -> Iterator[Text | Table]:
     yield Text()
     yield Text(_agreement(of))
     yield Text(_certainty(of), style="bold")
+    if of.predicted_within is not None:
+        more = f"{of.refusals_more.mean:+.0f} ± {of.predicted_within:.0f}"
+        yield Text(f"Had it been live, it would have refused {more} VMs more (95 %).")
     for heading, groups in (("PROFILE", of.profiles), ("TENANT", of.tenants)):
         if groups:
             yield Text()

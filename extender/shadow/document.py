@@ -78,7 +78,9 @@ class Evidence(_Said, frozen=True):
     ``whole_more``: how many more slices are unusable, and GPUs whole. Each with the half-width of
     its 95 % interval and the chance of such a difference where there is none, by batch means over
     at least ``blocks`` parts of the stretch (:mod:`extender.replay.blocks`); both None while it is
-    too short to tell.
+    too short to tell. ``predicted_within`` is the half-width of the wider interval that holds how
+    many more the shadow would refuse were it live (95 %): of chance twice, in what was imagined and
+    in what would happen.
 
     ``because`` counts whom the shadow refuses by reason (a code). ``uncounted`` are VMs that were
     there, or had been asked about, before the stretch began; ``waiting`` wait in the shadow.
@@ -90,6 +92,7 @@ class Evidence(_Said, frozen=True):
     agreement: Agreement = Agreement()
     refusals: Refusals = Refusals(asked=0, live=0, shadow=0)
     refusals_more: Estimate = Estimate(0.0)
+    predicted_within: float | None = None
     live: Gpus = Gpus()
     shadow: Gpus = Gpus()
     unusable_more: Estimate = Estimate(0.0)

@@ -7,6 +7,7 @@ are found as those of replays are (:mod:`extender.replay.blocks`).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -135,6 +136,7 @@ class Ledger:
             agreement=Agreement(**self._agreement),
             refusals=Refusals(asked=whole.decided, live=whole.live, shadow=whole.shadow),
             refusals_more=refusals,
+            predicted_within=None if refusals.ci95 is None else math.sqrt(2.0) * refusals.ci95,
             live=_gpus(whole.live_gpus, seconds),
             shadow=_gpus(whole.shadow_gpus, seconds),
             unusable_more=levels[1][0],
