@@ -10,6 +10,10 @@ import pytest
 from benchmarks.shadow.__main__ import main
 from benchmarks.shadow.experiment import UNIT_SECONDS, demand, lived, swapped
 from extender.policy import InForce, PolicyName
+from extender.replay.making import nodes
+from extender.replay.play import play
+from extender.replay.recorded import Arrival, Recorded
+from extender.replay.stays import Stay
 from extender.simulation.scenario import Scenario
 
 DRIFTS = Scenario(
@@ -47,3 +51,20 @@ def test_the_experiment_is_kept(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert json.loads(kept.read_text()) == [row]
     assert row["summary"]["pairs"] == len(row["rows"]) == 2
     assert row["made"]["processor"]
+
+
+@pytest.mark.parametrize("by", [DEFAULT, WORST], ids=lambda each: each.policy.name.value)
+def test_a_replay_that_is_told_how_long_vms_stay_refuses_whom_live_is_refused(by: InForce) -> None:
+    vms = demand(DRIFTS, seed=2)
+    of = Recorded(
+        1,
+        "2026-01-01T00:00:00Z",
+        nodes=tuple(nodes(DRIFTS.model, DRIFTS.gpus, DRIFTS.gpus_per_node)),
+        arrivals=tuple(Arrival(vm.at, vm.uid, "tenants", vm.uid, vm.wanted) for vm in vms),
+    )
+    told = [Stay(vm.lasts, waits_until=vm.at + PATIENCE) for vm in vms]
+
+    played = play(of, by, lasting=told)
+
+    live = lived(DRIFTS, vms, by, by, patience=PATIENCE)
+    assert sum(bool(fate.refused) for fate in played.fates) == live.refused > 0
