@@ -45,11 +45,11 @@ PROMISES = "Knowledge.ledger"
 """What a change of the ledger that follows from nothing else is told as: before, and after."""
 
 told = told_of("Knowledge")
-"""Whichever part of it has the method."""
+"""A method is told as that of the whole, whichever part of it has it."""
 
 
 class Known:
-    """The state of the mutable heart; :class:`~extender.service.knowledge.Knowledge` changes it.
+    """What :class:`~extender.service.knowledge.Knowledge` has; the classes made of this change it.
 
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
