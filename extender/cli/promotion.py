@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from extender.cli import policy_map
 from extender.cli.applying import Yes
 from extender.cli.asked import answer, fail
 from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
+from extender.cli.policy_map import ChangedMeanwhile, PolicyMap
 from extender.cli.shadowed import show
-from extender.cluster import policies
-from extender.cluster.policies import ChangedMeanwhile, PolicyMap
 from extender.policy.file import MalformedPolicy, PolicyFile, parsed
 from extender.policy.promotion import POLICY, SHADOW, CannotSwap, promoted, rolled_back
 from extender.server.shadowed import SHADOW as STANDING
@@ -117,7 +117,7 @@ def _read(command: str, config_map: str, kubeconfig: Kubeconfig) -> PolicyMap:
 
     async def read() -> PolicyMap:
         async with RestApi(kubeconfig=kubeconfig) as api:
-            return await policies.read(api, namespace, name)
+            return await policy_map.read(api, namespace, name)
 
     try:
         return asyncio.run(read())
@@ -137,7 +137,7 @@ def _write(
 ) -> None:
     async def write() -> None:
         async with RestApi(kubeconfig=kubeconfig) as api:
-            await policies.write(api, before, texts)
+            await policy_map.write(api, before, texts)
 
     try:
         asyncio.run(write())

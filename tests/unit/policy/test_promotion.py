@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.cli import policy_map
+from extender.cli.policy_map import ChangedMeanwhile
 from extender.cli.promotion import lacks
-from extender.cluster import policies
-from extender.cluster.policies import ChangedMeanwhile
 from extender.policy.promotion import CannotSwap, promoted, rolled_back
 from extender.shadow import Evidence, Standing, State
 from extender.shadow.document import Agreement
@@ -71,43 +71,43 @@ async def made(api: InMemoryApi) -> None:
 async def test_of_two_who_promote_at_once_one_does() -> None:
     api = InMemoryApi()
     await made(api)
-    one, two = [await policies.read(api, "n", "p") for _ in range(2)]
+    one, two = [await policy_map.read(api, "n", "p") for _ in range(2)]
 
     done = await asyncio.gather(
-        policies.write(api, one, promoted(one.texts)),
-        policies.write(api, two, promoted(two.texts)),
+        policy_map.write(api, one, promoted(one.texts)),
+        policy_map.write(api, two, promoted(two.texts)),
         return_exceptions=True,
     )
 
     assert sorted(type(each).__name__ for each in done) == ["ChangedMeanwhile", "PolicyMap"]
-    after = await policies.read(api, "n", "p")
+    after = await policy_map.read(api, "n", "p")
     assert after.texts["policy.yaml"] == "new"
 
 
 async def test_what_somebody_has_edited_meanwhile_is_not_overwritten() -> None:
     api = InMemoryApi()
     await made(api)
-    read = await policies.read(api, "n", "p")
-    await policies.write(api, read, {**read.texts, "policy.yaml": "edited"})
+    read = await policy_map.read(api, "n", "p")
+    await policy_map.write(api, read, {**read.texts, "policy.yaml": "edited"})
 
     with pytest.raises(ChangedMeanwhile, match="nothing was written"):
-        await policies.write(api, read, promoted(read.texts))
-    assert (await policies.read(api, "n", "p")).texts["policy.yaml"] == "edited"
+        await policy_map.write(api, read, promoted(read.texts))
+    assert (await policy_map.read(api, "n", "p")).texts["policy.yaml"] == "edited"
 
 
 async def test_a_key_that_is_gone_is_gone_from_the_config_map() -> None:
     api = InMemoryApi()
     await made(api)
-    read = await policies.read(api, "n", "p")
-    after = await policies.write(api, read, promoted(read.texts))
-    await policies.write(api, after, rolled_back(after.texts))
+    read = await policy_map.read(api, "n", "p")
+    after = await policy_map.write(api, read, promoted(read.texts))
+    await policy_map.write(api, after, rolled_back(after.texts))
 
-    assert dict((await policies.read(api, "n", "p")).texts) == dict(read.texts)
+    assert dict((await policy_map.read(api, "n", "p")).texts) == dict(read.texts)
 
 
 async def test_a_config_map_that_is_not_there_is_said_to_be_missing() -> None:
     with pytest.raises(NotFound):
-        await policies.read(InMemoryApi(), "n", "p")
+        await policy_map.read(InMemoryApi(), "n", "p")
 
 
 def standing(policy: str = "new", live: str = "old", decided: int = 1) -> Standing:
