@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extender.cli import policy_map
 from extender.cli.policy_map import ChangedMeanwhile
 from extender.cli.promotion import lacks
-from extender.policy.promotion import CannotSwap, promoted, rolled_back
+from extender.policy.promotion import CannotSwap, kept, promoted, rolled_back
 from extender.shadow import Evidence, Standing, State
 from extender.shadow.document import Agreement
 from nodeagent.apiserver.memory import InMemoryApi
@@ -56,6 +56,44 @@ def test_a_rollback_is_made_once() -> None:
     assert once == {"policy.yaml": "old", "shadow.yaml": "new"}
     with pytest.raises(CannotSwap, match="nothing was promoted"):
         rolled_back(once)
+
+
+def test_who_promotes_again_for_want_of_an_answer_does_not_undo_it() -> None:
+    once = promoted({"policy.yaml": "old", "shadow.yaml": "new"})
+
+    with pytest.raises(CannotSwap, match=r"promoted already.*rollback"):
+        promoted(once)
+
+
+def test_a_candidate_that_came_after_the_promotion_goes_on_when_that_is_rolled_back() -> None:
+    once = promoted({"policy.yaml": "old", "shadow.yaml": "new"})
+
+    assert rolled_back({**once, "shadow.yaml": "newer"}) == {
+        "policy.yaml": "old",
+        "shadow.yaml": "newer",
+        kept("new"): "new",
+    }
+
+
+def test_what_was_in_force_before_two_promotions_is_kept() -> None:
+    once = promoted({"policy.yaml": "old", "shadow.yaml": "new"})
+
+    assert promoted({**once, "shadow.yaml": "newer"}) == {
+        "policy.yaml": "newer",
+        "shadow.yaml": "new",
+        "previous.yaml": "new",
+        kept("old"): "old",
+    }
+
+
+@given(st.dictionaries(st.sampled_from(["policy.yaml", "shadow.yaml", "previous.yaml"]), texts))
+def test_no_policy_is_ever_lost(before: Mapping[str, str]) -> None:
+    for change in (promoted, rolled_back):
+        try:
+            after = change(before)
+        except CannotSwap:
+            continue
+        assert set(before.values()) <= set(after.values())
 
 
 async def made(api: InMemoryApi) -> None:

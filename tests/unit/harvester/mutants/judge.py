@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.unit.harvester.mutants.watched import Watched
-
 from tests.fakes.kubelet import temporary_places
 from tests.fakes.kubevirt.nodes import KUBELET, LAUNCHER_ITSELF
 from tests.fakes.nvml.library import built_for_tests
@@ -16,6 +14,7 @@ from tests.fakes.pcidevices.log import AGENT, REFUSED, Entry, traps
 from tests.fakes.pcidevices.names import Version
 from tests.fakes.pcidevices.site import Cluster, machine
 from tests.unit.harvester.mutants.scenarios import Scenario
+from tests.unit.harvester.mutants.watched import Watched
 
 PATIENCE_SECONDS = 8.0
 """A scenario takes less than 2 s (measured, on a machine with other work to do)."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.unit.harvester.mutants.watched import Watched
-
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Inventory
 from nodeagent.apiserver.protocol import Unavailable
 from tests.fakes.pcidevices.log import CREATE_VGPU
 from tests.fakes.pcidevices.names import MIG_CONFIGURATIONS, SRIOV_GPUS, VGPUS
 from tests.unit.harvester.by_hand import FIRST, layout
+from tests.unit.harvester.mutants.watched import Watched
 from tests.unit.harvester.station import KINDS, SMALL, Station
 from tests.unit.kubevirt_fake.house import GPU
 
