@@ -56,7 +56,7 @@ async def write(api: ApiServer, before: PolicyMap, texts: Mapping[str, str]) -> 
 
     Raises:
         ChangedMeanwhile: somebody has; nothing was written.
-        ApiError: it cannot be written.
+        ApiError: it cannot be written; ``Invalid`` if the API server will not have such texts.
     """
     patch: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": before.version},
@@ -72,6 +72,10 @@ async def write(api: ApiServer, before: PolicyMap, texts: Mapping[str, str]) -> 
             timeout=TIMEOUT_SECONDS,
         )
     except (Conflict, Invalid) as error:
+        # A test that fails is Invalid, too, and so is a ConfigMap of more than 1 MiB.
+        now = await read(api, before.namespace, before.name)
+        if now.version == before.version:
+            raise
         raise ChangedMeanwhile(
             f"ConfigMap {before.namespace}/{before.name} was changed by somebody else meanwhile:"
             " nothing was written; look again"

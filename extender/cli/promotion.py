@@ -28,12 +28,20 @@ Name = Annotated[
 ]
 DEFAULT_NAME = f"{keys.SYSTEM_NAMESPACE}/tangram-policy"
 
+LEARNED = (
+    "Its weights decided everywhere in the shadow. Live they decide only where the extender has"
+    " found them better than `default`, which decides until then: what was refused here need not be."
+)
+
 
 def promote(
     yes: Yes = False,
     without_evidence: Annotated[
         bool,
-        typer.Option("--without-evidence", help="Even if the shadow has not run with both."),
+        typer.Option(
+            "--without-evidence",
+            help="Even if the shadow has not run with both, or not for long enough to tell.",
+        ),
     ] = False,
     config_map: Name = DEFAULT_NAME,
     desk: DeskUrl = "",
@@ -58,6 +66,8 @@ def promote(
         if lacking := lacks(said, live.version, shadow.version):
             typer.echo(f"tangram {command}: {lacking}", err=True)
             raise typer.Exit(1)
+    if shadow.in_force.candidate is not None:
+        typer.echo(LEARNED)
     if not yes and not typer.confirm(f"Put {shadow.version} in force instead of {live.version}?"):
         raise typer.Exit(1)
     _write(command, before, after, kubeconfig)
@@ -89,7 +99,7 @@ def rollback(
 
 
 def lacks(said: Standing, live: str, shadow: str) -> str:
-    """Return why a standing says nothing of two policies, by their versions; "" if it does."""
+    """Return why a standing does not tell two policies apart, by their versions; "" if it does."""
     of = said.evidence
     anyway = "; --without-evidence promotes all the same"
     if of is None:
@@ -103,6 +113,11 @@ def lacks(said: Standing, live: str, shadow: str) -> str:
         )
     if not of.agreement.decided:
         return f"no VM has been decided about by both yet: wait{anyway}"
+    if of.refusals_more.ci95 is None:
+        return (
+            f"{of.agreement.decided} VMs are too few, or came too unevenly, to tell who refuses"
+            f" fewer: wait{anyway}"
+        )
     return ""
 
 

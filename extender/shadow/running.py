@@ -37,6 +37,10 @@ LOOK_SECONDS = 1.0
 LOOKS_A_FILE = 2
 """Every so many of these the file is looked at."""
 
+PATIENCE_LOOKS = 2
+"""Looks in a row at a file that is not there before there is none: a mount is changed by a rename
+or two, and a stretch of days is not to end by that."""
+
 BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 5.0, 300.0
 """After how long a process that ended, or could not follow, begins again: twice as long each time
 in a row, and as at first once it has run for as long as the most of it."""
@@ -67,8 +71,8 @@ Start = Callable[[Iterator[News], Hearing], Process]
 class Shadow:
     """Runs beside the policy in force that *read* returns, whenever this process leads.
 
-    *source* is what to call the file; none there (``FileNotFoundError``) means no shadow. *events*
-    tell of a file with a fault: then the shadow goes on by the policy before it.
+    *source* is what to call the file; none there (``FileNotFoundError``), look after look, means no
+    shadow. *events* tell of a file with a fault: then the shadow goes on by the policy before it.
     """
 
     def __init__(
@@ -90,9 +94,11 @@ class Shadow:
         self._seen: bytes | None = None
         self._policy: InForce | None = None
         self._fault = ""
+        self._unread = ""
+        self._missed = 0
         self._beside: Process | None = None
         self._hearing: Hearing | None = None
-        self._pair = ("", "")
+        self._by = ""
         self._began = ""
         self._began_at = 0.0
         self._stretches = 0
@@ -126,11 +132,14 @@ class Shadow:
         try:
             text = await asyncio.to_thread(self._read)
         except FileNotFoundError:
-            self._seen, self._policy, self._fault = None, None, ""
+            self._missed += 1
+            if self._missed >= PATIENCE_LOOKS:
+                self._seen, self._policy, self._fault, self._unread = None, None, "", ""
             return
         except OSError as error:
-            self._fault = f"{self._source}: cannot be read: {error.strerror}"
+            self._unread = f"{self._source}: cannot be read: {error.strerror}"
             return
+        self._missed, self._unread = 0, ""
         if text == self._seen:
             return
         self._seen = text
@@ -166,7 +175,7 @@ class Shadow:
         """Return why the stretch is over, None if it is not."""
         assert self._beside is not None
         assert self._hearing is not None
-        if self._policy is None or self._policy.version != self._pair[0]:
+        if self._policy is None or self._policy.version != self._by:
             return Why.SHADOW_POLICY
         if self._hearing.over is not None:
             return self._hearing.over
@@ -179,7 +188,7 @@ class Shadow:
         clock = knowledge.seam.elsewhere  # a reading of ours is none of a decision's
         if policy is None or clock() < self._not_before or knowledge.not_ready():
             return
-        self._pair = (policy.version, knowledge.in_force.version)
+        self._by = policy.version
         begins = news.Begins(at=clock(), policy=policy, live=knowledge.in_force.version)
         self._hearing = Hearing(clock)
         # In one turn of the loop: what is told first ends where what is heard begins.
@@ -222,21 +231,22 @@ class Shadow:
     # What there is to tell.
 
     def standing(self) -> Standing:
-        """Return how it stands."""
-        if self._beside is not None:
+        """Return how it stands; any thread may ask, while the loop ends one and begins another."""
+        beside, policy = self._beside, self._policy
+        if beside is not None:
             state = State.RUNNING
         else:
-            state = State.NONE if self._policy is None else State.WAITING
+            state = State.NONE if policy is None else State.WAITING
         return Standing(
             state=state,
-            policy="" if self._policy is None else self._policy.version,
+            policy="" if policy is None else policy.version,
             live_policy=self._knowledge.in_force.version,
-            fault=self._fault,
-            began=self._began if self._beside is not None else "",
+            fault=self._unread or self._fault,
+            began=self._began if beside is not None else "",
             stretches=self._stretches,
             ended=self._last_end,
-            lost=self._lost + (self._hearing.waiting.refused if self._hearing is not None else 0),
-            evidence=None if self._beside is None else self._beside.evidence,
+            lost=self._lost,
+            evidence=None if beside is None else beside.evidence,
         )
 
     def figures(self) -> ShadowFigures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,9 @@ from extender.cli.promotion import lacks
 from extender.policy.promotion import CannotSwap, kept, promoted, rolled_back
 from extender.shadow import Evidence, Standing, State
 from extender.shadow.document import Agreement
+from extender.simulation.paired import Estimate
 from nodeagent.apiserver.memory import InMemoryApi
-from nodeagent.apiserver.protocol import CONFIG_MAPS, NotFound
+from nodeagent.apiserver.protocol import CONFIG_MAPS, Invalid, NotFound
 
 texts = st.text(min_size=1, max_size=20)
 
@@ -133,6 +135,19 @@ async def test_what_somebody_has_edited_meanwhile_is_not_overwritten() -> None:
     assert (await policy_map.read(api, "n", "p")).texts["policy.yaml"] == "edited"
 
 
+async def test_what_the_api_server_will_not_have_is_not_said_to_be_changed_by_others() -> None:
+    class Refuses(InMemoryApi):
+        async def patch(self, *args: Any, **named: Any) -> bytes:
+            raise Invalid(422, "Too long: must have at most 1048576 bytes")
+
+    api = Refuses()
+    await made(api)
+    read = await policy_map.read(api, "n", "p")
+
+    with pytest.raises(Invalid, match="Too long"):
+        await policy_map.write(api, read, promoted(read.texts))
+
+
 async def test_a_key_that_is_gone_is_gone_from_the_config_map() -> None:
     api = InMemoryApi()
     await made(api)
@@ -148,9 +163,16 @@ async def test_a_config_map_that_is_not_there_is_said_to_be_missing() -> None:
         await policy_map.read(InMemoryApi(), "n", "p")
 
 
-def standing(policy: str = "new", live: str = "old", decided: int = 1) -> Standing:
-    agreement = Agreement(same=decided)
-    evidence = Evidence(policy=policy, live_policy=live, seconds=1.0, agreement=agreement)
+def standing(
+    policy: str = "new", live: str = "old", decided: int = 1, interval: float | None = 1.0
+) -> Standing:
+    evidence = Evidence(
+        policy=policy,
+        live_policy=live,
+        seconds=1.0,
+        agreement=Agreement(same=decided),
+        refusals_more=Estimate(0.0, interval),
+    )
     return Standing(state=State.RUNNING, evidence=evidence)
 
 
@@ -169,6 +191,7 @@ def test_learned_weights_are_the_same_policy_wherever_they_decide() -> None:
         (standing(policy="another"), "the evidence is of another"),
         (standing(live="another"), "beside another"),
         (standing(decided=0), "no VM has been decided about"),
+        (standing(decided=1, interval=None), "1 VMs are too few"),
     ],
 )
 def test_evidence_of_anything_else_is_none(said: Standing, why: str) -> None:

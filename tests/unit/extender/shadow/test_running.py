@@ -109,6 +109,7 @@ async def test_a_file_that_comes_begins_one_and_one_that_goes_ends_it(case: Case
     assert case.shadow.standing().began == "2026-01-01T00:00:00Z"
 
     case.path.unlink()
+    assert await case.look() is State.RUNNING, "it may be being exchanged"
     assert await case.look() is State.NONE
     assert case.begun[0].ended
     assert case.seam.quiet
@@ -155,6 +156,66 @@ async def test_a_file_that_cannot_be_read_ends_nothing(case: Case) -> None:
 
     assert await case.look() is State.RUNNING
     assert "cannot be read" in case.shadow.standing().fault
+
+
+async def test_a_file_that_is_away_for_a_moment_ends_nothing(case: Case) -> None:
+    for _ in range(3):
+        await case.look(FIRST)
+        case.path.unlink()
+        assert await case.look() is State.RUNNING
+
+    assert len(case.begun) == 1
+
+
+async def test_a_file_that_can_be_read_again_has_no_fault(case: Case, tmp_path: Path) -> None:
+    await case.look(FIRST)
+    away = case.path.rename(tmp_path / "away.yaml")
+    case.path.mkdir()
+    await case.look()
+    case.path.rmdir()
+    away.rename(case.path)
+
+    assert await case.look() is State.RUNNING
+    assert case.shadow.standing().fault == ""
+    assert not case.shadow.figures().refused_policy
+
+
+async def test_a_fault_of_a_files_content_is_still_told_once_it_can_be_read_again(
+    case: Case, tmp_path: Path
+) -> None:
+    await case.look(HEAD + "value: nonsense\n")
+    away = case.path.rename(tmp_path / "away.yaml")
+    case.path.mkdir()
+    await case.look()
+    assert "cannot be read" in case.shadow.standing().fault
+    case.path.rmdir()
+    away.rename(case.path)
+    await case.look()
+
+    assert "nonsense" in case.shadow.standing().fault
+
+
+async def test_how_it_stands_may_be_asked_while_a_stretch_ends(case: Case) -> None:
+    class Ends:
+        """A process with which, when it is asked, the stretch ends."""
+
+        failed = False
+
+        def end(self) -> None:
+            pass
+
+        @property
+        def evidence(self) -> Evidence | None:
+            case.shadow._stop_hearing()
+            case.shadow._beside = None
+            return Evidence(policy="p", live_policy="l", seconds=1.0)
+
+    await case.look(FIRST)
+    case.shadow._beside = Ends()
+
+    found = case.shadow.standing()
+    assert found.state is State.RUNNING
+    assert found.evidence is not None
 
 
 async def test_another_live_policy_begins_anew(case: Case) -> None:
