@@ -30,7 +30,7 @@ DEFAULT_NAME = f"{keys.SYSTEM_NAMESPACE}/tangram-policy"
 
 LEARNED = (
     "Its weights decided everywhere in the shadow. Live they decide only where the extender has"
-    " found them better than `default`, which decides until then: what was refused here need not be."
+    " found them better than `default`, which decides until then: so the evidence need not hold."
 )
 
 

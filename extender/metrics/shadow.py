@@ -15,29 +15,35 @@ from extender.metrics.series import OTHERS, gauge, single
 MOST_PROFILES = 64
 MOST_TENANTS = 50
 
+POLICIES = ("live", "shadow")
+
 
 class ShadowFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a shadow comes to in the stretch under way; all but the first four are of that.
 
-    ``ended`` counts stretches by why they did, ``lost`` what was not told. ``agreement`` counts VMs
-    by how both decided. The refused are those of the ``live`` policy and of the ``shadow``: in all,
-    and by profile and tenant. ``more`` is how many more the shadow refuses, with the half-width of
-    its 95 % interval, None while that is not known. ``unusable`` and ``whole`` are slices and GPUs,
-    in the mean.
+    ``ended`` counts stretches by why they did, ``lost`` what was not told. So much news it is
+    ``behind``, for ``lag_seconds``. What there is no evidence of is None, and not told.
+
+    ``agreement`` counts VMs by how both decided. The refused are those of the ``live`` policy and
+    of the ``shadow``: in all, and by profile and tenant. ``more`` is how many more the shadow
+    refuses, with the half-width of its 95 % interval, None while that is not known. ``unusable``
+    and ``whole`` are slices and GPUs, in the mean.
     """
 
     running: bool = False
     refused_policy: bool = False
     ended: Mapping[str, int] = {}
     lost: int = 0
-    seconds: float = 0.0
+    behind: int = 0
+    lag_seconds: float = 0.0
+    seconds: float | None = None
     agreement: Mapping[str, int] = {}
     profiles: Mapping[str, tuple[int, int]] = {}
     tenants: Mapping[str, tuple[int, int]] = {}
-    more: float = 0.0
+    more: float | None = None
     more_interval: float | None = None
-    unusable: tuple[float, float] = (0.0, 0.0)
-    whole: tuple[float, float] = (0.0, 0.0)
+    unusable: tuple[float, float] | None = None
+    whole: tuple[float, float] | None = None
 
 
 class Shadows(Collector):
@@ -75,6 +81,16 @@ class Shadows(Collector):
             value=of.lost,
         )
         yield single(
+            "tangram_shadow_behind",
+            "Inputs and decisions of which the evidence does not tell yet.",
+            of.behind,
+        )
+        yield single(
+            "tangram_shadow_lag_seconds",
+            "For how long the evidence has been behind: of a process that hangs it grows.",
+            of.lag_seconds,
+        )
+        yield single(
             "tangram_shadow_stretch_seconds",
             "For how long there has been evidence without a gap.",
             of.seconds,
@@ -94,7 +110,8 @@ class Shadows(Collector):
         yield gauge(
             "tangram_shadow_tenant_refused",
             "VMs in the stretch that were refused when they came, by which policy and by tenant;"
-            f" the {MOST_TENANTS} of whom most were, and all others as {OTHERS}.",
+            f" the {MOST_TENANTS} of whom most were, of those that a stretch names (the first 100),"
+            f" and all others as {OTHERS}.",
             ("by", "tenant"),
             _by(of.tenants, MOST_TENANTS),
         )
@@ -121,8 +138,8 @@ class Shadows(Collector):
                 of.whole,
             ),
         ):
-            live, shadow = levels
-            yield gauge(name, text, ("by",), {("live",): live, ("shadow",): shadow})
+            found = () if levels is None else zip(POLICIES, levels, strict=True)
+            yield gauge(name, text, ("by",), {(by,): level for by, level in found})
 
 
 def _by(refused: Mapping[str, tuple[int, int]], most: int) -> dict[Key, float]:
@@ -131,6 +148,6 @@ def _by(refused: Mapping[str, tuple[int, int]], most: int) -> dict[Key, float]:
     found: dict[Key, float] = {}
     for at, name in enumerate(ordered):
         told = name if at < most else OTHERS
-        for by, count in zip(("live", "shadow"), refused[name], strict=True):
+        for by, count in zip(POLICIES, refused[name], strict=True):
             found[by, told] = found.get((by, told), 0.0) + count
     return found

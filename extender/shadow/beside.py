@@ -6,6 +6,7 @@ a time, and pauses in between, for it shares the interpreter with the answers.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,13 +17,16 @@ from typing import IO
 import msgspec
 import structlog
 
+from extender.shadow.confined import MOST_BYTES as MEMORY_BYTES
+from extender.shadow.confined import confine, environment
 from extender.shadow.document import Evidence
 from extender.shadow.hearing import MOST_BYTES, Hearing, told
 from extender.shadow.news import News, line
 
 log = structlog.get_logger()
 
-COMMAND = (sys.executable, "-m", "extender.shadow.process")
+COMMAND = (sys.executable, "-P", "-m", "extender.shadow.process")
+"""Not from where we happen to be (``-P``)."""
 
 LOOK_SECONDS = 0.1
 """How often is looked at what waits."""
@@ -34,24 +38,31 @@ PAUSE_SECONDS = 0.002
 MANY_WAITING_BYTES = MOST_BYTES // 10
 """What no pause is made with."""
 
-ENDS_WITHIN_SECONDS = 2.0
-"""For a process whose input is closed; then it is killed."""
-
 
 class Beside:
     """A process, from the time it is made until :meth:`end`: tells it *standing*, then what waits.
 
-    *hearing* is where that does. ``evidence`` is what it reported last, None before it has.
+    *hearing* is where that does. ``evidence`` is what it reported last, None before it has. Of
+    memory it may have so many bytes.
     """
 
     def __init__(
-        self, standing: Iterator[News], hearing: Hearing, *, command: Sequence[str] = COMMAND
+        self,
+        standing: Iterator[News],
+        hearing: Hearing,
+        *,
+        command: Sequence[str] = COMMAND,
+        most_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.evidence: Evidence | None = None
         self.failed = False
         self._standing = standing
         self._hearing = hearing
         self._command = command
+        self._most_bytes = most_bytes
+        self._began = self._caught_up = hearing.clock()
+        self._written = 0
+        self._stands_told = False
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="shadow-telling", daemon=True)
@@ -67,65 +78,69 @@ class Beside:
         """Whether the process has been told all that has been heard so far."""
         return not self._hearing.waiting
 
+    @property
+    def behind(self) -> int:
+        """How much news there is of which the evidence does not tell yet."""
+        evidence = self.evidence
+        taken = 0 if evidence is None else evidence.taken
+        return len(self._hearing.waiting) + self._written - taken + (not self._stands_told)
+
+    @property
+    def lag_seconds(self) -> float:
+        """For how long the evidence has been behind: of a process that hangs it grows."""
+        if self.behind <= 0:
+            return 0.0
+        evidence = self.evidence
+        shown = self._began + (0.0 if evidence is None else evidence.seconds)
+        return max(0.0, self._hearing.clock() - max(shown, self._caught_up))
+
     def end(self) -> None:
-        """End the process and both threads; not on the event loop, for it takes a moment."""
+        """Kill the process, and end both threads: what it shows is of no use any more."""
         self._stopping.set()
-        self._thread.join(ENDS_WITHIN_SECONDS)
-        if self._thread.is_alive() and self._process is not None:
-            self._process.kill()  # it does not read: then neither do we write any more
+        process = self._process
+        if process is not None:
+            process.kill()  # if there is none yet, the thread sees to it
         self._thread.join()
 
     # In the thread that tells.
 
     def _run(self) -> None:
+        process: subprocess.Popen[bytes] | None = None
+        reading: threading.Thread | None = None
         try:
-            process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 process_group=0,  # Ctrl-C is for us, and the end of its input for it
+                env=environment(os.environ),
             )
-        except OSError as error:
-            log.error("shadow_not_started", error=str(error))
-            self.failed = True
-            return
-        self._process = process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        reading = threading.Thread(
-            target=self._hear, args=(process.stdout,), name="shadow-reports", daemon=True
-        )
-        reading.start()
-        try:
+            confine(process.pid, self._most_bytes)
+            assert process.stdin is not None
+            reading = threading.Thread(
+                target=self._hear, args=(process.stdout,), name="shadow-reports", daemon=True
+            )
+            reading.start()
             self._tell(process.stdin)
         except BrokenPipeError:
-            pass  # it has ended, as will be told below
+            log.debug("shadow_input_broken")  # it has ended, as will be told below
         except Exception:  # whatever is wrong with a shadow, the hooks go on
             log.exception("shadow_not_told")
         finally:
-            self._close(process)
-            reading.join()
+            if process is not None:
+                _see_end(process, reading)
             if not self._stopping.is_set():
                 self.failed = True
-                log.error("shadow_ended", status=process.returncode)
-
-    def _close(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
-        try:
-            process.stdin.close()
-        except OSError:
-            log.debug("shadow_input_broken")
-        try:
-            process.wait(ENDS_WITHIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+                log.error("shadow_ended", status=None if process is None else process.returncode)
 
     def _tell(self, into: IO[bytes]) -> None:
         waiting = self._hearing.waiting
         self._in_turns(into, self._standing)
         del self._standing  # it holds on to how everything stood
+        self._stands_told = True
         while not self._stopping.wait(LOOK_SECONDS):
+            if self.behind <= 0:
+                self._caught_up = self._hearing.clock()
             if self._process is not None and self._process.poll() is not None:
                 return
             self._in_turns(into, _taken(self._hearing, len(waiting)))
@@ -135,6 +150,7 @@ class Beside:
         until = time.perf_counter() + TURN_SECONDS
         for each in items:
             into.write(line(each))
+            self._written += 1
             if self._stopping.is_set():
                 return
             if time.perf_counter() >= until:
@@ -161,3 +177,19 @@ def _taken(hearing: Hearing, count: int) -> Iterator[News]:
         if isinstance(call, int):
             return
         yield told(call)
+
+
+def _see_end(process: subprocess.Popen[bytes], reading: threading.Thread | None) -> None:
+    """Leave nothing of a process, whether it has ended or not, nor of who *reads* its reports."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.kill()
+    process.wait()
+    try:
+        process.stdin.close()
+    except OSError:
+        log.debug("shadow_input_broken")
+    if reading is not None and reading.ident is not None:
+        reading.join()
+    else:
+        process.stdout.close()

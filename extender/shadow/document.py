@@ -82,13 +82,15 @@ class Evidence(_Said, frozen=True):
     many more the shadow would refuse were it live (95 %): of chance twice, in what was imagined and
     in what would happen.
 
-    ``because`` counts whom the shadow refuses by reason (a code). ``uncounted`` are VMs that were
-    there, or had been asked about, before the stretch began; ``waiting`` wait in the shadow.
+    ``taken`` is how much news it is from. ``because`` counts whom the shadow refuses by reason (a
+    code). ``uncounted`` are VMs that were there, or had been asked about, before the stretch began;
+    ``waiting`` wait in the shadow.
     """
 
     policy: str
     live_policy: str
     seconds: float
+    taken: int = 0
     agreement: Agreement = Agreement()
     refusals: Refusals = Refusals(asked=0, live=0, shadow=0)
     refusals_more: Estimate = Estimate(0.0)
@@ -134,7 +136,8 @@ class State(StrEnum):
 class Standing(_Said, frozen=True):
     """How a shadow stands, and what it has shown since its stretch ``began`` (RFC 3339 UTC).
 
-    ``policy`` is its version, ``live_policy`` the live one's. ``fault`` is what is wrong with its
+    ``policy`` is its version, ``live_policy`` the live one's. The evidence is so much news
+    ``behind``, and has been for ``lag_seconds``. ``fault`` is what is wrong with its
     policy file, "" if nothing. ``stretches`` have begun in this process; the last that ended did
     for ``ended``, after ``lost`` news had been lost in all.
     """
@@ -147,4 +150,6 @@ class Standing(_Said, frozen=True):
     stretches: int = 0
     ended: str = ""
     lost: int = 0
+    behind: int = 0
+    lag_seconds: float = 0.0
     evidence: Evidence | None = None

@@ -119,7 +119,9 @@ class Ledger:
         block.seconds += lasted
         self._now = now
 
-    def evidence(self, *, policy: str, live_policy: str, now: float, waiting: int = 0) -> Evidence:
+    def evidence(
+        self, *, policy: str, live_policy: str, now: float, taken: int = 0, waiting: int = 0
+    ) -> Evidence:
         """Return what it all comes to by *now*."""
         self.look(now)
         blocks = self._blocks
@@ -133,6 +135,7 @@ class Ledger:
             policy=policy,
             live_policy=live_policy,
             seconds=now - self._began,
+            taken=taken,
             agreement=Agreement(**self._agreement),
             refusals=Refusals(asked=whole.decided, live=whole.live, shadow=whole.shadow),
             refusals_more=refusals,

@@ -33,6 +33,8 @@ class Why(StrEnum):
 
     OVERFLOW = "overflow"
     """News came faster than it was told."""
+    LATE = "late"
+    """Its evidence was behind for too long, or it hangs."""
     DIED = "died"
     """The shadow's process ended, or never began."""
     POLICY = "policy"
@@ -56,7 +58,7 @@ class Hearing:
     def __init__(self, clock: Callable[[], float], most_bytes: int = MOST_BYTES) -> None:
         self.waiting = Waiting(most_bytes)
         self.over: Why | None = None
-        self._clock = clock
+        self.clock = clock
         self._told: OrderedDict[str, None] = OrderedDict()
 
     def heard(self, call: Call) -> None:
@@ -76,7 +78,7 @@ class Hearing:
         if name == _JUDGE:
             call = self._judged(call)
         if not call.readings:
-            call = msgspec.structs.replace(call, readings=(self._clock(),))
+            call = msgspec.structs.replace(call, readings=(self.clock(),))
         self.waiting.put(call)
         if self.waiting.refused:
             self.over = Why.OVERFLOW

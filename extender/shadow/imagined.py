@@ -100,6 +100,7 @@ class Imagined:
         self._departed: OrderedDict[str, None] = OrderedDict()
         self._gangs: dict[Gang, set[int]] = {}
         self._roomier = False
+        self._taken = 1
 
     def take(self, item: News) -> None:
         """Take the next in.
@@ -107,6 +108,7 @@ class Imagined:
         Raises:
             TooMany: more nodes have come and gone than are kept.
         """
+        self._taken += 1
         self._until(item.at)
         match item:
             case news.Begins():
@@ -137,6 +139,7 @@ class Imagined:
             policy=self._begins.policy.version,
             live_policy=self._begins.live,
             now=self._now,
+            taken=self._taken,
             waiting=0 if self._seating is None else len(self._seating),
         )
 

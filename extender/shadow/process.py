@@ -21,9 +21,6 @@ from nodeagent.logs import Format, log_to_stderr
 
 log = structlog.get_logger()
 
-NICE = 19
-"""Of processes that want a processor, this one goes last."""
-
 REPORT_SECONDS = 1.0
 """Between two reports, while there is news."""
 
@@ -33,7 +30,6 @@ READ_BYTES = 1 << 20
 def main() -> None:
     """Play what comes in, until nothing does."""
     log_to_stderr("warning", Format.JSON)
-    os.nice(NICE)
     fd = sys.stdin.fileno()
     imagined: Imagined | None = None
     reported = time.monotonic()

@@ -45,6 +45,9 @@ BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 5.0, 300.0
 """After how long a process that ended, or could not follow, begins again: twice as long each time
 in a row, and as at first once it has run for as long as the most of it."""
 
+MOST_LAG_SECONDS = 300.0
+"""For how long a process may be behind; one that hangs is not waited for any longer."""
+
 LONGEST_FAULT = 1_000
 """Of what is wrong with a file, in characters, as it is told."""
 
@@ -59,6 +62,14 @@ class Process(Protocol):
     @property
     def failed(self) -> bool:
         """Whether it has ended by itself."""
+
+    @property
+    def behind(self) -> int:
+        """How much news there is of which the evidence does not tell yet."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """For how long that has been so."""
 
     def end(self) -> None:
         """End it, which takes a moment."""
@@ -181,6 +192,8 @@ class Shadow:
             return self._hearing.over
         if self._beside.failed:
             return Why.DIED
+        if self._beside.lag_seconds > MOST_LAG_SECONDS:
+            return Why.LATE
         return Why.LEAD if self._knowledge.tenure.why_not() else None
 
     def _begin(self) -> None:
@@ -211,7 +224,7 @@ class Shadow:
         self._ended[why] += 1
         self._last_end = why.value
         clock = self._knowledge.seam.elsewhere
-        if why in (Why.DIED, Why.OVERFLOW):
+        if why in (Why.DIED, Why.OVERFLOW, Why.LATE):
             if clock() - self._began_at >= MOST_BACKOFF_SECONDS:
                 self._in_a_row = 0
             wait = min(MOST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(self._in_a_row, 10))
@@ -246,6 +259,8 @@ class Shadow:
             stretches=self._stretches,
             ended=self._last_end,
             lost=self._lost,
+            behind=0 if beside is None else beside.behind,
+            lag_seconds=0.0 if beside is None else round(beside.lag_seconds, 1),
             evidence=None if beside is None else beside.evidence,
         )
 
@@ -257,5 +272,7 @@ class Shadow:
             refused_policy=bool(told.fault),
             ended={why.value: count for why, count in self._ended.items()},
             lost=told.lost,
+            behind=told.behind,
+            lag_seconds=told.lag_seconds,
         )
         return figures if told.evidence is None else told.evidence.figures(figures)

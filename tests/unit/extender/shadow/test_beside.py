@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from extender.policy import InForce, PolicyName
 from extender.service.seam import Call
 from extender.shadow import news
 from extender.shadow.beside import Beside
+from extender.shadow.confined import MOST_BYTES, NICE
 from extender.shadow.hearing import Hearing
 from extender.shadow.news import News
 from tests.replayed import recorded
@@ -105,6 +107,71 @@ async def test_one_that_does_not_read_holds_nobody_up(hearing: Hearing) -> None:
     beside.end()
 
     assert gone(beside.pid)
+
+
+async def test_one_that_hangs_is_behind_for_longer_and_longer() -> None:
+    now = 1.0
+    hearing = Hearing(lambda: now)
+    beside = Beside(standing(), hearing, command=HANGS)
+    await until(lambda: beside.pid is not None)
+    now = 100.0
+
+    assert beside.behind > 0
+    assert beside.lag_seconds == 99.0
+    beside.end()
+
+
+async def test_one_that_has_told_all_of_what_it_was_told_is_not_behind() -> None:
+    now = 1.0
+    hearing = Hearing(lambda: now)
+    beside = Beside(standing(), hearing)
+    await until(lambda: beside.behind == 0, within=30.0)
+    now = 3_600.0
+
+    assert beside.lag_seconds == 0.0
+    beside.end()
+
+
+async def test_one_that_wants_too_much_memory_fails_alone(hearing: Hearing) -> None:
+    greedy = (sys.executable, "-c", "import sys; sys.stdin.readline(); bytearray(1 << 30)")
+    beside = Beside(standing(), hearing, command=greedy, most_bytes=256 << 20)
+    await until(lambda: beside.failed, within=30.0)
+
+    assert gone(beside.pid)
+
+
+async def test_it_goes_last_and_is_ended_first_and_knows_nothing_that_is_secret(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_PASSWORD", "hunter2")
+    beside = Beside(standing(), hearing, command=HANGS)
+    await until(lambda: beside.pid is not None)
+    of = Path(f"/proc/{beside.pid}")
+    await until(lambda: (of / "oom_score_adj").read_text() == "1000\n")
+    await until(lambda: b"signal.pause" in (of / "cmdline").read_bytes())
+
+    assert os.getpriority(os.PRIO_PROCESS, beside.pid or 0) == NICE
+    assert str(MOST_BYTES) in (of / "limits").read_text()
+    assert b"hunter2" not in (of / "environ").read_bytes()
+    beside.end()
+
+
+async def test_whatever_keeps_it_from_being_told_nothing_is_left(
+    hearing: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(thread: threading.Thread) -> None:
+        if thread.name == "shadow-reports":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", none)
+    beside = Beside(standing(), hearing, command=HANGS)
+    await until(lambda: beside.failed)
+    beside.end()
+
+    assert gone(beside.pid)
+    assert not threads()
 
 
 async def test_one_that_cannot_begin_has_failed(hearing: Hearing) -> None:

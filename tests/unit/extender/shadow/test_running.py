@@ -20,7 +20,7 @@ from extender.service.tenure import Tenure
 from extender.shadow import Evidence, Shadow, State
 from extender.shadow.hearing import Hearing
 from extender.shadow.news import News
-from extender.shadow.running import BACKOFF_SECONDS
+from extender.shadow.running import BACKOFF_SECONDS, MOST_LAG_SECONDS
 from nodeagent.apiserver.memory import InMemoryApi
 from tests.replayed import HEAD
 from tests.waiting import until
@@ -33,6 +33,8 @@ class Told:
 
     evidence: Evidence | None = None
     failed = False
+    behind = 0
+    lag_seconds = 0.0
 
     def __init__(self, standing: Iterator[News], hearing: Hearing) -> None:
         self.begins = next(standing)
@@ -200,6 +202,8 @@ async def test_how_it_stands_may_be_asked_while_a_stretch_ends(case: Case) -> No
         """A process with which, when it is asked, the stretch ends."""
 
         failed = False
+        behind = 0
+        lag_seconds = 0.0
 
         def end(self) -> None:
             pass
@@ -253,6 +257,18 @@ async def test_one_that_dies_begins_again_later_and_later(case: Case) -> None:
     case.now += BACKOFF_SECONDS
     assert await case.look() is State.RUNNING
     assert case.shadow.figures().ended["died"] == 2
+
+
+async def test_one_that_hangs_is_told_to_be_behind_and_ends_in_time(case: Case) -> None:
+    await case.look(FIRST)
+    case.begun[0].behind, case.begun[0].lag_seconds = 7, MOST_LAG_SECONDS
+    assert await case.look() is State.RUNNING
+    assert (case.shadow.standing().behind, case.shadow.figures().lag_seconds) == (7, 300.0)
+
+    case.begun[0].lag_seconds += 1.0
+    assert await case.look() is State.WAITING
+    assert case.shadow.standing().ended == "late"
+    assert case.begun[0].ended
 
 
 async def test_what_was_lost_is_counted_and_a_new_stretch_begins(case: Case) -> None:
