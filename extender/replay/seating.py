@@ -82,6 +82,14 @@ class Seating:
         if gang is not None and number in (known := self._gangs.get(gang, ())):
             self._gather(gang, tuple(each for each in known if each != number), at)
 
+    def elsewhere(self, number: int) -> None:
+        """Take in that a pod may go to other nodes than before, as its guest tells by now.
+
+        If it waits, it does so behind those that might go there all along.
+        """
+        if unit := self._line.leave(number):
+            self._waits(unit)
+
     def forget(self, number: int) -> None:
         """Remember nothing of a pod that has left: whoever calls a gang by its gang's name later
         is of another one.
@@ -107,9 +115,12 @@ class Seating:
             if fate.asked_at is None:
                 fate.asked_at, fate.refused = at, _reason(found)
         if found:
-            request = self._guests[unit[0]].request
-            kin, priority = self._world.kin(request), self._world.tenancy.priority(request)
-            self._line.join(unit, kin, self._kind(unit), priority)
+            self._waits(unit)
+
+    def _waits(self, unit: Unit) -> None:
+        request = self._guests[unit[0]].request
+        kin, priority = self._world.kin(request), self._world.tenancy.priority(request)
+        self._line.join(unit, kin, self._kind(unit), priority)
 
     def _kind(self, unit: Unit) -> object:
         """Return what pods that stand alike to every rule have in common; a gang is like none."""

@@ -100,6 +100,10 @@ class World:
         if self.tenancy.namespace(name, labels):
             self._fleet.begin_anew()
 
+    def namespace_gone(self, name: str) -> None:
+        """Take in that a namespace was deleted."""
+        self.tenancy.namespace_gone(name)
+
     def place(
         self, request: Request, nodes: Sequence[str] | None
     ) -> tuple[Place, ...] | Collection[Code]:

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 NICE = 19
 """Of processes that want a processor, this one goes last."""
 
-MOST_BYTES = 2 << 30
+MOST_BYTES = 1 << 30
 """Of memory of its own (RLIMIT_DATA); manifests/SHADOW.md has how much was measured."""
 
 FIRST_TO_END = 1000  # proc(5), oom_score_adj

@@ -65,6 +65,12 @@ class Ground:
         if self.world is not None:
             self.world.namespace(name, labels)
 
+    def namespace_gone(self, name: str) -> None:
+        """Take in that a namespace was deleted."""
+        self._namespaces.pop(name, None)
+        if self.world is not None:
+            self.world.namespace_gone(name)
+
     def met(self, namespace: str) -> None:
         """Take in that somebody is of a namespace, which may not have been told of."""
         if namespace not in self._namespaces:
@@ -80,9 +86,18 @@ class Ground:
             self.world.changed(changed)
         return self._open_or_close(name, was_closed=was_closed) or changed is not None
 
-    def gone(self, name: str) -> None:
-        """Take in that a node has no GPUs any more."""
-        if self.mirror.gone(name) and self.world is not None:
+    def gone(self, item: news.Gone) -> None:
+        """Take in that a GpuNode is there no more."""
+        if self.mirror.gone(item.name, item.uid, deleted=item.deleted):
+            self._closes(item.name)
+
+    def listed(self, item: news.Listed) -> None:
+        """Take in which GpuNodes there are."""
+        for name in self.mirror.listed(item.uids, item.version):
+            self._closes(name)
+
+    def _closes(self, name: str) -> None:
+        if self.world is not None:
             self.world.closed(name)
 
     def reported(self, item: news.Gpus) -> bool:

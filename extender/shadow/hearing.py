@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -53,13 +53,24 @@ _ENDS = {
 
 
 class Hearing:
-    """A witness that lets news wait in a queue, until something ends the stretch: ``over``."""
+    """A witness that lets news wait in a queue, until something ends the stretch: ``over``.
 
-    def __init__(self, clock: Callable[[], float], most_bytes: int = MOST_BYTES) -> None:
+    *nodes* are those with GPUs, by name, as it begins.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        most_bytes: int = MOST_BYTES,
+        nodes: Collection[str] = (),
+    ) -> None:
         self.waiting = Waiting(most_bytes)
         self.over: Why | None = None
         self.clock = clock
-        self._told: OrderedDict[str, None] = OrderedDict()
+        self._nodes = set(nodes)
+        self._joined = 0
+        self._told: OrderedDict[str, int] = OrderedDict()
+        """The pods whose nodes were told of, with how many had joined by then."""
 
     def heard(self, call: Call) -> None:
         """Let a call wait, if it is news; on the event loop."""
@@ -77,6 +88,8 @@ class Hearing:
             return
         if name == _JUDGE:
             call = self._judged(call)
+        elif name in _GPU_NODES:
+            self._joins_or_goes(call)
         if not call.readings:
             call = msgspec.structs.replace(call, readings=(self.clock(),))
         self.waiting.put(call)
@@ -86,7 +99,8 @@ class Hearing:
     def _judged(self, call: Call) -> Call:
         """Return what of a filter is news: of thousands of nodes, that any passed is enough.
 
-        Which a pod may go to is told once: kube-scheduler asks about it again and again.
+        Which a pod may go to is told once, and again once another node has joined: kube-scheduler
+        asks about it again and again.
         """
         given: dict[str, Any] = dict(zip(("request", "names"), call.args, strict=False))
         given.update(call.named)
@@ -94,14 +108,25 @@ class Hearing:
         if not isinstance(judged, Judged):
             judged = Judged(error="failed")
         uid = request.pod.uid
-        if uid in self._told:
+        if self._told.get(uid) == self._joined:
             given["names"] = ()
         elif not judged.error:
-            self._told[uid] = None
+            self._told[uid] = self._joined
             while len(self._told) > REMEMBERED:
                 self._told.popitem(last=False)
         little = Judged(judged.passed[:1], {}, judged.codes, judged.error)
         return msgspec.structs.replace(call, args=(), named=given, outcome=little)
+
+    def _joins_or_goes(self, call: Call) -> None:
+        """Take in which nodes there are with GPUs; one that is gone joins when it comes back."""
+        given = _given(call)
+        if call.name != "Knowledge.gpu_node":
+            self._nodes.discard(given["name"])
+            return
+        name = given["node"].name
+        if name not in self._nodes:
+            self._nodes.add(name)
+            self._joined += 1
 
 
 def _matters(call: Call) -> bool:
@@ -115,10 +140,14 @@ def _matters(call: Call) -> bool:
 Given = Mapping[str, Any]
 
 
+def _given(call: Call) -> Given:
+    """Return a call's arguments by name."""
+    return {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
+
+
 def told(call: Call) -> News:
     """Return what a call that was heard is to a shadow; in a thread."""
-    given = {**dict(zip(_parameters(call.name), call.args, strict=False)), **call.named}
-    return _NEWS[call.name](call.readings[0], given, call.outcome)
+    return _NEWS[call.name](call.readings[0], _given(call), call.outcome)
 
 
 def _asked(at: float, given: Given, outcome: object) -> News:
@@ -139,12 +168,21 @@ def _gpus(at: float, given: Given, _: object) -> News:
 
 
 def _gone(at: float, given: Given, _: object) -> News:
-    return news.Gone(at=at, name=given["name"])
+    return news.Gone(at=at, name=given["name"], uid=given["uid"])
+
+
+def _deleted(at: float, given: Given, _: object) -> News:
+    return news.Gone(at=at, name=given["name"], uid=given["uid"], deleted=True)
+
+
+def _listed(at: float, given: Given, _: object) -> News:
+    return news.Listed(at=at, uids=given["uids"], version=given["version"])
 
 
 def _node(at: float, given: Given, _: object) -> News:
     labels = given.get("labels") or {}
-    return news.Node(at=at, name=given["name"], closed=given["cordoned"], labels=labels)
+    closed = given["cordoned"] or given.get("rival") is not None
+    return news.Node(at=at, name=given["name"], closed=closed, labels=labels)
 
 
 def _node_gone(at: float, given: Given, _: object) -> News:
@@ -155,16 +193,25 @@ def _namespace(at: float, given: Given, _: object) -> News:
     return news.Namespace(at=at, name=given["name"], labels=given["labels"])
 
 
+def _namespace_gone(at: float, given: Given, _: object) -> News:
+    return news.NamespaceGone(at=at, name=given["name"])
+
+
 _JUDGE = "Hooks.judge"
+_GPU_NODES = frozenset(
+    ("Knowledge.gpu_node", "Knowledge.gpu_node_deleted", "Knowledge.gpu_node_gone")
+)
 
 _NEWS: Mapping[str, Callable[[float, Given, object], News]] = {
     _JUDGE: _asked,
     "Knowledge.gpu_node": _gpus,
-    "Knowledge.gpu_node_deleted": _gone,
+    "Knowledge.gpu_node_deleted": _deleted,
     "Knowledge.gpu_node_gone": _gone,
+    "Knowledge.gpu_nodes_are": _listed,
     "Knowledge.node": _node,
     "Knowledge.node_gone": _node_gone,
     "Knowledge.namespace": _namespace,
+    "Knowledge.namespace_gone": _namespace_gone,
     "Knowledge.pod": _left,
     "Knowledge.pod_gone": _left,
     "Knowledge.read_ended": _left,
@@ -185,7 +232,8 @@ def standing(knowledge: Knowledge, begins: news.Begins) -> Iterator[News]:
     """
     at = begins.at
     namespaces = tuple(knowledge.tenancy.namespaces.items())
-    labels, closed = dict(knowledge.labels), dict(knowledge.nodes)
+    labels, rivals = dict(knowledge.labels), set(knowledge.rivals)
+    closed = {name: cordoned or name in rivals for name, cordoned in knowledge.nodes.items()}
     nodes = tuple(view.node for view in knowledge.views.values())
     known = {*knowledge.refused.uids, *knowledge.pending.waiting}
 
@@ -193,8 +241,8 @@ def standing(knowledge: Knowledge, begins: news.Begins) -> Iterator[News]:
         yield begins
         for name, each in namespaces:
             yield news.Namespace(at=at, name=name, labels=each)
-        for name, cordoned in closed.items():
-            yield news.Node(at=at, name=name, closed=cordoned, labels=labels.get(name, {}))
+        for name, takes_nothing in closed.items():
+            yield news.Node(at=at, name=name, closed=takes_nothing, labels=labels.get(name, {}))
         for node in nodes:
             yield news.Gpus(at=at, node=node, listed=True)
         yield news.Ready(at=at, known=known)

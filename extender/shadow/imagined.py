@@ -115,10 +115,14 @@ class Imagined:
                 raise ValueError("a stretch begins once")
             case news.Namespace(name=name, labels=labels):
                 self._ground.namespace(name, labels)
+            case news.NamespaceGone(name=name):
+                self._ground.namespace_gone(name)
             case news.Node():
                 self._roomier |= self._ground.about(item)
-            case news.Gone(name=name):
-                self._ground.gone(name)
+            case news.Gone():
+                self._ground.gone(item)
+            case news.Listed():
+                self._ground.listed(item)
             case news.Gpus():
                 self._roomier |= self._ground.reported(item)
                 for pod, wanted, places in self._ground.mirror.places(item.node):
@@ -203,6 +207,8 @@ class Imagined:
             )
         else:
             vm = self._vms[number]
+            if item.names:
+                self._may_go(vm, self._ground.where(item.names))
         if reasons and vm.refused is None:
             no_room = Code.NO_ROOM.value
             vm.refused = no_room if no_room in reasons else reasons[0]
@@ -211,6 +217,14 @@ class Imagined:
             seating.comes(vm.number, self._now)
             self._compare_gang(item.request.gang)
         self._compare(vm)
+
+    def _may_go(self, vm: _Vm, where: tuple[str, ...] | None) -> None:
+        """Take in where a VM may go by now that another node has joined."""
+        if where == vm.guest.nodes or self._seating is None:
+            return
+        vm.guest = self._guests[vm.number] = msgspec.structs.replace(vm.guest, nodes=where)
+        self._seating.elsewhere(vm.number)
+        self._roomier = True
 
     def _placed(self, pod: PodRef, wanted: Wanted, places: tuple[Place, ...]) -> None:
         """Take in that a pod has its places live, unless it is only yet to be given back."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
@@ -18,19 +19,25 @@ from extender.replay.recorded import (
     RecordedNode,
 )
 from extender.replay.views import view_of
-from nodeagent.api.gpunode import GpuNode, PodRef
+from nodeagent.api.gpunode import GpuNode, PodRef, version_number
 
 _BARE = InForce.of(PolicyName.DEFAULT)
 
+MOST_GPUS = 64
+"""Of a node, those that are there no more among them."""
+
+REMEMBERED = 10_000  # GpuNodes that were deleted
+
 
 class TooMany(Exception):
-    """More nodes have come and gone than are kept: a new stretch begins with those there are."""
+    """More has come and gone than is kept: a new stretch begins with what there is."""
 
 
 class Mirror:
     """What is told of nodes, and how full and broken up their GPUs are live (``meter``).
 
-    What counts of a node's GPUs is its first report, and what makes them take nothing new.
+    What counts of a GPU is its first report, and what makes it take nothing new: one that is
+    reported no more is kept so, for in imagination there may be VMs on it.
     """
 
     def __init__(self) -> None:
@@ -41,6 +48,7 @@ class Mirror:
         self._labels: dict[str, Mapping[str, str]] = {}
         self._closed: set[str] = set()
         self._gone: set[str] = set()
+        self._deleted: OrderedDict[str, None] = OrderedDict()
         self._record = self.as_record()
 
     def as_record(self) -> Recorded:
@@ -66,25 +74,39 @@ class Mirror:
         self._measure(name)
         return changed
 
-    def gone(self, name: str) -> bool:
-        """Take in that a node is there no more; return whether it had GPUs."""
-        if name not in self.nodes:
-            self._labels.pop(name, None)
-            self._closed.discard(name)
+    def gone(self, name: str, uid: str, *, deleted: bool = False) -> bool:
+        """Take in that a GpuNode is there no more; return whether that is the one that is known."""
+        if deleted:
+            self._deleted[uid] = None
+            while len(self._deleted) > REMEMBERED:
+                self._deleted.popitem(last=False)
+        if not self.is_there(name) or self._reported[name].metadata.uid != uid:
             return False
         self._gone.add(name)
         self._measure(name)
         return True
 
+    def listed(self, uids: Collection[str], version: str) -> Iterator[str]:
+        """Take in all GpuNodes as of a version; yield the names of those that are deleted."""
+        there, listed_at = set(uids), version_number(version)
+        for name, known in tuple(self._reported.items()):
+            uid = known.metadata.uid
+            missing = uid not in there and known.version <= listed_at
+            if missing and self.gone(name, uid, deleted=True):
+                yield name
+
     def reported(self, node: GpuNode, *, listed: bool) -> RecordedNode | None:
         """Take in a GpuNode; return it if its GPUs are others than was known.
 
         Raises:
-            TooMany: there is no room for another node.
+            TooMany: there is no room for another node, or for another GPU of it.
         """
-        before = self._reported.get(node.name)
-        late = before is not None and before.metadata.uid == node.metadata.uid
-        if late and before is not None and not listed and node.version < before.version:
+        if listed:
+            self._deleted.pop(node.metadata.uid, None)
+        elif node.metadata.uid in self._deleted:
+            return None
+        before = self._reported[node.name] if self.is_there(node.name) else None
+        if before is not None and not listed and node.version < before.version:
             return None
         told = Equipment()
         told.labelled(node.name, self._labels.get(node.name, {}))
@@ -121,17 +143,21 @@ class Mirror:
         before = self.nodes.get(node.name)
         if before is not None:
             known = {gpu.uuid: gpu for gpu in before.gpus}
-            if not {gpu.uuid for gpu in node.gpus} >= known.keys():
-                return None  # an agent that cannot read a GPU just now
-            node = msgspec.structs.replace(
-                node,
-                gpus=tuple(
-                    msgspec.structs.replace(gpu, occupied=known[gpu.uuid].occupied)
-                    if gpu.uuid in known
-                    else gpu
-                    for gpu in node.gpus
-                ),
+            there = tuple(
+                msgspec.structs.replace(gpu, occupied=known[gpu.uuid].occupied)
+                if gpu.uuid in known
+                else gpu
+                for gpu in node.gpus
             )
+            uuids = {gpu.uuid for gpu in there}
+            away = tuple(
+                msgspec.structs.replace(gpu, managed=False)
+                for gpu in before.gpus
+                if gpu.uuid not in uuids
+            )
+            if len(there) + len(away) > MOST_GPUS:
+                raise TooMany
+            node = msgspec.structs.replace(node, gpus=(*there, *away))
             if node == before:
                 return None
         elif len(self.nodes) >= MOST_NODES:

@@ -36,8 +36,14 @@ class Namespace(_News, frozen=True):
     labels: Mapping[str, str]
 
 
+class NamespaceGone(_News, frozen=True):
+    """A namespace that was deleted."""
+
+    name: str
+
+
 class Node(_News, frozen=True):
-    """A Node, with its labels, and whether it takes nothing new."""
+    """A Node, with its labels, and whether it takes nothing new: it is cordoned, or a rival's."""
 
     name: str
     closed: bool = False
@@ -45,9 +51,21 @@ class Node(_News, frozen=True):
 
 
 class Gone(_News, frozen=True):
-    """A node that is there no more, or has no GPUs any more."""
+    """A GpuNode that is there no more; one that was seen ``deleted`` is not to come back.
+
+    Its ``uid`` tells it from its successor.
+    """
 
     name: str
+    uid: str
+    deleted: bool = False
+
+
+class Listed(_News, frozen=True):
+    """The UIDs of all GpuNodes as of a version: those that are known and older are deleted."""
+
+    uids: Collection[str]
+    version: str
 
 
 class Gpus(_News, frozen=True):
@@ -69,7 +87,8 @@ class Ready(_News, frozen=True):
 class Asked(_News, frozen=True):
     """A pod that filter was asked about, and whether any node passed; if not, ``codes`` say why.
 
-    ``names`` are the nodes it may go to; none: those that were told of it before.
+    ``names`` are the nodes it may go to; none: those that were told of it before. They are told
+    again when a node has joined since.
     """
 
     request: Request
@@ -84,7 +103,7 @@ class Left(_News, frozen=True):
     uid: str
 
 
-News = Begins | Namespace | Node | Gone | Gpus | Ready | Asked | Left
+News = Begins | Namespace | NamespaceGone | Node | Gone | Listed | Gpus | Ready | Asked | Left
 
 
 def _listed(value: Any) -> Any:

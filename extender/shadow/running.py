@@ -203,7 +203,7 @@ class Shadow:
             return
         self._by = policy.version
         begins = news.Begins(at=clock(), policy=policy, live=knowledge.in_force.version)
-        self._hearing = Hearing(clock)
+        self._hearing = Hearing(clock, nodes=knowledge.views)
         # In one turn of the loop: what is told first ends where what is heard begins.
         told = standing(knowledge, begins)
         knowledge.seam.join(self._hearing)

@@ -7,6 +7,7 @@ from pathlib import Path
 from extender.policy import InForce, PolicyName
 from extender.policy.file import PolicyFile, parsed, read
 from extender.policy.promotion import POLICY, SHADOW
+from extender.shadow.confined import MOST_BYTES
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import combined
 
@@ -36,6 +37,8 @@ def test_the_policy_is_mounted_where_the_extender_reads_it(copy: Path) -> None:
     shadow = Path(beside.removeprefix("--shadow-policy="))
     assert shadow.parent == path.parent
     assert (path.name, shadow.name) == (POLICY, SHADOW)
+    memory = container["resources"]["limits"]["memory"]
+    assert memory == f"{(2 << 30) + MOST_BYTES >> 30}Gi", "what the extender may have, and a shadow"
     assert SHADOW not in config["data"], "without the key there is no shadow"
     found = parsed(config["data"][path.name].encode(), path.name).in_force
     assert not found.rules

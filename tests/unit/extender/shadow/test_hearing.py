@@ -15,8 +15,9 @@ from extender.shadow import news
 from extender.shadow.hearing import Hearing, Why, standing, told
 from extender.shadow.news import News
 from nodeagent.api.gpunode import PodRef
+from nodeagent.api.rivals import RIVALS
 from nodeagent.apiserver.memory import InMemoryApi
-from tests.builders import request
+from tests.builders import gpu_node, request
 
 BEGINS = news.Begins(at=0.0, policy=InForce.of(PolicyName.FIRST_FIT), live="live")
 
@@ -108,6 +109,53 @@ def test_a_node_that_is_gone_takes_nothing_new(service: Service, clock: Clock) -
     service.knowledge.node_gone("node-1")
 
     assert list(waiting(hearing)) == [news.Node(at=1.0, name="node-1", closed=True)]
+
+
+def test_a_node_that_a_rival_has_takes_nothing_new(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.node("node-1", cordoned=False, rival=RIVALS[0])
+
+    assert list(waiting(hearing)) == [news.Node(at=1.0, name="node-1", closed=True)]
+    told_first = standing(service.knowledge, BEGINS)
+    assert [each.closed for each in told_first if isinstance(each, news.Node)] == [True]
+
+
+def test_which_gpu_nodes_are_gone_is_told_by_their_uids(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.gpu_node_gone("node-1", "uid-1")
+    service.knowledge.gpu_node_deleted("node-1", "uid-2")
+    service.knowledge.gpu_nodes_are({"uid-3"}, "7")
+
+    assert list(waiting(hearing)) == [
+        news.Gone(at=1.0, name="node-1", uid="uid-1"),
+        news.Gone(at=1.0, name="node-1", uid="uid-2", deleted=True),
+        news.Listed(at=1.0, uids=["uid-3"], version="7"),
+    ]
+
+
+def test_a_namespace_that_was_deleted_is_told(service: Service, clock: Clock) -> None:
+    hearing = heard(service, clock)
+    service.knowledge.namespace_gone("default")
+
+    assert list(waiting(hearing)) == [news.NamespaceGone(at=1.0, name="default")]
+
+
+def test_once_another_node_has_joined_where_a_pod_may_go_is_told_again(
+    service: Service, clock: Clock
+) -> None:
+    service.knowledge.gpu_node(gpu_node("node-1"))
+    hearing = Hearing(clock, nodes=service.knowledge.views)
+    service.knowledge.seam.join(hearing)
+    pod = request("1-10C", pod="vm")
+    service.hooks.judge(pod, ["node-1"])
+    service.knowledge.gpu_node(gpu_node("node-1"))
+    service.hooks.judge(pod, ["node-1"])
+    service.knowledge.gpu_node(gpu_node("node-2"))
+    service.hooks.judge(pod, ["node-1", "node-2"])
+    service.hooks.judge(pod, ["node-1", "node-2"])
+
+    told_of = [tuple(each.names) for each in waiting(hearing) if isinstance(each, news.Asked)]
+    assert told_of == [("node-1",), (), ("node-1", "node-2"), ()]
 
 
 def test_what_finds_no_room_ends_the_stretch_and_nothing_after_it_is_heard(

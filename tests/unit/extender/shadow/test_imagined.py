@@ -13,6 +13,7 @@ from extender.replay.recorded import Arrival, Outcome, Place, RecordedNode
 from extender.shadow import Evidence, news
 from extender.shadow.evidence import MOST_NAMES
 from extender.shadow.imagined import CLOSE_SECONDS, Imagined
+from extender.shadow.mirror import MOST_GPUS, TooMany
 from extender.shadow.news import News
 from extender.verbs.reasons import Code
 from tests.replayed import FIRST_FIT, node, policy, recorded, vm
@@ -239,13 +240,115 @@ def test_news_of_a_node_that_come_late_are_none() -> None:
 
 def test_a_node_that_is_gone_and_comes_back_takes_vms_again() -> None:
     story = Story().begin()
-    story.tell([news.Gone(at=1.0, name="a")])
+    story.tell([news.Gone(at=1.0, name="a", uid="uid-a")])
     story.refused(whole(2.0, "one"), 2.0)
     story.tell([news.Gpus(at=3.0, node=story.live.node("a"))])
     story.refused(whole(4.0, "two"), 4.0)
 
     assert story.evidence.agreement.refused == 2, "the first has the room by then"
     assert story.evidence.waiting == 1
+
+
+def reported(story: Story, at: float, *uuids: str) -> None:
+    """Let a node's agent report GPUs."""
+    now = story.live.node("a")
+    (first,) = now.status.gpus
+    gpus = tuple(msgspec.structs.replace(first, uuid=uuid) for uuid in uuids)
+    status = msgspec.structs.replace(now.status, gpus=gpus)
+    story.tell([news.Gpus(at=at, node=msgspec.structs.replace(now, status=status))])
+
+
+def test_a_gpu_that_is_not_reported_takes_nothing_new_until_it_is_again() -> None:
+    story = Story().begin()
+    reported(story, 1.0)
+    reported(story, 1.0, "b/0")
+    comes_to = whole(2.0, "one")
+    story.tell([asked(comes_to, 2.0)])
+    story.refused(whole(2.5, "two"), 2.5)
+    assert story.evidence.agreement.refused == 1, "one GPU is away, the other taken"
+
+    reported(story, 3.0, "a/0", "b/0")
+    story.tell([news.Namespace(at=4.0, name="n", labels={})])
+    assert story.evidence.waiting == 0
+
+
+def test_a_gpu_that_was_replaced_makes_way_for_its_successor() -> None:
+    story = Story()
+    story.placed(whole(0.0, "resident"), 0.0)
+    story.begin()
+    reported(story, 1.0, "new/0")
+    story.refused(whole(2.0, "one"), 2.0)
+    assert story.evidence.agreement.live_refused == 1, "it is on the new one"
+
+    story.tell([news.Left(at=3.0, uid="resident")])
+    story.refused(whole(4.0, "two"), 4.0)
+    assert story.evidence.agreement.refused == 1, "the old one takes nobody"
+
+
+def test_gpus_that_are_replaced_for_ever_end_the_stretch() -> None:
+    story = Story().begin()
+    for number in range(MOST_GPUS - 1):
+        reported(story, 1.0, f"new/{number}")
+    with pytest.raises(TooMany):
+        reported(story, 1.0, "one more")
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        news.Gone(at=1.0, name="a", uid="another"),
+        news.Listed(at=1.0, uids=("uid-a",), version="99"),
+        news.Listed(at=1.0, uids=(), version="0"),
+    ],
+    ids=["of its predecessor", "listed", "newer than the list"],
+)
+def test_a_node_that_is_still_there_goes_on_taking_vms(of: News) -> None:
+    story = Story().begin()
+    story.tell([of])
+    story.refused(whole(2.0, "one"), 2.0)
+
+    assert story.evidence.agreement.live_refused == 1
+
+
+def test_a_node_that_no_list_has_any_more_takes_nothing_until_it_is_listed() -> None:
+    story = Story().begin()
+    late = story.live.node("a")
+    story.tell([news.Listed(at=1.0, uids=(), version="99"), news.Gpus(at=1.5, node=late)])
+    story.refused(whole(2.0, "one"), 2.0)
+    assert story.evidence.agreement.refused == 1
+
+    story.tell([news.Gpus(at=3.0, node=late, listed=True)])
+    story.tell([news.Namespace(at=4.0, name="n", labels={})])
+    assert story.evidence.waiting == 0
+
+
+def test_a_vm_that_may_go_to_few_nodes_goes_to_one_that_joins_later() -> None:
+    story = Story(nodes=[node("a", 1), node("b", 1)]).begin()
+    of = whole(1.0, "one")
+    story.tell([news.Node(at=0.5, name="a", closed=True)])
+    story.tell([asked(of, 1.0, codes=(NO_ROOM,), names=("a",))])
+    assert story.evidence.waiting == 1
+
+    story.tell(story.live.came(node("c", 1), 5.0))
+    story.tell([asked(of, 6.0, codes=(NO_ROOM,), names=("a", "c"))])
+    story.tell([news.Namespace(at=7.0, name="n", labels={})])
+    assert story.evidence.waiting == 0
+
+
+def test_a_tenant_whose_namespace_is_gone_keeps_what_it_has() -> None:
+    rules = policy(
+        "tenants: [{name: red, namespaces: {matchLabels: {team: red}}, caps: {memorySlices: 8}}]"
+    )
+    story = Story(rules, nodes=[node("a", 2)])
+    labels = {"team": "red"}
+    story.tell([news.Namespace(at=0.0, name=name, labels=labels) for name in ("n", "m")])
+    story.begin()
+    comes(story, whole(1.0, "one"))
+    story.tell([news.NamespaceGone(at=2.0, name="n")])
+    story.tell([asked(msgspec.structs.replace(whole(3.0, "two"), namespace="m"), 3.0)])
+    story.placed(msgspec.structs.replace(whole(3.0, "two"), namespace="m"), 3.0, gpu="a/1")
+
+    assert story.evidence.because == {Code.OVER_CAP.value: 1}
 
 
 def test_a_policys_rules_hold_in_imagination() -> None:
