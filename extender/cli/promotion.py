@@ -14,7 +14,7 @@ from extender.cli.applying import Yes
 from extender.cli.asked import answer, fail
 from extender.cli.desk import Ca, DeskUrl, Kubeconfig, Token, Where
 from extender.cli.policy_map import ChangedMeanwhile, PolicyMap
-from extender.cli.shadowed import show
+from extender.cli.shadowed import LAGS_SECONDS, show
 from extender.policy.file import MalformedPolicy, PolicyFile, parsed
 from extender.policy.promotion import POLICY, SHADOW, CannotSwap, promoted, rolled_back
 from extender.server.shadowed import SHADOW as STANDING
@@ -113,6 +113,8 @@ def lacks(said: Standing, live: str, shadow: str) -> str:
         )
     if not of.agreement.decided:
         return f"no VM has been decided about by both yet: wait{anyway}"
+    if said.lag_seconds >= LAGS_SECONDS:
+        return f"the evidence has been behind for {said.lag_seconds:.0f} s: wait{anyway}"
     if of.refusals_more.ci95 is None:
         return (
             f"{of.agreement.decided} VMs are too few, or came too unevenly, to tell who refuses"

@@ -23,6 +23,9 @@ from extender.simulation.paired import Estimate
 NO_EVIDENCE = 2
 """What the command exits with where there is nothing to show."""
 
+LAGS_SECONDS = 30.0
+"""For how long what a shadow shows may be behind before that is said."""
+
 MOST_ROWS = 20
 """Of profiles, and of tenants, in a table."""
 
@@ -67,6 +70,9 @@ def shown(said: Standing) -> Iterator[Text | Table]:
     if said.fault:
         yield Text(f"Its policy file is not used: {printable(said.fault)}", style="red")
     of = said.evidence
+    if said.lag_seconds >= LAGS_SECONDS:
+        behind = f"{said.behind} inputs and decisions, for {length(said.lag_seconds)}"
+        yield Text(f"What it shows is behind by {behind}.", style="red")
     if of is None:
         yield Text(_NONE[said.state])
         return
@@ -89,6 +95,11 @@ def shown(said: Standing) -> Iterator[Text | Table]:
     yield Text()
     yield Text(_agreement(of))
     yield Text(_certainty(of), style="bold")
+    if of.refusals_more.ci95 is not None:
+        yield Text(
+            "That is of one look: who looks until it is beyond chance finds it so more often.",
+            style="dim",
+        )
     if of.predicted_within is not None:
         more = f"{of.refusals_more.mean:+.0f} ± {of.predicted_within:.0f}"
         yield Text(f"Had it been live, it would have refused {more} VMs more (95 %).")

@@ -2,6 +2,8 @@
 
 import { make } from "./dom.js";
 
+const LAGS = 30; // seconds
+
 const EVERY = 10_000; // milliseconds: the evidence of hours and days
 
 /** Shows in a *section* how the shadow fares, and nothing where there is none. */
@@ -44,7 +46,12 @@ function shown(said) {
   ];
   return [
     fault,
-    make("p", "hint", `${of.policy} beside ${of.livePolicy}: ${decided.toLocaleString("en")} VMs, ${alike} alike`),
+    behind(said),
+    make(
+      "p",
+      "hint",
+      `${of.policy} beside ${of.livePolicy} for ${hours(of.seconds)}: ${decided.toLocaleString("en")} VMs, ${alike} alike; ± is the half-width of a 95 % interval`,
+    ),
     make(
       "table",
       "",
@@ -58,6 +65,15 @@ function shown(said) {
       ),
     ),
   ].filter(Boolean);
+}
+
+/** That what is shown is behind, where it is by more than a moment. */
+function behind({ lagSeconds }) {
+  return lagSeconds >= LAGS ? make("p", "bad", `What it shows is behind by ${hours(lagSeconds)}.`) : "";
+}
+
+function hours(seconds) {
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 function heading(text, scope) {

@@ -1,6 +1,7 @@
 """The policy beside the live one: how it stands, and what it has shown.
 
-It is for whoever may see the fleet. Whose VMs were refused is told who may list all pods.
+It is for whoever may see the fleet. Whose VMs were refused, and what is wrong with its policy's
+file, which quotes that, is told who may list all pods.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from extender.server.routes import connection
 from extender.shadow.document import Standing, State
 
 SHADOW = "/api/v1/shadow"
+
+A_FAULT = "it has a fault, which the extender's log tells"
+"""What is said of a fault to whoever may not list all pods."""
 
 Told = Callable[[], Standing]
 """How a shadow stands, whenever somebody asks."""
@@ -38,7 +42,13 @@ async def _shadow(request: web.Request) -> web.Response:
     sight = await sight_of(request)
     connection(request).body_received()
     standing = request.app[_TOLD]()
-    if standing.evidence is not None and sight.namespaces is not None:
-        evidence = msgspec.structs.replace(standing.evidence, tenants={})
-        standing = msgspec.structs.replace(standing, evidence=evidence)
-    return json(standing)
+    return json(standing if sight.namespaces is None else _without_names(standing))
+
+
+def _without_names(standing: Standing) -> Standing:
+    """Return how a shadow stands without whose VMs were refused, and what its file says."""
+    evidence = standing.evidence
+    if evidence is not None:
+        evidence = msgspec.structs.replace(evidence, tenants={})
+    fault = A_FAULT if standing.fault else ""
+    return msgspec.structs.replace(standing, evidence=evidence, fault=fault)

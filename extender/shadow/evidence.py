@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.metrics.series import OTHERS
-from extender.replay.blocks import ARRIVALS, FEWEST, MOST, RESEMBLANCE, in_all, resemblance
+from extender.replay.blocks import MOST, RESEMBLANCE, in_all, resemblance
 from extender.replay.meter import Averages, Meter
 from extender.replay.recorded import Place
 from extender.shadow.document import Agreement, Evidence, Gpus, Refusals
 from extender.simulation.paired import Estimate
+
+FEWEST, DECISIONS = 10, 20
+"""Blocks of which there is an interval, and decisions in each, at least: more than in a replay,
+which has all there is. A stretch is looked at while it grows, when it is short and often."""
 
 MOST_NAMES = 100
 """Profiles, and tenants, that are told by name: those that were met first."""
@@ -67,7 +71,7 @@ class Ledger:
         self._began = self._now = began
         self._live, self._shadow = live, shadow
         self._blocks = [_Block()]
-        self._size = ARRIVALS
+        self._size = DECISIONS
         self._agreement: Counter[str] = Counter()
         self._because: Counter[str] = Counter()
         self._profiles: dict[str, Counter[str]] = {}

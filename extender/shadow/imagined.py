@@ -212,6 +212,7 @@ class Imagined:
         if reasons and vm.refused is None:
             no_room = Code.NO_ROOM.value
             vm.refused = no_room if no_room in reasons else reasons[0]
+            self._patience.waits(uid, vm.came)
         if number is None:
             self._try_again()
             seating.comes(vm.number, self._now)
@@ -250,15 +251,16 @@ class Imagined:
         if vm.refused is None:
             vm.refused = ""
         if vm.refused:
-            self._patience.waited(self._now - vm.came, gave_up=False)
+            self._patience.waited(vm.uid, self._now - vm.came, gave_up=False)
         self._twins.placed(vm.guest.request.wanted, vm.uid)
         fate = vm.guest.fate
         if fate.placed_at is None and fate.asked_at is not None:
             waited = self._now - fate.asked_at
-            self._leaves(vm, fate.asked_at + self._patience.lasts(waited))
+            self._leaves(vm, fate.asked_at + self._patience.lasts(waited, self._now))
         had = fate.placed_at
         if vm.twin and had is not None and self._now - had <= CLOSE_SECONDS:
             vm.twin, vm.leaves = False, None
+            self._twins.follows_no_more(vm.number)
 
     def _left(self, uid: str) -> None:
         self._departed[uid] = None
@@ -274,7 +276,7 @@ class Imagined:
             return
         vm.left, fate = self._now, vm.guest.fate
         if vm.refused and vm.since is None:
-            self._patience.waited(self._now - vm.came, gave_up=True)
+            self._patience.waited(vm.uid, self._now - vm.came, gave_up=True)
         if vm.since is not None:
             for follower, leaves in self._twins.left(uid, vm.stay):
                 other = self._vms.get(follower)
@@ -363,6 +365,7 @@ class Imagined:
     def _forget(self, vm: _Vm) -> None:
         assert self._seating is not None
         self._seating.forget(vm.number)
+        self._twins.follows_no_more(vm.number)
         del self._vms[vm.number], self._guests[vm.number], self._numbers[vm.uid]
         gang = vm.guest.request.gang
         if gang is not None and gang in self._gangs:

@@ -25,11 +25,12 @@ MOST_WANTED = 1_000
 class Twin(msgspec.Struct):
     """A VM that has, or had, its place live: how long it stayed, None while it does.
 
-    ``followers`` stay as long: by number, with when they had their places, in seconds.
+    ``followers`` stay as long: by number, with when they had their places, in seconds; as many as
+    are known to be there still.
     """
 
     stay: float | None = None
-    followers: list[tuple[int, float]] = []
+    followers: dict[int, float] = {}
 
 
 class Twins:
@@ -39,6 +40,7 @@ class Twins:
         self._lately: OrderedDict[Wanted, deque[Twin]] = OrderedDict()
         self._any: deque[Twin] = deque(maxlen=LATELY)
         self._there: dict[str, Twin] = {}
+        self._followed: dict[int, Twin] = {}
 
     def placed(self, wanted: Wanted, uid: str) -> None:
         """Take in that a VM has its place live."""
@@ -61,9 +63,17 @@ class Twins:
         twin = lately[0]
         lately.rotate(-1)
         if twin.stay is None:
-            twin.followers.append((number, at))
+            self.follows_no_more(number)
+            twin.followers[number] = at
+            self._followed[number] = twin
             return True, None
         return True, at + twin.stay
+
+    def follows_no_more(self, number: int) -> None:
+        """Take in that a VM has left, or goes by its own stay by now."""
+        twin = self._followed.pop(number, None)
+        if twin is not None:
+            del twin.followers[number]
 
     def left(self, uid: str, stay: float) -> list[tuple[int, float]]:
         """Take in how long a VM stayed; return who follows it, and when they leave."""
@@ -71,5 +81,7 @@ class Twins:
         if twin is None:
             return []
         twin.stay = stay
-        followers, twin.followers = twin.followers, []
-        return [(number, since + stay) for number, since in followers]
+        followers, twin.followers = twin.followers, {}
+        for number in followers:
+            del self._followed[number]
+        return [(number, since + stay) for number, since in followers.items()]

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from extender.server import desk
@@ -38,9 +39,17 @@ def test_what_a_shadow_shows_is_on_the_page(driver: Any) -> None:
         wait(driver, lambda driver: "Refused" in text(driver, "#shadow"))
 
         said = text(driver, "#shadow")
-        assert "new beside old: 10 VMs, 70.0 % alike" in said
+        assert "new beside old for 2.0 h: 10 VMs, 70.0 % alike" in said
         assert "-2 ± 1" in said
+        assert "95 %" in said
+        assert "behind" not in said
         assert complaints(driver) == []
+
+
+def test_a_shadow_that_is_behind_is_said_to_be(driver: Any) -> None:
+    with beside(msgspec.structs.replace(running(evidence()), lag_seconds=600.0)) as url:
+        opened(driver, url)
+        wait(driver, lambda driver: "behind by 10 min" in text(driver, "#shadow"))
 
 
 def test_a_fault_of_its_policy_is_on_the_page(driver: Any) -> None:

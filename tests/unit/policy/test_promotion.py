@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,6 +193,7 @@ def test_learned_weights_are_the_same_policy_wherever_they_decide() -> None:
         (standing(live="another"), "beside another"),
         (standing(decided=0), "no VM has been decided about"),
         (standing(decided=1, interval=None), "1 VMs are too few"),
+        (msgspec.structs.replace(standing(), lag_seconds=60.0), "behind for 60 s"),
     ],
 )
 def test_evidence_of_anything_else_is_none(said: Standing, why: str) -> None:

@@ -15,6 +15,7 @@ from extender.metrics import ShadowFigures, exposition
 from extender.metrics.series import OTHERS
 from extender.metrics.shadow import MOST_PROFILES, MOST_TENANTS
 from extender.server import desk
+from extender.server.shadowed import A_FAULT
 from extender.service import Service
 from extender.service.reviewer import Access
 from extender.shadow import Evidence, Standing, State
@@ -100,6 +101,15 @@ async def test_who_may_see_the_fleet_alone_is_told_no_tenants() -> None:
     assert found.evidence.refusals.asked == 10
 
 
+async def test_what_is_wrong_with_its_file_is_told_in_words_only_to_who_may_list_all_pods() -> None:
+    said = Standing(state=State.WAITING, fault="shadow.yaml: $.tenants[0].name: secret-customer")
+    assert await asked(Reader(), "all", said) == (200, said)
+
+    _, found = await asked(Reader(), "some", said)
+    assert found is not None
+    assert found.fault == A_FAULT
+
+
 async def test_who_may_not_see_the_fleet_is_told_nothing() -> None:
     assert await asked(Reader(), "nobody", running(evidence())) == (403, None)
 
@@ -140,8 +150,16 @@ def test_prometheus_is_told_the_evidence() -> None:
         assert line in lines.splitlines()
 
 
-def test_without_an_interval_none_is_told() -> None:
-    assert "tangram_shadow_refused_more_interval" not in told(ShadowFigures())
+def test_what_is_not_known_is_not_told_as_nothing() -> None:
+    lines = [line.partition(" ")[0] for line in told(ShadowFigures()).splitlines()]
+
+    assert set(lines) == {
+        "tangram_shadow_running",
+        "tangram_shadow_policy_refused",
+        "tangram_shadow_lost_total",
+        "tangram_shadow_behind",
+        "tangram_shadow_lag_seconds",
+    }
 
 
 def test_however_many_names_there_are_series_are_bounded() -> None:
@@ -184,6 +202,13 @@ def test_names_are_printed_to_the_letter() -> None:
 @pytest.mark.parametrize("state", State)
 def test_without_evidence_people_are_told_why(state: State) -> None:
     assert "hadow" in printed(Standing(state=state))
+
+
+def test_people_are_told_when_what_they_see_is_behind() -> None:
+    said = msgspec.structs.replace(running(evidence()), behind=12, lag_seconds=600.0)
+
+    assert "behind by 12 inputs and decisions" in printed(said)
+    assert "behind" not in printed(running(evidence()))
 
 
 def test_a_fault_of_its_file_is_told() -> None:
