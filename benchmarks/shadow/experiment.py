@@ -1,8 +1,9 @@
-"""Two policies, each live with the other beside it, before the same drifting demand.
+"""A shadow beside the live policy, and the same time once more with its policy promoted instead.
 
-A shadow says how many more VMs its policy would refuse than the live one, with an interval. With
-their places exchanged, its policy is live: so many more it does refuse. That the interval holds it
-is what is asked.
+A fleet fills up under one policy. Then a shadow with another begins, on the layout there is, and
+the demand drifts: the shadow says how many more VMs its policy would refuse, with an interval. Once
+more, with the same demand to the same moment, that policy is promoted there: so many more it does
+refuse. Both ways for a seed: two rows that share their demand, and so are not independent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.shadow.site import Site
+from benchmarks.shadow.site import Beside, Site
 from extender.policy import InForce
 from extender.shadow import Evidence
 from extender.simulation.scenario import Scenario, stage
@@ -32,19 +33,19 @@ class Vm(msgspec.Struct, frozen=True):
 
 
 class Lived(msgspec.Struct, frozen=True):
-    """What happened live: how many VMs were refused when they came, and what the shadow said."""
+    """How many VMs were refused live when they came, and what the shadow said, if there was one."""
 
     refused: int
-    evidence: Evidence
+    evidence: Evidence | None = None
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """What a seed's shadow said of a policy, and what that one came to live.
+class Row(msgspec.Struct, frozen=True):
+    """What a shadow said of a policy beside another, and what that came to when it was promoted.
 
-    ``predicted`` is how many more VMs than the live policy it was to refuse, with the half-width of
-    the ``interval`` that is to hold what happens live, None if the shadow could not tell;
-    ``actual`` is how many more it did refuse.
-    ``said`` and ``refused`` are the counts themselves.
+    ``predicted`` is how many more VMs than the live policy it was to refuse, of ``vms`` that came;
+    ``interval`` is the half-width of what is to hold that, ``wider`` of what is to hold what
+    happens live (95 %), both None if the shadow could not tell. ``actual`` is how many more it did
+    refuse. ``said`` and ``refused`` are the counts themselves.
     """
 
     seed: int
@@ -53,16 +54,25 @@ class Pair(msgspec.Struct, frozen=True):
     vms: int
     predicted: float
     interval: float | None
+    wider: float | None
     actual: int
     said: int
     refused: int
 
     @property
+    def error(self) -> float:
+        """By how much the shadow was wrong."""
+        return abs(self.predicted - self.actual)
+
+    @property
     def within(self) -> bool | None:
-        """Whether the interval holds what happened; None without one."""
-        if self.interval is None:
-            return None
-        return abs(self.predicted - self.actual) <= self.interval
+        """Whether the wider interval holds what happened; None without one."""
+        return None if self.wider is None else self.error <= self.wider
+
+    @property
+    def signed_alike(self) -> bool | None:
+        """Whether it said rightly which policy refuses more; None where neither did."""
+        return None if not self.actual else self.predicted * self.actual > 0
 
 
 def demand(scenario: Scenario, seed: int) -> list[Vm]:
@@ -80,16 +90,27 @@ def demand(scenario: Scenario, seed: int) -> list[Vm]:
 
 
 def lived(
-    scenario: Scenario, vms: Sequence[Vm], live: InForce, shadow: InForce, *, patience: float
+    scenario: Scenario,
+    vms: Sequence[Vm],
+    live: InForce,
+    *,
+    begins: int = 0,
+    shadow: InForce | None = None,
+    promoted: InForce | None = None,
+    patience: float,
 ) -> Lived:
-    """Let a policy decide live with another beside it; who waits so many seconds gives up."""
+    """Let a policy decide live; who waits so many seconds gives up.
+
+    Before the VM of number *begins* comes, a *shadow* begins beside it, or another policy is
+    *promoted*; who comes from there on is counted.
+    """
     site = Site(
         live,
         model=scenario.model,
         gpus=scenario.gpus,
         gpus_per_node=scenario.gpus_per_node,
     )
-    beside = site.beside(shadow)
+    beside: Beside | None = None
     by_uid = {vm.uid: vm for vm in vms}
     ends: list[tuple[float, str, bool]] = []
     there: set[str] = set()
@@ -109,47 +130,64 @@ def lived(
             for each in site.leaves(uid):
                 seated(each)
 
-    for vm in vms:
+    for number, vm in enumerate(vms):
         until(vm.at)
         site.turn_to(vm.at)
+        if number == begins:
+            beside = None if shadow is None else site.beside(shadow)
+            if promoted is not None:
+                site.adopt(promoted)
         if site.comes(vm.uid, vm.wanted):
             seated(vm.uid)
         else:
-            refused += 1
+            refused += number >= begins
             heapq.heappush(ends, (vm.at + patience, vm.uid, False))
-        beside.catch_up()
-    return Lived(refused, beside.evidence())
+        if beside is not None:
+            beside.catch_up()
+    return Lived(refused, None if beside is None else beside.evidence())
 
 
-def swapped(
+def foretold(
     scenario: Scenario,
     policies: tuple[InForce, InForce],
     names: tuple[str, str],
     seed: int,
     *,
+    begins: int,
     patience: float,
-) -> tuple[Pair, Pair]:
-    """Return what each of two policies was said to come to beside the other, and came to live."""
-    vms = demand(scenario, seed)
-    one = lived(scenario, vms, policies[0], policies[1], patience=patience)
-    other = lived(scenario, vms, policies[1], policies[0], patience=patience)
-    return (
-        _pair(seed, names, one, other),
-        _pair(seed, (names[1], names[0]), other, one),
-    )
-
-
-def _pair(seed: int, names: tuple[str, str], live: Lived, then: Lived) -> Pair:
-    of = live.evidence
-    assert of.refusals.live == live.refused, "the shadow counts what happens live"
-    return Pair(
+) -> Row:
+    """Return what the second policy was said to come to beside the first, and came to instead."""
+    vms, (live, shadow) = demand(scenario, seed), policies
+    stays = lived(scenario, vms, live, begins=begins, shadow=shadow, patience=patience)
+    changes = lived(scenario, vms, live, begins=begins, promoted=shadow, patience=patience)
+    of = stays.evidence
+    assert of is not None
+    assert of.refusals.live == stays.refused, "the shadow counts what happens live"
+    return Row(
         seed=seed,
         live=names[0],
         shadow=names[1],
         vms=of.refusals.asked,
         predicted=of.refusals_more.mean,
-        interval=of.predicted_within,
-        actual=then.refused - live.refused,
+        interval=of.refusals_more.ci95,
+        wider=of.predicted_within,
+        actual=changes.refused - stays.refused,
         said=of.refusals.shadow,
-        refused=then.refused,
+        refused=changes.refused,
     )
+
+
+def both_ways(
+    scenario: Scenario,
+    policies: tuple[InForce, InForce],
+    names: tuple[str, str],
+    seed: int,
+    *,
+    begins: int,
+    patience: float,
+) -> tuple[Row, Row]:
+    """Return what each of two policies was said to come to beside the other."""
+    there = foretold(scenario, policies, names, seed, begins=begins, patience=patience)
+    policies, names = (policies[1], policies[0]), (names[1], names[0])
+    back = foretold(scenario, policies, names, seed, begins=begins, patience=patience)
+    return there, back

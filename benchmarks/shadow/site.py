@@ -2,7 +2,8 @@
 
 Filter, prioritize and bind decide by the hooks' own code on the service's own knowledge. What the
 rest of a cluster does is done at once: kube-scheduler takes the best node, the agent makes what is
-in the plan, and VMs that wait are asked about again as soon as the extender would wake them.
+in the plan and takes away what is not, and VMs that wait are asked about again, in the order in
+which they came, as soon as the extender would wake them. In a cluster all of that takes a while.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ class Site:
         first = standing(self._knowledge, begins)
         self._seam.join(hearing)
         return Beside(hearing, tuple(first))
+
+    def adopt(self, policy: InForce) -> None:
+        """Decide by another policy from here on; what has its place keeps it."""
+        self._knowledge.adopt(policy)
+        self._knowledge.room.clear()  # who waits is asked about again when somebody leaves
 
     def turn_to(self, now: float) -> None:
         """Let time pass; agents tell that they live."""
