@@ -12,14 +12,16 @@ last of all on its processor. It decides by the code that replays do (``extender
 fleet as it is told of, with a ledger of its own: once it has placed a VM elsewhere, it goes on from
 there.
 
-Evidence is of one stretch, in which nothing is missing and neither policy changes: whatever breaks
-it off (news that came too fast, a process that ended, another policy, another leader), a new one
-begins with the fleet as it stands. Only the leader has a shadow, for its decisions count.
+Evidence is of one stretch, in which no news is lost and neither policy changes: whatever breaks it
+off (news that came too fast, a process that ended or hangs, another policy, another leader), a new
+one begins with the fleet as it stands. What of the live extender is no news at all, and so not
+imagined, manifests/SHADOW.md has. Only the leader has a shadow, for its decisions count.
 
 ``news`` is what a shadow is told, ``hearing`` gathers it, ``beside`` is the door to the process and
-``process`` what runs there; ``running`` keeps it going. ``imagined`` plays the news: on
-``ground``, whose ``mirror`` has the nodes as they are live; ``twins`` tell how long VMs stay, and
-``patience`` how long they wait. ``evidence`` counts, and ``document`` is what is told of it.
+``process`` what runs there, ``confined`` to what it may take; ``running`` keeps it going.
+``imagined`` plays the news: on ``ground``, whose ``mirror`` has the nodes as they are live;
+``twins`` tell how long VMs stay, and ``patience`` how long they wait. ``evidence`` counts, and
+``document`` is what is told of it.
 """
 
 from extender.shadow.document import Evidence, Standing, State

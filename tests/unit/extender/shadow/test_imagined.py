@@ -194,17 +194,24 @@ def test_a_vm_that_has_its_place_a_moment_later_live_leaves_when_it_does() -> No
 
 
 def test_a_vm_that_waits_in_imagination_alone_stays_as_long_as_it_did_live() -> None:
-    story = Story()
+    story = Story(nodes=[node("a", 2)])
     story.placed(whole(0.0, "resident"), 0.0)
     story.begin()
+    story.refused(whole(1.0, "imagined"), 1.0)  # on the other GPU
     PROFILE["small"] = "1g.10gb"
-    small = vm(1.0, "small", "1g.10gb")
-    story.tell([asked(small, 1.0)])
-    story.tell(story.live.left("resident", 50.0))  # live it had room sooner than here
-    story.placed(small, 50.0)
-    story.left("small", 60.0)
+    small = vm(2.0, "small", "1g.10gb")
+    story.tell([asked(small, 2.0)])
+    story.placed(small, 2.0, gpu="a/1")
+    story.left("small", 12.0)
+    assert story.evidence.agreement.shadow_refused == story.evidence.waiting == 1, "it waits on"
 
-    assert story.evidence.agreement.decided == 1
+    story.left("imagined", 300.0)
+    story.refused(whole(305.0, "next"), 305.0)
+    assert story.evidence.agreement.refused == story.evidence.waiting == 1, "it is there by now"
+    story.tell([news.Namespace(at=309.0, name="n", labels={})])
+    assert story.evidence.waiting == 1
+    story.tell([news.Namespace(at=311.0, name="n", labels={})])
+    assert story.evidence.waiting == 0, "ten seconds after it had its place it has left"
 
 
 def test_a_node_that_is_closed_takes_nothing_new_until_it_is_open() -> None:
