@@ -23,6 +23,7 @@
 #   make bench-binds         400 binds at once, over plain HTTP and with mutual TLS
 #   make bench-start         an extender's process in a full cluster: start, memory, writes
 #   make bench-decision-log  what the decision log costs filter and prioritize, beside those without
+#   make bench-shadow        what a shadow says of a policy, and what that does once it is live
 #   make bench-explaining    what an explanation costs at 5,000 nodes, and what it finds
 #   make bench-scheduler     a real kube-scheduler with Tangram, with an extender that decides
 #                            nothing, and with none
@@ -43,7 +44,8 @@
 .DELETE_ON_ERROR:
 .PHONY: venv demo test test-manifests test-images lint format e2e fuzz crash chaos chaos-mutants \
 	harvester-mutants harvester-steps chaos-e2e race whole-node \
-	ci-tools bench bench-hooks bench-churn bench-binds bench-start bench-explaining bench-decision-log bench-scheduler \
+	ci-tools bench bench-hooks bench-churn bench-binds bench-start bench-explaining bench-decision-log bench-shadow \
+	bench-scheduler \
 	bench-joint bench-restart bench-quality bench-defrag bench-harvester crd golden settings proto lock clean
 
 BIN := .venv/bin
@@ -104,6 +106,9 @@ bench-start: $(READY)
 
 bench-decision-log: $(READY)
 	@$(BIN)/python -m benchmarks.decision_log $(BENCH_ARGS)
+
+bench-shadow: $(READY)
+	@$(BIN)/python -m benchmarks.shadow $(BENCH_ARGS)
 
 bench-explaining: $(READY)
 	@$(BIN)/python -m benchmarks.explaining $(BENCH_ARGS)

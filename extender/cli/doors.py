@@ -10,8 +10,10 @@ import msgspec
 from extender.admission import Schedulers
 from extender.server import Certificates, admitting, desk, probing, serving
 from extender.server.admitting import last_answers
+from extender.server.shadowed import none
 from extender.service import Service
 from extender.service.reviewer import Reviewer
+from extender.shadow import Shadow
 
 
 class Urls(msgspec.Struct, frozen=True):
@@ -48,8 +50,12 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(port for port in ports if port is not None)
 
     @contextlib.asynccontextmanager
-    async def opened(self, service: Service, reviewer: Reviewer | None) -> AsyncIterator[Urls]:
+    async def opened(
+        self, service: Service, reviewer: Reviewer | None, shadow: Shadow | None = None
+    ) -> AsyncIterator[Urls]:
         """Open them all; the hooks' opens last and closes first, the probes' the other way.
+
+        How a *shadow* stands is told at the desk.
 
         Raises:
             OSError: an address cannot be had.
@@ -76,6 +82,7 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
                     host=host,
                     port=self.desk_port,
                     tls=self.anybody_tls,
+                    shadow=none if shadow is None else shadow.standing,
                 )
                 looked_at = await stack.enter_async_context(door)
             door = serving(

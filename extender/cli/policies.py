@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from extender.cluster import PolicySource
+from extender.cluster import PolicySource, ShadowSource
 from extender.policy import InForce, Policy, PolicyName
-from extender.policy.file import MalformedPolicy, contents, parsed
+from extender.policy.file import MalformedPolicy, as_file, contents, parsed, written
 from extender.policy.values import Times
 
 HELP = f"{', '.join(PolicyName)}; or a policy file (YAML)."
@@ -24,12 +24,7 @@ def in_force(text: str, *, option: str = "--policy") -> tuple[InForce, PolicySou
     """
     if text in {name.value for name in PolicyName}:
         return InForce.of(PolicyName(text)), None
-    path = Path(text)
-    if not path.suffix and not path.exists():
-        raise typer.BadParameter(
-            f"{text!r} is neither a policy ({', '.join(PolicyName)}) nor a file",
-            param_hint=option,
-        )
+    path = _path(text, option)
     try:
         content = contents(path)
         return parsed(content, str(path)).in_force, PolicySource(path, content)
@@ -51,3 +46,32 @@ def policy(text: str, *, option: str = "--policy") -> Policy:
             param_hint=option,
         )
     return found.policy
+
+
+def beside(text: str) -> ShadowSource:
+    """Return where the policy is read from that runs beside the one in force.
+
+    What a file says is looked at when it runs: one with a fault is no reason not to decide, and one
+    may come later.
+
+    Raises:
+        typer.BadParameter: it is neither a name nor like a file's.
+    """
+    if text in {name.value for name in PolicyName}:
+        of = written(as_file(InForce.of(PolicyName(text))))
+        return ShadowSource(text, lambda: of)
+    return ShadowSource(text, _path(text, "--shadow-policy").read_bytes)
+
+
+def _path(text: str, option: str) -> Path:
+    """Return the path that a text is which is no policy's name.
+
+    Raises:
+        typer.BadParameter: it is rather a name that was misspelt.
+    """
+    path = Path(text)
+    if path.suffix or path.exists():
+        return path
+    raise typer.BadParameter(
+        f"{text!r} is neither a policy ({', '.join(PolicyName)}) nor a file", param_hint=option
+    )

@@ -1,4 +1,4 @@
-"""``tangram policy``: make and check the files that say how placements are ranked."""
+"""``tangram policy``: make, check, try and exchange the files that say how to rank placements."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from extender.cli.check import check
+from extender.cli.promotion import promote, rollback
+from extender.cli.shadowed import shadow
 from extender.policy import Policy, PolicyName, Weights
 from extender.policy.file import (
     MalformedPolicy,
@@ -27,8 +29,13 @@ from extender.simulation.scenario import Scenario, UnknownModel, stage
 from extender.simulation.training import Effort
 from extender.simulation.training import train as tune
 
-policy = typer.Typer(name="policy", help="Make and check policy files.", no_args_is_help=True)
+policy = typer.Typer(
+    name="policy", help="Make, check, try and exchange policy files.", no_args_is_help=True
+)
 policy.command()(check)
+policy.command()(shadow)
+policy.command()(promote)
+policy.command()(rollback)
 
 
 @policy.command()

@@ -18,7 +18,7 @@ from extender.cli.doors import Doors
 from extender.cli.garbage import collected_between_answers
 from extender.cli.seconds import finite
 from extender.cli.switching import threads_take_short_turns
-from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews
+from extender.cluster import Election, OwnPod, PolicySource, Replica, Reviews, ShadowSource
 from extender.decision_log import DecisionLog
 from extender.kubescheduler.configuration import DEFAULT_SCHEDULER
 from extender.packing.rules import values_states
@@ -88,6 +88,15 @@ def serve(
             " adopted.",
         ),
     ] = PolicyName.DEFAULT.value,
+    shadow_policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A policy that decides beside the one in force, in a process of its own and for"
+            " nobody: `tangram policy shadow` tells what would come of it. A file may come and go.",
+            show_default="none",
+        ),
+    ] = "",
     http_timeout: Annotated[
         float,
         typer.Option(
@@ -244,7 +253,9 @@ def serve(
     with decision_logs.opened(
         how_kept, policy=chosen, settings=settings, leads=election is None
     ) as log_kept:
-        _run(_serve(kubeconfig, doors, chosen, file, settings, pod, election, log_kept), doors)
+        beside = policies.beside(shadow_policy) if shadow_policy else None
+        work = _serve(kubeconfig, doors, chosen, file, settings, pod, election, log_kept, beside)
+        _run(work, doors)
 
 
 def _run(work: Coroutine[Any, Any, None], doors: Doors) -> None:
@@ -269,6 +280,7 @@ async def _serve(
     own_pod: OwnPod | None,
     election: Election | None,
     kept: DecisionLog | None,
+    beside: ShadowSource | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -282,6 +294,7 @@ async def _serve(
             own_pod=own_pod,
             policy_file=file,
             witness=kept,
+            shadow_policy=beside,
         )
         if kept is not None:
             kept.follow(replica.service.knowledge)
@@ -289,7 +302,7 @@ async def _serve(
         reviewer = Reviews(api) if doors.anybody_tls else None
         async with (
             collected_between_answers(replica.service),
-            doors.opened(replica.service, reviewer) as urls,
+            doors.opened(replica.service, reviewer, replica.shadow) as urls,
         ):
             identity = election.identity if election else ""
             in_force = replica.service.knowledge.in_force

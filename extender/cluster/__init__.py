@@ -18,7 +18,7 @@ from extender.cluster.node_events import ApiNodeEvents
 from extender.cluster.orders import ApiOrders
 from extender.cluster.pod_events import ApiPodEvents
 from extender.cluster.relocator import KubeVirtRelocator
-from extender.cluster.replica import Election, PolicySource, Replica
+from extender.cluster.replica import Election, PolicySource, Replica, ShadowSource
 from extender.cluster.reviews import Reviews
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "PolicySource",
     "Replica",
     "Reviews",
+    "ShadowSource",
     "feed",
 ]

@@ -37,6 +37,7 @@ from extender.service.telling import Teller
 from extender.service.tenure import Tenure
 from extender.service.unadmitted import UnadmittedTeller
 from extender.settings import LeaseTiming, Settings
+from extender.shadow import Shadow
 from nodeagent.apiserver.protocol import ApiServer
 
 log = structlog.get_logger()
@@ -58,11 +59,18 @@ class PolicySource(msgspec.Struct, frozen=True):
     seen: bytes
 
 
+class ShadowSource(msgspec.Struct, frozen=True):
+    """Where the policy of a shadow is read from: none there is no shadow, until there is one."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
 class Replica:
     """An extender beside an API server; without an *election* it leads, whoever else does.
 
     With a *policy_file*, it goes by another policy whenever that changes. A *witness* is told of
-    all that decisions rest on.
+    all that decisions rest on. With a *shadow_policy* that policy runs beside the one in force.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class Replica:
         chance: Callable[[], float] = random.random,
         new_id: Callable[[], str] = new_assignment_id,
         witness: Witness | None = None,
+        shadow_policy: ShadowSource | None = None,
     ) -> None:
         settings = settings or Settings()
         seam = Seam(clock, witness)
@@ -109,6 +118,7 @@ class Replica:
         self._unadmitted = UnadmittedTeller(self.service.knowledge, events)
         self._feeds = Feeds(api, self.service.knowledge)
         self._signpost = LabelSignpost(api, self._fenced, own_pod) if own_pod and election else None
+        own_events = None if own_pod is None else OwnPodEvents(api, own_pod, utc_now)
         self.reloading: Reloading | None = None
         if policy_file is not None:
             self.reloading = Reloading(
@@ -116,8 +126,18 @@ class Replica:
                 policy_file.path.read_bytes,
                 source=str(policy_file.path),
                 seen=policy_file.seen,
-                events=None if own_pod is None else OwnPodEvents(api, own_pod, utc_now),
+                events=own_events,
             )
+        self.shadow: Shadow | None = None
+        if shadow_policy is not None:
+            self.shadow = Shadow(
+                self.service.knowledge,
+                shadow_policy.read,
+                source=shadow_policy.name,
+                utc_now=utc_now,
+                events=own_events,
+            )
+            self.service.knowledge.work.shadow.read = self.shadow.figures
         self._campaign: Campaign | None = None
         if election is not None:
             self._campaign = Campaign(
@@ -148,6 +168,8 @@ class Replica:
                 work.append(tasks.create_task(self._campaign.run(), name="campaign"))
             if self.reloading is not None:
                 work.append(tasks.create_task(self.reloading.run(), name="reloading"))
+            if self.shadow is not None:
+                work.append(tasks.create_task(self.shadow.run(), name="shadow"))
             await stop.wait()
             log.info("stopping")
             await self._answer_the_last()

@@ -17,6 +17,7 @@ from extender.metrics.decisions import DecisionLogs
 from extender.metrics.fleet import Fleet
 from extender.metrics.moving import Moves
 from extender.metrics.preempting import Preemptions
+from extender.metrics.shadow import Shadows
 from extender.verbs.verdicts import Code
 
 HOOK_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -75,6 +76,8 @@ class Work:
         self._registry.register(self.fleet)
         self.decision_log = DecisionLogs()
         self._registry.register(self.decision_log)
+        self.shadow = Shadows()
+        self._registry.register(self.shadow)
         self.preemptions = Preemptions(self._registry)
         self.moves = Moves(self._registry)
         self._hooks = Histogram(

@@ -7,6 +7,7 @@ import { List } from "./list.js";
 import { PendingPods } from "./pending.js";
 import { bySize, learn, look } from "./profiles.js";
 import { Room } from "./room.js";
+import { beside } from "./shadow.js";
 import { chosen, fits } from "./side.js";
 import { total } from "./sums.js";
 import { follow } from "./theme.js";
@@ -136,3 +137,4 @@ fleet.addEventListener("state", ({ detail }) => {
 });
 fleet.addEventListener("refused", ({ detail }) => notice(detail));
 fleet.load();
+beside(by("shadow"), fleet);

@@ -66,14 +66,16 @@ def paired(before: Played, after: Played) -> Paired:
 
         edges = _independent(before, differences)
         lasts = np.diff(edges.at) / before.until
-        return _in_all(differences(edges.at) * lasts, edges), edges.stretches
+        found = in_all(differences(edges.at) * lasts, independent=edges.independent)
+        return found, edges.stretches
 
     def count(of: Callable[[Played, Sequence[float]], NDArray[np.float64]]) -> tuple[Estimate, int]:
         def differences(edges: Sequence[float]) -> NDArray[np.float64]:
             return of(after, edges) - of(before, edges)
 
         edges = _independent(before, differences)
-        return _in_all(differences(edges.at), edges), edges.stretches
+        found = in_all(differences(edges.at), independent=edges.independent)
+        return found, edges.stretches
 
     refused, waits = count(_refused), count(_waited)
     unusable, whole = level("unusable"), level("whole")
@@ -97,7 +99,7 @@ def _independent(played: Played, differences: _Differences) -> _Edges:
     count = max(FEWEST, min(MOST, len(played.fates) // ARRIVALS))
     while True:
         edges = _edges(played, count)
-        resembling = _resemblance(differences(edges)) > RESEMBLANCE
+        resembling = resemblance(differences(edges)) > RESEMBLANCE
         if not resembling or count // 2 < FEWEST:
             return _Edges(edges, not resembling and len(edges) > FEWEST)
         count //= 2
@@ -127,21 +129,21 @@ def _waited(played: Played, edges: Sequence[float]) -> NDArray[np.float64]:
     return counted(edges, [f.asked_at for f in came if f.asked_at is not None], hours)
 
 
-def _resemblance(differences: NDArray[np.float64]) -> float:
+def resemblance(differences: NDArray[np.float64]) -> float:
     """Return the correlation of each difference with the next one."""
     around = differences - differences.mean()
     spread = float(around @ around)
     return float(around[1:] @ around[:-1]) / spread if spread else 0.0
 
 
-def _in_all(differences: NDArray[np.float64], edges: _Edges) -> Estimate:
+def in_all(differences: NDArray[np.float64], *, independent: bool) -> Estimate:
     """Return the sum of the differences, with its interval where they can have one.
 
     Differences that are all alike seem to have no error; so few do not show that there is none.
     """
     mean, count = float(differences.mean()), len(differences)
     alike = float(np.ptp(differences)) <= ALIKE * abs(mean)
-    if not edges.independent or (alike and mean):
+    if not independent or (alike and mean):
         return Estimate(mean * count)
     each = estimate(differences.tolist())
     width = None if each.ci95 is None else each.ci95 * count

@@ -81,6 +81,14 @@ class Meter:
             self._unusable[key] = known
         return known
 
+    def begin_anew(self) -> None:
+        """Forget how the nodes were before ``now``; how they are stays."""
+        del self._times[:]
+        self._times.append(self.now)
+        for level, total in zip(self._levels, self._total, strict=True):
+            del level[:]
+            level.append(total)
+
     def between(self, edges: Sequence[float]) -> tuple[Averages, ...]:
         """Return the means in each stretch between *edges*, which ascend: exact integrals."""
         at = np.asarray(edges, np.float64)

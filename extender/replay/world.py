@@ -12,8 +12,9 @@ import msgspec
 from extender.ledger import Ledger
 from extender.occupants import namespace_of
 from extender.policy import InForce
+from extender.policy.selectors import Labels
 from extender.replay.recorded import Arrival, Place, Recorded, RecordedNode, Resident
-from extender.replay.views import places, view_of, with_places
+from extender.replay.views import named, places, view_of, with_places
 from extender.request import Request
 from extender.service.assigned import Assigned
 from extender.service.holds import Holds
@@ -24,6 +25,7 @@ from extender.verbs.filter import filter
 from extender.verbs.fleet import Fleet
 from extender.verbs.prioritize import prioritize
 from extender.verbs.verdicts import UNREPORTED, Code
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import PodRef
 
 NOTHING_PROMISED = Ledger()
@@ -69,9 +71,44 @@ class World:
         """Take in a node that takes pods from now on."""
         self._replace(view_of(self._recorded, node, self._policy))
 
-    def closed(self, name: str) -> None:
-        """Take in that a node takes nothing new from now on."""
-        self._replace(msgspec.structs.replace(self.views[name], cordoned=True))
+    def closed(self, name: str, *, closed: bool = True) -> None:
+        """Take in that a node takes nothing new from now on, or does so again."""
+        self._replace(msgspec.structs.replace(self.views[name], cordoned=closed))
+
+    def changed(self, node: RecordedNode) -> None:
+        """Take in that a node's GPUs or labels are others; who is there stays, and it as closed."""
+        before = self.views[node.name]
+        view = view_of(self._recorded, node, self._policy)
+        view = view.replanned(before.node.spec.assignments)
+        self._replace(msgspec.structs.replace(view, cordoned=before.cordoned))
+
+    def takes(self, pod: PodRef, places: Sequence[Place]) -> bool:
+        """Give a pod these very places, if all of them are free; tell whether they were."""
+        for place in places:
+            view = self.views[place.node]
+            (gpu,) = [each for each in view.node.status.gpus if each.uuid == place.gpu]
+            profile = named(view.node.status.geometries[gpu.geometry], place.profile)
+            if profile is None:
+                return False
+            wanted = Placement(place.start, profile.size).mask
+            there = [each for each in view.node.spec.assignments if each.gpu == place.gpu]
+            taken = [each.placement for each in there]
+            taken += [each.placement for each in gpu.instances]
+            if any(each.mask & wanted for each in taken):
+                return False
+        for name in dict.fromkeys(each.node for each in places):
+            here = [each for each in places if each.node == name]
+            self._replace(with_places(self.views[name], pod, here))
+        return True
+
+    def namespace(self, name: str, labels: Labels) -> None:
+        """Take in a namespace: its labels tell whose it is."""
+        if self.tenancy.namespace(name, labels):
+            self._fleet.begin_anew()
+
+    def namespace_gone(self, name: str) -> None:
+        """Take in that a namespace was deleted."""
+        self.tenancy.namespace_gone(name)
 
     def place(
         self, request: Request, nodes: Sequence[str] | None

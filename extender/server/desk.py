@@ -25,6 +25,7 @@ from extender.server.ordered import UNDER_WAY, add_ordered
 from extender.server.page import PAGE, add_page
 from extender.server.proposed import MOST_BYTES, POLICY, add_proposed
 from extender.server.routes import LIMITS, SERVICE, add_probes, refuse_malformed
+from extender.server.shadowed import Told, add_shadowed, none
 from extender.server.surveyed import BASELINE, add_surveyed
 from extender.service import Service
 from extender.service.ports import ClusterUnavailable
@@ -88,8 +89,9 @@ async def desk(
     port: int = 0,
     tls: Certificates | None = None,
     limits: Limits | None = None,
+    shadow: Told = none,
 ) -> AsyncIterator[str]:
-    """Open the desk and yield its URL; port 0 takes a free one.
+    """Open the desk and yield its URL; port 0 takes a free one. *shadow* tells how one stands.
 
     Raises:
         OSError: the address cannot be had.
@@ -104,6 +106,7 @@ async def desk(
     add_advised(app)
     add_proposed(app)
     add_surveyed(app)
+    add_shadowed(app, shadow)
     add_ordered(app)
     add_fleet(app)
     add_page(app)

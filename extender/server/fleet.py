@@ -41,7 +41,7 @@ WRITE_SECONDS = 20.0
 MOST_READERS = 48
 """Readers of events at a time; the desk's other connections are for everything else."""
 
-REVIEWED_AS = dict.fromkeys(("/api/v1/fleet", "/api/v1/events"), "/fleet")
+REVIEWED_AS = dict.fromkeys(("/api/v1/fleet", "/api/v1/events", "/api/v1/shadow"), "/fleet")
 """The path that one must be allowed to GET: Kubernetes allows everybody whatever is below /api."""
 
 DRAWING: web.AppKey[Drawing] = web.AppKey("drawing")

@@ -50,6 +50,31 @@ class Witness(Protocol):
         """Take a call in."""
 
 
+class _Several:
+    """Witnesses of the same calls; one that raises is dropped, and the others hear on."""
+
+    def __init__(self, each: tuple[Witness, ...]) -> None:
+        self._each = each
+
+    def heard(self, call: Call) -> None:
+        """Let each hear of a call."""
+        for witness in self._each:
+            try:
+                witness.heard(call)
+            except Exception:
+                self._each = tuple(each for each in self._each if each is not witness)
+                log.exception("witness_dropped", call=call.name)
+
+    def joined_by(self, witness: Witness) -> _Several:
+        """Return them and one more."""
+        return _Several((*self._each, witness))
+
+    def without(self, witness: Witness) -> Witness | None:
+        """Return who is left without one of them."""
+        left = tuple(each for each in self._each if each is not witness)
+        return _Several(left) if left else None
+
+
 class Seam:
     """What one extender's deciding state is behind: its *clock*, and who witnesses, if anybody."""
 
@@ -65,6 +90,23 @@ class Seam:
         if self._readings is not None:
             self._readings.append(now)
         return now
+
+    def join(self, witness: Witness) -> None:
+        """Have one more witness hear of all calls from here on."""
+        match self.witness:
+            case None:
+                self.witness = witness
+            case _Several() as several:
+                self.witness = several.joined_by(witness)
+            case other:
+                self.witness = _Several((other, witness))
+
+    def leave(self, witness: Witness) -> None:
+        """Have a witness hear of nothing any more, if it does."""
+        if self.witness is witness:
+            self.witness = None
+        elif isinstance(self.witness, _Several):
+            self.witness = self.witness.without(witness)
 
     @property
     def quiet(self) -> bool:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from extender.policy import InForce, PolicyName
 from extender.policy.file import PolicyFile, parsed, read
+from extender.policy.promotion import POLICY, SHADOW
+from extender.shadow.confined import MOST_BYTES
 from tests.manifests.generate import MANIFESTS
 from tests.manifests.kustomize import combined
 
@@ -31,6 +33,13 @@ def test_the_policy_is_mounted_where_the_extender_reads_it(copy: Path) -> None:
     assert "subPath" not in mount, "one is never changed under a running pod"
     assert volume["configMap"] == {"name": config["metadata"]["name"]}
     assert "tls" in {each["name"] for each in pod["volumes"]}
+    (beside,) = (each for each in container["args"] if each.startswith("--shadow-policy="))
+    shadow = Path(beside.removeprefix("--shadow-policy="))
+    assert shadow.parent == path.parent
+    assert (path.name, shadow.name) == (POLICY, SHADOW)
+    memory = container["resources"]["limits"]["memory"]
+    assert memory == f"{(2 << 30) + MOST_BYTES >> 30}Gi", "what the extender may have, and a shadow"
+    assert SHADOW not in config["data"], "without the key there is no shadow"
     found = parsed(config["data"][path.name].encode(), path.name).in_force
     assert not found.rules
     assert found.policy == InForce.of(PolicyName.DEFAULT).policy

@@ -65,11 +65,11 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
     assert "30 nodes x 8 GPUs" in hooks.text(row)
 
 
-def test_what_the_decision_log_costs_is_measured_beside_none(
+def test_what_decision_log_and_shadow_cost_is_measured_beside_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     kept = tmp_path / "decision-log.json"
-    size = ["--nodes", "20", "--rounds", "9", "--output", "json"]
+    size = ["--nodes", "20", "--rounds", "9", "--shadow", "first-fit", "--output", "json"]
     assert decision_log.main([*size, "--out", str(kept)]) == 0
 
     row = json.loads(capsys.readouterr().out)
@@ -78,6 +78,8 @@ def test_what_the_decision_log_costs_is_measured_beside_none(
         assert row["ratio"][verb]["p99_ms"] > 0
     assert row["log"]["calls"] > 9
     assert (row["log"]["lost"], row["log"]["bytes_a_call"] > 0) == (0, True)
+    assert row["shadow"]["heard"] > 9
+    assert (row["shadow"]["lost"], row["shadow"]["over"], row["shadow"]["failed"]) == (0, "", False)
     assert "20 nodes x 8 GPUs" in decision_log.text(row)
 
 

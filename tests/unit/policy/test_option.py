@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import typer
 
-from extender.cli.policies import in_force, policy
+from extender.cli.policies import beside, in_force, policy
 from extender.packing.choose import Choice, choose
 from extender.packing.states import Layout
 from extender.packing.tables import tables
 from extender.policy import Policy, PolicyName
+from extender.policy.file import parsed
 from extender.snapshot import NodeView
 from tests.builders import H100, VGPU, gpu_node, instance
 from tests.builders import gpu as gpu_with
@@ -37,6 +38,14 @@ def test_a_path_is_a_policy_file() -> None:
 def test_neither_is_an_error_that_says_so(text: str, says: str) -> None:
     with pytest.raises(typer.BadParameter, match=says):
         policy(text)
+
+
+def test_a_policy_beside_may_come_later_but_a_name_that_is_misspelt_is_none(tmp_path: Path) -> None:
+    assert parsed(beside("first-fit").read(), "x").policy == Policy(PolicyName.FIRST_FIT)
+    with pytest.raises(FileNotFoundError):
+        beside(str(tmp_path / "shadow.yaml")).read()
+    with pytest.raises(typer.BadParameter, match="neither a policy"):
+        beside("frist-fit")
 
 
 def test_learned_weights_decide_on_a_node_by_the_layout_of_its_gpus() -> None:
