@@ -57,7 +57,7 @@ def threads() -> set[str]:
 async def test_it_is_told_how_things_stand_and_reports(hearing: Hearing) -> None:
     beside = Beside(standing(), hearing)
     try:
-        await until(lambda: beside.evidence is not None, within=120.0)
+        await until(lambda: beside.evidence is not None, within=90.0)
     finally:
         beside.end()
 
@@ -73,7 +73,7 @@ async def test_what_is_heard_is_told_before_it_ends(hearing: Hearing) -> None:
     left = Call("Knowledge.pod_gone", ("one",), {}, (9.0,), None)
     hearing.heard(left)
     await until(
-        lambda: beside.evidence is not None and beside.evidence.seconds == 9.0, within=120.0
+        lambda: beside.evidence is not None and beside.evidence.seconds == 9.0, within=90.0
     )
     beside.end()
 
@@ -82,7 +82,7 @@ async def test_what_is_heard_is_told_before_it_ends(hearing: Hearing) -> None:
 
 async def test_one_that_is_killed_has_failed_and_leaves_no_zombie(hearing: Hearing) -> None:
     beside = Beside(standing(), hearing)
-    await until(lambda: beside.evidence is not None, within=120.0)
+    await until(lambda: beside.evidence is not None, within=90.0)
     assert beside.pid is not None
     os.kill(beside.pid, signal.SIGKILL)
     await until(lambda: beside.failed)
@@ -127,7 +127,7 @@ async def test_one_that_has_told_all_of_what_it_was_told_is_not_behind() -> None
     now = 1.0
     hearing = Hearing(lambda: now)
     beside = Beside(standing(), hearing)
-    await until(lambda: beside.behind == 0, within=120.0)
+    await until(lambda: beside.behind == 0, within=90.0)
     now = 3_600.0
 
     assert beside.lag_seconds == 0.0
@@ -137,7 +137,7 @@ async def test_one_that_has_told_all_of_what_it_was_told_is_not_behind() -> None
 async def test_one_that_wants_too_much_memory_fails_alone(hearing: Hearing) -> None:
     greedy = (sys.executable, "-c", "import sys; sys.stdin.readline(); bytearray(1 << 30)")
     beside = Beside(standing(), hearing, command=greedy, most_bytes=256 << 20)
-    await until(lambda: beside.failed, within=120.0)
+    await until(lambda: beside.failed, within=90.0)
 
     assert gone(beside.pid)
 
@@ -200,7 +200,7 @@ async def test_one_that_cannot_make_sense_of_its_news_has_failed(hearing: Hearin
         yield news.Left(at=float("nan"), uid="one")
 
     beside = Beside(nonsense(), hearing)
-    await until(lambda: beside.failed, within=120.0)
+    await until(lambda: beside.failed, within=90.0)
     beside.end()
 
     assert gone(beside.pid)

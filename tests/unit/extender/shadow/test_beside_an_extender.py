@@ -35,7 +35,7 @@ async def test_what_is_bound_is_counted_as_both_decide_about_it() -> None:
             found = shadow.standing().evidence
             return 0 if found is None else found.agreement.decided
 
-        await until(lambda: decided() == 2, within=120.0)
+        await until(lambda: decided() == 2, within=90.0)
         found = shadow.standing().evidence
         running.cancel()
         await asyncio.wait([running])
