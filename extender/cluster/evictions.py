@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,8 +17,8 @@ from nodeagent.apiserver.protocol import (
     ApiServer,
     Conflict,
     Invalid,
-    Kind,
     NotFound,
+    Page,
     Refused,
     Throttled,
 )
@@ -78,7 +78,11 @@ class ApiEvictor:
         """
         within = next(iter(namespaces)) if len(namespaces) == 1 else ""
         with outcome():
-            raw = await self._all(POD_DISRUPTION_BUDGETS, within)
+            raw = await _all(
+                lambda token: self._api.list(
+                    POD_DISRUPTION_BUDGETS, namespace=within, continue_token=token
+                )
+            )
             listed = [_BUDGET.decode(each) for each in raw]
         there: dict[str, Mapping[str, Mapping[str, str]]] = {}
         found = []
@@ -97,23 +101,13 @@ class ApiEvictor:
     async def _labels(self, namespace: str) -> Mapping[str, Mapping[str, str]]:
         """Return the labels of our pods in a namespace, by UID."""
         with outcome():
-            raw = await self._all(PODS, namespace, label_selector=_MANAGED)
+            raw = await _all(
+                lambda token: self._api.list(
+                    PODS, namespace=namespace, label_selector=_MANAGED, continue_token=token
+                )
+            )
             pods = [_POD.decode(each).metadata for each in raw]
         return {each.uid: each.labels for each in pods}
-
-    async def _all(
-        self, kind: Kind, namespace: str, *, label_selector: str = ""
-    ) -> Sequence[bytes]:
-        found: list[bytes] = []
-        token = ""
-        while True:
-            page = await self._api.list(
-                kind, namespace=namespace, label_selector=label_selector, continue_token=token
-            )
-            found += page.items
-            token = page.continue_token
-            if not token:
-                return found
 
     async def _stays(self, pod: PodRef) -> bool:
         """Tell whether that very pod is there and is not being deleted."""
@@ -177,3 +171,13 @@ class ApiEvictor:
             raise EvictionRefused(
                 error.message, retry_after=error.retry_after, status=error.status
             ) from error
+
+
+async def _all(page_at: Callable[[str], Awaitable[Page]]) -> Sequence[bytes]:
+    """Return the objects of all pages of a list, of which *page_at* asks for one by its token."""
+    page = await page_at("")
+    found = list(page.items)
+    while page.continue_token:
+        page = await page_at(page.continue_token)
+        found += page.items
+    return found

@@ -72,9 +72,7 @@ async def test_what_is_heard_is_told_before_it_ends(hearing: Hearing) -> None:
     beside = Beside(standing(), hearing)
     left = Call("Knowledge.pod_gone", ("one",), {}, (9.0,), None)
     hearing.heard(left)
-    await until(
-        lambda: beside.evidence is not None and beside.evidence.seconds == 9.0, within=90.0
-    )
+    await until(lambda: beside.evidence is not None and beside.evidence.seconds == 9.0, within=90.0)
     beside.end()
 
     assert not beside.failed
