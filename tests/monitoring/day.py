@@ -17,6 +17,7 @@ from extender.demo.scheduler import Scheduler
 from extender.demo.world import NAMESPACE, World, world
 from extender.metrics.decisions import LogFigures
 from extender.metrics.preempting import Preempted
+from extender.metrics.shadow import ShadowFigures
 from extender.moving import Order
 from extender.policy.file import parsed
 from extender.service import Service
@@ -126,6 +127,7 @@ class Day:
         await self.an_agent_dies()
         await self.a_watch_is_interrupted()
         await self.the_disk_of_the_decision_log_is_full()
+        await self.a_policy_runs_beside_the_live_one()
         for pod in ours:
             await self._world.delete(pod["metadata"]["name"])
             await self._world.vacated(A, pod["metadata"]["uid"])
@@ -325,6 +327,30 @@ class Day:
             LogFigures(records=9_000, lost=250, errors=1, bytes=99_000),
         ):
             log.read = lambda told=figures: told  # type: ignore[misc]
+            await self._look()
+
+    async def a_policy_runs_beside_the_live_one(self) -> None:
+        """Let a shadow decide, fall behind and lose something, and another policy be refused."""
+        shadow = self._world.service.knowledge.work.shadow
+        for figures in (
+            ShadowFigures(running=True, seconds=0.0),
+            ShadowFigures(
+                running=True,
+                refused_policy=True,
+                behind=300,
+                lag_seconds=20.0,
+                seconds=3_600.0,
+                agreement={"same": 80, "elsewhere": 12, "live_refused": 5},
+                profiles={"1g.10gb": (5, 3)},
+                tenants={"vision": (5, 3)},
+                more=-2.0,
+                more_interval=1.5,
+                unusable=(4.0, 2.5),
+                whole=(1.0, 2.0),
+            ),
+            ShadowFigures(ended={"lost": 1}, lost=40),
+        ):
+            shadow.read = lambda told=figures: told  # type: ignore[misc]
             await self._look()
 
 
