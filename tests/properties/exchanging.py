@@ -24,6 +24,7 @@ from extender.request import Request
 from extender.service.adoption import Adopter
 from extender.service.ports import PlanConflict, PodFacts
 from extender.service.recording import Recorder
+from extender.service.right_of_way import RightOfWay
 from extender.snapshot import NodeView
 from extender.succession import left_behind, successor, unanswered
 from extender.verbs import bind as decide
@@ -230,6 +231,7 @@ class Extender:
         parts: Any = self
         self.settings = SimpleNamespace(unseen_pod_recheck_seconds=0.0)
         self.clock = itertools.count().__next__
+        self.way = RightOfWay()
         self.recorder = Recorder(knowledge, parts, new_id=world.new_id)
         self.adopter = Adopter(knowledge, parts, parts, new_id=world.new_id)
 
