@@ -33,6 +33,7 @@ from tests.waiting import until
 FOUR, THREE, ONE, WHOLE = 5, 9, 19, 0
 HEAD = "apiVersion: tangram.dev/v1alpha1\nkind: PlacementPolicy\n"
 APPLY = f"{HEAD}moves: {{mode: apply}}\n"
+SLOW = f"{HEAD}moves: {{mode: apply, perHour: 1}}\n"
 PAUSED = f"{HEAD}moves: {{mode: apply, paused: true}}\n"
 MOVER = "tangram-mover"
 

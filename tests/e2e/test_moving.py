@@ -18,6 +18,7 @@ from tests.e2e.moves import (
     APPLY,
     ONE,
     PAUSED,
+    SLOW,
     THREE,
     create,
     fragmented,
@@ -94,14 +95,14 @@ async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says
         await running.quiet()
         before = await uids(running)
 
+        # One move an hour: however long the command takes, the order is not over before the kill.
+        policy_of(directory).write_text(SLOW)
+        await until(lambda: bool(running.extender.events("policy_adopted")), within=60)
         status, said = await tangram(running, "drain", drained, "apply", "--yes")
         assert (status, said["order"]["over"]) == (0, False)
         first = await order(running)
         assert first is not None
-        await begun(running, made=0)
         await running.extender.stop(signal.SIGKILL)
-        killed = await order(running)
-        assert killed is not None
         policy_of(directory).write_text(PAUSED)
         await running.extender.start()
         await running.ready()
@@ -116,8 +117,7 @@ async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says
         await running.quiet()
         paused = await order(running)
         assert paused is not None
-        assert paused.ending is None
-        assert len(paused.made) <= len(killed.made) + 1, "only what was on its way has come"
+        assert (paused.ending, len(paused.made) <= 1) == (None, True)
         policy_of(directory).write_text(APPLY)
         await begun(running, made=2)
         await running.extender.stop(signal.SIGKILL)
