@@ -2,8 +2,8 @@
 
 A witness that comes late, or has lost something, can know again what decisions rest on. All of it
 is tens of thousands of values; but each is frozen, and another takes its place when it changes. So
-the moment is caught by copying references, some milliseconds at the most, and what is told of them
-may be told by a thread, later, while the state goes on.
+the moment is caught by copying references (manifests/DECISIONLOG.md has for how long), and what is
+told of them may be told by a thread, later, while the state goes on.
 
 What no answer rests on is left out: counts, who is to be woken, what to train a policy on.
 """
