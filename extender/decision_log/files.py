@@ -173,7 +173,10 @@ def whose(path: Path) -> tuple[str, int]:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file as far as they can be read, the last one perhaps torn.
+    """Yield the whole lines of a file.
+
+    The last may have no end: blocks are written before they are flushed, so a process that is
+    killed, or a disk that is full, leaves half a line behind. It is as good as not written.
 
     Raises:
         LogUnreadable: it cannot be read from here on.
@@ -191,7 +194,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def split(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines in a text that comes in pieces; each byte is copied a few times, no more.
+    """Yield the lines that end in a text in pieces; each byte is copied a few times, no more.
 
     Raises:
         LogUnreadable: a line is longer than any that is read.
@@ -209,8 +212,6 @@ def split(pieces: Iterable[bytes]) -> Iterator[bytes]:
             begun, length = [last], len(last)
         if length > LONGEST_LINE_BYTES:
             raise LogUnreadable(f"a line is longer than {LONGEST_LINE_BYTES} bytes")
-    if length:
-        yield b"".join(begun)
 
 
 def compressed(text: bytes) -> bytes:

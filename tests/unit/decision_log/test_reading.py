@@ -54,6 +54,20 @@ def test_a_torn_file_is_read_up_to_the_damage(tmp_path: Path) -> None:
         before = len(there)
 
 
+def test_a_process_killed_between_two_writes_leaves_an_unfinished_run_and_no_damage(
+    tmp_path: Path,
+) -> None:
+    whole = b"".join(line + b"\n" for line in disk.lines(written(tmp_path / "whole")))
+    end = whole.rindex(b'{"end"')
+    cut = tmp_path / "cut.jsonl.zst"
+
+    for length in range(whole.index(b"\n") + 1, end + 1, 97):
+        cut.write_bytes(disk.compressed(whole[:length]))
+        told = reproduced(runs([cut]))
+        assert (told.damaged_at, told.gaps, told.unfinished) == ((), 0, 1)
+        assert told.calls == whole[:length].count(b"\n") - 1
+
+
 def test_a_flipped_bit_is_found_and_nothing_before_it_is_lost(tmp_path: Path) -> None:
     whole = written(tmp_path / "whole").read_bytes()
     flipped = tmp_path / "flipped.jsonl.zst"
