@@ -89,7 +89,7 @@ def _ranking(table: Tables, empty: Occupancy, profile_id: int) -> list[tuple[Occ
                 if option.after not in reached:
                     reached.add(option.after)
                     front.append(option.after)
-    found = ((state, table.cheapest(state, profile_id)) for state in sorted(reached))
+    found = ((state, table.cheapest(profile_id)[state]) for state in sorted(reached))
     possible = [(state, option) for state, option in found if option is not None]
     return sorted(possible, key=lambda each: (each[1].cost, -table.precedence(each[0])))
 

@@ -7,7 +7,9 @@ for it may have gone there while it waits here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import NoneType
+from typing import Any
 
 import msgspec
 
@@ -105,30 +107,47 @@ class Waiting:
 
 def weighed(call: Call) -> int:
     """Return how much memory a call keeps, about, in bytes."""
-    return CALL_BYTES + sum(map(_bytes, (*call.args, *call.named.values(), call.outcome)))
+    values = (*call.args, *call.named.values(), call.outcome)
+    return CALL_BYTES + sum([_WEIGHERS[type(each)](each) for each in values])
 
 
-def _bytes(value: object) -> int:
-    match value:
-        case None | str() | bool() | int() | float():
-            return NAME_BYTES
-        case GpuNode(spec=plan, status=status):
-            objects = len(plan.assignments) + len(status.realized) + len(status.failed)
-            objects += sum(1 + len(gpu.instances) for gpu in status.gpus)
-            objects += sum(map(len, status.vgpu_types.values())) + len(status.geometries)
-            return CALL_BYTES + OBJECT_BYTES * objects
-        case Judged(passed=passed, refused=refused):
-            return NAME_BYTES * (len(passed) + len(refused))
-        case Ranked(scores=scores):
-            return VALUE_BYTES + NAME_BYTES * len(scores)
-        case Ledger():
-            kinds = (value.assumed, value.presumed, value.planned, value.avoided)
-            return PROMISE_BYTES * sum(map(len, kinds))
-        case MetaVictims(pods=pods):
-            return NAME_BYTES * (1 + len(pods or ()))
-        case Mapping():
-            return sum(NAME_BYTES + _bytes(each) for each in value.values())
-        case Collection():
-            return NAME_BYTES * len(value)
-        case _:
-            return VALUE_BYTES
+def _of_node(node: GpuNode) -> int:
+    plan, status = node.spec, node.status
+    objects = len(plan.assignments) + len(status.realized) + len(status.failed)
+    objects += sum([1 + len(gpu.instances) for gpu in status.gpus])
+    objects += sum(map(len, status.vgpu_types.values())) + len(status.geometries)
+    return CALL_BYTES + OBJECT_BYTES * objects
+
+
+def _of_ledger(ledger: Ledger) -> int:
+    kinds = (ledger.assumed, ledger.presumed, ledger.planned, ledger.avoided)
+    return PROMISE_BYTES * sum(map(len, kinds))
+
+
+def _of_mapping(values: Mapping[object, object]) -> int:
+    return sum([NAME_BYTES + _WEIGHERS[type(each)](each) for each in values.values()])
+
+
+_Weigher = Callable[[Any], int]
+
+_KINDS: tuple[tuple[type | tuple[type, ...], _Weigher], ...] = (
+    ((NoneType, str, bool, int, float), lambda _: NAME_BYTES),
+    (GpuNode, _of_node),
+    (Judged, lambda judged: NAME_BYTES * (len(judged.passed) + len(judged.refused))),
+    (Ranked, lambda ranked: VALUE_BYTES + NAME_BYTES * len(ranked.scores)),
+    (Ledger, _of_ledger),
+    (MetaVictims, lambda victims: NAME_BYTES * (1 + len(victims.pods or ()))),
+    (Mapping, _of_mapping),
+    (Collection, lambda values: NAME_BYTES * len(values)),
+    (object, lambda _: VALUE_BYTES),
+)
+
+
+class _Weighers(dict[type, _Weigher]):
+    """What weighs values of a type, found once: calls are heard between two answers."""
+
+    def __missing__(self, kind: type) -> _Weigher:
+        return self.setdefault(kind, next(by for kinds, by in _KINDS if issubclass(kind, kinds)))
+
+
+_WEIGHERS = _Weighers()

@@ -15,7 +15,7 @@ import msgspec
 
 from extender.packing.arrange import Kind, arrangement
 from extender.packing.spread import Spread
-from extender.packing.tables import Option, Tables
+from extender.packing.tables import Cheapest, Option, Tables
 from nodeagent.api.geometry import Occupancy, Placement, Profile
 
 
@@ -77,11 +77,15 @@ def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:
     """Return the cheapest placement; ties go by precedence, then to the first."""
     best: Option | None = None
     at = 0
+    tables: Tables | None = None
+    serves: Mapping[str, int] | None = None
+    known: Cheapest | None = None
     for index, bin in enumerate(bins):  # of every node that changes, so nothing is made in vain
-        profile_id = bin.serves.get(wanted)
-        if profile_id is None:
-            continue
-        option = bin.tables.cheapest(bin.occupancy, profile_id)
+        if bin.serves is not serves or bin.tables is not tables:  # else one like the one before
+            tables, serves = bin.tables, bin.serves
+            profile_id = serves.get(wanted)
+            known = None if profile_id is None else tables.cheapest(profile_id)
+        option = None if known is None else known[bin.occupancy]
         if option is None or (
             best is not None
             and (option.cost > best.cost or (option.cost == best.cost and option.tie >= best.tie))

@@ -39,7 +39,7 @@ class Tables:
         self._options: dict[tuple[Occupancy, int], tuple[Option, ...]] = {}
         self._worth: dict[Occupancy, int] = {}
         self._at_once: dict[tuple[Occupancy, int], int] = {}
-        self._cheapest: dict[tuple[Occupancy, int], Option | None] = {}
+        self._cheapest: dict[int, Cheapest] = {}
 
     @property
     def values_states(self) -> bool:
@@ -79,15 +79,12 @@ class Tables:
             known = self._at_once[key] = _at_once(self.geometry, occupancy, profile)
         return known
 
-    def cheapest(self, occupancy: Occupancy, profile_id: int) -> Option | None:
-        """Return the first of the options for a profile by its id; None if there is none."""
-        key = (occupancy, profile_id)
-        try:
-            return self._cheapest[key]
-        except KeyError:
-            profile = self.geometry.by_id.get(profile_id)
-            options = self.options(occupancy, profile) if profile is not None else ()
-            return self._cheapest.setdefault(key, options[0] if options else None)
+    def cheapest(self, profile_id: int) -> Cheapest:
+        """Return the first of the options for a profile by its id, in each state."""
+        known = self._cheapest.get(profile_id)
+        if known is None:
+            known = self._cheapest[profile_id] = Cheapest(self, profile_id)
+        return known
 
     def _computed(self, occupancy: Occupancy, profile: Profile) -> tuple[Option, ...]:
         legal = tuple(self.geometry.legal(occupancy, profile))
@@ -102,6 +99,22 @@ class Tables:
     def arrays(self) -> Arrays:
         """Every state's best option as arrays, for decisions over many GPUs at once."""
         return arrays(self.geometry, self.rule.key, self.options, self.precedence)
+
+
+class Cheapest(dict[Occupancy, Option | None]):
+    """The cheapest placement of one profile by the GPU's state, None where there is none.
+
+    Worked out when first asked for.
+    """
+
+    def __init__(self, of: Tables, profile_id: int) -> None:
+        super().__init__()
+        self._of = of
+        self._profile = of.geometry.by_id.get(profile_id)
+
+    def __missing__(self, occupancy: Occupancy) -> Option | None:
+        options = () if self._profile is None else self._of.options(occupancy, self._profile)
+        return self.setdefault(occupancy, options[0] if options else None)
 
 
 def tables(geometry: Geometry, policy: PolicyName | Policy) -> Tables:

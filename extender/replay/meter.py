@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import msgspec
 import numpy as np
@@ -17,6 +18,10 @@ MEASURES = 5
 """Fields of :class:`Averages`."""
 
 _Levels = tuple[int, ...]
+
+NONE: _Levels = (0,) * MEASURES
+NOTHING: tuple[Sequence[Bin], _Levels] = (), NONE
+"""The GPUs and levels of a node that is not there."""
 
 
 class Averages(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,16 +45,18 @@ class Meter:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._nodes: dict[str, _Levels] = {}
-        self._total = [0] * MEASURES
+        self._nodes: dict[str, tuple[Sequence[Bin], _Levels]] = {}
+        self._total = list(NONE)
         self._times = array("d")
         self._levels: tuple[array[int], ...] = tuple(array("q") for _ in range(MEASURES))
-        self._unusable: dict[tuple[str, int], int] = {}
+        self._shares: dict[tuple[str, int], _Levels] = {}
 
     def look_at(self, view: NodeView) -> None:
         """Take in how a node is from now on."""
-        before = self._nodes.get(view.name, (0,) * MEASURES)
-        now = self._nodes[view.name] = self._measured(view)
+        had, before = self._nodes.get(view.name, NOTHING)
+        has = view.bins() if view.takes_new else ()
+        now = self._measured(had, before, has)
+        self._nodes[view.name] = has, now
         if now == before:
             return
         for at in range(MEASURES):
@@ -62,23 +69,29 @@ class Meter:
             for level, total in zip(self._levels, self._total, strict=True):
                 level.append(total)
 
-    def _measured(self, view: NodeView) -> _Levels:
-        bins = view.bins() if view.takes_new else ()
-        active = used = unusable = 0
-        for bin in bins:
-            mask = bin.occupancy.mask
-            if mask:
-                active += 1
-                used += mask.bit_count()
-                unusable += self._lost(bin)
-        return len(bins), active, used, unusable, len(bins) - active
+    def _measured(self, had: Sequence[Bin], before: _Levels, has: Sequence[Bin]) -> _Levels:
+        """Return the levels of a node by the GPUs it *has*, where they were others *before*.
 
-    def _lost(self, bin: Bin) -> int:
-        key = bin.tables.geometry.hash, bin.occupancy.mask
-        known = self._unusable.get(key)
+        Nearly always all GPUs but one are the very same.
+        """
+        if len(had) != len(has):
+            had, before = NOTHING
+        now = before
+        for was, bin in zip_longest(had, has):
+            if was is not bin:
+                less = NONE if was is None else self._share(was)
+                columns = zip(now, less, self._share(bin), strict=True)
+                now = tuple([level - gone + come for level, gone, come in columns])
+        return now
+
+    def _share(self, bin: Bin) -> _Levels:
+        """Return what one GPU adds to its node's levels."""
+        geometry, occupancy = bin.tables.geometry, bin.occupancy
+        key = geometry.hash, occupancy.mask
+        known = self._shares.get(key)
         if known is None:
-            known = -unusable_slices(bin.tables.geometry, bin.occupancy)
-            self._unusable[key] = known
+            lost, used = -unusable_slices(geometry, occupancy), occupancy.mask.bit_count()
+            known = self._shares[key] = (1, 1, used, lost, 0) if used else (1, 0, 0, 0, 1)
         return known
 
     def begin_anew(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from extender.ledger import Ledger
 from extender.packing.headroom import room
@@ -44,7 +44,7 @@ class Rooms:
                 total += there[at] - self._on[node][at]
         return total
 
-    def _of(self, view: NodeView, promised: Iterable[Taken] = ()) -> Iterator[int]:
+    def _of(self, view: NodeView, promised: Collection[Taken] = ()) -> Iterator[int]:
         """Yield how much of each headroom a node has."""
         bins = view.bins(promised) if view.takes_new else ()
         for kept in self._rules.headroom:

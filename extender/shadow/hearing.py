@@ -115,7 +115,7 @@ class Hearing:
             while len(self._told) > REMEMBERED:
                 self._told.popitem(last=False)
         little = Judged(judged.passed[:1], {}, judged.codes, judged.error)
-        return msgspec.structs.replace(call, args=(), named=given, outcome=little)
+        return Call(call.name, (), given, call.readings, little)
 
     def _joins_or_goes(self, call: Call) -> None:
         """Take in which nodes there are with GPUs; one that is gone joins when it comes back."""

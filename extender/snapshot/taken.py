@@ -85,7 +85,9 @@ class NodeTaken(NodeOffer, frozen=True, dict=True):
     def _taken(self, among: Set[str] | None = None) -> set[Taken]:
         """Return what holds slices, on all GPUs or those *among* the UUIDs."""
         found = self._there(among)
-        found.update(taken_by(a) for a in self.in_force if among is None or a.gpu in among)
+        plan, lapsed = self.node.spec.assignments, self.lapsed
+        here = plan if among is None else [a for a in plan if a.gpu in among]
+        found.update([taken_by(a) for a in here if a.id not in lapsed])
         return found
 
     @property

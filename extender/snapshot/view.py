@@ -52,12 +52,12 @@ class NodeView(NodeTaken, frozen=True, dict=True):
         return self.node.status.observed_generation < self.unanswered
 
     def bins(
-        self, promised: Iterable[Taken] = (), *, leaving: Collection[Taken] = ()
+        self, promised: Collection[Taken] = (), *, leaving: Collection[Taken] = ()
     ) -> tuple[Bin, ...]:
         """Return the usable GPUs as bins, with *promised* taken besides and *leaving* free."""
-        changed = {each.gpu for each in (*promised, *leaving)}
-        if not changed:
+        if not promised and not leaving:
             return self._bins
+        changed = {each.gpu for each in (*promised, *leaving)}
         taken = self._taken(changed)
         taken -= frozenset(leaving)
         taken |= frozenset(promised)
@@ -76,16 +76,14 @@ class NodeView(NodeTaken, frozen=True, dict=True):
         here, there = self.node.spec.assignments, assignments
         before, after = set(map(id, here)), set(map(id, there))  # what stays is the very same
         changed = {each.gpu for each in here if id(each) not in after}
-        changed.update(each.gpu for each in there if id(each) not in before)
-        bins = self._bins
-        now.__dict__.update(
-            (name, self.__dict__[name]) for name in WHATEVER_IS_PLANNED if name in self.__dict__
-        )
+        changed.update([each.gpu for each in there if id(each) not in before])
+        bins, known = list(self._bins), self.__dict__
+        now.__dict__.update([(name, known[name]) for name in WHATEVER_IS_PLANNED if name in known])
         taken = now._taken(changed)
-        now.__dict__["_bins"] = tuple(
-            now._bin(gpu, (t for t in taken if t.gpu == gpu.uuid)) if gpu.uuid in changed else bin
-            for gpu, bin in zip(now.usable, bins, strict=True)
-        )
+        for at, gpu in enumerate(now.usable):
+            if gpu.uuid in changed:
+                bins[at] = now._bin(gpu, [t for t in taken if t.gpu == gpu.uuid])
+        now.__dict__["_bins"] = tuple(bins)
         return now
 
     @cached_property

@@ -106,7 +106,7 @@ def judged(
     if why_not is not None:
         return why_not
     lying = [each.uuid for each in standing]
-    if not spread.allows(lying):
+    if lying and not spread.allows(lying):
         return no_room(wanted, spread)
     if not made:
         return together(standing)

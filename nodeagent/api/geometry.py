@@ -88,7 +88,7 @@ def _fits_at_once(starts: tuple[int, ...], size: int) -> int:
     return count
 
 
-class Occupancy(msgspec.Struct, frozen=True, order=True, gc=False):
+class Occupancy(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """All that a GPU's future depends on: which slices are taken, and the counters that bind.
 
     ``counts`` has one entry for each limited profile of the geometry, in the geometry's order.
