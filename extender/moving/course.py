@@ -149,6 +149,18 @@ def _lacks(leg: Leg, come: PodRef, there: There, *, unready: bool = False) -> st
     return f"the VM's next pod is bound to {node}, and not Ready: {held}"
 
 
+def held_up(order: Order, there: There) -> str:
+    """Return why the VM under way is not Ready where its pod has come; "" where that is not so."""
+    leg, departure = order.leg, order.departed
+    if leg is None or departure is None or order.ending is not None:
+        return ""
+    come = _its_own(there.at(leg.target), leg)
+    if come is None or there.lives(departure.pod.uid) or there.over(come.uid):
+        return ""
+    lacks = _lacks(leg, come, there, unready=departure.unready)
+    return "" if lacks == STARTING else lacks
+
+
 def _until(why: str, *, overdue: bool) -> Step:
     """Wait for what passes, but not for ever."""
     return End(Outcome.GIVEN_UP, why) if overdue else Wait(why)

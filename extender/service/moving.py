@@ -32,6 +32,7 @@ from extender.moving import (
     Skip,
     Step,
     Wait,
+    held_up,
     next_step,
 )
 from extender.moving.order import GONE
@@ -149,6 +150,10 @@ class Moving:
     def waits(self, order: Order) -> str:
         """Return why the policy keeps an order from going on for now, "" where it does not."""
         return self._pacing.waits(order)
+
+    def held_up(self, order: Order) -> str:
+        """Return what keeps the VM under way from being Ready where it went, "" for nothing."""
+        return held_up(order, self._holding.there())
 
     # Steps.
 
