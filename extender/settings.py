@@ -57,9 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The most preemptors whose victims are leaving; the next begins when one has its place."""
 
     move_seconds: float = 900.0
-    """How long a VM that is moved may take until its next pod has the place held for it, and a pod
-    that moves were made for to have its own; then the order of moves is given up. KubeVirt gives a
-    VM 180 s to shut down."""
+    """How long a VM that is moved may take until its next pod is Ready in the place held for it,
+    and a pod that moves were made for to have its own; then the order of moves is given up.
+    KubeVirt gives a VM 180 s to shut down."""
 
     reservation_seconds: float = 120.0
     """An assignment whose pod is not bound, and not tried again, is withdrawn after this long."""

@@ -51,7 +51,7 @@ def _state(said: Underway) -> str:
         return f"stopping, {count}: {said.stopping}"
     if said.waiting:
         return f"waiting, {count}: {said.waiting}"
-    return f"under way, {count}"
+    return f"under way, {count}: {said.held}" if said.held else f"under way, {count}"
 
 
 def _spot(at: At) -> str:

@@ -61,6 +61,13 @@ class _Followed(msgspec.Struct):
     known: dict[str, dict[str, str]] = {}
 
 
+class _Unready(msgspec.Struct, frozen=True, gc=False):
+    """A pod that is bound and not Ready, and why: of the many that are nothing more is kept."""
+
+    facts: PodFacts
+    why: str
+
+
 async def feed(api: ApiServer, knowledge: Knowledge) -> None:
     """Keep *knowledge* current, until cancelled."""
     await Feeds(api, knowledge).run()
@@ -185,12 +192,28 @@ class Feeds:
 def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     limit = knowledge.settings.devices_per_pod
 
-    def pod(current: Object) -> PodFacts:
+    def pod(current: Object) -> PodFacts | _Unready:
         ref = PodRef(current.namespace, current.name, current.uid)
-        read = objects.pod(current.raw, devices_per_pod=limit, ref=ref)
+        read, unready = objects.pod_and_readiness(current.raw, devices_per_pod=limit, ref=ref)
         # At once, not when all of the list is here: what is freed then leaves holes.
         knowledge.recognize(read)
-        return read
+        return _Unready(read, unready) if unready else read
+
+    def pod_named(read: PodFacts | _Unready) -> tuple[str, str]:
+        ref = (read.facts if isinstance(read, _Unready) else read).ref
+        return ref.name, ref.uid
+
+    def pod_taken_in(read: PodFacts | _Unready, _: bool) -> None:
+        if isinstance(read, _Unready):
+            knowledge.unready[read.facts.ref.uid] = read.why
+            knowledge.pod(read.facts)
+        else:
+            knowledge.unready.pop(read.ref.uid, None)
+            knowledge.pod(read)
+
+    def pod_gone(_: str, uid: str) -> None:
+        knowledge.unready.pop(uid, None)
+        knowledge.pod_gone(uid)
 
     def node_taken_in(read: NodeFacts, _: bool) -> None:
         knowledge.node(read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels)
@@ -227,9 +250,9 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         Feed.PODS,
         PODS,
         read=pod,
-        take_in=lambda read, _: knowledge.pod(read),
-        named=lambda read: (read.ref.name, read.ref.uid),
-        gone=lambda _, uid: knowledge.pod_gone(uid),
+        take_in=pod_taken_in,
+        named=pod_named,
+        gone=pod_gone,
         labels=f"{keys.MANAGED_LABEL}=true",
         at_a_time=PODS_AT_A_TIME,
     )

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from extender import wire
+from extender.cluster.readiness import Status, held
 from extender.request import Request, of_pod
 from extender.service.ports import NodeFacts, PodFacts
 from nodeagent.api import gpunode, keys
@@ -63,8 +64,12 @@ class _Owner(msgspec.Struct, frozen=True):
     spec: _ReplicaSpec = _ReplicaSpec()
 
 
+class _Pod(wire.Pod, frozen=True):
+    status: Status = Status()
+
+
 _OWNER = msgspec.json.Decoder(_Owner)
-_POD = msgspec.json.Decoder(wire.Pod)
+_POD = msgspec.json.Decoder(_Pod)
 _NODE = msgspec.json.Decoder(_Node)
 _NAMESPACE = msgspec.json.Decoder(_Namespace)
 _LEASE = msgspec.json.Decoder(_Lease)
@@ -83,8 +88,18 @@ def gpu_node(raw: bytes) -> GpuNode:
     return node
 
 
-def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFacts:
-    """Read a Pod; *ref* is the one it is, where that has been read before."""
+def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
+    """Read a Pod."""
+    return pod_and_readiness(raw, devices_per_pod=devices_per_pod)[0]
+
+
+def pod_and_readiness(
+    raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None
+) -> tuple[PodFacts, str]:
+    """Read a Pod, and what keeps it from being Ready if it is bound and has not ended, or "".
+
+    *ref* is the one it is, where that has been read before.
+    """
     decoded = _POD.decode(raw)
     asked = of_pod(decoded, devices_per_pod=devices_per_pod)
     if ref is None:
@@ -97,7 +112,7 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
             owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
         asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
     annotations = decoded.metadata.annotations or {}
-    return PodFacts(
+    facts = PodFacts(
         ref=ref,
         asked=asked,
         node=_the_one(decoded.spec.node_name),
@@ -108,6 +123,8 @@ def pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> PodFa
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )
+    unready = held(decoded.status) if facts.node and not facts.over else ""
+    return facts, _the_one(unready)
 
 
 def _not_admitted(status: wire.PodStatus) -> bool:

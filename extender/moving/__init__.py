@@ -4,7 +4,7 @@ Pure: an order and what is seen of the cluster come in, the next step comes out.
 orders out keeps each change of one where a successor finds it, before acting on it.
 """
 
-from extender.moving.course import next_step
+from extender.moving.course import held_up, next_step
 from extender.moving.given import digest, order_of
 from extender.moving.order import (
     Admitted,
@@ -55,6 +55,7 @@ __all__ = [
     "There",
     "Wait",
     "digest",
+    "held_up",
     "next_step",
     "order_of",
 ]

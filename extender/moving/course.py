@@ -2,8 +2,9 @@
 
 ::
 
-    hold the target ─▶ have the VM leave ─▶ its next pod takes what is held ─▶ the next move
-          │                  │ refused, stopped     │ elsewhere, or not in time
+    hold the target ─▶ have the VM leave ─▶ its next pod takes what is held, ─▶ the next move
+          │                  │ refused, stopped     │             and is Ready
+          │                  │                      │ elsewhere, ended, or not in time
           └──────────────────┴──────────────────────┴─▶ end: give back what is held, and hold a
                                                           place for a VM that is nowhere
 
@@ -43,6 +44,7 @@ NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
 NOT_LEFT = "the VM's pod did not leave in time"
 NOT_COME = "the VM's next pod did not come in time"
+ENDED = "the VM's next pod ended where it was to go"
 
 
 def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool) -> Step:
@@ -71,7 +73,10 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
     come, stands = _its_own(there.at(leg.target), leg), _its_own(there.at(leg.source), leg)
     if come is not None and (stands is None or not there.lives(stands.uid)):
-        return Arrived(leg, come) if _runs(leg, there) else _until(STARTING, overdue=overdue)
+        if there.over(come.uid):
+            return End(Outcome.GIVEN_UP, ENDED)
+        lacks = _lacks(leg, come, there)
+        return _until(lacks, overdue=overdue) if lacks else Arrived(leg, come)
     if stands is None:
         if order.left_by_itself(there.entries_of(leg.owner)):
             return Skip(leg)
@@ -111,7 +116,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
     if wait:
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
-    return Depart(leg, pod.ref, tuple(dict.fromkeys(others)))
+    return Depart(leg, pod.ref, tuple(dict.fromkeys(others)), pod.ref.uid in there.unready)
 
 
 def _in_vain(order: Order, there: There) -> bool:
@@ -124,14 +129,36 @@ def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
     return None if entry is None or entry.owner != leg.owner else entry.pod
 
 
-def _runs(leg: Leg, there: There) -> bool:
-    """Tell whether a pod of the VM is bound where it is to go, and its GPU instance is made."""
-    view, entry = there.views.get(leg.target.node), there.at(leg.target)
-    come = _its_own(entry, leg)
-    pod = None if come is None else there.pods.get(come.uid)
-    if view is None or entry is None or pod is None:
-        return False
-    return pod.node == view.name and view.realized((entry.id,))
+def _lacks(leg: Leg, come: PodRef, there: There, *, unready: bool = False) -> str:
+    """Return why a VM has not arrived whose pod has come where it is to go; "" if it has.
+
+    The pod is to be bound there, its GPU instance made, and it is to be Ready, which is what
+    Services and disruption budgets go by, too; unless the one that it follows was *unready*. A
+    launcher is Ready once its containers are, by their probes if they have any, and KubeVirt says
+    that the VM is not paused: of one that a VM migrates to, only when the migration is over.
+    """
+    node, pod, entry = leg.target.node, there.pods.get(come.uid), there.at(leg.target)
+    view = there.views.get(node)
+    if view is None or entry is None or pod is None or pod.node != node:
+        return STARTING
+    if not view.realized((entry.id,)):
+        return STARTING
+    held = there.unready.get(come.uid)
+    if held is None or unready:
+        return ""
+    return f"the VM's next pod is bound to {node}, and not Ready: {held}"
+
+
+def held_up(order: Order, there: There) -> str:
+    """Return why the VM under way is not Ready where its pod has come; "" where that is not so."""
+    leg, departure = order.leg, order.departed
+    if leg is None or departure is None or order.ending is not None:
+        return ""
+    come = _its_own(there.at(leg.target), leg)
+    if come is None or there.lives(departure.pod.uid) or there.over(come.uid):
+        return ""
+    lacks = _lacks(leg, come, there, unready=departure.unready)
+    return "" if lacks == STARTING else lacks
 
 
 def _until(why: str, *, overdue: bool) -> Step:
@@ -183,17 +210,22 @@ def _under_way(
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
     come = _its_own(there.at(leg.target), leg)
-    if come is not None and not stays and _runs(leg, there):
-        return Arrived(leg, come)
+    lacks = NOT_COME
+    if come is not None and not stays:
+        if there.over(come.uid):
+            return End(Outcome.GIVEN_UP, ENDED)
+        lacks = _lacks(leg, come, there, unready=departure.unready)
+        if not lacks:
+            return Arrived(leg, come)
     untold = leaving is not None and stays and not leaving.deleting  # as far as the watch shows
     if overdue and untold:
         return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP, cancels=True, overdue=True)
     if overdue:
-        return End(Outcome.GIVEN_UP, NOT_LEFT if stays else NOT_COME)
+        return End(Outcome.GIVEN_UP, NOT_LEFT if stays else lacks)
     if untold and restraint.stop:
         return Desist(leg, departure, restraint.stop, cancels=True)
     if come is not None:
-        return Wait(STARTING)
+        return Wait(STARTING if stays else lacks)
     if leaving is not None and stays:
         return _still_there(order, leg, departure, leaving, there, paused=restraint.paused)
     known = {departure.pod.uid, *departure.others}

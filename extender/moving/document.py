@@ -56,6 +56,7 @@ class Underway(_Said, frozen=True):
 
     ``outcome`` is "" while it is under way, else one of done, stopped and given-up, with ``why``;
     ``stopping``: nobody is told to leave any more, for that reason; ``waiting``: nobody for now.
+    ``held`` is what keeps the VM under way from having arrived, though its pod has; "" for nothing.
     """
 
     order: str = ""
@@ -70,10 +71,11 @@ class Underway(_Said, frozen=True):
     stopping: str = ""
     waiting: str = ""
     over: bool = True
+    held: str = ""
 
 
-def told(order: Order | None, waiting: str = "") -> Underway:
-    """Return what is told of an order, None for none, and why it waits."""
+def told(order: Order | None, waiting: str = "", held: str = "") -> Underway:
+    """Return what is told of an order, None for none, why it waits, and what holds its VM up."""
     if order is None:
         return Underway()
     return Underway(
@@ -89,6 +91,7 @@ def told(order: Order | None, waiting: str = "") -> Underway:
         order.stopping,
         waiting,
         order.over,
+        held,
     )
 
 
@@ -135,6 +138,7 @@ def veiled(said: Underway, may_know: Callable[[str], bool]) -> Underway:
         said,
         goals=said.goals if all_known else (),
         why=said.why if all_known or not said.why else HIDDEN,
+        held=said.held if all_known or not said.held else HIDDEN,
         moves=tuple(replace(each, vm=seen(each.vm)) for each in said.moves),
         places=tuple(replace(each, pod=seen(each.pod)) for each in said.places),
     )

@@ -90,11 +90,15 @@ class Admitted(_Kept, frozen=True):
 
 
 class Departure(_Kept, frozen=True):
-    """A move under way: the ``pod`` that leaves, how, and which other pods its owner had then."""
+    """A move under way: the ``pod`` that leaves, how, and which other pods its owner had then.
+
+    ``unready``: it was not Ready when it was told to, so that its next need not be, either.
+    """
 
     pod: PodRef
     kind: Kind
     others: tuple[str, ...] = ()
+    unready: bool = False
 
 
 GONE = "gone"

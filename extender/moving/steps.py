@@ -18,11 +18,15 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Depart(msgspec.Struct, frozen=True):
-    """Have a pod leave, by one way or another; ``others`` are those its owner has besides."""
+    """Have a pod leave, by one way or another; ``others`` are those its owner has besides.
+
+    ``unready``: it is not Ready as it is.
+    """
 
     leg: Leg
     pod: PodRef
     others: tuple[str, ...]
+    unready: bool = False
 
 
 class Again(msgspec.Struct, frozen=True):

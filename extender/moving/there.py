@@ -49,7 +49,8 @@ class There(msgspec.Struct, frozen=True):
     """The cluster as it is seen at a moment: nodes, pods by UID, what is promised.
 
     ``placed`` has the pods with a place in any plan; ``bounded`` gives a request what the policy's
-    rules leave it.
+    rules leave it. ``unready`` has the pods that are bound and not Ready, by UID, with what keeps
+    each from that.
     """
 
     views: Mapping[str, NodeView]
@@ -57,6 +58,7 @@ class There(msgspec.Struct, frozen=True):
     placed: Container[str]
     ledger: Ledger
     bounded: Callable[[Request], Request]
+    unready: Mapping[str, str] = {}
 
     def at(self, seat: Seat) -> Assignment | None:
         """Return the entry with a pod that is planned for a place, None for none."""
@@ -81,6 +83,11 @@ class There(msgspec.Struct, frozen=True):
         """Tell whether a pod is known, and has not ended."""
         pod = self.pods.get(uid)
         return pod is not None and not pod.over
+
+    def over(self, uid: str) -> bool:
+        """Tell whether a pod is known to have ended."""
+        pod = self.pods.get(uid)
+        return pod is not None and pod.over
 
     def in_use(self, seat: Seat) -> bool:
         """Tell whether a pod that lives has slices of a place; what it leaves is soon free."""

@@ -131,7 +131,10 @@ def _unknown(error: ClusterUnavailable) -> web.HTTPServiceUnavailable:
 
 
 async def _as_seen(request: web.Request, order: Order | None) -> Underway:
-    said = told(order, "" if order is None else _moving(request).waits(order))
+    moving = None if order is None else _moving(request)
+    said = told(order)
+    if order is not None and moving is not None:
+        said = told(order, moving.waits(order), moving.held_up(order))
     reviewer, token = request.app[REVIEWER], token_of(request)
     if reviewer is None or await reviewed(reviewer.may_list_pods(token, "")) is Access.ALLOWED:
         return said

@@ -39,6 +39,7 @@ class Holding:
             knowledge.assigned,
             knowledge.ledger,
             knowledge.bounded,
+            knowledge.unready,
         )
 
     async def sweep(self, order: Order | None) -> None:

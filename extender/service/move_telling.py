@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import structlog
 
 from extender.moving import Departure, Leg, Order, Outcome
@@ -52,7 +54,11 @@ class MoveTeller:
         log.info("move_skipped", **self._facts(order, leg, leg.pod))
 
     async def ends(self, order: Order, outcome: Outcome, why: str) -> None:
-        """Tell how an *order* ends, which is as it was before that."""
+        """Tell how an *order* ends, which is as it was before that.
+
+        Of a VM that is under way its pods are told: the one that was to leave, as long as it is
+        there, and the one that has come, which may be what it ends for.
+        """
         made, work = len(order.made), self._knowledge.work.moves
         work.ended(outcome.value)
         log.info(
@@ -61,13 +67,26 @@ class MoveTeller:
         departed = order.departed
         if departed is not None:
             work.given_up(departed.kind.value)
-            await self._tell(departed.pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
+            for pod in (departed.pod, *self._come(order)):
+                await self._tell(pod, GIVEN_UP_REASON, f"vGPU: a move is given up: {why}")
         last = order.leg or order.legs[-1]
         by = f" by {order.by}" if order.by else ""
         text = f"vGPU: an order of {len(order.legs)} moves{by} is {outcome.value.replace('-', ' ')}"
         if why:  # it may name pods, and of these not everybody may know who sees Nodes
             text += f" after {made}: `tangram defrag status` tells why"
         await self._tell_of_node(last.source.node, text)
+
+    def _come(self, order: Order) -> Iterator[PodRef]:
+        """Yield the pods that have come to where the VM under way was to go."""
+        leg = order.leg
+        view = None if leg is None else self._knowledge.views.get(leg.target.node)
+        if leg is None or view is None:
+            return
+        target = leg.target.gpu, leg.target.profile_id, leg.target.start
+        for entry in view.node.spec.assignments:
+            there = entry.gpu, entry.profile_id, entry.start
+            if entry.pod is not None and entry.owner == leg.owner and there == target:
+                yield entry.pod
 
     def _facts(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:
         return {

@@ -32,6 +32,7 @@ from extender.moving import (
     Skip,
     Step,
     Wait,
+    held_up,
     next_step,
 )
 from extender.moving.order import GONE
@@ -150,6 +151,10 @@ class Moving:
         """Return why the policy keeps an order from going on for now, "" where it does not."""
         return self._pacing.waits(order)
 
+    def held_up(self, order: Order) -> str:
+        """Return what keeps the VM under way from being Ready where it went, "" for nothing."""
+        return held_up(order, self._holding.there())
+
     # Steps.
 
     async def step(self) -> bool:
@@ -187,8 +192,8 @@ class Moving:
         match step:
             case Hold(entries=entries):
                 return await self._holding.hold(order, entries)
-            case Depart(leg=leg, pod=pod, others=others):
-                await self._depart(kept, leg, pod, others)
+            case Depart():
+                await self._depart(kept, step)
             case Again(leg=leg, departure=departure):
                 return await self._leave(kept, leg, departure, lambda: self._is_still(order, step))
             case Desist():
@@ -225,8 +230,9 @@ class Moving:
             self._knowledge.ripe_claims = ripe
             self._knowledge.vacating.set()
 
-    async def _depart(self, kept: Kept, leg: Leg, pod: PodRef, others: tuple[str, ...]) -> None:
+    async def _depart(self, kept: Kept, step: Depart) -> None:
         """Keep that a pod is to leave, and have it do so."""
+        leg, pod = step.leg, step.pod
         manner = await self._departing.manner(leg.owner, pod)
         if manner.why:
             await self._end(kept, Outcome.GIVEN_UP, manner.why)
@@ -234,7 +240,7 @@ class Moving:
         kind = Kind.LIVE if manner.live else Kind.EVICTION
         now = self._utc_now()
         lately = [e for e in kept.order.begun if datetime.fromisoformat(e) > now - HOUR]
-        departure = Departure(pod, kind, others)
+        departure = Departure(pod, kind, step.others, step.unready)
         order = msgspec.structs.replace(
             kept.order, departed=departure, begun=(*lately, rfc3339.microseconds(now))
         )

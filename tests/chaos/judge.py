@@ -326,7 +326,9 @@ class Judge:
         pod.node = spec.get("nodeName", "")
         phase, pod.phase = pod.phase, status["phase"]
         pod.deleting = "deletionTimestamp" in meta
-        target = any(c["type"] == "DisruptionTarget" for c in status.get("conditions", ()))
+        conditions = status.get("conditions", ())
+        pod.ready |= any((c["type"], c.get("status")) == ("Ready", "True") for c in conditions)
+        target = any(c["type"] == "DisruptionTarget" for c in conditions)
         if target and not pod.evicted:
             pod.evicted = True
             self._evicted(pod)

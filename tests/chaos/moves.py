@@ -74,6 +74,7 @@ class Departure(msgspec.Struct, frozen=True):
     pod: PodRef
     kind: str
     others: tuple[str, ...] = ()
+    unready: bool = False
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -221,6 +222,9 @@ class Moves:
         left = None if before.departed is None else self._pods.get(before.departed.pod.uid)
         if left is not None and not left.over:
             yield f"order broken: {name} counts as made, and {left.name} still runs"
+        was = before.departed is None or not before.departed.unready
+        if was and came and not any(pod.ready for pod in came):
+            yield f"order broken: {name} counts as made, and its VM has never been Ready there"
         self._came.clear()
 
     def _look_at_target(self, leg: Leg) -> None:

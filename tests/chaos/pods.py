@@ -17,6 +17,7 @@ class Pod(msgspec.Struct):
     """A pod; ``gang`` is the name of the one it says it is in, of ``size`` pods.
 
     ``vm`` is the VM it runs: one that is migrated has two. ``runs`` is the UID of its instance.
+    ``ready`` is whether it has ever been Ready.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Pod(msgspec.Struct):
     evicted: bool = False
     vm: str = ""
     runs: str = ""
+    ready: bool = False
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:

@@ -66,8 +66,8 @@ class Judged:
         self.now += 1.0
         self.moves.ended(self.pods.pop("last"))
 
-    def come(self, node: str = "node-2") -> None:
-        self.pods["next"] = Pod("vm", "next", node=node, vm="vm")
+    def come(self, node: str = "node-2", *, ready: bool = True) -> None:
+        self.pods["next"] = Pod("vm", "next", node=node, vm="vm", ready=ready)
 
 
 @pytest.fixture
@@ -224,6 +224,22 @@ def test_a_move_is_made_once_its_vm_has_come_and_runs_nowhere_else(
         judged.gone()
 
     assert said(judged.keep(MADE), "order broken")
+
+
+@pytest.mark.parametrize("unready", [False, True])
+def test_a_move_is_made_once_its_vm_is_ready_unless_it_was_not_before(
+    judged: Judged, *, unready: bool
+) -> None:
+    departed = Departure(LAST, Kind.EVICTION, unready=unready)
+    judged.keep(msgspec.structs.replace(LEAVES, departed=departed))
+    judged.evict()
+    judged.gone()
+    judged.plan("node-2", judged.of("next", TARGET))
+    judged.come(ready=False)
+
+    told = judged.keep(MADE)
+
+    assert told == [] if unready else said(told, "order broken")
 
 
 @pytest.mark.parametrize("provided", [False, True])

@@ -141,7 +141,9 @@ class ContainerNode:
         metadata = pod["metadata"]
         container = Container("compute", _resources(pod))
         mine = Pod(metadata["name"], (container,), uid=metadata["uid"])
-        status = {"phase": "Running"}
+        others = [c for c in pod["status"].get("conditions", ()) if c["type"] != "Ready"]
+        ready = [*others, {"type": "Ready", "status": "True"}]
+        status: dict[str, Any] = {"phase": "Running", "conditions": ready}
         try:
             ((answer,),) = (await self._kubelet.admit(mine)).values()
         except NotAdmitted as reason:

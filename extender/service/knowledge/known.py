@@ -55,6 +55,8 @@ class Known:
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
+    ``unready`` are the pods that are bound and not Ready, with what keeps them from that: nothing
+    but the moves of an order goes by it, so that it is not told.
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
     filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
@@ -100,6 +102,7 @@ class Known:
         self.realizing = Realizing(self.work, lambda: self.clock())
         self.planned_at: float | None = None
         self.pods: dict[str, PodFacts] = {}
+        self.unready: dict[str, str] = {}
         # The oldest of these go first; no OrderedDict, whose copy takes fifteen times as long.
         self.requests: dict[str, Request] = {}
         self.refused = Refusals(REMEMBERED)

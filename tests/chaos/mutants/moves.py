@@ -12,7 +12,7 @@ import extender.moving.course as course
 import extender.moving.ending as ending
 import extender.service.holding as holding
 import extender.service.moving as moving
-from extender.moving import Arrived, Departure, Kind, Restraint, There
+from extender.moving import Arrived, Depart, Departure, Kind, Restraint, There
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
@@ -22,12 +22,13 @@ def evicted_before_it_is_kept() -> Any:
     """Have a pod leave, and keep that afterwards: whoever leads next does not know of it."""
     whole = Moving._depart
 
-    async def depart(self: Any, kept: Any, leg: Any, pod: Any, others: Any) -> None:
+    async def depart(self: Any, kept: Any, step: Depart) -> None:
+        leg, pod = step.leg, step.pod
         manner = await self._departing.manner(leg.owner, pod)
         if not manner.why:
-            told = Departure(pod, Kind.LIVE if manner.live else Kind.EVICTION, others)
+            told = Departure(pod, Kind.LIVE if manner.live else Kind.EVICTION, step.others)
             await self._departing.leave(leg, told, f"tangram-{kept.order.id}-early", lambda: True)
-        await whole(self, kept, leg, pod, others)
+        await whole(self, kept, step)
 
     return patch.object(Moving, "_depart", depart)
 

@@ -223,7 +223,9 @@ class LauncherNode:
 
     async def _tell(self, pod: Value, phase: str, reason: str = "", message: str = "") -> None:
         metadata = pod["metadata"]
-        status: dict[str, Any] = {"phase": phase}
+        ready = {"type": "Ready", "status": "True" if phase == "Running" else "False"}
+        others = [c for c in pod["status"].get("conditions", ()) if c["type"] != "Ready"]
+        status: dict[str, Any] = {"phase": phase, "conditions": [*others, ready]}
         if reason or message:
             status |= {"reason": reason, "message": message}
         await self._api.patch(

@@ -41,6 +41,10 @@ class Fleet:
     ending: set[str] = field(default_factory=set)
     """VMs whose pods are being deleted."""
     cordoned: set[str] = field(default_factory=set)
+    unready: dict[str, str] = field(default_factory=dict)
+    """Pods that are not Ready, by UID, each with why."""
+    over: set[str] = field(default_factory=set)
+    """Pods that have failed, by UID."""
     silent: set[str] = field(default_factory=set)
     """Nodes whose driver does not answer."""
 
@@ -58,7 +62,7 @@ class Fleet:
                 asked.pod,
                 asked,
                 vm.node,
-                "Running",
+                "Failed" if asked.pod.uid in self.over else "Running",
                 deleting=vm.name in self.ending,
                 movable=vm.movable,
             )
@@ -115,7 +119,7 @@ class Fleet:
 
     def there(self) -> There:
         placed = {self.uid(name) for name in self.vms}
-        return There(self.views, self.pods, placed, Ledger(), lambda asked: asked)
+        return There(self.views, self.pods, placed, Ledger(), lambda asked: asked, self.unready)
 
     def order(self, asked: Asked) -> Order | None:
         """Return the order for the plan that attains something, None if there is no such."""

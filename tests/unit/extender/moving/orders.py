@@ -17,6 +17,7 @@ from extender.service import Service
 from extender.settings import Settings
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import CONFIG_MAPS, EVENTS, ApiServer, NotFound
+from tests.fakes.kubelets import Kubelets
 from tests.fakes.world import QUICK, World
 from tests.waiting import until
 
@@ -38,10 +39,12 @@ async def running(
     *,
     api: ApiServer | None = None,
     clock: Callable[[], float] | None = None,
+    kubelets: Kubelets | None = None,
 ) -> AsyncIterator[Service]:
     async with (
         world.extender(settings, policy or applying(), api=api, clock=clock) as extender,
         world.obedient(*NODES),
+        (kubelets or Kubelets(world.api)).running(),
     ):
         yield extender
 

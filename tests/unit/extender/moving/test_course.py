@@ -34,7 +34,7 @@ from extender.moving import (
     Wait,
     next_step,
 )
-from extender.moving.course import NOBODY_WAITS, NOT_LEFT, SILENT, STARTING
+from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, SILENT, STARTING
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -70,8 +70,8 @@ def taken(order: Order, found: Step, fleet: Fleet) -> Order:
                 fleet.holds[node] = [e for e in fleet.holds[node] if e.id not in instead]
             for node, entry in entries:
                 fleet.hold(node, entry)
-        case Depart(pod=pod, others=others):
-            return replace(order, departed=Departure(pod, Kind.EVICTION, others))
+        case Depart(pod=pod, others=others, unready=unready):
+            return replace(order, departed=Departure(pod, Kind.EVICTION, others, unready))
         case Again(departure=departure):
             fleet.stop(departure.pod)
         case Wait() if order.departed is not None and order.leg is not None:
@@ -520,6 +520,100 @@ def test_a_vm_that_came_to_its_target_by_itself_need_not_leave() -> None:
     assert isinstance(step(fleet, order), Arrived)
 
 
+def has_come(fleet: Fleet, order: Order) -> Order:
+    """Let the first VM of an order leave, and its next pod come to its target."""
+    order = taken(order, step(fleet, order), fleet)
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    return order
+
+
+CRASHES = "containers compute: CrashLoopBackOff"
+UNREADY = f"the VM's next pod is bound to b, and not Ready: {CRASHES}"
+
+
+def test_a_move_is_made_once_the_next_pod_is_ready_and_given_up_if_it_never_is() -> None:
+    fleet, order = begun()
+    order = has_come(fleet, order)
+
+    fleet.unready = {"x.2": CRASHES}
+    waits = step(fleet, order), step(fleet, order, stop="no more"), step(fleet, order, paused="now")
+    in_vain = step(fleet, order, overdue=True)
+    fleet.unready = {}
+    made = step(fleet, order)
+
+    assert waits == (Wait(UNREADY),) * 3
+    assert in_vain == End(Outcome.GIVEN_UP, UNREADY)
+    assert made == Arrived(order.legs[0], PodRef("default", "name-x.2", "x.2"))
+
+
+def test_a_move_that_was_made_stays_made_whatever_becomes_of_its_vm() -> None:
+    fleet, order = begun()
+    order = has_come(fleet, order)
+    order = taken(order, step(fleet, order), fleet)
+
+    fleet.unready = {"x.2": CRASHES}
+    fleet.remains.clear()
+
+    assert order.at == 1
+    assert step(fleet, order) == End(Outcome.DONE)
+
+
+def test_a_vm_that_was_not_ready_before_it_left_need_not_be_afterwards() -> None:
+    """It is paused, or its probe has failed for long: its next pod might never be."""
+    fleet, order = begun()
+    fleet.unready = {"x.1": CRASHES, "x.2": CRASHES}
+    order = has_come(fleet, order)
+
+    assert order.departed is not None
+    assert order.departed.unready
+    assert isinstance(step(fleet, order), Arrived)
+
+
+def test_a_vm_that_comes_to_its_target_by_itself_is_waited_for_until_it_is_ready() -> None:
+    fleet, order = begun()
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    fleet.unready = {"x.2": CRASHES}
+
+    assert step(fleet, order) == Wait(UNREADY)
+    assert step(fleet, order, overdue=True) == End(Outcome.GIVEN_UP, UNREADY)
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_a_pod_that_has_ended_where_its_vm_was_to_go_is_not_waited_for(*, by_itself: bool) -> None:
+    fleet, order = begun()
+    left = has_come(fleet, order)
+    fleet.over = {"x.2"}
+
+    assert step(fleet, order if by_itself else left) == End(Outcome.GIVEN_UP, ENDED)
+
+
+def test_a_migration_is_over_once_its_source_has_ended_and_its_target_is_ready() -> None:
+    """The target may be Ready while the VM still runs at its source, and need not stay it."""
+    fleet, order = begun()
+    source = fleet.pods["x.1"]
+    order = has_come(fleet, order)
+    pods = fleet.pods | {"x.1": source}
+
+    def now() -> Step:
+        return next_step(
+            order, msgspec.structs.replace(fleet.there(), pods=pods), Restraint(), overdue=False
+        )
+
+    early = now()
+    pods["x.1"] = msgspec.structs.replace(source, phase="Succeeded")
+    fleet.unready = {"x.2": "a gate"}
+    handed_over = now()
+    fleet.unready = {}
+
+    assert early == Wait(STARTING)
+    assert handed_over == Wait("the VM's next pod is bound to b, and not Ready: a gate")
+    assert isinstance(now(), Arrived)
+
+
 @pytest.mark.parametrize(("node", "start"), [("a", 3), ("b", 6)])
 def test_a_vm_that_comes_elsewhere_ends_the_order(node: str, start: int) -> None:
     fleet, order = begun()
@@ -736,7 +830,7 @@ def test_two_places_are_never_held_for_one_owner_at_once() -> None:
 
 def test_an_order_is_read_as_it_was_kept() -> None:
     _, order = begun()
-    departed = Departure(order.legs[0].pod, Kind.LIVE, ("other",))
+    departed = Departure(order.legs[0].pod, Kind.LIVE, ("other",), unready=True)
     kept = msgspec.structs.replace(order, departed=departed, begun=("2026-01-01T00:00:00Z",))
 
     assert msgspec.json.decode(msgspec.json.encode(kept), type=Order) == kept

@@ -13,9 +13,15 @@ from extender.moving import Kind, Outcome
 from extender.service import Service
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import MIGRATIONS, VIRTUAL_MACHINE_INSTANCES, Throttled
+from nodeagent.apiserver.protocol import (
+    CONFIG_MAPS,
+    MIGRATIONS,
+    VIRTUAL_MACHINE_INSTANCES,
+    Throttled,
+)
 from tests.builders import gpu
 from tests.fakes.instances import KubeVirt, instance, runs_as
+from tests.fakes.kubelets import Kubelets
 from tests.fakes.machines import Machines
 from tests.fakes.mortal import MortalApi
 from tests.fakes.world import World
@@ -62,21 +68,36 @@ async def test_a_vm_is_stopped_once_wherever_it_is_killed(*, dropped: bool) -> N
     assert "delete virtualmachineinstances" in written
 
 
+@pytest.mark.parametrize("kind", [Kind.EVICTION, Kind.LIVE, Kind.RESTART])
+async def test_no_move_counts_as_made_before_its_vm_is_ready_wherever_it_is_killed(
+    kind: Kind,
+) -> None:
+    written = await killed_everywhere(dropped=False, kind=kind, starting=1.0)
+
+    assert "create configmaps" in written
+
+
 async def killed_everywhere(
-    *, dropped: bool, to: Sequence[str] = NODES, kind: Kind = Kind.EVICTION
+    *,
+    dropped: bool,
+    to: Sequence[str] = NODES,
+    kind: Kind = Kind.EVICTION,
+    starting: float = 0.0,
 ) -> Sequence[str]:
     """Kill an extender at each of its writes in turn; return what it writes if it is not killed."""
     for writes in range(1, MOST_WRITES):
-        written = await killed_at(writes, dropped=dropped, to=to, kind=kind)
+        written = await killed_at(writes, dropped=dropped, to=to, kind=kind, starting=starting)
         if len(written) < writes:
             return written
     raise AssertionError(f"there was no end of writes: {written}")
 
 
-async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind) -> Sequence[str]:
+async def killed_at(
+    writes: int, *, dropped: bool, to: Sequence[str], kind: Kind, starting: float
+) -> Sequence[str]:
     """Kill an extender at one of its writes after an order was asked of it; return all of them.
 
-    kube-scheduler has VMs go *to* some nodes only.
+    kube-scheduler has VMs go *to* some nodes only; a pod takes some seconds to be Ready.
     """
     world, hopeless = World(), "node-2" not in to
     settings = msgspec.structs.replace(
@@ -87,10 +108,11 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind
     allowed = {"annotations": {keys.MOVABLE: "restart"}} if kind is Kind.RESTART else {}
     for name in NODES:
         await world.add_node(name, gpus=[gpu(uuid=f"GPU-of-{name}")])
-    machines = Machines(world)
-    async with running(world) as extender:
+    machines, kubelets = Machines(world), Kubelets(world.api, starting=starting)
+    async with running(world, kubelets=kubelets) as extender:
         await machines.place(extender, "small", "1-10C", "node-1", **allowed)
         await machines.place(extender, "half", "4-40C", "node-2")
+        await until(lambda: not extender.knowledge.unready)
     await instance(world, "small", migratable=kind is Kind.LIVE)
     await runs_as(world, "small-1", "small")
     before = await machines.on("small")
@@ -98,6 +120,9 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind
     left: list[str] = []
 
     async def hear(call: Call) -> None:
+        if call.verb != "get" and call.kind is CONFIG_MAPS and call.done:
+            order = await kept(world)
+            assert order is None or not order.made or {"small-2", "small-target"} & kubelets.ready
         if call.subresource == "eviction" and kind is Kind.RESTART:
             raise Throttled(429, "its budget allows no more")
         if call.subresource == "eviction" and call.done:
@@ -110,7 +135,7 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind
     world.api.disturbance = hear
     mortal = MortalApi(world.api, writes=writes, dropped=dropped)
     async with (
-        running(world, settings, api=mortal) as extender,
+        running(world, settings, api=mortal, kubelets=kubelets) as extender,
         machines.running(extender, to),
         KubeVirt(world, "small", "1-10C").running(),
         asyncio.TaskGroup() as tasks,
@@ -125,7 +150,7 @@ async def killed_at(writes: int, *, dropped: bool, to: Sequence[str], kind: Kind
         await until(settled)
         giving.cancel()
     async with (
-        running(world, settings) as extender,
+        running(world, settings, kubelets=kubelets) as extender,
         machines.running(extender, to),
         KubeVirt(world, "small", "1-10C").running(),
     ):

@@ -32,6 +32,7 @@ from nodeagent.apiserver.protocol import (
 )
 from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
+from tests.fakes.kubelets import Kubelets
 from tests.fakes.machines import Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
@@ -494,6 +495,64 @@ async def test_a_vm_whose_next_pod_does_not_come_in_time_is_given_up(
     assert order.ending is Outcome.GIVEN_UP
     assert order.why == "the VM's next pod did not come in time"
     assert await held(world) == []
+
+
+async def test_nobody_else_is_stopped_while_a_vm_does_not_run_where_it_went(
+    world: World, machines: Machines
+) -> None:
+    """Its image is not there. The order is given up; another is made once that is mended."""
+    kubelets = Kubelets(world.api)
+    settings = msgspec.structs.replace(PATIENT, move_seconds=2.0)
+    async with running(world, settings, kubelets=kubelets) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await until(lambda: not extender.knowledge.unready)
+        kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            order = await over(world)
+            moved = order.legs[0].owner.name
+            (stayed,) = {"a", "b"} - {moved}
+            assert (await machines.on(moved), await machines.on(stayed)) == (
+                (order.legs[0].target.node, order.legs[0].target.gpu, order.legs[0].target.start),
+                (order.legs[1].source.node, order.legs[1].source.gpu, order.legs[1].source.start),
+            )
+            assert set(await pods_of(machines)) == {f"{moved}-2", f"{stayed}-1"}
+            kubelets.waiting = {}
+            await kubelets.tell()
+            await applied(extender, DRAIN)
+
+            async def drained() -> bool:
+                after = await over(world)
+                return after.id != order.id
+
+            await until(drained)
+
+    why = "the VM's next pod is bound to node-2, and not Ready: containers compute: ErrImagePull"
+    assert (order.ending, order.made, order.why) == (Outcome.GIVEN_UP, (), why)
+    told = f"vGPU: a move is given up: {why}"
+    assert (f"{moved}-2", told) in await events(world, "VgpuMoveGivenUp")
+    assert (await over(world)).ending is Outcome.DONE
+    assert await bound(machines, stayed, "node-2")
+    assert await held(world) == []
+
+
+async def pods_of(machines: Machines) -> Collection[str]:
+    return [pod["metadata"]["name"] for pod in await all_of(machines)]
+
+
+async def test_a_vm_that_is_never_ready_by_design_is_moved_as_it_was(
+    world: World, machines: Machines
+) -> None:
+    kubelets = Kubelets(world.api, {"a-1": "", "a-2": ""})
+    async with running(world, kubelets=kubelets) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            order = await over(world)
+
+    assert order.ending is Outcome.DONE
+    assert await bound(machines, "a", "node-2")
 
 
 async def test_nobody_has_the_place_of_a_vm_that_has_come_nowhere_and_it_finds_back(

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from extender.cli.underway import progress
-from extender.moving.document import Stage, Underway
+from extender.moving.document import HIDDEN, Stage, Underway
 from extender.server import desk
 from extender.service.reviewer import Access
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import CONFIG_MAPS, Refused, Throttled
+from tests.fakes.kubelets import Kubelets
 from tests.fakes.machines import Machines
 from tests.fakes.world import World
 from tests.unit.extender.moving.orders import NODES, applying, events, kept, over, running
@@ -222,6 +223,36 @@ async def test_it_is_told_why_an_order_waits(world: World, machines: Machines) -
     ]
     said = " ".join(str(each) for each in progress(paused))
     assert "waiting, 0 of 1 moves made: the policy's moves.paused is true" in said
+
+
+async def test_it_is_told_what_holds_a_vm_up_where_it_went_to_who_may_know_of_it(
+    world: World, machines: Machines
+) -> None:
+    kubelets = Kubelets(world.api)
+    ran = running(world, kubelets=kubelets)
+    async with ran as extender, desk(extender, reviewer=Users()) as url:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await until(lambda: not extender.knowledge.unready)
+        kubelets.waiting = {"a-2": "ErrImagePull"}
+        plan = await planned(url)
+        await ask(url, "POST", MOVES, {"goals": DRAIN, "digest": plan["digest"]})
+        async with machines.running(extender, NODES):
+            await until(lambda: extender.knowledge.unready)
+
+            async def held() -> bool:
+                return bool((await under_way(url)).held)
+
+            await until(held)
+            during, sre = await under_way(url), await under_way(url, "sre")
+            kubelets.waiting = {}
+            await kubelets.tell()
+            await over(world)
+        ended = await under_way(url)
+
+    why = "the VM's next pod is bound to node-2, and not Ready: containers compute: ErrImagePull"
+    assert (during.held, ended.held, ended.outcome) == (why, "", "done")
+    assert f"under way, 0 of 1 moves made: {why}" in " ".join(map(str, progress(during)))
+    assert sre.held == HIDDEN
 
 
 async def test_without_leave_to_keep_an_order_it_is_told_why_and_nobody_is_moved(
