@@ -42,6 +42,14 @@ class Live:
             self._views[name] = with_places(self._views[name], pod, here)
             yield self._told(name, outcome.at)
 
+    def has_places(self, uid: str) -> bool:
+        """Tell whether a VM is in a plan."""
+        return any(
+            each.pod is not None and each.pod.uid == uid
+            for view in self._views.values()
+            for each in view.node.spec.assignments
+        )
+
     def left(self, uid: str, at: float) -> Iterator[News]:
         """Yield that a VM is no more, and then the plans without it."""
         yield news.Left(at=at, uid=uid)
@@ -71,7 +79,8 @@ class Live:
 def story(of: Recorded, policy: InForce) -> Iterator[News]:
     """Yield what a shadow with a policy is told of a record: at any moment departures first.
 
-    Then come nodes, those that get the room there is, and last who arrives.
+    Then come nodes, of which those are asked who wait, as kube-scheduler does; those that get the
+    room there is; and last who arrives.
     """
     live = Live(of)
     yield news.Begins(at=0.0, policy=policy, live=of.policy.version)
@@ -104,9 +113,13 @@ def story(of: Recorded, policy: InForce) -> Iterator[News]:
     for at, _, _, what in order:
         match what:
             case Departure(uid=uid):
+                came.discard(uid)
                 yield from live.left(uid, at)
             case RecordedNode():
                 yield from live.came(what, at)
+                for arrival in of.arrivals:
+                    if arrival.uid in came and not live.has_places(arrival.uid):
+                        yield asked(arrival, at, codes=(Code.GANG_INCOMPLETE.value,))
             case Arrival():
                 came.add(what.uid)
                 yield from _arrives(what, firsts.get((what.uid, at)), live, done)

@@ -110,6 +110,7 @@ def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
     def meet(frame: FrameType, event: str, arg: object) -> None:
         if frame.f_code.co_filename in PLANTED_IN:
             met.add(frame.f_code.co_name)
+            sys.setprofile(None)  # the rest of the history is told at its own speed
 
     with bug.planted():
         while not met:

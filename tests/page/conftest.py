@@ -10,7 +10,7 @@ from tests.page.chromium import chromium_for_tests
 from tests.page.running import demo
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium_for_tests(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
@@ -19,7 +19,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 POLICY = Path(__file__).with_name("policy.yaml")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(driver: Any) -> Iterator[str]:
     """The address of a demo with rules that more is asked of than there is room for."""
     with demo(
