@@ -23,7 +23,8 @@ class Observed(msgspec.Struct, frozen=True):
 
     ``assignment`` is what we made it for, "" if it is foreign. ``held`` is why it cannot be
     destroyed now, "" if it can. Without a ``device`` it is of no use to anybody; a ``vacant`` one
-    is where the driver may put the next vGPU of its profile. ``holder`` is who has a foreign one.
+    is where the driver may put the next vGPU of its profile. ``holder`` is who has one that is
+    foreign, or not planned any more.
 
     With Harvester: an ``unfinished`` one has yet to get its device, which ``serves`` these names; a
     ``standing`` one is there for whoever comes, and stays; ``holder`` may also have what was meant
@@ -57,7 +58,7 @@ def observe(
     """Tell our GPU instances on *gpu* of *host* from foreign ones, and the held from the idle.
 
     *claimed* are the assignments whose device the kubelet has given to a pod that still runs,
-    *holders* the pods that have one from elsewhere; *stuck* says, by GPU instance id, why the
+    *holders* the pods that have one which is not planned; *stuck* says, by GPU instance id, why the
     driver has just refused to destroy it. *pods* are the UIDs of the planned ones, by assignment.
     """
     elsewhere = host.mode is Mode.HARVESTER
@@ -70,7 +71,8 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
-        holder = holder_of(live, gpu, host.mode, holders) if elsewhere or not owner else None
+        told = elsewhere or owner not in pods
+        holder = holder_of(live, gpu, host.mode, holders) if told else None
         well = not gpu.unhealthy or gpu.unready
         free = elsewhere and well and not held and owner not in pods and is_free(live, holders)
         return Observed(

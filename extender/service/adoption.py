@@ -1,12 +1,16 @@
-"""Taking VMs that ran before Tangram came into the plan.
+"""Taking VMs into the plan of which it does not say that they run.
 
 ::
 
-    the inventory tells of a pod that has a foreign GPU instance ─▶ read the pod ─▶ label it ─▶ plan
+    the inventory tells of a pod that has an unplanned GPU instance ─▶ read it ─▶ label it ─▶ plan
 
 From the entry on, the agent takes the GPU instance for ours, and the pod's end gives it back like
 any other. The label comes first: whatever is cut off after it is found and finished by the next
 sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
+
+Such are VMs that ran before Tangram came, and those whose entry is lost: somebody has deleted the
+GpuNode. What was made for that entry is known by its id, so it is written again as it was. Whose it
+is the kubelet says; the pod's own annotation, which its owner may change, is not asked.
 """
 
 from __future__ import annotations
@@ -33,7 +37,10 @@ AT_ONCE = 32  # where Tangram comes to a large cluster, thousands of pods are ad
 
 
 class Adopter:
-    """Writes assignments for pods that were served before us; ``new_id`` gives them their ids."""
+    """Writes assignments for pods that were served before us, or have lost theirs.
+
+    ``new_id`` gives an id to each that has none from before.
+    """
 
     def __init__(
         self,
@@ -104,9 +111,10 @@ class Adopter:
                 )
 
     def _entries(self, view: NodeView, request: Request) -> Sequence[Assignment]:
+        planned = {each.id for each in view.node.spec.assignments}
         return [
             Assignment(
-                id=self._new_id(),
+                id=self._new_id() if held.assignment in ("", *planned) else held.assignment,
                 gpu=held.gpu,
                 profile_id=held.profile_id,
                 start=held.placement.start,

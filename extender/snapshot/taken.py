@@ -38,13 +38,17 @@ class Releasing(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A GPU instance that a pod had for ``resource`` before Tangram came."""
+    """A GPU instance that a pod has for ``resource``, and no plan says so.
+
+    It had that before Tangram came, or its entry is lost: then ``assignment`` was that one's id.
+    """
 
     gpu: str
     profile_id: int
     placement: Placement
     resource: str
     pod: PodRef
+    assignment: str = ""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -170,9 +174,20 @@ class NodeTaken(NodeOffer, frozen=True, dict=True):
 
     @cached_property
     def held_devices(self) -> tuple[Held, ...]:
-        """Every device of which the agent tells that a pod has it."""
+        """Every device of which the agent tells that a pod has it.
+
+        With Harvester another pod may have it than the one for whose assignment it was made.
+        """
+        ours = self.node.status.mode is not Mode.HARVESTER
         return tuple(
-            Held(gpu.uuid, each.profile_id, each.placement, each.resource, each.holder)
+            Held(
+                gpu.uuid,
+                each.profile_id,
+                each.placement,
+                each.resource,
+                each.holder,
+                each.assignment if ours else "",
+            )
             for gpu in self.node.status.gpus
             for each in gpu.instances
             if each.holder is not None

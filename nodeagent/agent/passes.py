@@ -23,6 +23,7 @@ from nodeagent.agent.handing import Handing
 from nodeagent.agent.preparing import Prepare, Preparing
 from nodeagent.agent.reporter import Reporter
 from nodeagent.agent.retries import Retries
+from nodeagent.agent.unplanned import Unplanned
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, Realized
 from nodeagent.drift import drift
@@ -64,6 +65,7 @@ class Passes:
             clock=clock,
         )
         self._retries = Retries(settings, clock)
+        self._unplanned = Unplanned()
         self._over: Mapping[str, str] = {}
         self._drift: tuple[str, ...] = ()
         self._blocked_passes = 0
@@ -153,6 +155,7 @@ class Passes:
             unused=handout.unused,
         )
         later = handout.later([each for each in plan if each.id not in self._over], host, made)
+        lost = self._unplanned.holders(plan, host, made, told=before, claimed=handout.claimed_by)
         return Intent(
             plan=plan,
             claimed=handout.claimed(host, (*made, *adopted)),
@@ -161,7 +164,7 @@ class Passes:
             else self._retries.postponed() | later,
             lost=self._over.keys(),
             adopted=adopted,
-            holders=handout.holders,
+            holders=(*handout.holders, *lost),
             excluded=others,
             barred=self._barred(plan),
         )

@@ -102,7 +102,8 @@ class Instance(_Wire, frozen=True):
     """A GPU instance that exists; ``assignment`` is what it was made for, "" if not by us.
 
     Of those not made by us, ``holder`` is the pod that has one for the ``resource`` it asked for,
-    where an assignment may adopt it; a ``vacant`` one would take the next vGPU of its profile.
+    where an assignment may adopt it; a ``vacant`` one would take the next vGPU of its profile. Of
+    those made by us it is the pod whose assignment has left the plan, and is to be written again.
 
     With Harvester the kubelet picks among what is there: ``holder`` may have what was made for
     another pod's assignment. A ``standing`` one has a device for ``resource`` that nobody has, and

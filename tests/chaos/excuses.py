@@ -21,30 +21,22 @@ class Excuses:
         self._upset: dict[str, float] = {}
         self._ended: set[str] = set()
         self._unplanned: set[str] = set()
-        self._unwritten: set[str] = set()
 
     def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
         """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
         self._upset.update(dict.fromkeys(gpus, self._clock()))
         self._ended.update(ids)
 
-    def plan_deleted(self, unused: Collection[str], used: Collection[str]) -> None:
-        """See a plan deleted by hand, whose entries were of these ids.
+    def plan_deleted(self, unused: Collection[str]) -> None:
+        """See a plan deleted by hand, with entries of these ids for what nobody used yet.
 
-        Nobody can know what those were for that nobody *used* yet. The others tell of themselves:
-        they are in the way of all others, and stay with their pods, but nobody writes them again.
+        Nobody can know of those. The others' pods have what was theirs, and it is written again.
         """
         self._unplanned.update(unused)
-        self._unwritten.update(used)
 
     def restored(self, ids: Collection[str]) -> None:
         """See that they are planned again."""
         self._unplanned.difference_update(ids)
-        self._unwritten.difference_update(ids)
-
-    def unwritten(self, pod: Pod) -> bool:
-        """Tell whether what a pod uses is in no plan, since that was deleted."""
-        return any(each.id in self._unwritten for each in pod.decisions)
 
     def calm(self, gpu: str) -> bool:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""

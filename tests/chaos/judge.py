@@ -223,13 +223,12 @@ class Judge:
         if not self._writer():
             # A pod that runs on a GPU that was reset meanwhile uses nothing that tells of itself.
             running = {
-                pod.uid: pod
+                pod.uid
                 for pod in self.pods.values()
                 if pod.phase == "Running" and not self.excuses.cover(pod)
             }
             self.excuses.plan_deleted(
-                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running],
-                [e.id for p in running.values() if p.node == name for e in p.decisions],
+                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running]
             )
             return
         self._must_lead(f"has deleted the GpuNode of {name}")

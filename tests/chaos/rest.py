@@ -48,18 +48,11 @@ def unsettled(judge: Judge) -> Iterator[str]:
         if judge.slots_forgotten(pod) or (not pod.over and judge.excuses.cover(pod))
         for each in pod.decisions
     }
-    unwritten = {
-        (each.gpu, each.start)
-        for pod in judge.pods.values()
-        if not pod.over and judge.excuses.unwritten(pod)
-        for each in pod.decisions
-    }
     for name, node in judge.hardware.items():
         for gpu in node.gpus:
             for gi_id, there in gpu.instances.items():
                 known = (gpu.uuid, gi_id) in judge.foreign
                 known = known or (name, there.profile_id) in unexplained
-                known = known or (gpu.uuid, there.placement.start) in unwritten
                 if not known and not any(
                     sits_at(entry, gpu.uuid, there) for _, entry in planned.values()
                 ):
@@ -94,8 +87,7 @@ def _not_at_rest(
         for _, entry in planned.values()
         if entry.pod and entry.pod.uid == pod.uid
     }
-    excused = judge.slots_forgotten(pod) or judge.excuses.unwritten(pod)
-    for each in pod.decisions if not excused else ():
+    for each in pod.decisions if not judge.slots_forgotten(pod) else ():
         if (each.gpu, each.start) not in places:  # by whatever id: a deleted plan is written anew
             yield f"lost: {pod.name} is bound, and {each.id} is not planned"
     for fault in judge.faults(pod):

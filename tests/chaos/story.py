@@ -12,7 +12,7 @@ import msgspec
 
 from extender.service.seam import Witness
 from extender.settings import Settings
-from nodeagent.apiserver.protocol import PODS, ApiError
+from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiError
 from tests.chaos import loop as loops
 from tests.chaos import rest
 from tests.chaos.cluster import EXTENDER, GPUS, NODE_NAMES, REPLICAS, ROOMY, Cluster
@@ -116,6 +116,9 @@ async def _told(
     if not cluster.judge.violations:
         left = await _at_rest(cluster)
     if not cluster.judge.violations and not left:
+        await _plans_are_deleted(cluster)
+        left = await _at_rest(cluster)
+    if not cluster.judge.violations and not left:
         await _all_leave(cluster)
         left = await _at_rest(cluster)
     return Outcome(
@@ -156,6 +159,13 @@ async def _at_rest(cluster: Cluster) -> list[str]:
         if not cluster.scheduler.busy and not any(rest.unsettled(cluster.judge)):
             return []
     return list(rest.unsettled(cluster.judge))
+
+
+async def _plans_are_deleted(cluster: Cluster) -> None:
+    """Delete every GpuNode by hand: what runs must come to be planned again."""
+    for name in NODE_NAMES:
+        with contextlib.suppress(ApiError):
+            await cluster.api.delete(GPU_NODES, name)
 
 
 async def _all_leave(cluster: Cluster) -> None:

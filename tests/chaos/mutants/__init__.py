@@ -98,6 +98,12 @@ MUTANTS = (
         extender.held_to_nobody,
         "promised twice, hold broken, not inherited",
     ),
+    _mutant(
+        "not-written-again",
+        "the entry of a pod that runs stays lost when somebody deletes its GpuNode",
+        extender.not_written_again,
+        "lost",
+    ),
     _mutant("never-let-go", "what was held stays planned", extender.never_let_go, "leaked"),
     _mutant("held-for-ever", "what is held is never let go", extender.held_for_ever, "starved"),
     _mutant(

@@ -13,6 +13,7 @@ import msgspec
 
 import extender.cluster.door as door
 import extender.planning.gangs as gangs
+import extender.service.adoption as adoption
 import extender.service.gangs as service_gangs
 import extender.service.knowledge.nodes as nodes
 import extender.service.underway as underway
@@ -336,6 +337,11 @@ def any_version() -> Any:
         return whole(view, newer, listed=True)
 
     return patch.object(nodes, "successor", successor)
+
+
+def not_written_again() -> Any:
+    """Leave what the plan has lost to itself: the agent tells of it, and nobody writes."""
+    return patch.object(adoption, "adoptable", lambda view: ())
 
 
 def no_read_after_unknown() -> Any:
