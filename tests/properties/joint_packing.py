@@ -118,14 +118,16 @@ def vms_over_gpus(draw: st.DrawFn) -> Problem:
 def best(problem: Problem) -> tuple[int, ...] | None:
     """Return the levels of the best solution, or None if what is required cannot be placed.
 
-    All partial plans are carried along, as (occupancies, admitted or not, slices of each tenant).
+    All partial plans are carried along, as (occupancies, admitted or not); of those that differ
+    only by which of a node's GPUs that began alike has what, one.
     """
     fleet = problem.fleet
     start = tuple(fleet.states[state].occupancy for state in fleet.state)
+    alike = _alike(fleet)
     plans: set[tuple[tuple[Occupancy, ...], tuple[bool, ...]]] = {(start, ())}
     for request in problem.requests:
         plans = {
-            (after, (*admitted, placed))
+            (_in_order(after, alike), (*admitted, placed))
             for occupancies, admitted in plans
             for placed, after in [
                 *([] if request.required else [(False, occupancies)]),
@@ -135,6 +137,25 @@ def best(problem: Problem) -> tuple[int, ...] | None:
         }
     values = [_levels(problem, start, *plan) for plan in plans if _caps_hold(problem, plan[1])]
     return max(values, default=None)
+
+
+def _alike(fleet: Fleet) -> tuple[tuple[int, ...], ...]:
+    """Return the GPUs of each node that are in the same state, by number."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for node in range(len(fleet.nodes)):
+        for gpu in range(int(fleet.first[node]), int(fleet.first[node + 1])):
+            groups.setdefault((node, int(fleet.state[gpu])), []).append(gpu)
+    return tuple(tuple(each) for each in groups.values() if len(each) > 1)
+
+
+def _in_order(
+    occupancies: tuple[Occupancy, ...], alike: Sequence[Sequence[int]]
+) -> tuple[Occupancy, ...]:
+    found = list(occupancies)
+    for group in alike:
+        for gpu, occupancy in zip(group, sorted(found[gpu] for gpu in group), strict=True):
+            found[gpu] = occupancy
+    return tuple(found)
 
 
 def arrangements(

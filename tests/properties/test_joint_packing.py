@@ -82,7 +82,7 @@ def test_plans_with_vgpus_on_distinct_gpus_are_nearly_always_proven() -> None:
     assert found[Status.FEASIBLE] + found[Status.UNKNOWN] <= 4
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(vms_over_gpus())
 def test_no_plan_exceeds_the_bounds_of_the_model_with_nodes_and_what_it_proves_is_the_best(
     problem: Problem,
