@@ -5,7 +5,8 @@ in this process; one keeps a log, whose thread encodes, compresses and writes be
 With --shadow it has a policy beside it as well, in a process that another thread tells of all. Both
 are asked about the same pods, a hundred in a row, by turns the one first and the other: the one
 without not before the other's threads and the shadow have nothing left to do, for they share the
-interpreter's lock and the processors. Pods, nodes and changes are those of ``benchmarks.turns``.
+interpreter's lock and the processors. The first hundred are not counted: what they find out about
+GPUs serves both. Pods, nodes and changes are those of ``benchmarks.turns``.
 Told are the times, the ratio of each quantile, and what the log had to do: bytes a call, and
 whether it lost any.
 
@@ -133,7 +134,12 @@ async def measure(
                 beside = None if shadow is None else Following(sides[1], shadow)
                 await _caught_up(log, beside)
                 begun = log.figures()
-                await _asked(sides, log, beside, rounds=rounds, changes=changes, seed=seed)
+                pods = range(IN_A_ROW + rounds)
+                ask = partial(_asked, sides, log, beside, changes=changes, seed=seed)
+                await ask(pods[:IN_A_ROW])
+                for side in sides:
+                    side.times = {verb: Times() for verb in VERBS}
+                await ask(pods[IN_A_ROW:])
                 await _caught_up(log, beside)
                 followed = None if beside is None else await asyncio.to_thread(beside.end)
         figures = log.figures()
@@ -164,16 +170,16 @@ async def _asked(
     sides: Sequence[Side],
     log: DecisionLog,
     beside: Following | None,
+    pods: range,
     *,
-    rounds: int,
     changes: int,
     seed: int,
 ) -> None:
-    for turn, first in enumerate(range(0, rounds, IN_A_ROW)):
+    for turn, first in enumerate(range(0, len(pods), IN_A_ROW)):
         for side in sides if turn % 2 else reversed(sides):
             if not side.logs:
                 await _caught_up(log, beside)
-            for at in range(first, min(first + IN_A_ROW, rounds)):
+            for at in pods[first : first + IN_A_ROW]:
                 await _ask_about(at, side, changes=changes, seed=seed)
 
 
