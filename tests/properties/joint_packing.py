@@ -153,7 +153,8 @@ def _in_order(
 ) -> tuple[Occupancy, ...]:
     found = list(occupancies)
     for group in alike:
-        for gpu, occupancy in zip(group, sorted(found[gpu] for gpu in group), strict=True):
+        in_order = sorted((found[gpu] for gpu in group), key=repr)
+        for gpu, occupancy in zip(group, in_order, strict=True):
             found[gpu] = occupancy
     return tuple(found)
 
