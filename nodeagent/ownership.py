@@ -53,13 +53,17 @@ def observe(
     claimed: Collection[str] = (),
     stuck: Mapping[int, str] | None = None,
     holders: Sequence[Holder] = (),
+    unplanned: Sequence[Holder] = (),
     pods: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Observed, ...]:
     """Tell our GPU instances on *gpu* of *host* from foreign ones, and the held from the idle.
 
     *claimed* are the assignments whose device the kubelet has given to a pod that still runs,
-    *holders* the pods that have one which is not planned; *stuck* says, by GPU instance id, why the
-    driver has just refused to destroy it. *pods* are the UIDs of the planned ones, by assignment.
+    *holders* the pods that have one from elsewhere, *unplanned* those that have what we made for
+    them and no plan says so; *stuck* says, by GPU instance id, why the driver has just refused to
+    destroy it. *pods* are the UIDs of the planned ones, by assignment.
+
+    What another plugin has given away of ours is told of nobody: it may be offered as a slot again.
     """
     elsewhere = host.mode is Mode.HARVESTER
     ours = [each for each in made if each.boot_id == host.boot_id and each.gpu == gpu.uuid]
@@ -71,8 +75,8 @@ def observe(
             held = "in use by a client"
         elif owner in claimed:
             held = "claimed by a pod"
-        told = elsewhere or owner not in pods
-        holder = holder_of(live, gpu, host.mode, holders) if told else None
+        among = holders if elsewhere or not owner else unplanned
+        holder = holder_of(live, gpu, host.mode, among)
         well = not gpu.unhealthy or gpu.unready
         free = elsewhere and well and not held and owner not in pods and is_free(live, holders)
         return Observed(

@@ -221,7 +221,8 @@ def _under_way(
     if overdue and untold:
         return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP, cancels=True, overdue=True)
     if overdue:
-        return End(Outcome.GIVEN_UP, NOT_LEFT if stays else lacks)
+        late = NOT_COME if lacks == STARTING else lacks
+        return End(Outcome.GIVEN_UP, NOT_LEFT if stays else late)
     if untold and restraint.stop:
         return Desist(leg, departure, restraint.stop, cancels=True)
     if come is not None:

@@ -18,9 +18,9 @@ class Intent(msgspec.Struct, frozen=True):
 
     ``claimed`` assignments keep their GPU instance whatever the plan says; for ``postponed`` ones
     nothing is created this time; ``lost`` ones are over and get none again. ``adopted`` is for the
-    journal. ``holders`` have devices that are not planned, from elsewhere than our slots for the
-    most part; the ``excluded`` GPUs (UUIDs) are not ours to use; ``barred`` says why nothing is
-    created for a resource.
+    journal. ``holders`` have devices from elsewhere than our slots, ``unplanned`` what was made for
+    them and has left the plan; the ``excluded`` GPUs (UUIDs) are not ours to use; ``barred`` says
+    why nothing is created for a resource.
     """
 
     plan: Sequence[Assignment]
@@ -29,6 +29,7 @@ class Intent(msgspec.Struct, frozen=True):
     lost: Collection[str] = ()
     adopted: tuple[Made, ...] = ()
     holders: Sequence[Holder] = ()
+    unplanned: Sequence[Holder] = ()
     excluded: Collection[str] = ()
     barred: Mapping[str, str] = {}
 

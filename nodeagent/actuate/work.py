@@ -212,6 +212,7 @@ class Work:
                 self.host,
                 claimed=self._intent.claimed,
                 holders=self._intent.holders,
+                unplanned=self._intent.unplanned,
                 pods=self._pods,
                 stuck={gi_id: why for (at, gi_id), why in self.stuck.items() if at == gpu.uuid},
             )

@@ -155,7 +155,7 @@ class Passes:
             unused=handout.unused,
         )
         later = handout.later([each for each in plan if each.id not in self._over], host, made)
-        lost = self._unplanned.holders(plan, host, made, told=before, claimed=handout.claimed_by)
+        claimed_by = handout.claimed_by
         return Intent(
             plan=plan,
             claimed=handout.claimed(host, (*made, *adopted)),
@@ -164,7 +164,8 @@ class Passes:
             else self._retries.postponed() | later,
             lost=self._over.keys(),
             adopted=adopted,
-            holders=(*handout.holders, *lost),
+            holders=handout.holders,
+            unplanned=self._unplanned.holders(plan, host, made, told=before, claimed=claimed_by),
             excluded=others,
             barred=self._barred(plan),
         )

@@ -4,10 +4,12 @@ import msgspec
 import pytest
 
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import PodRef
 from nodeagent.driver import Host, LiveInstance
 from nodeagent.journal import Made
+from nodeagent.kubelet import Holder
 from nodeagent.ownership import observe, remembered
-from tests.unit.nodeagent.builders import ONE, hardware
+from tests.unit.nodeagent.builders import BY_PROFILE, ONE, hardware
 
 
 def host_with(*instances: LiveInstance) -> Host:
@@ -47,6 +49,19 @@ def test_a_claimed_instance_is_held_though_nobody_has_opened_it_yet() -> None:
     (seen,) = observe(GPU, [MADE], HOST, claimed={"a"})
 
     assert seen.held
+
+
+def test_of_what_was_made_for_a_pod_no_other_is_told_though_another_plugin_gave_it_away() -> None:
+    """It would be written to the plan for that pod, and offered as a slot once more."""
+    (live,) = GPU.instances
+    assert live.device is not None
+    given = Holder(BY_PROFILE[ONE], live.device.id, PodRef("default", "other", "uid-2"))
+
+    (foreign,) = observe(GPU, [], HOST, holders=[given])
+    (ours,) = observe(GPU, [MADE], HOST, holders=[given])
+    (lost,) = observe(GPU, [MADE], HOST, unplanned=[given])
+
+    assert (foreign.holder, ours.holder, lost.holder) == (given, None, given)
 
 
 def test_the_journal_forgets_what_a_reboot_or_somebody_else_has_removed() -> None:
