@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.controlplane.required import REQUIRED
 from tests.e2e.process import ROOT
 
-PINNED = "35b9b5f8d1768eeebdc1caceb0edec82bafbd8f5"
+PINNED = "091d8961915c6c6d427d0649598d5468fd50f3e2"
 VARIABLE = "TANGRAM_PREVIOUS"
 DEFINITION = "manifests/base/crd/gpunodes.yaml"
 PARTS = ("extender", "nodeagent", "manifests/base")
