@@ -133,12 +133,13 @@ async def measure(
                     side.connection = await stack.enter_async_context(connected(url))
                 beside = None if shadow is None else Following(sides[1], shadow)
                 await _caught_up(log, beside)
-                begun = log.figures()
                 pods = range(IN_A_ROW + rounds)
                 ask = partial(_asked, sides, log, beside, changes=changes, seed=seed)
                 await ask(pods[:IN_A_ROW])
                 for side in sides:
                     side.times = {verb: Times() for verb in VERBS}
+                await _caught_up(log, beside)
+                begun = log.figures()
                 await ask(pods[IN_A_ROW:])
                 await _caught_up(log, beside)
                 followed = None if beside is None else await asyncio.to_thread(beside.end)
@@ -159,7 +160,9 @@ async def measure(
         "log": {
             "calls": figures.records - begun.records,
             "lost": figures.lost,
-            "bytes_a_call": round((figures.bytes - begun.bytes) / max(1, figures.records), 1),
+            "bytes_a_call": round(
+                (figures.bytes - begun.bytes) / max(1, figures.records - begun.records), 1
+            ),
         },
         **with_shadow,
         "made": msgspec.to_builtins(made.here()),

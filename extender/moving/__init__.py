@@ -30,7 +30,7 @@ from extender.moving.steps import (
     Step,
     Wait,
 )
-from extender.moving.there import There
+from extender.moving.there import There, planned_at
 
 __all__ = [
     "Admitted",
@@ -58,4 +58,5 @@ __all__ = [
     "held_up",
     "next_step",
     "order_of",
+    "planned_at",
 ]

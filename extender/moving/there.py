@@ -62,15 +62,7 @@ class There(msgspec.Struct, frozen=True):
 
     def at(self, seat: Seat) -> Assignment | None:
         """Return the entry with a pod that is planned for a place, None for none."""
-        view = self.views.get(seat.node)
-        for entry in () if view is None else view.node.spec.assignments:
-            if entry.pod is not None and (entry.gpu, entry.profile_id, entry.placement) == (
-                seat.gpu,
-                seat.profile_id,
-                seat.taken.placement,
-            ):
-                return entry
-        return None
+        return planned_at(self.views, seat)
 
     def held(self, node: str, id: str) -> bool:
         """Tell whether a reservation is in force."""
@@ -143,3 +135,16 @@ def _by_owner(view: NodeView) -> Mapping[OwnerRef, Sequence[PodRef]]:
                 found.setdefault(each.owner, []).append(each.pod)
         known = view.memo["pods by owner"] = found
     return cast(Mapping[OwnerRef, Sequence[PodRef]], known)
+
+
+def planned_at(views: Mapping[str, NodeView], seat: Seat) -> Assignment | None:
+    """Return the entry with a pod that is planned for a place, None for none."""
+    view = views.get(seat.node)
+    for entry in () if view is None else view.node.spec.assignments:
+        if entry.pod is not None and (entry.gpu, entry.profile_id, entry.placement) == (
+            seat.gpu,
+            seat.profile_id,
+            seat.taken.placement,
+        ):
+            return entry
+    return None

@@ -131,9 +131,9 @@ def _unknown(error: ClusterUnavailable) -> web.HTTPServiceUnavailable:
 
 
 async def _as_seen(request: web.Request, order: Order | None) -> Underway:
-    moving = None if order is None else _moving(request)
-    said = told(order)
-    if order is not None and moving is not None:
+    said = told(None)
+    if order is not None:
+        moving = _moving(request)
         said = told(order, moving.waits(order), moving.held_up(order))
     reviewer, token = request.app[REVIEWER], token_of(request)
     if reviewer is None or await reviewed(reviewer.may_list_pods(token, "")) is Access.ALLOWED:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from extender.moving import Departure, Leg, Order, Outcome
+from extender.moving import Departure, Leg, Order, Outcome, planned_at
 from extender.service.events import NodeEvents, PodEvents
 from extender.service.knowledge import Knowledge
 from extender.service.ports import ClusterUnavailable
@@ -77,16 +77,11 @@ class MoveTeller:
         await self._tell_of_node(last.source.node, text)
 
     def _come(self, order: Order) -> Iterator[PodRef]:
-        """Yield the pods that have come to where the VM under way was to go."""
+        """Yield the pod that has come to where the VM under way was to go, if one has."""
         leg = order.leg
-        view = None if leg is None else self._knowledge.views.get(leg.target.node)
-        if leg is None or view is None:
-            return
-        target = leg.target.gpu, leg.target.profile_id, leg.target.start
-        for entry in view.node.spec.assignments:
-            there = entry.gpu, entry.profile_id, entry.start
-            if entry.pod is not None and entry.owner == leg.owner and there == target:
-                yield entry.pod
+        entry = None if leg is None else planned_at(self._knowledge.views, leg.target)
+        if leg is not None and entry is not None and entry.owner == leg.owner and entry.pod:
+            yield entry.pod
 
     def _facts(self, order: Order, leg: Leg, pod: PodRef) -> dict[str, object]:
         return {
