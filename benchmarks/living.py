@@ -144,6 +144,17 @@ async def lives(cluster: Cluster, twin: InMemoryApi, connection: Connection, *, 
     }
 
 
+def asked_about(pod: bytes, names: Sequence[str]) -> bytes:
+    """Return what kube-scheduler asks about a pod and nodes."""
+    return msgspec.json.encode({"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": names})
+
+
+async def passed(connection: Connection, pod: bytes, names: Sequence[str]) -> Sequence[str]:
+    """Return the nodes that filter lets pass: prioritize is asked about no others."""
+    answer = await connection.post("filter", asked_about(pod, names))
+    return msgspec.json.decode(answer, type=wire.FilterResult).node_names or ()
+
+
 async def _bound(cluster: Cluster, connection: Connection, pod: bytes, room: Sequence[str]) -> bool:
     """Take a pod through the hooks as kube-scheduler does; tell whether it is bound.
 
@@ -152,17 +163,14 @@ async def _bound(cluster: Cluster, connection: Connection, pod: bytes, room: Seq
     others = cluster.chance.sample(cluster.names, min(CANDIDATES, len(cluster.names)))
     names = tuple(dict.fromkeys((*room, *others)))
 
-    def asked(names: Sequence[str]) -> bytes:
-        return msgspec.json.encode({"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": names})
-
-    passed: Sequence[str] = ()
+    nodes: Sequence[str] = ()
     async with asyncio.timeout(WITHIN_SECONDS):
-        while not passed:  # what was left is free when the extender has seen that, too
-            answer = await connection.post("filter", asked(names))
-            passed = msgspec.json.decode(answer, type=wire.FilterResult).node_names or ()
+        while not nodes:  # what was left is free when the extender has seen that, too
+            nodes = await passed(connection, pod, names)
             await asyncio.sleep(0.01)
     scores = msgspec.json.decode(
-        await connection.post("prioritize", asked(passed)), type=tuple[wire.HostPriority, ...]
+        await connection.post("prioritize", asked_about(pod, nodes)),
+        type=tuple[wire.HostPriority, ...],
     )
     meta = msgspec.json.decode(pod)["metadata"]
     args = {

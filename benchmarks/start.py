@@ -46,10 +46,11 @@ import uvloop
 from benchmarks import made, residents
 from benchmarks.extenders import agents, renew
 from benchmarks.http import Connection, connected, quantile_ms
-from benchmarks.living import WITHIN_SECONDS, Cluster, Row, lives
+from benchmarks.living import WITHIN_SECONDS, Cluster, Row, asked_about, lives, passed
 from benchmarks.populated import NAMESPACE, RESOURCES, SMALL, Vm
 from benchmarks.processes import TANGRAM, Extender, free_port
 from benchmarks.twin import served
+from extender.settings import Settings
 from nodeagent.api import gpunode, keys
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import GPU_NODES, PODS, ApiServer
@@ -61,6 +62,7 @@ from tests.e2e.stack import install
 from tests.waiting import until
 
 BURST = 20  # pods, more than are placed one by one when they come together
+PLANNED_WITHIN_SECONDS = Settings().plan_wait_seconds  # pods of a burst are answered then, anyhow
 WHOLE = "7-80C"  # a vGPU for which no GPU here is empty enough, or next to none
 OWN_POD = "tangram-extender-0"
 _PLANS = re.compile(r"^tangram_joint_plan_duration_seconds_count\S* (\S+)$", re.MULTILINE)
@@ -99,7 +101,7 @@ async def seen_after(
     canary = cluster.in_use[-1]
     pod = residents.pod(Vm("canary", wanted=RESOURCES[SMALL[0]]))
     pod["metadata"]["uid"] = "canary"
-    body = msgspec.json.encode({"Pod": pod, "Nodes": None, "NodeNames": [canary]})
+    body = asked_about(msgspec.json.encode(pod), [canary])
     others = asyncio.create_task(cluster.changes(per_second, canary), name="changes")
     took, began = [], {}
     started, written = time.perf_counter(), cluster.written
@@ -140,9 +142,8 @@ async def used(cluster: Cluster, connection: Connection, process: Extender, desk
     refused = next(at for at, resource in enumerate(wanted) if resource.endswith(WHOLE))
 
     async def ask(pod: bytes) -> None:
-        body = {"Pod": msgspec.Raw(pod), "Nodes": None, "NodeNames": cluster.names}
-        await connection.post("filter", msgspec.json.encode(body))
-        await connection.post("prioritize", msgspec.json.encode(body))
+        if nodes := await passed(connection, pod, cluster.names):
+            await connection.post("prioritize", asked_about(pod, nodes))
 
     async def create(name: str, resource: str) -> bytes:
         pod = residents.pod(Vm(name, wanted=resource))
@@ -154,6 +155,9 @@ async def used(cluster: Cluster, connection: Connection, process: Extender, desk
             async with http.get(f"{desk}/metrics") as answer:
                 return sum(map(float, _PLANS.findall(await answer.text())))
 
+        async def planned() -> bool:
+            return await plans() > before
+
         before = await plans()
         async with asyncio.timeout(WITHIN_SECONDS):
             for burst in itertools.count():  # one that comes too slowly is placed one by one
@@ -161,14 +165,15 @@ async def used(cluster: Cluster, connection: Connection, process: Extender, desk
                 asked = zip(names, itertools.cycle(wanted), strict=False)
                 for pod in await asyncio.gather(*(create(*each) for each in asked)):
                     await ask(pod)
-                await asyncio.sleep(0.2)
-                if planned := await plans() > before:
+                with contextlib.suppress(TimeoutError):
+                    await until(planned, within=PLANNED_WITHIN_SECONDS, every=0.05)
+                if done := await planned():
                     query = {"namespace": NAMESPACE, "pod": names[refused]}
                     async with http.get(f"{desk}/api/v1/explain", params=query) as answer:
                         await answer.read()
                 for name in names:
                     await cluster.api.delete(PODS, name, namespace=NAMESPACE, grace_seconds=0)
-                if planned:
+                if done:
                     break
     return {f"used_{name}": round(size / 1e6) for name, size in process.memory().items()}
 
