@@ -62,7 +62,7 @@ class Following:
         begins = news.Begins(at=time.monotonic(), policy=policy, live=knowledge.in_force.version)
         told = standing(knowledge, begins)
         knowledge.seam.join(self._hearing)
-        self._beside = Beside(told, self._hearing)
+        self._beside = Beside(told, self._hearing, knowledge.way)
 
     async def caught_up(self) -> None:
         """Wait until it is told all there is, and reports nothing new."""
@@ -94,6 +94,10 @@ class Side:
     def __init__(self, nodes: int, seed: int, log: DecisionLog | None) -> None:
         self.logs = log is not None
         self.fleet = KnownFleet(nodes, seed, ready(witness=log))
+        if log is not None:
+            log.follow(self.fleet.service.knowledge)
+        if log is not None:
+            log.follow(self.fleet.service.knowledge)
         self.times = {verb: Times() for verb in VERBS}
         self.connection: Connection | None = None
 

@@ -7,8 +7,8 @@
                       └──▶ counted, and told as a gap ◀───┘ tried again after seconds
 
 Nobody waits for the thread: it takes no lock that an answer would want. It shares the interpreter
-with the answers all the same; so it looks at the queue a few times a second only, encodes for a
-moment, and pauses before it goes on.
+with the answers all the same; so it works aside, when none is being made
+(:class:`extender.service.right_of_way.Aside`).
 """
 
 from __future__ import annotations
@@ -35,21 +35,18 @@ from extender.metrics import LogFigures
 from extender.policy import InForce
 from extender.service.knowledge import Knowledge
 from extender.service.restating import restated
+from extender.service.right_of_way import Aside
 from extender.service.seam import Call
 from extender.settings import Settings
 from nodeagent.api import rfc3339
 
 log = structlog.get_logger()
 
-LOOK_SECONDS = 0.1
-"""How often is looked at what waits: a crash loses that, under load all that waits."""
-
-TURN_SECONDS = 0.0002
-PAUSE_SECONDS = 0.002
-"""For how long is encoded at a time, and for how long is paused then."""
+FLUSH_SECONDS = 0.1
+"""How often what was written is made to be read: a crash loses that, under load all that waits."""
 
 MANY_WAITING_BYTES = MOST_BYTES // 10
-"""What no pause is made with."""
+"""What is written whoever is being answered."""
 
 CLOSING_SECONDS = 5.0
 """For how long a process that ends waits for the rest to be written."""
@@ -97,7 +94,10 @@ class DecisionLog:
         self._unflushed = 0
         self._unwritten = 0
         self._broken_until: float | None = None
-        self._stopping = threading.Event()
+        self._wrote = False
+        self._flush_at = 0.0
+        self._aside = Aside()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
 
     def __enter__(self) -> DecisionLog:
@@ -117,7 +117,8 @@ class DecisionLog:
         trace: TracebackType | None,
     ) -> None:
         """Write what waits, and end the file; on a disk that hangs, give up what is left."""
-        self._stopping.set()
+        self._stopping = True
+        self._aside.begin()
         self._thread.join(CLOSING_SECONDS)
         if self._thread.is_alive():
             self._abandoned = self._waiting.heard - self._written - self.figures().lost
@@ -144,16 +145,18 @@ class DecisionLog:
 
     def follow(self, knowledge: Knowledge) -> None:
         """Begin files with what is known there, from the second on, and have the figures shown."""
+        self._aside.heed(knowledge.way)
         self._restating.begin(lambda: restated(knowledge))
         knowledge.work.decision_log.read = self.figures
 
     # In the thread, which ends with the process and no sooner: what fails is tried again.
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            self._tried(self._write_what_waits)
+        while not self._stopping:
+            self._aside.wait(has_work=self._left)
+            self._tried(self._write_aside)
         while self._left:
-            self._tried(lambda: self._write_what_waits(at_once=True))
+            self._tried(self._write_next)
         self._tried(self._end)
 
     @property
@@ -170,20 +173,19 @@ class DecisionLog:
             return False
         return True
 
-    def _write_what_waits(self, *, at_once: bool = False) -> None:
-        wrote, began = False, time.perf_counter()
-        while self._left and (at_once or time.perf_counter() - began < LOOK_SECONDS):
-            until = time.perf_counter() + TURN_SECONDS
-            while self._left and time.perf_counter() < until:
-                if self._restating.under_way:
-                    self._restate()
-                else:
-                    self._take()
-            wrote = True
-            if not at_once and self._waiting.bytes < MANY_WAITING_BYTES:
-                self._stopping.wait(PAUSE_SECONDS)
-        if wrote and self._broken_until is None:
+    def _write_aside(self) -> None:
+        while self._left and self._aside.goes_on(hurry=self._waiting.bytes >= MANY_WAITING_BYTES):
+            self._write_next()
+        now = time.perf_counter()
+        if self._wrote and now >= self._flush_at and self._broken_until is None:
+            self._flush_at = now + FLUSH_SECONDS
             self._flush()
+
+    def _write_next(self) -> None:
+        if self._restating.under_way:
+            self._restate()
+        else:
+            self._take()
 
     def _restate(self) -> None:
         """Write the next line of what was known at the beginning of the file."""
@@ -240,9 +242,11 @@ class DecisionLog:
 
     def _put(self, lines: bytes, *, calls: int) -> None:
         self._unflushed += calls
+        self._wrote = True
         self._tried(lambda: self._files.write(lines))
 
     def _flush(self) -> None:
+        self._wrote = False
         self._files.flush()
         self._count_as_written()
         if self._files.full and not self._restating.under_way and not self._restating.ask():

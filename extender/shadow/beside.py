@@ -1,7 +1,7 @@
 """The door to a shadow's process: two threads, one that tells it and one that hears of it.
 
-Neither is ever waited for by an answer. The one that tells makes news of what waits for a moment at
-a time, and pauses in between, for it shares the interpreter with the answers.
+Neither is ever waited for by an answer. The one that tells shares the interpreter with the answers;
+so it works aside (:class:`extender.service.right_of_way.Aside`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
 import structlog
 
+from extender.service.right_of_way import Aside, RightOfWay
 from extender.service.seam import Call
 from extender.shadow.confined import MOST_BYTES as MEMORY_BYTES
 from extender.shadow.confined import confine, environment
@@ -29,28 +29,22 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "extender.shadow.process")
 """Not from where we happen to be (``-P``)."""
 
-LOOK_SECONDS = 0.1
-"""How often is looked at what waits."""
-
-TURN_SECONDS = 0.0002
-PAUSE_SECONDS = 0.002
-"""For how long news is made at a time, and for how long is paused then."""
-
 MANY_WAITING_BYTES = MOST_BYTES // 10
-"""What no pause is made with."""
+"""What is told of whoever is being answered."""
 
 
 class Beside:
     """A process, from the time it is made until :meth:`end`: tells it *standing*, then what waits.
 
-    *hearing* is where that does. ``evidence`` is what it reported last, None before it has. Of
-    memory it may have so many bytes.
+    *hearing* is where that does; the hooks, if they have the right of *way*, go first.
+    ``evidence`` is what it reported last, None before it has. Of memory it may have so many bytes.
     """
 
     def __init__(
         self,
         standing: Iterator[News],
         hearing: Hearing,
+        way: RightOfWay | None = None,
         *,
         command: Sequence[str] = COMMAND,
         most_bytes: int = MEMORY_BYTES,
@@ -64,7 +58,10 @@ class Beside:
         self._began = self._caught_up = hearing.clock()
         self._written = 0
         self._stands_told = False
-        self._stopping = threading.Event()
+        self._aside = Aside()
+        if way is not None:
+            self._aside.heed(way)
+        self._stopping = False
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="shadow-telling", daemon=True)
         self._thread.start()
@@ -97,7 +94,8 @@ class Beside:
 
     def end(self) -> None:
         """Kill the process, and end both threads: what it shows is of no use any more."""
-        self._stopping.set()
+        self._stopping = True
+        self._aside.begin()
         process = self._process
         if process is not None:
             process.kill()  # if there is none yet, the thread sees to it
@@ -130,35 +128,37 @@ class Beside:
         finally:
             if process is not None:
                 _see_end(process, reading)
-            if not self._stopping.is_set():
+            if not self._stopping:
                 self.failed = True
                 log.error("shadow_ended", status=None if process is None else process.returncode)
 
     def _tell(self, into: IO[bytes]) -> None:
         waiting = self._hearing.waiting
-        self._in_turns(into, self._standing)
+        for each in self._standing:
+            self._write(into, each)
+            while not (self._stopping or self._aside.goes_on()):
+                self._aside.wait(has_work=True)
+            if self._stopping:
+                return
+        into.flush()
         del self._standing  # it holds on to how everything stood
         self._stands_told = True
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping:
+            self._aside.wait(has_work=bool(waiting))
             if self.behind <= 0:
                 self._caught_up = self._hearing.clock()
             if self._process is not None and self._process.poll() is not None:
                 return
-            self._in_turns(into, _taken(self._hearing, len(waiting)))
+            while waiting and self._aside.goes_on(hurry=waiting.bytes >= MANY_WAITING_BYTES):
+                call = waiting.take()
+                if not isinstance(call, Call):
+                    break  # what found no room ends the stretch
+                self._write(into, told(call))
+            into.flush()
 
-    def _in_turns(self, into: IO[bytes], items: Iterator[News]) -> None:
-        """Write for a moment at a time, with pauses unless there is much."""
-        until = time.perf_counter() + TURN_SECONDS
-        for each in items:
-            into.write(line(each))
-            self._written += 1
-            if self._stopping.is_set():
-                return
-            if time.perf_counter() >= until:
-                if self._hearing.waiting.bytes < MANY_WAITING_BYTES:
-                    time.sleep(PAUSE_SECONDS)
-                until = time.perf_counter() + TURN_SECONDS
-        into.flush()
+    def _write(self, into: IO[bytes], each: News) -> None:
+        into.write(line(each))
+        self._written += 1
 
     # In the thread that hears of it.
 
@@ -169,15 +169,6 @@ class Beside:
                     self.evidence = msgspec.json.decode(each, type=Evidence)
                 except msgspec.DecodeError as error:
                     log.error("shadow_misunderstood", error=str(error))
-
-
-def _taken(hearing: Hearing, count: int) -> Iterator[News]:
-    """Yield the news of so many calls that wait; what found no room ends the stretch."""
-    for _ in range(count):
-        call = hearing.waiting.take()
-        if not isinstance(call, Call):
-            return
-        yield told(call)
 
 
 def _see_end(process: subprocess.Popen[bytes], reading: threading.Thread | None) -> None:

@@ -22,6 +22,7 @@ from extender.policy.file import MalformedPolicy, parsed
 from extender.service.events import OwnEvents
 from extender.service.knowledge import Knowledge
 from extender.service.ports import ClusterUnavailable
+from extender.service.right_of_way import RightOfWay
 from extender.shadow import news
 from extender.shadow.beside import Beside
 from extender.shadow.document import Evidence, Standing, State
@@ -75,8 +76,8 @@ class Process(Protocol):
         """End it, which takes a moment."""
 
 
-Start = Callable[[Iterator[News], Hearing], Process]
-"""Begins one, that is told how things stand and then what is heard."""
+Start = Callable[[Iterator[News], Hearing, RightOfWay], Process]
+"""Begins one, that is told how things stand and then what is heard, when nobody has the way."""
 
 
 class Shadow:
@@ -208,7 +209,7 @@ class Shadow:
         told = standing(knowledge, begins)
         knowledge.seam.join(self._hearing)
         try:
-            self._beside = self._start(told, self._hearing)
+            self._beside = self._start(told, self._hearing, self._knowledge.way)
         except Exception:
             self._stop_hearing()
             self._not_before = clock() + MOST_BACKOFF_SECONDS

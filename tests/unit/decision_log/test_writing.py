@@ -250,7 +250,7 @@ async def test_no_fault_of_the_files_ends_the_thread_or_goes_uncounted(
             for n in range(1, 4):
                 log.heard(call(n))
                 now += RETRY_SECONDS
-            log._stopping.set()
+            log._stopping = True
             log._thread.join()
 
     figures = log.figures()

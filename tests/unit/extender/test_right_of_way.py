@@ -6,7 +6,17 @@ import asyncio
 
 import pytest
 
-from extender.service.right_of_way import LOOP_SECONDS, PATIENCE_SECONDS, GivingWay, RightOfWay
+from extender.service.right_of_way import (
+    LOOK_SECONDS,
+    LOOP_SECONDS,
+    MOMENT_SECONDS,
+    PATIENCE_SECONDS,
+    QUIET_SECONDS,
+    REST_SECONDS,
+    Aside,
+    GivingWay,
+    RightOfWay,
+)
 from extender.service.turns import in_turns
 
 pytestmark = pytest.mark.virtual_time
@@ -103,3 +113,105 @@ def test_a_thread_does_not_wait_while_no_hook_is_answered() -> None:
 
     assert dict(GivingWay({"a": 1}, way, lambda: way.now)) == {"a": 1}
     assert way.now == 0
+
+
+class Begun(Aside):
+    """One that notes when it is told to begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: list[float] = []
+
+    def begin(self) -> None:
+        self.at.append(asyncio.get_running_loop().time())
+        super().begin()
+
+
+async def test_who_works_aside_begins_when_no_hook_has_been_answered_for_a_moment() -> None:
+    way, aside, began = RightOfWay(), Begun(), await now()
+    aside.heed(way)
+
+    way.enter()
+    await asyncio.sleep(1)
+    way.leave()
+    await asyncio.sleep(QUIET_SECONDS / 2)
+    way.enter()  # prioritize, after filter
+    way.enter()
+    way.leave()
+    await asyncio.sleep(1)
+    assert not aside.at
+
+    way.leave()
+    await asyncio.sleep(1)
+    assert aside.at == [pytest.approx(began + 2 + QUIET_SECONDS * 1.5)]
+    aside.wait(has_work=False)  # it need not
+
+
+async def test_who_works_aside_is_told_as_long_as_anybody_refers_to_it() -> None:
+    way, aside = RightOfWay(), Begun()
+    aside.heed(way)
+    told = aside.at
+    del aside
+
+    way.enter()
+    way.leave()
+    await asyncio.sleep(1)
+    assert not told
+
+
+class Clock:
+    """Time that passes while somebody rests, and when a test lets it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rests: list[float] = []
+
+    def rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        self.now += seconds
+
+    def aside(self, way: RightOfWay) -> Aside:
+        aside = Aside(lambda: self.now, self.rest)
+        aside.heed(way)
+        aside.begin()
+        aside.begin()  # as if told by two hooks
+        aside.wait(has_work=True)
+        return aside
+
+
+async def test_who_works_aside_rests_between_two_moments_and_stops_for_a_hook() -> None:
+    way, clock = RightOfWay(), Clock()
+    aside = clock.aside(way)
+    assert aside.goes_on()
+    assert not clock.rests
+
+    clock.now += MOMENT_SECONDS
+    assert aside.goes_on()
+    assert clock.rests == [REST_SECONDS]
+
+    way.enter()
+    assert aside.goes_on(), "what it has begun"
+    clock.now += MOMENT_SECONDS
+    assert not aside.goes_on()
+    assert len(clock.rests) == 1
+
+
+async def test_a_hook_that_comes_while_who_works_aside_rests_is_not_kept_waiting() -> None:
+    way, clock = RightOfWay(), Clock()
+    aside = clock.aside(way)
+    clock.now += MOMENT_SECONDS
+    aside._rest = lambda _: way.enter()
+
+    assert not aside.goes_on()
+
+
+async def test_who_works_aside_in_a_hurry_goes_on_beside_a_hook_but_not_for_ever() -> None:
+    way, clock = RightOfWay(), Clock()
+    aside = clock.aside(way)
+    way.enter()
+
+    clock.now += MOMENT_SECONDS
+    assert aside.goes_on(hurry=True)
+    assert not clock.rests
+    clock.now = LOOK_SECONDS
+    assert not aside.goes_on(hurry=True)

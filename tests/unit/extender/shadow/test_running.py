@@ -15,6 +15,7 @@ from extender.metrics import ShadowFigures
 from extender.policy import InForce, PolicyName
 from extender.service import Service
 from extender.service.ports import ClusterUnavailable, Feed
+from extender.service.right_of_way import RightOfWay
 from extender.service.seam import Seam
 from extender.service.tenure import Tenure
 from extender.shadow import Evidence, Shadow, State
@@ -82,7 +83,8 @@ class Case:
             start=self._start,
         )
 
-    def _start(self, standing: Iterator[News], hearing: Hearing) -> Told:
+    def _start(self, standing: Iterator[News], hearing: Hearing, way: RightOfWay) -> Told:
+        assert way is self.service.knowledge.way
         self.begun.append(Told(standing, hearing))
         return self.begun[-1]
 
@@ -299,7 +301,7 @@ async def test_one_that_cannot_even_be_begun_leaves_the_rest_alone(tmp_path: Pat
     case = Case(tmp_path / "shadow.yaml")
     case.path.write_text(FIRST)
 
-    def fails(standing: Iterator[News], hearing: Hearing) -> Told:
+    def fails(standing: Iterator[News], hearing: Hearing, way: RightOfWay) -> Told:
         raise RuntimeError("can't start new thread")
 
     case.shadow._start = fails
