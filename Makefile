@@ -139,6 +139,9 @@ bench-quality: $(READY)
 ALONE := $(addprefix tests/e2e/test_,failover.py faults.py harvester.py)
 REQUIRED := $(filter 1,$(TANGRAM_REQUIRE_CONTROLPLANE))
 
+# Whoever wants no bytecode written has every process compile all it imports; tests start hundreds.
+test e2e: export PYTHONDONTWRITEBYTECODE :=
+
 test: export TANGRAM_REQUIRE_GCC := $(REQUIRED)
 test: export TANGRAM_REQUIRE_CHROMIUM := $(REQUIRED)
 test: export TANGRAM_REQUIRE_PROMETHEUS := $(REQUIRED)

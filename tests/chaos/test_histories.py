@@ -110,17 +110,17 @@ def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
     def meet(frame: FrameType, event: str, arg: object) -> None:
         if frame.f_code.co_filename in PLANTED_IN:
             met.add(frame.f_code.co_name)
-            sys.setprofile(None)  # the rest of the history is told at its own speed
+            sys.settrace(None)  # the rest of the history is told at its own speed
 
     with bug.planted():
         while not met:
             seed = next(seeds)
-            sys.setprofile(meet)
+            sys.settrace(meet)
             try:
                 story = drawn(seed, SHORT, moving=bug.moving)
                 told = tell(seed, story, moving=bug.moving)
             finally:
-                sys.setprofile(None)
+                sys.settrace(None)
             assert CRASHED not in kinds(told), told.broken
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from benchmarks.fleet import KnownFleet
 from tests.page.reader import opened, text, texts, wait
 from tests.page.running import known_fleet
 
@@ -40,10 +43,18 @@ requestAnimationFrame(frame);
 mean and 95th percentile of a frame's time in ms, and how many px of the list were never reached."""
 
 
+@pytest.fixture(scope="module")
+def crowd() -> Iterator[tuple[str, KnownFleet, asyncio.AbstractEventLoop]]:
+    """The desk of many nodes: its URL, fleet and loop."""
+    with known_fleet(MANY) as made:
+        yield made
+
+
 def test_at_5000_nodes_a_frame_takes_at_most_twice_as_long_as_at_50(
-    driver: Any, record_property: Any
+    driver: Any, crowd: tuple[str, KnownFleet, asyncio.AbstractEventLoop], record_property: Any
 ) -> None:
-    with known_fleet(FEW) as (few, _, _), known_fleet(MANY) as (many, _, _):
+    many, _, _ = crowd
+    with known_fleet(FEW) as (few, _, _):
         best: dict[tuple[str, str], float] = {}
         for _ in range(ROUNDS):
             for url in (few, many):
@@ -75,12 +86,14 @@ def test_the_focus_stays_with_its_gpu_however_far_one_scrolls(driver: Any) -> No
         assert driver.execute_script(at) == focused
 
 
-def test_a_change_among_5000_nodes_is_shown_where_it_is(driver: Any) -> None:
-    with known_fleet(MANY) as (url, fleet, loop):
-        opened(driver, f"{url}/?text=gpu-node-04321")
-        assert text(driver, "#shown") == "1 of 5,000 nodes"
-        before = text(driver, ".node")
+def test_a_change_among_5000_nodes_is_shown_where_it_is(
+    driver: Any, crowd: tuple[str, KnownFleet, asyncio.AbstractEventLoop]
+) -> None:
+    url, fleet, loop = crowd
+    opened(driver, f"{url}/?text=gpu-node-04321")
+    assert text(driver, "#shown") == "1 of 5,000 nodes"
+    before = text(driver, ".node")
 
-        loop.call_soon_threadsafe(fleet.hear, fleet.changed(["gpu-node-04321"]))
+    loop.call_soon_threadsafe(fleet.hear, fleet.changed(["gpu-node-04321"]))
 
-        wait(driver, lambda d: text(d, ".node") != before)
+    wait(driver, lambda d: text(d, ".node") != before)

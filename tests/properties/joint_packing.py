@@ -151,9 +151,10 @@ def _alike(fleet: Fleet) -> tuple[tuple[int, ...], ...]:
 def _in_order(
     occupancies: tuple[Occupancy, ...], alike: Sequence[Sequence[int]]
 ) -> tuple[Occupancy, ...]:
+    """Have equal GPUs in one order; of two whose hashes are equal, both orders are tried."""
     found = list(occupancies)
     for group in alike:
-        in_order = sorted((found[gpu] for gpu in group), key=repr)
+        in_order = sorted((found[gpu] for gpu in group), key=hash)
         for gpu, occupancy in zip(group, in_order, strict=True):
             found[gpu] = occupancy
     return tuple(found)

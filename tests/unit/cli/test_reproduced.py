@@ -1,4 +1,4 @@
-"""``tangram demo --decision-log`` and ``tangram replay``: each in a process of its own."""
+"""``tangram demo --decision-log`` and ``tangram replay``: a log plays again in another process."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from extender.decision_log.files import compressed, lines
 from extender.decision_log.files import found as logs
 from extender.decision_log.reading import Damage
 from extender.replay.recorded import Recorded
+from tests.commands import tangram
 
 DEMO = ("demo", "--nodes", "2", "--gpus", "2", "--vms", "24", "--burst", "10", "--load", "1.2")
 
 
-def tangram(*arguments: str, seed: str = "0") -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, seed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "extender", *arguments],
         env={**os.environ, "PYTHONHASHSEED": seed},
@@ -37,13 +38,13 @@ def tangram(*arguments: str, seed: str = "0") -> subprocess.CompletedProcess[str
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The log of a small demo."""
     folder = tmp_path_factory.mktemp("log")
-    played = tangram(*DEMO, "--decision-log", str(folder), "--output", "json", seed="1")
+    played = process(*DEMO, "--decision-log", str(folder), "--output", "json", seed="1")
     assert played.returncode == 0, played.stderr
     return folder
 
 
 def test_the_demos_log_plays_again_in_another_process(log: Path) -> None:
-    played = tangram("replay", str(log), "--output", "json", seed="2")
+    played = process("replay", str(log), "--output", "json", seed="2")
 
     assert played.returncode == 0, played.stdout + played.stderr
     told = json.loads(played.stdout)
@@ -55,7 +56,7 @@ def test_the_demos_log_plays_again_in_another_process(log: Path) -> None:
 def test_people_are_told_in_a_sentence(log: Path) -> None:
     played = tangram("replay", *map(str, logs(log)))
 
-    assert played.returncode == 0
+    assert played.exit_code == 0
     assert "decisions in 1 runs" in played.stdout
     assert " 0 different, 0 after a gap." in played.stdout
 
@@ -69,7 +70,7 @@ def test_a_decision_that_comes_out_otherwise_is_shown_and_fails(log: Path, tmp_p
 
     played = tangram("replay", str(forged))
 
-    assert played.returncode == 1
+    assert played.exit_code == 1
     assert " 1 different" in played.stdout
     assert "filter" in played.stdout
 
@@ -79,7 +80,7 @@ def test_the_demand_of_a_log_is_written(log: Path, tmp_path: Path) -> None:
 
     played = tangram("replay", str(log), "--record", str(record))
 
-    assert played.returncode == 0, played.stderr
+    assert played.exit_code == 0, played.stderr
     told = msgspec.json.decode(record.read_bytes(), type=Recorded)
     assert (len(told.arrivals), len(told.departures), len(told.nodes)) == (24, 24, 2)
     placed = {each.uid for each in told.outcomes if each.places}
@@ -89,7 +90,7 @@ def test_the_demand_of_a_log_is_written(log: Path, tmp_path: Path) -> None:
 def test_policies_are_tried_on_the_demand_of_a_log(log: Path) -> None:
     played = tangram("replay", str(log), "--policy", "worst-fit", "--output", "json")
 
-    assert played.returncode == 0, played.stderr
+    assert played.exit_code == 0, played.stderr
     told = json.loads(played.stdout)
     assert [each["name"] for each in told["policies"]] == ["recorded", "worst-fit"]
     assert told["record"]["arrivals"] == 24
@@ -102,7 +103,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
 
     played = tangram("replay", str(path))
 
-    assert played.returncode == 2
+    assert played.exit_code == 2
     assert "cannot be read" in played.stderr
 
 
@@ -111,7 +112,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(tmp_pat
 
     played = tangram(*DEMO, "--decision-log", str(tmp_path / "file" / "log"))
 
-    assert played.returncode == 2
+    assert played.exit_code == 2
     assert "cannot be written" in played.stderr
 
 
@@ -142,6 +143,6 @@ def test_a_call_of_another_program_is_named_without_moving_the_cursor(
 
     played = tangram("replay", str(forged))
 
-    assert played.returncode == 2
+    assert played.exit_code == 2
     assert "\x1b[2J" not in played.stderr
     assert "[/red]" in played.stderr

@@ -27,6 +27,7 @@ from nodeagent.api.gpunode import Decision, Mode
 from nodeagent.driver import InstanceInUse
 from nodeagent.simulated.hardware import Hardware, SimulatedGpu
 from tests.builders import H100, raw_pod
+from tests.commands import tangram
 
 GEOMETRY = H100.geometry
 ALL = frozenset(GEOMETRY.by_id)
@@ -300,14 +301,10 @@ async def test_other_models_have_their_story_too(model: str) -> None:
     assert outcome.placed > 0
 
 
-def tangram(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "extender", *arguments], capture_output=True, text=True, timeout=120
-    )
-
-
 def test_json_is_one_document_on_stdout_and_all_else_is_on_stderr() -> None:
-    ended = tangram("demo", "--nodes", "1", "--gpus", "1", "--vms", "5", "--output", "json")
+    small = ("--nodes", "1", "--gpus", "1", "--vms", "5", "--output", "json")
+    command = [sys.executable, "-m", "extender", "demo", *small]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     assert ended.returncode == 0
     document = json.loads(ended.stdout)
@@ -329,7 +326,7 @@ def test_the_policy_told_is_the_one_that_decides() -> None:
 def test_text_shows_every_gpu_and_says_what_happened() -> None:
     ended = tangram("demo", "--nodes", "2", "--gpus", "3", "--vms", "12")
 
-    assert ended.returncode == 0
+    assert ended.exit_code == 0
     assert sum(line.startswith("  gpu-node-") for line in ended.stdout.splitlines()) == 2
     assert "12 of 12 VMs were placed (100.0 %), each tried once." in ended.stdout
     assert "0 slices promised twice" in ended.stdout
@@ -347,6 +344,6 @@ def test_text_shows_every_gpu_and_says_what_happened() -> None:
 def test_a_wrong_option_is_named_with_its_remedy(arguments: tuple[str, str], hint: str) -> None:
     ended = tangram("demo", *arguments)
 
-    assert ended.returncode == 2
+    assert ended.exit_code == 2
     assert hint in ended.stderr
     assert "Traceback" not in ended.stderr

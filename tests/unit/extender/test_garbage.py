@@ -22,6 +22,12 @@ class Ring:
         self.self = self
 
 
+@pytest.fixture(autouse=True)
+def nothing_rests() -> None:
+    """Let all be looked through at first, as in a process of its own."""
+    gc.unfreeze()
+
+
 async def test_garbage_goes_in_turns_of_the_loop(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
