@@ -27,7 +27,7 @@ from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.service.turns import in_turns
 from extender.snapshot import Held, NodeView
-from extender.verbs.record import adoptable
+from extender.verbs.record import adoptable, in_their_place
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
@@ -101,7 +101,7 @@ class Adopter:
             view = self._knowledge.views.get(node)
             entries = () if view is None else self._entries(view, facts.asked)
             if view is not None and entries:
-                await self._plans.write(view, add=entries, remove=_in_their_place(view, entries))
+                await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
                 log.info(
                     "pod_adopted",
                     node=node,
@@ -127,15 +127,3 @@ class Adopter:
             for held in adoptable(view)
             if held.pod.uid == request.pod.uid and held.resource in request.wanted
         ]
-
-
-def _in_their_place(view: NodeView, entries: Sequence[Assignment]) -> tuple[str, ...]:
-    """Return the ids of reservations where a pod turns out to be: who runs has the better right."""
-    return tuple(
-        each.id
-        for each in view.reservations
-        if any(
-            each.gpu == entry.gpu and each.placement.mask & entry.placement.mask
-            for entry in entries
-        )
-    )

@@ -1,0 +1,96 @@
+"""Writing again what pods had in a plan that was deleted under them.
+
+::
+
+    a GpuNode goes ─▶ what its plan had for pods is remembered ─▶ read the pods ─▶ made anew with it
+
+What was promised stays promised until its pod has ended, be it bound, on its way to the kubelet, or
+waiting for its instance. Every replica remembers, for each has watched the plan; whoever leads
+writes. The node's new plan begins with its entries, as they were, so that its agent never sees one
+without them: it would destroy what no pod uses yet. Where somebody else has made the GpuNode anew,
+they are added, but for what others have got there meanwhile.
+
+For whom no replica remembers, an agent tells who has what (``adoption``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from extender.service.knowledge import Knowledge
+from extender.service.plans import Plans
+from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
+from extender.verbs.record import in_their_place
+from nodeagent.api.gpunode import Assignment, PodRef
+
+log = structlog.get_logger()
+
+READS_AT_ONCE = 32
+
+
+class Restorer:
+    """Knows whose entries are to be written again, and writes them into plans made by others."""
+
+    def __init__(self, knowledge: Knowledge, plans: Plans, cluster: Cluster) -> None:
+        self._knowledge = knowledge
+        self._plans = plans
+        self._cluster = cluster
+        self._at_once = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def sweep(self) -> None:
+        """Write into every plan what it has lost."""
+        for node in tuple(self._knowledge.lost):
+            if node in self._knowledge.views:
+                try:
+                    await self._restore(node)
+                except (ClusterUnavailable, PlanConflict) as error:
+                    # The next sweep is soon enough: it reads the pods again.
+                    log.warning("restoring_postponed", node=node, error=str(error))
+
+    async def entries(self, node: str) -> tuple[Assignment, ...]:
+        """Return what a node's plan has lost, of pods that may still use it; forget the others.
+
+        Raises:
+            ClusterUnavailable: not all of them could be read.
+        """
+        lost = self._knowledge.lost.get(node, ())
+        failures: list[ClusterUnavailable] = []
+
+        async def look(pod: PodRef) -> None:
+            try:
+                async with self._at_once:
+                    wanted = await self._wanted(node, pod)
+            except ClusterUnavailable as error:
+                failures.append(error)
+            else:
+                if not wanted:
+                    self._knowledge.forget_lost(pod.uid)
+
+        async with asyncio.TaskGroup() as tasks:
+            for pod in {each.pod for each in lost if each.pod is not None}:
+                tasks.create_task(look(pod), name=f"restore-{pod.uid}")
+        if failures:
+            raise failures[0]
+        return self._knowledge.lost.get(node, ())
+
+    async def _wanted(self, node: str, pod: PodRef) -> bool:
+        """Tell whether a pod is there and may use its place; one with another place does not."""
+        if self._knowledge.assigned.nodes_of(pod.uid):
+            return False
+        facts = await self._cluster.read_pod(pod.namespace, pod.name)
+        return (
+            facts is not None
+            and facts.ref.uid == pod.uid
+            and not facts.over
+            and facts.node in ("", node)
+        )
+
+    async def _restore(self, node: str) -> None:
+        await self.entries(node)
+        async with self._plans.turn(node):
+            view, entries = self._knowledge.views.get(node), self._knowledge.lost.get(node, ())
+            if view is not None and entries:
+                await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
+                log.info("assignments_restored", node=node, ids=[each.id for each in entries])
