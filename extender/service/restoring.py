@@ -16,6 +16,7 @@ For whom no replica remembers, an agent tells who has what (``adoption``).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -49,7 +50,7 @@ class Restorer:
                     # The next sweep is soon enough: it reads the pods again.
                     log.warning("restoring_postponed", node=node, error=str(error))
 
-    async def entries(self, node: str) -> tuple[Assignment, ...]:
+    async def entries(self, node: str) -> Sequence[Assignment]:
         """Return what a node's plan has lost, of pods that may still use it; forget the others.
 
         Raises:

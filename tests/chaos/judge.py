@@ -221,15 +221,7 @@ class Judge:
         for entry in gone.spec.assignments:
             self._removed.pop(entry.id, None)
         if not self._writer():
-            # A pod that runs on a GPU that was reset meanwhile uses nothing that tells of itself.
-            running = {
-                pod.uid
-                for pod in self.pods.values()
-                if pod.phase == "Running" and not self.excuses.cover(pod)
-            }
-            self.excuses.plan_deleted(
-                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running]
-            )
+            self.excuses.plan_deleted([e.id for e in gone.spec.assignments if e.pod])
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
@@ -282,7 +274,7 @@ class Judge:
                 self._broken(f"promised twice: {entry.id} and {other.id} on {entry.gpu}")
         uid = entry.pod.uid if entry.pod else ""
         for pod in self.pods.values():
-            if pod.uid == uid or not pod.node or pod.over or self.excuses.unknown(pod):
+            if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
                 if each.gpu == entry.gpu and _mask(each) & mask:
@@ -360,7 +352,7 @@ class Judge:
             self._broken(f"bound after the answer: {pod.name}")
         self._must_lead(f"has bound {pod.name}")
         self._must_have_listed()
-        if self.excuses.cover(pod):
+        if self.excuses.cover(pod) or self.excuses.unplanned(pod):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}
         realized = self._reports.realized(pod.node)

@@ -185,12 +185,15 @@ class NodesKnown(Known):
         """Note what a plan that is gone has said of pods, and no other says yet."""
         known = self.lost.get(name, ())
         lost = unwritten(known, before, view)
+        if lost == known:
+            return
         if lost:
             self.lost[name] = lost
-        elif known:
+        else:
             del self.lost[name]
-        if lost and lost != known:
-            log.warning("assignments_lost", node=name, ids=[each.id for each in lost])
+        fresh = [each.id for each in lost if each not in known]
+        if fresh:
+            log.warning("assignments_lost", node=name, ids=fresh)
             self.arrivals.set()
 
     def forget_lost(self, uid: str) -> None:
