@@ -32,7 +32,7 @@ class Excuses:
         self._unplanned.update(ids)
 
     def restored(self, ids: Collection[str]) -> None:
-        """See that they are planned again."""
+        """See that entries of these ids are told to be realized, in whatever object."""
         self._unplanned.difference_update(ids)
 
     def calm(self, gpu: str) -> bool:

@@ -187,6 +187,7 @@ class Judge:
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
+        self.excuses.restored(self._reports.realized(name))
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
@@ -200,7 +201,6 @@ class Judge:
         for entry in fresh(before, node):
             if not is_claim(entry):
                 self._take_lock(node, entry)
-                self._restored(entry)
         faults += [
             *self._left_the_plan(had, node),
             *self.holds.wrote(before, node, writer),
@@ -228,13 +228,6 @@ class Judge:
             self._broken(f"lost: the plan of {name} was deleted, and pods are in it")
         if any(gpu.instances for gpu in gone.status.gpus):
             self._broken(f"lost: {name} was forgotten, and it has GPU instances")
-
-    def _restored(self, entry: Assignment) -> None:
-        """See a bound pod's entry written again, by whatever id, after its plan was deleted."""
-        pod = self.pods.get(entry.pod.uid) if entry.pod else None
-        if pod is not None:
-            decided = (e for e in pod.decisions if (e.gpu, e.start) == (entry.gpu, entry.start))
-            self.excuses.restored([each.id for each in decided])
 
     def _left_the_plan(self, had: Iterable[Assignment], node: GpuNode) -> Iterator[str]:
         """Yield what bound pods, that have not ended, do not have in their node's plan any more.
