@@ -111,10 +111,13 @@ class Adopter:
                 )
 
     def _entries(self, view: NodeView, request: Request) -> Sequence[Assignment]:
-        planned = {each.id for each in view.node.spec.assignments}
-        return [
-            Assignment(
-                id=self._new_id() if held.assignment in ("", *planned) else held.assignment,
+        used, entries = {each.id for each in view.node.spec.assignments}, []
+        for held in adoptable(view):
+            if held.pod.uid != request.pod.uid or held.resource not in request.wanted:
+                continue
+            known = held.assignment and held.assignment not in used
+            entry = Assignment(
+                id=held.assignment if known else self._new_id(),
                 gpu=held.gpu,
                 profile_id=held.profile_id,
                 start=held.placement.start,
@@ -124,6 +127,6 @@ class Adopter:
                 pod=request.pod,
                 owner=request.owner,
             )
-            for held in adoptable(view)
-            if held.pod.uid == request.pod.uid and held.resource in request.wanted
-        ]
+            used.add(entry.id)
+            entries.append(entry)
+        return entries

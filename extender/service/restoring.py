@@ -53,18 +53,20 @@ class Restorer:
     async def entries(self, node: str) -> Sequence[Assignment]:
         """Return what a node's plan has lost, of pods that may still use it; forget the others.
 
+        Those of pods that cannot be read, however often it is tried, are left for later.
+
         Raises:
-            ClusterUnavailable: not all of them could be read.
+            ClusterUnavailable: not all of them could be read now.
         """
         lost = self._knowledge.lost.get(node, ())
-        failures: list[ClusterUnavailable] = []
+        unread: dict[str, ClusterUnavailable] = {}
 
         async def look(pod: PodRef) -> None:
             try:
                 async with self._at_once:
                     wanted = await self._wanted(node, pod)
             except ClusterUnavailable as error:
-                failures.append(error)
+                unread[pod.uid] = error
             else:
                 if not wanted:
                     self._knowledge.forget_lost(pod.uid)
@@ -72,9 +74,12 @@ class Restorer:
         async with asyncio.TaskGroup() as tasks:
             for pod in {each.pod for each in lost if each.pod is not None}:
                 tasks.create_task(look(pod), name=f"restore-{pod.uid}")
-        if failures:
-            raise failures[0]
-        return self._knowledge.lost.get(node, ())
+        for uid, error in unread.items():
+            if error.passing:
+                raise error
+            log.warning("pod_not_restored", node=node, uid=uid, error=str(error))
+        left = self._knowledge.lost.get(node, ())
+        return tuple(each for each in left if each.pod is not None and each.pod.uid not in unread)
 
     async def _wanted(self, node: str, pod: PodRef) -> bool:
         """Tell whether a pod is there and may use its place; one with another place does not."""
@@ -89,9 +94,10 @@ class Restorer:
         )
 
     async def _restore(self, node: str) -> None:
-        await self.entries(node)
+        wanted = await self.entries(node)
         async with self._plans.turn(node):
-            view, entries = self._knowledge.views.get(node), self._knowledge.lost.get(node, ())
+            view, lost = self._knowledge.views.get(node), self._knowledge.lost.get(node, ())
+            entries = [each for each in lost if each in wanted]
             if view is not None and entries:
                 await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
                 log.info("assignments_restored", node=node, ids=[each.id for each in entries])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -22,9 +22,11 @@ from nodeagent.apiserver.protocol import (
     GPU_NODES,
     NODES,
     PODS,
+    ApiError,
     Kind,
     NotFound,
     PatchType,
+    Refused,
     Unavailable,
 )
 from nodeagent.journal_file import FileJournal
@@ -36,6 +38,8 @@ from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_time
+
+NO_ANSWER = Unavailable(0, "no answer")
 
 
 @pytest.fixture
@@ -182,13 +186,26 @@ async def test_no_plan_is_made_without_its_pods_while_these_cannot_be_read(world
     assert node.spec.assignments == (entry,)
 
 
+async def test_a_pod_that_can_never_be_read_keeps_no_other_from_its_place(world: World) -> None:
+    read, unread = await planned(world, "read", 3), await planned(world, "unread", 5)
+    async with world.extender() as extender:
+        await seen(extender, read, unread)
+        with without_answers(world, Refused(403, "not yours"), of="unread"):
+            uid = await deleted(world)
+            node = await made_anew(world, uid)
+            assert node.spec.assignments == (read,)
+        await world.plan_holds(2)
+
+    assert set((await world.gpu_node("node-1")).spec.assignments) == {read, unread}
+
+
 @contextlib.contextmanager
-def without_answers(world: World) -> Any:
-    """Have no pod of the default namespace be read until the block ends."""
+def without_answers(world: World, error: ApiError = NO_ANSWER, *, of: str = "") -> Iterator[None]:
+    """Have no pod be read until the block ends, or not that one."""
 
     async def no_answer(call: Call) -> None:
-        if (call.verb, call.kind) == ("get", PODS):
-            raise Unavailable(0, "no answer")
+        if (call.verb, call.kind) == ("get", PODS) and of in ("", call.name):
+            raise error
 
     world.api.disturbance = no_answer
     try:
@@ -280,7 +297,8 @@ async def test_the_instances_of_a_pod_that_its_kubelet_has_yet_to_admit_stay(
 
     assert after.spec == before.spec
     assert set(after.status.realized) == set(before.status.realized), "of the same slots"
-    assert dict(board.instances) == there, "nothing was made anew: ids only grow"
+    assert board.instances.keys() == there.keys()
+    assert all(each is there[id] for id, each in board.instances.items()), "nor made anew"
 
 
 # What no plan says any more.
