@@ -9,8 +9,9 @@ any other. The label comes first: whatever is cut off after it is found and fini
 sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
 
 Such are VMs that ran before Tangram came, and those whose entry is lost: somebody has deleted the
-GpuNode. What was made for that entry is known by its id, so it is written again as it was. Whose it
-is the kubelet says; the pod's own annotation, which its owner may change, is not asked.
+GpuNode, and no replica remembers what it said (``restoring``). What was made for that entry is
+known by its id, so it is written again as it was. Whose it is the kubelet says; the pod's own
+annotation, which its owner may change, is not asked.
 """
 
 from __future__ import annotations
