@@ -82,16 +82,14 @@ class Restorer:
         return tuple(each for each in left if each.pod is not None and each.pod.uid not in unread)
 
     async def _wanted(self, node: str, pod: PodRef) -> bool:
-        """Tell whether a pod is there and may use its place; one with another place does not."""
-        if self._knowledge.assigned.nodes_of(pod.uid):
-            return False
+        """Tell whether a pod may use its place yet: it is bound there, or is bound nowhere.
+
+        In the latter case one that has been given another place meanwhile does not.
+        """
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
-        return (
-            facts is not None
-            and facts.ref.uid == pod.uid
-            and not facts.over
-            and facts.node in ("", node)
-        )
+        if facts is None or facts.ref.uid != pod.uid or facts.over:
+            return False
+        return facts.node == node or not (facts.node or self._knowledge.assigned.nodes_of(pod.uid))
 
     async def _restore(self, node: str) -> None:
         wanted = await self.entries(node)

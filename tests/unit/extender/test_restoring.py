@@ -156,8 +156,11 @@ async def test_a_pod_that_can_use_it_no_more_gets_nothing_back(world: World, end
     assert not extender.knowledge.lost
 
 
-async def test_a_pod_that_has_another_place_by_now_does_not_get_its_old_one(world: World) -> None:
-    entry = await planned(world, "a", bound="")
+@pytest.mark.parametrize("bound", [False, True])
+async def test_a_pod_with_another_place_by_now_gets_its_old_one_only_if_it_is_bound_there(
+    world: World, bound: bool
+) -> None:
+    entry = await planned(world, "a", bound="node-1" if bound else "")
     async with world.extender() as extender:
         await seen(extender, entry)
         with without_answers(world):
@@ -168,7 +171,7 @@ async def test_a_pod_that_has_another_place_by_now_does_not_get_its_old_one(worl
             await until(lambda: extender.knowledge.assigned.nodes_of(_uid(entry)) == ("node-2",))
         node = await made_anew(world, uid)
 
-    assert node.spec.assignments == ()
+    assert node.spec.assignments == ((entry,) if bound else ())
 
 
 async def test_no_plan_is_made_without_its_pods_while_these_cannot_be_read(world: World) -> None:
