@@ -429,8 +429,10 @@ async def test_an_answer_that_comes_after_the_news_of_a_deletion_brings_nothing_
         await until(lambda: "node-1" in extender.knowledge.views)
         known = extender.knowledge.views["node-1"].node
 
-    assert known.metadata.uid == (await world.gpu_node("node-1")).metadata.uid
-    assert known.spec.assignments == ()
+    there = await world.gpu_node("node-1")
+    assert (known.metadata.uid, known.spec) == (there.metadata.uid, there.spec)
+    planned = [each.pod.uid for each in there.spec.assignments if each.pod]
+    assert planned == [pod["metadata"]["uid"]], "made anew with what it had"
 
 
 async def test_that_there_was_no_gpunode_does_not_hide_the_one_made_since(world: World) -> None:
