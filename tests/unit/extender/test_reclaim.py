@@ -421,13 +421,14 @@ async def test_an_answer_that_comes_after_the_news_of_a_deletion_brings_nothing_
         world.api.disturbance = hold
         bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
         await world.plan_holds(1)
+        views, before = extender.knowledge.views, await world.gpu_node("node-1")
         await world.api.delete(GPU_NODES, "node-1")
-        await until(lambda: "node-1" not in extender.knowledge.views)
+        await until(lambda: before.metadata.uid in extender.knowledge.buried)
         world.api.disturbance = None
         late.set_result(None)
         await bind
-        await until(lambda: "node-1" in extender.knowledge.views)
-        known = extender.knowledge.views["node-1"].node
+        await until(lambda: "node-1" in views)
+        known = views["node-1"].node
 
     there = await world.gpu_node("node-1")
     assert (known.metadata.uid, known.spec) == (there.metadata.uid, there.spec)
