@@ -1,14 +1,17 @@
-"""A node's view after its GpuNode has changed: what may still be there is not free yet."""
+"""A node's view after its GpuNode has changed: what may still be there is not free yet.
+
+And what pods had in a GpuNode that was deleted: until it is written again, no plan says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from extender.occupants import namespace_of
 from extender.snapshot import NodeView, Releasing, taken_by
-from nodeagent.api.gpunode import GpuNode
+from nodeagent.api.gpunode import Assignment, GpuNode
 
 
 def left_behind(node: GpuNode, *, known: Collection[str] = ()) -> tuple[Releasing, ...]:
@@ -74,4 +77,37 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
         releasing=tuple(r for r in releasing if r.generation > seen),
         unanswered=unanswered(newer) if unseen else view.unanswered,
         lapsed=view.lapsed.intersection(e.id for e in newer.spec.assignments if e.pod is None),
+    )
+
+
+def unwritten(
+    lost: Sequence[Assignment], before: NodeView | None, now: NodeView | None
+) -> Sequence[Assignment]:
+    """Return what pods had in plans of a node that were deleted, and its plan does not say now.
+
+    *lost* is what that was *before*. Of a pod that has something again, or whose place somebody
+    else has got, nothing is to be written any more.
+    """
+    gone = before is not None and (now is None or now.node.metadata.uid != before.node.metadata.uid)
+    if before is not None and gone:
+        had = [each for each in before.node.spec.assignments if each.pod is not None]
+        lost = (*_besides(had, lost), *had)
+    return lost if now is None or not lost else _besides(now.node.spec.assignments, lost)
+
+
+def _besides(plan: Sequence[Assignment], lost: Sequence[Assignment]) -> tuple[Assignment, ...]:
+    """Return all of those pods that a *plan* has nothing for, and whose places it gives nobody."""
+    planned = [each for each in plan if each.pod is not None]
+    served = {each.pod.uid for each in planned if each.pod}
+    over = {
+        each.pod.uid
+        for each in lost
+        if each.pod and (each.pod.uid in served or _meets(each, planned))
+    }
+    return tuple(each for each in lost if each.pod and each.pod.uid not in over)
+
+
+def _meets(entry: Assignment, others: Sequence[Assignment]) -> bool:
+    return any(
+        entry.gpu == each.gpu and entry.placement.mask & each.placement.mask for each in others
     )

@@ -93,13 +93,13 @@ class KubernetesCluster:
         except NotFound:
             return None
 
-    async def create_gpu_node(self, name: str) -> None:
-        """Create an empty GpuNode."""
+    async def create_gpu_node(self, name: str, plan: Collection[Assignment] = ()) -> None:
+        """Create a GpuNode whose plan has these entries."""
         body = {
             "apiVersion": keys.API_VERSION,
             "kind": keys.GPU_NODE_KIND,
             "metadata": {"name": name},
-            "spec": {"assignments": []},
+            "spec": {"assignments": [msgspec.to_builtins(each) for each in plan]},
         }
         try:
             with outcome(Conflict):

@@ -9,8 +9,9 @@ any other. The label comes first: whatever is cut off after it is found and fini
 sweep, and labelling twice is nothing. Of the pod itself nothing else changes.
 
 Such are VMs that ran before Tangram came, and those whose entry is lost: somebody has deleted the
-GpuNode. What was made for that entry is known by its id, so it is written again as it was. Whose it
-is the kubelet says; the pod's own annotation, which its owner may change, is not asked.
+GpuNode, and no replica remembers what it said (``restoring``). What was made for that entry is
+known by its id, so it is written again as it was. Whose it is the kubelet says; the pod's own
+annotation, which its owner may change, is not asked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.service.turns import in_turns
 from extender.snapshot import Held, NodeView
-from extender.verbs.record import adoptable
+from extender.verbs.record import adoptable, in_their_place
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, PodRef
 
@@ -101,7 +102,7 @@ class Adopter:
             view = self._knowledge.views.get(node)
             entries = () if view is None else self._entries(view, facts.asked)
             if view is not None and entries:
-                await self._plans.write(view, add=entries, remove=_in_their_place(view, entries))
+                await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
                 log.info(
                     "pod_adopted",
                     node=node,
@@ -111,10 +112,13 @@ class Adopter:
                 )
 
     def _entries(self, view: NodeView, request: Request) -> Sequence[Assignment]:
-        planned = {each.id for each in view.node.spec.assignments}
-        return [
-            Assignment(
-                id=self._new_id() if held.assignment in ("", *planned) else held.assignment,
+        used, entries = {each.id for each in view.node.spec.assignments}, []
+        for held in adoptable(view):
+            if held.pod.uid != request.pod.uid or held.resource not in request.wanted:
+                continue
+            known = held.assignment and held.assignment not in used
+            entry = Assignment(
+                id=held.assignment if known else self._new_id(),
                 gpu=held.gpu,
                 profile_id=held.profile_id,
                 start=held.placement.start,
@@ -124,18 +128,6 @@ class Adopter:
                 pod=request.pod,
                 owner=request.owner,
             )
-            for held in adoptable(view)
-            if held.pod.uid == request.pod.uid and held.resource in request.wanted
-        ]
-
-
-def _in_their_place(view: NodeView, entries: Sequence[Assignment]) -> tuple[str, ...]:
-    """Return the ids of reservations where a pod turns out to be: who runs has the better right."""
-    return tuple(
-        each.id
-        for each in view.reservations
-        if any(
-            each.gpu == entry.gpu and each.placement.mask & entry.placement.mask
-            for entry in entries
-        )
-    )
+            used.add(entry.id)
+            entries.append(entry)
+        return entries

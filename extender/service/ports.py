@@ -151,8 +151,8 @@ class Cluster(Protocol):
     async def read_gpu_node(self, name: str) -> GpuNode | None:
         """Return a GpuNode as it is now, None if there is none."""
 
-    async def create_gpu_node(self, name: str) -> None:
-        """Create an empty GpuNode; one that exists is left alone."""
+    async def create_gpu_node(self, name: str, plan: Collection[Assignment] = ()) -> None:
+        """Create a GpuNode whose plan has these entries; one that exists is left alone."""
 
     async def delete_gpu_node(self, node: GpuNode) -> None:
         """Delete a GpuNode, if it is still the one given."""

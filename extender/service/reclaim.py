@@ -17,6 +17,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans, held_too_long
 from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
+from extender.service.restoring import Restorer
 from extender.service.trust import Trust
 from extender.service.turns import in_turns
 from extender.service.underway import Underway
@@ -32,12 +33,18 @@ class Reclaimer:
     """Finds what to take back and takes it back, but for pods whose binds are *underway*."""
 
     def __init__(
-        self, knowledge: Knowledge, plans: Plans, cluster: Cluster, underway: Underway
+        self,
+        knowledge: Knowledge,
+        plans: Plans,
+        cluster: Cluster,
+        underway: Underway,
+        restorer: Restorer,
     ) -> None:
         self._knowledge = knowledge
         self._plans = plans
         self._cluster = cluster
         self._underway = underway
+        self._restorer = restorer
         self._trust = Trust(knowledge)
         self._read_at: dict[str, float] = {}
         self._at_once = asyncio.Semaphore(READS_AT_ONCE)
@@ -199,7 +206,7 @@ class Reclaimer:
             log.warning("gpunode_postponed", node=name, error=str(error))
 
     async def _create(self, name: str) -> None:
-        await self._cluster.create_gpu_node(name)
+        await self._cluster.create_gpu_node(name, await self._restorer.entries(name))
         await self._plans.refresh(name)
 
     async def _clear_away(self, name: str) -> None:

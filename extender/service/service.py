@@ -35,6 +35,7 @@ from extender.service.reclaim import Reclaimer
 from extender.service.recording import Recorder
 from extender.service.relocation import Orders, Relocator
 from extender.service.reservation import Reservations
+from extender.service.restoring import Restorer
 from extender.service.right_of_way import GivingWay
 from extender.service.seam import Seam
 from extender.service.surveying import Surveyor
@@ -101,7 +102,10 @@ class Service:
         self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
-        self._reclaimer = Reclaimer(self.knowledge, plans, cluster, self.binder.underway)
+        self._restorer = Restorer(self.knowledge, plans, cluster)
+        self._reclaimer = Reclaimer(
+            self.knowledge, plans, cluster, self.binder.underway, self._restorer
+        )
         self._preempting: Preempting | None = None
         if evictor is not None:
             self._preempting = Preempting(
@@ -166,6 +170,7 @@ class Service:
         while True:
             if not self.knowledge.not_ready():
                 await self._reclaimer.sweep()
+                await self._restorer.sweep()
                 await self._recorder.sweep()
                 await self._adopter.sweep()
                 await self._reservations.sweep()

@@ -66,6 +66,12 @@ def adoptable(view: NodeView) -> tuple[Held, ...]:
     )
 
 
+def in_their_place(view: NodeView, entries: Collection[Assignment]) -> tuple[str, ...]:
+    """Return the ids of reservations where pods turn out to be: who has it has the better right."""
+    theirs = [taken_by(each) for each in entries]
+    return tuple(each.id for each in view.reservations if _meets(taken_by(each), theirs))
+
+
 def _moves(view: NodeView) -> Iterator[tuple[str, Taken]]:
     """Yield the id of each entry whose pod is elsewhere, and where.
 

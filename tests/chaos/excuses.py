@@ -27,15 +27,12 @@ class Excuses:
         self._upset.update(dict.fromkeys(gpus, self._clock()))
         self._ended.update(ids)
 
-    def plan_deleted(self, unused: Collection[str]) -> None:
-        """See a plan deleted by hand, with entries of these ids for what nobody used yet.
-
-        Nobody can know of those. The others' pods have what was theirs, and it is written again.
-        """
-        self._unplanned.update(unused)
+    def plan_deleted(self, ids: Collection[str]) -> None:
+        """See a plan deleted by hand, with entries of these ids: a Binding may be on its way."""
+        self._unplanned.update(ids)
 
     def restored(self, ids: Collection[str]) -> None:
-        """See that they are planned again."""
+        """See that entries of these ids are told to be realized, in whatever object."""
         self._unplanned.difference_update(ids)
 
     def calm(self, gpu: str) -> bool:
@@ -44,8 +41,8 @@ class Excuses:
 
     def cover(self, pod: Pod) -> bool:
         """Tell whether what a pod was given may be gone."""
-        return self.unknown(pod) or any(each.id in self._ended for each in pod.decisions)
+        return any(each.id in self._ended for each in pod.decisions)
 
-    def unknown(self, pod: Pod) -> bool:
-        """Tell whether nobody can know what a pod was given: its plan is gone, and not restored."""
+    def unplanned(self, pod: Pod) -> bool:
+        """Tell whether what a pod is given was in a plan that somebody has deleted meanwhile."""
         return any(each.id in self._unplanned for each in pod.decisions)

@@ -187,6 +187,7 @@ class Judge:
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
+        self.excuses.restored(self._reports.realized(name))
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
@@ -200,7 +201,6 @@ class Judge:
         for entry in fresh(before, node):
             if not is_claim(entry):
                 self._take_lock(node, entry)
-                self._restored(entry)
         faults += [
             *self._left_the_plan(had, node),
             *self.holds.wrote(before, node, writer),
@@ -221,28 +221,13 @@ class Judge:
         for entry in gone.spec.assignments:
             self._removed.pop(entry.id, None)
         if not self._writer():
-            # A pod that runs on a GPU that was reset meanwhile uses nothing that tells of itself.
-            running = {
-                pod.uid
-                for pod in self.pods.values()
-                if pod.phase == "Running" and not self.excuses.cover(pod)
-            }
-            self.excuses.plan_deleted(
-                [e.id for e in gone.spec.assignments if e.pod and e.pod.uid not in running]
-            )
+            self.excuses.plan_deleted([e.id for e in gone.spec.assignments if e.pod])
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
             self._broken(f"lost: the plan of {name} was deleted, and pods are in it")
         if any(gpu.instances for gpu in gone.status.gpus):
             self._broken(f"lost: {name} was forgotten, and it has GPU instances")
-
-    def _restored(self, entry: Assignment) -> None:
-        """See a bound pod's entry written again, by whatever id, after its plan was deleted."""
-        pod = self.pods.get(entry.pod.uid) if entry.pod else None
-        if pod is not None:
-            decided = (e for e in pod.decisions if (e.gpu, e.start) == (entry.gpu, entry.start))
-            self.excuses.restored([each.id for each in decided])
 
     def _left_the_plan(self, had: Iterable[Assignment], node: GpuNode) -> Iterator[str]:
         """Yield what bound pods, that have not ended, do not have in their node's plan any more.
@@ -282,7 +267,7 @@ class Judge:
                 self._broken(f"promised twice: {entry.id} and {other.id} on {entry.gpu}")
         uid = entry.pod.uid if entry.pod else ""
         for pod in self.pods.values():
-            if pod.uid == uid or not pod.node or pod.over or self.excuses.unknown(pod):
+            if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
                 if each.gpu == entry.gpu and _mask(each) & mask:
@@ -360,7 +345,7 @@ class Judge:
             self._broken(f"bound after the answer: {pod.name}")
         self._must_lead(f"has bound {pod.name}")
         self._must_have_listed()
-        if self.excuses.cover(pod):
+        if self.excuses.cover(pod) or self.excuses.unplanned(pod):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}
         realized = self._reports.realized(pod.node)

@@ -13,7 +13,7 @@ class Reports:
 
     ``forgotten`` are the ids of entries that an agent told of as realized before it died, in a word
     whose place such an older one took, or that was deleted: its successor cannot know which slots
-    they were tied to.
+    they were tied to, and may have tied them anew.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,8 @@ class Reports:
         if deleted is not None and status.agent_epoch:
             del self._deleted[node]
             if status.agent_epoch != deleted.agent_epoch:
-                self.forgotten |= _realized(deleted) - _realized(status)
+                known = {each.id for each in status.realized if each in deleted.realized}
+                self.forgotten |= _realized(deleted) - known
         if last is not None and instead is not None and last.agent_epoch != status.agent_epoch:
             self.forgotten |= _realized(last) - _realized(instead)
         self._last[node] = status

@@ -364,30 +364,48 @@ def test_what_a_reset_has_ended_excuses_nothing_that_is_promised_after_it(court:
     assert court.broken == ["lost: name-after runs, but it does not hold b"]
 
 
-def test_a_pod_that_runs_is_judged_though_its_plan_was_deleted(court: Court) -> None:
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+def test_a_pod_is_judged_though_its_plan_was_deleted(court: Court, phase: str) -> None:
     court.running("u1", 0)
+    court.phase("u1", phase)
     court.process = ""
     court.plan_deleted()
     court.process = "a_1"
     court.plan(court.entry("b", 0, pod="u2"))
+    court.judge.destroying("node-1", court.board.uuid, next(iter(court.board.instances)))
 
     assert "promised twice: b where name-u1 is bound" in court.broken
+    assert "lost: the GPU instance of name-u1, which is bound" in court.broken
 
 
-def test_one_that_does_not_is_judged_again_when_it_is_planned_again(court: Court) -> None:
+def test_a_binding_may_be_on_its_way_when_the_plan_is_deleted(court: Court) -> None:
     court.pod("u1")
     entry = court.entry("a", 0, pod="u1")
     court.plan(entry)
-    court.bound("u1", entry)
     court.process = ""
     court.plan_deleted()
     court.process = "a_1"
-    court.plan(court.entry("b", 0, pod="u2"))
-    assert not court.broken, "nobody can know of it"
+    court.bound("u1", entry)
+    assert not court.broken
 
-    court.plan(msgspec.structs.replace(entry, id="again"))
-    court.plan(msgspec.structs.replace(entry, id="again"), court.entry("c", 0, pod="u2"))
-    assert "promised twice: c where name-u1 is bound" in court.broken
+    court.pod("u2")
+    other = court.entry("b", 0, pod="u2")
+    court.bound("u2", other)
+    assert court.broken == ["half bound: name-u2 has b, which is not planned"]
+
+
+def test_it_is_not_when_all_is_as_it_was_before(court: Court) -> None:
+    court.pod("u1")
+    entry = court.entry("a", 0, pod="u1")
+    court.plan(entry)
+    court.process = ""
+    court.plan_deleted()
+    court.process = "a_1"
+    court.plan(entry)
+    court.plan()
+    court.bound("u1", entry)
+
+    assert court.broken == ["half bound: name-u1 has a, which is not planned"]
 
 
 # Who leads.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -55,6 +55,8 @@ class Known:
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
+    ``lost`` is, by node, what pods had in a plan that was deleted, and no plan says again: nothing
+    but the writing of plans goes by it, so that it is not told.
     ``unready`` are the pods that are bound and not Ready, with what keeps them from that: nothing
     but the moves of an order goes by it, so that it is not told.
 
@@ -90,6 +92,7 @@ class Known:
         self.clock = self.seam.clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
+        self.lost: dict[str, Sequence[Assignment]] = {}
         self.fleet = Fleet(self.views)
         self.buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}

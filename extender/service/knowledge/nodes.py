@@ -12,7 +12,7 @@ from extender.service.alike import entries_as_pods
 from extender.service.knowledge.known import REMEMBERED, Known, told
 from extender.service.refusals import improved
 from extender.snapshot import NodeView
-from extender.succession import left_behind, successor, unanswered
+from extender.succession import left_behind, successor, unanswered, unwritten
 from nodeagent.api.gpunode import GpuNode, version_number
 from nodeagent.api.rivals import Rival
 
@@ -163,6 +163,7 @@ class NodesKnown(Known):
         before = self.views.get(name)
         if view is before:
             return
+        self._note_lost(name, before, view)
         self.assigned.planned(name, () if view is None else view.pods)
         self.holds.planned(name, before, view)
         self.tenancy.changed(name, before, view)
@@ -179,6 +180,30 @@ class NodesKnown(Known):
         self.fleet.changed(name, before)
         self.behind.set()
         self.changes.tell(name)
+
+    def _note_lost(self, name: str, before: NodeView | None, view: NodeView | None) -> None:
+        """Note what a plan that is gone has said of pods, and no other says yet."""
+        known = self.lost.get(name, ())
+        lost = unwritten(known, before, view)
+        if lost == known:
+            return
+        if lost:
+            self.lost[name] = lost
+        else:
+            del self.lost[name]
+        fresh = [each.id for each in lost if each not in known]
+        if fresh:
+            log.warning("assignments_lost", node=name, ids=fresh)
+            self.arrivals.set()
+
+    def forget_lost(self, uid: str) -> None:
+        """Have nothing written again for a pod."""
+        for name, lost in tuple(self.lost.items()):
+            left = tuple(each for each in lost if each.pod is not None and each.pod.uid != uid)
+            if left:
+                self.lost[name] = left
+            else:
+                del self.lost[name]
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""

@@ -100,9 +100,9 @@ MUTANTS = (
     ),
     _mutant(
         "not-written-again",
-        "the entry of a pod that runs stays lost when somebody deletes its GpuNode",
+        "what pods had is forgotten when somebody deletes their GpuNode",
         extender.not_written_again,
-        "lost",
+        "lost, promised twice",
     ),
     _mutant("never-let-go", "what was held stays planned", extender.never_let_go, "leaked"),
     _mutant("held-for-ever", "what is held is never let go", extender.held_for_ever, "starved"),
@@ -277,6 +277,13 @@ MASKED = {
     ): "the write would have to be given up by reclaim, and arrive after all of a bind, within the"
     " few seconds of its own time; tests/unit/extender/test_reclaim.py makes that happen",
     _mutant(
+        "not-adopted-again",
+        "what a pod has stays lost though the agent tells of it",
+        extender.not_adopted_again,
+        "lost, leaked",
+    ): "a replica that has watched the deleted plan writes what it said; all would have to be new,"
+    " and the pod to run: tests/unit/extender/test_adoption.py makes that happen",
+    _mutant(
         "no-last-look",
         "a VM leaves whatever has changed while it was read how",
         moves.not_looked_again,
@@ -289,8 +296,8 @@ MASKED = {
 
 That is unproven: with the defence taken away as well, neither 25 histories of pods that come, go
 and come again have shown the first bug, nor 20 the second; of the two after these,
-hundreds have shown neither; the last has been looked for in a minute or two of histories. They can
-be planted by name.
+hundreds have shown neither; the last two have been looked for in a minute or two of histories. They
+can be planted by name.
 """
 
 

@@ -43,6 +43,7 @@ from extender.service.tenure import Tenure
 from extender.service.underway import Look
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
+from extender.verbs.record import adoptable
 from nodeagent.api import keys, rfc3339
 from nodeagent.apiserver.memory import InMemoryApi
 from nodeagent.apiserver.protocol import LEASES
@@ -340,8 +341,17 @@ def any_version() -> Any:
 
 
 def not_written_again() -> Any:
-    """Leave what the plan has lost to itself: the agent tells of it, and nobody writes."""
-    return patch.object(adoption, "adoptable", lambda view: ())
+    """Leave what a plan has said that somebody deleted to whoever tells of it again."""
+    return patch.object(nodes, "unwritten", lambda lost, before, now: ())
+
+
+def not_adopted_again() -> Any:
+    """Let the agent tell who has what its plan has lost, and write nothing: but for old VMs."""
+
+    def old(view: NodeView) -> Any:
+        return tuple(each for each in adoptable(view) if not each.assignment)
+
+    return patch.object(adoption, "adoptable", old)
 
 
 def no_read_after_unknown() -> Any:

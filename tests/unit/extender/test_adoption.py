@@ -334,6 +334,18 @@ async def test_an_id_that_the_plan_has_elsewhere_is_not_given_twice(world: World
     assert second.id != "a"
 
 
+async def test_an_id_that_two_instances_are_told_by_is_given_once(world: World) -> None:
+    pod = await running(world)
+    there = [msgspec.structs.replace(held_by(pod, at), assignment="a") for at in (3, 5)]
+    await tell(world, *there)
+    async with world.extender():
+        await world.plan_holds(2)
+
+    first, second = (await world.gpu_node("node-1")).spec.assignments
+    assert (first.id, first.start, second.start) == ("a", 3, 5)
+    assert second.id != "a"
+
+
 async def test_from_its_discovery_to_its_end_an_old_vm_is_like_any_other() -> None:
     """The extender and the agent together, on a node where a VM has run for long."""
     world = World()

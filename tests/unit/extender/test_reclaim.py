@@ -421,16 +421,19 @@ async def test_an_answer_that_comes_after_the_news_of_a_deletion_brings_nothing_
         world.api.disturbance = hold
         bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
         await world.plan_holds(1)
+        views, before = extender.knowledge.views, await world.gpu_node("node-1")
         await world.api.delete(GPU_NODES, "node-1")
-        await until(lambda: "node-1" not in extender.knowledge.views)
+        await until(lambda: before.metadata.uid in extender.knowledge.buried)
         world.api.disturbance = None
         late.set_result(None)
         await bind
-        await until(lambda: "node-1" in extender.knowledge.views)
-        known = extender.knowledge.views["node-1"].node
+        await until(lambda: "node-1" in views)
+        known = views["node-1"].node
 
-    assert known.metadata.uid == (await world.gpu_node("node-1")).metadata.uid
-    assert known.spec.assignments == ()
+    there = await world.gpu_node("node-1")
+    assert (known.metadata.uid, known.spec) == (there.metadata.uid, there.spec)
+    planned = [each.pod.uid for each in there.spec.assignments if each.pod]
+    assert planned == [pod["metadata"]["uid"]], "made anew with what it had"
 
 
 async def test_that_there_was_no_gpunode_does_not_hide_the_one_made_since(world: World) -> None:

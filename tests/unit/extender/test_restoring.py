@@ -1,0 +1,357 @@
+"""A GpuNode is deleted under pods: what they had is in the plan again as soon as there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from extender.cluster import KubernetesCluster, feed
+from extender.service import Service
+from extender.succession import unwritten
+from nodeagent.agent import Agent
+from nodeagent.api.catalog import MODELS
+from nodeagent.api.gpunode import Assignment, GpuNode, Mode, PodRef
+from nodeagent.apiserver.history import Write
+from nodeagent.apiserver.memory import Call, InMemoryApi
+from nodeagent.apiserver.protocol import (
+    GPU_NODES,
+    NODES,
+    PODS,
+    ApiError,
+    Kind,
+    NotFound,
+    PatchType,
+    Refused,
+    Unavailable,
+)
+from nodeagent.journal_file import FileJournal
+from nodeagent.simulated.driver import SimulatedDriver
+from nodeagent.simulated.hardware import Hardware
+from nodeagent.simulated.kubelet import SimulatedKubelet
+from tests.builders import VGPU, assignment, view
+from tests.fakes.world import QUICK, World, bind_args, filter_args
+from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_time
+
+NO_ANSWER = Unavailable(0, "no answer")
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.add_node("node-1")
+    await made.add_node("node-2")
+    return made
+
+
+async def planned(world: World, name: str, start: int = 3, *, bound: str = "node-1") -> Assignment:
+    """Plan a place on node-1 for a new pod that is *bound* to a node, or to none; return it."""
+    pod = await world.add_pod(name, "1-10C")
+    if bound:
+        binding = {"metadata": {"name": name}, "target": {"name": bound}}
+        await world.api.create(PODS, binding, namespace="default", name=name, subresource="binding")
+    entry = msgspec.structs.replace(
+        assignment(f"id-{name}", 19, start), pod=PodRef("default", name, pod["metadata"]["uid"])
+    )
+    before = (await world.gpu_node("node-1")).spec.assignments
+    await write(world, *before, entry)
+    return entry
+
+
+async def write(world: World, *entries: Assignment) -> None:
+    """Have the plan of node-1 say just that."""
+    patch = [{"op": "add", "path": "/spec", "value": {"assignments": list(entries)}}]
+    await world.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.JSON)
+
+
+async def seen(extender: Service, *entries: Assignment) -> None:
+    views = extender.knowledge.views
+    await until(lambda: "node-1" in views and views["node-1"].node.spec.assignments == entries)
+
+
+async def made_anew(world: World, uid: str) -> GpuNode:
+    """Wait for another GpuNode of node-1 than that of *uid*."""
+
+    async def anew() -> bool:
+        try:
+            return (await world.gpu_node("node-1")).metadata.uid != uid
+        except NotFound:
+            return False
+
+    await until(anew)
+    return await world.gpu_node("node-1")
+
+
+async def swept(extender: Service) -> None:
+    """Let two whole sweeps pass."""
+    for _ in range(2):
+        extender.knowledge.arrivals.set()
+        await until(lambda: not extender.knowledge.arrivals.is_set())
+
+
+async def deleted(world: World) -> str:
+    """Delete the GpuNode of node-1 by hand; return its UID."""
+    uid = (await world.gpu_node("node-1")).metadata.uid
+    await world.api.delete(GPU_NODES, "node-1")
+    return uid
+
+
+@pytest.mark.parametrize("bound", ["node-1", ""], ids=["bound", "not bound yet"])
+async def test_the_plan_begins_with_what_its_pods_had(world: World, bound: str) -> None:
+    first, second = await planned(world, "a", 3), await planned(world, "b", 5, bound=bound)
+    plans: list[GpuNode] = []
+
+    def saw(kind: Kind, write: Write) -> None:
+        if kind == GPU_NODES and write.key[1] == "node-1" and write.after is not None:
+            plans.append(msgspec.json.decode(write.after.raw, type=GpuNode))
+
+    async with world.extender() as extender:
+        await seen(extender, first, second)
+        uid = await deleted(world)
+        world.api.witnessed_by(saw)
+        await made_anew(world, uid)
+        await swept(extender)
+
+    assert all(set(each.spec.assignments) == {first, second} for each in plans)
+    assert plans, "and never says less"
+
+
+@pytest.mark.parametrize("end", ["deleted", "made again", "over", "bound elsewhere"])
+async def test_a_pod_that_can_use_it_no_more_gets_nothing_back(world: World, end: str) -> None:
+    stays = await planned(world, "stays", 5)
+    leaves = await planned(world, "leaves", 3, bound="" if end == "bound elsewhere" else "node-1")
+    async with world.extender() as extender:
+        await seen(extender, stays, leaves)
+        uid = await deleted(world)
+        match end:
+            case "deleted" | "made again":
+                await world.api.delete(PODS, "leaves", namespace="default", grace_seconds=0)
+                if end == "made again":
+                    await world.add_pod("leaves", "1-10C")
+            case "over":
+                await world.api.patch(
+                    PODS,
+                    "leaves",
+                    {"status": {"phase": "Failed"}},
+                    patch_type=PatchType.MERGE,
+                    namespace="default",
+                    subresource="status",
+                )
+            case "bound elsewhere":
+                binding = {"metadata": {"name": "leaves"}, "target": {"name": "node-2"}}
+                await world.api.create(
+                    PODS, binding, namespace="default", name="leaves", subresource="binding"
+                )
+        node = await made_anew(world, uid)
+        await swept(extender)
+
+    assert node.spec.assignments == (stays,)
+    assert (await world.gpu_node("node-1")).spec.assignments == (stays,)
+    assert not extender.knowledge.lost
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_a_pod_with_another_place_by_now_gets_its_old_one_only_if_it_is_bound_there(
+    world: World, bound: bool
+) -> None:
+    entry = await planned(world, "a", bound="node-1" if bound else "")
+    async with world.extender() as extender:
+        await seen(extender, entry)
+        with without_answers(world):
+            uid = await deleted(world)
+            await until(lambda: "node-1" in extender.knowledge.lost)
+            patch = [{"op": "add", "path": "/spec", "value": {"assignments": [entry]}}]
+            await world.api.patch(GPU_NODES, "node-2", patch, patch_type=PatchType.JSON)
+            await until(lambda: extender.knowledge.assigned.nodes_of(_uid(entry)) == ("node-2",))
+        node = await made_anew(world, uid)
+
+    assert node.spec.assignments == ((entry,) if bound else ())
+
+
+async def test_no_plan_is_made_without_its_pods_while_these_cannot_be_read(world: World) -> None:
+    entry = await planned(world, "a")
+    async with world.extender() as extender:
+        await seen(extender, entry)
+        with without_answers(world):
+            uid = await deleted(world)
+            await until(lambda: "node-1" in extender.knowledge.lost)
+            await swept(extender)
+            with pytest.raises(NotFound):
+                await world.gpu_node("node-1")
+        node = await made_anew(world, uid)
+
+    assert node.spec.assignments == (entry,)
+
+
+async def test_a_pod_that_can_never_be_read_keeps_no_other_from_its_place(world: World) -> None:
+    read, unread = await planned(world, "read", 3), await planned(world, "unread", 5)
+    async with world.extender() as extender:
+        await seen(extender, read, unread)
+        with without_answers(world, Refused(403, "not yours"), of="unread"):
+            uid = await deleted(world)
+            node = await made_anew(world, uid)
+            assert node.spec.assignments == (read,)
+        await world.plan_holds(2)
+
+    assert set((await world.gpu_node("node-1")).spec.assignments) == {read, unread}
+
+
+@contextlib.contextmanager
+def without_answers(world: World, error: ApiError = NO_ANSWER, *, of: str = "") -> Iterator[None]:
+    """Have no pod be read until the block ends, or not that one."""
+
+    async def no_answer(call: Call) -> None:
+        if (call.verb, call.kind) == ("get", PODS) and of in ("", call.name):
+            raise error
+
+    world.api.disturbance = no_answer
+    try:
+        yield
+    finally:
+        world.api.disturbance = None
+
+
+async def test_where_somebody_else_was_faster_it_is_added(world: World) -> None:
+    mine, taken = await planned(world, "mine", 3), await planned(world, "taken", 5)
+    other = await planned(world, "other", 6)
+    other = msgspec.structs.replace(other, start=5)
+    await write(world, mine, taken)
+    async with world.extender() as extender:
+        await seen(extender, mine, taken)
+        with without_answers(world):
+            await deleted(world)
+            body = {"metadata": {"name": "node-1"}, "spec": {"assignments": [other]}}
+            await world.api.create(GPU_NODES, msgspec.to_builtins(body))
+            await seen(extender, other)
+        await world.plan_holds(2)
+        await swept(extender)
+
+    assert set((await world.gpu_node("node-1")).spec.assignments) == {other, mine}
+    assert not extender.knowledge.lost, "what another has got is not written over"
+
+
+async def test_a_replica_that_has_only_watched_writes_it_when_it_leads(world: World) -> None:
+    entry = await planned(world, "a")
+    loop = asyncio.get_running_loop()
+    standby = Service(KubernetesCluster(world.api), QUICK, clock=loop.time)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(feed(world.api, standby.knowledge))
+        await until(lambda: not standby.knowledge.freshness.not_ready())
+        uid = await deleted(world)
+        await until(lambda: "node-1" not in standby.knowledge.views)
+        leading = tasks.create_task(standby.run())
+        node = await made_anew(world, uid)
+        watching.cancel()
+        leading.cancel()
+
+    assert node.spec.assignments == (entry,)
+
+
+@contextlib.asynccontextmanager
+async def serving(world: World, machine: Hardware) -> AsyncIterator[None]:
+    """Let an agent serve a machine whose kubelet hears of no pod."""
+    unheard = InMemoryApi()
+    await unheard.create(NODES, {"metadata": {"name": machine.node}})
+    agent = Agent(
+        machine.node,
+        api=world.api,
+        driver=SimulatedDriver(machine),
+        kubelet=SimulatedKubelet(unheard, machine),
+        journal=FileJournal(),
+        epoch="life",
+    )
+    running = asyncio.create_task(agent.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("sizes", [["1-10C"], ["1-10C", "2-20C"]])
+async def test_the_instances_of_a_pod_that_its_kubelet_has_yet_to_admit_stay(
+    sizes: list[str],
+) -> None:
+    world = World()
+    machine = Hardware("n1", [MODELS["H100-80GB"]], Mode.VGPU_VFIO)
+    (board,) = machine.gpus
+    await world.api.create(NODES, {"metadata": {"name": "n1"}})
+    settings = msgspec.structs.replace(QUICK, http_timeout_seconds=10.0)
+    async with world.extender(settings) as extender, serving(world, machine):
+        views = extender.knowledge.views
+        await until(lambda: "n1" in views and views["n1"].usable)
+        pod = await world.add_pod("new", *sizes)
+        assert extender.hooks.filter(filter_args(pod, "n1")).node_names == ("n1",)
+        assert (await extender.binder.bind(bind_args(pod, "n1"))).error == ""
+        before, there = await world.gpu_node("n1"), dict(board.instances)
+        ids = {each.id for each in before.spec.assignments}
+
+        await world.api.delete(GPU_NODES, "n1")
+        uid = before.metadata.uid
+        await until(lambda: "n1" in views and views["n1"].node.metadata.uid != uid)
+        await until(lambda: views["n1"].realized(ids))
+        after = await world.gpu_node("n1")
+
+    assert after.spec == before.spec
+    assert set(after.status.realized) == set(before.status.realized), "of the same slots"
+    assert board.instances.keys() == there.keys()
+    assert all(each is there[id] for id, each in board.instances.items()), "nor made anew"
+
+
+# What no plan says any more.
+
+
+def of(uid: str, *entries: Assignment) -> Any:
+    return view(plan=entries, uid=uid)
+
+
+def test_what_pods_had_is_lost_with_its_object_and_found_with_the_next() -> None:
+    entry, held = assignment("a", 19, 0, pod="p"), assignment("h", 19, 1, pod=None)
+    before = of("1", entry, held)
+
+    lost = unwritten((), before, None)
+    assert tuple(lost) == (entry,), "a place that is held is nobody's"
+    assert tuple(unwritten(lost, None, of("2"))) == (entry,)
+    assert not unwritten(lost, None, of("2", entry))
+
+
+def test_while_the_object_stays_nothing_is_lost_whatever_leaves_its_plan() -> None:
+    assert not unwritten((), of("1", assignment("a", 19, 0)), of("1"))
+
+
+def test_of_an_object_that_was_made_anew_unseen_what_it_lacks_is_lost() -> None:
+    stays, goes = assignment("a", 19, 0, pod="p"), assignment("b", 19, 1, pod="q")
+
+    assert tuple(unwritten((), of("1", stays, goes), of("2", stays))) == (goes,)
+
+
+@pytest.mark.parametrize(
+    "now", [("again", 19, 5, "p"), ("other", 14, 2, "q")], ids=["elsewhere there", "taken"]
+)
+def test_a_pod_placed_anew_or_whose_place_is_given_away_has_lost_it_for_good(
+    now: tuple[str, int, int, str],
+) -> None:
+    id, profile, start, pod = now
+    lost: Sequence[Assignment] = [
+        assignment("a", 19, 3, pod="p"),
+        assignment("b", 14, 0, pod="p", resource=VGPU + "2-20C"),
+    ]
+
+    assert not unwritten(lost, None, of("2", assignment(id, profile, start, pod=pod))), "all of it"
+
+
+def test_what_was_lost_before_gives_way_to_what_was_promised_since() -> None:
+    old, new = assignment("a", 19, 3, pod="p"), assignment("b", 14, 2, pod="q")
+
+    assert tuple(unwritten((old,), of("2", new), None)) == (new,)
+
+
+def _uid(entry: Assignment) -> str:
+    assert entry.pod is not None
+    return entry.pod.uid
