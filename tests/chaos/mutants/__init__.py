@@ -296,8 +296,8 @@ MASKED = {
 
 That is unproven: with the defence taken away as well, neither 25 histories of pods that come, go
 and come again have shown the first bug, nor 20 the second; of the two after these,
-hundreds have shown neither; the last two have been looked for in a minute or two of histories. They
-can be planted by name.
+hundreds have shown neither; the last two have been looked for in a minute or two of histories.
+They can be planted by name.
 """
 
 
