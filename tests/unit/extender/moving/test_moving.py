@@ -53,6 +53,7 @@ pytestmark = pytest.mark.virtual_time
 
 ADMIT = Asked(admit=(("default", "whole"),))
 DRAIN = Asked(drain=("node-1",))
+TELLS_WHY = "`tangram defrag status` tells why"
 
 
 async def test_a_pod_is_admitted_by_the_move_that_makes_room(
@@ -226,7 +227,7 @@ async def test_an_eviction_that_stays_refused_ends_the_order_and_nothing_is_left
     assert await held(world) == []
     assert "a-1" in dict(await events(world, "VgpuMoveGivenUp"))
     assert dict(await events(world, "VgpuMovesEnded")) == {
-        "node-1": "vGPU: an order of 1 moves is given up after 0: `tangram defrag status` tells why"
+        "node-1": f"vGPU: the order {order.id} of 1 moves is given up after 0: {TELLS_WHY}"
     }
 
 
