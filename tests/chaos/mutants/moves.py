@@ -13,6 +13,7 @@ import extender.moving.ending as ending
 import extender.service.holding as holding
 import extender.service.moving as moving
 from extender.moving import Arrived, Depart, Departure, Kind, Restraint, There
+from extender.moving.arriving import its_own
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
@@ -100,7 +101,7 @@ def made_when_planned() -> Any:
     def under_way(
         order: Any, leg: Any, departure: Any, there: Any, *rest: Any, **named: Any
     ) -> Any:
-        come = course._its_own(there.at(leg.target), leg)
+        come = its_own(there.at(leg.target), leg)
         if come is not None:
             return Arrived(leg, come)
         return whole(order, leg, departure, there, *rest, **named)

@@ -571,6 +571,34 @@ async def test_nobody_has_the_place_of_a_vm_that_has_come_nowhere_and_it_finds_b
             await applied(extender, ADMIT)
 
             async def away() -> bool:
+async def test_an_order_is_stopped_at_once_though_its_vm_is_not_ready_where_it_went(
+    world: World, machines: Machines
+) -> None:
+    """It is named, and stays there: nothing of its own is taken back."""
+    kubelets = Kubelets(world.api)
+    async with running(world, kubelets=kubelets) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await until(lambda: not extender.knowledge.unready)
+        kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            await until(lambda: extender.knowledge.unready)
+            assert extender.moving is not None
+            await extender.moving.stop("ops has stopped it")
+            order = await over(world)
+            moved, seat = order.legs[0].owner.name, order.legs[0].target
+            assert await machines.on(moved) == (seat.node, seat.gpu, seat.start)
+            assert f"{moved}-2" in await pods_of(machines)
+
+    lacks = "the VM's next pod is bound to node-2, and not Ready: containers compute: ErrImagePull"
+    why = f"ops has stopped it; default/{moved} has left: {lacks}"
+    assert (order.ending, order.made, order.why) == (Outcome.STOPPED, (), why)
+    told = f"vGPU: a move is given up: {why}"
+    assert (f"{moved}-2", told) in await events(world, "VgpuMoveGivenUp")
+    assert await held(world) == []
+
+
                 left = "small-2" in {pod["metadata"]["name"] for pod in await all_of(machines)}
                 return left and not (await world.gpu_node("node-1")).status.gpus[0].instances
 
