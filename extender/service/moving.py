@@ -34,6 +34,7 @@ from extender.moving import (
     Wait,
     held_up,
     next_step,
+    on_its_way,
 )
 from extender.moving.order import GONE
 from extender.policy.moving import HOUR
@@ -181,8 +182,9 @@ class Moving:
 
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
-        restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
-        step = next_step(order, self._holding.there(), restraint, overdue=overdue)
+        there, restraint = self._holding.there(), self._pacing.restraint(order)
+        overdue = self._pacing.overdue(order, on_its_way=on_its_way(order, there))
+        step = next_step(order, there, restraint, overdue=overdue)
         again, self._taken = self._taken == (order, step), (order, step)
         another = await self._act(kept, step)
         if order.ending is None and isinstance(step, Hold | Wait | Again):
