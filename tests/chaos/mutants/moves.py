@@ -17,6 +17,7 @@ from extender.moving.arriving import its_own
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
+from nodeagent.api.gpunode import PodRef
 
 
 def evicted_before_it_is_kept() -> Any:
@@ -107,3 +108,12 @@ def made_when_planned() -> Any:
         return whole(order, leg, departure, there, *rest, **named)
 
     return patch.object(course, "_under_way", under_way)
+
+
+def never_ready() -> Any:
+    """Take each pod that is to leave for one that is not Ready: its next need not be, either."""
+
+    def departure(pod: PodRef, kind: Kind, others: tuple[str, ...], unready: bool) -> Departure:
+        return Departure(pod, kind, others, unready=True)
+
+    return patch.object(moving, "Departure", departure)
