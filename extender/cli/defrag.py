@@ -114,7 +114,7 @@ def stop(
     ca: Ca = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Have nobody told to leave any more; a VM that is on its way comes to its place.
+    """Have nobody told to leave any more; a VM that is on its way comes to its place, Ready or not.
 
     One that migrates live runs on where it is: its migration is taken back.
     """

@@ -47,11 +47,9 @@ def _state(said: Underway) -> str:
     if said.outcome:
         why = f": {said.why}" if said.why else ""
         return f"{said.outcome}, {count}{why}"
-    if said.stopping:
-        return f"stopping, {count}: {said.stopping}"
-    if said.waiting:
-        return f"waiting, {count}: {said.waiting}"
-    return f"under way, {count}: {said.held}" if said.held else f"under way, {count}"
+    state = "stopping" if said.stopping else "waiting" if said.waiting else "under way"
+    whys = [why for why in (said.stopping or said.waiting, said.held) if why]
+    return f"{state}, {count}: {'; '.join(whys)}" if whys else f"{state}, {count}"
 
 
 def _spot(at: At) -> str:

@@ -7,6 +7,11 @@ import msgspec
 from extender import wire
 
 SILENT = "its kubelet has said nothing of it"
+UNSAID = "its kubelet does not say why"
+LOST = "its containers were, and nobody hears of its node any more"
+"""Of a node that is lost its pods are said not to be Ready, and no more: kube-controller-manager
+changes the one word, and what their kubelet has said of their containers stays (MarkPodsNotReady in
+Kubernetes' pkg/controller/util/node)."""
 MOST_CONTAINERS = 3
 """Containers of one pod that are named."""
 LONGEST_NAME = 63  # of a container, by the API server; of the reason why it waits, by us
@@ -45,7 +50,8 @@ def held(status: Status) -> str:
     """Return what keeps a pod from being Ready, "" for nothing: a line at most.
 
     It names containers, each with why it waits: an image that is not there, a crash. Where all of
-    them are ready it is what the condition says, as of a gate that somebody else has to open.
+    them are ready it is what the condition says, as of a gate that somebody else has to open; or it
+    says nothing, as of a pod whose node is lost.
     """
     ready = next((each for each in status.conditions or () if each.type == "Ready"), None)
     if ready is not None and ready.status == "True":
@@ -54,7 +60,11 @@ def held(status: Status) -> str:
     if named := [_named(each) for each in containers if not each.ready]:
         more = ", …" if len(named) > MOST_CONTAINERS else ""
         return f"containers {', '.join(named[:MOST_CONTAINERS])}{more}"
-    return _printable(ready.message, LONGEST_MESSAGE) if ready and ready.message else SILENT
+    if ready is None:
+        return SILENT
+    if ready.message:
+        return _printable(ready.message, LONGEST_MESSAGE)
+    return LOST if containers else UNSAID
 
 
 def _named(container: _Container) -> str:

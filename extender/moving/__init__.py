@@ -4,7 +4,8 @@ Pure: an order and what is seen of the cluster come in, the next step comes out.
 orders out keeps each change of one where a successor finds it, before acting on it.
 """
 
-from extender.moving.course import held_up, next_step
+from extender.moving.arriving import held_up, on_its_way
+from extender.moving.course import next_step
 from extender.moving.given import digest, order_of
 from extender.moving.order import (
     Admitted,
@@ -57,6 +58,7 @@ __all__ = [
     "digest",
     "held_up",
     "next_step",
+    "on_its_way",
     "order_of",
     "planned_at",
 ]

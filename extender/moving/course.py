@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
+from extender.moving.arriving import STARTING, its_own, not_arrived
 from extender.moving.attained import lacking
 from extender.moving.claiming import unclaimed
 from extender.moving.ending import last_step
@@ -36,9 +37,7 @@ from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
 from nodeagent.api import keys
-from nodeagent.api.gpunode import Assignment, PodRef
 
-STARTING = "the VM's next pod is starting"
 SILENT = "the driver of the node that the VM is to go to does not answer"
 NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
@@ -71,11 +70,11 @@ def next_step(order: Order, there: There, restraint: Restraint, *, overdue: bool
 
 
 def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) -> Step:
-    come, stands = _its_own(there.at(leg.target), leg), _its_own(there.at(leg.source), leg)
+    come, stands = its_own(there.at(leg.target), leg), its_own(there.at(leg.source), leg)
     if come is not None and (stands is None or not there.lives(stands.uid)):
         if there.over(come.uid):
             return End(Outcome.GIVEN_UP, ENDED)
-        lacks = _lacks(leg, come, there)
+        lacks = not_arrived(leg, come, there)
         return _until(lacks, overdue=overdue) if lacks else Arrived(leg, come)
     if stands is None:
         if order.left_by_itself(there.entries_of(leg.owner)):
@@ -122,43 +121,6 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
 def _in_vain(order: Order, there: There) -> bool:
     """Tell whether all is done for pods of whom none waits any more."""
     return order.for_pods and not any(there.waits(each.pod.uid) for each in order.places)
-
-
-def _its_own(entry: Assignment | None, leg: Leg) -> PodRef | None:
-    """Return the pod of an entry, if it is one of the owner whose VM is moved."""
-    return None if entry is None or entry.owner != leg.owner else entry.pod
-
-
-def _lacks(leg: Leg, come: PodRef, there: There, *, unready: bool = False) -> str:
-    """Return why a VM has not arrived whose pod has come where it is to go; "" if it has.
-
-    The pod is to be bound there, its GPU instance made, and it is to be Ready, which is what
-    Services and disruption budgets go by, too; unless the one that it follows was *unready*. A
-    launcher is Ready once its containers are, by their probes if they have any, and KubeVirt says
-    that the VM is not paused: of one that a VM migrates to, only when the migration is over.
-    """
-    node, pod, entry = leg.target.node, there.pods.get(come.uid), there.at(leg.target)
-    view = there.views.get(node)
-    if view is None or entry is None or pod is None or pod.node != node:
-        return STARTING
-    if not view.realized((entry.id,)):
-        return STARTING
-    held = there.unready.get(come.uid)
-    if held is None or unready:
-        return ""
-    return f"the VM's next pod is bound to {node}, and not Ready: {held}"
-
-
-def held_up(order: Order, there: There) -> str:
-    """Return why the VM under way is not Ready where its pod has come; "" where that is not so."""
-    leg, departure = order.leg, order.departed
-    if leg is None or departure is None or order.ending is not None:
-        return ""
-    come = _its_own(there.at(leg.target), leg)
-    if come is None or there.lives(departure.pod.uid) or there.over(come.uid):
-        return ""
-    lacks = _lacks(leg, come, there, unready=departure.unready)
-    return "" if lacks == STARTING else lacks
 
 
 def _until(why: str, *, overdue: bool) -> Step:
@@ -209,14 +171,17 @@ def _under_way(
 ) -> Step:
     leaving = there.pods.get(departure.pod.uid)
     stays = leaving is not None and not leaving.over
-    come = _its_own(there.at(leg.target), leg)
+    come = its_own(there.at(leg.target), leg)
     lacks = NOT_COME
     if come is not None and not stays:
         if there.over(come.uid):
             return End(Outcome.GIVEN_UP, ENDED)
-        lacks = _lacks(leg, come, there, unready=departure.unready)
+        lacks = not_arrived(leg, come, there, unready=departure.unready)
         if not lacks:
             return Arrived(leg, come)
+        if restraint.stop and lacks != STARTING:  # it is there, and may never be
+            who = f"{leg.owner.namespace}/{leg.owner.name} has left"
+            return End(Outcome.STOPPED, f"{restraint.stop}; {who}: {lacks}")
     untold = leaving is not None and stays and not leaving.deleting  # as far as the watch shows
     if overdue and untold:
         return Desist(leg, departure, NOT_LEFT, Outcome.GIVEN_UP, cancels=True, overdue=True)

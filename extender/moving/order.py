@@ -43,7 +43,7 @@ class Outcome(StrEnum):
 
     DONE = "done"
     STOPPED = "stopped"
-    """Somebody, or the policy, ended it while nobody was leaving."""
+    """Somebody, or the policy, ended it: nobody was leaving, or was there and not Ready yet."""
     GIVEN_UP = "given-up"
     """A move could not be made, or not as it was planned."""
 

@@ -45,6 +45,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     since: float
     times: int
     until: float
+    why: str
 
 
 class Departing:
@@ -99,6 +100,16 @@ class Departing:
                 return await self._evict(leg, departure.pod, name, still)
             case Kind.RESTART:
                 return await self._restart(leg, departure.pod, still)
+
+    def refusal(self, departure: Departure, name: str) -> str:
+        """Return why the eviction of a pod was refused last for the move of that *name*, "" if not.
+
+        It is asked for again.
+        """
+        if departure.kind is not Kind.EVICTION:
+            return ""  # it is stopped instead
+        found = self._refusals.get((departure.pod.uid, name))
+        return "" if found is None else found.why
 
     async def stays(
         self, leg: Leg, departure: Departure, name: str, *, cancels: bool, overdue: bool
@@ -187,11 +198,12 @@ class Departing:
             times = 1 if before is None else before.times + 1
             pause = max(error.retry_after, min(2.0 ** (times - 1), LONGEST_PAUSE_SECONDS))
             since = now if before is None else before.since
-            self._refusals = {(pod.uid, name): _Refusal(since, times, now + pause)}
+            why = f"its eviction is refused: {error}"
+            self._refusals = {(pod.uid, name): _Refusal(since, times, now + pause, why)}
             log.info("eviction_refused", pod=pod.name, namespace=pod.namespace, error=str(error))
             said = knowledge.in_force.moving.patience
             patience = knowledge.settings.eviction_patience_seconds if said is None else said
-            return f"its eviction is refused: {error}" if now - since >= patience else ""
+            return why if now - since >= patience else ""
         self._refusals = {}
         self._asked = {pod.uid: knowledge.clock()}
         return ""

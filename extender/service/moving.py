@@ -34,6 +34,7 @@ from extender.moving import (
     Wait,
     held_up,
     next_step,
+    on_its_way,
 )
 from extender.moving.order import GONE
 from extender.policy.moving import HOUR
@@ -126,6 +127,7 @@ class Moving:
         log.info(
             "order_given", order=order.id, by=order.by, moves=len(order.legs), goals=order.goals
         )
+        await self._teller.given(order)
         return order
 
     async def stop(self, why: str) -> Order | None:
@@ -145,6 +147,7 @@ class Moving:
         finally:
             self._due.set()
         log.info("order_stopping", order=order.id, reason=why)
+        await self._teller.stopping(order)
         return order
 
     def waits(self, order: Order) -> str:
@@ -179,12 +182,25 @@ class Moving:
 
     async def _take(self, kept: Kept) -> bool:
         order = kept.order
-        restraint, overdue = self._pacing.restraint(order), self._pacing.overdue(order)
-        step = next_step(order, self._holding.there(), restraint, overdue=overdue)
+        there, restraint = self._holding.there(), self._pacing.restraint(order)
+        overdue = self._pacing.overdue(order, on_its_way=on_its_way(order, there))
+        step = next_step(order, there, restraint, overdue=overdue)
         again, self._taken = self._taken == (order, step), (order, step)
         another = await self._act(kept, step)
+        if order.ending is None and isinstance(step, Hold | Wait | Again):
+            await self._teller.stands(order, self._holding.there(), self._waits_for(order, step))
         await asyncio.sleep(0)  # others have their turns, though a step may wait for nothing
         return another and not again
+
+    def _waits_for(self, order: Order, step: Step) -> str:
+        """Return what is waited for once a step is taken, "" for nothing."""
+        match step:
+            case Wait(why=why):
+                return why
+            case Again(departure=departure):
+                return self._departing.refusal(departure, _name(order))
+            case _:
+                return ""
 
     async def _act(self, kept: Kept, step: Step) -> bool:
         """Take a step; return whether another may follow at once."""
@@ -297,7 +313,7 @@ class Moving:
         order = kept.order
         after = msgspec.structs.replace(order, ending=outcome, why=why)
         await self._keep(after, kept)
-        await self._teller.ends(order, outcome, why)
+        await self._teller.ends(order, outcome, why, self._holding.there())
 
 
 def _name(order: Order) -> str:

@@ -39,13 +39,14 @@ class Pacing:
         restraint = self.restraint(order)
         return restraint.paused or (restraint.wait if order.departed is None else "")
 
-    def overdue(self, order: Order) -> bool:
+    def overdue(self, order: Order, *, on_its_way: bool) -> bool:
         """Tell whether what was begun last takes too long, since this process has known of it.
 
-        While the policy has it wait that is nobody's fault, and after that time counts anew; unless
-        somebody stops it, for then it is to come to its end.
+        While the policy has it wait that is nobody's fault, and after that time counts anew. But no
+        policy brings a VM back that is *on its way*, which is judged in any case; nor is one to
+        wait once somebody has stopped it.
         """
-        held_back = bool(self.waits(order))
+        held_back = bool(self.waits(order)) and not on_its_way
         what = order.id, order.at, order.departed is None, held_back
         now = self._knowledge.clock()
         if self._since[0] != what:

@@ -311,7 +311,9 @@ class Judge:
         phase, pod.phase = pod.phase, status["phase"]
         pod.deleting = "deletionTimestamp" in meta
         conditions = status.get("conditions", ())
-        pod.ready |= any((c["type"], c.get("status")) == ("Ready", "True") for c in conditions)
+        ready = any((c["type"], c.get("status")) == ("Ready", "True") for c in conditions)
+        if ready and not pod.ready:
+            pod.ready, pod.ready_at = True, self._clock()
         target = any(c["type"] == "DisruptionTarget" for c in conditions)
         if target and not pod.evicted:
             pod.evicted = True

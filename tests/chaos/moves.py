@@ -153,6 +153,7 @@ class Moves:
         self._held_at: dict[str, float] = {}
         self._came: set[str] = set()
         self._provided = False
+        self._was_ready = False
         self._ways_back: dict[str, Assignment] = {}
         self.orders = 0
         self.made = 0
@@ -204,6 +205,8 @@ class Moves:
             after.departed is None or after.departed.pod != before.departed.pod
         ):
             yield f"order broken: {name} has another pod leave for the same move"
+        if after.departed is not None and before.departed is None:
+            yield from self._departs_as_it_is(after, after.departed)
         if after.departed is not None and before.departed is None and not before.lets_go:
             yield f"order broken: {name} has a pod leave though it is stopped"
         if after.ending and not before.ending:
@@ -211,6 +214,18 @@ class Moves:
             self._look_for_provision(after)
         if after.over and not before.over and leg is not None and before.departed is not None:
             yield from self._provided_for(before, before.departed, leg)
+
+    def _departs_as_it_is(self, order: Order, departure: Departure) -> Iterator[str]:
+        """Note whether the pod that is to leave is Ready; yield it if the order has that wrong.
+
+        One that is Ready for a moment only, the order need not know of.
+        """
+        gone, _ = self._gone.get(departure.pod.uid, (None, 0.0))
+        pod = self._pods.get(departure.pod.uid) or gone
+        late = self._clock() - LATE_SECONDS
+        self._was_ready = pod is not None and pod.ready and not pod.over and pod.ready_at < late
+        if self._was_ready and departure.unready:
+            yield f"order broken: {order.id} has it that {departure.pod.name} is not Ready: it is"
 
     def _arrived(self, before: Order, leg: Leg) -> Iterator[str]:
         """Yield what is wrong about a move that counts as made."""
@@ -222,7 +237,8 @@ class Moves:
         left = None if before.departed is None else self._pods.get(before.departed.pod.uid)
         if left is not None and not left.over:
             yield f"order broken: {name} counts as made, and {left.name} still runs"
-        was = before.departed is None or not before.departed.unready
+        departed = before.departed
+        was = departed is None or self._was_ready or not departed.unready
         if was and came and not any(pod.ready for pod in came):
             yield f"order broken: {name} counts as made, and its VM has never been Ready there"
         self._came.clear()

@@ -17,7 +17,7 @@ class Pod(msgspec.Struct):
     """A pod; ``gang`` is the name of the one it says it is in, of ``size`` pods.
 
     ``vm`` is the VM it runs: one that is migrated has two. ``runs`` is the UID of its instance.
-    ``ready`` is whether it has ever been Ready.
+    ``ready`` is whether it has ever been Ready, ``ready_at`` since when: it stays so until it ends.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Pod(msgspec.Struct):
     vm: str = ""
     runs: str = ""
     ready: bool = False
+    ready_at: float = 0.0
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:

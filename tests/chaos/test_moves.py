@@ -242,6 +242,30 @@ def test_a_move_is_made_once_its_vm_is_ready_unless_it_was_not_before(
     assert told == [] if unready else said(told, "order broken")
 
 
+def of_order(judged: Judged, *, ready_for: float) -> Sequence[str]:
+    """Have an order say that a pod is not Ready which has been for so many seconds."""
+    pod = judged.pods["last"]
+    pod.ready, pod.ready_at = True, judged.now - ready_for
+    return judged.keep(
+        msgspec.structs.replace(LEAVES, departed=Departure(LAST, Kind.EVICTION, unready=True))
+    )
+
+
+def test_whether_a_pod_is_ready_that_is_to_leave_is_judged_by_the_pod_itself(
+    judged: Judged,
+) -> None:
+    assert said(of_order(judged, ready_for=2 * LATE_SECONDS), "order broken")
+    judged.gone()
+    judged.plan("node-2", judged.of("next", TARGET))
+    judged.come(ready=False)
+
+    assert said(judged.keep(MADE), "order broken")
+
+
+def test_a_pod_that_has_just_become_ready_may_count_as_not_being_so(judged: Judged) -> None:
+    assert of_order(judged, ready_for=1.0) == []
+
+
 @pytest.mark.parametrize("provided", [False, True])
 def test_an_order_is_not_over_before_its_vm_that_came_nowhere_has_a_place_held_for_it(
     judged: Judged, *, provided: bool

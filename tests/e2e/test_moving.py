@@ -14,6 +14,7 @@ from extender.moving import Outcome
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS, POD_DISRUPTION_BUDGETS, PODS, PatchType
 from tests.e2e import mortal
+from tests.e2e.desk import ALICE
 from tests.e2e.moves import (
     APPLY,
     ONE,
@@ -74,8 +75,12 @@ async def test_a_pending_vm_is_admitted_by_an_applied_plan_unless_a_budget_block
         assert await on(running, "small") == await on(running, "half")
         assert await on(running, "whole") not in ("", await on(running, "half"))
         assert {name for name in before if before[name] != after[name]} == {"small"}
-        reasons = {each["reason"] for each in await running.listed(EVENTS, "default")}
-        assert {"VgpuMoving", "VgpuMoved"} <= reasons
+        told = {each["reason"]: each for each in await running.listed(EVENTS, "default")}
+        assert {"VgpuPlaceHeld", "VgpuMoving", "VgpuMoved"} <= told.keys()
+        assert told["VgpuPlaceHeld"]["involvedObject"]["name"] == "small-0"
+        for reason, what in (("VgpuMovesOrdered", "is given"), ("VgpuMovesEnded", "is done")):
+            about, said = told[reason]["involvedObject"], told[reason]["message"]
+            assert (about["kind"], what in said, ALICE in said) == ("Node", True, True)
 
 
 async def test_a_drain_goes_on_after_kills_and_a_pause_keeps_to_budgets_and_says_what_holds_a_node(

@@ -241,6 +241,13 @@ MUTANTS = (
         "order broken",
         moving=True,
     ),
+    _mutant(
+        "never-ready",
+        "a pod that is to leave counts as not Ready, so that its next need not be",
+        moves.never_ready,
+        "order broken",
+        moving=True,
+    ),
 )
 
 

@@ -13,9 +13,11 @@ import extender.moving.ending as ending
 import extender.service.holding as holding
 import extender.service.moving as moving
 from extender.moving import Arrived, Depart, Departure, Kind, Restraint, There
+from extender.moving.arriving import its_own
 from extender.service.holding import Holding
 from extender.service.moving import Moving
 from extender.service.pacing import Pacing
+from nodeagent.api.gpunode import PodRef
 
 
 def evicted_before_it_is_kept() -> Any:
@@ -100,9 +102,18 @@ def made_when_planned() -> Any:
     def under_way(
         order: Any, leg: Any, departure: Any, there: Any, *rest: Any, **named: Any
     ) -> Any:
-        come = course._its_own(there.at(leg.target), leg)
+        come = its_own(there.at(leg.target), leg)
         if come is not None:
             return Arrived(leg, come)
         return whole(order, leg, departure, there, *rest, **named)
 
     return patch.object(course, "_under_way", under_way)
+
+
+def never_ready() -> Any:
+    """Take each pod that is to leave for one that is not Ready: its next need not be, either."""
+
+    def departure(pod: PodRef, kind: Kind, others: tuple[str, ...], unready: bool) -> Departure:
+        return Departure(pod, kind, others, unready=True)
+
+    return patch.object(moving, "Departure", departure)

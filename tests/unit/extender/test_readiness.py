@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extender.cluster import feed
 from extender.cluster.objects import pod_and_readiness
-from extender.cluster.readiness import LONGEST_MESSAGE, SILENT
+from extender.cluster.readiness import LONGEST_MESSAGE, LOST, SILENT, UNSAID
 from extender.service import Service
 from extender.service.seam import Call
 from nodeagent.apiserver.memory import InMemoryApi
@@ -73,6 +73,20 @@ def test_a_vm_that_is_paused_has_the_gate_told_that_is_closed() -> None:
     }
 
     assert unready(said) == PAUSED
+
+
+def test_of_a_pod_whose_node_is_lost_it_is_not_said_that_its_kubelet_was_silent() -> None:
+    """The one condition is changed, by who misses the node; what its kubelet said last stays."""
+    said = {
+        "phase": "Running",
+        "conditions": [ready("False")],
+        "containerStatuses": [container("compute", ready=True)],
+    }
+    never = {**said, "containerStatuses": [container("compute", waits="ContainerCreating")]}
+
+    assert unready(said) == LOST
+    assert unready(never) == "containers compute: ContainerCreating"
+    assert unready({"conditions": [ready("False")]}) == UNSAID
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])

@@ -33,8 +33,10 @@ from extender.moving import (
     Step,
     Wait,
     next_step,
+    on_its_way,
 )
-from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, SILENT, STARTING
+from extender.moving.arriving import STARTING
+from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, SILENT
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -538,14 +540,64 @@ def test_a_move_is_made_once_the_next_pod_is_ready_and_given_up_if_it_never_is()
     order = has_come(fleet, order)
 
     fleet.unready = {"x.2": CRASHES}
-    waits = step(fleet, order), step(fleet, order, stop="no more"), step(fleet, order, paused="now")
+    waits = step(fleet, order), step(fleet, order, paused="now")
     in_vain = step(fleet, order, overdue=True)
     fleet.unready = {}
     made = step(fleet, order)
 
-    assert waits == (Wait(UNREADY),) * 3
+    assert waits == (Wait(UNREADY),) * 2
     assert in_vain == End(Outcome.GIVEN_UP, UNREADY)
     assert made == Arrived(order.legs[0], PodRef("default", "name-x.2", "x.2"))
+
+
+def test_an_order_that_is_stopped_ends_at_once_with_a_vm_that_is_not_ready_where_it_went() -> None:
+    """Nothing is lost: its pod is bound there, and that place stays its own."""
+    fleet, order = begun()
+    order = has_come(fleet, order)
+    fleet.unready = {"x.2": CRASHES}
+
+    found = step(fleet, order, stop="ops has stopped it")
+    ended = taken(order, found, fleet)
+
+    why = f"ops has stopped it; default/x has left: {UNREADY}"
+    assert found == End(Outcome.STOPPED, why)
+    assert step(fleet, msgspec.structs.replace(order, stopping="ops has stopped it")) == found
+    assert isinstance(step(fleet, ended), Over)
+    assert fleet.vms["x"].node == "b"
+
+
+def test_an_order_that_is_stopped_waits_for_a_vm_whose_gpu_instance_is_being_made() -> None:
+    """Its pod may not be bound yet; and if that comes to nothing, a place is held for it."""
+    fleet, order = begun()
+    order = has_come(fleet, order)
+    there = fleet.there()
+    pods = fleet.pods | {"x.2": msgspec.structs.replace(fleet.pods["x.2"], node="")}
+    unbound = msgspec.structs.replace(there, pods=pods, unready={"x.2": CRASHES})
+
+    found = next_step(order, unbound, Restraint(stop="ops has stopped it"), overdue=False)
+    assert found == Wait(STARTING)
+
+
+@pytest.mark.parametrize(
+    ("then", "away"),
+    [("stays", False), ("ending", True), ("gone", True), ("migrating", True), ("untold", False)],
+)
+def test_a_vm_is_on_its_way_once_no_policy_can_have_it_stay(then: str, *, away: bool) -> None:
+    fleet, order = begun()
+    if then != "untold":
+        order = taken(order, step(fleet, order), fleet)
+    before = fleet.pods
+    if then == "ending":
+        fleet.ending = {"x"}
+    elif then in ("gone", "migrating"):
+        fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    if then == "migrating":
+        target = order.legs[0].target
+        fleet.come("x", target.node, target.gpu, target.start)
+
+    pods = before if then == "migrating" else fleet.pods
+    there = msgspec.structs.replace(fleet.there(), pods=pods)
+    assert on_its_way(order, there) is away
 
 
 def test_a_move_that_was_made_stays_made_whatever_becomes_of_its_vm() -> None:

@@ -53,6 +53,7 @@ pytestmark = pytest.mark.virtual_time
 
 ADMIT = Asked(admit=(("default", "whole"),))
 DRAIN = Asked(drain=("node-1",))
+TELLS_WHY = "`tangram defrag status` tells why"
 
 
 async def test_a_pod_is_admitted_by_the_move_that_makes_room(
@@ -226,7 +227,7 @@ async def test_an_eviction_that_stays_refused_ends_the_order_and_nothing_is_left
     assert await held(world) == []
     assert "a-1" in dict(await events(world, "VgpuMoveGivenUp"))
     assert dict(await events(world, "VgpuMovesEnded")) == {
-        "node-1": "vGPU: an order of 1 moves is given up after 0: `tangram defrag status` tells why"
+        "node-1": f"vGPU: the order {order.id} of 1 moves is given up after 0: {TELLS_WHY}"
     }
 
 
@@ -332,6 +333,35 @@ async def test_a_vm_that_has_left_comes_to_its_place_though_it_is_paused_meanwhi
 
     assert (order.ending, len(order.made)) == (Outcome.STOPPED, 1)
     assert sorted([(await machines.on(name))[0] for name in ("a", "b")]) == NODES
+    assert await held(world) == []
+
+
+@pytest.mark.parametrize("restrained", [applying(paused=True), closed()], ids=["paused", "closed"])
+async def test_a_vm_that_has_left_and_does_not_come_in_time_is_given_up_though_moves_are_paused(
+    world: World, machines: Machines, restrained: InForce
+) -> None:
+    """No policy brings it back; meanwhile what is held keeps others away for nothing."""
+    clock, settings = Ahead(), msgspec.structs.replace(PATIENT, move_seconds=20.0)
+    async with running(world, settings, clock=clock) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await applied(extender, DRAIN)
+
+        async def left() -> bool:
+            return not await machines.pods()
+
+        await until(left)
+        extender.knowledge.adopt(restrained)
+        await passed(extender, steps=2)
+        waits = await kept(world)
+        clock.by = 1.5 * settings.move_seconds
+        order = await over(world)
+
+    assert waits is not None
+    assert waits.ending is None
+    assert (order.ending, order.why) == (
+        Outcome.GIVEN_UP,
+        "the VM's next pod did not come in time",
+    )
     assert await held(world) == []
 
 
@@ -539,6 +569,34 @@ async def test_nobody_else_is_stopped_while_a_vm_does_not_run_where_it_went(
 
 async def pods_of(machines: Machines) -> Collection[str]:
     return [pod["metadata"]["name"] for pod in await all_of(machines)]
+
+
+async def test_an_order_is_stopped_at_once_though_its_vm_is_not_ready_where_it_went(
+    world: World, machines: Machines
+) -> None:
+    """It is named, and stays there: nothing of its own is taken back."""
+    kubelets = Kubelets(world.api)
+    async with running(world, kubelets=kubelets) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        await until(lambda: not extender.knowledge.unready)
+        kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+        async with machines.running(extender, NODES):
+            await applied(extender, DRAIN)
+            await until(lambda: extender.knowledge.unready)
+            assert extender.moving is not None
+            await extender.moving.stop("ops has stopped it")
+            order = await over(world)
+            moved, seat = order.legs[0].owner.name, order.legs[0].target
+            assert await machines.on(moved) == (seat.node, seat.gpu, seat.start)
+            assert f"{moved}-2" in await pods_of(machines)
+
+    lacks = "the VM's next pod is bound to node-2, and not Ready: containers compute: ErrImagePull"
+    why = f"ops has stopped it; default/{moved} has left: {lacks}"
+    assert (order.ending, order.made, order.why) == (Outcome.STOPPED, (), why)
+    told = f"vGPU: a move is given up: {why}"
+    assert (f"{moved}-2", told) in await events(world, "VgpuMoveGivenUp")
+    assert await held(world) == []
 
 
 async def test_a_vm_that_is_never_ready_by_design_is_moved_as_it_was(

@@ -244,6 +244,9 @@ async def test_it_is_told_what_holds_a_vm_up_where_it_went_to_who_may_know_of_it
 
             await until(held)
             during, sre = await under_way(url), await under_way(url, "sre")
+            extender.knowledge.adopt(applying(paused=True))
+            paused = await under_way(url)
+            extender.knowledge.adopt(applying())
             kubelets.waiting = {}
             await kubelets.tell()
             await over(world)
@@ -253,6 +256,10 @@ async def test_it_is_told_what_holds_a_vm_up_where_it_went_to_who_may_know_of_it
     assert (during.held, ended.held, ended.outcome) == (why, "", "done")
     assert f"under way, 0 of 1 moves made: {why}" in " ".join(map(str, progress(during)))
     assert sre.held == HIDDEN
+    waits = "the policy's moves.paused is true"
+    assert (paused.waiting, paused.held) == (waits, why)
+    said = " ".join(map(str, progress(paused)))
+    assert f"waiting, 0 of 1 moves made: {waits}; {why}" in said
 
 
 async def test_without_leave_to_keep_an_order_it_is_told_why_and_nobody_is_moved(
@@ -282,3 +289,10 @@ async def test_a_replica_that_does_not_lead_takes_no_orders(world: World) -> Non
         stopped, _ = await ask(url, "DELETE", UNDER_WAY)
 
     assert (given, stopped) == (503, 503)
+
+
+def test_of_an_order_that_is_being_stopped_it_is_told_what_holds_its_vm_up() -> None:
+    said = Underway(order="0123456789ab", stopping="ops has stopped it", held="it is not Ready")
+
+    lines = " ".join(map(str, progress(said)))
+    assert "stopping, 0 of 0 moves made: ops has stopped it; it is not Ready" in lines
