@@ -32,6 +32,9 @@ LATE_SECONDS = 12.0
 
 BACK_PREFIX = "back-"
 
+GONE = "gone"
+"""How a move is said to have been made whose VM was no more when its turn came."""
+
 
 class Seat(msgspec.Struct, frozen=True, rename="camel"):
     """A place on a GPU."""
@@ -199,6 +202,8 @@ class Moves:
             self.made += 1
             if leg is None or after.at > before.at + 1 or after.departed is not None:
                 yield f"order broken: {name} has made more than it had to"
+            elif after.made[-1].get("kind") == GONE:
+                yield from self._passed_over(before, leg)
             else:
                 yield from self._arrived(before, leg)
         elif before.departed is not None and (
@@ -242,6 +247,17 @@ class Moves:
         if was and came and not any(pod.ready for pod in came):
             yield f"order broken: {name} counts as made, and its VM has never been Ready there"
         self._came.clear()
+
+    def _passed_over(self, before: Order, leg: Leg) -> Iterator[str]:
+        """Yield what is wrong about a move that counts as made for its VM is no more."""
+        name, source = f"{before.id}, move {before.at}", self._plans.get(leg.source.node)
+        if before.departed is not None:
+            last = before.departed.pod.name
+            yield f"order broken: {name} is passed over, and {last} was to leave for it"
+        for entry in () if source is None else source.spec.assignments:
+            pod = None if entry.pod is None else self._pods.get(entry.pod.uid)
+            if pod is not None and pod.alive and entry.owner == leg.owner and leg.source.of(entry):
+                yield f"order broken: {name} is passed over, and {pod.name} is where it was"
 
     def _look_at_target(self, leg: Leg) -> None:
         """Note which pods of the owner have had the place where its VM is to go."""

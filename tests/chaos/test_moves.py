@@ -251,6 +251,20 @@ def of_order(judged: Judged, *, ready_for: float) -> Sequence[str]:
     )
 
 
+def test_a_move_is_passed_over_once_its_vm_is_no_more_and_not_before() -> None:
+    passed_over = msgspec.structs.replace(ORDER, made=(Made("gone"),))
+    there, no_more, leaving = Judged(), Judged(), Judged()
+    for each in (there, no_more, leaving):
+        each.keep(ORDER)
+    no_more.gone()
+    leaving.keep(LEAVES)
+    leaving.gone()
+
+    assert said(there.keep(passed_over), "order broken")
+    assert no_more.keep(passed_over) == []
+    assert said(leaving.keep(passed_over), "order broken")
+
+
 def test_whether_a_pod_is_ready_that_is_to_leave_is_judged_by_the_pod_itself(
     judged: Judged,
 ) -> None:
