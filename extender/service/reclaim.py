@@ -7,7 +7,7 @@ and a pod that merely lost its label still runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -27,6 +27,7 @@ from nodeagent.api.gpunode import PodRef
 log = structlog.get_logger()
 
 READS_AT_ONCE = 32  # after a restart thousands of pods may have to be read
+IN_VAIN = 3  # nodes in a row for which no answer came; one alone may have trouble of its own
 
 
 class Reclaimer:
@@ -192,18 +193,22 @@ class Reclaimer:
         """Give every node whose agent announces itself a GpuNode, and clear away empty ones."""
         knowledge = self._knowledge
         unplanned = knowledge.freshness.announced - knowledge.views.keys()
-        for name in sorted(unplanned & knowledge.nodes.keys()):
-            await self._tracked(name, self._create)
-        for name in sorted(knowledge.views.keys() - knowledge.nodes.keys()):
-            view = knowledge.views.get(name)  # gone, perhaps, while another was cleared away
-            if view is not None and _empty(view):
-                await self._tracked(name, self._clear_away)
+        await self._each(sorted(unplanned & knowledge.nodes.keys()), self._create)
+        await self._each(sorted(knowledge.views.keys() - knowledge.nodes.keys()), self._clear_away)
 
-    async def _tracked(self, name: str, work: Callable[[str], Awaitable[None]]) -> None:
-        try:
-            await work(name)
-        except ClusterUnavailable as error:
-            log.warning("gpunode_postponed", node=name, error=str(error))
+    async def _each(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
+        """Do each node's part, the others later where no answer comes for several in a row."""
+        in_vain = 0
+        for name in names:
+            try:
+                await work(name)
+            except ClusterUnavailable as error:
+                log.warning("gpunode_postponed", node=name, error=str(error))
+                in_vain = in_vain + 1 if error.passing else 0
+                if in_vain == IN_VAIN:
+                    return
+            else:
+                in_vain = 0
 
     async def _create(self, name: str) -> None:
         await self._cluster.create_gpu_node(name, await self._restorer.entries(name))
@@ -211,6 +216,8 @@ class Reclaimer:
 
     async def _clear_away(self, name: str) -> None:
         """Delete a GpuNode that is still empty, its Node still gone, when nobody else writes."""
+        if (known := self._knowledge.views.get(name)) is None or not _empty(known):
+            return
         async with self._plans.turn(name):
             await self._plans.refresh(name)
             view = self._knowledge.views.get(name)

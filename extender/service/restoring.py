@@ -69,7 +69,7 @@ class Restorer:
                 unread[pod.uid] = error
             else:
                 if not wanted:
-                    self._knowledge.forget_lost(pod.uid)
+                    self._knowledge.forget_lost(node, pod.uid)
 
         async with asyncio.TaskGroup() as tasks:
             for pod in {each.pod for each in lost if each.pod is not None}:

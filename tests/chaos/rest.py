@@ -87,7 +87,7 @@ def _not_at_rest(
         for _, entry in planned.values()
         if entry.pod and entry.pod.uid == pod.uid
     }
-    # Where agent and extenders have all been started since, there is nobody left to tell.
+    # An agent started since cannot tell, and if the extenders have been, too, nobody can.
     for each in pod.decisions if not judge.slots_forgotten(pod) else ():
         if (each.gpu, each.start) not in places:  # by whatever id: a deleted plan is written anew
             yield f"lost: {pod.name} is bound, and {each.id} is not planned"

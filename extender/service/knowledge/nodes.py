@@ -196,14 +196,14 @@ class NodesKnown(Known):
             log.warning("assignments_lost", node=name, ids=fresh)
             self.arrivals.set()
 
-    def forget_lost(self, uid: str) -> None:
-        """Have nothing written again for a pod."""
-        for name, lost in tuple(self.lost.items()):
-            left = tuple(each for each in lost if each.pod is not None and each.pod.uid != uid)
-            if left:
-                self.lost[name] = left
-            else:
-                del self.lost[name]
+    def forget_lost(self, name: str, uid: str) -> None:
+        """Have nothing written again for a pod on that node, whatever it has on others."""
+        known = self.lost.get(name, ())
+        left = tuple(each for each in known if each.pod is not None and each.pod.uid != uid)
+        if left:
+            self.lost[name] = left
+        else:
+            self.lost.pop(name, None)
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""

@@ -12,6 +12,7 @@ import pytest
 
 from extender.cluster import KubernetesCluster, feed
 from extender.service import Service
+from extender.service.reclaim import IN_VAIN
 from extender.succession import unwritten
 from nodeagent.agent import Agent
 from nodeagent.api.catalog import MODELS
@@ -172,6 +173,61 @@ async def test_a_pod_with_another_place_by_now_gets_its_old_one_only_if_it_is_bo
         node = await made_anew(world, uid)
 
     assert node.spec.assignments == ((entry,) if bound else ())
+
+
+async def test_what_a_pod_has_lost_where_it_is_bound_comes_back_whatever_it_had_elsewhere(
+    world: World,
+) -> None:
+    stale = await planned(world, "a", bound="node-2")
+    here = msgspec.structs.replace(stale, id="here")
+    await write(world)
+    patch = [{"op": "add", "path": "/spec", "value": {"assignments": [here]}}]
+    await world.api.patch(GPU_NODES, "node-2", patch, patch_type=PatchType.JSON)
+    async with world.extender() as extender:
+        await until(lambda: extender.knowledge.assigned.nodes_of(_uid(here)) == ("node-2",))
+        with without_answers(world):
+            await world.api.delete(GPU_NODES, "node-2")
+            await until(lambda: extender.knowledge.lost.keys() == {"node-2"})
+            world.api.disturbance = _nothing_made
+            uid = await deleted(world)
+            await until(lambda: "node-1" not in extender.knowledge.views)
+            # As one remembers that has only watched while the pod got another place.
+            extender.knowledge.lost["node-1"] = (stale,)
+        node = await made_anew(world, uid)
+        await until(lambda: "node-2" in extender.knowledge.views)
+
+    assert not node.spec.assignments
+    assert (await world.gpu_node("node-2")).spec.assignments == (here,)
+
+
+async def _nothing_made(call: Call) -> None:
+    if call.verb == "create" or call.kind == PODS:
+        raise NO_ANSWER
+
+
+async def test_while_no_answer_comes_few_nodes_are_tried(world: World) -> None:
+    names = [f"node-{number}" for number in range(1, 1 + 4 * IN_VAIN)]
+    for name in names[2:]:
+        await world.add_node(name)
+    asked: list[str] = []
+
+    async def no_answer(call: Call) -> None:
+        if (call.verb, call.kind) == ("create", GPU_NODES):
+            asked.append(str(call))
+            raise NO_ANSWER
+
+    async with world.extender() as extender:
+        await until(lambda: extender.knowledge.views.keys() == set(names))
+        world.api.disturbance = no_answer
+        for name in names:
+            await world.api.delete(GPU_NODES, name)
+        await until(lambda: not extender.knowledge.views)
+        await swept(extender)
+        asked.clear()
+        await swept(extender)
+        assert 0 < len(asked) <= 3 * IN_VAIN, "a third sweep may have begun"
+        world.api.disturbance = None
+        await until(lambda: extender.knowledge.views.keys() == set(names))
 
 
 async def test_no_plan_is_made_without_its_pods_while_these_cannot_be_read(world: World) -> None:
