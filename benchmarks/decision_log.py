@@ -96,8 +96,6 @@ class Side:
         self.fleet = KnownFleet(nodes, seed, ready(witness=log))
         if log is not None:
             log.follow(self.fleet.service.knowledge)
-        if log is not None:
-            log.follow(self.fleet.service.knowledge)
         self.times = {verb: Times() for verb in VERBS}
         self.connection: Connection | None = None
 

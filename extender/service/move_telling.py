@@ -33,7 +33,7 @@ MOST_WAITS = 5
 
 
 class MoveTeller:
-    """Tells of moves; that people cannot be told holds nothing up.
+    """Tells of moves; that people cannot be told ends none.
 
     *events* are about the VM's pod. *node_events* are of what is about an order, or a VM without a
     pod, and about the node that the next VM is to leave, or the last has left. Not everybody may

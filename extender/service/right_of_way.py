@@ -34,7 +34,8 @@ QUIET_SECONDS = 0.002
 after filter."""
 
 LOOK_SECONDS = 0.1
-"""How often they look for work by themselves: there may be no hooks at all."""
+"""How often they look for work by themselves, for there may be no hooks at all; and for how long
+they work at most before they see to all else."""
 
 ASIDE_PATIENCE_SECONDS = 0.03
 """For how long what they have to do is put off while hooks follow one another closely."""

@@ -136,7 +136,7 @@ class Beside:
         waiting = self._hearing.waiting
         for each in self._standing:
             self._write(into, each)
-            while not (self._stopping or self._aside.goes_on()):
+            while not (self._stopping or self._goes_on()):
                 self._aside.wait(has_work=True)
             if self._stopping:
                 return
@@ -149,12 +149,15 @@ class Beside:
                 self._caught_up = self._hearing.clock()
             if self._process is not None and self._process.poll() is not None:
                 return
-            while waiting and self._aside.goes_on(hurry=waiting.bytes >= MANY_WAITING_BYTES):
+            while waiting and self._goes_on():
                 call = waiting.take()
                 if not isinstance(call, Call):
                     break  # what found no room ends the stretch
                 self._write(into, told(call))
             into.flush()
+
+    def _goes_on(self) -> bool:
+        return self._aside.goes_on(hurry=self._hearing.waiting.bytes >= MANY_WAITING_BYTES)
 
     def _write(self, into: IO[bytes], each: News) -> None:
         into.write(line(each))
