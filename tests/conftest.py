@@ -14,15 +14,38 @@ settings.register_profile("tangram", deadline=None)
 settings.load_profile("tangram")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Let no collection look through what is there before any test: all modules and all tests.
+class _Rest:
+    """Lets no collection look through what is there before any test: all modules and all tests.
 
     That takes half a second each time. What is tested may end such a rest; the next test renews it.
+    To ask Python whether it lasts would take a tenth of a second: it counts what rests.
     """
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+
+    def __init__(self) -> None:
+        self._unfreeze = gc.unfreeze
+        self._lasts = False
+
+    def begin(self) -> None:
+        """Collect, and let rest what is left, if nothing does."""
+        if not self._lasts:
+            gc.collect()
+            gc.freeze()
+            self._lasts = True
+
+    def end(self) -> None:
+        """Be ``gc.unfreeze``."""
+        self._lasts = False
+        self._unfreeze()
+
+
+_REST = _Rest()
+gc.unfreeze = _REST.end
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin each test with what was there before any at rest."""
+    _REST.begin()
 
 
 def pytest_asyncio_loop_factories(
