@@ -527,6 +527,14 @@ async def test_a_vm_whose_next_pod_does_not_come_in_time_is_given_up(
     assert await held(world) == []
 
 
+async def two_without_images(extender: Service, machines: Machines, kubelets: Kubelets) -> None:
+    """Have two VMs run on node-1 whose images are nowhere else."""
+    for name in ("a", "b"):
+        await machines.place(extender, name, "1-10C", "node-1")
+    await until(lambda: not extender.knowledge.unready)
+    kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+
+
 async def test_nobody_else_is_stopped_while_a_vm_does_not_run_where_it_went(
     world: World, machines: Machines
 ) -> None:
@@ -534,10 +542,7 @@ async def test_nobody_else_is_stopped_while_a_vm_does_not_run_where_it_went(
     kubelets = Kubelets(world.api)
     settings = msgspec.structs.replace(PATIENT, move_seconds=2.0)
     async with running(world, settings, kubelets=kubelets) as extender:
-        for name in ("a", "b"):
-            await machines.place(extender, name, "1-10C", "node-1")
-        await until(lambda: not extender.knowledge.unready)
-        kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+        await two_without_images(extender, machines, kubelets)
         async with machines.running(extender, NODES):
             await applied(extender, DRAIN)
             order = await over(world)
@@ -577,10 +582,7 @@ async def test_an_order_is_stopped_at_once_though_its_vm_is_not_ready_where_it_w
     """It is named, and stays there: nothing of its own is taken back."""
     kubelets = Kubelets(world.api)
     async with running(world, kubelets=kubelets) as extender:
-        for name in ("a", "b"):
-            await machines.place(extender, name, "1-10C", "node-1")
-        await until(lambda: not extender.knowledge.unready)
-        kubelets.waiting = {"a-2": "ErrImagePull", "b-2": "ErrImagePull"}
+        await two_without_images(extender, machines, kubelets)
         async with machines.running(extender, NODES):
             await applied(extender, DRAIN)
             await until(lambda: extender.knowledge.unready)
