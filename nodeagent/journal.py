@@ -1,6 +1,7 @@
 """What the agent asks of its journal: to keep what it made, or is about to make, through a crash.
 
-The journal is the proof that a GPU instance is ours; whatever it does not have is foreign.
+The journal is the proof that a GPU instance is ours; whatever it does not have is foreign. It keeps
+as well to which slots assignments are tied: the GpuNode tells that, too, but may be deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Realized
 
 
 class JournalError(Exception):
@@ -42,6 +44,10 @@ class Journal(Protocol):
         """Return what was saved last."""
 
     @property
+    def ties(self) -> tuple[Realized, ...]:
+        """Return what was kept last of what is told as realized, in the order it was tied."""
+
+    @property
     def damage(self) -> str:
         """Return why an earlier journal could not be read, "" if it could."""
 
@@ -53,4 +59,11 @@ class Journal(Protocol):
 
         Raises:
             JournalError: it may or may not have been saved.
+        """
+
+    async def keep(self, ties: tuple[Realized, ...]) -> None:
+        """Keep *ties*, durably once this returns.
+
+        Raises:
+            JournalError: they may or may not have been kept.
         """

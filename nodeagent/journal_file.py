@@ -2,7 +2,8 @@
 
 The file is replaced as a whole and synced, so a crash leaves the old text or the new. A file that
 cannot be read proves nothing: nothing is then taken for ours, the file is set aside, and the agent
-reports it.
+reports it. What is tied to which slot has a file beside it, for an older agent knows nothing of
+that; it serves only where the GpuNode has been deleted, so one that cannot be read is like none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 import structlog
 
 from nodeagent import durable
+from nodeagent.api.gpunode import Realized
 from nodeagent.journal import JournalError, Made
 
 log = structlog.get_logger()
@@ -28,8 +30,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made: tuple[Made, ...]
 
 
+class _Ties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    ties: tuple[Realized, ...]
+
+
 class FileJournal:
-    """A :class:`~nodeagent.journal.Journal` in the file *path*.
+    """A :class:`~nodeagent.journal.Journal` in the file *path*, and one beside it for the ties.
 
     Without one it is forgotten with the process.
     """
@@ -37,12 +44,18 @@ class FileJournal:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._made: tuple[Made, ...] = ()
+        self._ties: tuple[Realized, ...] = ()
         self._damage = ""
 
     @property
     def made(self) -> tuple[Made, ...]:
         """Return what was saved last."""
         return self._made
+
+    @property
+    def ties(self) -> tuple[Realized, ...]:
+        """Return what was kept last."""
+        return self._ties
 
     @property
     def damage(self) -> str:
@@ -61,10 +74,23 @@ class FileJournal:
             JournalError: it may or may not have been saved.
         """
         if self._path is not None:
-            await asyncio.to_thread(_replace, self._path, made)
+            text = msgspec.json.encode(_File(VERSION, made))
+            await asyncio.to_thread(_replace, self._path, text)
         self._made = made
 
+    async def keep(self, ties: tuple[Realized, ...]) -> None:
+        """Keep *ties*, durably once this returns.
+
+        Raises:
+            JournalError: they may or may not have been kept.
+        """
+        if self._path is not None:
+            text = msgspec.json.encode(_Ties(VERSION, ties))
+            await asyncio.to_thread(_replace, _beside(self._path), text)
+        self._ties = ties
+
     def _load(self, path: Path) -> None:
+        self._ties = _ties(_beside(path))
         try:
             self._made = _read(path)
         except FileNotFoundError:
@@ -84,8 +110,26 @@ def _read(path: Path) -> tuple[Made, ...]:
     return file.made
 
 
-def _replace(path: Path, made: tuple[Made, ...]) -> None:
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-ties{path.suffix}")
+
+
+def _ties(path: Path) -> tuple[Realized, ...]:
     try:
-        durable.replace(path, msgspec.json.encode(_File(VERSION, made)))
+        file = msgspec.json.decode(path.read_bytes(), type=_Ties)
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.error("ties_unreadable", path=str(path), error=str(error))
+        return ()
+    if file.version != VERSION:
+        log.error("ties_unreadable", path=str(path), error=f"version {file.version}")
+        return ()
+    return file.ties
+
+
+def _replace(path: Path, text: bytes) -> None:
+    try:
+        durable.replace(path, text)
     except OSError as error:
         raise JournalError(f"{path} cannot be written: {error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Realized
 from nodeagent.driver import CREATE, DESTROY, DriverError, Host, Purpose
 from nodeagent.journal import JournalError, Made
 from nodeagent.simulated.hardware import Hardware
@@ -121,6 +122,7 @@ class Disk:
         self.rough = 0.0
         self.damage = ""
         self.made: tuple[Made, ...] = ()
+        self.ties: tuple[Realized, ...] = ()
         self._chance = chance
 
     async def load(self) -> None:
@@ -128,10 +130,21 @@ class Disk:
 
     async def save(self, made: tuple[Made, ...]) -> None:
         """Save *made*; a process killed meanwhile may have saved it, or not."""
-        if made == self.made:
-            return
-        await asyncio.sleep(0.005 * self._chance.random())
+        if made != self.made:
+            await self._begun()
+            self.made = made
+            await self._a_moment()
+
+    async def keep(self, ties: tuple[Realized, ...]) -> None:
+        """Keep *ties*, in the same way."""
+        await self._begun()
+        self.ties = ties
+        await self._a_moment()
+
+    async def _begun(self) -> None:
+        await self._a_moment()
         if self.rough and self._chance.random() < self.rough:
             raise JournalError("no space left on device")
-        self.made = made
+
+    async def _a_moment(self) -> None:
         await asyncio.sleep(0.005 * self._chance.random())

@@ -278,7 +278,7 @@ def test_what_an_agent_told_holds_against_late_words_of_its_own_and_of_those_bef
     assert reports.forgotten == {"b"}
     reports.forget("node-1")
     assert tell("agent_13", 1) == frozenset()
-    assert reports.forgotten == {"b", "c"}, "the one that knew of c is dead"
+    assert reports.forgotten == {"b"}, "the one that told of c has kept it"
 
 
 class Told:

@@ -9,8 +9,9 @@ import pytest
 
 from nodeagent.agent.endings import REBOOTED
 from nodeagent.api.gpunode import Inventory, Mode, PodRef
+from nodeagent.apiserver.protocol import GPU_NODES
 from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
-from tests.unit.nodeagent.station import Station, owners, reasons
+from tests.unit.nodeagent.station import NAME, Station, owners, reasons
 
 
 @pytest.mark.parametrize("journal", [True, False])
@@ -43,6 +44,51 @@ async def test_without_its_journal_an_agent_knows_only_what_a_pod_has_as_its_own
     slot = f"{SMALL.partition('/')[2]}-0"
     assert [each.slot for each in status.realized] == ([slot] if known else [])
     assert len(station.hardware.gpus[0].instances) == (0 if known else 1)
+
+
+async def test_who_was_tied_before_a_gpu_node_was_deleted_gets_its_own_by_the_next_agent(
+    tmp_path: Path,
+) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    first, second = [await station.create_pod(name, {SMALL: 1}) for name in ("first", "second")]
+    planned = (
+        assignment("first", station.gpu, start=0, of=first),
+        assignment("second", station.gpu, start=1, of=second, since="2026-01-02T00:00:00Z"),
+    )
+    async with station.serving():
+        await station.plan(planned[0])
+        await station.until_realized("first")
+        await station.bind_pod("first")
+        await station.until_pod("first", "Running")
+        await station.plan(*planned)
+        await station.until_realized("first", "second")
+    await station.api.delete(GPU_NODES, NAME)
+    await station.create_gpu_node()
+    await station.plan(*planned)
+    await station.delete_pod("first")  # its slot is free, and it is in the plan yet
+
+    async with station.serving():
+        await station.until_realized("first", "second")
+        await station.bind_pod("second")
+        await station.until_pod("second", "Running")
+
+    had = {start: uids for start, uids in _users(station).items() if uids}
+    assert had == {1: {second.uid}}
+
+
+async def test_what_is_tied_is_told_only_once_it_is_kept(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    occupied = tmp_path / "journal-ties.json.new"
+    occupied.mkdir()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        status = await station.until(lambda s: owners(s) == ["a"])
+        assert not status.realized
+        occupied.rmdir()
+        await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
+        await station.until_realized("a")
 
 
 async def test_a_torn_journal_is_reported_and_nothing_is_destroyed(tmp_path: Path) -> None:
@@ -111,8 +157,8 @@ async def test_a_pod_bound_to_what_a_reboot_has_ended_takes_nobody_elses(tmp_pat
     async with station.serving():
         await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
         await station.until_pod("a", "Failed")
-        await station.settle()
-        assert not (await station.status()).realized
+        status = await station.until(lambda s: s.agent_epoch == "life-2")
+        assert not status.realized
         await station.plan(assignment("b", station.gpu, start=1))
         await station.until_realized("b")
 
@@ -147,9 +193,7 @@ async def test_vms_whose_places_swap_over_a_reboot_each_get_their_new_one(tmp_pa
         for name in ("a", "b"):
             await station.until_pod(name, "Failed")
 
-    gpu = station.hardware.gpus[0]
-    users = {gpu.instances[gi_id].placement.start: uids for gi_id, uids in gpu.clients.items()}
-    assert users == {1: {pods["a-2"].uid}, 0: {pods["b-2"].uid}}
+    assert _users(station) == {1: {pods["a-2"].uid}, 0: {pods["b-2"].uid}}
     assert sorted(owners(status)) == ["a-2", "b-2"]
     assert not reasons(status)
 
@@ -181,6 +225,12 @@ async def test_instances_a_gpu_reset_took_away_are_made_again(station: Station) 
         status = await station.until_realized("a", "b")
 
     assert owners(status) == ["a", "b"]
+
+
+def _users(station: Station) -> dict[int, set[str]]:
+    """Return which pods (UIDs) have the GPU instances of the first GPU open, by their starts."""
+    gpu = station.hardware.gpus[0]
+    return {gpu.instances[gi_id].placement.start: uids for gi_id, uids in gpu.clients.items()}
 
 
 def _realizes(id: str) -> Callable[[Inventory], bool]:
