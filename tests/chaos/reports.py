@@ -13,7 +13,7 @@ class Reports:
 
     ``forgotten`` are the ids of entries that an agent told of as realized before it died, in a word
     whose place such an older one took, or that was deleted: its successor cannot know which slots
-    they were tied to, and may have tied them anew.
+    they were tied to, and may have tied them anew. ``untold`` are those whose word was deleted.
     """
 
     def __init__(self) -> None:
@@ -21,6 +21,7 @@ class Reports:
         self._instead: dict[str, Inventory] = {}
         self._deleted: dict[str, Inventory] = {}
         self.forgotten: set[str] = set()
+        self.untold: set[str] = set()
 
     def hear(self, node: str, status: Inventory) -> None:
         """Hear a report."""
@@ -34,7 +35,8 @@ class Reports:
             del self._deleted[node]
             if status.agent_epoch != deleted.agent_epoch:
                 known = {each.id for each in status.realized if each in deleted.realized}
-                self.forgotten |= _realized(deleted) - known
+                self.untold |= _realized(deleted) - known
+                self.forgotten |= self.untold
         if last is not None and instead is not None and last.agent_epoch != status.agent_epoch:
             self.forgotten |= _realized(last) - _realized(instead)
         self._last[node] = status
