@@ -29,8 +29,13 @@ class Assigned(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._since)
 
-    def planned(self, node: str, pods: Iterable[str]) -> None:
-        """Take in that the plan of *node* has places for these *pods*, and for no others."""
+    def planned(
+        self, node: str, pods: Iterable[str], *, since: Mapping[str, float] | None = None
+    ) -> None:
+        """Take in that the plan of *node* has places for these *pods*, and for no others.
+
+        Those that have their old place again, whose plan was deleted, have had it *since* then.
+        """
         had, has = self._pods.pop(node, ()), tuple(pods)
         if has:
             self._pods[node] = has
@@ -43,13 +48,18 @@ class Assigned(Mapping[str, str]):
                 self._since[uid] = left
             else:
                 del self._since[uid]
-        place = ((node, self._clock()),)  # one for all that come together, as at the start
+        new = ((node, self._clock()),)  # one for all that come together, as at the start
         for uid in now - before:
+            place = ((node, since[uid]),) if since and uid in since else new
             self._since[uid] = (*others, *place) if (others := self._since.get(uid)) else place
 
     def nodes_of(self, uid: str) -> tuple[str, ...]:
         """Return every node where the pod has a place, the one seen last first."""
         return tuple(node for node, _ in reversed(self._since.get(uid, ())))
+
+    def since(self, uid: str, node: str) -> float:
+        """Return since when the pod has had the place that it has on *node*."""
+        return dict(self._since[uid])[node]
 
     def seconds(self, uid: str) -> float:
         """Return for how long the pod has had a place, 0 if it has none."""

@@ -211,7 +211,7 @@ class Reclaimer:
                 in_vain = 0
 
     async def _create(self, name: str) -> None:
-        await self._cluster.create_gpu_node(name, await self._restorer.entries(name))
+        await self._restorer.make_anew(name)
         await self._plans.refresh(name)
 
     async def _clear_away(self, name: str) -> None:

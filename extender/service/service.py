@@ -102,7 +102,7 @@ class Service:
         self.binder = Binder(self.knowledge, gangs, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._adopter = Adopter(self.knowledge, plans, cluster, new_id=new_id, utc_now=utc_now)
         self._recorder = Recorder(self.knowledge, plans, new_id=new_id)
-        self._restorer = Restorer(self.knowledge, plans, cluster)
+        self._restorer = Restorer(self.knowledge, plans, cluster, self.binder.underway)
         self._reclaimer = Reclaimer(
             self.knowledge, plans, cluster, self.binder.underway, self._restorer
         )

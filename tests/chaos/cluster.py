@@ -135,6 +135,8 @@ class Cluster:
             lead_seconds=TIMING.renew_deadline_seconds,
             sent=SENT.get,
             late=LATE.get,
+            knew=self.network.hearsay.knew,
+            replicas=self._replicas,
         )
         self.api.witnessed_by(self._wrote)
         self.policy = self._allowing = policy or InForce.of(PolicyName.DEFAULT)
@@ -403,6 +405,11 @@ class Cluster:
     def _writer(self) -> str:
         sender = SENDER.get()
         return sender if sender.partition("_")[0] in REPLICAS else ""
+
+    def _replicas(self) -> frozenset[str]:
+        """Return the extenders there are that have read what GpuNodes there are."""
+        living = [each.process.label for each in self.extenders.values()]
+        return self.network.hearsay.informed(living)
 
     def _time(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.time())

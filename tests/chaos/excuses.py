@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from tests.chaos.pods import Pod
 
 LINGERS_SECONDS = 15.0  # what an agent has yet to find out is told by then
+
+
+class _Deleted(msgspec.Struct, frozen=True):
+    """The plan that an entry went with: its object's UID, when, and who had read it by then."""
+
+    uid: str
+    at: float
+    known_to: frozenset[str]
 
 
 class Excuses:
@@ -20,29 +30,54 @@ class Excuses:
         self._clock = clock
         self._upset: dict[str, float] = {}
         self._ended: set[str] = set()
-        self._unplanned: set[str] = set()
+        self._unrealized: dict[str, _Deleted] = {}
+        self._unplanned: dict[str, _Deleted] = {}
 
     def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
         """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
         self._upset.update(dict.fromkeys(gpus, self._clock()))
         self._ended.update(ids)
 
-    def plan_deleted(self, ids: Collection[str]) -> None:
-        """See a plan deleted by hand, with entries of these ids: a Binding may be on its way."""
-        self._unplanned.update(ids)
+    def plan_deleted(self, uid: str, ids: Collection[str], known_to: Collection[str]) -> None:
+        """See a plan deleted by hand, with entries of these ids, that some replicas have read."""
+        deleted = _Deleted(uid, self._clock(), frozenset(known_to))
+        self._unrealized.update(dict.fromkeys(ids, deleted))
+        self._unplanned.update(dict.fromkeys(ids, deleted))
 
-    def restored(self, ids: Collection[str]) -> None:
+    def planned(self, ids: Collection[str]) -> None:
+        """See that entries of these ids are in a plan, in whatever object."""
+        for id in ids:
+            self._unplanned.pop(id, None)
+
+    def realized(self, ids: Collection[str]) -> None:
         """See that entries of these ids are told to be realized, in whatever object."""
-        self._unplanned.difference_update(ids)
+        for id in ids:
+            self._unrealized.pop(id, None)
 
     def calm(self, gpu: str) -> bool:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""
         return self._clock() - self._upset.get(gpu, float("-inf")) > LINGERS_SECONDS
 
+    def ended(self, id: str) -> bool:
+        """Tell whether what was made for an entry may be gone."""
+        return id in self._ended
+
     def cover(self, pod: Pod) -> bool:
         """Tell whether what a pod was given may be gone."""
-        return any(each.id in self._ended for each in pod.decisions)
+        return any(self.ended(each.id) for each in pod.decisions)
 
-    def unplanned(self, pod: Pod) -> bool:
-        """Tell whether what a pod is given was in a plan that somebody has deleted meanwhile."""
-        return any(each.id in self._unplanned for each in pod.decisions)
+    def in_good_faith(self, pod: Pod, sent: float, knew: Callable[[str, float], float]) -> bool:
+        """Tell whether a Binding was *sent* before it was known that its plan had been deleted.
+
+        *knew* tells when who sent it came to know that of an object, deleted at a time.
+        """
+        gone = [self._unrealized.get(each.id) for each in pod.decisions]
+        return any(each is not None and sent <= knew(each.uid, each.at) for each in gone)
+
+    def remembered(self, id: str, replicas: Collection[str]) -> bool:
+        """Tell whether any of the *replicas* there are has read a plan's entry.
+
+        If none has, its plan was deleted, and no other has had it since.
+        """
+        deleted = self._unplanned.get(id)
+        return deleted is None or not deleted.known_to.isdisjoint(replicas)

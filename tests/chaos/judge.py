@@ -24,7 +24,8 @@ what was promised by then, and only for that, these are ``excuses``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from nodeagent.api import gpunode, keys
@@ -56,7 +57,9 @@ class Judge:
     """Follows one history; *waited_for* tells whether somebody waits for a pod's bind.
 
     *greedy* tells whether nobody has the time to plan but greedily, which need not find places for
-    a whole gang. For the others see :class:`~tests.chaos.leads.Leads`.
+    a whole gang. *knew* tells when a process came to know of a GpuNode, by UID, that it was deleted
+    at a time; *replicas* which extenders there are that have read GpuNodes. For the others see
+    :class:`~tests.chaos.leads.Leads`.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Judge:
         lead_seconds: float = float("inf"),
         sent: Callable[[], float] = lambda: 0.0,
         late: Callable[[], bool] = lambda: False,
+        knew: Callable[[str, str, float], float] = lambda process, uid, deleted: deleted,
+        replicas: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
@@ -94,6 +99,8 @@ class Judge:
         self._placed: frozenset[str] = frozenset()
         self._removed: dict[str, Assignment] = {}
         self._sent = sent
+        self._knew = knew
+        self._replicas = replicas
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
         self.claims = Claims(self.pods, clock)
         self.moves = Moves(self.pods, self.plans, clock)
@@ -187,7 +194,8 @@ class Judge:
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
-        self.excuses.restored(self._reports.realized(name))
+        self.excuses.planned([each.id for each in node.spec.assignments])
+        self.excuses.realized(self._reports.realized(name))
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
@@ -221,7 +229,8 @@ class Judge:
         for entry in gone.spec.assignments:
             self._removed.pop(entry.id, None)
         if not self._writer():
-            self.excuses.plan_deleted([e.id for e in gone.spec.assignments if e.pod])
+            ids = [e.id for e in gone.spec.assignments if e.pod]
+            self.excuses.plan_deleted(gone.metadata.uid, ids, self._replicas())
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
@@ -270,7 +279,7 @@ class Judge:
             if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
-                if each.gpu == entry.gpu and _mask(each) & mask:
+                if each.gpu == entry.gpu and _mask(each) & mask and not self._ended_unseen(each):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
@@ -280,6 +289,14 @@ class Judge:
                 and not self._is_next(entry, self._removed[owner])
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
+
+    def _ended_unseen(self, decision: Decision) -> bool:
+        """Tell whether a bound pod has no GPU instance any more, and nobody can know that it had.
+
+        A reset or somebody's hands have ended that, and somebody has deleted the plan.
+        """
+        ended = self.excuses.ended(decision.id)
+        return ended and not self.excuses.remembered(decision.id, self._replicas())
 
     def _is_next(self, entry: Assignment, last: Assignment) -> bool:
         """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
@@ -347,7 +364,8 @@ class Judge:
             self._broken(f"bound after the answer: {pod.name}")
         self._must_lead(f"has bound {pod.name}")
         self._must_have_listed()
-        if self.excuses.cover(pod) or self.excuses.unplanned(pod):
+        knew = partial(self._knew, self._writer())
+        if self.excuses.cover(pod) or self.excuses.in_good_faith(pod, self._sent(), knew):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}
         realized = self._reports.realized(pod.node)
@@ -399,6 +417,19 @@ class Judge:
     def slots_forgotten(self, pod: Pod) -> bool:
         """Tell whether no agent can know any more which slots a pod's entries were tied to."""
         return not pod.over and any(e.id in self._reports.forgotten for e in pod.decisions)
+
+    def slot_forgotten(self, gpu: str, gi_id: int) -> bool:
+        """Tell the same of a GPU instance that was made for an entry of before."""
+        return self.made_for.get((gpu, gi_id)) in self._reports.forgotten
+
+    def told_by_nobody(self, decision: Decision) -> bool:
+        """Tell whether nobody can know any more that a pod has what was decided for it.
+
+        Somebody has deleted the plan; the agent has ended before it told anew of who has what, and
+        so has every replica that has read the plan.
+        """
+        untold = decision.id in self._reports.untold
+        return untold and not self.excuses.remembered(decision.id, self._replicas())
 
     def entries(self, name: str) -> tuple[Assignment, ...]:
         """Return what a node's plan has."""

@@ -16,6 +16,7 @@ from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
 from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
 from tests.chaos.judge import Judge
+from tests.chaos.rest import unsettled
 
 SMALL, HALF = 19, 9  # profile ids: one memory slice, and four
 LEAD_SECONDS = 4.0
@@ -25,7 +26,9 @@ RESOURCE = VGPU + "1-10C"
 class Court:
     """A judge of one node with one GPU, and what it is shown; whatever it is asked may be set.
 
-    ``process`` writes, and sent its writes when ``sent`` says, now if that is None.
+    ``process`` writes, and sent its writes when ``sent`` says, now if that is None. It hears after
+    ``hears_after`` seconds that a GpuNode was deleted. ``agent`` reports; ``replicas`` are the
+    extenders that there are.
     """
 
     def __init__(self) -> None:
@@ -35,6 +38,9 @@ class Court:
         self.process = "a_1"
         self.sent: float | None = None
         self.late = False
+        self.hears_after = 0.0
+        self.agent = "node-1_1"
+        self.replicas = frozenset({"a_1"})
         self.waited_for = True
         self.generation = 1
         self._pods: dict[str, dict[str, Any]] = {}
@@ -50,6 +56,8 @@ class Court:
             lead_seconds=LEAD_SECONDS,
             sent=lambda: self.now if self.sent is None else self.sent,
             late=lambda: self.late,
+            knew=lambda process, uid, deleted: deleted + self.hears_after,
+            replicas=lambda: self.replicas,
         )
         self.leads("a_1")
         self.plan()
@@ -97,7 +105,7 @@ class Court:
             observed=observed,
             realized=[Realized(each.id) for each in entries if realized],
         )
-        status = msgspec.structs.replace(node.status, agent_epoch="node-1_1", sequence=self._words)
+        status = msgspec.structs.replace(node.status, agent_epoch=self.agent, sequence=self._words)
         before = self._node
         self._node = msgspec.to_builtins(msgspec.structs.replace(node, status=status))
         self._show(GPU_NODES, before, self._node)
@@ -394,6 +402,21 @@ def test_a_binding_may_be_on_its_way_when_the_plan_is_deleted(court: Court) -> N
     assert court.broken == ["half bound: name-u2 has b, which is not planned"]
 
 
+@pytest.mark.parametrize(("sent", "excused"), [(101.0, True), (101.1, False)])
+def test_it_was_not_sent_by_who_knew_of_that(court: Court, sent: float, excused: bool) -> None:
+    court.pod("u1")
+    entry = court.entry("a", 0, pod="u1")
+    court.plan(entry)
+    court.process, court.hears_after = "", 1.0
+    court.plan_deleted()
+    court.process = "a_1"
+    court.now, court.sent = 102.0, sent
+    court.bound("u1", entry)
+
+    told = ["half bound: name-u1 has a, which is not planned"]
+    assert court.broken == ([] if excused else told)
+
+
 def test_it_is_not_when_all_is_as_it_was_before(court: Court) -> None:
     court.pod("u1")
     entry = court.entry("a", 0, pod="u1")
@@ -406,6 +429,71 @@ def test_it_is_not_when_all_is_as_it_was_before(court: Court) -> None:
     court.bound("u1", entry)
 
     assert court.broken == ["half bound: name-u1 has a, which is not planned"]
+
+
+NEW_AGENT, OLD_AGENT = "node-1_2", "node-1_1"
+
+
+@pytest.mark.parametrize(
+    ("agent", "replicas", "again", "excused"),
+    [
+        (NEW_AGENT, {"a_2", "b_2"}, False, True),
+        (OLD_AGENT, {"a_2", "b_2"}, False, False),
+        (NEW_AGENT, {"a_1", "b_2"}, False, False),
+        (NEW_AGENT, {"a_2", "b_2"}, True, False),
+    ],
+    ids=["nobody can tell", "the agent can", "a replica can", "it was planned again"],
+)
+def test_what_runs_may_stay_unplanned_if_nobody_can_tell_whose_it_is(
+    court: Court, agent: str, replicas: set[str], again: bool, excused: bool
+) -> None:
+    entry = court.running("u1", 0)
+    court.process = ""
+    court.plan_deleted()
+    court.agent, court.replicas = agent, frozenset(replicas)
+    if again:
+        court.plan(entry)
+    court.plan()
+
+    told = [each for each in unsettled(court.judge) if "is not planned" in each]
+    assert told == ([] if excused else ["lost: name-u1 is bound, and entry-u1 is not planned"])
+
+
+def test_of_what_ends_where_ties_are_forgotten_that_alone_may_stay_which_had_one(
+    court: Court,
+) -> None:
+    for number, uid in enumerate(("stays", "ends")):
+        court.running(uid, number)
+    court.agent = NEW_AGENT
+    court.reports()
+    court.agent = OLD_AGENT
+    court.reports(realized=False)  # late
+    court.agent = "node-1_3"
+    court.phase("ends", "Succeeded")
+    court.plan(court.entry("entry-stays", 0, pod="stays"))
+    assert not [each for each in unsettled(court.judge) if each.startswith("leaked")]
+
+    made = court.made(3)
+    left = [each for each in unsettled(court.judge) if each.startswith("leaked")]
+    assert left == [f"leaked: GPU instance {made} of {court.board.uuid}"]
+
+
+@pytest.mark.parametrize(("reset", "replica"), [(True, "a_2"), (True, "a_1"), (False, "a_2")])
+def test_the_place_of_who_lost_its_instance_is_promised_anew_if_nobody_can_know_it_was_there(
+    court: Court, reset: bool, replica: str
+) -> None:
+    court.running("u1", 0)
+    if reset:
+        court.board.instances.clear()
+        court.judge.upheaval(court.board.uuid)
+    court.process = ""
+    court.plan_deleted()
+    court.replicas = frozenset({replica})
+    court.process = "a_1"
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    excused = reset and replica == "a_2"
+    assert court.broken == ([] if excused else ["promised twice: b where name-u1 is bound"])
 
 
 # Who leads.

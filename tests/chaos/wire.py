@@ -30,6 +30,7 @@ from nodeagent.apiserver.protocol import (
     ApiError,
     Body,
     Conflict,
+    EventType,
     Gone,
     Kind,
     Page,
@@ -38,6 +39,7 @@ from nodeagent.apiserver.protocol import (
     Unavailable,
     WatchEvent,
 )
+from tests.chaos.hearsay import Hearsay
 from tests.chaos.loop import Process, SeededLoop
 
 _T = TypeVar("_T")
@@ -64,7 +66,8 @@ class Network:
     ``rough`` are the kinds of trouble there are now, each with its likelihood for one call; ``cut``
     are the names of the processes that reach nobody; ``stuck`` are the kinds (by plural) of which
     no watch tells anything. ``stalled`` are the processes whose next plan is held up for so many
-    seconds, while they reach nobody. ``lists`` tells when a process last asked for a whole kind.
+    seconds, while they reach nobody. ``lists`` tells when a process last asked for a whole kind,
+    ``hearsay`` what it knows of GpuNodes that are no more.
     """
 
     def __init__(self, loop: SeededLoop, api: InMemoryApi, chance: random.Random) -> None:
@@ -76,6 +79,7 @@ class Network:
         self.stuck: dict[str, asyncio.Event] = {}
         self.stalled: dict[str, float] = {}
         self.lists: dict[tuple[str, str], float] = {}
+        self.hearsay = Hearsay()
         self.calls = 0
         self.strikes: Counter[str] = Counter()
         self._joined = asyncio.Event()
@@ -190,6 +194,9 @@ class Wire:
             ),
         )
         self._network.lists[self._process.label, kind.plural] = sent
+        if kind == GPU_NODES:
+            now = self._network.loop.time()
+            self._network.hearsay.listed(self._process.label, asked=sent, now=now)
         return page
 
     async def watch(
@@ -224,6 +231,9 @@ class Wire:
                     await asyncio.sleep(network.chance.expovariate(1.0))
                 if self._process.name in network.cut:
                     await network.reached(self._process)
+                if kind == GPU_NODES and event.type is EventType.DELETED:
+                    uid = msgspec.json.decode(event.object)["metadata"]["uid"]
+                    network.hearsay.told(self._process.label, uid, now=network.loop.time())
                 yield event
 
     async def create(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -55,8 +56,8 @@ class Known:
     By pod UID: ``pods`` as the watch has them; ``requests`` as filter read them, for bind names a
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
-    ``lost`` is, by node, what pods had in a plan that was deleted, and no plan says again: nothing
-    but the writing of plans goes by it, so that it is not told.
+    ``lost`` is, by node, what pods had in a plan that was deleted, and since when, if no plan says
+    it again: nothing but the writing of plans goes by it, so that it is not told.
     ``unready`` are the pods that are bound and not Ready, with what keeps them from that: nothing
     but the moves of an order goes by it, so that it is not told.
 
@@ -92,7 +93,7 @@ class Known:
         self.clock = self.seam.clock
         self.tenure = tenure
         self.views: dict[str, NodeView] = {}
-        self.lost: dict[str, Sequence[Assignment]] = {}
+        self.lost: dict[str, Mapping[Assignment, float]] = {}
         self.fleet = Fleet(self.views)
         self.buried: OrderedDict[str, None] = OrderedDict()
         self.nodes: dict[str, bool] = {}
@@ -173,6 +174,12 @@ class Known:
     def reservation_over(self, uid: str) -> bool:
         """Tell whether a pod has had its place for longer than it may without being bound."""
         return self.assigned.seconds(uid) > self.settings.reservation_seconds
+
+    def lost_reservation_over(self, node: str, uid: str) -> bool:
+        """Tell the same of a pod's place on a node whose plan was deleted."""
+        lost = self.lost.get(node, {}).items()
+        since = min((at for each, at in lost if each.pod and each.pod.uid == uid), default=math.inf)
+        return self.clock() - since > self.settings.reservation_seconds
 
     def bounded(self, request: Request, *, leaving: Collection[str] = ()) -> Request:
         """Return a request with what the rules leave it at this moment.

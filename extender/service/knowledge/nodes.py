@@ -13,7 +13,7 @@ from extender.service.knowledge.known import REMEMBERED, Known, told
 from extender.service.refusals import improved
 from extender.snapshot import NodeView
 from extender.succession import left_behind, successor, unanswered, unwritten
-from nodeagent.api.gpunode import GpuNode, version_number
+from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 from nodeagent.api.rivals import Rival
 
 log = structlog.get_logger()
@@ -163,8 +163,8 @@ class NodesKnown(Known):
         before = self.views.get(name)
         if view is before:
             return
-        self._note_lost(name, before, view)
-        self.assigned.planned(name, () if view is None else view.pods)
+        again = self._note_lost(name, before, view)
+        self.assigned.planned(name, () if view is None else view.pods, since=again)
         self.holds.planned(name, before, view)
         self.tenancy.changed(name, before, view)
         self.realizing.changed(name, before, view)
@@ -181,25 +181,33 @@ class NodesKnown(Known):
         self.behind.set()
         self.changes.tell(name)
 
-    def _note_lost(self, name: str, before: NodeView | None, view: NodeView | None) -> None:
-        """Note what a plan that is gone has said of pods, and no other says yet."""
-        known = self.lost.get(name, ())
-        lost = unwritten(known, before, view)
-        if lost == known:
-            return
+    def _note_lost(
+        self, name: str, before: NodeView | None, view: NodeView | None
+    ) -> Mapping[str, float]:
+        """Note what a plan that is gone has said of pods, and no other says yet.
+
+        Return the pods of which this one says it again, by UID, with since when they have had it.
+        """
+        known = self.lost.get(name, {})
+        lost = tuple(unwritten(tuple(known), before, view))
+        if lost == tuple(known):
+            return {}
+        fresh = [each for each in lost if each not in known]
         if lost:
-            self.lost[name] = lost
+            had = {each: self.assigned.since(_pod_of(each), name) for each in fresh}
+            self.lost[name] = {each: (known if each in known else had)[each] for each in lost}
         else:
             del self.lost[name]
-        fresh = [each.id for each in lost if each not in known]
         if fresh:
-            log.warning("assignments_lost", node=name, ids=fresh)
+            log.warning("assignments_lost", node=name, ids=[each.id for each in fresh])
             self.arrivals.set()
+        planned = {each.id for each in view.node.spec.assignments} if view else ()
+        return {_pod_of(each): since for each, since in known.items() if each.id in planned}
 
     def forget_lost(self, name: str, uid: str) -> None:
         """Have nothing written again for a pod on that node, whatever it has on others."""
-        known = self.lost.get(name, ())
-        left = tuple(each for each in known if each.pod is not None and each.pod.uid != uid)
+        known = self.lost.get(name, {})
+        left = {each: since for each, since in known.items() if _pod_of(each) != uid}
         if left:
             self.lost[name] = left
         else:
@@ -213,3 +221,8 @@ class NodesKnown(Known):
             or self.refused.fit_now(before, view, self.ledger.assumed_on(view.name))
         ):
             self.room.set()
+
+
+def _pod_of(entry: Assignment) -> str:
+    """Return the UID of the pod that an entry of a plan that was deleted is for."""
+    return entry.pod.uid if entry.pod else ""

@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from extender.cluster import KubernetesCluster, feed
+from extender.ledger import Promise
 from extender.service import Service
 from extender.service.reclaim import IN_VAIN
+from extender.snapshot import taken_by
 from extender.succession import unwritten
 from nodeagent.agent import Agent
 from nodeagent.api.catalog import MODELS
@@ -106,17 +108,11 @@ async def deleted(world: World) -> str:
 @pytest.mark.parametrize("bound", ["node-1", ""], ids=["bound", "not bound yet"])
 async def test_the_plan_begins_with_what_its_pods_had(world: World, bound: str) -> None:
     first, second = await planned(world, "a", 3), await planned(world, "b", 5, bound=bound)
-    plans: list[GpuNode] = []
-
-    def saw(kind: Kind, write: Write) -> None:
-        if kind == GPU_NODES and write.key[1] == "node-1" and write.after is not None:
-            plans.append(msgspec.json.decode(write.after.raw, type=GpuNode))
-
+    plans = _plans_of(world)
     async with world.extender() as extender:
         await seen(extender, first, second)
-        uid = await deleted(world)
-        world.api.witnessed_by(saw)
-        await made_anew(world, uid)
+        plans.clear()
+        await made_anew(world, await deleted(world))
         await swept(extender)
 
     assert all(set(each.spec.assignments) == {first, second} for each in plans)
@@ -192,12 +188,147 @@ async def test_what_a_pod_has_lost_where_it_is_bound_comes_back_whatever_it_had_
             uid = await deleted(world)
             await until(lambda: "node-1" not in extender.knowledge.views)
             # As one remembers that has only watched while the pod got another place.
-            extender.knowledge.lost["node-1"] = (stale,)
+            extender.knowledge.lost["node-1"] = {stale: extender.knowledge.clock()}
         node = await made_anew(world, uid)
         await until(lambda: "node-2" in extender.knowledge.views)
 
     assert not node.spec.assignments
     assert (await world.gpu_node("node-2")).spec.assignments == (here,)
+
+
+@pytest.mark.parametrize("end", ["bound", "bind under way", "unbound"])
+async def test_what_a_pod_has_reserved_comes_back_for_the_rest_of_its_time_alone(
+    world: World, end: str
+) -> None:
+    entry = await planned(world, "a", bound="node-1" if end == "bound" else "")
+    settings, plans = msgspec.structs.replace(QUICK, reservation_seconds=1.0), _plans_of(world)
+    async with world.extender(settings) as extender, contextlib.AsyncExitStack() as under_way:
+        if end == "bind under way":
+            under_way.enter_context(extender.binder.underway.bind(_uid(entry)))
+        await seen(extender, entry)
+        reserved = extender.knowledge.assigned.since(_uid(entry), "node-1")
+        await until(lambda: extender.knowledge.clock() > reserved + 0.6)
+        world.api.disturbance = _nothing_made
+        uid = await deleted(world)
+        await until(lambda: extender.knowledge.clock() > reserved + 1.0)
+        plans.clear()
+        world.api.disturbance = None
+        await made_anew(world, uid)
+        await swept(extender)
+
+    stays = end != "unbound"
+    assert [each.spec.assignments for each in plans] == [(entry,) if stays else ()]
+    assert not extender.knowledge.lost
+
+
+async def test_a_reservation_that_is_written_again_is_as_old_as_it_was(world: World) -> None:
+    entry = await planned(world, "a", bound="")
+    settings = msgspec.structs.replace(QUICK, reservation_seconds=1.0)
+    async with world.extender(settings) as extender:
+        await seen(extender, entry)
+        reserved = extender.knowledge.assigned.since(_uid(entry), "node-1")
+        await until(lambda: extender.knowledge.clock() > reserved + 0.6)
+        await made_anew(world, await deleted(world))
+        await seen(extender, entry)
+
+        assert extender.knowledge.assigned.since(_uid(entry), "node-1") == reserved
+        await world.plan_holds(0)
+        assert extender.knowledge.clock() < reserved + 1.1
+
+
+async def test_a_place_chosen_anew_where_an_old_one_was_lost_is_new(world: World) -> None:
+    old = await planned(world, "a", 3, bound="")
+    new = msgspec.structs.replace(old, id="new", start=5)
+    async with world.extender() as extender:
+        await seen(extender, old)
+        reserved = extender.knowledge.assigned.since(_uid(old), "node-1")
+        await until(lambda: extender.knowledge.clock() > reserved + 0.6)
+        with without_answers(world):
+            await deleted(world)
+            body = {"metadata": {"name": "node-1"}, "spec": {"assignments": [new]}}
+            await world.api.create(GPU_NODES, msgspec.to_builtins(body))
+            await seen(extender, new)
+
+        assert extender.knowledge.assigned.since(_uid(old), "node-1") > reserved
+
+
+@pytest.mark.parametrize("event", ["planned elsewhere", "ended", "bound elsewhere"])
+async def test_what_comes_to_be_known_of_a_pod_after_it_was_read_counts(
+    world: World, event: str
+) -> None:
+    """It is read at once with another, whose answer is long in coming."""
+    first, last = await planned(world, "first", 3, bound=""), await planned(world, "last", 5)
+    read, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        if (call.verb, call.kind, call.name) == ("get", PODS, "first") and call.done:
+            read.set()
+        if (call.verb, call.kind, call.name) == ("get", PODS, "last"):
+            await going_on.wait()
+
+    plans = _plans_of(world)
+    async with world.extender() as extender:
+        await seen(extender, first, last)
+        plans.clear()
+        world.api.disturbance = slow
+        uid = await deleted(world)
+        await read.wait()
+        match event:
+            case "planned elsewhere":
+                patch = [{"op": "add", "path": "/spec", "value": {"assignments": [first]}}]
+                await world.api.patch(GPU_NODES, "node-2", patch, patch_type=PatchType.JSON)
+                known = extender.knowledge.assigned
+                await until(lambda: known.nodes_of(_uid(first)) == ("node-2",))
+            case "ended":
+                status = {"status": {"phase": "Failed"}}
+                await world.api.patch(
+                    *(PODS, "first", status),
+                    patch_type=PatchType.MERGE,
+                    namespace="default",
+                    subresource="status",
+                )
+                await until(lambda: extender.knowledge.pods[_uid(first)].over)
+            case "bound elsewhere":
+                binding = {"metadata": {"name": "first"}, "target": {"name": "node-2"}}
+                await world.api.create(
+                    PODS, binding, namespace="default", name="first", subresource="binding"
+                )
+                await until(lambda: bool(extender.knowledge.pods[_uid(first)].node))
+        going_on.set()
+        await made_anew(world, uid)
+
+    assert [each.spec.assignments for each in plans] == [(last,)]
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_what_is_being_promised_goes_before_who_is_not_bound(
+    world: World, bound: bool
+) -> None:
+    entry = await planned(world, "a", 3, bound="node-1" if bound else "")
+    async with world.extender() as extender:
+        knowledge, other = extender.knowledge, Promise("node-1", (taken_by(entry),))
+        await seen(extender, entry)
+        knowledge.ledger = knowledge.ledger.assume("another", other)
+        await made_anew(world, await deleted(world))
+        await swept(extender)
+        meanwhile = (await world.gpu_node("node-1")).spec.assignments
+        knowledge.ledger = knowledge.ledger.forget("another")
+        await swept(extender)
+        await world.plan_holds(1)
+
+    assert meanwhile == ((entry,) if bound else ())
+
+
+def _plans_of(world: World) -> list[GpuNode]:
+    """Return a list of every state of node-1's GpuNode that is written from here on."""
+    plans: list[GpuNode] = []
+
+    def saw(kind: Kind, write: Write) -> None:
+        if kind == GPU_NODES and write.key[1] == "node-1" and write.after is not None:
+            plans.append(msgspec.json.decode(write.after.raw, type=GpuNode))
+
+    world.api.witnessed_by(saw)
+    return plans
 
 
 async def _nothing_made(call: Call) -> None:
