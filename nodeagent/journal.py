@@ -1,7 +1,7 @@
 """What the agent asks of its journal: to keep what it made, or is about to make, through a crash.
 
 The journal is the proof that a GPU instance is ours; whatever it does not have is foreign. It keeps
-as well to which slots assignments are tied: the GpuNode tells that, too, but may be deleted.
+as well the inventory as it is told: the GpuNode has that, too, but may be deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Realized
+from nodeagent.api.gpunode import Inventory
 
 
 class JournalError(Exception):
@@ -44,8 +44,8 @@ class Journal(Protocol):
         """Return what was saved last."""
 
     @property
-    def ties(self) -> tuple[Realized, ...]:
-        """Return what was kept last of what is told as realized, in the order it was tied."""
+    def told(self) -> Inventory:
+        """Return the inventory that was kept last."""
 
     @property
     def damage(self) -> str:
@@ -61,9 +61,9 @@ class Journal(Protocol):
             JournalError: it may or may not have been saved.
         """
 
-    async def keep(self, ties: tuple[Realized, ...]) -> None:
-        """Keep *ties*, durably once this returns.
+    async def keep(self, told: Inventory) -> None:
+        """Keep an inventory that is about to be told, durably once this returns.
 
         Raises:
-            JournalError: they may or may not have been kept.
+            JournalError: it may or may not have been kept.
         """

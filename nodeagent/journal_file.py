@@ -2,8 +2,8 @@
 
 The file is replaced as a whole and synced, so a crash leaves the old text or the new. A file that
 cannot be read proves nothing: nothing is then taken for ours, the file is set aside, and the agent
-reports it. What is tied to which slot has a file beside it, for an older agent knows nothing of
-that; it serves only where the GpuNode has been deleted, so one that cannot be read is like none.
+reports it. The inventory has a file beside it, for an older agent knows nothing of that; it serves
+only where the GpuNode has been deleted, so one that cannot be read is like none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from nodeagent import durable
-from nodeagent.api.gpunode import Realized
+from nodeagent.api.gpunode import Inventory
 from nodeagent.journal import JournalError, Made
 
 log = structlog.get_logger()
@@ -30,21 +30,21 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made: tuple[Made, ...]
 
 
-class _Ties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
-    ties: tuple[Realized, ...]
+    told: Inventory
 
 
 class FileJournal:
-    """A :class:`~nodeagent.journal.Journal` in the file *path*, and one beside it for the ties.
+    """A :class:`~nodeagent.journal.Journal` in the file *path*, with the inventory beside it.
 
-    Without one it is forgotten with the process.
+    Without a file all is forgotten with the process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._made: tuple[Made, ...] = ()
-        self._ties: tuple[Realized, ...] = ()
+        self._told = Inventory()
         self._damage = ""
 
     @property
@@ -53,9 +53,9 @@ class FileJournal:
         return self._made
 
     @property
-    def ties(self) -> tuple[Realized, ...]:
-        """Return what was kept last."""
-        return self._ties
+    def told(self) -> Inventory:
+        """Return the inventory that was kept last."""
+        return self._told
 
     @property
     def damage(self) -> str:
@@ -78,19 +78,19 @@ class FileJournal:
             await asyncio.to_thread(_replace, self._path, text)
         self._made = made
 
-    async def keep(self, ties: tuple[Realized, ...]) -> None:
-        """Keep *ties*, durably once this returns.
+    async def keep(self, told: Inventory) -> None:
+        """Keep an inventory that is about to be told, durably once this returns.
 
         Raises:
-            JournalError: they may or may not have been kept.
+            JournalError: it may or may not have been kept.
         """
         if self._path is not None:
-            text = msgspec.json.encode(_Ties(VERSION, ties))
+            text = msgspec.json.encode(_Told(VERSION, told))
             await asyncio.to_thread(_replace, _beside(self._path), text)
-        self._ties = ties
+        self._told = told
 
     def _load(self, path: Path) -> None:
-        self._ties = _ties(_beside(path))
+        self._told = _told(_beside(path))
         try:
             self._made = _read(path)
         except FileNotFoundError:
@@ -111,21 +111,21 @@ def _read(path: Path) -> tuple[Made, ...]:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.stem}-ties{path.suffix}")
+    return path.with_name(f"told{path.suffix}")
 
 
-def _ties(path: Path) -> tuple[Realized, ...]:
+def _told(path: Path) -> Inventory:
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_Ties)
+        file = msgspec.json.decode(path.read_bytes(), type=_Told)
     except FileNotFoundError:
-        return ()
+        return Inventory()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        log.error("ties_unreadable", path=str(path), error=str(error))
-        return ()
+        log.error("told_unreadable", path=str(path), error=str(error))
+        return Inventory()
     if file.version != VERSION:
-        log.error("ties_unreadable", path=str(path), error=f"version {file.version}")
-        return ()
-    return file.ties
+        log.error("told_unreadable", path=str(path), error=f"version {file.version}")
+        return Inventory()
+    return file.told
 
 
 def _replace(path: Path, text: bytes) -> None:

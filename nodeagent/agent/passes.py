@@ -5,8 +5,7 @@
     GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish ─▶ alarm
 
 What is no longer planned is withdrawn from the kubelet, and the claims are read after that, before
-anything is destroyed. What is published as realized has been offered to the kubelet before, and
-kept: a GpuNode may be deleted, and its next one says nothing of what was told.
+anything is destroyed. What is published as realized has been offered to the kubelet before.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, Realized
 from nodeagent.drift import drift
 from nodeagent.driver import DriverError, Host
-from nodeagent.journal import Journal, JournalError
+from nodeagent.journal import Journal
 from nodeagent.purview import Purview, excluded, without
 from nodeagent.settings import Settings
 
@@ -99,8 +98,7 @@ class Passes:
         except DriverError as error:
             await self._reporter.tell_trouble(node, keys.DRIVER_UNAVAILABLE, str(error))
             raise
-        told = before.realized if before.agent_epoch else self._journal.ties
-        await self._handout.withdraw(told, plan)
+        await self._handout.withdraw(before.realized, plan)
         choice = excluded(
             node.metadata.annotations.get(keys.GPUS_ANNOTATION),
             host.gpus,
@@ -119,7 +117,7 @@ class Passes:
             purview=self._purview,
             in_vain=self._in_vain(plan, host),
         )
-        realized = await self._kept(self._realized(planned))
+        realized = self._realized(planned)
         await self._reporter.tell(
             node,
             plan,
@@ -210,15 +208,6 @@ class Passes:
         adopted = [Realized(id) for id in sorted(self._adopted()) if id in planned]
         every = (*self._handout.realized, *adopted)
         return [each for each in every if each.id not in self._over]
-
-    async def _kept(self, realized: list[Realized]) -> list[Realized]:
-        """Keep what is *realized*, and return it without what could not be kept."""
-        try:
-            if self._journal.ties != tuple(realized):
-                await self._journal.keep(tuple(realized))
-        except JournalError as error:
-            log.error("ties_not_kept", error=str(error))
-        return [each for each in realized if each in self._journal.ties]
 
     def _drifted(self, plan: Iterable[Assignment], outcome: Outcome) -> tuple[str, ...]:
         gone = [each for each in plan if self._over.get(each.id) == GONE]

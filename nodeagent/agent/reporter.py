@@ -14,7 +14,7 @@ from nodeagent.agent.news import Told, news
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, Failed, GpuNode, Inventory, Realized
 from nodeagent.discover import inventory
-from nodeagent.journal import Journal
+from nodeagent.journal import Journal, JournalError
 from nodeagent.publish import Publisher
 
 log = structlog.get_logger()
@@ -48,9 +48,15 @@ class Reporter:
         self._sequence = 0
 
     def before(self, node: GpuNode) -> Inventory:
-        """Return what readers of *node* were told last, perhaps by an earlier agent."""
+        """Return what readers of *node* were told last, perhaps by an earlier agent.
+
+        An object that says nothing yet has taken the place of one that was deleted: what was told
+        in that one counts.
+        """
         told = self._told_of(node)
-        return told.inventory if told else node.status
+        if told:
+            return told.inventory
+        return node.status if node.status.agent_epoch else self._journal.told
 
     def listed(self, node: GpuNode) -> None:
         """Compare what was told with what the API server has: it may have lost some of it."""
@@ -125,7 +131,7 @@ class Reporter:
         """
         tried = self._tried
         told = tried if tried and tried.uid == node.metadata.uid else self._told_of(node)
-        before = told.inventory if told else node.status
+        before = told.inventory if told else self.before(node)
         now_ready = dated(ready(reason, message), before, now=self._now())
         others = tuple(each for each in before.conditions if each.type != now_ready.type)
         now = msgspec.structs.replace(before, conditions=(now_ready, *others))
@@ -144,6 +150,7 @@ class Reporter:
                 told.uid, told.inventory, told.planned.union(planned), behind, told.version
             )
             return
+        now = await self._kept(now)
         self._sequence = now.sequence  # of this attempt alone, whatever becomes of it
         self._unanswered = True
         self._tried = Told(node.metadata.uid, now, frozenset(planned))
@@ -158,6 +165,17 @@ class Reporter:
             realized=len(now.realized),
             failed={each.id: each.reason for each in now.failed},
         )
+
+    async def _kept(self, now: Inventory) -> Inventory:
+        """Keep an inventory, and return it: without what is realized now, if it cannot be kept."""
+        try:
+            await self._journal.keep(now)
+        except JournalError as error:
+            log.error("inventory_not_kept", error=str(error))
+            known = self._journal.told.realized
+            realized = tuple(each for each in now.realized if each in known)
+            return msgspec.structs.replace(now, realized=realized)
+        return now
 
     def _told_of(self, node: GpuNode) -> Told | None:
         """Return what was told of this very object; another of the same name knows nothing."""

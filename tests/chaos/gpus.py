@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Realized
+from nodeagent.api.gpunode import Inventory
 from nodeagent.driver import CREATE, DESTROY, DriverError, Host, Purpose
 from nodeagent.journal import JournalError, Made
 from nodeagent.simulated.hardware import Hardware
@@ -122,7 +122,7 @@ class Disk:
         self.rough = 0.0
         self.damage = ""
         self.made: tuple[Made, ...] = ()
-        self.ties: tuple[Realized, ...] = ()
+        self.told = Inventory()
         self._chance = chance
 
     async def load(self) -> None:
@@ -135,10 +135,10 @@ class Disk:
             self.made = made
             await self._a_moment()
 
-    async def keep(self, ties: tuple[Realized, ...]) -> None:
-        """Keep *ties*, in the same way."""
+    async def keep(self, told: Inventory) -> None:
+        """Keep an inventory, in the same way."""
         await self._begun()
-        self.ties = ties
+        self.told = told
         await self._a_moment()
 
     async def _begun(self) -> None:

@@ -160,7 +160,8 @@ class Judge:
         for pod in self.pods.values():
             if pod.node == node and not pod.over and not self.excuses.cover(pod):
                 for each in pod.decisions:
-                    if each.gpu == gpu and _same(each, instance):
+                    known = not self.known_to_nobody(pod, each)
+                    if known and each.gpu == gpu and _same(each, instance):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -279,7 +280,11 @@ class Judge:
             if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
-                if each.gpu == entry.gpu and _mask(each) & mask and not self._ended_unseen(each):
+                if (
+                    each.gpu == entry.gpu
+                    and _mask(each) & mask
+                    and not self.known_to_nobody(pod, each)
+                ):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
@@ -290,13 +295,14 @@ class Judge:
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
 
-    def _ended_unseen(self, decision: Decision) -> bool:
-        """Tell whether a bound pod has no GPU instance any more, and nobody can know that it had.
+    def known_to_nobody(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether nobody can know that something was decided for a bound pod.
 
-        A reset or somebody's hands have ended that, and somebody has deleted the plan.
+        Its kubelet has not given it that, or a reset or somebody's hands have ended it; somebody
+        has deleted the plan, and every replica has ended that had read it.
         """
-        ended = self.excuses.ended(decision.id)
-        return ended and not self.excuses.remembered(decision.id, self._replicas())
+        unused = pod.phase in ("Pending", "Failed") or self.excuses.ended(decision.id)
+        return unused and not self.excuses.remembered(decision.id, self._replicas())
 
     def _is_next(self, entry: Assignment, last: Assignment) -> bool:
         """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
@@ -421,15 +427,6 @@ class Judge:
     def slot_forgotten(self, gpu: str, gi_id: int) -> bool:
         """Tell the same of a GPU instance that was made for an entry of before."""
         return self.made_for.get((gpu, gi_id)) in self._reports.forgotten
-
-    def told_by_nobody(self, decision: Decision) -> bool:
-        """Tell whether nobody can know any more that a pod has what was decided for it.
-
-        Somebody has deleted the plan; the agent has ended before it told anew of who has what, and
-        so has every replica that has read the plan.
-        """
-        untold = decision.id in self._reports.untold
-        return untold and not self.excuses.remembered(decision.id, self._replicas())
 
     def entries(self, name: str) -> tuple[Assignment, ...]:
         """Return what a node's plan has."""

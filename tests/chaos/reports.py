@@ -13,15 +13,12 @@ class Reports:
 
     ``forgotten`` are the ids of entries that an agent told of as realized before it died, in a word
     whose place such an older one took: its successor goes by that, and may have tied them anew.
-    ``untold`` are those whose word was deleted, and that its successor has not told of anew.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Inventory] = {}
         self._instead: dict[str, Inventory] = {}
-        self._deleted: dict[str, Inventory] = {}
         self.forgotten: set[str] = set()
-        self.untold: set[str] = set()
 
     def hear(self, node: str, status: Inventory) -> None:
         """Hear a report."""
@@ -30,12 +27,6 @@ class Reports:
             self._instead[node] = status
             return
         instead = self._instead.pop(node, None)
-        deleted = self._deleted.get(node)
-        if deleted is not None and status.agent_epoch:
-            del self._deleted[node]
-            if status.agent_epoch != deleted.agent_epoch:
-                known = {each.id for each in status.realized if each in deleted.realized}
-                self.untold |= _realized(deleted) - known
         if last is not None and instead is not None and last.agent_epoch != status.agent_epoch:
             self.forgotten |= _realized(last) - _realized(instead)
         self._last[node] = status
@@ -46,10 +37,8 @@ class Reports:
         return _realized(last) if last else frozenset()
 
     def forget(self, node: str) -> None:
-        """See a node's object deleted: only the agent that told it may tell it anew."""
-        last = self._last.pop(node, None)
-        if last is not None and last.agent_epoch:
-            self._deleted[node] = last
+        """See a node's object deleted: agents keep what they tell, and begin anew with that."""
+        self._last.pop(node, None)
         self._instead.pop(node, None)
 
 

@@ -76,6 +76,8 @@ def _pods(judge: Judge, planned: Mapping[str, tuple[str, Assignment]]) -> Iterat
         elif not pod.over:
             yield from _not_at_rest(judge, pod, planned)
         elif pod.phase == "Failed" and not judge.excuses.cover(pod):
+            if any(judge.known_to_nobody(pod, each) for each in pod.decisions):
+                continue
             yield f"lost: {pod.name} was bound, and its kubelet could not run it"
 
 
@@ -92,8 +94,7 @@ def _not_at_rest(
         if entry.pod and entry.pod.uid == pod.uid
     }
     for each in pod.decisions:
-        # By whatever id: a deleted plan is written anew.
-        if (each.gpu, each.start) not in places and not judge.told_by_nobody(each):
+        if (each.gpu, each.start) not in places:  # by whatever id: a deleted plan is written anew
             yield f"lost: {pod.name} is bound, and {each.id} is not planned"
     for fault in judge.faults(pod):
         yield f"lost: {pod.name} is bound, but {fault}"

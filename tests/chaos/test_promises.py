@@ -434,29 +434,52 @@ def test_it_is_not_when_all_is_as_it_was_before(court: Court) -> None:
 NEW_AGENT, OLD_AGENT = "node-1_2", "node-1_1"
 
 
-@pytest.mark.parametrize(
-    ("agent", "replicas", "again", "excused"),
-    [
-        (NEW_AGENT, {"a_2", "b_2"}, False, True),
-        (OLD_AGENT, {"a_2", "b_2"}, False, False),
-        (NEW_AGENT, {"a_1", "b_2"}, False, False),
-        (NEW_AGENT, {"a_2", "b_2"}, True, False),
-    ],
-    ids=["nobody can tell", "the agent can", "a replica can", "it was planned again"],
-)
-def test_what_runs_may_stay_unplanned_if_nobody_can_tell_whose_it_is(
-    court: Court, agent: str, replicas: set[str], again: bool, excused: bool
+@pytest.mark.parametrize("agent", [OLD_AGENT, NEW_AGENT])
+def test_what_runs_does_not_stay_unplanned_even_if_every_replica_was_started_since(
+    court: Court, agent: str
 ) -> None:
-    entry = court.running("u1", 0)
+    court.running("u1", 0)
     court.process = ""
     court.plan_deleted()
-    court.agent, court.replicas = agent, frozenset(replicas)
-    if again:
-        court.plan(entry)
+    court.agent, court.replicas = agent, frozenset({"a_2", "b_2"})
     court.plan()
 
     told = [each for each in unsettled(court.judge) if "is not planned" in each]
-    assert told == ([] if excused else ["lost: name-u1 is bound, and entry-u1 is not planned"])
+    assert told == ["lost: name-u1 is bound, and entry-u1 is not planned"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "again", "excused"),
+    [({"a_2", "b_2"}, False, True), ({"a_1", "b_2"}, False, False), ({"a_2", "b_2"}, True, False)],
+    ids=["nobody remembers", "a replica remembers", "it was planned again"],
+)
+def test_who_is_bound_and_has_nothing_yet_may_lose_its_place_if_nobody_remembers_it(
+    court: Court, replicas: set[str], again: bool, excused: bool
+) -> None:
+    entry = court.entry("a", 0, pod="u1")
+    court.pod("u1")
+    court.plan(entry)
+    court.bound("u1", entry)
+    court.process = ""
+    court.plan_deleted()
+    court.replicas = frozenset(replicas)
+    if again:
+        court.plan(entry)
+        court.plan_deleted()
+    court.process = "a_1"
+    court.plan(court.entry("b", 0, pod="u2"))
+    court.phase("u1", "Failed")
+
+    broken = [*court.broken, *unsettled(court.judge)]
+    told = [each for each in broken if "name-u1" in each]
+    assert told == (
+        []
+        if excused
+        else [
+            "promised twice: b where name-u1 is bound",
+            "lost: name-u1 was bound, and its kubelet could not run it",
+        ]
+    )
 
 
 def test_of_what_ends_where_ties_are_forgotten_that_alone_may_stay_which_had_one(

@@ -34,7 +34,11 @@ OF_AGENTS = {
     *(f"api: {when} patch vgpudevices" for when in ("before", "after")),
     *(f"api: {when} patch migconfigurations" for when in ("before", "after")),
     *(f"api: {when} patch sriovgpudevices" for when in ("before", "after")),
-    *(f"disk: before {effect} journal.json" for effect in ("write", "rename", "sync")),
+    *(
+        f"disk: before {effect} {file}"
+        for effect in ("write", "rename", "sync")
+        for file in ("journal.json", "told.json")
+    ),
 }
 OF_CONTROLLERS: Mapping[Version, set[str]] = {
     version: {

@@ -9,7 +9,7 @@ from typing import Any
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Mode
+from nodeagent.api.gpunode import Inventory, Mode
 from nodeagent.apiserver.protocol import LEASES, ApiServer, Body, Kind, Page, PatchType, WatchEvent
 from nodeagent.driver import Host, Purpose
 from nodeagent.harvester import (
@@ -146,6 +146,10 @@ class FusedJournal(FileJournal):
     async def save(self, made: tuple[Made, ...]) -> None:
         with self._fuse.around("save journal"):
             await super().save(made)
+
+    async def keep(self, told: Inventory) -> None:
+        with self._fuse.around("keep inventory"):
+            await super().keep(told)
 
 
 class Lives:

@@ -8,6 +8,7 @@ import pytest
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import Inventory
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES
 from nodeagent.journal import Made
@@ -46,6 +47,11 @@ class DoomedJournal(FileJournal):
     async def save(self, made: tuple[Made, ...]) -> None:
         await self._doom.strike("before")
         await super().save(made)
+        await self._doom.strike("after")
+
+    async def keep(self, told: Inventory) -> None:
+        await self._doom.strike("before")
+        await super().keep(told)
         await self._doom.strike("after")
 
 
@@ -112,7 +118,7 @@ async def test_an_agent_killed_anywhere_is_made_good_by_the_next(
         assert [each.id for each in status.realized] == ["new"]
         assert [each.id for each in status.failed] == ["impossible"]
         assert len(station.hardware.gpus[0].instances) == 2
-    assert kill_at == 12  # it lived: there were eleven places to die in
+    assert kill_at == 14  # it lived: there were thirteen places to die in
 
 
 @pytest.mark.parametrize("planned", [True, False])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Realized
+from nodeagent.api.gpunode import Inventory, Realized
 from nodeagent.journal import JournalError, Made
 from nodeagent.journal_file import FileJournal
 
@@ -14,7 +14,11 @@ MADE = (
     Made("b", "GPU-1", 9, Placement(4, 4), "boot"),
 )
 
-TIES = (Realized("b", "mig-1g.10gb-0"), Realized("a", "mig-1g.10gb-1"), Realized("c"))
+TOLD = Inventory(
+    agent_epoch="life-1",
+    sequence=7,
+    realized=(Realized("b", "mig-1g.10gb-0"), Realized("a", "mig-1g.10gb-1"), Realized("c")),
+)
 
 
 async def loaded(path: Path) -> FileJournal:
@@ -98,43 +102,45 @@ async def test_a_disk_that_refuses_is_an_error_and_nothing_counts_as_saved(
     assert journal.made == ()
 
 
-async def test_what_was_tied_is_found_in_its_order_by_the_next_process(tmp_path: Path) -> None:
+async def test_what_was_told_is_found_by_the_next_process(tmp_path: Path) -> None:
     path = tmp_path / "node" / "journal.json"
-    await FileJournal(path).keep(TIES)
+    await FileJournal(path).keep(TOLD)
 
     again = await loaded(path)
 
-    assert (again.ties, again.made, again.damage) == (TIES, (), "")
+    assert (again.told, again.made, again.damage) == (TOLD, (), "")
 
 
-async def test_ties_torn_at_any_byte_are_none_and_do_the_journal_no_harm(tmp_path: Path) -> None:
+async def test_an_inventory_torn_at_any_byte_is_none_and_does_the_journal_no_harm(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "journal.json"
     journal = FileJournal(path)
     await journal.save(MADE)
-    await journal.keep(TIES)
-    beside = path.with_name("journal-ties.json")
+    await journal.keep(TOLD)
+    beside = path.with_name("told.json")
     whole = beside.read_bytes()
     for length in range(len(whole)):
         beside.write_bytes(whole[:length])
 
         again = await loaded(path)
 
-        assert (again.ties, again.made, again.damage) == ((), MADE, "")
+        assert (again.told, again.made, again.damage) == (Inventory(), MADE, "")
 
 
 @pytest.mark.parametrize(
-    "text", [b"null", b'{"version":2,"ties":[]}', b'{"version":1,"ties":[{"slot":"a"}]}', b"\xff"]
+    "text", [b"null", b'{"version":2,"told":{}}', b'{"version":1,"told":[]}', b"\xff"]
 )
-async def test_ties_of_another_making_are_none(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / "journal-ties.json").write_bytes(text)
+async def test_an_inventory_of_another_making_is_none(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "told.json").write_bytes(text)
 
-    assert (await loaded(tmp_path / "journal.json")).ties == ()
+    assert (await loaded(tmp_path / "journal.json")).told == Inventory()
 
 
-async def test_ties_that_a_disk_refuses_do_not_count_as_kept(tmp_path: Path) -> None:
+async def test_an_inventory_that_a_disk_refuses_does_not_count_as_kept(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     journal = FileJournal(tmp_path / "file" / "journal.json")
 
     with pytest.raises(JournalError):
-        await journal.keep(TIES)
-    assert journal.ties == ()
+        await journal.keep(TOLD)
+    assert journal.told == Inventory()

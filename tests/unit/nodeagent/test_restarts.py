@@ -77,10 +77,10 @@ async def test_who_was_tied_before_a_gpu_node_was_deleted_gets_its_own_by_the_ne
     assert had == {1: {second.uid}}
 
 
-async def test_what_is_tied_is_told_only_once_it_is_kept(tmp_path: Path) -> None:
+async def test_what_is_realized_is_told_only_once_it_is_kept(tmp_path: Path) -> None:
     station = Station(journal=tmp_path / "journal.json")
     await station.install()
-    occupied = tmp_path / "journal-ties.json.new"
+    occupied = tmp_path / "told.json.new"
     occupied.mkdir()
     async with station.serving():
         await station.plan(assignment("a", station.gpu))
