@@ -1,7 +1,7 @@
 """What the agent asks of its journal: to keep what it made, or is about to make, through a crash.
 
 The journal is the proof that a GPU instance is ours; whatever it does not have is foreign. It keeps
-as well the inventory as it is told: the GpuNode has that, too, but may be deleted.
+as well what is told of which plan: the GpuNode has that, too, but may be deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Inventory
+from nodeagent.api.gpunode import Assignment, Inventory
 
 
 class JournalError(Exception):
@@ -36,6 +36,13 @@ class Made(msgspec.Struct, frozen=True):
     lent: bool = False
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """The inventory that was told last, and the plan that it takes account of."""
+
+    plan: tuple[Assignment, ...] = ()
+    inventory: Inventory = Inventory()
+
+
 class Journal(Protocol):
     """What we made, or are about to make, kept where a crash cannot reach it."""
 
@@ -44,8 +51,8 @@ class Journal(Protocol):
         """Return what was saved last."""
 
     @property
-    def told(self) -> Inventory:
-        """Return the inventory that was kept last."""
+    def kept(self) -> Kept:
+        """Return what was kept last of what was told, or was about to be."""
 
     @property
     def damage(self) -> str:
@@ -61,8 +68,8 @@ class Journal(Protocol):
             JournalError: it may or may not have been saved.
         """
 
-    async def keep(self, told: Inventory) -> None:
-        """Keep an inventory that is about to be told, durably once this returns.
+    async def keep(self, kept: Kept) -> None:
+        """Keep what is about to be told, durably once this returns.
 
         Raises:
             JournalError: it may or may not have been kept.

@@ -2,7 +2,7 @@
 
 The file is replaced as a whole and synced, so a crash leaves the old text or the new. A file that
 cannot be read proves nothing: nothing is then taken for ours, the file is set aside, and the agent
-reports it. The inventory has a file beside it, for an older agent knows nothing of that; it serves
+reports it. What was told has a file beside it, for an older agent knows nothing of that; it serves
 only where the GpuNode has been deleted, so one that cannot be read is like none.
 """
 
@@ -17,8 +17,7 @@ import msgspec
 import structlog
 
 from nodeagent import durable
-from nodeagent.api.gpunode import Inventory
-from nodeagent.journal import JournalError, Made
+from nodeagent.journal import JournalError, Kept, Made
 
 log = structlog.get_logger()
 
@@ -30,13 +29,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made: tuple[Made, ...]
 
 
-class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Beside(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
-    told: Inventory
+    kept: Kept
 
 
 class FileJournal:
-    """A :class:`~nodeagent.journal.Journal` in the file *path*, with the inventory beside it.
+    """A :class:`~nodeagent.journal.Journal` in the file *path*, with what was told beside it.
 
     Without a file all is forgotten with the process.
     """
@@ -44,7 +43,7 @@ class FileJournal:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._made: tuple[Made, ...] = ()
-        self._told = Inventory()
+        self._kept = Kept()
         self._damage = ""
 
     @property
@@ -53,9 +52,9 @@ class FileJournal:
         return self._made
 
     @property
-    def told(self) -> Inventory:
-        """Return the inventory that was kept last."""
-        return self._told
+    def kept(self) -> Kept:
+        """Return what was kept last of what was told, or was about to be."""
+        return self._kept
 
     @property
     def damage(self) -> str:
@@ -78,19 +77,19 @@ class FileJournal:
             await asyncio.to_thread(_replace, self._path, text)
         self._made = made
 
-    async def keep(self, told: Inventory) -> None:
-        """Keep an inventory that is about to be told, durably once this returns.
+    async def keep(self, kept: Kept) -> None:
+        """Keep what is about to be told, durably once this returns.
 
         Raises:
             JournalError: it may or may not have been kept.
         """
         if self._path is not None:
-            text = msgspec.json.encode(_Told(VERSION, told))
+            text = msgspec.json.encode(_Beside(VERSION, kept))
             await asyncio.to_thread(_replace, _beside(self._path), text)
-        self._told = told
+        self._kept = kept
 
     def _load(self, path: Path) -> None:
-        self._told = _told(_beside(path))
+        self._kept = _kept(_beside(path))
         try:
             self._made = _read(path)
         except FileNotFoundError:
@@ -114,18 +113,18 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"told{path.suffix}")
 
 
-def _told(path: Path) -> Inventory:
+def _kept(path: Path) -> Kept:
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_Told)
+        file = msgspec.json.decode(path.read_bytes(), type=_Beside)
     except FileNotFoundError:
-        return Inventory()
+        return Kept()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.error("told_unreadable", path=str(path), error=str(error))
-        return Inventory()
+        return Kept()
     if file.version != VERSION:
         log.error("told_unreadable", path=str(path), error=f"version {file.version}")
-        return Inventory()
-    return file.told
+        return Kept()
+    return file.kept
 
 
 def _replace(path: Path, text: bytes) -> None:

@@ -165,7 +165,9 @@ class Passes:
             lost=self._over.keys(),
             adopted=adopted,
             holders=handout.holders,
-            unplanned=self._unplanned.holders(plan, host, made, told=before, claimed=claimed_by),
+            unplanned=self._unplanned.holders(
+                plan, host, made, told=before, before=self._journal.kept.plan, claimed=claimed_by
+            ),
             excluded=others,
             barred=self._barred(plan),
         )

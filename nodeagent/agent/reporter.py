@@ -14,7 +14,7 @@ from nodeagent.agent.news import Told, news
 from nodeagent.api import rfc3339
 from nodeagent.api.gpunode import Assignment, Failed, GpuNode, Inventory, Realized
 from nodeagent.discover import inventory
-from nodeagent.journal import Journal, JournalError
+from nodeagent.journal import Journal, JournalError, Kept
 from nodeagent.publish import Publisher
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ class Reporter:
         self._tried: Told | None = None  # the last word, whatever has become of it
         self._unanswered = False  # a write since may have been carried out, or not
         self._sequence = 0
+        self._plan: Sequence[Assignment] | None = None
 
     def before(self, node: GpuNode) -> Inventory:
         """Return what readers of *node* were told last, perhaps by an earlier agent.
@@ -56,7 +57,7 @@ class Reporter:
         told = self._told_of(node)
         if told:
             return told.inventory
-        return node.status if node.status.agent_epoch else self._journal.told
+        return node.status if node.status.agent_epoch else self._journal.kept.inventory
 
     def listed(self, node: GpuNode) -> None:
         """Compare what was told with what the API server has: it may have lost some of it."""
@@ -118,6 +119,7 @@ class Reporter:
             failed=tuple(Failed(each.id, failed[each.id]) for each in plan if each.id in failed),
             conditions=findings.conditions(before, now=self._now()),
         )
+        self._plan = plan
         await self._tell(node, now, frozenset(each.id for each in plan))
 
     async def tell_trouble(self, node: GpuNode, reason: str, message: str) -> None:
@@ -168,11 +170,13 @@ class Reporter:
 
     async def _kept(self, now: Inventory) -> Inventory:
         """Keep an inventory, and return it: without what is realized now, if it cannot be kept."""
+        before = self._journal.kept
+        plan = before.plan if self._plan is None else tuple(self._plan)
         try:
-            await self._journal.keep(now)
+            await self._journal.keep(Kept(plan, now))
         except JournalError as error:
             log.error("inventory_not_kept", error=str(error))
-            known = self._journal.told.realized
+            known = before.inventory.realized
             realized = tuple(each for each in now.realized if each in known)
             return msgspec.structs.replace(now, realized=realized)
         return now

@@ -28,7 +28,7 @@ class Unplanned:
     """Remembers what plans have said, for as long as their pods have it."""
 
     def __init__(self) -> None:
-        self._meant: dict[str, Meant] = {}
+        self._known: dict[str, Meant] | None = None
 
     def holders(
         self,
@@ -37,22 +37,24 @@ class Unplanned:
         made: Iterable[Made],
         *,
         told: Inventory,
+        before: Iterable[Assignment],
         claimed: Mapping[str, str],
     ) -> tuple[Holder, ...]:
         """Return who has a GPU instance of ours whose assignment has left the plan.
 
         That the kubelet has given a pod another's slot is not told: what is written for a pod is
         what was written for it before. *told* is the inventory as an agent told it last, perhaps
-        one before this; *claimed* says which pod (UID) has the slot of each assignment.
+        one before this, and *before* the plan that it took account of: that serves the first time.
+        *claimed* says which pod (UID) has the slot of each assignment.
         """
-        planned = {each.id: Meant(each.pod, each.resource) for each in plan if each.pod}
-        known = {**_said(told), **self._meant}
+        planned = _meant(plan)
+        known = _said(told) | (_meant(before) if self._known is None else self._known)
         lost = {
             id: meant
             for id, meant in known.items()
             if id not in planned and claimed.get(id) == meant.pod.uid
         }
-        self._meant = planned | lost
+        self._known = planned | lost
         devices = _devices(host)
         return tuple(
             Holder(lost[each.assignment].resource, device.id, lost[each.assignment].pod)
@@ -61,6 +63,10 @@ class Unplanned:
             and each.assignment in lost
             and (device := devices.get((each.gpu, each.profile_id, each.placement)))
         )
+
+
+def _meant(plan: Iterable[Assignment]) -> dict[str, Meant]:
+    return {each.id: Meant(each.pod, each.resource) for each in plan if each.pod}
 
 
 def _said(told: Inventory) -> dict[str, Meant]:

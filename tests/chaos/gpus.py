@@ -12,9 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Inventory
 from nodeagent.driver import CREATE, DESTROY, DriverError, Host, Purpose
-from nodeagent.journal import JournalError, Made
+from nodeagent.journal import JournalError, Kept, Made
 from nodeagent.simulated.hardware import Hardware
 from tests.chaos.loop import SeededLoop
 
@@ -122,7 +121,7 @@ class Disk:
         self.rough = 0.0
         self.damage = ""
         self.made: tuple[Made, ...] = ()
-        self.told = Inventory()
+        self.kept = Kept()
         self._chance = chance
 
     async def load(self) -> None:
@@ -135,10 +134,10 @@ class Disk:
             self.made = made
             await self._a_moment()
 
-    async def keep(self, told: Inventory) -> None:
-        """Keep an inventory, in the same way."""
+    async def keep(self, kept: Kept) -> None:
+        """Keep what is told, in the same way."""
         await self._begun()
-        self.told = told
+        self.kept = kept
         await self._a_moment()
 
     async def _begun(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Inventory, Mode
+from nodeagent.api.gpunode import Mode
 from nodeagent.apiserver.protocol import LEASES, ApiServer, Body, Kind, Page, PatchType, WatchEvent
 from nodeagent.driver import Host, Purpose
 from nodeagent.harvester import (
@@ -20,7 +20,7 @@ from nodeagent.harvester import (
     HarvesterPlugin,
     Making,
 )
-from nodeagent.journal import Made
+from nodeagent.journal import Kept, Made
 from nodeagent.journal_file import FileJournal
 from nodeagent.node_pods import gpu_pods
 from nodeagent.nvml import NvmlDriver
@@ -147,9 +147,9 @@ class FusedJournal(FileJournal):
         with self._fuse.around("save journal"):
             await super().save(made)
 
-    async def keep(self, told: Inventory) -> None:
+    async def keep(self, kept: Kept) -> None:
         with self._fuse.around("keep inventory"):
-            await super().keep(told)
+            await super().keep(kept)
 
 
 class Lives:

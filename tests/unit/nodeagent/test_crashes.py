@@ -8,10 +8,9 @@ import pytest
 
 from nodeagent.agent import Agent
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Inventory
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import GPU_NODES
-from nodeagent.journal import Made
+from nodeagent.journal import Kept, Made
 from nodeagent.journal_file import FileJournal
 from nodeagent.simulated import driver as simulated
 from nodeagent.simulated.kubelet import SimulatedKubelet
@@ -49,9 +48,9 @@ class DoomedJournal(FileJournal):
         await super().save(made)
         await self._doom.strike("after")
 
-    async def keep(self, told: Inventory) -> None:
+    async def keep(self, kept: Kept) -> None:
         await self._doom.strike("before")
-        await super().keep(told)
+        await super().keep(kept)
         await self._doom.strike("after")
 
 

@@ -6,18 +6,18 @@ import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Inventory, Realized
-from nodeagent.journal import JournalError, Made
+from nodeagent.journal import JournalError, Kept, Made
 from nodeagent.journal_file import FileJournal
+from tests.unit.nodeagent.builders import assignment
 
 MADE = (
     Made("a", "GPU-0", 19, Placement(3, 1), "boot"),
     Made("b", "GPU-1", 9, Placement(4, 4), "boot"),
 )
 
-TOLD = Inventory(
-    agent_epoch="life-1",
-    sequence=7,
-    realized=(Realized("b", "mig-1g.10gb-0"), Realized("a", "mig-1g.10gb-1"), Realized("c")),
+KEPT = Kept(
+    (assignment("b"), assignment("a", start=1)),
+    Inventory(agent_epoch="life-1", realized=(Realized("b", "mig-1g.10gb-0"), Realized("a"))),
 )
 
 
@@ -104,11 +104,11 @@ async def test_a_disk_that_refuses_is_an_error_and_nothing_counts_as_saved(
 
 async def test_what_was_told_is_found_by_the_next_process(tmp_path: Path) -> None:
     path = tmp_path / "node" / "journal.json"
-    await FileJournal(path).keep(TOLD)
+    await FileJournal(path).keep(KEPT)
 
     again = await loaded(path)
 
-    assert (again.told, again.made, again.damage) == (TOLD, (), "")
+    assert (again.kept, again.made, again.damage) == (KEPT, (), "")
 
 
 async def test_an_inventory_torn_at_any_byte_is_none_and_does_the_journal_no_harm(
@@ -117,7 +117,7 @@ async def test_an_inventory_torn_at_any_byte_is_none_and_does_the_journal_no_har
     path = tmp_path / "journal.json"
     journal = FileJournal(path)
     await journal.save(MADE)
-    await journal.keep(TOLD)
+    await journal.keep(KEPT)
     beside = path.with_name("told.json")
     whole = beside.read_bytes()
     for length in range(len(whole)):
@@ -125,16 +125,16 @@ async def test_an_inventory_torn_at_any_byte_is_none_and_does_the_journal_no_har
 
         again = await loaded(path)
 
-        assert (again.told, again.made, again.damage) == (Inventory(), MADE, "")
+        assert (again.kept, again.made, again.damage) == (Kept(), MADE, "")
 
 
 @pytest.mark.parametrize(
-    "text", [b"null", b'{"version":2,"told":{}}', b'{"version":1,"told":[]}', b"\xff"]
+    "text", [b"null", b'{"version":2,"kept":{}}', b'{"version":1,"kept":[]}', b"\xff"]
 )
 async def test_an_inventory_of_another_making_is_none(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "told.json").write_bytes(text)
 
-    assert (await loaded(tmp_path / "journal.json")).told == Inventory()
+    assert (await loaded(tmp_path / "journal.json")).kept == Kept()
 
 
 async def test_an_inventory_that_a_disk_refuses_does_not_count_as_kept(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ async def test_an_inventory_that_a_disk_refuses_does_not_count_as_kept(tmp_path:
     journal = FileJournal(tmp_path / "file" / "journal.json")
 
     with pytest.raises(JournalError):
-        await journal.keep(TOLD)
-    assert journal.told == Inventory()
+        await journal.keep(KEPT)
+    assert journal.kept == Kept()

@@ -31,11 +31,12 @@ def told(
     *plan: Assignment,
     claimed: Mapping[str, str] = HAS_IT,
     before: Inventory = NOTHING,
+    kept: Sequence[Assignment] = (),
     host: Host = HOST,
     made: Sequence[Made] = (MADE,),
 ) -> list[str]:
     """Return the UIDs of the pods of which a pass with this *plan* tells, by their device."""
-    found = of.holders(plan, host, made, told=before, claimed=claimed)
+    found = of.holders(plan, host, made, told=before, before=kept, claimed=claimed)
     assert {each.device for each in found} <= {BOARD.device(GI_ID).id}
     return [each.pod.uid for each in found]
 
@@ -52,6 +53,13 @@ def test_a_pod_is_told_of_once_the_plan_has_lost_what_it_has(unplanned: Unplanne
     assert told(unplanned) == ["uid-a"]
     assert told(unplanned) == ["uid-a"], "for as long as it has it"
     assert told(unplanned, ENTRY) == []
+
+
+def test_an_agent_goes_by_the_plan_that_one_before_it_has_kept_and_later_by_what_it_saw() -> None:
+    successor = Unplanned()
+    assert told(successor, kept=[ENTRY]) == ["uid-a"]
+    assert told(successor, kept=[ENTRY], claimed={}) == []
+    assert told(successor, kept=[ENTRY]) == [], "whoever has its slot now was not meant"
 
 
 def test_one_that_has_had_it_is_forgotten(unplanned: Unplanned) -> None:
@@ -105,9 +113,11 @@ def test_it_is_told_by_the_inventory_but_with_harvester_where_the_kubelet_says_w
     resource = next(name for name, profile in served.items() if profile == ONE)
     entry = msgspec.structs.replace(ENTRY, resource=resource)
     remembering = Unplanned()
-    remembering.holders([entry], host, [made], told=NOTHING, claimed=HAS_IT)
+    remembering.holders([entry], host, [made], told=NOTHING, before=(), claimed=HAS_IT)
 
-    lost: Sequence[Holder] = remembering.holders([], host, [made], told=NOTHING, claimed=HAS_IT)
+    lost: Sequence[Holder] = remembering.holders(
+        [], host, [made], told=NOTHING, before=(), claimed=HAS_IT
+    )
     (seen,) = observe(host.gpus[0], [made], host, unplanned=lost)
 
     assert (seen.holder is not None) is tells
