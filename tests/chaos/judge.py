@@ -160,7 +160,7 @@ class Judge:
         for pod in self.pods.values():
             if pod.node == node and not pod.over and not self.excuses.cover(pod):
                 for each in pod.decisions:
-                    if each.gpu == gpu and _same(each, instance):
+                    if each.gpu == gpu and _same(each, instance) and not self.forsaken(pod, each):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -195,6 +195,8 @@ class Judge:
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
         self.excuses.planned([each.id for each in node.spec.assignments])
+        if before is None and writer:
+            self.excuses.made_anew(name, writer)
         self.excuses.realized(self._reports.realized(name))
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
@@ -230,7 +232,7 @@ class Judge:
             self._removed.pop(entry.id, None)
         if not self._writer():
             ids = [e.id for e in gone.spec.assignments if e.pod]
-            self.excuses.plan_deleted(gone.metadata.uid, ids, self._replicas())
+            self.excuses.plan_deleted(name, gone.metadata.uid, ids, self._replicas())
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
@@ -279,7 +281,8 @@ class Judge:
             if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
-                if each.gpu == entry.gpu and _mask(each) & mask:
+                meets = each.gpu == entry.gpu and _mask(each) & mask
+                if meets and not self.forsaken(pod, each):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
@@ -373,12 +376,23 @@ class Judge:
         if self.excuses.cover(pod):
             return
         for each in pod.decisions:
-            held = any(
-                _same(each, there) and pod.uid in self._gpus[each.gpu].clients.get(gi_id, ())
-                for gi_id, there in self._gpus[each.gpu].instances.items()
-            )
-            if not held:
+            if not self._has(pod, each):
                 yield f"it does not hold {each.id}"
+
+    def _has(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether a pod has a GPU instance that was decided for it."""
+        gpu = self._gpus[decision.gpu]
+        return any(
+            _same(decision, there) and pod.uid in gpu.clients.get(gi_id, ())
+            for gi_id, there in gpu.instances.items()
+        )
+
+    def forsaken(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether nobody stands by what was decided for a pod, and it has nothing of it.
+
+        Somebody has deleted the plan, and who made another had never read it.
+        """
+        return self.excuses.forsaken(decision.id) and not self._has(pod, decision)
 
     def _alive(self, uid: str) -> bool:
         return uid in self.pods and not self.pods[uid].over
@@ -409,10 +423,6 @@ class Judge:
     def slots_forgotten(self, pod: Pod) -> bool:
         """Tell whether no agent can know any more which slots a pod's entries were tied to."""
         return not pod.over and any(e.id in self._reports.forgotten for e in pod.decisions)
-
-    def slot_forgotten(self, gpu: str, gi_id: int) -> bool:
-        """Tell the same of a GPU instance that was made for an entry of before."""
-        return self.made_for.get((gpu, gi_id)) in self._reports.forgotten
 
     def told_by_nobody(self, decision: Decision) -> bool:
         """Tell whether nobody can know any more that a pod has what was decided for it.

@@ -459,22 +459,29 @@ def test_what_runs_may_stay_unplanned_if_nobody_can_tell_whose_it_is(
     assert told == ([] if excused else ["lost: name-u1 is bound, and entry-u1 is not planned"])
 
 
-def test_of_what_ends_where_ties_are_forgotten_that_alone_may_stay_which_had_one(
-    court: Court,
+@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("has", [False, True])
+def test_a_bound_pod_that_has_nothing_loses_its_place_where_who_leads_has_never_read_of_it(
+    court: Court, knows: bool, has: bool
 ) -> None:
-    for number, uid in enumerate(("stays", "ends")):
-        court.running(uid, number)
+    entry = court.running("u1", 0)
+    if not has:
+        court.board.clients.clear()
+    court.replicas = frozenset({"a_1" if knows else "b_1"})
     court.process = ""
     court.plan_deleted()
-    court.agent = NEW_AGENT
+    court.process = "a_1"
     court.plan()
-    court.plan(court.entry("entry-stays", 0, pod="stays"))
-    court.phase("ends", "Succeeded")
-    assert not [each for each in unsettled(court.judge) if each.startswith("leaked")]
+    court.judge.destroying("node-1", court.board.uuid, next(iter(court.board.instances)))
+    court.plan(court.entry("b", 0, pod="u2"))
+    excused = not knows and not has
+    assert excused is not any("lost: the GPU instance of" in each for each in court.broken)
+    assert excused is not any("where name-u1 is bound" in each for each in court.broken)
 
-    made = court.made(3)
-    left = [each for each in unsettled(court.judge) if each.startswith("leaked")]
-    assert left == [f"leaked: GPU instance {made} of {court.board.uuid}"]
+    court.plan(entry)
+    court.judge.violations.clear()
+    court.plan(court.entry("b", 0, pod="u2"))
+    assert any("where name-u1 is bound" in each for each in court.broken), "once it has it again"
 
 
 # Who leads.
