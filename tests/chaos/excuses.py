@@ -16,8 +16,9 @@ LINGERS_SECONDS = 15.0  # what an agent has yet to find out is told by then
 
 
 class _Deleted(msgspec.Struct, frozen=True):
-    """The plan that an entry went with: its object's UID, when, and who had read it by then."""
+    """The plan that an entry went with: whose, its object's UID, when, and who had read it then."""
 
+    node: str
     uid: str
     at: float
     known_to: frozenset[str]
@@ -32,15 +33,18 @@ class Excuses:
         self._ended: set[str] = set()
         self._unrealized: dict[str, _Deleted] = {}
         self._unplanned: dict[str, _Deleted] = {}
+        self._forsaken: set[str] = set()
 
     def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
         """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
         self._upset.update(dict.fromkeys(gpus, self._clock()))
         self._ended.update(ids)
 
-    def plan_deleted(self, uid: str, ids: Collection[str], known_to: Collection[str]) -> None:
+    def plan_deleted(
+        self, node: str, uid: str, ids: Collection[str], known_to: Collection[str]
+    ) -> None:
         """See a plan deleted by hand, with entries of these ids, that some replicas have read."""
-        deleted = _Deleted(uid, self._clock(), frozenset(known_to))
+        deleted = _Deleted(node, uid, self._clock(), frozenset(known_to))
         self._unrealized.update(dict.fromkeys(ids, deleted))
         self._unplanned.update(dict.fromkeys(ids, deleted))
 
@@ -48,6 +52,15 @@ class Excuses:
         """See that entries of these ids are in a plan, in whatever object."""
         for id in ids:
             self._unplanned.pop(id, None)
+            self._forsaken.discard(id)
+
+    def made_anew(self, node: str, by: str) -> None:
+        """See a plan made anew *by* a replica; what it does not have by now is not written."""
+        self._forsaken.update(
+            id
+            for id, deleted in self._unplanned.items()
+            if deleted.node == node and by not in deleted.known_to
+        )
 
     def realized(self, ids: Collection[str]) -> None:
         """See that entries of these ids are told to be realized, in whatever object."""
@@ -58,13 +71,9 @@ class Excuses:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""
         return self._clock() - self._upset.get(gpu, float("-inf")) > LINGERS_SECONDS
 
-    def ended(self, id: str) -> bool:
-        """Tell whether what was made for an entry may be gone."""
-        return id in self._ended
-
     def cover(self, pod: Pod) -> bool:
         """Tell whether what a pod was given may be gone."""
-        return any(self.ended(each.id) for each in pod.decisions)
+        return any(each.id in self._ended for each in pod.decisions)
 
     def in_good_faith(self, pod: Pod, sent: float, knew: Callable[[str, float], float]) -> bool:
         """Tell whether a Binding was *sent* before it was known that its plan had been deleted.
@@ -74,10 +83,6 @@ class Excuses:
         gone = [self._unrealized.get(each.id) for each in pod.decisions]
         return any(each is not None and sent <= knew(each.uid, each.at) for each in gone)
 
-    def remembered(self, id: str, replicas: Collection[str]) -> bool:
-        """Tell whether any of the *replicas* there are has read a plan's entry.
-
-        If none has, its plan was deleted, and no other has had it since.
-        """
-        deleted = self._unplanned.get(id)
-        return deleted is None or not deleted.known_to.isdisjoint(replicas)
+    def forsaken(self, id: str) -> bool:
+        """Tell whether the plan of an entry was made anew by who had never read it, without it."""
+        return id in self._forsaken

@@ -160,8 +160,7 @@ class Judge:
         for pod in self.pods.values():
             if pod.node == node and not pod.over and not self.excuses.cover(pod):
                 for each in pod.decisions:
-                    known = not self.known_to_nobody(pod, each)
-                    if known and each.gpu == gpu and _same(each, instance):
+                    if each.gpu == gpu and _same(each, instance) and not self.forsaken(pod, each):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -196,6 +195,8 @@ class Judge:
         node = self.plans[name] = gpunode.decode(write.after.raw)
         self._reports.hear(name, node.status)
         self.excuses.planned([each.id for each in node.spec.assignments])
+        if before is None and writer:
+            self.excuses.made_anew(name, writer)
         self.excuses.realized(self._reports.realized(name))
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
@@ -231,7 +232,7 @@ class Judge:
             self._removed.pop(entry.id, None)
         if not self._writer():
             ids = [e.id for e in gone.spec.assignments if e.pod]
-            self.excuses.plan_deleted(gone.metadata.uid, ids, self._replicas())
+            self.excuses.plan_deleted(name, gone.metadata.uid, ids, self._replicas())
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
@@ -280,11 +281,8 @@ class Judge:
             if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
-                if (
-                    each.gpu == entry.gpu
-                    and _mask(each) & mask
-                    and not self.known_to_nobody(pod, each)
-                ):
+                meets = each.gpu == entry.gpu and _mask(each) & mask
+                if meets and not self.forsaken(pod, each):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
@@ -294,15 +292,6 @@ class Judge:
                 and not self._is_next(entry, self._removed[owner])
             ):
                 self._broken(f"promised twice: {entry.id} where the instance of {owner} is left")
-
-    def known_to_nobody(self, pod: Pod, decision: Decision) -> bool:
-        """Tell whether nobody can know that something was decided for a bound pod.
-
-        Its kubelet has not given it that, or a reset or somebody's hands have ended it; somebody
-        has deleted the plan, and every replica has ended that had read it.
-        """
-        unused = pod.phase in ("Pending", "Failed") or self.excuses.ended(decision.id)
-        return unused and not self.excuses.remembered(decision.id, self._replicas())
 
     def _is_next(self, entry: Assignment, last: Assignment) -> bool:
         """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
@@ -387,12 +376,23 @@ class Judge:
         if self.excuses.cover(pod):
             return
         for each in pod.decisions:
-            held = any(
-                _same(each, there) and pod.uid in self._gpus[each.gpu].clients.get(gi_id, ())
-                for gi_id, there in self._gpus[each.gpu].instances.items()
-            )
-            if not held:
+            if not self._has(pod, each):
                 yield f"it does not hold {each.id}"
+
+    def _has(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether a pod has a GPU instance that was decided for it."""
+        gpu = self._gpus[decision.gpu]
+        return any(
+            _same(decision, there) and pod.uid in gpu.clients.get(gi_id, ())
+            for gi_id, there in gpu.instances.items()
+        )
+
+    def forsaken(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether nobody stands by what was decided for a pod, and it has nothing of it.
+
+        Somebody has deleted the plan, and who made another had never read it.
+        """
+        return self.excuses.forsaken(decision.id) and not self._has(pod, decision)
 
     def _alive(self, uid: str) -> bool:
         return uid in self.pods and not self.pods[uid].over
@@ -423,10 +423,6 @@ class Judge:
     def slots_forgotten(self, pod: Pod) -> bool:
         """Tell whether no agent can know any more which slots a pod's entries were tied to."""
         return not pod.over and any(e.id in self._reports.forgotten for e in pod.decisions)
-
-    def slot_forgotten(self, gpu: str, gi_id: int) -> bool:
-        """Tell the same of a GPU instance that was made for an entry of before."""
-        return self.made_for.get((gpu, gi_id)) in self._reports.forgotten
 
     def entries(self, name: str) -> tuple[Assignment, ...]:
         """Return what a node's plan has."""

@@ -53,6 +53,7 @@ class Owners:
         self._cluster = cluster
         self._instances: dict[str, str] = {}
         self._tight = 0
+        self._astray = True
         self._made = 0
         self._stopped: set[str] = set()
 
@@ -84,7 +85,7 @@ class Owners:
     def nodes(self, vm: str) -> tuple[str, ...]:
         """Return where kube-scheduler lets a VM's next pod go, () for anywhere."""
         chance = self._cluster.chance
-        if vm != ASTRAY or chance.random() >= OFTEN:
+        if vm != ASTRAY or not self._astray or chance.random() >= OFTEN:
             return ()
         return (chance.choice(tuple(self._cluster.hardware)),)
 
@@ -98,8 +99,8 @@ class Owners:
             await self._allow(1)
 
     async def relent(self) -> None:
-        """Let guarded pods be evicted again."""
-        self._tight = 0
+        """Let guarded pods be evicted again, and each pod go to any node."""
+        self._tight, self._astray = 0, False
         await self._allow(1)
 
     # What is seen.

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nodeagent.api.gpunode import Assignment
 from tests.chaos.judge import Judge, sits_at
@@ -41,26 +41,22 @@ def unsettled(judge: Judge) -> Iterator[str]:
                 yield f"leaked: {entry.id} on {name} is held though its order is over"
     if judge.moves.under_way:
         yield f"unfinished: {judge.moves.order}"
-    # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim; if
-    # but the slots were forgotten, any of those that were.
-    unexplained = _kinds(p for p in judge.pods.values() if not p.over and judge.excuses.cover(p))
-    forgotten = _kinds(filter(judge.slots_forgotten, judge.pods.values()))
+    # While a pod lives whose claim has lost its plan, any of its kind may be behind the claim.
+    unexplained = {
+        (pod.node, each.profile_id)
+        for pod in judge.pods.values()
+        if judge.slots_forgotten(pod) or (not pod.over and judge.excuses.cover(pod))
+        for each in pod.decisions
+    }
     for name, node in judge.hardware.items():
         for gpu in node.gpus:
             for gi_id, there in gpu.instances.items():
                 known = (gpu.uuid, gi_id) in judge.foreign
-                kind = name, there.profile_id
-                known = known or kind in unexplained
-                known = known or (kind in forgotten and judge.slot_forgotten(gpu.uuid, gi_id))
+                known = known or (name, there.profile_id) in unexplained
                 if not known and not any(
                     sits_at(entry, gpu.uuid, there) for _, entry in planned.values()
                 ):
                     yield f"leaked: GPU instance {gi_id} of {gpu.uuid}"
-
-
-def _kinds(pods: Iterable[Pod]) -> frozenset[tuple[str, int]]:
-    """Return where these pods are, and of which profiles they have something."""
-    return frozenset((pod.node, each.profile_id) for pod in pods for each in pod.decisions)
 
 
 def _pods(judge: Judge, planned: Mapping[str, tuple[str, Assignment]]) -> Iterator[str]:
@@ -75,9 +71,9 @@ def _pods(judge: Judge, planned: Mapping[str, tuple[str, Assignment]]) -> Iterat
                 yield f"starved: {pod.name} would fit and is pending"
         elif not pod.over:
             yield from _not_at_rest(judge, pod, planned)
-        elif pod.phase == "Failed" and not judge.excuses.cover(pod):
-            if any(judge.known_to_nobody(pod, each) for each in pod.decisions):
-                continue
+        elif pod.phase == "Failed" and not (
+            judge.excuses.cover(pod) or any(judge.forsaken(pod, each) for each in pod.decisions)
+        ):
             yield f"lost: {pod.name} was bound, and its kubelet could not run it"
 
 
@@ -94,7 +90,8 @@ def _not_at_rest(
         if entry.pod and entry.pod.uid == pod.uid
     }
     for each in pod.decisions:
-        if (each.gpu, each.start) not in places:  # by whatever id: a deleted plan is written anew
+        # By whatever id: a deleted plan is written anew.
+        if (each.gpu, each.start) not in places and not judge.forsaken(pod, each):
             yield f"lost: {pod.name} is bound, and {each.id} is not planned"
     for fault in judge.faults(pod):
         yield f"lost: {pod.name} is bound, but {fault}"
