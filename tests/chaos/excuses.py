@@ -86,11 +86,3 @@ class Excuses:
     def forsaken(self, id: str) -> bool:
         """Tell whether the plan of an entry was made anew by who had never read it, without it."""
         return id in self._forsaken
-
-    def remembered(self, id: str, replicas: Collection[str]) -> bool:
-        """Tell whether any of the *replicas* there are has read a plan's entry.
-
-        If none has, its plan was deleted, and no other has had it since.
-        """
-        deleted = self._unplanned.get(id)
-        return deleted is None or not deleted.known_to.isdisjoint(replicas)

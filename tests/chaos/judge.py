@@ -425,13 +425,12 @@ class Judge:
         return not pod.over and any(e.id in self._reports.forgotten for e in pod.decisions)
 
     def told_by_nobody(self, decision: Decision) -> bool:
-        """Tell whether nobody can know any more that a pod has what was decided for it.
+        """Tell whether nobody tells who leads that a pod has what was decided for it.
 
-        Somebody has deleted the plan; the agent has ended before it told anew of who has what, and
-        so has every replica that has read the plan.
+        Somebody has deleted the plan, and who made another had never read it; the agent has ended
+        before it told anew of who has what.
         """
-        untold = decision.id in self._reports.untold
-        return untold and not self.excuses.remembered(decision.id, self._replicas())
+        return decision.id in self._reports.untold and self.excuses.forsaken(decision.id)
 
     def entries(self, name: str) -> tuple[Assignment, ...]:
         """Return what a node's plan has."""

@@ -435,25 +435,26 @@ NEW_AGENT, OLD_AGENT = "node-1_2", "node-1_1"
 
 
 @pytest.mark.parametrize(
-    ("agent", "replicas", "again", "excused"),
+    ("agent", "leads", "again", "excused"),
     [
-        (NEW_AGENT, {"a_2", "b_2"}, False, True),
-        (OLD_AGENT, {"a_2", "b_2"}, False, False),
-        (NEW_AGENT, {"a_1", "b_2"}, False, False),
-        (NEW_AGENT, {"a_2", "b_2"}, True, False),
+        (NEW_AGENT, "b_2", False, True),
+        (OLD_AGENT, "b_2", False, False),
+        (NEW_AGENT, "a_1", False, False),
+        (NEW_AGENT, "b_2", True, False),
     ],
-    ids=["nobody can tell", "the agent can", "a replica can", "it was planned again"],
+    ids=["nobody can tell", "the agent can", "who leads has read it", "it was planned again"],
 )
-def test_what_runs_may_stay_unplanned_if_nobody_can_tell_whose_it_is(
-    court: Court, agent: str, replicas: set[str], again: bool, excused: bool
+def test_what_runs_may_stay_unplanned_if_nobody_tells_who_leads_whose_it_is(
+    court: Court, agent: str, leads: str, again: bool, excused: bool
 ) -> None:
     entry = court.running("u1", 0)
     court.process = ""
     court.plan_deleted()
-    court.agent, court.replicas = agent, frozenset(replicas)
+    court.agent, court.process = agent, leads
+    court.plan()
     if again:
         court.plan(entry)
-    court.plan()
+        court.plan()
 
     told = [each for each in unsettled(court.judge) if "is not planned" in each]
     assert told == ([] if excused else ["lost: name-u1 is bound, and entry-u1 is not planned"])
