@@ -18,7 +18,8 @@ one begins with the fleet as it stands. What of the live extender is no news at 
 imagined, manifests/SHADOW.md has. Only the leader has a shadow, for its decisions count.
 
 ``news`` is what a shadow is told, ``hearing`` gathers it, ``beside`` is the door to the process and
-``process`` what runs there, ``confined`` to what it may take; ``running`` keeps it going.
+``process`` what runs there, in short ``turns``, ``confined`` to what it may take; ``running`` keeps
+it going.
 ``imagined`` plays the news: on ``ground``, whose ``mirror`` has the nodes as they are live;
 ``twins`` tell how long VMs stay, and ``patience`` how long they wait. ``evidence`` counts, and
 ``document`` is what is told of it.

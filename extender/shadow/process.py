@@ -17,6 +17,7 @@ import structlog
 
 from extender.shadow import news
 from extender.shadow.imagined import Imagined
+from extender.shadow.turns import short_turns
 from nodeagent.logs import Format, log_to_stderr
 
 log = structlog.get_logger()
@@ -68,7 +69,8 @@ def _lines(fd: int) -> Iterator[bytes | None]:
         if not read:
             return
         *lines, rest = (rest + read).split(b"\n")
-        yield from lines
+        with short_turns():
+            yield from lines
 
 
 def _report(imagined: Imagined) -> None:
