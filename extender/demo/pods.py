@@ -38,7 +38,7 @@ def launcher(name: str, namespace: str, resource: str) -> dict[str, Any]:
         },
         "spec": {
             "terminationGracePeriodSeconds": 0,
-            "nodeSelector": SCHEDULABLE,
+            "nodeSelector": dict(SCHEDULABLE),
             "containers": [
                 {
                     "name": "compute",

@@ -84,6 +84,19 @@ def test_a_vm_that_may_run_nowhere_else_stays_and_it_is_told_why() -> None:
     ]
 
 
+def test_to_a_cordoned_node_nobody_is_moved_whatever_is_tolerated() -> None:
+    taint = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+    there = setting(SPARE)
+    views = {**there.views, "b": msgspec.structs.replace(there.views["b"], cordoned=True)}
+    pods = {"x": Constraints(tolerations=(Toleration(operator="Exists"),))}
+    traits = {"b": Traits("b", taints=(taint,))}
+    cordoned = msgspec.structs.replace(there, views=views, constraints=pods, traits=traits)
+
+    said = advised(cordoned, drain=("a",))
+
+    assert (said.outcome, [each.why for each in said.obstacles]) == (Outcome.INFEASIBLE, [NO_ROOM])
+
+
 def test_a_vm_goes_where_its_node_selector_matches() -> None:
     two = Small.of([Vm("x", ONE, "a", 0, 0), Vm("y", ONE, "a", 0, 1)], a=1, b=1, c=1)
     zones = {"b": {"zone": "a"}, "c": {"zone": "b"}}
