@@ -69,11 +69,6 @@ def _read(selector: bytes, required: bytes, tolerations: bytes) -> Constraints |
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _UNREAD
     terms = None if affinity is None else affinity.node_selector_terms or ()
-    if len(labels) + len(tolerated) + sum(map(_parts, terms or ())) > MOST_PARTS:
+    if len(labels) + len(tolerated) + sum(each.parts for each in terms or ()) > MOST_PARTS:
         return _UNREAD
     return Constraints.of(labels, terms, tolerated) if labels or affinity or tolerated else None
-
-
-def _parts(term: Term) -> int:
-    requirements = (*term.match_expressions, *term.match_fields)
-    return 1 + sum(1 + len(each.values) for each in requirements)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -133,6 +134,12 @@ class Term(_Kube, frozen=True):
             each.of_a_field for each in fields
         )
 
+    @property
+    def parts(self) -> int:
+        """How much there is of it: itself, its requirements and their values."""
+        requirements = (*self.match_expressions, *self.match_fields)
+        return 1 + sum(1 + len(each.values) for each in requirements)
+
     def matches(self, node: Traits) -> bool:
         """Tell whether a node is one of those that it stands for."""
         if not all(each.met(node.labels) for each in self.match_expressions):
@@ -164,6 +171,14 @@ class Constraints(msgspec.Struct, frozen=True):
         some = None if terms is None else tuple(each for each in terms if each.matches_some)
         return cls(tuple(selector.items()), some, tuple(tolerations))
 
+    def checks(self, nodes: int, taints: int) -> int:
+        """Return how many comparisons it takes at most to hold it against nodes with such taints.
+
+        What is compared is a label, a value, or a toleration with a taint.
+        """
+        labels = len(self.selector) + sum(each.parts for each in self.terms or ())
+        return nodes * (1 + labels) + taints * len(self.tolerations)
+
 
 class Traits(msgspec.Struct, frozen=True):
     """What of a node keeps pods from it."""
@@ -183,13 +198,15 @@ def why_not(pod: Constraints, node: Traits) -> str:
     for taint in node.taints:
         if taint.effect in BARRING and not any(each.of(taint) for each in pod.tolerations):
             return f"taint {taint} is not tolerated"
-    if any(node.labels.get(key) != value for key, value in pod.selector):
-        return SELECTOR
+    for key, value in pod.selector:
+        if node.labels.get(key) != value:
+            return SELECTOR
     if pod.terms is not None and not any(each.matches(node) for each in pod.terms):
         return AFFINITY
     return ""
 
 
+@lru_cache(maxsize=4096)
 def _integer(text: str) -> int | None:
     """Return the 64-bit integer that a text is, None if it is none."""
     if not _INTEGER.fullmatch(text):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from extender.advice import Advice
-from extender.advice.confined import MOST_KINDS, MOST_PAIRS, NOWHERE, TOO_MANY, Confined
+from extender.advice.confined import MOST_CHECKS, MOST_KINDS, NOWHERE, TOO_MANY, Confined
 from extender.advice.document import Outcome
 from extender.kubescheduler.eligible import Constraints, Taint, Toleration, Traits
 from extender.moves.obstacles import NO_ROOM
@@ -156,15 +156,18 @@ def test_as_many_kinds_of_vms_are_told_apart_as_a_plan_is_made_for_the_commonest
 
 
 def test_of_what_pods_say_no_more_is_looked_at_than_there_is_time_for() -> None:
-    nodes = [f"n{at}" for at in range(MOST_PAIRS // 2)]
-    alike = Constraints(selector=(("zone", "b"),))
-    pods = {"a": ZONE_A, "b": alike, "c": alike}
+    """The commonest first."""
+    nodes = [f"n{at}" for at in range(100)]
+    taints = {name: Traits(name, taints=(RESERVED,)) for name in nodes}
+    long = (*TOLERANT.tolerations, *[Toleration("other")] * (MOST_CHECKS // 100 - 3))
+    alike, rare = Constraints(tolerations=long), Constraints(tolerations=TOLERANT.tolerations)
+    pods = {"a": rare, "b": alike, "c": alike}
 
-    found = Confined(pods, {}, [*pods, "x", "y"], nodes)
+    found = Confined(pods, taints, [*pods, "x", "y", "z"], nodes)
 
     assert found.kept_from("a").stays == TOO_MANY
-    assert found.kept_from("b").stays.startswith("of a VM whose pod may run on no node")
-    assert found.kept_from("x").stays == ""
+    assert found.kept_from("b").stays == ""
+    assert found.kept_from("x").stays.startswith("of a VM whose pod may run on no node")
 
 
 def test_the_commonest_reasons_are_told_with_some_of_the_nodes() -> None:
