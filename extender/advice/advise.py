@@ -67,13 +67,14 @@ def advise(
     if against:
         best = None
     teller = _teller(setting, there)
+    why_not = tuple(_why_not(teller, found)) if isinstance(found, Infeasible) else ()
     said = Advice(
         _outcome(found, against),
         tuple(asked.sentences()),
         setting.policy,
         setting.policy_version,
         nodes=len(setting.views),
-        obstacles=(*(teller.obstacles(found) if isinstance(found, Infeasible) else ()), *against),
+        obstacles=(*why_not, *against),
         asked=things_asked(there.problem),
         attained=found.attained if isinstance(found, Infeasible) else things_asked(there.problem),
         budgets=setting.guarded,
@@ -115,6 +116,13 @@ def with_reasons(setting: Setting, found: Advised, *, clock: Callable[[], float]
 
 def _teller(setting: Setting, there: Yard) -> Teller:
     return Teller(there, {} if setting.terms is None else setting.terms.tenants)
+
+
+def _why_not(teller: Teller, found: Infeasible) -> Iterator[Obstacle]:
+    """Yield what keeps the goals from being attained, and besides who cannot make room for them."""
+    yield from teller.obstacles(found)
+    if any(not each.occupant for each in found.obstacles):
+        yield from teller.kept()
 
 
 def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from extender.explain.situation import PodState
+from extender.kubescheduler.eligible import Constraints, Traits
 from extender.ledger import Ledger
 from extender.policy.bounds import Terms
 from extender.policy.costs import Costs
@@ -71,7 +72,8 @@ class Setting(msgspec.Struct, frozen=True):
     ``waiting`` are the pods to be admitted that are known, by namespace and the name asked by.
     ``guards`` are the disruption budgets of pods, by UID, as far as they were looked up;
     ``guarded``: they are looked up at all. ``manners`` tell how pods would leave, by UID, likewise.
-    ``now`` is in UTC.
+    ``constraints`` keep pods from nodes, by UID, and ``traits`` of nodes keep pods from them, by
+    name: of whom they say nothing there is nothing. ``now`` is in UTC.
     """
 
     views: Mapping[str, NodeView]
@@ -86,3 +88,5 @@ class Setting(msgspec.Struct, frozen=True):
     manners: Mapping[str, Manner] = {}
     costs: Costs = Costs()
     now: datetime | None = None
+    constraints: Mapping[str, Constraints] = {}
+    traits: Mapping[str, Traits] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from extender.advice.document import Cell, Map, Obstacle, Otherwise, Placed, Step, Who
@@ -9,6 +10,9 @@ from extender.advice.yard import Yard
 from extender.explain.explanation import Spot
 from extender.moves import Infeasible, Instead, Occupant, Place, Plan
 from nodeagent.api.geometry import Placement
+
+MOST_KEPT = 3
+"""Sets of nodes on which VMs may not run, that are told of."""
 
 
 class Teller:
@@ -55,10 +59,24 @@ class Teller:
             if each.occupant:
                 taken = self._there.whose[each.occupant].taken
                 on = self._spot(taken.gpu, taken.placement)
-                yield Obstacle(each.why, self._who(each.occupant), on)
+                yield Obstacle(self._why(each.occupant, each.why), self._who(each.occupant), on)
             else:
                 what = self._there.wanted.get(each.kind, each.kind)
                 yield Obstacle(each.why, what=what, missing=each.missing)
+
+    def _why(self, occupant: str, why: str) -> str:
+        """Return why somebody cannot go; of who may, besides, which nodes would not have them."""
+        whose = self._there.whose[occupant]
+        if whose.price is None or not whose.kept_from:
+            return why
+        return f"{why}; its pod may not run on all nodes ({whose.kept_from})"
+
+    def kept(self) -> Iterator[Obstacle]:
+        """Yield, of VMs that might be moved, how many may not run on which nodes, and why."""
+        told = Counter(each.kept_from for each in self._there.whose.values() if each.kept_from)
+        for kept_from, many in told.most_common(MOST_KEPT):
+            vms = "a VM that might be moved" if many == 1 else f"{many} VMs that might be moved"
+            yield Obstacle(f"{vms} may not run on all nodes ({kept_from})")
 
     def maps(self, found: Plan) -> Iterator[Map]:
         """Yield the GPUs that change, node by node."""

@@ -2,8 +2,8 @@
 
 Who may be moved is as for explanations (``explain.board``), and besides somebody must make the pod
 anew. A VM goes to GPUs that serve its resource by the same profile, on nodes that take something
-new and where the rules let its tenant be. GPUs that take nothing are there, too: what is on them
-may leave.
+new, where the rules let its tenant be and kube-scheduler its pod (``confined``). GPUs that take
+nothing are there, too: what is on them may leave.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from extender.advice.asked import Asked
+from extender.advice.confined import KeptFrom, confined
 from extender.advice.pricing import Price, price
 from extender.advice.setting import Guard, Setting, Waiting, lets_go, presumed
 from extender.explain.board import bounds_of, why_staying
@@ -44,12 +45,16 @@ SEVERAL_BUDGETS = "of a pod with several disruption budgets, which can never be 
 
 
 class Whose(NamedTuple):
-    """What an occupant is: its node, its entry in the plan, if it has one, and a move's price."""
+    """What an occupant is: its node, its entry in the plan, if it has one, and a move's price.
+
+    ``kept_from`` tells of nodes that it is kept from, "" where nothing else keeps it from others.
+    """
 
     view: NodeView
     taken: Taken
     entry: Assignment | None
     price: Price | None = None
+    kept_from: str = ""
 
 
 class Yard(NamedTuple):
@@ -70,8 +75,8 @@ def yard(setting: Setting, asked: Asked) -> Yard:
     return _Making(setting, asked).yard()
 
 
-Kind = tuple[str, str, int]
-"""What moves: a resource, the tenant of those that have it, and the profile id."""
+Kind = tuple[str, str, int, frozenset[str]]
+"""What moves: a resource, the tenant of those that have it, the profile id; and where to not."""
 
 
 class _Making:
@@ -84,6 +89,8 @@ class _Making:
         self._forbidden: dict[tuple[str, Kind], bool] = {}
         self._serves: dict[object, Mapping[str, int]] = {}
         self._groups: dict[object, tuple[str, Waiting]] = {}
+        self._names: dict[Kind, str] = {}
+        self._confined = confined(setting, asked)
 
     def yard(self) -> Yard:
         views = [view for view in self._setting.views.values() if view.reported]
@@ -142,16 +149,19 @@ class _Making:
             )
             leave: Movable | None = None
             paid: Price | None = None
+            kind = kept_from = ""
             if stays is None and entry is not None:
                 how, budget, stays = self._leave(view, entry)
                 if how is not None:
                     paid = self._price(view, how, taken, entry)
                     leave = Movable(how, paid.cost, budget)
-            kind = "" if leave is None or entry is None else self._kind(entry)
+                    kind = self._kind(entry)
+                kept = self._kept_from(entry)
+                kept_from = kept.told if stays == (kept.stays or None) else ""
             id = entry.id if entry is not None else f"{taken.gpu}/{taken.placement.start}"
             if id in self._whose:  # a plan that two nodes share names it twice
                 id = f"{view.name}/{id}"
-            self._whose[id] = Whose(view, taken, entry, paid)
+            self._whose[id] = Whose(view, taken, entry, paid, kept_from)
             found[taken.gpu].append(
                 Occupant(id, kind, taken.profile_id, taken.placement, leave, stays or "")
             )
@@ -167,6 +177,8 @@ class _Making:
         pod = self._setting.pods[uid]  # or it would stay
         if isinstance(pod.asked, Request) and pod.asked.gang is not None:
             return None, "", OF_A_GANG
+        if stays := self._kept_from(entry).stays:
+            return None, "", stays
         manner = self._setting.manners.get(uid, presumed(pod, entry.owner))
         if manner.why:
             return None, "", manner.why
@@ -190,6 +202,10 @@ class _Making:
                 profile = "" if known is None else known.name
         return price(setting.costs, how, profile, entry.size, since=entry.since, now=setting.now)
 
+    def _kept_from(self, entry: Assignment) -> KeptFrom:
+        assert entry.pod is not None  # or it would stay
+        return self._confined.kept_from(entry.pod.uid)
+
     def _kind(self, entry: Assignment) -> str:
         assert entry.pod is not None  # or it would stay
         tenant, terms = "", self._setting.terms
@@ -197,9 +213,15 @@ class _Making:
             tenant = terms.tenants.get(entry.pod.namespace, "")
             if tenant not in self._of:
                 self._of[tenant] = bounds_of(terms, tenant)
-        kind = (entry.resource, tenant, entry.profile_id)
+        kind = (entry.resource, tenant, entry.profile_id, self._kept_from(entry).nodes)
         self._kinds.add(kind)
-        return _moving(kind)
+        return self._moving(kind)
+
+    def _moving(self, kind: Kind) -> str:
+        """Return one name for all VMs that may move to the same places."""
+        resource, tenant, profile_id, _ = kind
+        name = f"{resource} of {tenant} as {profile_id}, {len(self._names)}"
+        return self._names.setdefault(kind, name)
 
     def _hosts(
         self, view: NodeView, occupants: Mapping[str, list[Occupant]]
@@ -237,12 +259,12 @@ class _Making:
     def _barred(
         self, view: NodeView, kind: Kind, closed: Mapping[str, frozenset[str]], gpu: str
     ) -> bool:
-        """Tell whether the rules, or Harvester, keep what moves from a GPU."""
-        if view.node.status.mode is Mode.HARVESTER:
+        """Tell whether the rules, kube-scheduler or Harvester keep what moves from a GPU."""
+        resource, tenant, _, kept_from = kind
+        if view.node.status.mode is Mode.HARVESTER or view.name in kept_from:
             return True
         if self._setting.terms is None:
             return False
-        resource, tenant, _ = kind
         if gpu in closed[tenant]:
             return True
         known = self._forbidden.get((view.name, kind))
@@ -270,7 +292,7 @@ class _Making:
         if known is None:
             by_id = bin.tables.geometry.by_id
             found = {
-                _moving(kind): kind[2]
+                self._moving(kind): kind[2]
                 for kind in self._kinds - barred
                 if bin.serves.get(kind[0]) == kind[2]
             }
@@ -283,11 +305,6 @@ class _Making:
                     found[_room_for(by_id[profile_id].name)] = profile_id
             known = self._serves[key] = found
         return known
-
-
-def _moving(kind: Kind) -> str:
-    resource, tenant, profile_id = kind
-    return f"{resource} of {tenant} as {profile_id}"
 
 
 def _room_for(profile: str) -> str:

@@ -170,6 +170,6 @@ def _account(said: Advice) -> str:
     stops = f"It costs {said.cost} by the policy's moves.costs; {bound}. " if said.moves else ""
     return (
         f"{stops}{budgets} {said.nodes} nodes looked at."
-        f" CPU, memory, affinity, taints and volumes of the VMs were not looked at."
+        f" CPU, memory and volumes of the VMs, and which pods they shun, were not looked at."
         f" Policy {said.policy}, version {said.policy_version}. Nothing was moved."
     )

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import structlog
 
 from extender.cluster import objects
+from extender.cluster.objects import Watched
+from extender.kubescheduler.eligible import Traits
 from extender.service.knowledge import Knowledge
-from extender.service.ports import Feed, NodeFacts, PodFacts
+from extender.service.ports import Feed, NodeFacts
 from nodeagent.api import keys
 from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, NAMESPACES, NODES, PODS, ApiServer, Kind
@@ -31,6 +33,8 @@ from nodeagent.apiserver.reflector import (
 )
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 PODS_AT_A_TIME = 500  # of a list; the hooks have their turn then, some 15 ms later (measured)
 NODES_AT_A_TIME = 10  # each takes 0.18 ms (measured): all 5,000 in one turn were 0.9 s
@@ -59,13 +63,6 @@ class _Followed(msgspec.Struct):
     at_a_time: int = 0
     state: Callable[[str], object] = lambda _: None
     known: dict[str, dict[str, str]] = {}
-
-
-class _Unready(msgspec.Struct, frozen=True, gc=False):
-    """A pod that is bound and not Ready, and why: of the many that are nothing more is kept."""
-
-    facts: PodFacts
-    why: str
 
 
 async def feed(api: ApiServer, knowledge: Knowledge) -> None:
@@ -192,31 +189,34 @@ class Feeds:
 def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
     limit = knowledge.settings.devices_per_pod
 
-    def pod(current: Object) -> PodFacts | _Unready:
+    def pod(current: Object) -> Watched:
         ref = PodRef(current.namespace, current.name, current.uid)
-        read, unready = objects.pod_and_readiness(current.raw, devices_per_pod=limit, ref=ref)
+        read = objects.watched_pod(current.raw, devices_per_pod=limit, ref=ref)
         # At once, not when all of the list is here: what is freed then leaves holes.
-        knowledge.recognize(read)
-        return _Unready(read, unready) if unready else read
+        knowledge.recognize(read.facts)
+        return read
 
-    def pod_named(read: PodFacts | _Unready) -> tuple[str, str]:
-        ref = (read.facts if isinstance(read, _Unready) else read).ref
-        return ref.name, ref.uid
+    def pod_named(read: Watched) -> tuple[str, str]:
+        return read.facts.ref.name, read.facts.ref.uid
 
-    def pod_taken_in(read: PodFacts | _Unready, _: bool) -> None:
-        if isinstance(read, _Unready):
-            knowledge.unready[read.facts.ref.uid] = read.why
-            knowledge.pod(read.facts)
-        else:
-            knowledge.unready.pop(read.ref.uid, None)
-            knowledge.pod(read)
+    def pod_taken_in(read: Watched, _: bool) -> None:
+        uid = read.facts.ref.uid
+        _keep(knowledge.unready, uid, read.unready)
+        _keep(knowledge.constraints, uid, read.constraints)
+        knowledge.pod(read.facts)
 
     def pod_gone(_: str, uid: str) -> None:
         knowledge.unready.pop(uid, None)
+        knowledge.constraints.pop(uid, None)
         knowledge.pod_gone(uid)
 
     def node_taken_in(read: NodeFacts, _: bool) -> None:
+        knowledge.traits[read.name] = Traits(read.name, read.labels, read.taints)
         knowledge.node(read.name, cordoned=read.cordoned, rival=read.rival, labels=read.labels)
+
+    def node_gone(name: str, _: str) -> None:
+        knowledge.traits.pop(name, None)
+        knowledge.node_gone(name)
 
     def gpu_node_known(name: str) -> GpuNode | None:
         view = knowledge.views.get(name)
@@ -237,7 +237,7 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         NODES,
         read=lambda current: objects.node(current.raw),
         take_in=node_taken_in,
-        gone=lambda name, _: knowledge.node_gone(name),
+        gone=node_gone,
     )
     yield _Followed(
         Feed.NAMESPACES,
@@ -265,3 +265,11 @@ def _followed(knowledge: Knowledge) -> Iterable[_Followed]:
         labels=f"{keys.AGENT_LABEL}=true",
         namespace=keys.SYSTEM_NAMESPACE,
     )
+
+
+def _keep(kept: dict[str, _T], uid: str, value: _T | None) -> None:
+    """Keep what is said of a pod, by its UID, if anything is."""
+    if value:
+        kept[uid] = value
+    else:
+        kept.pop(uid, None)

@@ -8,7 +8,9 @@ from typing import TypeVar
 import msgspec
 
 from extender import wire
+from extender.cluster import confines
 from extender.cluster.readiness import Status, held
+from extender.kubescheduler.eligible import Constraints, Taint
 from extender.request import Request, of_pod
 from extender.service.ports import NodeFacts, PodFacts
 from nodeagent.api import gpunode, keys
@@ -18,6 +20,7 @@ from nodeagent.api.rivals import rival_of
 
 class _Spec(msgspec.Struct, frozen=True):
     unschedulable: bool = False
+    taints: tuple[Taint, ...] | None = None
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -65,7 +68,20 @@ class _Owner(msgspec.Struct, frozen=True):
 
 
 class _Pod(wire.Pod, frozen=True):
+    spec: confines.Spec = confines.Spec()
     status: Status = Status()
+
+
+class Watched(msgspec.Struct, frozen=True, gc=False):
+    """A pod, and if it is bound and has not ended, what moves go by.
+
+    That is what keeps it from being Ready, and what of its spec keeps it from nodes; "" and None
+    for nothing.
+    """
+
+    facts: PodFacts
+    unready: str = ""
+    constraints: Constraints | None = None
 
 
 _OWNER = msgspec.json.Decoder(_Owner)
@@ -90,16 +106,11 @@ def gpu_node(raw: bytes) -> GpuNode:
 
 def pod(raw: bytes, *, devices_per_pod: int) -> PodFacts:
     """Read a Pod."""
-    return pod_and_readiness(raw, devices_per_pod=devices_per_pod)[0]
+    return watched_pod(raw, devices_per_pod=devices_per_pod).facts
 
 
-def pod_and_readiness(
-    raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None
-) -> tuple[PodFacts, str]:
-    """Read a Pod, and what keeps it from being Ready if it is bound and has not ended, or "".
-
-    *ref* is the one it is, where that has been read before.
-    """
+def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) -> Watched:
+    """Read a Pod with all that is kept of it; *ref* is the one it is, if that has been read."""
     decoded = _POD.decode(raw)
     asked = of_pod(decoded, devices_per_pod=devices_per_pod)
     if ref is None:
@@ -123,8 +134,9 @@ def pod_and_readiness(
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
     )
-    unready = held(decoded.status) if facts.node and not facts.over else ""
-    return facts, _the_one(unready)
+    if not facts.node or facts.over:
+        return Watched(facts)
+    return Watched(facts, _the_one(held(decoded.status)), confines.constraints(decoded.spec))
 
 
 def _not_admitted(status: wire.PodStatus) -> bool:
@@ -148,6 +160,7 @@ def node(raw: bytes) -> NodeFacts:
         cordoned=decoded.spec.unschedulable,
         rival=rival_of(labels),
         labels=labels,
+        taints=decoded.spec.taints or (),
     )
 
 

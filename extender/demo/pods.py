@@ -6,6 +6,9 @@ from typing import Any
 
 from nodeagent.api import keys
 
+SCHEDULABLE = {"kubevirt.io/schedulable": "true"}
+"""The label of nodes that run VMs, by which their pods select them."""
+
 
 def launcher(name: str, namespace: str, resource: str) -> dict[str, Any]:
     """Return the virt-launcher pod of a VM that asks for one vGPU (or container device)."""
@@ -35,7 +38,7 @@ def launcher(name: str, namespace: str, resource: str) -> dict[str, Any]:
         },
         "spec": {
             "terminationGracePeriodSeconds": 0,
-            "nodeSelector": {"kubevirt.io/schedulable": "true"},
+            "nodeSelector": dict(SCHEDULABLE),
             "containers": [
                 {
                     "name": "compute",

@@ -18,6 +18,7 @@ from extender.cluster import (
     feed,
 )
 from extender.decision_log import DecisionLog
+from extender.demo.pods import SCHEDULABLE
 from extender.policy import InForce, Policy
 from extender.server import serving
 from extender.service import Service
@@ -175,7 +176,8 @@ async def world(
         about = {"name": name, "labels": {"team": name}}
         await api.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": about})
     for at, name in enumerate(hardware):
-        about = {"name": name, "labels": POOL if at == 0 else {}}
+        labels = SCHEDULABLE | (POOL if at == 0 else {})
+        about = {"name": name, "labels": labels}
         await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": about})
     async with serving(service) as url, asyncio.TaskGroup() as tasks:
         work = [

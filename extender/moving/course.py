@@ -112,6 +112,8 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return End(Outcome.GIVEN_UP, "the VM's next pod could not have the place held for it")
     if _silent(leg, there):
         return _until(SILENT, overdue=overdue)
+    if kept_from := _kept_from(leg, pod, there):
+        return _until(kept_from, overdue=overdue)
     if wait:
         return Wait(wait)
     others = (other.uid for _, other in there.of(leg.owner) if other != pod.ref)
@@ -158,6 +160,12 @@ def _silent(leg: Leg, there: There) -> bool:
     """Tell whether it is not known if anything can be made where a VM is to go."""
     view = there.views.get(leg.target.node)
     return view is None or view.unsure
+
+
+def _kept_from(leg: Leg, pod: Pod, there: There) -> str:
+    """Return why kube-scheduler would not let a VM's next pod run where it is to go, "" if so."""
+    why = there.kept_from(leg.target.node, pod.ref.uid)
+    return f"the VM's next pod may not run on {leg.target.node}: {why}" if why else ""
 
 
 def _under_way(
@@ -228,6 +236,8 @@ def _still_there(
         return Wait("the place held for the VM could not be had now")
     if _silent(leg, there):
         return Wait(SILENT)
+    if kept_from := _kept_from(leg, pod, there):
+        return Wait(kept_from)
     return Again(leg, departure)
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import msgspec
 
 from extender.claims import vacated
+from extender.kubescheduler.eligible import Constraints, Traits, why_not
 from extender.ledger import Ledger
 from extender.moving.order import Seat
 from extender.packing.choose import Placed
@@ -50,7 +51,8 @@ class There(msgspec.Struct, frozen=True):
 
     ``placed`` has the pods with a place in any plan; ``bounded`` gives a request what the policy's
     rules leave it. ``unready`` has the pods that are bound and not Ready, by UID, with what keeps
-    each from that.
+    each from that. ``constraints`` keep pods from nodes, by UID, and ``traits`` of nodes keep pods
+    from them, by name: of whom they say nothing there is nothing.
     """
 
     views: Mapping[str, NodeView]
@@ -59,6 +61,8 @@ class There(msgspec.Struct, frozen=True):
     ledger: Ledger
     bounded: Callable[[Request], Request]
     unready: Mapping[str, str] = {}
+    constraints: Mapping[str, Constraints] = {}
+    traits: Mapping[str, Traits] = {}
 
     def at(self, seat: Seat) -> Assignment | None:
         """Return the entry with a pod that is planned for a place, None for none."""
@@ -105,6 +109,14 @@ class There(msgspec.Struct, frozen=True):
         place = Placed(resource, 0, seat.gpu, seat.profile_id, seat.taken.placement)
         bins = view.bins(self.ledger.assumed_on(seat.node), leaving=leaving)
         return cost_at(bins, (place,)) is not None
+
+    def kept_from(self, node: str, uid: str) -> str:
+        """Return why kube-scheduler would not let a pod such as this run on a node, "" if it would.
+
+        *uid* is that of one that is bound.
+        """
+        traits = self.traits.get(node, Traits(node))
+        return why_not(self.constraints.get(uid, Constraints()), traits)
 
     def waits(self, uid: str) -> bool:
         """Tell whether a pod waits for a place, and has none yet."""

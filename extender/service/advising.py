@@ -210,6 +210,8 @@ class Advisor:
             known.manners,
             knowledge.in_force.moving.costs,
             self._utc_now(),
+            dict(knowledge.constraints),
+            dict(knowledge.traits),
         )
 
     def _waiting(self, pods: Mapping[str, PodFacts], namespace: str, name: str) -> Waiting | None:

@@ -40,6 +40,8 @@ class Holding:
             knowledge.ledger,
             knowledge.bounded,
             knowledge.unready,
+            knowledge.constraints,
+            knowledge.traits,
         )
 
     async def sweep(self, order: Order | None) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from extender.kubescheduler.eligible import Taint
 from extender.request import Asked, Request
 from extender.service.leadership import Claim, Record
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
@@ -113,6 +114,7 @@ class NodeFacts(msgspec.Struct, frozen=True):
     cordoned: bool = False
     rival: Rival | None = None
     labels: Mapping[str, str] = {}
+    taints: tuple[Taint, ...] = ()
 
 
 class Feed(StrEnum):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
+from extender.kubescheduler.eligible import Constraints, Traits
 from extender.ledger import Ledger
 from extender.metrics import Work
 from extender.policy import InForce, Policy, PolicyName
@@ -58,8 +59,9 @@ class Known:
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
     ``lost`` is, by node, what pods had in a plan that was deleted, and since when, if no plan says
     it again: nothing but the writing of plans goes by it, so that it is not told.
-    ``unready`` are the pods that are bound and not Ready, with what keeps them from that: nothing
-    but the moves of an order goes by it, so that it is not told.
+    ``unready`` are the pods that are bound and not Ready, with what keeps them from that;
+    ``constraints`` is what keeps a pod that is bound from nodes, and ``traits`` by what a node
+    keeps pods from it: nothing but moves goes by these, so that they are not told.
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
     filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
@@ -107,6 +109,8 @@ class Known:
         self.planned_at: float | None = None
         self.pods: dict[str, PodFacts] = {}
         self.unready: dict[str, str] = {}
+        self.constraints: dict[str, Constraints] = {}
+        self.traits: dict[str, Traits] = {}
         # The oldest of these go first; no OrderedDict, whose copy takes fifteen times as long.
         self.requests: dict[str, Request] = {}
         self.refused = Refusals(REMEMBERED)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.cluster import feed
-from extender.cluster.objects import pod_and_readiness
+from extender.cluster.objects import watched_pod
 from extender.cluster.readiness import LONGEST_MESSAGE, LOST, SILENT, UNSAID
 from extender.service import Service
 from extender.service.seam import Call
@@ -29,7 +29,7 @@ def unready(status: dict[str, Any], *, node: str = "node-1") -> str:
     pod = raw_pod("1-10C", name="vm")
     pod["spec"]["nodeName"] = node
     pod["status"] = {"phase": "Pending", **status}
-    return pod_and_readiness(msgspec.json.encode(pod), devices_per_pod=8)[1]
+    return watched_pod(msgspec.json.encode(pod), devices_per_pod=8).unready
 
 
 def ready(status: str, message: str = "") -> dict[str, Any]:

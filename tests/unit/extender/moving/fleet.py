@@ -11,6 +11,7 @@ from extender.advice import Asked, Setting
 from extender.advice.advise import advise
 from extender.advice.setting import Waiting
 from extender.claims import claims_of, vacated
+from extender.kubescheduler.eligible import Traits
 from extender.ledger import Ledger
 from extender.moving import Order, There, order_of
 from extender.request import Request
@@ -47,6 +48,8 @@ class Fleet:
     """Pods that have failed, by UID."""
     silent: set[str] = field(default_factory=set)
     """Nodes whose driver does not answer."""
+    traits: dict[str, Traits] = field(default_factory=dict)
+    """What of nodes keeps pods from them."""
 
     def uid(self, name: str) -> str:
         return f"{name}.{self.pod_of.get(name, 1)}"
@@ -119,7 +122,16 @@ class Fleet:
 
     def there(self) -> There:
         placed = {self.uid(name) for name in self.vms}
-        return There(self.views, self.pods, placed, Ledger(), lambda asked: asked, self.unready)
+        return There(
+            self.views,
+            self.pods,
+            placed,
+            Ledger(),
+            lambda asked: asked,
+            self.unready,
+            {},
+            self.traits,
+        )
 
     def order(self, asked: Asked) -> Order | None:
         """Return the order for the plan that attains something, None if there is no such."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from extender.advice import Asked
 from extender.claims import claimant
+from extender.kubescheduler.eligible import Taint, Traits
 from extender.moving import (
     Admitted,
     Again,
@@ -462,6 +463,21 @@ def test_nobody_is_told_to_leave_for_a_node_whose_driver_does_not_answer() -> No
     assert step(fleet, order, overdue=True) == End(Outcome.GIVEN_UP, SILENT)
     assert step(fleet, told) == Wait(SILENT)
     fleet.silent = {"a"}
+    assert isinstance(step(fleet, order), Depart)
+    assert isinstance(step(fleet, told), Again)
+
+
+def test_nobody_is_told_to_leave_for_a_node_on_which_its_next_pod_may_not_run() -> None:
+    fleet, order = begun()
+    told = taken(order, step(fleet, order), fleet)
+    taint = Taint("gpu", "reserved", "NoSchedule")
+    fleet.traits = {"b": Traits("b", taints=(taint,))}
+    why = "the VM's next pod may not run on b: taint gpu=reserved:NoSchedule is not tolerated"
+
+    assert step(fleet, order) == Wait(why)
+    assert step(fleet, order, overdue=True) == End(Outcome.GIVEN_UP, why)
+    assert step(fleet, told) == Wait(why)
+    fleet.traits = {"a": Traits("a", taints=(taint,))}
     assert isinstance(step(fleet, order), Depart)
     assert isinstance(step(fleet, told), Again)
 
