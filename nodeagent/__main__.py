@@ -95,7 +95,9 @@ def run(
     ] = None,
     state_dir: Annotated[
         Path | None,
-        typer.Option(help="Where to keep each node's journal; may be left out when simulating."),
+        typer.Option(
+            help="Where to keep a node's journal and what it told; may be left out when simulating."
+        ),
     ] = None,
     manage: Annotated[
         Manage,

@@ -20,7 +20,8 @@ TURN_SECONDS = 0.0002
 def short_turns() -> Iterator[None]:
     """Give the processor up every :data:`TURN_SECONDS`; for the main thread alone, as signals are.
 
-    Whatever waits meanwhile in a system call goes on with it (PEP 475). Leaves SIGALRM as it was.
+    Whatever waits meanwhile in a system call goes on with it (PEP 475). Nobody else may have an
+    alarm: it is off afterwards.
     """
     before = signal.signal(signal.SIGALRM, lambda *_: os.sched_yield())
     signal.setitimer(signal.ITIMER_REAL, TURN_SECONDS, TURN_SECONDS)

@@ -166,7 +166,7 @@ class Passes:
             adopted=adopted,
             holders=handout.holders,
             unplanned=self._unplanned.holders(
-                plan, host, made, told=before, before=self._journal.kept.plan, claimed=claimed_by
+                plan, host, made, told=before, kept=self._journal.kept.plan, claimed=claimed_by
             ),
             excluded=others,
             barred=self._barred(plan),

@@ -46,13 +46,12 @@ class Reporter:
         self._tried: Told | None = None  # the last word, whatever has become of it
         self._unanswered = False  # a write since may have been carried out, or not
         self._sequence = 0
-        self._plan: Sequence[Assignment] | None = None
 
     def before(self, node: GpuNode) -> Inventory:
         """Return what readers of *node* were told last, perhaps by an earlier agent.
 
-        An object that says nothing yet has taken the place of one that was deleted: what was told
-        in that one counts.
+        An object that says nothing yet may have taken the place of one that was deleted: what was
+        told in that one counts.
         """
         told = self._told_of(node)
         if told:
@@ -119,7 +118,7 @@ class Reporter:
             failed=tuple(Failed(each.id, failed[each.id]) for each in plan if each.id in failed),
             conditions=findings.conditions(before, now=self._now()),
         )
-        self._plan = plan
+        now = await self._keep(node, plan, now)
         await self._tell(node, now, frozenset(each.id for each in plan))
 
     async def tell_trouble(self, node: GpuNode, reason: str, message: str) -> None:
@@ -133,7 +132,7 @@ class Reporter:
         """
         tried = self._tried
         told = tried if tried and tried.uid == node.metadata.uid else self._told_of(node)
-        before = told.inventory if told else self.before(node)
+        before = told.inventory if told else self._confirmed(node)
         now_ready = dated(ready(reason, message), before, now=self._now())
         others = tuple(each for each in before.conditions if each.type != now_ready.type)
         now = msgspec.structs.replace(before, conditions=(now_ready, *others))
@@ -152,7 +151,6 @@ class Reporter:
                 told.uid, told.inventory, told.planned.union(planned), behind, told.version
             )
             return
-        now = await self._kept(now)
         self._sequence = now.sequence  # of this attempt alone, whatever becomes of it
         self._unanswered = True
         self._tried = Told(node.metadata.uid, now, frozenset(planned))
@@ -168,18 +166,33 @@ class Reporter:
             failed={each.id: each.reason for each in now.failed},
         )
 
-    async def _kept(self, now: Inventory) -> Inventory:
-        """Keep an inventory, and return it: without what is realized now, if it cannot be kept."""
-        before = self._journal.kept
-        plan = before.plan if self._plan is None else tuple(self._plan)
+    async def _keep(self, node: GpuNode, plan: Sequence[Assignment], now: Inventory) -> Inventory:
+        """Keep what is to be told of *node*, and return that.
+
+        What is realized since is not told if it cannot be kept: who is bound then may come when an
+        agent is there that knows nothing of it.
+        """
+        before, kept = self._journal.kept, Kept(tuple(plan), now)
+        if kept == before:
+            return now
+        known = {*before.inventory.realized, *self.before(node).realized}
         try:
-            await self._journal.keep(Kept(plan, now))
+            await self._journal.keep(kept)
         except JournalError as error:
             log.error("inventory_not_kept", error=str(error))
-            known = before.inventory.realized
             realized = tuple(each for each in now.realized if each in known)
             return msgspec.structs.replace(now, realized=realized)
         return now
+
+    def _confirmed(self, node: GpuNode) -> Inventory:
+        """Return what an earlier agent told of this very object, and what must not be forgotten.
+
+        That of an object deleted before it is not told of this one: nobody has looked since.
+        """
+        if node.status.agent_epoch:
+            return node.status
+        kept = self._journal.kept.inventory
+        return Inventory(boot_id=kept.boot_id, realized=kept.realized, failed=kept.failed)
 
     def _told_of(self, node: GpuNode) -> Told | None:
         """Return what was told of this very object; another of the same name knows nothing."""

@@ -37,18 +37,18 @@ class Unplanned:
         made: Iterable[Made],
         *,
         told: Inventory,
-        before: Iterable[Assignment],
+        kept: Iterable[Assignment],
         claimed: Mapping[str, str],
     ) -> tuple[Holder, ...]:
         """Return who has a GPU instance of ours whose assignment has left the plan.
 
         That the kubelet has given a pod another's slot is not told: what is written for a pod is
         what was written for it before. *told* is the inventory as an agent told it last, perhaps
-        one before this, and *before* the plan that it took account of: that serves the first time.
+        one before this, and *kept* the plan that it took account of: that serves the first time.
         *claimed* says which pod (UID) has the slot of each assignment.
         """
         planned = _meant(plan)
-        known = _said(told) | (_meant(before) if self._known is None else self._known)
+        known = _said(told) | (_meant(kept) if self._known is None else self._known)
         lost = {
             id: meant
             for id, meant in known.items()

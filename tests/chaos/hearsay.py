@@ -32,4 +32,4 @@ class Hearsay:
 
     def informed(self, processes: Collection[str]) -> frozenset[str]:
         """Return those that have ever had a list."""
-        return frozenset(each for each in processes if self._listed[each])
+        return frozenset(each for each in processes if self._listed.get(each))

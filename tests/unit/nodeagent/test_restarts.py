@@ -10,6 +10,8 @@ import pytest
 from nodeagent.agent.endings import REBOOTED
 from nodeagent.api.gpunode import Inventory, Mode, PodRef
 from nodeagent.apiserver.protocol import GPU_NODES
+from nodeagent.driver import DriverError
+from nodeagent.simulated.driver import Call
 from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
 from tests.unit.nodeagent.station import NAME, Station, owners, reasons
 
@@ -89,6 +91,42 @@ async def test_what_is_realized_is_told_only_once_it_is_kept(tmp_path: Path) -> 
         occupied.rmdir()
         await station.plan(assignment("a", station.gpu), assignment("b", station.gpu, start=1))
         await station.until_realized("a")
+
+
+async def test_what_an_earlier_agent_told_is_told_though_it_cannot_be_kept(tmp_path: Path) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        before = await station.until_realized("a")
+    (tmp_path / "told.json").unlink()
+    (tmp_path / "told.json.new").mkdir()
+    async with station.serving():
+        status = await station.until(lambda s: s.agent_epoch == "life-2")
+
+    assert status.realized == before.realized
+
+
+async def test_of_a_gpu_node_made_anew_nothing_is_told_that_nobody_has_seen_but_what_was_realized(
+    tmp_path: Path,
+) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        before = await station.until_realized("a")
+    await station.api.delete(GPU_NODES, NAME)
+    await station.create_gpu_node()
+
+    async def fail(call: Call) -> None:
+        raise DriverError(call.verb)
+
+    station.driver.disturbance = fail
+    async with station.serving():
+        status = await station.until(lambda s: s.agent_epoch == "life-2")
+
+    assert status.realized == before.realized
+    assert (status.gpus, status.observed_generation) == ((), 0)
 
 
 async def test_a_torn_journal_is_reported_and_nothing_is_destroyed(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def told(
     made: Sequence[Made] = (MADE,),
 ) -> list[str]:
     """Return the UIDs of the pods of which a pass with this *plan* tells, by their device."""
-    found = of.holders(plan, host, made, told=before, before=kept, claimed=claimed)
+    found = of.holders(plan, host, made, told=before, kept=kept, claimed=claimed)
     assert {each.device for each in found} <= {BOARD.device(GI_ID).id}
     return [each.pod.uid for each in found]
 
@@ -113,10 +113,10 @@ def test_it_is_told_by_the_inventory_but_with_harvester_where_the_kubelet_says_w
     resource = next(name for name, profile in served.items() if profile == ONE)
     entry = msgspec.structs.replace(ENTRY, resource=resource)
     remembering = Unplanned()
-    remembering.holders([entry], host, [made], told=NOTHING, before=(), claimed=HAS_IT)
+    remembering.holders([entry], host, [made], told=NOTHING, kept=(), claimed=HAS_IT)
 
     lost: Sequence[Holder] = remembering.holders(
-        [], host, [made], told=NOTHING, before=(), claimed=HAS_IT
+        [], host, [made], told=NOTHING, kept=(), claimed=HAS_IT
     )
     (seen,) = observe(host.gpus[0], [made], host, unplanned=lost)
 
