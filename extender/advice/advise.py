@@ -68,13 +68,14 @@ def advise(
         best = None
     teller = _teller(setting, there)
     why_not = tuple(_why_not(teller, found)) if isinstance(found, Infeasible) else ()
+    left_out = tuple(teller.left_out()) if isinstance(found, Infeasible) else ()
     said = Advice(
-        _outcome(found, against),
+        _outcome(found, against, left_out),
         tuple(asked.sentences()),
         setting.policy,
         setting.policy_version,
         nodes=len(setting.views),
-        obstacles=(*why_not, *against),
+        obstacles=(*why_not, *left_out, *against),
         asked=things_asked(there.problem),
         attained=found.attained if isinstance(found, Infeasible) else things_asked(there.problem),
         budgets=setting.guarded,
@@ -125,9 +126,11 @@ def _why_not(teller: Teller, found: Infeasible) -> Iterator[Obstacle]:
         yield from teller.kept()
 
 
-def _outcome(found: Plan | Infeasible, against: Sequence[Obstacle]) -> Outcome:
+def _outcome(
+    found: Plan | Infeasible, against: Sequence[Obstacle], left_out: Sequence[Obstacle]
+) -> Outcome:
     if isinstance(found, Infeasible):
-        return Outcome.INFEASIBLE if found.proven else Outcome.UNKNOWN
+        return Outcome.INFEASIBLE if found.proven and not left_out else Outcome.UNKNOWN
     return Outcome.UNKNOWN if against else Outcome.PLAN
 
 

@@ -2,13 +2,14 @@
 
 What is said of itself by a pod as it is now counts: its owner may make the next one otherwise. Of
 what pods say as much is looked at as time allows, and of what comes of it as many kinds are told
-apart as a plan is made for, in both the commonest first: a VM left out stays where it is.
+apart as a plan is made for. In both those of VMs on what is to be emptied come first, then the
+commonest; a VM left out stays where it is, and nothing is proven then to be impossible.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from extender.advice.asked import Asked
@@ -29,18 +30,29 @@ MOST_NODES = 2
 """For which nodes are not open to a VM, and nodes named for each."""
 
 NOWHERE = "of a VM whose pod may run on no node that takes something new ({})"
-TOO_MANY = "of a VM whose pod may run on other nodes than most: so many kinds are not told apart"
+UNTOLD = "so many kinds are not told apart"
+TOO_MANY = f"of a VM whose pod may run on other nodes than most: {UNTOLD}"
 
 
 class KeptFrom(NamedTuple):
-    """Nodes that a VM may not move to, and how that is told; ``stays`` if it can move nowhere."""
+    """Nodes that a VM may not move to, and how that is told; ``stays`` if it is not to move.
+
+    ``number`` tells sets of nodes apart, 0 for none: in the order of their nodes' names. Of a VM
+    that stays neither is kept.
+    """
 
     nodes: frozenset[str] = frozenset()
     told: str = ""
     stays: str = ""
+    number: int = 0
 
 
-ANYWHERE = KeptFrom()
+class _Shut(NamedTuple):
+    """Nodes that are shut to a pod, as bits: for each pod that differs there may be thousands."""
+
+    nodes: int = 0
+    told: str = ""
+    stays: str = ""
 
 
 def confined(setting: Setting, asked: Asked) -> Confined:
@@ -56,11 +68,26 @@ def confined(setting: Setting, asked: Asked) -> Confined:
             and view.node.status.mode is not Mode.HARVESTER
             and view.name not in asked.drain
         ],
+        frozenset(_leaving(setting, asked)),
     )
 
 
+def _leaving(setting: Setting, asked: Asked) -> Iterator[str]:
+    """Yield the UIDs of the pods on what is to be drained."""
+    nodes, gpus = frozenset(asked.drain), frozenset(asked.drain_gpus)
+    if nodes or gpus:
+        for view in setting.views.values():
+            drained = view.name in nodes
+            for entry in view.node.spec.assignments:
+                if entry.pod is not None and (drained or entry.gpu in gpus):
+                    yield entry.pod.uid
+
+
 class Confined:
-    """Where VMs may not move to, by the UIDs of their pods; *nodes* are all they might move to."""
+    """Where VMs may not move to, by the UIDs of their pods; *nodes* are all they might move to.
+
+    *leaving* are the pods that are asked to leave: what they say comes before what others say.
+    """
 
     def __init__(
         self,
@@ -68,29 +95,26 @@ class Confined:
         traits: Mapping[str, Traits],
         pods: Iterable[str],
         nodes: Collection[str],
+        leaving: Container[str] = frozenset(),
     ) -> None:
         self._constraints = constraints
-        self._nodes = [traits.get(name, Traits(name)) for name in nodes]
+        self._nodes = [traits.get(name, Traits(name)) for name in sorted(nodes)]
+        pods = list(pods)
+        most = len(pods) + 1  # one that is to leave weighs more than all that are not
         # Pods alike share one value: by identity, for there are many and it may be long.
-        counts: Counter[int] = Counter()
+        weights: Counter[int] = Counter()
         values: dict[int, Constraints] = {}
+        first: dict[int, str] = {}
         for uid in pods:
             each = self._of(uid)
-            counts[id(each)] += 1
+            weights[id(each)] += most if uid in leaving else 1
             values[id(each)] = each
-        ranked = [values[at] for at, _ in counts.most_common()]
-        found = {id(each): self._kept_from(each) for each in self._looked_at(ranked)}
-        kinds: Counter[frozenset[str]] = Counter()
-        for at, kept in found.items():
-            if kept.nodes and not kept.stays:
-                kinds[kept.nodes] += counts[at]
-        told_apart = {nodes for nodes, _ in kinds.most_common(MOST_KINDS)}
-        self._found = {
-            at: kept
-            if kept.stays or not kept.nodes or kept.nodes in told_apart
-            else KeptFrom(kept.nodes, kept.told, TOO_MANY)
-            for at, kept in found.items()
-        }
+            first[id(each)] = min(uid, first.get(id(each), uid))
+        ranked = sorted(values, key=lambda at: (-weights[at], first[at]))
+        looked_at = self._looked_at(values[at] for at in ranked)
+        found = {id(each): self._shut_to(each) for each in looked_at}
+        self._kinds = dict(self._told_apart(found, weights))
+        self._found = {at: self._kept(shut) for at, shut in found.items()}
 
     def kept_from(self, uid: str) -> KeptFrom:
         """Return where a VM may not move to."""
@@ -109,13 +133,40 @@ class Confined:
                 return
             yield each
 
-    def _kept_from(self, constraints: Constraints) -> KeptFrom:
+    def _shut_to(self, constraints: Constraints) -> _Shut:
         reasons = {node.name: why for node in self._nodes if (why := why_not(constraints, node))}
         if not reasons:
-            return ANYWHERE
+            return _Shut()
         told = _told(reasons)
         stays = NOWHERE.format(told) if len(reasons) == len(self._nodes) else ""
-        return KeptFrom(frozenset(reasons), told, stays)
+        bits = "".join("1" if node.name in reasons else "0" for node in self._nodes)
+        return _Shut(int(bits, 2), told, stays)
+
+    def _told_apart(
+        self, found: Mapping[int, _Shut], weights: Mapping[int, int]
+    ) -> Iterator[tuple[int, KeptFrom]]:
+        """Yield the sets of nodes that are told apart, numbered alike whoever comes first."""
+        yield 0, KeptFrom()
+        kinds: Counter[int] = Counter()
+        for at, shut in found.items():
+            if shut.nodes and not shut.stays:
+                kinds[shut.nodes] += weights[at]
+        ranked = sorted(kinds, key=lambda nodes: (-kinds[nodes], nodes))
+        for number, nodes in enumerate(sorted(ranked[:MOST_KINDS]), 1):
+            yield nodes, KeptFrom(self._names(nodes), number=number)
+
+    def _names(self, nodes: int) -> frozenset[str]:
+        bits = f"{nodes:0{len(self._nodes)}b}"
+        return frozenset(
+            node.name for node, bit in zip(self._nodes, bits, strict=True) if bit == "1"
+        )
+
+    def _kept(self, shut: _Shut) -> KeptFrom:
+        """Return where something is kept from: all that are shut out alike share one set."""
+        kind = self._kinds.get(shut.nodes)
+        if shut.stays or kind is None:
+            return KeptFrom(told=shut.told, stays=shut.stays or TOO_MANY)
+        return kind._replace(told=shut.told)
 
 
 _NONE = Constraints()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from extender.advice.confined import TOO_MANY, UNTOLD
 from extender.advice.document import Cell, Map, Obstacle, Otherwise, Placed, Step, Who
 from extender.advice.yard import Yard
 from extender.explain.explanation import Spot
@@ -77,6 +78,19 @@ class Teller:
         for kept_from, many in told.most_common(MOST_KEPT):
             vms = "a VM that might be moved" if many == 1 else f"{many} VMs that might be moved"
             yield Obstacle(f"{vms} may not run on all nodes ({kept_from})")
+
+    def left_out(self) -> Iterator[Obstacle]:
+        """Yield how many VMs are taken to stay, for their kinds are not told apart."""
+        many = sum(
+            each.stays == TOO_MANY for host in self._hosts.values() for each in host.occupants
+        )
+        if many:
+            vms = (
+                "a VM that might be moved is"
+                if many == 1
+                else f"{many} VMs that might be moved are"
+            )
+            yield Obstacle(f"{vms} taken to stay: {UNTOLD}")
 
     def maps(self, found: Plan) -> Iterator[Map]:
         """Yield the GPUs that change, node by node."""

@@ -75,8 +75,11 @@ def yard(setting: Setting, asked: Asked) -> Yard:
     return _Making(setting, asked).yard()
 
 
-Kind = tuple[str, str, int, frozenset[str]]
-"""What moves: a resource, the tenant of those that have it, the profile id; and where to not."""
+Kind = tuple[str, str, int, int, frozenset[str]]
+"""What moves: a resource, the tenant of those that have it, the profile id; and where to not.
+
+The latter as the number of a set of nodes, and these.
+"""
 
 
 class _Making:
@@ -89,7 +92,6 @@ class _Making:
         self._forbidden: dict[tuple[str, Kind], bool] = {}
         self._serves: dict[object, Mapping[str, int]] = {}
         self._groups: dict[object, tuple[str, Waiting]] = {}
-        self._names: dict[Kind, str] = {}
         self._confined = confined(setting, asked)
 
     def yard(self) -> Yard:
@@ -213,15 +215,10 @@ class _Making:
             tenant = terms.tenants.get(entry.pod.namespace, "")
             if tenant not in self._of:
                 self._of[tenant] = bounds_of(terms, tenant)
-        kind = (entry.resource, tenant, entry.profile_id, self._kept_from(entry).nodes)
+        kept = self._kept_from(entry)
+        kind = (entry.resource, tenant, entry.profile_id, kept.number, kept.nodes)
         self._kinds.add(kind)
-        return self._moving(kind)
-
-    def _moving(self, kind: Kind) -> str:
-        """Return one name for all VMs that may move to the same places."""
-        resource, tenant, profile_id, _ = kind
-        name = f"{resource} of {tenant} as {profile_id}, {len(self._names)}"
-        return self._names.setdefault(kind, name)
+        return _moving(kind)
 
     def _hosts(
         self, view: NodeView, occupants: Mapping[str, list[Occupant]]
@@ -260,7 +257,7 @@ class _Making:
         self, view: NodeView, kind: Kind, closed: Mapping[str, frozenset[str]], gpu: str
     ) -> bool:
         """Tell whether the rules, kube-scheduler or Harvester keep what moves from a GPU."""
-        resource, tenant, _, kept_from = kind
+        resource, tenant, _, _, kept_from = kind
         if view.node.status.mode is Mode.HARVESTER or view.name in kept_from:
             return True
         if self._setting.terms is None:
@@ -292,7 +289,7 @@ class _Making:
         if known is None:
             by_id = bin.tables.geometry.by_id
             found = {
-                self._moving(kind): kind[2]
+                _moving(kind): kind[2]
                 for kind in self._kinds - barred
                 if bin.serves.get(kind[0]) == kind[2]
             }
@@ -305,6 +302,12 @@ class _Making:
                     found[_room_for(by_id[profile_id].name)] = profile_id
             known = self._serves[key] = found
         return known
+
+
+def _moving(kind: Kind) -> str:
+    """Return one name for all VMs that may move to the same places: the same in each plan."""
+    resource, tenant, profile_id, number, _ = kind
+    return f"{resource} of {tenant} as {profile_id}, {number:02}"
 
 
 def _room_for(profile: str) -> str:

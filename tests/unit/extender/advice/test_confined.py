@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 
 import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from extender.advice import Advice
-from extender.advice.confined import MOST_CHECKS, MOST_KINDS, NOWHERE, TOO_MANY, Confined
+from extender.advice import Advice, Asked
+from extender.advice.confined import MOST_CHECKS, MOST_KINDS, NOWHERE, TOO_MANY, UNTOLD, Confined
 from extender.advice.document import Outcome
-from extender.kubescheduler.eligible import Constraints, Taint, Toleration, Traits
+from extender.advice.yard import yard
+from extender.kubescheduler.eligible import (
+    Constraints,
+    Requirement,
+    Taint,
+    Term,
+    Toleration,
+    Traits,
+)
 from extender.moves.obstacles import NO_ROOM
 from tests.explained import Small, Vm
 from tests.unit.extender.advice.test_advice import FOUR, ONE, SEVEN, THREE, advised, setting
@@ -153,6 +164,99 @@ def test_as_many_kinds_of_vms_are_told_apart_as_a_plan_is_made_for_the_commonest
     assert found.kept_from("one").nodes == frozenset(nodes[:-1])
     stays = [found.kept_from(name).stays for name in rare]
     assert (stays.count(""), stays.count(TOO_MANY)) == (MOST_KINDS - 1, len(rare) - MOST_KINDS + 1)
+
+
+def test_vms_on_what_is_to_be_drained_come_first_where_too_many_are_pinned() -> None:
+    """Each of forty nodes has two VMs that may run nowhere else: these are the ones that stay."""
+    pinned = [f"p{at:02}" for at in range(40)]
+    vms = [Vm(f"{name}-{at}", SEVEN, name, at, 0) for name in pinned for at in range(2)]
+    leave = [Vm("x", ONE, "a", 0, 0), Vm("y", ONE, "a", 0, 1)]
+    small = Small.of([*vms, *leave], a=1, b=1, c=1, **dict.fromkeys(pinned, 2))
+    alone = {name: Constraints(selector=(("name", name),)) for name in pinned}
+    pods = {
+        **{vm.name: alone[vm.node] for vm in vms},
+        "x": ZONE_A,
+        "y": Constraints(selector=(("zone", "b"),)),
+    }
+    labels = {**{name: {"name": name} for name in pinned}, "b": {"zone": "a"}, "c": {"zone": "b"}}
+
+    node = confined(small, tainted={}, pods=pods, labels=labels, drain=("a",))
+    gpu = confined(small, tainted={}, pods=pods, labels=labels, drain_gpus=("a-0",))
+
+    assert (node.outcome, targets(node)) == (Outcome.PLAN, {"x": "b", "y": "c"})
+    assert (gpu.outcome, targets(gpu)) == (Outcome.PLAN, {"x": "b", "y": "c"})
+
+
+def test_nothing_is_proven_impossible_while_vms_stay_for_there_are_too_many_kinds() -> None:
+    def asked(many: int) -> Advice:
+        pinned = [f"p{at:02}" for at in range(many)]
+        vms = [Vm(f"of-{name}", SEVEN, name, 0, 0) for name in pinned]
+        small = Small.of(vms, **dict.fromkeys(pinned, 1))
+        pods = {f"of-{name}": Constraints(selector=(("name", name),)) for name in pinned}
+        labels = {name: {"name": name} for name in pinned}
+        waits = {"me": SEVEN}
+        admit = (("default", "me"),)
+        return confined(small, tainted={}, pods=pods, labels=labels, waits=waits, admit=admit)
+
+    few, many = asked(MOST_KINDS), asked(MOST_KINDS + 2)
+
+    assert (few.outcome, many.outcome) == (Outcome.INFEASIBLE, Outcome.UNKNOWN)
+    assert UNTOLD not in " ".join(each.why for each in few.obstacles)
+    assert many.obstacles[-1].why == f"2 VMs that might be moved are taken to stay: {UNTOLD}"
+
+
+@given(st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=20)
+def test_kinds_are_named_alike_whatever_comes_first(chance: random.Random) -> None:
+    """Or the same plan would be told by another digest, and not be applied."""
+    nodes = [f"n{at:02}" for at in range(MOST_KINDS + 2)]
+    pods = {name: Constraints(selector=(("name", name),)) for name in nodes}
+    traits = {name: Traits(name, {"name": name}) for name in nodes}
+    one = Confined(pods, traits, nodes, nodes)
+    chance.shuffle(nodes)
+
+    other = Confined(pods, traits, nodes, chance.sample(nodes, len(nodes)))
+
+    assert all(one.kept_from(name) == other.kept_from(name) for name in nodes)
+    numbers = sorted(other.kept_from(name).number for name in nodes)
+    assert numbers == [0, 0, *range(1, MOST_KINDS + 1)]
+
+
+def test_the_problem_is_the_same_whatever_node_and_pod_is_looked_at_first() -> None:
+    two = Small.of([Vm("x", ONE, "a", 0, 0), Vm("y", ONE, "a", 0, 1)], a=1, b=1, c=1)
+    pods = {"x": ZONE_A, "y": Constraints(selector=(("zone", "b"),))}
+    traits = {"b": Traits("b", {"zone": "a"}), "c": Traits("c", {"zone": "b"})}
+    there = msgspec.structs.replace(setting(two), constraints=pods, traits=traits)
+    turned = msgspec.structs.replace(
+        there,
+        views=dict(list(there.views.items())[::-1]),
+        pods=dict(list(there.pods.items())[::-1]),
+    )
+
+    one, other = (yard(each, Asked(drain=("a",))).problem.hosts for each in (there, turned))
+
+    assert {each.uuid: (each.serves, each.occupants) for each in one} == {
+        each.uuid: (each.serves, each.occupants) for each in other
+    }
+
+
+def test_vms_that_are_kept_from_the_same_nodes_share_one_set_and_who_stays_has_none() -> None:
+    nodes = [f"n{at}" for at in range(4)]
+    traits = {name: Traits(name, {"zone": "a" if at < 2 else "b"}) for at, name in enumerate(nodes)}
+    named = Requirement("zone", "In", ("a",))
+    pods = {
+        "x": ZONE_A,
+        "y": Constraints(terms=(Term((named,)),)),
+        "z": Constraints(selector=(("zone", "c"),)),
+    }
+
+    found = Confined(pods, traits, pods, nodes)
+
+    x, y, z = (found.kept_from(name) for name in pods)
+    assert x.nodes is y.nodes
+    assert (x.nodes, x.number, y.number) == (frozenset(nodes[2:]), 1, 1)
+    assert x.told != y.told
+    assert (z.nodes, z.number, z.stays != "") == (frozenset(), 0, True)
 
 
 def test_of_what_pods_say_no_more_is_looked_at_than_there_is_time_for() -> None:
