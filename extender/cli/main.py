@@ -46,7 +46,7 @@ app.add_typer(harvester.app)
 QUIET = ("demo", "page")
 """Commands for people: they hear of what is wrong, not of every step."""
 
-MUTE = ("replay",)
+MUTE = ("replay", "simulate")
 """Commands that play again what was told of when it happened."""
 
 
@@ -63,7 +63,7 @@ def configure(
         "",
         "--log-level",
         help=f"Least severe log event shown: {', '.join(LEVELS)}."
-        " [default: info; warning for demo and page, error for replay]",
+        " [default: info; warning for demo and page, error for replay and simulate]",
         show_default=False,
     ),
     log_format: Annotated[

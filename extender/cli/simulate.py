@@ -138,9 +138,10 @@ def simulate(
         str,
         typer.Option(
             "--from",
-            metavar=f"{CLUSTER}|FILE",
-            help="What if, instead: how much still fits the fleet that is there (or was, in a file"
-            " that --save has written), how many GPUs its demand needs, when it runs out.",
+            metavar=f"{CLUSTER}|LOG|FILE",
+            help="What if, instead: how much still fits the fleet that is there (or was, when a"
+            " decision log ended, or as --save has written it), how many GPUs its demand needs,"
+            " when it runs out.",
         ),
     ] = "",
     add_node: Annotated[
@@ -237,7 +238,7 @@ def _belonging_together(context: typer.Context, origin: str) -> None:
             why = (
                 f"--from takes the GPUs and the demand of {origin}: leave it out"
                 if origin
-                else f"it is about a fleet that is there: give --from {CLUSTER}, or a file"
+                else f"it is about a fleet that is there: give --from {CLUSTER}, a log or a file"
             )
             raise typer.BadParameter(why, param_hint=option)
 

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from extender.cli import policies
 from extender.cli.desk import Unanswered, Where, reached
+from extender.cli.printable import printable
+from extender.decision_log import LogUnreadable, runs, survey
 from extender.policy import Policy
 from extender.server.surveyed import BASELINE
 from extender.simulation.baseline import Baseline, NoBaseline, Source, parsed
@@ -21,6 +23,7 @@ from extender.simulation.mixes import UnknownMix
 from extender.simulation.whatif import Answer, Asked, what_if
 
 CLUSTER = "cluster"
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # RFC 8878, as all files of a decision log begin
 
 
 class FromDesk:
@@ -44,6 +47,21 @@ class FromDesk:
             raise NoBaseline(str(error)) from error
 
 
+class FromLog:
+    """A decision log: the fleet as it stood when that ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def baseline(self) -> Baseline:
+        """Return the fleet as it stood."""
+        try:
+            return survey(runs([self._path]))
+        except LogUnreadable as error:
+            told = f"{self._path}: {printable(str(error))}"
+            raise NoBaseline(f"{told}; nor is it a file that --save has written") from error
+
+
 class FromFile:
     """A file that ``--save`` has written."""
 
@@ -56,15 +74,26 @@ class FromFile:
             content = self._path.read_bytes()
         except OSError as error:
             raise NoBaseline(
-                f"{self._path}: cannot be read: {error.strerror}; give {CLUSTER}, or a file that"
-                " --save has written"
+                f"{self._path}: cannot be read: {error.strerror}; give {CLUSTER}, a decision log,"
+                " or a file that --save has written"
             ) from error
         return parsed(content, str(self._path))
 
 
 def source(text: str, where: Where) -> Source:
     """Return what ``--from`` names."""
-    return FromDesk(where) if text == CLUSTER else FromFile(Path(text))
+    if text == CLUSTER:
+        return FromDesk(where)
+    path = Path(text)
+    return FromLog(path) if path.is_dir() or _is_compressed(path) else FromFile(path)
+
+
+def _is_compressed(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ZSTANDARD)) == ZSTANDARD
+    except OSError:
+        return False  # whoever reads it says why not
 
 
 def answered(

@@ -4,7 +4,8 @@ A log is a function's arguments: the calls that came across the service's seam, 
 what the clock said meanwhile. :class:`DecisionLog` writes them, in a thread of its own and never in
 the way of an answer; :func:`runs` reads them, as far as the files are whole; :func:`reproduced`
 makes the calls again on a fresh state and compares every decision with the one that was written;
-:func:`recorded` tells the demand, for other policies.
+:func:`recorded` tells the demand, for other policies, and :func:`survey` how the fleet stood in the
+end.
 
 ``layout`` says what lines there are, ``encoding`` and ``decoding`` turn calls into lines and back,
 ``outcomes`` tells decisions shortly, ``hashing`` hides names; ``files`` is the door: it alone knows
@@ -17,6 +18,7 @@ from extender.decision_log.hashing import Names
 from extender.decision_log.layout import LogUnreadable
 from extender.decision_log.reading import Run, runs
 from extender.decision_log.reproduction import Difference, Reproduction, reproduced
+from extender.decision_log.survey import survey
 from extender.decision_log.writing import DecisionLog
 
 __all__ = [
@@ -30,4 +32,5 @@ __all__ = [
     "recorded",
     "reproduced",
     "runs",
+    "survey",
 ]

@@ -10,6 +10,7 @@ from datetime import datetime
 from extender.occupants import charges
 from extender.service.knowledge import Knowledge
 from extender.simulation.history import DAY
+from extender.snapshot import NodeView
 
 COUNT_SECONDS = 600.0
 """Between two counts; the last of a day stands for it."""
@@ -38,14 +39,35 @@ class Headcount:
         for at, view in enumerate(tuple(knowledge.views.values())):
             if at % AT_ONCE == 0:
                 await knowledge.way.give_way()
-            for (_, name), (count, _) in charges(view).items():
-                found[name] += count
-        views, now = knowledge.views.values(), knowledge.clock()
-        for each in tuple(knowledge.pending.waiting.values()):
-            found.update(
-                knowledge.demand.profile(wanted, views, now=now) for wanted in each.request.wanted
-            )
-        del found[""]  # what no node offers has no profile
+            found.update(_held(view))
+        found.update(waited_for(knowledge))
         if not knowledge.not_ready():
             today = int(self._utc_now().timestamp()) // DAY
             knowledge.demand.history = knowledge.demand.history.noted(today, found)
+
+
+def wanted(knowledge: Knowledge) -> Counter[str]:
+    """Return how many instances of each profile pods have, or wait for, at this moment."""
+    found = waited_for(knowledge)
+    for view in knowledge.views.values():
+        found.update(_held(view))
+    return found
+
+
+def waited_for(knowledge: Knowledge) -> Counter[str]:
+    """Return how many instances of each profile pods wait for; what no node offers has none."""
+    views, now = knowledge.views.values(), knowledge.clock()
+    found = Counter(
+        knowledge.demand.profile(resource, views, now=now)
+        for each in tuple(knowledge.pending.waiting.values())
+        for resource in each.request.wanted
+    )
+    del found[""]
+    return found
+
+
+def _held(view: NodeView) -> Counter[str]:
+    found = Counter[str]()
+    for (_, name), (count, _) in charges(view).items():
+        found[name] += count
+    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
 from extender.overview.baseline import baseline
+from extender.service.headcount import waited_for
 from extender.service.knowledge import Knowledge
 from extender.simulation.baseline import Baseline, Requests
 from nodeagent.api import rfc3339
@@ -35,19 +35,14 @@ class Surveyor:
             return await asyncio.to_thread(
                 baseline,
                 tuple(knowledge.views.values()),
-                self._requests(),
+                requests(knowledge),
                 policy=knowledge.in_force.policy.effective.value,
                 at=rfc3339.seconds(self._utc_now()),
             )
 
-    def _requests(self) -> Requests:
-        knowledge, waiting = self._knowledge, Counter[str]()
-        demand, now = knowledge.demand, knowledge.clock()
-        for each in knowledge.pending.waiting.values():
-            waiting.update(
-                demand.profile(wanted, knowledge.views.values(), now=now)
-                for wanted in each.request.wanted
-            )
-        del waiting[""]  # what no node offers has no profile
-        lately = {name: round(n, 3) for name, n in demand.mix.as_of(now).counts.items()}
-        return Requests(lately, dict(waiting), demand.history)
+
+def requests(knowledge: Knowledge) -> Requests:
+    """Return what was asked for up to now."""
+    counts = knowledge.demand.mix.as_of(knowledge.clock()).counts
+    lately = {name: round(count, 3) for name, count in counts.items()}
+    return Requests(lately, waited_for(knowledge), knowledge.demand.history)

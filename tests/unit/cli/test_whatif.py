@@ -149,8 +149,9 @@ def test_what_is_about_a_fleet_that_is_there_needs_one(option: str) -> None:
     result = ran(option, "x")
 
     assert result.exit_code == 2
-    assert f"{option}: it is about a fleet that is there: give --from cluster, or a file" in words(
-        result
+    assert (
+        f"{option}: it is about a fleet that is there: give --from cluster, a log or a file"
+        in words(result)
     )
 
 
@@ -171,8 +172,9 @@ def _two() -> typer.Typer:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "cannot be read: No such file or directory; give cluster, or a file that --save"),
-        (b"\x28\xb5\x2f\xfd log", "not what `tangram simulate --from cluster --save` writes"),
+        (None, "cannot be read: No such file or directory; give cluster, a decision log, or a"),
+        (b"\x28\xb5\x2f\xfd log", "nor is it a file that --save has written"),
+        (b"no JSON", "not what `tangram simulate --from cluster --save` writes"),
         (b"{}", "Object missing required field"),
     ],
 )

@@ -1,0 +1,129 @@
+"""How the fleet stood when a log ended is what its extender would have told of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from extender.decision_log import DecisionLog, LogUnreadable, Run, runs, survey
+from extender.decision_log.layout import End, Entry, Gap, Why
+from extender.decision_log.reading import Item
+from extender.policy import InForce, PolicyName
+from extender.simulation.baseline import Baseline
+from extender.simulation.history import DAY
+from tests.decisions import Notebook
+from tests.fakes.world import QUICK, World
+from tests.unit.decision_log.test_demand import two_come_and_one_leaves
+from tests.unit.decision_log.test_reproduction import NODES, scheduled, story
+
+NEW_YEAR = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // DAY  # when a notebook begins
+
+
+class Lines:
+    """Stands for a file of a log that has these *items*."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = items
+
+    def items(self) -> Iterator[Item]:
+        yield from self._items
+
+
+def run(notebook: Notebook, change: Callable[[list[Item]], Sequence[Item]] = list) -> Run:
+    part: Any = Lines(change(list(notebook.items())))
+    return Run(notebook.header, (part,))
+
+
+async def lived(folder: Path, world: World, *, more: Sequence[str] = ()) -> Baseline:
+    """Have an extender live and keep a log, and return what it tells of the fleet in the end."""
+    with DecisionLog(folder, policy=InForce.of(PolicyName.DEFAULT), settings=QUICK) as log:
+        async with world.extender(QUICK, witness=log) as service:
+            log.follow(service.knowledge)
+            if more:
+                async with world.obedient(*NODES):
+                    for name in more:
+                        await scheduled(service, await world.add_pod(name, "1-10C"))
+            else:
+                await story(world, service)
+            return await service.surveyor.baseline()
+
+
+async def fleet() -> World:
+    world = World()
+    await world.add_namespace("default", team="red")
+    for name in NODES:
+        await world.add_node(name, gpus=2, rack="a")
+    return world
+
+
+async def test_a_log_tells_of_the_fleet_what_its_extender_would_have_told(tmp_path: Path) -> None:
+    told = await lived(tmp_path, await fleet())
+
+    found = survey(runs([tmp_path]))
+
+    assert (found.nodes, found.kin, found.policy) == (told.nodes, told.kin, told.policy)
+    assert found.requests.waiting == told.requests.waiting
+    assert found.requests.waiting
+    assert found.requests.lately == pytest.approx(told.requests.lately, abs=0.002)
+    (today,) = found.requests.history.periods
+    assert today == int(datetime.fromisoformat(found.at).timestamp()) // DAY
+
+
+async def test_of_several_runs_the_last_tells_of_the_fleet_and_all_of_requests(
+    tmp_path: Path,
+) -> None:
+    world = await fleet()
+    first = await lived(tmp_path, world)
+    second = await lived(tmp_path, world, more=["late"])
+
+    found = survey(runs([tmp_path]))
+
+    assert found.nodes == second.nodes != first.nodes
+    both = {
+        name: first.requests.lately.get(name, 0.0) + second.requests.lately.get(name, 0.0)
+        for name in first.requests.lately.keys() | second.requests.lately.keys()
+    }
+    assert found.requests.lately == pytest.approx(both, abs=0.01)
+
+
+async def test_what_was_wanted_is_counted_as_each_day_ends() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+
+    def two_days_later(items: list[Item]) -> Sequence[Item]:
+        gone = next(
+            at
+            for at, item in enumerate(items)
+            if isinstance(item, Entry) and item.call == "Knowledge.pod_gone"
+        )
+        return [
+            msgspec.structs.replace(item, at=tuple(each + 2 * DAY for each in item.at))
+            if isinstance(item, Entry) and at >= gone
+            else item
+            for at, item in enumerate(items)
+        ]
+
+    history = survey([run(notebook, two_days_later)]).requests.history
+
+    assert history.periods == (NEW_YEAR, NEW_YEAR + 2)
+    # One was there, one came and left; whoever finds no room waits to the end.
+    assert history.wanted == {"3g.40gb": (2, 1), "7g.80gb": (1, 1)}
+
+
+async def test_a_log_whose_calls_are_missing_tells_of_no_fleet() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+
+    def with_a_gap(items: list[Item]) -> Sequence[Item]:
+        return [*items[:5], Gap(2, Why.DISK), *items[7:]]
+
+    def cut_short(items: list[Item]) -> Sequence[Item]:
+        return [*items[:-1], End(len(items))]
+
+    for change in (with_a_gap, cut_short):
+        with pytest.raises(LogUnreadable, match="calls are missing"):
+            survey([run(notebook, change)])
+    assert survey([run(notebook), run(notebook, with_a_gap)]) == survey([run(notebook)])
