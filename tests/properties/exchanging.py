@@ -46,7 +46,7 @@ from nodeagent.api.gpunode import (
 from nodeagent.driver import Host, LiveDevice, LiveGpu, LiveInstance, Purpose
 from nodeagent.harvester.handout import HarvesterHandout
 from nodeagent.harvester.making import Further, Unfinished
-from nodeagent.journal import Made
+from nodeagent.journal import Kept, Made
 from nodeagent.kubelet import Holder
 from nodeagent.purview import Purview
 from nodeagent.settings import Settings
@@ -158,10 +158,14 @@ class Memory:
 
     def __init__(self) -> None:
         self.made: tuple[Made, ...] = ()
+        self.kept = Kept()
         self.node = GpuNode(Metadata(NODE, "uid-1", 1, "1"), Plan(), Inventory())
 
     async def save(self, made: tuple[Made, ...]) -> None:
         self.made = made
+
+    async def keep(self, kept: Kept) -> None:
+        self.kept = kept
 
     async def tell(self, node: GpuNode | Sequence[object], inventory: Any = None) -> int:
         """Take in an inventory; alarms are told likewise, and there are none."""

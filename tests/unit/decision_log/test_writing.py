@@ -183,9 +183,9 @@ async def test_a_file_that_begins_can_be_read_before_anything_else_is_written(
     with log_in(tmp_path, limits=Limits(file_bytes=1)) as log:
         log.heard(call(0))
         await until(lambda: len(found(tmp_path)) == 2 or log.figures().records == 1)
-        await until(lambda: all(path.stat().st_size for path in found(tmp_path)))
+        await until(lambda: all(not isinstance(item, Damage) for item in items(tmp_path)))
 
-        assert [item for item in items(tmp_path) if isinstance(item, Damage)] == []
+    assert log.figures().records == 1
 
 
 async def test_a_file_that_is_removed_is_begun_again(tmp_path: Path) -> None:
