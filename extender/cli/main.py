@@ -47,7 +47,7 @@ QUIET = ("demo", "page")
 """Commands for people: they hear of what is wrong, not of every step."""
 
 MUTE = ("replay", "simulate")
-"""Commands that play again what was told of when it happened."""
+"""Commands that play what has been told of, or never happens."""
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from extender.cli import policies
 from extender.cli.desk import Unanswered, Where, reached
 from extender.cli.printable import printable
-from extender.decision_log import LogUnreadable, runs, survey
+from extender.decision_log import LogUnreadable, is_part, runs, survey
 from extender.policy import Policy
 from extender.server.surveyed import BASELINE
 from extender.simulation.baseline import Baseline, NoBaseline, Source, parsed
@@ -23,7 +24,6 @@ from extender.simulation.mixes import UnknownMix
 from extender.simulation.whatif import Answer, Asked, what_if
 
 CLUSTER = "cluster"
-ZSTANDARD = b"\x28\xb5\x2f\xfd"  # RFC 8878, as all files of a decision log begin
 
 
 class FromDesk:
@@ -56,10 +56,11 @@ class FromLog:
     def baseline(self) -> Baseline:
         """Return the fleet as it stood."""
         try:
-            return survey(runs([self._path]))
+            found = survey(runs([self._path]))
         except LogUnreadable as error:
-            told = f"{self._path}: {printable(str(error))}"
-            raise NoBaseline(f"{told}; nor is it a file that --save has written") from error
+            raise NoBaseline(f"{self._path}: {printable(str(error))}") from error
+        # A log is not trusted more than a file: what it tells is looked at as closely.
+        return parsed(msgspec.json.encode(found), str(self._path))
 
 
 class FromFile:
@@ -85,15 +86,7 @@ def source(text: str, where: Where) -> Source:
     if text == CLUSTER:
         return FromDesk(where)
     path = Path(text)
-    return FromLog(path) if path.is_dir() or _is_compressed(path) else FromFile(path)
-
-
-def _is_compressed(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(ZSTANDARD)) == ZSTANDARD
-    except OSError:
-        return False  # whoever reads it says why not
+    return FromLog(path) if os.path.isdir(path) or is_part(path) else FromFile(path)
 
 
 def answered(
@@ -117,7 +110,8 @@ def answered(
     own = _own(policy)
     to_add = tuple(_added(each) for each in adding)
     try:
-        baseline = origin.baseline()
+        with Console(stderr=True).status("Looking at the fleet …"):
+            baseline = origin.baseline()
     except NoBaseline as error:
         typer.echo(f"tangram simulate --from: {error}", err=True)
         raise typer.Exit(1) from error

@@ -13,7 +13,7 @@ zstandard and the disk.
 """
 
 from extender.decision_log.demand import recorded
-from extender.decision_log.files import Limits
+from extender.decision_log.files import Limits, is_part
 from extender.decision_log.hashing import Names
 from extender.decision_log.layout import LogUnreadable
 from extender.decision_log.reading import Run, runs
@@ -29,6 +29,7 @@ __all__ = [
     "Names",
     "Reproduction",
     "Run",
+    "is_part",
     "recorded",
     "reproduced",
     "runs",

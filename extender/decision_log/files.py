@@ -34,6 +34,11 @@ LARGEST_WINDOW_BYTES = 32 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 
 
+def is_part(path: Path) -> bool:
+    """Tell by its name whether a file is one of a decision log."""
+    return path.name.endswith(SUFFIX)
+
+
 class Limits(msgspec.Struct, frozen=True):
     """How large a file grows before the next begins; as many bytes as so many have are kept.
 

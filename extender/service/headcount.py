@@ -70,4 +70,5 @@ def _held(view: NodeView) -> Counter[str]:
     found = Counter[str]()
     for (_, name), (count, _) in charges(view).items():
         found[name] += count
+    del found[""]  # of what is planned on a GPU that is gone
     return found

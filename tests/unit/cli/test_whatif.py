@@ -170,16 +170,20 @@ def _two() -> typer.Typer:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("name", "content", "says"),
     [
-        (None, "cannot be read: No such file or directory; give cluster, a decision log, or a"),
-        (b"\x28\xb5\x2f\xfd log", "nor is it a file that --save has written"),
-        (b"no JSON", "not what `tangram simulate --from cluster --save` writes"),
-        (b"{}", "Object missing required field"),
+        ("kept", None, "cannot be read: No such file or directory; give cluster, a decision log,"),
+        ("kept", b"\x28\xb5\x2f\xfd log", "not what `tangram simulate --from cluster --save`"),
+        ("kept", b"{}", "Object missing required field"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd log", "is no file of a decision log"),
+        ("a.jsonl.zst", None, "cannot be read"),
+        ("", None, "there is no file of a decision log"),
     ],
 )
-def test_a_file_that_is_no_fleet_is_told(tmp_path: Path, content: bytes | None, says: str) -> None:
-    path = tmp_path / "log"
+def test_a_file_that_is_no_fleet_is_told(
+    tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
+    path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
 

@@ -94,24 +94,22 @@ async def test_of_several_runs_the_last_tells_of_the_fleet_and_all_of_requests(
 async def test_what_was_wanted_is_counted_as_each_day_ends() -> None:
     notebook, _ = await two_come_and_one_leaves()
 
-    def two_days_later(items: list[Item]) -> Sequence[Item]:
-        gone = next(
-            at
-            for at, item in enumerate(items)
-            if isinstance(item, Entry) and item.call == "Knowledge.pod_gone"
-        )
-        return [
-            msgspec.structs.replace(item, at=tuple(each + 2 * DAY for each in item.at))
-            if isinstance(item, Entry) and at >= gone
-            else item
-            for at, item in enumerate(items)
-        ]
-
-    history = survey([run(notebook, two_days_later)]).requests.history
+    history = survey([run(notebook, two_days_pass)]).requests.history
 
     assert history.periods == (NEW_YEAR, NEW_YEAR + 2)
     # One was there, one came and left; whoever finds no room waits to the end.
     assert history.wanted == {"3g.40gb": (2, 1), "7g.80gb": (1, 1)}
+
+
+async def test_a_run_that_began_before_takes_no_days_away_from_one_that_led_meanwhile() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+    later = msgspec.structs.replace(notebook.header, began="2026-01-02T00:00:00Z")
+    meanwhile = msgspec.structs.replace(run(notebook), header=later)
+
+    history = survey([run(notebook, two_days_pass), meanwhile]).requests.history
+
+    assert history.periods == (NEW_YEAR, NEW_YEAR + 1, NEW_YEAR + 2)
+    assert survey([meanwhile]).requests.history.periods == (NEW_YEAR + 1,)
 
 
 async def test_a_log_whose_calls_are_missing_tells_of_no_fleet() -> None:
@@ -123,7 +121,48 @@ async def test_a_log_whose_calls_are_missing_tells_of_no_fleet() -> None:
     def cut_short(items: list[Item]) -> Sequence[Item]:
         return [*items[:-1], End(len(items))]
 
-    for change in (with_a_gap, cut_short):
+    def just_begun(items: list[Item]) -> Sequence[Item]:
+        return []
+
+    later = msgspec.structs.replace(notebook.header, file=2)
+    begun = msgspec.structs.replace(run(notebook, just_begun), header=later)
+    for lacking in (run(notebook, with_a_gap), run(notebook, cut_short), begun):
         with pytest.raises(LogUnreadable, match="calls are missing"):
-            survey([run(notebook, change)])
-    assert survey([run(notebook), run(notebook, with_a_gap)]) == survey([run(notebook)])
+            survey([lacking])
+    found = survey([run(notebook), run(notebook, with_a_gap)])
+    assert found.nodes == survey([run(notebook)]).nodes
+
+
+@pytest.mark.parametrize("began", ["yesterday", "2026-13-01T00:00:00Z"])
+async def test_a_header_that_makes_no_sense_is_told(began: str) -> None:
+    notebook, _ = await two_come_and_one_leaves()
+    senseless = msgspec.structs.replace(notebook.header, began=began)
+
+    with pytest.raises(LogUnreadable, match="its header makes no sense"):
+        survey([msgspec.structs.replace(run(notebook), header=senseless)])
+
+
+async def test_a_clock_that_makes_no_sense_is_told() -> None:
+    notebook, _ = await two_come_and_one_leaves()
+
+    def for_ages(items: list[Item]) -> Sequence[Item]:
+        call = next(each for each in reversed(items) if isinstance(each, Entry) and each.at)
+        return [msgspec.structs.replace(e, at=(1e18,)) if e is call else e for e in items]
+
+    with pytest.raises(LogUnreadable, match="the clock has read"):
+        survey([run(notebook, for_ages)])
+
+
+def two_days_pass(items: list[Item]) -> Sequence[Item]:
+    """Have two days go by before a pod is seen to be gone."""
+    gone = next(
+        at
+        for at, item in enumerate(items)
+        if isinstance(item, Entry) and item.call == "Knowledge.pod_gone"
+    )
+    return [
+        msgspec.structs.replace(item, at=tuple(each + 2 * DAY for each in item.at))
+        if isinstance(item, Entry) and at >= gone
+        else item
+        for at, item in enumerate(items)
+    ]
