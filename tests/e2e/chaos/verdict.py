@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from nodeagent.api.gpunode import GpuNode, Plan
+from nodeagent.apiserver.protocol import PODS, NotFound
 from tests.e2e.chaos.census import Census
 from tests.e2e.chaos.machines import Machine
 from tests.e2e.chaos.site import Site
@@ -32,11 +34,30 @@ async def settled(site: Site, census: Census) -> list[str]:
     while True:
         await asyncio.sleep(LOOKS_EVERY_SECONDS)
         if loop.time() - census.last_write >= QUIET_SECONDS:
+            await _collect(site)
             wrong = await _wrong(site)
             if not wrong:
                 return []
         if loop.time() > deadline:
             return [f"not right after {SETTLES_WITHIN_SECONDS:g} s: {each}" for each in wrong]
+
+
+async def _collect(site: Site) -> None:
+    """Remove pods that are being deleted and nowhere, as the pod garbage collector would.
+
+    An API server that is killed amid the deletion of one leaves it so: there is no kubelet for it.
+    """
+    for pod in (await site.pods()).values():
+        meta = pod["metadata"]
+        if "deletionTimestamp" in meta and not pod["spec"].get("nodeName"):
+            with contextlib.suppress(NotFound):
+                await site.api.delete(
+                    PODS,
+                    meta["name"],
+                    namespace=meta["namespace"],
+                    uid=meta["uid"],
+                    grace_seconds=0,
+                )
 
 
 async def _wrong(site: Site) -> list[str]:
