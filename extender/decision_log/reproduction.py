@@ -9,7 +9,7 @@ what is missing there: it is counted, and nothing is claimed of it, until the st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,15 +19,12 @@ from extender.decision_log.layout import (
     DECISIONS,
     End,
     Entry,
-    Gap,
     Header,
     LogUnreadable,
-    Restated,
-    Restating,
 )
 from extender.decision_log.outcomes import outcome
 from extender.decision_log.reading import Damage, Item, Run
-from extender.decision_log.resumption import Resumption
+from extender.decision_log.resumption import Progress
 from extender.decision_log.stage import Stage
 from extender.request import Request
 
@@ -88,43 +85,18 @@ class _Played:
 
     def play(self, header: Header, items: Iterable[Item]) -> None:
         """Play a run."""
-        stage, last, whole, ended = Stage(header), 0, True, False
-        resumption = Resumption(header)
+        progress, ended = Progress(header), False
         self._add(runs=1)
         for item in items:
-            ended = False
+            step, ended = progress.take(item), isinstance(item, End)
+            self._add(gaps=int(step.gap), missing=step.missing, resumed=int(step.resumed))
             match item:
                 case Entry():
-                    if item.n != last + 1:
-                        whole = False
-                        self._add(gaps=1, missing=max(0, item.n - last - 1))
-                    last = item.n
                     self._add(calls=1)
-                    self._compare(header.run, stage, item, whole=whole)
-                case Restating(n=n):
-                    if n > last or not whole:
-                        resumption.take(item)
-                case Restated(n=n):
-                    if (found := resumption.whole(item)) is not None:
-                        if last or header.file == 1:
-                            self._add(gaps=int(n != last), missing=max(0, n - last))
-                        else:
-                            self._add(resumed=1)
-                        stage, last, whole = found, n, True
-                case Gap():
-                    whole = False
-                case End(end=end):
-                    if end != last:
-                        whole = False
-                        self._add(gaps=1, missing=max(0, end - last))
-                        last = end
-                    ended = True
+                    self._compare(header.run, progress.stage, item, whole=progress.whole)
                 case Damage():
-                    whole = False
                     known = self.found.damaged_at
                     self.found = msgspec.structs.replace(self.found, damaged_at=(*known, item))
-                case unexpected:
-                    assert_never(unexpected)
         if not ended:
             self._add(unfinished=1)
 

@@ -11,24 +11,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import assert_never
 
 import msgspec
 import structlog
 
 from extender.decision_log.layout import (
     DECISIONS,
-    End,
     Entry,
-    Gap,
     Header,
     LogUnreadable,
     Restated,
-    Restating,
 )
-from extender.decision_log.reading import Damage, Item, Run
-from extender.decision_log.resumption import Resumption
-from extender.decision_log.stage import Stage
+from extender.decision_log.reading import Item, Run
+from extender.decision_log.resumption import Progress
 from extender.overview.baseline import baseline
 from extender.policy.observed import ObservedMix
 from extender.service.headcount import wanted
@@ -81,17 +76,14 @@ def survey(runs: Sequence[Run]) -> Baseline:
 class _Played:
     """A run, played to its end.
 
-    ``now`` is when it ended, in seconds since 1970; ``whole`` whether ``knowledge`` is what its
-    extender knew then. ``mixes`` are what it was asked for, ``days`` what was wanted as each ended.
+    ``now`` is when it ended, in seconds since 1970; ``days`` what was wanted as each ended.
     """
 
     def __init__(self, run: Run) -> None:
-        self.whole = run.header.file == 1  # a later file begins with how all stands
         self.days: dict[int, Mapping[str, int]] = {}
         self._before: list[ObservedMix] = []
         self._run = run
-        self._stage, self._last = Stage(run.header), 0
-        self._resumption = Resumption(run.header)
+        self._progress = Progress(run.header)
         self._began = self.now = _began(run.header)
         self._first: float | None = None
         self._decided_at = NEVER
@@ -103,7 +95,12 @@ class _Played:
     @property
     def knowledge(self) -> Knowledge:
         """What was known as of the last call."""
-        return self._stage.knowledge
+        return self._progress.stage.knowledge
+
+    @property
+    def whole(self) -> bool:
+        """Whether that is what the extender knew."""
+        return self._progress.whole
 
     @property
     def mixes(self) -> Sequence[ObservedMix]:
@@ -120,33 +117,21 @@ class _Played:
         return ObservedMix(seen.half_life, self.now, seen.as_of(self.knowledge.clock()).counts)
 
     def _take(self, item: Item) -> None:
-        match item:
-            case Entry():
-                self._call(item)
-            case Restating(n=n):
-                if n > self._last or not self.whole:
-                    self._resumption.take(item)
-            case Restated(n=n):
-                if (found := self._resumption.whole(item)) is not None:
-                    self._before.append(self._mix())
-                    self._stage, self._last, self.whole = found, n, True
-            case End(end=end):
-                self.whole = self.whole and end == self._last
-            case Gap() | Damage():
-                self.whole = False
-            case unexpected:
-                assert_never(unexpected)
+        stage, seen = self._progress.stage, self._mix() if isinstance(item, Restated) else None
+        self._progress.take(item)
+        if seen is not None and self._progress.stage is not stage:
+            self._before.append(seen)
+        if isinstance(item, Entry):
+            self._call(item)
 
     def _call(self, call: Entry) -> None:
-        self.whole = self.whole and call.n == self._last + 1
-        self._last = call.n
         if call.at:
             self._first = call.at[0] if self._first is None else self._first
             self._come_to(self._began + call.at[-1] - self._first)
         if call.call in DECISIONS and "error" not in (call.gave or {}):
             self._decided_at = self.now
         try:
-            self._stage.make(call)
+            self._progress.stage.make(call)
         except LogUnreadable:
             raise
         except Exception:  # what failed then fails again

@@ -136,8 +136,8 @@ class Restorer:
     def _entries(self, node: str, pods: Mapping[str, _Read | None]) -> Sequence[Assignment]:
         """Return what a plan is to say again, of the *pods* that were read; forget what never.
 
-        Of a pod that has lost something only since they were it is all: it has not been asked about,
-        and a plan without it would have its agent destroy what the pod may be about to use.
+        Of a pod that has lost something only since they were it is all: it was not asked about, and
+        a plan without it would have its agent destroy what the pod may be about to use.
         """
         entries: list[Assignment] = []
         lost = self._knowledge.lost.get(node, {})
