@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,13 @@ from extender.decision_log import DecisionLog, LogUnreadable, Run, runs, survey
 from extender.decision_log.layout import End, Entry, Gap, Why
 from extender.decision_log.reading import Item
 from extender.policy import InForce, PolicyName
+from extender.service import Service
 from extender.simulation.baseline import Baseline
 from extender.simulation.history import DAY
 from tests.decisions import Notebook
 from tests.fakes.world import QUICK, World
 from tests.unit.decision_log.test_demand import two_come_and_one_leaves
-from tests.unit.decision_log.test_reproduction import NODES, scheduled, story
+from tests.unit.decision_log.test_reproduction import NODES, scheduled, story, uid
 
 NEW_YEAR = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) // DAY  # when a notebook begins
 
@@ -47,10 +49,18 @@ async def lived(folder: Path, world: World, *, more: Sequence[str] = ()) -> Base
             if more:
                 async with world.obedient(*NODES):
                     for name in more:
-                        await scheduled(service, await world.add_pod(name, "1-10C"))
+                        await bound(service, await world.add_pod(name, "1-10C"))
             else:
                 await story(world, service)
             return await service.surveyor.baseline()
+
+
+async def bound(service: Service, pod: dict[str, Any]) -> None:
+    """Ask until a pod is bound: while those that wait are placed together, it waits with them."""
+    async with asyncio.timeout(20):
+        while uid(pod) not in service.knowledge.assigned:
+            await scheduled(service, pod)
+            await asyncio.sleep(0.002)
 
 
 async def fleet() -> World:
