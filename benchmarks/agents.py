@@ -86,10 +86,21 @@ class AgentsCluster(KubernetesCluster):
         return gpunode.decode(msgspec.json.encode(written))
 
     async def bind(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
+        self,
+        pod: PodRef,
+        node: str,
+        annotations: Mapping[str, str],
+        *,
+        version: str,
+        timeout: float,
     ) -> None:
         """Bind."""
         await asyncio.sleep(WRITE_SECONDS)
+
+    async def void_bindings(self, pod: PodRef, version: str) -> bool:
+        """Say that it is done."""
+        await asyncio.sleep(WRITE_SECONDS)
+        return True
 
     async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
         """Return a pod as the watch has it."""

@@ -58,7 +58,7 @@ class Binds(Binder):
         """Post the Binding."""
         pod = PodRef(args.pod_namespace, args.pod_name, args.pod_uid)
         try:
-            await self._door.bind(pod, args.node, {}, timeout=BIND_SECONDS)
+            await self._door.bind(pod, args.node, {}, version="", timeout=BIND_SECONDS)
         except (BindingRefused, ClusterUnavailable) as error:
             return wire.BindingResult(str(error))
         return wire.BindingResult()

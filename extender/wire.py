@@ -52,6 +52,7 @@ class PodMetadata(_Kube, frozen=True):
     name: Name = ""
     namespace: Namespace = ""
     uid: Uid = ""
+    resource_version: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] | None = None

@@ -161,9 +161,19 @@ class KubernetesCluster:
         return True
 
     async def bind(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
+        self,
+        pod: PodRef,
+        node: str,
+        annotations: Mapping[str, str],
+        *,
+        version: str,
+        timeout: float,
     ) -> None:
-        """Post a Binding; the API server copies its annotations to the pod in the same write."""
+        """Post a Binding; the API server copies its annotations to the pod in the same write.
+
+        Its UID and resourceVersion are preconditions there (``BindingREST`` in
+        pkg/registry/core/pod/storage).
+        """
         body = {
             "apiVersion": "v1",
             "kind": "Binding",
@@ -171,6 +181,7 @@ class KubernetesCluster:
                 "name": pod.name,
                 "namespace": pod.namespace,
                 "uid": pod.uid,
+                "resourceVersion": version,
                 "annotations": dict(annotations),
             },
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
@@ -187,6 +198,27 @@ class KubernetesCluster:
                 )
         except (Conflict, NotFound, Invalid, Refused) as error:
             raise BindingRefused(error.message) from error
+
+    async def void_bindings(self, pod: PodRef, version: str) -> bool:
+        """Change an annotation of that very pod, and so its version, if it still is that one."""
+        patch = {
+            "metadata": {
+                "uid": pod.uid,
+                "resourceVersion": version,
+                "annotations": {keys.UNBOUND_ANNOTATION: version},
+            }
+        }
+        try:
+            with outcome(Conflict, NotFound, Invalid, Refused):
+                await self._api.patch(
+                    PODS, pod.name, patch, patch_type=PatchType.MERGE, namespace=pod.namespace
+                )
+        except (Conflict, NotFound, Invalid):
+            return False
+        except Refused as error:
+            # An admission policy of somebody's. What was posted has had its time to come through.
+            log.warning("bindings_not_voided", pod=pod.name, uid=pod.uid, error=str(error))
+        return True
 
     @property
     def can_wake(self) -> bool:

@@ -133,6 +133,7 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
         movable=annotations.get(keys.MOVABLE, "true") in keys.MOVABLE_VALUES,
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
+        version="" if decoded.spec.node_name else decoded.metadata.resource_version,
     )
     if not facts.node or facts.over:
         return Watched(facts)

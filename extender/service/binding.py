@@ -111,13 +111,15 @@ class Binder:
             case Unanswerable(reason=reason):
                 raise BindFailed(reason)
             case NotOurs():
-                await self._poster.post(pod, node, {}, patience.until)
+                await self._poster.post(pod, node, {}, patience.until, version=facts.version)
             case Request() as request:
-                await self._bind_ours(request, node, patience)
+                await self._bind_ours(request, node, patience, version=facts.version)
             case unexpected:
                 assert_never(unexpected)
 
-    async def _bind_ours(self, request: Request, node: str, patience: Patience) -> None:
+    async def _bind_ours(
+        self, request: Request, node: str, patience: Patience, *, version: str
+    ) -> None:
         pod = request.pod
         if request.gang is not None:
             why_not = await self._rendezvous.wait(request, node, patience.until)
@@ -133,8 +135,8 @@ class Binder:
             await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(request):
             raise BindFailed(GANG_BROKEN)
-        version = self._knowledge.in_force.version
-        note = decide.annotation(self._knowledge.views[node], entries, version)
+        policy = self._knowledge.in_force.version
+        note = decide.annotation(self._knowledge.views[node], entries, policy)
         try:
             with work.phase(Phase.POST, clock):
                 await self._poster.post(
@@ -142,6 +144,7 @@ class Binder:
                     node,
                     {keys.DECISION_ANNOTATION: note},
                     patience.until,
+                    version=version,
                     ready=lambda: self._ready(request, node, entries),
                 )
         except NotBound:
@@ -169,7 +172,7 @@ class Binder:
             self._gangs.lose(key(gang))
 
     async def _facts(self, pod: PodRef, patience: Patience) -> PodFacts:
-        """Return what is known of a pod; read it unless this very process has just filtered it.
+        """Return what is known of a pod; read it unless it is watched, and was filtered just now.
 
         A gang's members are read all the same: one that is gone, and of whose end the watch has not
         told, would come to where they wait for each other, and the others be bound without it. So
@@ -178,8 +181,8 @@ class Binder:
         request, ended = self._knowledge.requests.get(pod.uid), pod.uid in self._knowledge.ended
         facts = self._knowledge.pods.get(pod.uid)
         alone = request is not None and request.gang is None
-        if request is not None and alone and not ended and (facts is None or not facts.node):
-            return PodFacts(pod, request)
+        if request is not None and alone and not ended and facts is not None and not facts.node:
+            return PodFacts(pod, request, version=facts.version)
         facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:
             raise BindFailed("vGPU: the pod is gone")

@@ -80,7 +80,8 @@ class LeaseTaken(Exception):
 class PodFacts(msgspec.Struct, frozen=True, gc=False):
     """What the service keeps of a pod.
 
-    ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
+    ``version`` is that (``resourceVersion``) as of which it is bound to no node, "" if it is to
+    one. ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
     ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
     says nothing against its eviction; ``restartable``, whether its VM may be stopped to be moved,
     though its eviction is refused.
@@ -95,6 +96,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     movable: bool = True
     evictable: bool = True
     restartable: bool = False
+    version: str = ""
 
     @property
     def priority(self) -> int:
@@ -169,12 +171,27 @@ class Cluster(Protocol):
         """Label that very pod as ours, so that it is watched; tell whether it is still there."""
 
     async def bind(
-        self, pod: PodRef, node: str, annotations: Mapping[str, str], *, timeout: float
+        self,
+        pod: PodRef,
+        node: str,
+        annotations: Mapping[str, str],
+        *,
+        version: str,
+        timeout: float,
     ) -> None:
-        """Bind the pod to *node* with *annotations*, within *timeout* seconds or not at all.
+        """Bind the pod to *node* with *annotations*, if it still is as it was in that *version*.
+
+        The API server takes *timeout* seconds for it or does not do it at all; but on its way to
+        there it may be for longer.
 
         Raises:
-            BindingRefused: the pod is bound, deleted, or another pod by now.
+            BindingRefused: the pod is bound, deleted, another pod by now, or has changed.
+        """
+
+    async def void_bindings(self, pod: PodRef, version: str) -> bool:
+        """Have no Binding come through that was posted for that *version* of a pod, or before.
+
+        Tell whether the pod was still as it was in that version: if not, nothing is done.
         """
 
     async def wake(self, stamp: str) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
-from extender.service.ports import BindingRefused, Cluster, ClusterUnavailable
+from extender.service.ports import BindingRefused, Cluster, ClusterUnavailable, PodFacts
+from extender.service.unbound import read_past_bindings
 from nodeagent.api.gpunode import PodRef
 
 LONGEST_TEXT = 500  # of what an event of the pod shows; Kubernetes cuts it at 1,024
@@ -44,10 +45,12 @@ class Poster:
         annotations: Mapping[str, str],
         answer_by: float,
         *,
+        version: str,
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
 
+        It is for the pod as last seen, by the watch or, failing that, in that *version*.
         ``answer_by`` is when bind must be answered, on the monotonic clock. *ready* tells whether
         the pod's place is still what it was: much may happen from one try to the next.
 
@@ -59,6 +62,8 @@ class Poster:
         settings, clock = self._knowledge.settings, self._knowledge.clock
         last_start = answer_by - settings.binding_start_margin_seconds
         patience, failures = Patience(self._knowledge, until=last_start), 0
+        watched = self._knowledge.pods.get(pod.uid)
+        version = (watched and watched.version) or version
         while (now := clock()) <= last_start:
             if not ready():
                 failed = NotBound if failures else BindFailed
@@ -66,14 +71,24 @@ class Poster:
             self._begins(pod, now)
             try:
                 await self._cluster.bind(
-                    pod, node, annotations, timeout=settings.binding_timeout_seconds
+                    pod,
+                    node,
+                    annotations,
+                    version=version,
+                    timeout=settings.binding_timeout_seconds,
                 )
             except (BindingRefused, ClusterUnavailable) as error:
                 if isinstance(error, ClusterUnavailable) and not error.undone:
                     await self._outlast(now)
-                if await self._bound(pod, node, error, patience):
+                unbound = await self._unbound(pod, node, error, patience)
+                if unbound is None:
                     break
-                failures += 1
+                if isinstance(error, BindingRefused):
+                    if unbound.version == version:
+                        await self._refused(pod, node, error, patience)
+                        break
+                    error = ClusterUnavailable(str(error), undone=True)  # of another version
+                version, failures = unbound.version, failures + 1
                 await self._try_again(error, patience, failures)
             else:
                 break
@@ -92,9 +107,9 @@ class Poster:
         posted = self._posted.get(pod.uid, self._started)
         settled = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
+        facts = await read_past_bindings(self._cluster, pod, patience)
         self._posted.pop(pod.uid, None)
-        if facts is not None and facts.ref.uid == pod.uid and facts.node == node:
+        if facts is not None and facts.node == node:
             raise BindFailed("vGPU: the pod is bound to another node")
         await self._plans.withdraw_pod(node, pod.uid, patience=patience)
 
@@ -104,13 +119,13 @@ class Poster:
         self._posted = {uid: at for uid, at in self._posted.items() if at > settled}
         self._posted[pod.uid] = now
 
-    async def _bound(
+    async def _unbound(
         self, pod: PodRef, node: str, error: BindingRefused | ClusterUnavailable, patience: Patience
-    ) -> bool:
-        """Read whether the pod is bound to *node* in spite of the *error*; if not, it is to none.
+    ) -> PodFacts | None:
+        """Read what an *error* has left: the pod bound to no node, or None: to *node* after all.
 
         Raises:
-            NotBound: the pod is gone, or it will be refused again.
+            NotBound: the pod is gone.
             BindFailed: it is bound elsewhere.
             ClusterUnavailable: it could not be read.
         """
@@ -120,17 +135,26 @@ class Poster:
         if facts.node:
             if facts.node != node:
                 raise BindFailed(_text(error)) from error
-            return True
-        if isinstance(error, BindingRefused):
-            # It will be refused again: the place is of more use to somebody else.
-            await self._plans.withdraw_pod(node, pod.uid, patience=patience)
-            raise _not_bound(error) from error
-        return False
+            return None
+        return facts
+
+    async def _refused(
+        self, pod: PodRef, node: str, error: BindingRefused, patience: Patience
+    ) -> None:
+        """Give the place back: a pod that has not changed will be refused again.
+
+        Raises:
+            NotBound: unless an earlier try has come through meanwhile.
+        """
+        facts = await read_past_bindings(self._cluster, pod, patience)
+        if facts is not None and facts.node == node:
+            return
+        await self._plans.withdraw_pod(node, pod.uid, patience=patience)
+        raise _not_bound(error) from error
 
     async def _try_again(
-        self, error: BindingRefused | ClusterUnavailable, patience: Patience, failures: int
+        self, error: ClusterUnavailable, patience: Patience, failures: int
     ) -> None:
-        assert isinstance(error, ClusterUnavailable)  # a refusal is for good
         try:
             await patience.pause(error, failures)
         except ClusterUnavailable:

@@ -20,6 +20,7 @@ from extender.service.ports import Cluster, ClusterUnavailable, PodFacts
 from extender.service.restoring import Restorer
 from extender.service.trust import Trust
 from extender.service.turns import in_turns
+from extender.service.unbound import read_past_bindings
 from extender.service.underway import Underway
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import PodRef
@@ -123,9 +124,13 @@ class Reclaimer:
                         self._knowledge.read_ended(pod.uid)
                     hold = ended and await self._comes_back(node, pod, facts, patience)
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
+                    in_vain = unneeded and not ended and facts is not None and not facts.node
+                    if in_vain and not look.disturbed:
+                        facts = await read_past_bindings(self._cluster, pod, patience)
+                        # If it has ended meanwhile, the next sweep sees who comes after it.
+                        unneeded = facts is not None and not facts.over and facts.node != node
                     if unneeded and not look.disturbed:
                         # A bind that begins now comes to its turn for the plan after this.
-                        in_vain = not ended and facts is not None and not facts.node
                         view = self._knowledge.views.get(node) if in_vain else None
                         await self._plans.withdraw_pod(node, pod.uid, hold=hold)
                         if view is not None:

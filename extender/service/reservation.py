@@ -26,6 +26,7 @@ from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict
 from extender.service.trust import Trust
+from extender.service.unbound import read_past_bindings
 from extender.verbs import bind as decide
 from extender.verbs.planned import planned
 from extender.verbs.verdicts import GANG_NO_ROOM
@@ -233,12 +234,13 @@ class Reservations:
         self._knowledge.room.set()
 
     async def _bound(self, uids: Collection[str]) -> str:
-        """Return the UID of a pod that turns out to be bound, "" if none does."""
+        """Return the UID of a pod that turns out to be bound; "" if none does, nor will be."""
+        patience = Patience(self._knowledge)
         for uid in uids:
             view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
             entries = () if view is None else view.assignments_of(uid)
             for pod in {entry.pod for entry in entries if entry.pod is not None}:
-                facts = await self._cluster.read_pod(pod.namespace, pod.name)
-                if facts is not None and facts.ref.uid == uid and facts.node:
+                facts = await read_past_bindings(self._cluster, pod, patience)
+                if facts is not None and facts.node:
                     return uid
         return ""

@@ -77,6 +77,10 @@ SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 
+UNBOUND_ANNOTATION: Final = "tangram.dev/unbound"
+"""On a pod whose place has been given back: in which version nothing had bound it. What was posted
+for that, or before, the API server refuses since."""
+
 GPUS_ANNOTATION: Final = "tangram.dev/gpus"
 """On a GpuNode: which of the node's GPUs Tangram may use (see ``nodeagent.purview``)."""
 

@@ -133,7 +133,8 @@ def bound(pod: Value, name: str, binding: Value) -> Value:
     Whether that node exists nobody asks, here as there.
 
     Raises:
-        Conflict: the pod is another, on a node already (be it the same), gated or going.
+        Conflict: the pod is another, in another version, on a node already (be it the same), gated
+            or going.
     """
     given, metadata, spec = binding.get("metadata") or {}, pod["metadata"], pod["spec"]
     if given.get("name") != name:
@@ -142,6 +143,9 @@ def bound(pod: Value, name: str, binding: Value) -> Value:
         raise Unavailable(500, "target.name: Required value")
     if given.get("uid", metadata["uid"]) != metadata["uid"]:
         raise Conflict(409, f"precondition failed: UID is {metadata['uid']}, not {given['uid']}")
+    version = metadata["resourceVersion"]
+    if given.get("resourceVersion") not in (None, "", version):
+        raise Conflict(409, f"precondition failed: resourceVersion is {version}")
     if "deletionTimestamp" in metadata:
         raise Conflict(409, f"pod {name} is being deleted, cannot be assigned to a host")
     if spec.get("nodeName"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from nodeagent.apiserver.protocol import GPU_NODES, ApiError
 from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
 from tests.chaos.events import Event
-from tests.chaos.wire import DOUBT, ROUGH
+from tests.chaos.wire import DOUBT, LATE_BINDING, ROUGH
 
 WATCHED = ("pods", "pods", "gpunodes", "leases", "nodes")
 
@@ -40,7 +41,7 @@ async def befall(cluster: Cluster, event: Event) -> None:
         case "rough network":
             later(_rough_network(cluster, ROUGH[event.who % len(ROUGH)], seconds))
         case "doubt":
-            later(_in_doubt(cluster, seconds))
+            later(_in_doubt(cluster, DOUBT if event.who % 2 else (LATE_BINDING,), seconds))
         case "stall":
             # Longer than a leader may write after its last renewal, and than others wait.
             cluster.network.stalled[replica] = 5.0 + 4.5 * event.much
@@ -153,12 +154,12 @@ async def _rough_network(cluster: Cluster, kind: str, seconds: float) -> None:
     cluster.network.rough.pop(kind, None)
 
 
-async def _in_doubt(cluster: Cluster, seconds: float) -> None:
+async def _in_doubt(cluster: Cluster, kinds: Sequence[str], seconds: float) -> None:
     """Leave open whether pods are bound, and let no watch tell it either for twice as long."""
-    cluster.network.rough.update(dict.fromkeys(DOUBT, 0.9))
+    cluster.network.rough.update(dict.fromkeys(kinds, 0.9))
     cluster.network.stick("pods")
     await asyncio.sleep(seconds)
-    for kind in DOUBT:
+    for kind in kinds:
         cluster.network.rough.pop(kind, None)
     await asyncio.sleep(seconds)
     cluster.network.unstick("pods")

@@ -11,7 +11,8 @@ Broken promises are told at the moment they are broken:
   leaves the plan; or an extender deletes a GpuNode that is not empty.
 * ``foreign destroyed``: an agent destroys what no agent made.
 * ``half bound``: a pod is bound without its decision, or the decision is not in the plan.
-* ``bound after the answer``: a Binding is written that nobody waits for any more.
+* ``bound after the answer``: a Binding is written that nobody waits for any more, and that was not
+  long on its way.
 * ``crashed``: a process ends in an error, or answers a call with one.
 
 What holds for whoever leads says ``leads``, for places on their way out ``releases``, for those
@@ -92,6 +93,7 @@ class Judge:
         self.greedy = greedy
         self._clock = clock
         self._waited_for = waited_for
+        self._late = late
         self._writer = writer
         self.excuses = Excuses(clock)
         self.gangs = Gangs(clock, waited_for=waited_for)
@@ -355,7 +357,7 @@ class Judge:
             self._broken(fault)
         if sorted(each.resource for each in pod.decisions) != list(pod.wants):
             self._broken(f"half bound: {pod.name} without a decision for each {pod.wants}")
-        if not self._waited_for(pod.uid):
+        if not self._waited_for(pod.uid) and not self._late():
             self._broken(f"bound after the answer: {pod.name}")
         self._must_lead(f"has bound {pod.name}")
         self._must_have_listed()

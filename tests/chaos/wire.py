@@ -3,7 +3,8 @@
 A request that was sent is carried out whether or not whoever sent it still lives. The time it was
 given (``?timeout=``) counts from when it has come to the API server, which may be half a second
 after it was sent; a plan that is held up comes many seconds later, and is made all the same, if it
-still passes its own test. The answer may be lost, or come after its caller has given up.
+still passes its own test; so may a Binding be. The answer may be lost, or come after its caller has
+given up.
 
 A list is as new as the moment at which it is answered: nobody here asks for one "at any version",
 which is what a watch cache may answer from its past. It may be old by the time it comes.
@@ -56,6 +57,9 @@ LATE: ContextVar[bool] = ContextVar("late", default=False)
 ROUGH = ("delay", "throttled", "error", "conflict", "lost answer", "reset", "late watch")
 DOUBT = ("lost binding", "pods unread")
 """Together they leave an extender in doubt whether it has bound a pod."""
+
+LATE_BINDING = "late binding"
+LATEST_BINDING_SECONDS = 60.0  # what is lost on the way is sent again, after ever longer
 BIND, PLAN, READ_POD = "bind", "plan", "read pod"
 READS = ("get", "list", "watch", READ_POD)
 
@@ -389,6 +393,8 @@ class Wire:
                 fate.coming += chance.expovariate(0.7)
         if verb == BIND and network.struck("lost binding"):
             fate.lost = True
+        elif verb == BIND and network.struck(LATE_BINDING):
+            fate.going += LATEST_BINDING_SECONDS * chance.random()
         elif verb == READ_POD and network.struck("pods unread"):
             fate.refusal = Unavailable(500, "etcdserver: request timed out")
         elif network.struck("throttled"):

@@ -58,6 +58,12 @@ ON_OBJECTS = (
         "where its GPU instances are, and by which policy, as JSON",
     ),
     (
+        "pod",
+        f"`{keys.UNBOUND_ANNOTATION}`",
+        "the extender",
+        "its place was given back: no Binding posted before comes through any more",
+    ),
+    (
         "extender's pod",
         f"`{keys.LEADER_LABEL}`",
         "the extender",

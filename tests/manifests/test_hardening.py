@@ -43,7 +43,12 @@ def test_the_policies_know_the_names_of_the_code(name: str) -> None:
 
     assert bound == {policy: ["Deny"] for policy in policies}
     assert f'"{keys.LEASE_PREFIX}" + variables.node' in policies["tangram-agents"]
-    for word in (keys.MANAGED_LABEL, keys.LEADER_LABEL, keys.WAKE_ANNOTATION):
+    for word in (
+        keys.MANAGED_LABEL,
+        keys.LEADER_LABEL,
+        keys.WAKE_ANNOTATION,
+        keys.UNBOUND_ANNOTATION,
+    ):
         assert f'"{word}"' in policies["tangram-pods"]
     assert f"'{keys.DECISION_ANNOTATION}'" in policies["tangram-decisions"].replace("''", "'")
     assert f'"{pod_events.COMPONENT}"' in policies["tangram-agent-events"]

@@ -19,6 +19,7 @@ import extender.service.knowledge.nodes as nodes
 import extender.service.underway as underway
 import extender.succession as succession
 from extender import request, wire
+from extender.cluster.door import KubernetesCluster
 from extender.cluster.feeds import Feeds
 from extender.cluster.fence import Fenced
 from extender.ledger import promise
@@ -91,11 +92,18 @@ def await_before_assume() -> Any:
 
 def forget_on_unknown() -> Any:
     async def post(
-        self: Any, pod: Any, node: str, notes: Any, answer_by: float, *, ready: Any = None
+        self: Any,
+        pod: Any,
+        node: str,
+        notes: Any,
+        answer_by: float,
+        *,
+        version: str,
+        ready: Any = None,
     ) -> None:
-        limits = self._knowledge.settings
+        seconds = self._knowledge.settings.binding_timeout_seconds
         try:
-            await self._cluster.bind(pod, node, notes, timeout=limits.binding_timeout_seconds)
+            await self._cluster.bind(pod, node, notes, version=version, timeout=seconds)
         except (BindingRefused, ClusterUnavailable) as error:
             await self._plans.withdraw_pod(node, pod.uid)
             raise BindFailed("not bound, it seems") from error
@@ -125,6 +133,13 @@ def give_back_at_once() -> Any:
         await self._plans.withdraw_pod(node, pod.uid)
 
     return patch.object(Poster, "give_back", give_back)
+
+
+def not_void() -> Any:
+    async def void_bindings(self: Any, pod: Any, version: str) -> bool:
+        return True
+
+    return patch.object(KubernetesCluster, "void_bindings", void_bindings)
 
 
 def gang_ignored() -> Any:

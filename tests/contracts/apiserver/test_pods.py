@@ -13,7 +13,7 @@ from nodeagent.apiserver.protocol import (
     Refused,
     Unavailable,
 )
-from tests.contracts.apiserver.exam import Exam, pod
+from tests.contracts.apiserver.exam import Exam, parsed, pod, version
 
 
 async def test_a_binding_writes_node_and_annotations_in_one_step(exam: Exam) -> None:
@@ -51,6 +51,24 @@ async def test_a_binding_for_another_pod_of_that_name_conflicts(exam: Exam) -> N
     with pytest.raises(Conflict):
         await exam.bind("vm", "node", uid="another")
     assert "nodeName" not in (await exam.stored_pod("vm"))["spec"]
+
+
+async def test_a_binding_for_another_version_of_the_pod_conflicts(exam: Exam) -> None:
+    made = await exam.pod(pod("vm"))
+    changed = await exam.api.patch(
+        PODS,
+        "vm",
+        {"metadata": {"annotations": {"a": "b"}, "resourceVersion": version(made)}},
+        patch_type=PatchType.MERGE,
+        namespace=exam.ours,
+    )
+
+    with pytest.raises(Conflict):
+        await exam.bind("vm", "node", resourceVersion=version(made))
+    assert "nodeName" not in (await exam.stored_pod("vm"))["spec"]
+
+    await exam.bind("vm", "node", resourceVersion=version(parsed(changed)))
+    assert (await exam.stored_pod("vm"))["spec"]["nodeName"] == "node"
 
 
 @pytest.mark.parametrize("node", ["node", "another"])

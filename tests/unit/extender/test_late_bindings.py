@@ -1,0 +1,179 @@
+"""A Binding that was lost on its way, and comes long after its sender has given up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from nodeagent.api import keys
+from nodeagent.apiserver.memory import Call
+from nodeagent.apiserver.protocol import PODS, Conflict, PatchType, Refused, Unavailable
+from tests.fakes.world import QUICK, World, bind_args, filter_args
+from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_time
+
+HASTY = msgspec.structs.replace(QUICK, http_timeout_seconds=0.4)
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    for name in ("node-1", "node-2"):
+        await made.add_node(name)
+    return made
+
+
+class Lost:
+    """Loses every Binding of a pod on its way; each may come yet, as it was posted."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+        self.versions: list[str] = []
+        world.api.disturbance = self
+
+    async def __call__(self, call: Call) -> None:
+        if call.subresource == "binding" and not call.done:
+            # What was posted is for the pod as it is: nobody else has changed it.
+            pod = await self._world.pod(self._name)
+            assert pod is not None
+            self.versions.append(pod["metadata"]["resourceVersion"])
+            raise Unavailable(0, "no answer within 1 s")
+
+    async def arrive(self, node: str) -> None:
+        """Have all of them come now."""
+        self._world.api.disturbance = None
+        for version in self.versions:
+            await bound_late(self._world, self._name, node, version)
+
+
+async def bound_late(world: World, name: str, node: str, version: str) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name, "resourceVersion": version},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
+    await world.api.create(PODS, body, namespace="default", name=name, subresource="binding")
+
+
+async def test_it_does_not_bind_a_pod_that_went_elsewhere_meanwhile(world: World) -> None:
+    pod = await world.add_pod("vm", "7-80C")
+    async with world.extender(HASTY) as extender, world.obedient("node-1"):
+        lost = Lost(world, "vm")
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error
+        world.api.disturbance = None
+        assert (await extender.binder.bind(bind_args(pod, "node-2"))).error  # nobody makes it there
+
+        assert lost.versions
+        with pytest.raises(Conflict):
+            await lost.arrive("node-1")
+
+    assert await world.bound("vm") == ""
+    assert (await world.gpu_node("node-1")).spec.assignments == ()
+    assert len((await world.gpu_node("node-2")).spec.assignments) == 1
+
+
+async def test_it_does_not_bind_a_pod_that_did_not_come_back_in_time(world: World) -> None:
+    pod = await world.add_pod("vm", "7-80C")
+    hasty = msgspec.structs.replace(HASTY, reservation_seconds=0.1)
+    async with world.extender(hasty) as extender, world.obedient("node-1"):
+        lost = Lost(world, "vm")
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        world.api.disturbance = None
+        await world.plan_holds(0)
+
+        with pytest.raises(Conflict):
+            await lost.arrive("node-1")
+
+    assert await world.bound("vm") == ""
+
+
+async def test_it_does_not_bind_a_member_of_a_gang_that_has_been_withdrawn(world: World) -> None:
+    gang = {keys.GANG: "g", keys.GANG_SIZE: "2"}
+    pods = [await world.add_pod(name, "7-80C", annotations=gang) for name in ("a", "b")]
+    nodes = ("node-1", "node-2")
+    async with world.extender(HASTY) as extender, world.obedient(*nodes):
+        for pod in pods:
+            extender.hooks.filter(filter_args(pod, *nodes))
+        await until(lambda: all(p["metadata"]["uid"] in extender.knowledge.assigned for p in pods))
+        lost = Lost(world, "a")
+        place = extender.knowledge.assigned[pods[0]["metadata"]["uid"]]
+        binds = [
+            extender.binder.bind(
+                bind_args(pod, extender.knowledge.assigned[pod["metadata"]["uid"]])
+            )
+            for pod in pods
+        ]
+        await asyncio.gather(*binds)
+        assert lost.versions
+        world.api.disturbance = None
+        await world.delete_pod(pods[1])
+        await until(lambda: pods[0]["metadata"]["uid"] not in extender.knowledge.assigned)
+
+        with pytest.raises(Conflict):
+            await bound_late(world, "a", place, lost.versions[0])
+
+
+async def test_a_pod_that_changed_since_it_was_seen_is_bound_as_it_is_now(world: World) -> None:
+    pod = await world.add_pod("vm", "1-10C")
+    changed = 0
+
+    async def change_it(call: Call) -> None:
+        nonlocal changed
+        if call.subresource == "binding" and not call.done and not changed:
+            changed += 1
+            await world.api.patch(
+                PODS,
+                "vm",
+                {"metadata": {"labels": {"by": "somebody"}}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+            )
+
+    async with world.extender() as extender, world.obedient("node-1"):
+        world.api.disturbance = change_it
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+
+    assert changed == 1
+    assert await world.bound("vm") == "node-1"
+
+
+async def test_a_place_is_kept_while_it_is_not_certain_that_none_comes(world: World) -> None:
+    pod = await world.add_pod("vm", "7-80C")
+
+    async def change_nothing(call: Call) -> None:
+        if (call.verb, call.kind) == ("patch", PODS) and not call.done:
+            raise Unavailable(500, "etcdserver: request timed out")
+
+    hasty = msgspec.structs.replace(HASTY, reservation_seconds=0.1)
+    async with world.extender(hasty) as extender:
+        world.api.disturbance = change_nothing
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        answer = await extender.binder.bind(bind_args(pod, "node-2"))
+        assert "request timed out" in answer.error
+        assert len((await world.gpu_node("node-1")).spec.assignments) == 1
+
+        world.api.disturbance = None
+        await world.plan_holds(0)
+
+
+async def test_where_pods_may_not_be_changed_the_place_is_given_back_all_the_same(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod = await world.add_pod("vm", "7-80C")
+
+    async def forbid(call: Call) -> None:
+        if (call.verb, call.kind) == ("patch", PODS) and not call.done:
+            raise Refused(403, "pods are not to be changed")
+
+    hasty = msgspec.structs.replace(HASTY, reservation_seconds=0.1)
+    async with world.extender(hasty) as extender:
+        world.api.disturbance = forbid
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        await world.plan_holds(0)
+
+    assert "bindings_not_voided" in capsys.readouterr().out
