@@ -176,14 +176,14 @@ async def test_people_say_which_gpus_may_be_used_and_remove_what_is_empty(bounds
     assert (await bounds.admin.delete(f"{GPU_NODES}/node-4"))[0] == 200
 
 
-async def test_of_pods_the_extender_changes_its_labels_and_annotation_alone(
+async def test_of_pods_the_extender_changes_its_labels_and_annotations_alone(
     bounds: Bounds,
 ) -> None:
     extender = await bounds.caller("tangram-extender", "extender")
     pod = f"{SYSTEM_PODS}/extender"
     mine = {
         "labels": {keys.MANAGED_LABEL: "true", keys.LEADER_LABEL: "true"},
-        "annotations": {keys.WAKE_ANNOTATION: "1"},
+        "annotations": {keys.WAKE_ANNOTATION: "1", keys.UNBOUND_ANNOTATION: "1"},
     }
     status, _ = await bounds.admin.merge(pod, {"metadata": {"labels": {"theirs": "x"}}})
     assert status == 200
