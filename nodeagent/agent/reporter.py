@@ -215,10 +215,13 @@ class Reporter:
     def _confirmed(self, node: GpuNode) -> Inventory:
         """Return what an earlier agent told of this very object, and what must not be forgotten.
 
-        That of an object deleted before it is not told of this one: nobody has looked since.
+        That of an object deleted before it is not told of this one: nobody has looked since. Nor is
+        a newer plan than the object says: it may come from a backup, with another plan since.
         """
         if node.status.agent_epoch:
-            return self._newest(node)
+            newest = self._newest(node)
+            seen = min(newest.observed_generation, node.status.observed_generation)
+            return msgspec.structs.replace(newest, observed_generation=seen)
         kept = self._journal.kept.inventory
         return Inventory(boot_id=kept.boot_id, realized=kept.realized, failed=kept.failed)
 

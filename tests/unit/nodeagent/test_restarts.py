@@ -146,6 +146,7 @@ async def test_late_words_of_an_agent_that_told_of_nothing_but_trouble_are_known
         status = await station.until(lambda s: s.agent_epoch == "life-4")
 
     assert status.realized == newest.realized
+    assert status.observed_generation == before.observed_generation, "nobody has looked again"
 
 
 async def test_what_an_agent_says_that_could_keep_nothing_is_believed(tmp_path: Path) -> None:
