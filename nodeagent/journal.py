@@ -1,17 +1,21 @@
 """What the agent asks of its journal: to keep what it made, or is about to make, through a crash.
 
 The journal is the proof that a GPU instance is ours; whatever it does not have is foreign. It keeps
-as well what is told of which plan: the GpuNode has that, too, but may be deleted.
+as well what is told of which plan: the GpuNode has that, too, but may be deleted, or an older word
+may be carried out late, and take its place.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Inventory
+
+LONGEST_EPOCH = 128  # characters; the GpuNode's definition takes no longer one
+MOST_FOLLOWED = 16  # a write outlives its agent by a minute; restarts are soon minutes apart
 
 
 class JournalError(Exception):
@@ -36,11 +40,45 @@ class Made(msgspec.Struct, frozen=True):
     lent: bool = False
 
 
+Epoch = Annotated[str, msgspec.Meta(max_length=LONGEST_EPOCH)]
+
+
 class Kept(msgspec.Struct, frozen=True):
-    """The inventory that was told last, and the plan that it takes account of."""
+    """The inventory that was told last, and the plan that it takes account of.
+
+    The inventory bears the epoch and the sequence of the word by which it was to be told.
+    ``followed`` are the epochs of agents that were there before that one, the latest known first.
+    """
 
     plan: tuple[Assignment, ...] = ()
     inventory: Inventory = Inventory()
+    followed: Annotated[tuple[Epoch, ...], msgspec.Meta(max_length=MOST_FOLLOWED)] = ()
+
+    def says(self, other: Kept) -> bool:
+        """Tell whether this differs from the *other* by the sequence of its word at most."""
+        inventory = msgspec.structs.replace(other.inventory, sequence=self.inventory.sequence)
+        return self == msgspec.structs.replace(other, inventory=inventory)
+
+    def newer_than(self, status: Inventory) -> bool:
+        """Tell whether this is to be believed rather than what a GpuNode says.
+
+        A word that was carried out late may have taken the place of a newer one there. But an agent
+        of which this says nothing is taken to have come later: it could keep nothing, or what we
+        have here is an older copy.
+        """
+        if not status.agent_epoch:
+            return True
+        if status.agent_epoch == self.inventory.agent_epoch:
+            return status.sequence < self.inventory.sequence
+        return status.agent_epoch in self.followed
+
+    def followed_by(self, epoch: str, status: Inventory) -> tuple[str, ...]:
+        """Return whom the agent of that *epoch* follows, who has found a GpuNode say *status*."""
+        if self.inventory.agent_epoch == epoch:
+            return self.followed
+        known = dict.fromkeys((status.agent_epoch, self.inventory.agent_epoch, *self.followed))
+        earlier = [each for each in known if each != epoch and 0 < len(each) <= LONGEST_EPOCH]
+        return tuple(earlier[:MOST_FOLLOWED])
 
 
 class Journal(Protocol):

@@ -2,8 +2,8 @@
 
 The file is replaced as a whole and synced, so a crash leaves the old text or the new. A file that
 cannot be read proves nothing: nothing is then taken for ours, the file is set aside, and the agent
-reports it. What was told has a file beside it, for an older agent knows nothing of that; the
-GpuNode says it, too, unless it is deleted, so a file that cannot be read is like none.
+reports it. What was told has a file beside it, for an older agent knows nothing of that; as a rule
+the GpuNode says it, too, so a file that cannot be read is like none.
 """
 
 from __future__ import annotations

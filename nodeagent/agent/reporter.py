@@ -51,12 +51,10 @@ class Reporter:
         """Return what readers of *node* were told last, perhaps by an earlier agent.
 
         An object that says nothing yet may have taken the place of one that was deleted: what was
-        told in that one counts.
+        told in that one counts. So does what was told when an older word has taken its place.
         """
         told = self._told_of(node)
-        if told:
-            return told.inventory
-        return node.status if node.status.agent_epoch else self._journal.kept.inventory
+        return told.inventory if told else self._newest(node)
 
     def listed(self, node: GpuNode) -> None:
         """Compare what was told with what the API server has: it may have lost some of it."""
@@ -110,7 +108,7 @@ class Reporter:
             findings = _not_ready(findings, "NoGpus", "the driver lists no GPU")
         before = self.before(node)
         now = msgspec.structs.replace(
-            inventory(outcome.host, outcome.observed, plan),
+            self._next(inventory(outcome.host, outcome.observed, plan)),
             observed_generation=node.metadata.generation,
             resources=tuple(sorted(resources)),
             rivals=tuple(sorted(findings.rivals)),
@@ -135,13 +133,13 @@ class Reporter:
         before = told.inventory if told else self._confirmed(node)
         now_ready = dated(ready(reason, message), before, now=self._now())
         others = tuple(each for each in before.conditions if each.type != now_ready.type)
-        now = msgspec.structs.replace(before, conditions=(now_ready, *others))
+        now = msgspec.structs.replace(self._next(before), conditions=(now_ready, *others))
+        await self._begin(node)
         await self._tell(node, now, told.planned if told else ())
 
     async def _tell(self, node: GpuNode, now: Inventory, planned: Collection[str]) -> None:
         """Write *now*, which takes account of the *planned* assignments, if it is news."""
         told = self._told_of(node)
-        now = msgspec.structs.replace(now, agent_epoch=self._epoch, sequence=self._sequence + 1)
         late = self.due_in <= 0.0
         if told and not self._unanswered and not news(told, now, planned, overdue=late):
             behind = None
@@ -172,8 +170,9 @@ class Reporter:
         What is realized since is not told if it cannot be kept: who is bound then may come when an
         agent is there that knows nothing of it.
         """
-        before, kept = self._journal.kept, Kept(tuple(plan), now)
-        if kept == before:
+        before = self._journal.kept
+        kept = Kept(tuple(plan), now, before.followed_by(self._epoch, node.status))
+        if before.inventory.sequence >= self._sequence and before.says(kept):
             return now
         known = {*before.inventory.realized, *self.before(node).realized}
         try:
@@ -184,13 +183,45 @@ class Reporter:
             return msgspec.structs.replace(now, realized=realized)
         return now
 
+    async def _begin(self, node: GpuNode) -> None:
+        """Keep what this agent begins with, unless it has kept something: that came later.
+
+        Else the next one, if this one never comes to more than to tell of trouble, could not know
+        its words, should they be carried out late, for those of an agent that came before.
+        """
+        kept = self._journal.kept
+        if kept.inventory.agent_epoch == self._epoch:
+            return
+        before = msgspec.structs.replace(
+            self.before(node), agent_epoch=self._epoch, sequence=self._sequence
+        )
+        followed = kept.followed_by(self._epoch, node.status)
+        try:
+            await self._journal.keep(Kept(kept.plan, before, followed))
+        except JournalError as error:
+            log.error("inventory_not_kept", error=str(error))
+
+    def _next(self, inventory: Inventory) -> Inventory:
+        """Return *inventory* as this agent's next word."""
+        return msgspec.structs.replace(
+            inventory, agent_epoch=self._epoch, sequence=self._sequence + 1
+        )
+
+    def _newest(self, node: GpuNode) -> Inventory:
+        """Return what an agent told last: what *node* says, or what was kept."""
+        kept = self._journal.kept
+        return kept.inventory if kept.newer_than(node.status) else node.status
+
     def _confirmed(self, node: GpuNode) -> Inventory:
         """Return what an earlier agent told of this very object, and what must not be forgotten.
 
-        That of an object deleted before it is not told of this one: nobody has looked since.
+        That of an object deleted before it is not told of this one: nobody has looked since. Nor is
+        a newer plan than the object says: it may come from a backup, with another plan since.
         """
         if node.status.agent_epoch:
-            return node.status
+            newest = self._newest(node)
+            seen = min(newest.observed_generation, node.status.observed_generation)
+            return msgspec.structs.replace(newest, observed_generation=seen)
         kept = self._journal.kept.inventory
         return Inventory(boot_id=kept.boot_id, realized=kept.realized, failed=kept.failed)
 

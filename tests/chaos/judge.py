@@ -422,10 +422,6 @@ class Judge:
             )
         )
 
-    def slots_forgotten(self, pod: Pod) -> bool:
-        """Tell whether no agent can know any more which slots a pod's entries were tied to."""
-        return not pod.over and any(e.id in self._reports.forgotten for e in pod.decisions)
-
     def entries(self, name: str) -> tuple[Assignment, ...]:
         """Return what a node's plan has."""
         node = self.plans.get(name)

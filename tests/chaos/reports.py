@@ -9,41 +9,27 @@ class Reports:
     """By node, what was told last.
 
     A write that came too late, of the same agent or of one before it, takes the place of a newer
-    one; that one was told all the same. Agents are processes, whose numbers say who came first.
-
-    ``forgotten`` are the ids of entries that an agent told of as realized before it died, in a word
-    whose place such an older one took: its successor goes by that, and may have tied them anew.
+    one; that one was told all the same, and agents keep what they tell. They are processes, whose
+    numbers say who came first.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Inventory] = {}
-        self._instead: dict[str, Inventory] = {}
-        self.forgotten: set[str] = set()
 
     def hear(self, node: str, status: Inventory) -> None:
         """Hear a report."""
         last = self._last.get(node)
-        if last is not None and _age(status) < _age(last):
-            self._instead[node] = status
-            return
-        instead = self._instead.pop(node, None)
-        if last is not None and instead is not None and last.agent_epoch != status.agent_epoch:
-            self.forgotten |= _realized(last) - _realized(instead)
-        self._last[node] = status
+        if last is None or _age(status) >= _age(last):
+            self._last[node] = status
 
     def realized(self, node: str) -> frozenset[str]:
         """Return the ids of the entries that are realized."""
         last = self._last.get(node)
-        return _realized(last) if last else frozenset()
+        return frozenset(each.id for each in last.realized) if last else frozenset()
 
     def forget(self, node: str) -> None:
         """See a node's object deleted: agents keep what they tell, and begin anew with that."""
         self._last.pop(node, None)
-        self._instead.pop(node, None)
-
-
-def _realized(status: Inventory) -> frozenset[str]:
-    return frozenset(each.id for each in status.realized)
 
 
 def _age(status: Inventory) -> tuple[int, int]:

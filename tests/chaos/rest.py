@@ -45,7 +45,7 @@ def unsettled(judge: Judge) -> Iterator[str]:
     unexplained = {
         (pod.node, each.profile_id)
         for pod in judge.pods.values()
-        if judge.slots_forgotten(pod) or (not pod.over and judge.excuses.cover(pod))
+        if not pod.over and judge.excuses.cover(pod)
         for each in pod.decisions
     }
     for name, node in judge.hardware.items():

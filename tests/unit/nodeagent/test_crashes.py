@@ -56,6 +56,7 @@ class DoomedJournal(FileJournal):
 
 async def agent(station: Station, journal: FileJournal) -> Agent:
     """Return a new agent that has read its journal and its plan."""
+    station.lives += 1
     await journal.load()
     started = Agent(
         NAME,
@@ -63,7 +64,7 @@ async def agent(station: Station, journal: FileJournal) -> Agent:
         driver=station.driver,
         kubelet=SimulatedKubelet(station.api, station.hardware, station.checkpoint),
         journal=journal,
-        epoch="life",
+        epoch=f"life-{station.lives}",
     )
     started.heard(await station.gpu_node())
     return started

@@ -6,7 +6,7 @@ import pytest
 
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Inventory, Realized
-from nodeagent.journal import JournalError, Kept, Made
+from nodeagent.journal import LONGEST_EPOCH, MOST_FOLLOWED, JournalError, Kept, Made
 from nodeagent.journal_file import FileJournal
 from tests.unit.nodeagent.builders import assignment
 
@@ -17,7 +17,8 @@ MADE = (
 
 KEPT = Kept(
     (assignment("b"), assignment("a", start=1)),
-    Inventory(agent_epoch="life-1", realized=(Realized("b", "mig-1g.10gb-0"), Realized("a"))),
+    Inventory(agent_epoch="life-3", sequence=7, realized=(Realized("b", "slot-0"), Realized("a"))),
+    followed=("life-2", "life-1"),
 )
 
 
@@ -129,7 +130,16 @@ async def test_an_inventory_torn_at_any_byte_is_none_and_does_the_journal_no_har
 
 
 @pytest.mark.parametrize(
-    "text", [b"null", b'{"version":2,"kept":{}}', b'{"version":1,"kept":[]}', b"\xff"]
+    "text",
+    [
+        b"null",
+        b'{"version":2,"kept":{}}',
+        b'{"version":1,"kept":[]}',
+        b'{"version":1,"kept":{"followed":[1]}}',
+        b'{"version":1,"kept":{"followed":["%s"]}}' % (b"x" * (LONGEST_EPOCH + 1)),
+        b'{"version":1,"kept":{"followed":[%s""]}}' % (b'"",' * MOST_FOLLOWED),
+        b"\xff",
+    ],
 )
 async def test_an_inventory_of_another_making_is_none(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "told.json").write_bytes(text)
@@ -144,3 +154,58 @@ async def test_an_inventory_that_a_disk_refuses_does_not_count_as_kept(tmp_path:
     with pytest.raises(JournalError):
         await journal.keep(KEPT)
     assert journal.kept == Kept()
+
+
+async def test_what_an_agent_kept_that_knew_of_no_order_is_found_and_compared_with_nothing(
+    tmp_path: Path,
+) -> None:
+    text = b'{"version":1,"kept":{"plan":[],"inventory":{"realized":[{"id":"a","slot":"s-0"}]}}}'
+    (tmp_path / "told.json").write_bytes(text)
+
+    kept = (await loaded(tmp_path / "journal.json")).kept
+
+    assert kept.inventory.realized == (Realized("a", "s-0"),)
+    assert kept.newer_than(Inventory())
+    assert not kept.newer_than(Inventory(agent_epoch="life-1", sequence=1))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence", "newer"),
+    [
+        ("", 0, True),
+        ("life-1", 99, True),
+        ("life-2", 8, True),
+        ("life-3", 6, True),
+        ("life-3", 7, False),
+        ("life-3", 8, False),
+        ("life-4", 1, False),
+    ],
+)
+def test_what_is_kept_is_newer_than_earlier_words_and_than_those_of_agents_before(
+    epoch: str, sequence: int, newer: bool
+) -> None:
+    """An agent that it says nothing of may have kept nothing, or this is a copy from a backup."""
+    assert KEPT.newer_than(Inventory(agent_epoch=epoch, sequence=sequence)) is newer
+
+
+def test_an_agent_follows_whom_it_found_and_all_that_those_followed() -> None:
+    def followed(kept: Kept, epoch: str, found: str) -> tuple[str, ...]:
+        return kept.followed_by(epoch, Inventory(agent_epoch=found))
+
+    assert followed(KEPT, "life-4", "life-3") == ("life-3", "life-2", "life-1")
+    assert followed(KEPT, "life-4", "life-1") == ("life-1", "life-3", "life-2")
+    assert followed(KEPT, "life-5", "life-4") == ("life-4", "life-3", "life-2", "life-1")
+    assert followed(KEPT, "life-4", "") == ("life-3", "life-2", "life-1")
+    assert followed(Kept(), "life-1", "") == ()
+    assert followed(KEPT, "life-3", "life-9") == KEPT.followed, "what it found when it began counts"
+
+
+def test_of_ever_so_many_agents_the_latest_are_known_and_whose_word_there_is() -> None:
+    kept, found = Kept(), Inventory(agent_epoch="first")
+    for n in range(2 * MOST_FOLLOWED):
+        followed = kept.followed_by(f"life-{n}", found)
+        kept = Kept(inventory=Inventory(agent_epoch=f"life-{n}"), followed=followed)
+
+    assert len(kept.followed) == MOST_FOLLOWED
+    assert kept.followed[:2] == ("first", f"life-{2 * MOST_FOLLOWED - 2}")
+    assert kept.followed_by("life", Inventory(agent_epoch="x" * 1000))[0] != "x" * 1000

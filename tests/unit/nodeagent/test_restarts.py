@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nodeagent.agent.endings import REBOOTED
 from nodeagent.api.gpunode import Inventory, Mode, PodRef
-from nodeagent.apiserver.protocol import GPU_NODES
+from nodeagent.apiserver import memory
+from nodeagent.apiserver.protocol import GPU_NODES, Unavailable
 from nodeagent.driver import DriverError
 from nodeagent.simulated.driver import Call
 from tests.unit.nodeagent.builders import SMALL, THREE, assignment, hardware
@@ -77,6 +79,97 @@ async def test_who_was_tied_before_a_gpu_node_was_deleted_gets_its_own_by_the_ne
 
     had = {start: uids for start, uids in _users(station).items() if uids}
     assert had == {1: {second.uid}}
+
+
+@pytest.mark.parametrize("late", ["life-1", "life-2"])
+async def test_who_was_tied_gets_its_own_though_an_older_word_has_taken_the_place_of_a_newer(
+    tmp_path: Path, late: str
+) -> None:
+    """The API server carries out late what nobody waits for any more, of that agent or another."""
+    station = Station(hardware(2), journal=tmp_path / "journal.json")
+    await station.install()
+    older, bound = [await station.create_pod(name, {SMALL: 1}) for name in ("older", "bound")]
+    planned = (
+        assignment("older", station.hardware.gpus[1].uuid, of=older),
+        assignment("bound", station.gpu, of=bound, since="2026-01-02T00:00:00Z"),
+    )
+
+    async def cannot_be_made_yet(call: Call) -> None:
+        if call.verb == "create" and call.gpu != station.gpu:
+            raise DriverError(call.verb)
+
+    async with station.serving():
+        words = {"life-1": await station.until(lambda s: s.agent_epoch == "life-1")}
+    station.driver.disturbance = cannot_be_made_yet
+    async with station.serving():
+        words["life-2"] = await station.until(lambda s: s.agent_epoch == "life-2")
+        await station.plan(*planned)
+        await station.until_realized("bound")
+    station.driver.disturbance = None
+    await station.bind_pod("bound")
+    await station.tell(words[late])
+
+    async with station.serving():
+        await station.until_pod("bound", "Running")
+        assert _users(station) == {0: {bound.uid}}
+        await station.until_realized("older", "bound")
+
+
+async def test_late_words_of_an_agent_that_told_of_nothing_but_trouble_are_known_for_older_ones(
+    tmp_path: Path,
+) -> None:
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+
+    async def fail(call: Call) -> None:
+        raise DriverError(call.verb)
+
+    async def lose(call: memory.Call) -> None:
+        if call.subresource == "status" and not call.done:
+            lost.append(call)
+            raise Unavailable(0, "no answer")
+
+    lost: list[memory.Call] = []
+    async with station.serving():
+        before = await station.until(lambda s: s.agent_epoch == "life-1")
+    station.driver.disturbance, station.api.disturbance = fail, lose
+    async with station.serving():
+        while not lost:
+            await station.settle()
+    station.driver.disturbance = station.api.disturbance = None
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        newest = await station.until_realized("a")
+    await station.tell(msgspec.structs.replace(before, agent_epoch="life-2"))
+    station.driver.disturbance = fail
+    async with station.serving():
+        status = await station.until(lambda s: s.agent_epoch == "life-4")
+
+    assert status.realized == newest.realized
+    assert status.observed_generation == before.observed_generation, "nobody has looked again"
+
+
+async def test_what_an_agent_says_that_could_keep_nothing_is_believed(tmp_path: Path) -> None:
+    """So it is where the state directory is an older copy."""
+    station = Station(journal=tmp_path / "journal.json")
+    await station.install()
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu))
+        await station.until_realized("a")
+    copy = (tmp_path / "told.json").read_bytes()
+    async with station.serving():
+        await station.plan(assignment("b", station.gpu, start=1))
+        newest = await station.until_realized("b")
+    (tmp_path / "told.json").write_bytes(copy)
+
+    async def fail(call: Call) -> None:
+        raise DriverError(call.verb)
+
+    station.driver.disturbance = fail
+    async with station.serving():
+        status = await station.until(lambda s: s.agent_epoch == "life-3")
+
+    assert status.realized == newest.realized
 
 
 async def test_what_is_realized_is_told_only_once_it_is_kept(tmp_path: Path) -> None:
