@@ -136,6 +136,7 @@ class Cluster:
             sent=SENT.get,
             late=LATE.get,
             knew=self.network.hearsay.knew,
+            read=self.network.hearsay.last,
             replicas=self._replicas,
         )
         self.api.witnessed_by(self._wrote)
@@ -367,9 +368,9 @@ class Cluster:
 
     def revive(self, gpu: SimulatedGpu) -> None:
         """Bring a lost GPU back, which takes a reset."""
-        gpu.lost = False
-        gpu.reset()
-        self.judge.upheaval(gpu.uuid)
+        with self.judge.upheaval(gpu):
+            gpu.lost = False
+            gpu.reset()
 
     # Odds and ends.
 
