@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 
 from tests.chaos import __main__ as command
-from tests.chaos.events import drawn
+from tests.chaos.events import Course, drawn
 from tests.chaos.hunt import CRASHED, Hunt, caught
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
 from tests.chaos.mutants import (
@@ -82,6 +82,26 @@ def test_evicting_pods_whatever_their_priority_is_caught() -> None:
     with bug.planted():
         told = (tell(seed, drawn(seed), ranked=True) for seed in range(SOON))
         assert any(caught(outcome, bug) for outcome in told)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_history_takes_the_same_course_when_asked_for_by_the_one_it_took(
+    *, ranked: bool, moving: bool
+) -> None:
+    courses = {seed: Course.of(seed, ranked=ranked, moving=moving) for seed in range(200)}
+
+    for seed, course in courses.items():
+        assert Course.of(seed, ranked=course.ranked, moving=course.moving) == course
+        assert course.ranked >= ranked
+        assert course.moving >= moving
+
+
+def test_of_the_courses_that_histories_take_there_are_all_and_mostly_the_plain_one() -> None:
+    courses = [Course.of(seed).options for seed in range(200)]
+
+    assert {*courses} == {"", " --ranked", " --moving"}
+    assert courses.count("") > 150
 
 
 def test_the_same_seed_is_the_same_history() -> None:
