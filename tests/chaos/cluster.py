@@ -155,6 +155,7 @@ class Cluster:
             NODE_NAMES,
             timeout=settings.http_timeout_seconds,
             late=lambda: PODS.plural in self.network.stuck,
+            ranked=ranked,
         )
         self.happened: Counter[str] = Counter()
         self._skews: dict[str, timedelta] = {}

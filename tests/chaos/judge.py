@@ -15,8 +15,8 @@ Broken promises are told at the moment they are broken:
 * ``crashed``: a process ends in an error, or answers a call with one.
 
 What holds for whoever leads says ``leads``, for places on their way out ``releases``, for those
-that are held ``holds``, for those that are waited for ``claims``, for orders of moves ``moves``,
-for gangs ``gangs``, in the end ``rest``.
+that are held ``holds``, for those that are waited for ``claims``, for whom kube-scheduler would
+evict ``proposals``, for orders of moves ``moves``, for gangs ``gangs``, in the end ``rest``.
 
 What a GPU reset, a reboot or somebody with nvidia-smi has ended (``upheavals``), or somebody with
 kubectl (``excuses``), nobody can keep: what was promised by then, and only that, is excused.
@@ -50,6 +50,7 @@ from tests.chaos.leads import Leads
 from tests.chaos.moves import Leaves, Moves, Running
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
+from tests.chaos.proposals import Proposals, Proposed
 from tests.chaos.releases import Releases, fresh, place
 from tests.chaos.reports import Reports
 from tests.chaos.said import Said
@@ -113,6 +114,7 @@ class Judge:
         self.claims = Claims(self.pods, clock)
         self.moves = Moves(self.pods, self.plans, clock)
         self.claims.waits_for = self.moves.waits_for
+        self.proposals = Proposals(self.plans, self.pods, hardware, clock=clock, read=read)
         self.holds = Holds(
             hold_seconds,
             clock,
@@ -210,6 +212,15 @@ class Judge:
             for each in pod.decisions:
                 if each.gpu == gpu and _same(each, there):
                     yield each.id, pod.uid
+
+    def vetted(
+        self, process: str, pod: Pod, asked: Proposed, kept: Proposed, *, promised: bool
+    ) -> None:
+        """See what is kept of what was proposed for a pod, and whether anything was *promised*."""
+        if promised:
+            self._broken(f"promised unasked: by {process}, asked whom to evict for {pod.name}")
+        for fault in self.proposals.answered(process, pod, asked, kept):
+            self._broken(fault)
 
     def crashed(self, process: object, error: BaseException) -> None:
         """See that *process*, or an answer of it, ended in an *error*."""

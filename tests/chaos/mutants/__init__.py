@@ -221,6 +221,13 @@ MUTANTS = (
         ranked=True,
     ),
     _mutant(
+        "not-vetted",
+        "whoever kube-scheduler proposes may be evicted, room or no room",
+        evictions.not_vetted,
+        "evicted in vain",
+        ranked=True,
+    ),
+    _mutant(
         "evict-first",
         "a VM is evicted before that is kept",
         moves.evicted_before_it_is_kept,

@@ -8,6 +8,7 @@ from unittest.mock import patch
 from extender.claims import is_claim
 from extender.service import evictable
 from extender.service.preempting import Preempting
+from extender.service.vetting import Vetting
 from extender.snapshot.taken import NodeTaken, taken_by
 
 
@@ -19,6 +20,11 @@ def whatever_their_priority() -> Any:
         return whole(knowledge, view, 1_000_000, spared)
 
     return patch.object(evictable, "_units", units)
+
+
+def not_vetted() -> Any:
+    """Let kube-scheduler evict whom it proposes, whether or not that makes room."""
+    return patch.object(Vetting, "vet", lambda self, request, proposed: proposed)
 
 
 def claim_forgotten() -> Any:
