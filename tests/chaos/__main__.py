@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import BindableLogger
 
 from tests.chaos.campaign import Campaign, outcomes
-from tests.chaos.events import EVENTS, drawn, moves
+from tests.chaos.events import EVENTS, Course, drawn
 from tests.chaos.hunt import Hunt
 from tests.chaos.mutants import MASKED, MUTANTS, named
 from tests.chaos.shrink import shrunk
@@ -38,7 +38,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the seed of the first; 0 by default")
     parser.add_argument("--events", type=int, default=EVENTS, help=f"of each; {EVENTS} by default")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--ranked", action="store_true", help="pods are evicted for others")
+    parser.add_argument(
+        "--ranked", action="store_true", help="pods are evicted for others in each, not in some"
+    )
     parser.add_argument("--moving", action="store_true", help="VMs are moved in each, not in some")
     parser.add_argument("--no-shrink", action="store_true", help="show a failing history whole")
     parser.add_argument("--out", type=Path, help="store the result: JSON and .md, or a table (.md)")
@@ -92,13 +94,14 @@ def survey(args: argparse.Namespace) -> int:
         campaign.save(args.out)
     if campaign.broken:
         first = min(each.seed for each in campaign.broken)
-        moving = args.moving or moves(first)
-        show(first, args.events, shrink=not args.no_shrink, ranked=args.ranked, moving=moving)
+        course = Course.of(first, ranked=args.ranked, moving=args.moving)
+        show(first, args.events, course, shrink=not args.no_shrink)
     return 1 if campaign.broken else 0
 
 
-def show(seed: int, events: int, *, shrink: bool, ranked: bool, moving: bool) -> None:
+def show(seed: int, events: int, course: Course, *, shrink: bool) -> None:
     """Print one failing history and how to have it again."""
+    ranked, moving = course.ranked, course.moving
     story = drawn(seed, events, moving=moving)
     short = shrunk(seed, story, ranked=ranked, moving=moving) if shrink else story
     print(f"\nseed {seed}, {len(short)} of {len(story)} events:")
@@ -106,8 +109,8 @@ def show(seed: int, events: int, *, shrink: bool, ranked: bool, moving: bool) ->
         print(f"  {event}")
     for broken in tell(seed, short, ranked=ranked, moving=moving).broken:
         print(f"  ! {broken}")
-    more = f"{' --ranked' if ranked else ''}{' --moving' if moving else ''}"
-    print(f'again: make chaos CHAOS_ARGS="--histories 1 --seed {seed} --events {events}{more}"')
+    asked = f"--histories 1 --seed {seed} --events {events}{course.options}"
+    print(f'again: make chaos CHAOS_ARGS="{asked}"')
 
 
 def hunt(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tests import results
-from tests.chaos.events import drawn, moves
+from tests.chaos.events import Course, drawn
 from tests.chaos.story import Outcome, tell
 
 AT_ONCE = 40  # histories that a worker is given, who then goes, and with him 160 MB
@@ -148,7 +148,7 @@ def outcomes(
 ) -> Iterator[tuple[list[Outcome], float]]:
     """Yield what comes of the histories, some at a time, and how much processor time they took.
 
-    VMs are moved in some of them, in all if it is *moving*.
+    Pods are ranked in some of them, in all if they are *ranked*, and so are VMs moved.
     """
     at_once = max(1, min(AT_ONCE, -(-len(seeds) // jobs)))
     batches = [seeds[n : n + at_once] for n in range(0, len(seeds), at_once)]
@@ -164,7 +164,7 @@ def _batch(seeds: range, events: int, ranked: bool, moving: bool) -> tuple[list[
     started = time.process_time()
     told = []
     for seed in seeds:
-        moved = moving or moves(seed)
-        story = drawn(seed, events, moving=moved)
-        told.append(tell(seed, story, tidy=False, ranked=ranked, moving=moved))
+        course = Course.of(seed, ranked=ranked, moving=moving)
+        story = drawn(seed, events, moving=course.moving)
+        told.append(tell(seed, story, tidy=False, ranked=course.ranked, moving=course.moving))
     return told, time.process_time() - started

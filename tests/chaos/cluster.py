@@ -136,6 +136,7 @@ class Cluster:
             sent=SENT.get,
             late=LATE.get,
             knew=self.network.hearsay.knew,
+            read=self.network.hearsay.last,
             replicas=self._replicas,
         )
         self.api.witnessed_by(self._wrote)
@@ -154,6 +155,7 @@ class Cluster:
             NODE_NAMES,
             timeout=settings.http_timeout_seconds,
             late=lambda: PODS.plural in self.network.stuck,
+            ranked=ranked,
         )
         self.happened: Counter[str] = Counter()
         self._skews: dict[str, timedelta] = {}
@@ -367,9 +369,9 @@ class Cluster:
 
     def revive(self, gpu: SimulatedGpu) -> None:
         """Bring a lost GPU back, which takes a reset."""
-        gpu.lost = False
-        gpu.reset()
-        self.judge.upheaval(gpu.uuid)
+        with self.judge.upheaval(gpu):
+            gpu.lost = False
+            gpu.reset()
 
     # Odds and ends.
 

@@ -66,6 +66,9 @@ MOVES = {
 WITH_MOVES = 0.04
 """In how many histories they are: to plan moves takes time."""
 
+RANKED = 0.1
+"""In how many of the others pods are evicted for those above them."""
+
 
 class Event(msgspec.Struct, frozen=True):
     """Something that happens *after* so many seconds; *who* chooses, *much* is in [0, 1)."""
@@ -87,6 +90,29 @@ class Event(msgspec.Struct, frozen=True):
 def moves(seed: int) -> bool:
     """Tell whether VMs are moved in the history of a seed."""
     return random.Random(f"moves {seed}").random() < WITH_MOVES
+
+
+def ranks(seed: int) -> bool:
+    """Tell whether pods are evicted for others in the history of a seed: not where VMs move."""
+    return not moves(seed) and random.Random(f"ranks {seed}").random() < RANKED
+
+
+class Course(msgspec.Struct, frozen=True):
+    """What a history is about besides: pods are *ranked*, and evicted for others; VMs *moving*."""
+
+    ranked: bool = False
+    moving: bool = False
+
+    @classmethod
+    def of(cls, seed: int, *, ranked: bool = False, moving: bool = False) -> Course:
+        """Return the course of a seed's history; what is asked for it has whatever its seed."""
+        moving = moving or moves(seed)
+        return cls(ranked or (ranks(seed) and not moving), moving)
+
+    @property
+    def options(self) -> str:
+        """What asks for it on the command line, whatever the seed."""
+        return f"{' --ranked' if self.ranked else ''}{' --moving' if self.moving else ''}"
 
 
 def drawn(seed: int, events: int = EVENTS, *, moving: bool = False) -> tuple[Event, ...]:

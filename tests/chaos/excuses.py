@@ -1,7 +1,7 @@
-"""What a reset, a reboot or somebody's hands have ended, nobody can keep: but that alone.
+"""What nobody can keep whose plan somebody has deleted: but that alone.
 
 What excuses is tied to the entries that there were at that moment, by their ids. What is promised
-afterwards is judged in full, on the same GPU as on any other.
+afterwards is judged in full, on the same node as on any other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from tests.chaos.pods import Pod
-
-LINGERS_SECONDS = 15.0  # what an agent has yet to find out is told by then
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -25,20 +23,13 @@ class _Deleted(msgspec.Struct, frozen=True):
 
 
 class Excuses:
-    """What was upset by no fault of ours, in seconds of *clock*."""
+    """What has lost its plan by no fault of ours, in seconds of *clock*."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._upset: dict[str, float] = {}
-        self._ended: set[str] = set()
         self._unrealized: dict[str, _Deleted] = {}
         self._unplanned: dict[str, _Deleted] = {}
         self._forsaken: set[str] = set()
-
-    def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
-        """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
-        self._upset.update(dict.fromkeys(gpus, self._clock()))
-        self._ended.update(ids)
 
     def plan_deleted(
         self, node: str, uid: str, ids: Collection[str], known_to: Collection[str]
@@ -66,14 +57,6 @@ class Excuses:
         """See that entries of these ids are told to be realized, in whatever object."""
         for id in ids:
             self._unrealized.pop(id, None)
-
-    def calm(self, gpu: str) -> bool:
-        """Tell whether a GPU has been left alone for long enough for its agent to know it."""
-        return self._clock() - self._upset.get(gpu, float("-inf")) > LINGERS_SECONDS
-
-    def cover(self, pod: Pod) -> bool:
-        """Tell whether what a pod was given may be gone."""
-        return any(each.id in self._ended for each in pod.decisions)
 
     def in_good_faith(self, pod: Pod, sent: float, knew: Callable[[str, float], float]) -> bool:
         """Tell whether a Binding was *sent* before it was known that its plan had been deleted.

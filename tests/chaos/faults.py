@@ -78,18 +78,18 @@ def _befall_gpu(cluster: Cluster, event: Event) -> None:
         case "reboot":
             cluster.kill_agent(name)
             cluster.boards[name].power_off()
-            for each in hardware.gpus:
-                each.lost = False
-            hardware.reboot()
-            judge.upheaval(*(each.uuid for each in hardware.gpus))
+            with judge.upheaval(*hardware.gpus):
+                for each in hardware.gpus:
+                    each.lost = False
+                hardware.reboot()
             cluster.loop.spawn_outside(cluster.restart_agent(name, 2.0 + 8.0 * event.much))
         case "lose GPU" if not gpu.lost:
-            gpu.lost = True
-            judge.upheaval(gpu.uuid)
+            with judge.upheaval(gpu):
+                gpu.lost = True
             cluster.loop.spawn_outside(_revived(cluster, event.who, 3.0 + 20.0 * event.much))
         case "reset GPU" if not gpu.lost:
-            gpu.reset()
-            judge.upheaval(gpu.uuid)
+            with judge.upheaval(gpu):
+                gpu.reset()
         case "create by hand" if not gpu.lost:
             taken = sum(each.placement.mask for each in gpu.instances.values())
             profile = gpu.geometry.profiles[event.who % len(gpu.geometry.profiles)]
@@ -107,11 +107,12 @@ def _befall_gpu(cluster: Cluster, event: Event) -> None:
             chosen = foreign if event.much < 0.8 else idle
             if chosen:
                 gi_id = chosen[event.who % len(chosen)]
-                made_by_us = (gpu.uuid, gi_id) not in judge.foreign
-                gpu.destroy(gi_id)
-                judge.foreign.discard((gpu.uuid, gi_id))
-                if made_by_us:
-                    judge.upheaval(gpu.uuid)
+                if (gpu.uuid, gi_id) in judge.foreign:
+                    gpu.destroy(gi_id)
+                    judge.foreign.discard((gpu.uuid, gi_id))
+                else:
+                    with judge.upheaval(gpu):
+                        gpu.destroy(gi_id)
 
 
 async def _revived(cluster: Cluster, who: int, after: float) -> None:

@@ -25,6 +25,9 @@ UNKNOWN = 999
 class Witness(Protocol):
     """Who sees what agents do to GPUs, at the moment they do it."""
 
+    def looked(self, node: str) -> None:
+        """An agent has just seen what is on the GPUs of its node."""
+
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """A GPU instance came to be."""
 
@@ -64,6 +67,7 @@ class Board:
         await asyncio.sleep(0.01 * self._chance.random())
         if self._failed():
             raise DriverError("nvmlDeviceGetGpuInstances", code=UNKNOWN)
+        self._witness.looked(self._hardware.node)
         return self._hardware.host()
 
     async def create(

@@ -105,7 +105,7 @@ def hunted(name: str, histories: int, seed: int, events: int) -> Hunted:
     with bug.planted():
         for tried in range(histories):
             story = drawn(seed + tried, events, moving=bug.moving)
-            outcome = tell(seed + tried, story, moving=bug.moving)
+            outcome = tell(seed + tried, story, moving=bug.moving, ranked=bug.ranked)
             if by := caught(outcome, bug):
                 return Hunted(by, tried + 1, time.monotonic() - started)
     return Hunted("", histories, time.monotonic() - started)

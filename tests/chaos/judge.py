@@ -16,21 +16,22 @@ Broken promises are told at the moment they are broken:
 * ``crashed``: a process ends in an error, or answers a call with one.
 
 What holds for whoever leads says ``leads``, for places on their way out ``releases``, for those
-that are held ``holds``, for those that are waited for ``claims``, for orders of moves ``moves``,
-for gangs ``gangs``, in the end ``rest``.
+that are held ``holds``, for those that are waited for ``claims``, for whom kube-scheduler would
+evict ``proposals``, for orders of moves ``moves``, for gangs ``gangs``, in the end ``rest``.
 
-What a GPU reset, a reboot or somebody with nvidia-smi or kubectl has ended, nobody can keep: for
-what was promised by then, and only for that, these are ``excuses``.
+What a GPU reset, a reboot or somebody with nvidia-smi has ended (``upheavals``), or somebody with
+kubectl (``excuses``), nobody can keep: what was promised by then, and only that, is excused.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from nodeagent.api import gpunode, keys
-from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Instance, PodRef
+from nodeagent.api.gpunode import Assignment, Decision, GpuNode, Instance, Inventory, PodRef
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.protocol import (
     CONFIG_MAPS,
@@ -41,7 +42,7 @@ from nodeagent.apiserver.protocol import (
     VIRTUAL_MACHINE_INSTANCES,
     Kind,
 )
-from nodeagent.simulated.hardware import Hardware
+from nodeagent.simulated.hardware import Hardware, SimulatedGpu
 from tests.chaos.claims import Claims, is_claim
 from tests.chaos.excuses import Excuses
 from tests.chaos.gangs import Gangs
@@ -50,8 +51,11 @@ from tests.chaos.leads import Leads
 from tests.chaos.moves import Leaves, Moves, Running
 from tests.chaos.obstacles import Obstacles
 from tests.chaos.pods import Pod, decisions
+from tests.chaos.proposals import Proposals, Proposed
 from tests.chaos.releases import Releases, fresh, place
 from tests.chaos.reports import Reports
+from tests.chaos.said import Said
+from tests.chaos.upheavals import Upheavals
 
 
 class Judge:
@@ -59,8 +63,9 @@ class Judge:
 
     *greedy* tells whether nobody has the time to plan but greedily, which need not find places for
     a whole gang. *knew* tells when a process came to know of a GpuNode, by UID, that it was deleted
-    at a time; *replicas* which extenders there are that have read GpuNodes. For the others see
-    :class:`~tests.chaos.leads.Leads`.
+    at a time; *read* what it has read of a node's GpuNode by a time, as
+    :class:`~tests.chaos.said.Said` takes it; *replicas* which extenders there are that have read
+    GpuNodes. For the others see :class:`~tests.chaos.leads.Leads`.
     """
 
     def __init__(
@@ -77,12 +82,14 @@ class Judge:
         sent: Callable[[], float] = lambda: 0.0,
         late: Callable[[], bool] = lambda: False,
         knew: Callable[[str, str, float], float] = lambda process, uid, deleted: deleted,
+        read: Callable[[str, str, float], tuple[int, float]] = lambda process, node, by: (0, by),
         replicas: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self.violations: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.plans: dict[str, GpuNode] = {}
         self._reports = Reports()
+        self._said = Said()
         self._releases = Releases(self._is_next)
         self.leads = Leads(
             clock, writer=writer, sent=sent, late=late, listed=listed, lasts=lead_seconds
@@ -96,17 +103,20 @@ class Judge:
         self._late = late
         self._writer = writer
         self.excuses = Excuses(clock)
+        self.upheavals = Upheavals(clock)
         self.gangs = Gangs(clock, waited_for=waited_for)
         self._obstacles = Obstacles(ours=self._ours)
         self._placed: frozenset[str] = frozenset()
         self._removed: dict[str, Assignment] = {}
         self._sent = sent
         self._knew = knew
+        self._read = read
         self._replicas = replicas
         self._gpus = {gpu.uuid: gpu for node in hardware.values() for gpu in node.gpus}
         self.claims = Claims(self.pods, clock)
         self.moves = Moves(self.pods, self.plans, clock)
         self.claims.waits_for = self.moves.waits_for
+        self.proposals = Proposals(self.plans, self.pods, hardware, clock=clock, read=read)
         self.holds = Holds(
             hold_seconds,
             clock,
@@ -151,6 +161,12 @@ class Judge:
         made = self._gpus[gpu].instances[gi_id]
         entry = next((e for e in self.entries(node) if sits_at(e, gpu, made)), None)
         self.made_for[gpu, gi_id] = entry.id if entry else "an assignment withdrawn meanwhile"
+        if entry:
+            self.upheavals.made(entry.id)
+
+    def looked(self, node: str) -> None:
+        """See an agent look at its GPUs."""
+        self.upheavals.looked(node)
 
     def destroying(self, node: str, gpu: str, gi_id: int) -> None:
         """See an agent destroy a GPU instance, or try to."""
@@ -160,9 +176,10 @@ class Judge:
         if (gpu, gi_id) in self.foreign:
             self._broken(f"foreign destroyed: GPU instance {gi_id} of {gpu}")
         for pod in self.pods.values():
-            if pod.node == node and not pod.over and not self.excuses.cover(pod):
+            if pod.node == node and not pod.over:
                 for each in pod.decisions:
-                    if each.gpu == gpu and _same(each, instance) and not self.forsaken(pod, each):
+                    its = each.gpu == gpu and _same(each, instance)
+                    if its and not (self.upheavals.covers(each.id) or self.forsaken(pod, each)):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -170,17 +187,42 @@ class Judge:
         else:
             self.made_for.pop((gpu, gi_id), None)
 
-    def upheaval(self, *gpus: str) -> None:
-        """See that what is on these GPUs may be gone by no fault of ours."""
-        planned = {e.id for name in self.plans for e in self.entries(name) if e.gpu in gpus}
-        decided = {e.id for pod in self.pods.values() for e in pod.decisions if e.gpu in gpus}
-        self.excuses.upheaval(gpus, planned | decided)
-        for gpu in gpus:
-            there = self._gpus[gpu].instances
-            for key in [k for k in (*self.foreign, *self.made_for) if k[0] == gpu]:
-                if key[1] not in there:
-                    self.foreign.discard(key)
-                    self.made_for.pop(key, None)
+    @contextlib.contextmanager
+    def upheaval(self, *gpus: SimulatedGpu) -> Iterator[None]:
+        """See what on these GPUs goes meanwhile, or is lost with one, by no fault of ours."""
+        there = [(gpu, gi_id, each) for gpu in gpus for gi_id, each in gpu.instances.items()]
+        users = {(gpu.uuid, gi_id): {*gpu.clients.get(gi_id, ())} for gpu, gi_id, _ in there}
+        yield
+        taken = [each for each in there if each[0].lost or each[1] not in each[0].instances]
+        gone, had = set[str](), set[str]()
+        for gpu, gi_id, instance in taken:
+            for id, uid in self._for(gpu.uuid, instance):
+                gone.add(id)
+                if uid in users[gpu.uuid, gi_id]:
+                    had.add(id)
+            if gi_id not in gpu.instances:
+                self.foreign.discard((gpu.uuid, gi_id))
+                self.made_for.pop((gpu.uuid, gi_id), None)
+        self.upheavals.upset([gpu.uuid for gpu in gpus], gone, had)
+
+    def _for(self, gpu: str, there: Any) -> Iterator[tuple[str, str]]:
+        """Yield what a GPU instance is planned or decided for: ids, each with its pod's UID."""
+        for entry in (entry for name in self.plans for entry in self.entries(name)):
+            if entry.pod and sits_at(entry, gpu, there):
+                yield entry.id, entry.pod.uid
+        for pod in self.pods.values():
+            for each in pod.decisions:
+                if each.gpu == gpu and _same(each, there):
+                    yield each.id, pod.uid
+
+    def vetted(
+        self, process: str, pod: Pod, asked: Proposed, kept: Proposed, *, promised: bool
+    ) -> None:
+        """See what is kept of what was proposed for a pod, and whether anything was *promised*."""
+        if promised:
+            self._broken(f"promised unasked: by {process}, asked whom to evict for {pod.name}")
+        for fault in self.proposals.answered(process, pod, asked, kept):
+            self._broken(fault)
 
     def crashed(self, process: object, error: BaseException) -> None:
         """See that *process*, or an answer of it, ended in an *error*."""
@@ -192,10 +234,14 @@ class Judge:
         name, writer = write.key[1], self._writer()
         before = self.plans.get(name)
         if write.after is None:
+            self._said.wrote(name, write.version, Inventory(), now=self._clock())
             self._deleted_plan(name)
             return
         node = self.plans[name] = gpunode.decode(write.after.raw)
+        self._said.wrote(name, write.version, node.status, now=self._clock())
         self._reports.hear(name, node.status)
+        if before is None or before.status != node.status:
+            self.upheavals.told(name, node.status, self._sent())
         self.excuses.planned([each.id for each in node.spec.assignments])
         if before is None and writer:
             self.excuses.made_anew(name, writer)
@@ -334,6 +380,8 @@ class Judge:
             self._evicted(pod)
         if newly_bound:
             self._bound(pod, meta)
+        if pod.phase == "Failed" != phase:
+            pod.failed_at = self._sent()
         pod.ended = pod.ended or pod.phase == "Succeeded"
         if pod.phase == "Running" != phase and not pod.over:
             for fault in self.faults(pod):
@@ -361,8 +409,8 @@ class Judge:
             self._broken(f"bound after the answer: {pod.name}")
         self._must_lead(f"has bound {pod.name}")
         self._must_have_listed()
-        knew = partial(self._knew, self._writer())
-        if self.excuses.cover(pod) or self.excuses.in_good_faith(pod, self._sent(), knew):
+        writer, sent = self._writer(), self._sent()
+        if self.excuses.in_good_faith(pod, sent, partial(self._knew, writer)):
             return
         entries = {e.id: e for e in self.entries(pod.node) if e.pod and e.pod.uid == pod.uid}
         realized = self._reports.realized(pod.node)
@@ -370,15 +418,18 @@ class Judge:
             entry = entries.get(each.id)
             if entry is None or (entry.gpu, entry.start) != (each.gpu, each.start):
                 self._broken(f"half bound: {pod.name} has {each.id}, which is not planned")
-            elif each.id not in realized:
+            elif each.id not in realized and not (
+                self.upheavals.covers(each.id)
+                and self._said.may_be_realized(
+                    each.id, pod.node, read=self._read(writer, pod.node, sent), sent=sent
+                )
+            ):
                 self._broken(f"half bound: {pod.name} has {each.id}, which is not realized")
 
     def faults(self, pod: Pod) -> Iterator[str]:
         """Yield what a running pod does not have of what was decided."""
-        if self.excuses.cover(pod):
-            return
         for each in pod.decisions:
-            if not self._has(pod, each):
+            if not self._has(pod, each) and not self.upheavals.covers(each.id):
                 yield f"it does not hold {each.id}"
 
     def _has(self, pod: Pod, decision: Decision) -> bool:
@@ -414,7 +465,7 @@ class Judge:
         foreign = (i for gi_id, i in there if (entry.gpu, gi_id) in self.foreign)
         return (
             not gpu.lost
-            and self.excuses.calm(entry.gpu)
+            and self.upheavals.calm(entry.gpu)
             and not self._obstacles.bar(entry)
             and not any(
                 i.profile_id == entry.profile_id or i.placement.mask & entry.placement.mask

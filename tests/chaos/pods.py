@@ -18,6 +18,7 @@ class Pod(msgspec.Struct):
 
     ``vm`` is the VM it runs: one that is migrated has two. ``runs`` is the UID of its instance.
     ``ready`` is whether it has ever been Ready, ``ready_at`` since when: it stays so until it ends.
+    ``failed_at`` is when it was sent that it has Failed.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pod(msgspec.Struct):
     runs: str = ""
     ready: bool = False
     ready_at: float = 0.0
+    failed_at: float = 0.0
 
     @classmethod
     def created(cls, value: Mapping[str, Any]) -> Pod:

@@ -45,8 +45,9 @@ def unsettled(judge: Judge) -> Iterator[str]:
     unexplained = {
         (pod.node, each.profile_id)
         for pod in judge.pods.values()
-        if not pod.over and judge.excuses.cover(pod)
+        if not pod.over
         for each in pod.decisions
+        if judge.upheavals.covers(each.id)
     }
     for name, node in judge.hardware.items():
         for gpu in node.gpus:
@@ -72,7 +73,8 @@ def _pods(judge: Judge, planned: Mapping[str, tuple[str, Assignment]]) -> Iterat
         elif not pod.over:
             yield from _not_at_rest(judge, pod, planned)
         elif pod.phase == "Failed" and not (
-            judge.excuses.cover(pod) or any(judge.forsaken(pod, each) for each in pod.decisions)
+            judge.upheavals.touched(pod, at=pod.failed_at)
+            or any(judge.forsaken(pod, each) for each in pod.decisions)
         ):
             yield f"lost: {pod.name} was bound, and its kubelet could not run it"
 
@@ -80,8 +82,6 @@ def _pods(judge: Judge, planned: Mapping[str, tuple[str, Assignment]]) -> Iterat
 def _not_at_rest(
     judge: Judge, pod: Pod, planned: Mapping[str, tuple[str, Assignment]]
 ) -> Iterator[str]:
-    if judge.excuses.cover(pod):
-        return
     if pod.phase != "Running":
         yield f"lost: {pod.name} is bound and does not run"
     places = {

@@ -1,7 +1,8 @@
 """kube-scheduler's part: one pod after the other is filtered and ranked, binds run side by side.
 
 It comes back for every pod that is still pending, asks whoever leads (or seems to), gives up a call
-after its timeout though the call goes on, and now and then makes one twice, or late.
+after its timeout though the call goes on, and now and then makes one twice, or late. Where pods are
+ranked it asks for some whom it may evict, and evicts nobody.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import msgspec
 
 from extender.cluster import Replica
 from extender.service.ports import TRANSIT_SECONDS
-from extender.wire import ExtenderArgs
+from extender.wire import ExtenderArgs, PreemptionArgs
 from tests.chaos.judge import Judge
 from tests.chaos.loop import Process, SeededLoop
 from tests.chaos.pods import Pod
+from tests.chaos.proposals import proposed
 from tests.chaos.wire import LATENCY_SECONDS
 from tests.fakes.world import bind_args, filter_args
 
@@ -30,6 +32,7 @@ LATE_NEWS = 0.1  # how often a pod is tried though it is bound or gone: the watc
 CHOOSY = 0.05  # how often another plugin leaves a single candidate
 ARRIVES_WITHIN_SECONDS = 1.0 + TRANSIT_SECONDS + 0.1  # a Binding, if at all
 ASTRAY = 0.05  # how often somebody is asked who does not lead
+PROPOSES = 0.3  # how often it is for want of CPU, too, that a pod is refused
 
 
 class Extender(msgspec.Struct):
@@ -61,7 +64,9 @@ class Scheduler:
         *,
         timeout: float,
         late: Callable[[], bool],
+        ranked: bool = False,
     ) -> None:
+        self._ranked = ranked
         self._loop = loop
         self._judge = judge
         self._chance = chance
@@ -131,6 +136,8 @@ class Scheduler:
         pod, extender = self._pods[uid], self._asked()
         node = "" if extender is None else await self._chosen(extender, pod)
         if extender is None or not node:
+            if extender is not None and self._ranked and self._chance.random() < PROPOSES:
+                await self._propose(extender, pod)
             self._try_again(uid)
             return
         task = asyncio.create_task(self._bind(extender, pod, node))
@@ -175,6 +182,25 @@ class Scheduler:
         else:
             names = self._answered_at_once(process, answer)
         return names[0] if names else ""
+
+    async def _propose(self, extender: Extender, pod: dict[str, Any]) -> None:
+        """Ask whom to evict for a pod, unless nobody is below it, or there is no answer."""
+        judge, service, process = self._judge(), extender.replica.service, extender.process
+        known = judge.pods.get(pod["metadata"]["uid"])
+        asked = {} if known is None else proposed(self._chance, known, judge.pods)
+        await asyncio.sleep(LATENCY_SECONDS)
+        if known is None or not asked or process.frozen or not process.alive:
+            return
+        args = PreemptionArgs(filter_args(pod).pod, node_name_to_meta_victims={**asked})
+        before = service.knowledge.ledger
+        try:
+            answer = self._loop.ask(process, lambda: service.hooks.preempt(args))
+        except Exception as error:  # noqa: BLE001 - it is the process's end
+            judge.crashed(process, error)
+            return
+        promised = service.knowledge.ledger != before
+        kept = answer.node_name_to_meta_victims
+        judge.vetted(process.label, known, asked, kept, promised=promised)
 
     async def _bind(self, extender: Extender, pod: dict[str, Any], node: str) -> None:
         if self._chance.random() < AGAIN:

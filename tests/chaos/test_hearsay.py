@@ -1,4 +1,4 @@
-"""When a process came to know that a GpuNode is no more."""
+"""When a process came to know what has become of a GpuNode."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def test_who_has_had_no_list_knows_of_nothing() -> None:
     hearsay.listed("a_1", asked=4.0, now=6.0)
 
     assert hearsay.informed({"a_1", "b_1"}) == {"a_1"}
+
+
+def test_of_a_gpunode_a_process_has_read_what_its_watch_or_a_list_has_brought_by_then() -> None:
+    hearsay = Hearsay()
+    assert hearsay.last("a_1", "node-1", 9.0) == (0, float("-inf"))
+
+    hearsay.heard("a_1", "node-1", 12, now=7.0)
+    hearsay.heard("a_1", "node-1", 15, now=8.0)
+    hearsay.heard("a_1", "node-2", 19, now=8.0)
+    hearsay.listed("a_1", asked=4.0, now=8.0)
+
+    assert hearsay.last("a_1", "node-1", 7.5) == (12, float("-inf"))
+    assert hearsay.last("a_1", "node-1", 8.0) == (15, 4.0)

@@ -10,17 +10,23 @@ import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from extender.service import evictable
 from tests.chaos import __main__ as command
-from tests.chaos.events import drawn
+from tests.chaos.events import Course, drawn
 from tests.chaos.hunt import CRASHED, Hunt, caught
 from tests.chaos.loop import PROCESS, Process, SeededLoop, run
-from tests.chaos.mutants import MASKED, MUTANTS, Mutant, agent, extender, moves, named
+from tests.chaos.mutants import (
+    MASKED,
+    MUTANTS,
+    Mutant,
+    agent,
+    evictions,
+    extender,
+    moves,
+    named,
+)
 from tests.chaos.shrink import kinds, shrunk
 from tests.chaos.story import Outcome, tell
 
@@ -28,7 +34,7 @@ HISTORIES = 40
 EVENTS = 60  # the whole length is for `make chaos`
 SHORT = 24
 SOON = 60  # histories within which a planted bug is met
-PLANTED_IN = {agent.__file__, extender.__file__, moves.__file__}
+PLANTED_IN = {each.__file__ for each in (agent, evictions, extender, moves)}
 
 
 def unbroken(*options: str, histories: int, events: int) -> str:
@@ -71,14 +77,31 @@ def test_no_promise_is_broken_where_vms_are_moved() -> None:
 
 
 def test_evicting_pods_whatever_their_priority_is_caught() -> None:
-    units = evictable._units
+    bug = named("any-victim")
 
-    def of_any_priority(knowledge: Any, view: Any, _: int, spared: Any) -> Any:
-        return units(knowledge, view, 1_000_000, spared)
-
-    with patch.object(evictable, "_units", of_any_priority):
+    with bug.planted():
         told = (tell(seed, drawn(seed), ranked=True) for seed in range(SOON))
-        assert any("wrong victim" in kinds(outcome) for outcome in told)
+        assert any(caught(outcome, bug) for outcome in told)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_history_takes_the_same_course_when_asked_for_by_the_one_it_took(
+    *, ranked: bool, moving: bool
+) -> None:
+    courses = {seed: Course.of(seed, ranked=ranked, moving=moving) for seed in range(200)}
+
+    for seed, course in courses.items():
+        assert Course.of(seed, ranked=course.ranked, moving=course.moving) == course
+        assert course.ranked >= ranked
+        assert course.moving >= moving
+
+
+def test_of_the_courses_that_histories_take_there_are_all_and_mostly_the_plain_one() -> None:
+    courses = [Course.of(seed).options for seed in range(200)]
+
+    assert {*courses} == {"", " --ranked", " --moving"}
+    assert courses.count("") > 150
 
 
 def test_the_same_seed_is_the_same_history() -> None:
@@ -118,7 +141,7 @@ def test_a_planted_bug_is_met_and_crashes_nothing(bug: Mutant) -> None:
             sys.settrace(meet)
             try:
                 story = drawn(seed, SHORT, moving=bug.moving)
-                told = tell(seed, story, moving=bug.moving)
+                told = tell(seed, story, moving=bug.moving, ranked=bug.ranked)
             finally:
                 sys.settrace(None)
             assert CRASHED not in kinds(told), told.broken

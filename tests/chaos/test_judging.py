@@ -345,7 +345,9 @@ def test_what_a_living_pod_may_be_behind_is_no_leak_and_what_a_dead_one_was_is(
     decided = Decision("a", board.uuid, "1g.10gb", 19, 0, 1, SMALL)
     pod = Pod("vm", "uid", node="node-1", phase=phase, decisions=(decided,), bound_at=100.0)
     judge.pods[pod.uid] = pod
-    judge.upheaval(board.uuid)
+    board.create(19, Placement(0, 1))
+    with judge.upheaval(board):
+        board.reset()
     board.create(19, Placement(1, 1))
 
     leaks = [told for told in unsettled(judge) if told.startswith("leaked: GPU instance")]

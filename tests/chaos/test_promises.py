@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,15 @@ import pytest
 
 from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
-from nodeagent.api.gpunode import Assignment, Decision, Instance, Mode, OwnerRef, Realized
+from nodeagent.api.gpunode import (
+    Assignment,
+    Condition,
+    Decision,
+    Instance,
+    Mode,
+    OwnerRef,
+    Realized,
+)
 from nodeagent.apiserver.history import Revision, Write
 from nodeagent.apiserver.protocol import GPU_NODES, LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
@@ -27,8 +35,8 @@ class Court:
     """A judge of one node with one GPU, and what it is shown; whatever it is asked may be set.
 
     ``process`` writes, and sent its writes when ``sent`` says, now if that is None. It hears after
-    ``hears_after`` seconds that a GpuNode was deleted. ``agent`` reports; ``replicas`` are the
-    extenders that there are.
+    ``hears_after`` seconds that a GpuNode was written or deleted. ``agent`` reports; ``replicas``
+    are the extenders that there are.
     """
 
     def __init__(self) -> None:
@@ -57,6 +65,7 @@ class Court:
             sent=lambda: self.now if self.sent is None else self.sent,
             late=lambda: self.late,
             knew=lambda process, uid, deleted: deleted + self.hears_after,
+            read=lambda process, node, by: (0, by - self.hears_after),
             replicas=lambda: self.replicas,
         )
         self.leads("a_1")
@@ -79,15 +88,22 @@ class Court:
         self._show(LEASES, None, lease)
 
     def plan(
-        self, *entries: Assignment, told: Iterable[Instance] = (), observed: int | None = None
+        self,
+        *entries: Assignment,
+        told: Iterable[Instance] = (),
+        observed: int | None = None,
+        realized: bool = True,
     ) -> None:
-        """Show a plan; the agent has *observed* it, unless told otherwise, and realized it."""
+        """Show a plan; the agent has *observed* and *realized* it, unless told otherwise."""
         self.generation += 1
-        self._told(entries, told, observed, realized=True)
+        self._told(entries, told, observed, realized=realized)
 
-    def reports(self, *told: Instance, realized: bool = True) -> None:
+    def reports(
+        self, *told: Instance, realized: bool = True, conditions: Sequence[Condition] = ()
+    ) -> None:
         """Show that the agent has seen the plan, and what it tells to be on the GPU."""
-        self._told(self.judge.entries("node-1"), told, None, realized=realized)
+        entries = self.judge.entries("node-1")
+        self._told(entries, told, None, realized=realized, conditions=conditions)
 
     def _told(
         self,
@@ -96,6 +112,7 @@ class Court:
         observed: int | None,
         *,
         realized: bool,
+        conditions: Sequence[Condition] = (),
     ) -> None:
         self._words += 1
         node = gpu_node(
@@ -105,7 +122,12 @@ class Court:
             observed=observed,
             realized=[Realized(each.id) for each in entries if realized],
         )
-        status = msgspec.structs.replace(node.status, agent_epoch=self.agent, sequence=self._words)
+        status = msgspec.structs.replace(
+            node.status,
+            agent_epoch=self.agent,
+            sequence=self._words,
+            conditions=tuple(conditions),
+        )
         before = self._node
         self._node = msgspec.to_builtins(msgspec.structs.replace(node, status=status))
         self._show(GPU_NODES, before, self._node)
@@ -145,6 +167,11 @@ class Court:
         gi_id = self.board.create(profile, Placement(start, size))
         self.judge.created("node-1", self.board.uuid, gi_id)
         return gi_id
+
+    def reset(self) -> None:
+        """Show that the GPU is reset."""
+        with self.judge.upheaval(self.board):
+            self.board.reset()
 
     def running(self, uid: str, start: int) -> Assignment:
         """Show a pod that is bound to a place on the GPU, and runs there; return its entry."""
@@ -257,8 +284,7 @@ def test_what_a_bound_pod_has_stays_planned_until_the_pod_has_ended(court: Court
 
 def test_even_if_its_gpu_was_reset(court: Court) -> None:
     court.running("u1", 0)
-    court.board.reset()
-    court.judge.upheaval(court.board.uuid)
+    court.reset()
     court.plan()
 
     assert any("left the plan" in each for each in court.broken)
@@ -361,7 +387,8 @@ def test_what_a_reset_has_ended_excuses_nothing_that_is_promised_after_it(court:
     court.pod("after")
     old, new = court.entry("a", 0, pod="before"), court.entry("b", 1, pod="after")
     court.plan(old)
-    court.judge.upheaval(court.board.uuid)
+    court.made(0)
+    court.reset()
     court.plan(old, new)
     court.bound("before", old)
     court.bound("after", new)
@@ -370,6 +397,137 @@ def test_what_a_reset_has_ended_excuses_nothing_that_is_promised_after_it(court:
 
     court.phase("after", "Running")
     assert court.broken == ["lost: name-after runs, but it does not hold b"]
+
+
+UNANSWERED = Condition(keys.READY, "False", keys.DRIVER_UNAVAILABLE)
+
+
+def waiting(court: Court, uid: str = "u1", start: int = 0) -> Assignment:
+    """Show a pod with a place whose GPU instance is there, told, and not the pod's yet."""
+    entry = court.entry(f"entry-{uid}", start, pod=uid)
+    court.pod(uid)
+    court.plan(*court.judge.entries("node-1"), entry)
+    court.made(start)
+    return entry
+
+
+def looks(court: Court) -> None:
+    court.now += 1.0
+    court.judge.looked("node-1")
+    court.now += 1.0
+
+
+def test_what_is_made_anew_and_told_after_a_reset_is_not_to_be_destroyed(court: Court) -> None:
+    entry = waiting(court)
+    court.bound("u1", entry)
+    court.reset()
+    gi_id = court.made(0)
+    looks(court)
+    court.reports()
+    court.judge.destroying("node-1", court.board.uuid, gi_id)
+
+    assert court.broken == ["lost: the GPU instance of name-u1, which is bound"]
+
+
+@pytest.mark.parametrize("late", ["never looked", "looked before", "sent before", "no driver"])
+def test_until_that_is_told_by_who_has_looked_since_nobody_is_to_blame(
+    court: Court, late: str
+) -> None:
+    entry = waiting(court)
+    court.bound("u1", entry)
+    court.reset()
+    if late == "looked before":
+        looks(court)
+    before = court.now
+    gi_id = court.made(0)
+    if late in ("sent before", "no driver"):
+        looks(court)
+    court.sent = before if late == "sent before" else None
+    court.reports(conditions=[UNANSWERED] if late == "no driver" else ())
+    court.judge.destroying("node-1", court.board.uuid, gi_id)
+
+    assert not court.broken
+
+
+def test_a_pod_from_under_which_it_has_gone_is_excused_though_it_is_made_anew(
+    court: Court,
+) -> None:
+    court.running("u1", 0)
+    court.reset()
+    court.made(0)
+    looks(court)
+    court.reports()
+
+    assert not [told for told in unsettled(court.judge) if told.startswith("lost")]
+
+
+def test_what_somebody_destroys_excuses_nobody_beside_it(court: Court) -> None:
+    first, second = waiting(court, "u1", 0), waiting(court, "u2", 1)
+    court.bound("u1", first)
+    court.bound("u2", second)
+    one, other = court.board.instances
+    with court.judge.upheaval(court.board):
+        court.board.destroy(one)
+    court.judge.destroying("node-1", court.board.uuid, other)
+
+    assert court.broken == ["lost: the GPU instance of name-u2, which is bound"]
+
+
+@pytest.mark.parametrize(("sent", "excused"), [(104.0, True), (104.1, False)])
+def test_a_binding_may_be_sent_until_it_is_heard_that_a_reset_has_ended_its_place(
+    court: Court, sent: float, excused: bool
+) -> None:
+    entry = waiting(court)
+    court.reset()
+    court.hears_after, court.now = 1.0, 103.0
+    court.leads("a_1")
+    court.reports(realized=False)
+    court.now, court.sent = 105.0, sent
+    court.bound("u1", entry)
+
+    told = ["half bound: name-u1 has entry-u1, which is not realized"]
+    assert court.broken == ([] if excused else told)
+
+
+def test_a_reset_excuses_no_binding_to_what_was_never_realized(court: Court) -> None:
+    court.pod("u1")
+    entry = court.entry("a", 0, pod="u1")
+    court.plan(entry, realized=False)
+    court.made(0)
+    court.reset()
+    court.hears_after = 1.0
+    court.now += 2.0
+    court.bound("u1", entry)
+
+    assert court.broken == ["half bound: name-u1 has a, which is not realized"]
+
+
+@pytest.mark.parametrize(("sent", "excused"), [(101.0, True), (104.0, False)])
+def test_a_pod_fails_by_a_reset_only_until_all_is_as_it_was_before(
+    court: Court, sent: float, excused: bool
+) -> None:
+    entry = waiting(court)
+    court.bound("u1", entry)
+    court.reset()
+    court.made(0)
+    looks(court)
+    court.reports()
+    court.now, court.sent = 105.0, sent
+    court.phase("u1", "Failed")
+
+    lost = [told for told in unsettled(court.judge) if told.startswith("lost")]
+    assert lost == (
+        [] if excused else ["lost: name-u1 was bound, and its kubelet could not run it"]
+    )
+
+
+def test_a_bound_pod_stays_planned_whatever_a_reset_has_ended(court: Court) -> None:
+    court.running("u1", 0)
+    court.reset()
+    court.plan()
+
+    lost = [told for told in unsettled(court.judge) if told.startswith("lost")]
+    assert lost == ["lost: name-u1 is bound, and entry-u1 is not planned"]
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running"])

@@ -64,6 +64,18 @@ BIND, PLAN, READ_POD = "bind", "plan", "read pod"
 READS = ("get", "list", "watch", READ_POD)
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str
+    uid: str
+
+
+class _Object(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+_OBJECT = msgspec.json.Decoder(_Object)
+
+
 class Network:
     """The weather between all processes and the API server.
 
@@ -71,7 +83,7 @@ class Network:
     are the names of the processes that reach nobody; ``stuck`` are the kinds (by plural) of which
     no watch tells anything. ``stalled`` are the processes whose next plan is held up for so many
     seconds, while they reach nobody. ``lists`` tells when a process last asked for a whole kind,
-    ``hearsay`` what it knows of GpuNodes that are no more.
+    ``hearsay`` what it knows of GpuNodes.
     """
 
     def __init__(self, loop: SeededLoop, api: InMemoryApi, chance: random.Random) -> None:
@@ -235,10 +247,16 @@ class Wire:
                     await asyncio.sleep(network.chance.expovariate(1.0))
                 if self._process.name in network.cut:
                     await network.reached(self._process)
-                if kind == GPU_NODES and event.type is EventType.DELETED:
-                    uid = msgspec.json.decode(event.object)["metadata"]["uid"]
-                    network.hearsay.told(self._process.label, uid, now=network.loop.time())
+                if kind == GPU_NODES and event.type is not EventType.BOOKMARK:
+                    self._heard(event)
                 yield event
+
+    def _heard(self, event: WatchEvent) -> None:
+        hearsay, now = self._network.hearsay, self._network.loop.time()
+        meta = _OBJECT.decode(event.object).metadata
+        hearsay.heard(self._process.label, meta.name, int(event.resource_version), now=now)
+        if event.type is EventType.DELETED:
+            hearsay.told(self._process.label, meta.uid, now=now)
 
     async def create(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.mutants import agent, extender, moves
+from tests.chaos.mutants import agent, evictions, extender, moves
 
 Planting = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -18,7 +18,8 @@ class Mutant(msgspec.Struct, frozen=True):
 
     It is caught by a broken promise of a kind that it *breaks*, which are those the judge names.
     Any other, a crash above all, may come of how it is planted, and proves nothing. One that is
-    about moves is looked for where VMs are ``moving``.
+    about moves is looked for where VMs are ``moving``, one about evictions where pods are
+    ``ranked``.
     """
 
     name: str
@@ -26,12 +27,19 @@ class Mutant(msgspec.Struct, frozen=True):
     planted: Planting
     breaks: frozenset[str]
     moving: bool = False
+    ranked: bool = False
 
 
 def _mutant(
-    name: str, says: str, planted: Planting, breaks: str, *, moving: bool = False
+    name: str,
+    says: str,
+    planted: Planting,
+    breaks: str,
+    *,
+    moving: bool = False,
+    ranked: bool = False,
 ) -> Mutant:
-    return Mutant(name, says, planted, frozenset(breaks.split(", ")), moving)
+    return Mutant(name, says, planted, frozenset(breaks.split(", ")), moving, ranked)
 
 
 MUTANTS = (
@@ -184,6 +192,40 @@ MUTANTS = (
         "ties are not withdrawn before destroying",
         agent.no_withdrawal,
         "starved, lost",
+    ),
+    _mutant(
+        "once-realized",
+        "what was realized once counts as realized for ever",
+        extender.once_realized,
+        "half bound",
+    ),
+    _mutant(
+        "any-victim",
+        "pods are evicted whatever their priority",
+        evictions.whatever_their_priority,
+        "wrong victim",
+        ranked=True,
+    ),
+    _mutant(
+        "claim-forgotten",
+        "what a pod waits for is given to whoever comes",
+        evictions.claim_forgotten,
+        "claim broken",
+        ranked=True,
+    ),
+    _mutant(
+        "evict-unclaimed",
+        "a pod is evicted before its place is claimed",
+        evictions.evicted_before_it_is_claimed,
+        "wrong victim",
+        ranked=True,
+    ),
+    _mutant(
+        "not-vetted",
+        "whoever kube-scheduler proposes may be evicted, room or no room",
+        evictions.not_vetted,
+        "evicted in vain",
+        ranked=True,
     ),
     _mutant(
         "evict-first",

@@ -314,6 +314,20 @@ def lead_for_ever() -> Any:
     return stack
 
 
+def once_realized() -> Any:
+    """Bind to what was realized once, whatever has become of it."""
+    known: set[str] = set()
+    whole = NodeView.realized
+
+    def realized(self: Any, ids: Any) -> bool:
+        wanted = set(ids)
+        if whole(self, wanted):
+            known.update(wanted)
+        return wanted <= known
+
+    return patch.object(NodeView, "realized", realized)
+
+
 def no_relist() -> Any:
     async def relist(self: Any) -> None: ...
 
