@@ -345,12 +345,15 @@ class Judge:
         """Tell whether an entry is for the very pod that had *last*, or the next it was held for.
 
         Or is held by an order for the VM that has left what is still there, or for its next pod,
-        which takes that. The agent destroys first, as it does for any hold.
+        which takes that. The agent destroys first, as it does for any hold. What somebody else has
+        left at the very place may be held, too: nobody is given that before it is free.
         """
         same = entry.pod is not None and entry.pod == last.pod
         if same or self.holds.succeeds(entry, last.id):
             return True
-        return self.moves.leads_back(entry) and last.owner == entry.owner
+        if not self.moves.leads_back(entry):
+            return False
+        return last.owner == entry.owner or (entry.pod is None and place(entry) == place(last))
 
     def _wrote_pod(self, write: Write) -> Pod | None:
         """See a pod written, and return it, None if it is gone."""

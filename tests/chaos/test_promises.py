@@ -240,6 +240,27 @@ def test_what_is_on_its_way_out_is_nobodys_before_the_agent_says_so(
     assert court.broken == ["promised twice: b where a is on its way out"]
 
 
+def test_an_order_may_hold_that_place_but_give_it_nobody_before(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1", owner="gone"))
+    before = court.generation
+    court.plan(observed=before)
+    back = court.entry("back-1-0", 0, pod=None, owner="vm")
+    court.plan(back, observed=before)
+    assert not [each for each in court.broken if "way out" in each]
+
+    court.plan(court.entry("back-1-0", 0, pod="u2", owner="vm"), observed=before)
+    assert "promised twice: back-1-0 where a is on its way out" in court.broken
+
+
+def test_nor_hold_a_place_that_only_meets_it(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1", owner="gone", profile=HALF))
+    before = court.generation
+    court.plan(observed=before)
+    court.plan(court.entry("back-1-0", 1, pod=None, owner="vm"), observed=before)
+
+    assert "promised twice: back-1-0 where a is on its way out" in court.broken
+
+
 def test_once_told_to_be_free_it_is_whatever_older_word_comes_after(court: Court) -> None:
     court.plan(court.entry("a", 0, pod="u1"))
     before = court.generation
