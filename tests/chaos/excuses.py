@@ -33,7 +33,9 @@ class Excuses:
         self._ended: set[str] = set()
         self._unrealized: dict[str, _Deleted] = {}
         self._unplanned: dict[str, _Deleted] = {}
+        self._left_out: set[str] = set()
         self._forsaken: set[str] = set()
+        self._undone: set[str] = set()
 
     def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
         """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
@@ -52,20 +54,28 @@ class Excuses:
         """See that entries of these ids are in a plan, in whatever object."""
         for id in ids:
             self._unplanned.pop(id, None)
+            self._left_out.discard(id)
             self._forsaken.discard(id)
 
-    def made_anew(self, node: str, by: str) -> None:
-        """See a plan made anew *by* a replica; what it does not have by now is not written."""
-        self._forsaken.update(
-            id
-            for id, deleted in self._unplanned.items()
-            if deleted.node == node and by not in deleted.known_to
-        )
+    def written(self, node: str, by: str, *, anew: bool) -> None:
+        """See a plan written *by* a replica, "" by hand; made *anew*, it lacks what it has not yet.
+
+        Unless a replica has made it so that had read the one before: that is nobody's excuse.
+        """
+        for id, deleted in self._unplanned.items():
+            if deleted.node != node or by in deleted.known_to:
+                continue
+            if anew:
+                self._left_out.add(id)
+                self._undone.add(id)
+            if by and id in self._left_out:
+                self._forsaken.add(id)
 
     def realized(self, ids: Collection[str]) -> None:
         """See that entries of these ids are told to be realized, in whatever object."""
         for id in ids:
             self._unrealized.pop(id, None)
+            self._undone.discard(id)
 
     def calm(self, gpu: str) -> bool:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""
@@ -84,5 +94,17 @@ class Excuses:
         return any(each is not None and sent <= knew(each.uid, each.at) for each in gone)
 
     def forsaken(self, id: str) -> bool:
-        """Tell whether the plan of an entry was made anew by who had never read it, without it."""
+        """Tell whether who had never read the plan of an entry has written the next, without it."""
         return id in self._forsaken
+
+    def unknown(self, id: str, by: str) -> bool:
+        """Tell whether a plan made anew lacks an entry, and a replica had never read of that."""
+        return id in self._left_out and by not in self._unplanned[id].known_to
+
+    def undone(self, id: str) -> bool:
+        """Tell whether a plan was made anew without an entry, and no agent has realized it since.
+
+        By hand, or by who had never read of it: an agent that has seen that plan may have destroyed
+        what nobody had yet.
+        """
+        return id in self._undone

@@ -79,11 +79,15 @@ class Court:
         self._show(LEASES, None, lease)
 
     def plan(
-        self, *entries: Assignment, told: Iterable[Instance] = (), observed: int | None = None
+        self,
+        *entries: Assignment,
+        told: Iterable[Instance] = (),
+        observed: int | None = None,
+        realized: bool = True,
     ) -> None:
-        """Show a plan; the agent has *observed* it, unless told otherwise, and realized it."""
+        """Show a plan; the agent has *observed* it, unless told otherwise, and *realized* it."""
         self.generation += 1
-        self._told(entries, told, observed, realized=True)
+        self._told(entries, told, observed, realized=realized)
 
     def reports(self, *told: Instance, realized: bool = True) -> None:
         """Show that the agent has seen the plan, and what it tells to be on the GPU."""
@@ -472,6 +476,70 @@ def test_a_bound_pod_that_has_nothing_loses_its_place_where_who_leads_has_never_
     court.judge.violations.clear()
     court.plan(court.entry("b", 0, pod="u2"))
     assert any("where name-u1 is bound" in each for each in court.broken), "once it has it again"
+
+
+@pytest.mark.parametrize("maker", ["b_1", ""], ids=["another", "by hand"])
+@pytest.mark.parametrize("writer", ["a_1", "b_1"])
+def test_who_has_read_of_a_place_gives_it_to_nobody_whoever_made_its_plan_anew(
+    court: Court, maker: str, writer: str
+) -> None:
+    """a_1 has read the plan that was deleted, b_1 never has."""
+    court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    if maker:
+        court.leads(maker)
+    court.process = maker
+    court.plan()
+    court.leads(writer)
+    court.process = writer
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    told = [each for each in court.broken if "where name-u1 is bound" in each]
+    assert bool(told) is (writer == "a_1")
+
+
+@pytest.mark.parametrize("leader", ["a_1", "b_1"])
+def test_what_somebody_leaves_out_by_hand_is_planned_again_if_who_leads_has_read_of_it(
+    court: Court, leader: str
+) -> None:
+    court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.leads(leader)
+
+    told = [each for each in unsettled(court.judge) if "is not planned" in each]
+    assert bool(told) is (leader == "a_1")
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_made_it_again(
+    court: Court, used: bool
+) -> None:
+    entry = court.running("u1", 0)
+    (made,) = court.board.instances
+    if not used:
+        court.board.clients.clear()
+
+    def destroyed() -> bool:
+        court.judge.violations.clear()
+        court.judge.destroying("node-1", court.board.uuid, made)
+        return not any("lost: the GPU instance of" in each for each in court.broken)
+
+    court.process = ""
+    assert not destroyed()
+    court.plan_deleted()
+    assert not destroyed(), "its agent has seen no plan without it"
+    court.plan()
+    assert destroyed() is not used
+    court.process = "a_1"
+    court.plan(entry, realized=False)
+    assert destroyed() is not used, "its agent may have yet to see it"
+    court.reports()
+    assert not destroyed()
 
 
 # Who leads.
