@@ -202,10 +202,10 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _certain_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
-        found = dict(_by_node(self.assumed.items()))
-        for node, there in self.lost.items():
-            found[node] = found.get(node, ()) + there
-        return found
+        assumed = _by_node(self.assumed.items())
+        if not self.lost:  # nearly always
+            return assumed
+        return assumed | {node: assumed.get(node, ()) + had for node, had in self.lost.items()}
 
     @cached_property
     def _presumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
@@ -220,7 +220,7 @@ _Entry = TypeVar("_Entry")
 
 def _by_node(
     promises: Iterable[tuple[str, Promise]],
-) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+) -> dict[str, tuple[tuple[str, Promise], ...]]:
     found: dict[str, list[tuple[str, Promise]]] = {}
     for pod, promise in promises:
         found.setdefault(promise.node, []).append((pod, promise))
