@@ -104,6 +104,12 @@ MUTANTS = (
         extender.not_written_again,
         "lost, promised twice",
     ),
+    _mutant(
+        "lost-is-free",
+        "what is to be written again is free until then",
+        extender.lost_is_free,
+        "lost, promised twice",
+    ),
     _mutant("never-let-go", "what was held stays planned", extender.never_let_go, "leaked"),
     _mutant("held-for-ever", "what is held is never let go", extender.held_for_ever, "starved"),
     _mutant(
