@@ -75,7 +75,10 @@ class Excuses:
         """See that entries of these ids are told to be realized, in whatever object."""
         for id in ids:
             self._unrealized.pop(id, None)
-            self._undone.discard(id)
+
+    def seen(self, ids: Collection[str]) -> None:
+        """See that an agent has seen a plan with entries of these ids."""
+        self._undone.difference_update(ids)
 
     def calm(self, gpu: str) -> bool:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""
@@ -102,9 +105,8 @@ class Excuses:
         return id in self._left_out and by not in self._unplanned[id].known_to
 
     def undone(self, id: str) -> bool:
-        """Tell whether a plan was made anew without an entry, and no agent has realized it since.
+        """Tell whether a plan was made anew without an entry, and no agent has seen one with it.
 
-        By hand, or by who had never read of it: an agent that has seen that plan may have destroyed
-        what nobody had yet.
+        By hand, or by who had never read of it: its agent destroys what nobody has.
         """
         return id in self._undone

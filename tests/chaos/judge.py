@@ -196,6 +196,8 @@ class Judge:
         self._reports.hear(name, node.status)
         self.excuses.planned([each.id for each in node.spec.assignments])
         self.excuses.realized(self._reports.realized(name))
+        if node.status.observed_generation >= node.metadata.generation:
+            self.excuses.seen([each.id for each in node.spec.assignments])
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)

@@ -79,15 +79,11 @@ class Court:
         self._show(LEASES, None, lease)
 
     def plan(
-        self,
-        *entries: Assignment,
-        told: Iterable[Instance] = (),
-        observed: int | None = None,
-        realized: bool = True,
+        self, *entries: Assignment, told: Iterable[Instance] = (), observed: int | None = None
     ) -> None:
-        """Show a plan; the agent has *observed* it, unless told otherwise, and *realized* it."""
+        """Show a plan; the agent has *observed* it, unless told otherwise, and realized it."""
         self.generation += 1
-        self._told(entries, told, observed, realized=realized)
+        self._told(entries, told, observed, realized=True)
 
     def reports(self, *told: Instance, realized: bool = True) -> None:
         """Show that the agent has seen the plan, and what it tells to be on the GPU."""
@@ -516,7 +512,7 @@ def test_what_somebody_leaves_out_by_hand_is_planned_again_if_who_leads_has_read
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_made_it_again(
+def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_seen_it_again(
     court: Court, used: bool
 ) -> None:
     entry = court.running("u1", 0)
@@ -536,8 +532,8 @@ def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_made_
     court.plan()
     assert destroyed() is not used
     court.process = "a_1"
-    court.plan(entry, realized=False)
-    assert destroyed() is not used, "its agent may have yet to see it"
+    court.plan(entry, observed=1)
+    assert destroyed() is not used, "its agent has yet to see it, whatever it tells"
     court.reports()
     assert not destroyed()
 
