@@ -36,6 +36,7 @@ class Excuses:
         self._left_out: set[str] = set()
         self._forsaken: set[str] = set()
         self._undone: set[str] = set()
+        self._failed: set[str] = set()
 
     def upheaval(self, gpus: Collection[str], ids: Collection[str]) -> None:
         """See that what is on these GPUs may be gone, and so what entries of *ids* stand for."""
@@ -80,6 +81,10 @@ class Excuses:
         """See that an agent has seen a plan with entries of these ids."""
         self._undone.difference_update(ids)
 
+    def failed(self, ids: Collection[str]) -> None:
+        """See a pod fail that was to have these: its agent may not know of them at this moment."""
+        self._failed.update(self._undone.intersection(ids))
+
     def calm(self, gpu: str) -> bool:
         """Tell whether a GPU has been left alone for long enough for its agent to know it."""
         return self._clock() - self._upset.get(gpu, float("-inf")) > LINGERS_SECONDS
@@ -97,8 +102,11 @@ class Excuses:
         return any(each is not None and sent <= knew(each.uid, each.at) for each in gone)
 
     def forsaken(self, id: str) -> bool:
-        """Tell whether who had never read the plan of an entry has written the next, without it."""
-        return id in self._forsaken
+        """Tell whether who had never read the plan of an entry has written the next, without it.
+
+        Or whether its pod has failed while its agent had seen no plan with it.
+        """
+        return id in self._forsaken or id in self._failed
 
     def unknown(self, id: str, by: str) -> bool:
         """Tell whether a plan made anew lacks an entry, and a replica had never read of that."""

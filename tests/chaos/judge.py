@@ -322,6 +322,8 @@ class Judge:
         newly_bound = not pod.node and "nodeName" in spec
         pod.node = spec.get("nodeName", "")
         phase, pod.phase = pod.phase, status["phase"]
+        if pod.phase == "Failed" != phase:
+            self.excuses.failed([each.id for each in pod.decisions])
         pod.deleting = "deletionTimestamp" in meta
         conditions = status.get("conditions", ())
         ready = any((c["type"], c.get("status")) == ("Ready", "True") for c in conditions)

@@ -538,6 +538,23 @@ def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_seen_
     assert not destroyed()
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_pod_that_fails_before_its_agent_has_seen_its_entry_again_was_left_out_by_hand(
+    court: Court, seen: bool
+) -> None:
+    entry = court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.process = "a_1"
+    court.plan(entry, observed=None if seen else 1)
+    court.phase("u1", "Failed")
+
+    told = [each for each in unsettled(court.judge) if "could not run it" in each]
+    assert bool(told) is seen
+
+
 # Who leads.
 
 
