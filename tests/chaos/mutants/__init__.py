@@ -104,12 +104,6 @@ MUTANTS = (
         extender.not_written_again,
         "lost, promised twice",
     ),
-    _mutant(
-        "lost-is-free",
-        "what is to be written again is free until then",
-        extender.lost_is_free,
-        "lost, promised twice",
-    ),
     _mutant("never-let-go", "what was held stays planned", extender.never_let_go, "leaked"),
     _mutant("held-for-ever", "what is held is never let go", extender.held_for_ever, "starved"),
     _mutant(
@@ -289,6 +283,13 @@ MASKED = {
         "lost, promised twice, half bound",
     ): "the write would have to be given up by reclaim, and arrive after all of a bind, within the"
     " few seconds of its own time; tests/unit/extender/test_reclaim.py makes that happen",
+    _mutant(
+        "lost-is-free",
+        "what is to be written again is free until then",
+        extender.lost_is_free,
+        "lost, promised twice",
+    ): "somebody else would have to make the plan anew, and a pod to ask for the place before it is"
+    " written again; tests/unit/extender/test_lost_places.py makes that happen",
     _mutant(
         "not-adopted-again",
         "what a pod has stays lost though the agent tells of it",
