@@ -11,12 +11,13 @@ A *planned* place is what the joint plan of the pending queue gives a pod (``pla
 avoid it as they avoid a presumption, and it ends with the pod's assumption, or after seconds. A
 *presumption* is prioritize's winner waiting for its bind: others avoid its slices while they have
 another choice. An *assumption* is a bind writing the plan: nobody else may have those slices.
-A GPU that has just failed is *avoided* as a whole, as what is presumed for somebody else is.
+A GPU that has just failed is *avoided* as a whole, as what is presumed for somebody else is. What
+was *lost* with a plan is its pod's, as if assumed, until it is written again, or nobody's any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TypeVar
 
 import msgspec
@@ -57,12 +58,16 @@ class Planned(msgspec.Struct, frozen=True, dict=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, dict=True):
-    """All promises, by the UID of the pod; what is ``avoided``, by that of the GPU."""
+    """All promises, by the UID of the pod; what is ``avoided``, by that of the GPU.
+
+    What is ``lost``, by the node, with each pod's UID: one may have lost something on several.
+    """
 
     assumed: Mapping[str, Promise] = {}
     presumed: Mapping[str, Presumption] = {}
     planned: Mapping[str, Planned] = {}
     avoided: Mapping[str, Presumption] = {}
+    lost: Mapping[str, tuple[tuple[str, Promise], ...]] = {}
 
     def presume(self, pod: str, promise: Promise, *, until: float) -> Ledger:
         """Keep *promise* from others, while they have another choice, until then."""
@@ -93,6 +98,7 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
                 _without(self.presumed, pod),
                 _without(self.planned, pod),
                 self.avoided,
+                self.lost,
             )
         )
 
@@ -115,6 +121,14 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         avoided = {gpu: p for gpu, p in self.avoided.items() if gpu not in trusted}
         return self._indexed(replace(self, avoided=avoided))
 
+    def lose(self, node: str, promises: Iterable[tuple[str, Promise]]) -> Ledger:
+        """Keep from everybody else what pods had in a plan of a *node* that is gone: just that."""
+        there = tuple(promises)
+        if self.lost.get(node, ()) == there:
+            return self
+        others = _without(self.lost, node)
+        return self._indexed(replace(self, lost={**others, node: there} if there else others))
+
     def expire(self, *, now: float) -> Ledger:
         """Drop every presumption and every planned place whose time is up; avoid no longer."""
         presumed = {pod: p for pod, p in self.presumed.items() if p.until > now}
@@ -123,14 +137,14 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         kept = len(presumed) + len(planned) + len(avoided)
         if kept == len(self.presumed) + len(self.planned) + len(self.avoided):
             return self
-        return self._indexed(Ledger(self.assumed, presumed, planned, avoided))
+        return self._indexed(Ledger(self.assumed, presumed, planned, avoided, self.lost))
 
     def _indexed(self, now: Ledger) -> Ledger:
         """Let *now* have the indexes of what it has in common with this one.
 
         While 400 binds wait, each filter would read all of them anew for what was presumed since.
         """
-        same = {"_assumed_by_node": now.assumed is self.assumed}
+        same = {"_certain_by_node": now.assumed is self.assumed and now.lost is self.lost}
         same["_presumed_by_node"] = (
             now.presumed is self.presumed
             and now.planned is self.planned
@@ -143,13 +157,27 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
     @property
     def nodes(self) -> Set[str]:
         """The nodes on which anything is promised."""
-        return self._assumed_by_node.keys() | self._presumed_by_node.keys()
+        return self._certain_by_node.keys() | self._presumed_by_node.keys()
+
+    @property
+    def certain(self) -> Iterator[tuple[str, Promise]]:
+        """What pods are certain to get beyond the plans, with their UIDs.
+
+        Of what a pod has lost nothing is, once it is being given a place.
+        """
+        yield from self.assumed.items()
+        for there in self.lost.values():
+            yield from (each for each in there if each[0] not in self.assumed)
 
     def assumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices of a node that pods other than *besides* are certain to get."""
-        if node not in self._assumed_by_node:  # nearly always: filter asks for every node
+        if node not in self._certain_by_node:  # nearly always: filter asks for every node
             return ()
-        return _slices(self._assumed_by_node[node], besides)
+        return _slices(self._certain_by_node[node], besides)
+
+    def lost_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
+        """Return the slices that pods other than *besides* had in a plan of a node that is gone."""
+        return _slices(self.lost.get(node, ()), besides)
 
     def presumed_on(self, node: str, *, besides: str = "") -> tuple[Taken, ...]:
         """Return the slices that pods other than *besides* will probably get, or are avoided."""
@@ -162,7 +190,7 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
 
         To those certain to get them; with *presumed*, to those who probably will as well.
         """
-        found = self._assumed_by_node.get(node, ())
+        found = self._certain_by_node.get(node, ())
         if presumed:
             found += self._presumed_by_node.get(node, ())
         return frozenset(
@@ -173,8 +201,11 @@ class Ledger(msgspec.Struct, frozen=True, dict=True):
         )
 
     @cached_property
-    def _assumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
-        return _by_node(self.assumed.items())
+    def _certain_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+        assumed = _by_node(self.assumed.items())
+        if not self.lost:  # nearly always
+            return assumed
+        return assumed | {node: assumed.get(node, ()) + had for node, had in self.lost.items()}
 
     @cached_property
     def _presumed_by_node(self) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
@@ -189,7 +220,7 @@ _Entry = TypeVar("_Entry")
 
 def _by_node(
     promises: Iterable[tuple[str, Promise]],
-) -> Mapping[str, tuple[tuple[str, Promise], ...]]:
+) -> dict[str, tuple[tuple[str, Promise], ...]]:
     found: dict[str, list[tuple[str, Promise]]] = {}
     for pod, promise in promises:
         found.setdefault(promise.node, []).append((pod, promise))

@@ -41,7 +41,7 @@ class Change(msgspec.Struct, Generic[_T], frozen=True, omit_defaults=True):
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of the promises of each kind."""
+    """What became of the promises of each kind; what is lost follows from what is told."""
 
     assumed: Change[Promise] = Change()
     presumed: Change[Presumption] = Change()
@@ -65,4 +65,5 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
             self.presumed.applied(before.presumed),
             self.planned.applied(before.planned),
             self.avoided.applied(before.avoided),
+            before.lost,
         )

@@ -102,7 +102,8 @@ class Adopter:
             view = self._knowledge.views.get(node)
             entries = () if view is None else self._entries(view, facts.asked)
             if view is not None and entries:
-                await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
+                instead = in_their_place(view, entries)
+                await self._plans.write(view, add=entries, remove=instead, told=True)
                 log.info(
                     "pod_adopted",
                     node=node,

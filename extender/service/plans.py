@@ -67,6 +67,7 @@ class Plans:
         remove: Collection[str] = (),
         hold: Collection[str] = (),
         patience: Patience | None = None,
+        told: bool = False,
     ) -> None:
         """Change the plan *view* shows, and take the reply in at once.
 
@@ -76,10 +77,16 @@ class Plans:
         *patience*: it tests the generation, so that it cannot be made twice. What becomes of one
         that is given up is open for a while: see :meth:`settled`.
 
+        No entry may meet what another pod had in a plan that is gone, unless agents have *told* of
+        it: then it is so.
+
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
             ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
+        if not told and self._meets_what_was_lost(view.name, add):
+            text = "what other pods had in the plan before is to be written again first"
+            raise ClusterUnavailable(text, undone=True)
         over = view.lapsed if add else held_too_long(view)
         change = _Change(tuple(add), frozenset({*remove, *over}), frozenset(hold))
         patience = patience or Patience(self._knowledge)
@@ -117,6 +124,14 @@ class Plans:
                 self._moved(view)
                 self._knowledge.gpu_node(node)
                 return
+
+    def _meets_what_was_lost(self, node: str, entries: Iterable[Assignment]) -> bool:
+        ledger = self._knowledge.ledger
+        return node in ledger.lost and any(
+            each.gpu == other.gpu and each.placement.mask & other.placement.mask
+            for each in entries
+            for other in ledger.lost_on(node, besides=each.pod.uid if each.pod else "")
+        )
 
     async def _made(self, change: _Change, view: NodeView, patience: Patience) -> bool:
         """Read whether the plan is as the *change* was to make it; if not, it is as *view* has it.

@@ -53,7 +53,8 @@ class Recorder:
                 for each in found
                 if each.becomes is not None
             ]
-            await self._plans.write(view, add=add, remove=[each.entry.id for each in found])
+            gone = [each.entry.id for each in found]
+            await self._plans.write(view, add=add, remove=gone, told=True)
             log.info(
                 "devices_recorded",
                 node=name,

@@ -33,6 +33,7 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
     nodes, rivals = parts.nodes.copy(), parts.rivals.copy()
     labels = dict(parts.labels)
     views = tuple(parts.views.values())
+    lost = [(name, tuple(had), tuple(had.values())) for name, had in parts.lost.items()]
     pods, requests = tuple(parts.pods.values()), tuple(parts.requests.values())
     gone = parts.gone.copy()
     return chain(
@@ -51,6 +52,7 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
         parts.freshness.restated(),
         (restoring("Knowledge.restore_view", _bare(each)) for each in views),
         parts.assigned.restated(),
+        (restoring("Knowledge.restore_lost", *each) for each in lost),
         (parts.holds.restated(), parts.realizing.restated(), parts.tenancy.restated()),
         (restoring("Knowledge.restore_pod", each) for each in pods),
         (restoring("Knowledge.restore_request", each) for each in requests),

@@ -37,7 +37,7 @@ class Rooms:
     def beside(self, at: int, ledger: Ledger, request: Request) -> int:
         """Return how much of a headroom there is beside what others are certain to get."""
         total = self._total[at]
-        for node in {promise.node for promise in ledger.assumed.values()} & self._on.keys():
+        for node in {promise.node for _, promise in ledger.certain} & self._on.keys():
             promised = ledger.assumed_on(node, besides=request.pod.uid)
             if promised:
                 there = tuple(self._of(self._views[node], promised))

@@ -58,7 +58,7 @@ class Usage:
             if namespace_of(entry) in namespaces:
                 slices -= entry.size
                 profiles[view.profile_named(entry.gpu, entry.profile_id)] -= 1
-        for uid, promise in ledger.assumed.items():
+        for uid, promise in ledger.certain:
             planned = promise.node in self._assigned.nodes_of(uid)
             if promise.namespace in namespaces and uid not in gone and not planned:
                 there = self._views.get(promise.node)

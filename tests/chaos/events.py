@@ -36,6 +36,7 @@ LIKELIHOOD = {
     "create by hand": 5,
     "destroy by hand": 6,
     "delete GpuNode": 2,
+    "replace GpuNode": 2,
     "rough network": 22,
     "doubt": 4,
     "stall": 4,

@@ -29,7 +29,10 @@ class Excuses:
         self._clock = clock
         self._unrealized: dict[str, _Deleted] = {}
         self._unplanned: dict[str, _Deleted] = {}
+        self._left_out: set[str] = set()
         self._forsaken: set[str] = set()
+        self._undone: set[str] = set()
+        self._failed: set[str] = set()
 
     def plan_deleted(
         self, node: str, uid: str, ids: Collection[str], known_to: Collection[str]
@@ -43,20 +46,35 @@ class Excuses:
         """See that entries of these ids are in a plan, in whatever object."""
         for id in ids:
             self._unplanned.pop(id, None)
+            self._left_out.discard(id)
             self._forsaken.discard(id)
 
-    def made_anew(self, node: str, by: str) -> None:
-        """See a plan made anew *by* a replica; what it does not have by now is not written."""
-        self._forsaken.update(
-            id
-            for id, deleted in self._unplanned.items()
-            if deleted.node == node and by not in deleted.known_to
-        )
+    def written(self, node: str, by: str, *, anew: bool) -> None:
+        """See a plan written *by* a replica, "" by hand; made *anew*, it lacks what it has not yet.
+
+        Unless a replica has made it so that had read the one before: that is nobody's excuse.
+        """
+        for id, deleted in self._unplanned.items():
+            if deleted.node != node or by in deleted.known_to:
+                continue
+            if anew:
+                self._left_out.add(id)
+                self._undone.add(id)
+            if by and id in self._left_out:
+                self._forsaken.add(id)
 
     def realized(self, ids: Collection[str]) -> None:
         """See that entries of these ids are told to be realized, in whatever object."""
         for id in ids:
             self._unrealized.pop(id, None)
+
+    def seen(self, ids: Collection[str]) -> None:
+        """See that an agent has seen a plan with entries of these ids."""
+        self._undone.difference_update(ids)
+
+    def failed(self, ids: Collection[str]) -> None:
+        """See a pod fail that was to have these: its agent may not know of them at this moment."""
+        self._failed.update(self._undone.intersection(ids))
 
     def in_good_faith(self, pod: Pod, sent: float, knew: Callable[[str, float], float]) -> bool:
         """Tell whether a Binding was *sent* before it was known that its plan had been deleted.
@@ -67,5 +85,19 @@ class Excuses:
         return any(each is not None and sent <= knew(each.uid, each.at) for each in gone)
 
     def forsaken(self, id: str) -> bool:
-        """Tell whether the plan of an entry was made anew by who had never read it, without it."""
-        return id in self._forsaken
+        """Tell whether who had never read the plan of an entry has written the next, without it.
+
+        Or whether its pod has failed while its agent had seen no plan with it.
+        """
+        return id in self._forsaken or id in self._failed
+
+    def unknown(self, id: str, by: str) -> bool:
+        """Tell whether a plan made anew lacks an entry, and a replica had never read of that."""
+        return id in self._left_out and by not in self._unplanned[id].known_to
+
+    def undone(self, id: str) -> bool:
+        """Tell whether a plan was made anew without an entry, and no agent has seen one with it.
+
+        By hand, or by who had never read of it: its agent destroys what nobody has.
+        """
+        return id in self._undone

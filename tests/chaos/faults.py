@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+import msgspec
+
+from nodeagent.api import gpunode
 from nodeagent.apiserver.protocol import GPU_NODES, ApiError
 from tests.chaos.cluster import NODE_NAMES, REPLICAS, Cluster
 from tests.chaos.events import Event
@@ -66,6 +69,8 @@ async def befall(cluster: Cluster, event: Event) -> None:
         case "delete GpuNode":
             with contextlib.suppress(ApiError):
                 await cluster.api.delete(GPU_NODES, node)
+        case "replace GpuNode":
+            later(_replaced(cluster, node, event))
         case _:
             _befall_gpu(cluster, event)
 
@@ -141,6 +146,21 @@ async def _cordoned(cluster: Cluster, node: str, seconds: float) -> None:
     await cluster.cordon(node, shut=True)
     await asyncio.sleep(seconds)
     await cluster.cordon(node, shut=False)
+
+
+async def _replaced(cluster: Cluster, node: str, event: Event) -> None:
+    """Have somebody's tool delete a GpuNode and make it anew, if nobody else was faster.
+
+    Empty, or with what its plan had for pods before: some of them may have gone meanwhile.
+    """
+    with contextlib.suppress(ApiError):
+        plan = gpunode.decode(await cluster.api.get(GPU_NODES, node)).spec.assignments
+        await cluster.api.delete(GPU_NODES, node)
+        await asyncio.sleep(3.0 * max(0.0, event.much - 0.5))
+        empty = event.who // len(NODE_NAMES) % 2
+        had = [] if empty else [entry for entry in plan if entry.pod is not None]
+        body = {"metadata": {"name": node}, "spec": {"assignments": msgspec.to_builtins(had)}}
+        await cluster.api.create(GPU_NODES, body)
 
 
 async def _removed(cluster: Cluster, node: str, seconds: float) -> None:

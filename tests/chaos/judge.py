@@ -179,7 +179,7 @@ class Judge:
             if pod.node == node and not pod.over:
                 for each in pod.decisions:
                     its = each.gpu == gpu and _same(each, instance)
-                    if its and not (self.upheavals.covers(each.id) or self.forsaken(pod, each)):
+                    if its and not (self.upheavals.covers(each.id) or self._undone(pod, each)):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -243,13 +243,14 @@ class Judge:
         if before is None or before.status != node.status:
             self.upheavals.told(name, node.status, self._sent())
         self.excuses.planned([each.id for each in node.spec.assignments])
-        if before is None and writer:
-            self.excuses.made_anew(name, writer)
         self.excuses.realized(self._reports.realized(name))
+        if node.status.observed_generation >= node.metadata.generation:
+            self.excuses.seen([each.id for each in node.spec.assignments])
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
             return
+        self.excuses.written(name, writer, anew=before is None)
         kept = {e.id for e in node.spec.assignments}
         had = before.spec.assignments if before else ()
         self._removed.update({e.id: e for e in had if e.id not in kept})
@@ -330,7 +331,7 @@ class Judge:
                 continue
             for each in pod.decisions:
                 meets = each.gpu == entry.gpu and _mask(each) & mask
-                if meets and not self.forsaken(pod, each):
+                if meets and not self._unknown(pod, each, self._writer()):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))
@@ -372,6 +373,8 @@ class Judge:
         newly_bound = not pod.node and "nodeName" in spec
         pod.node = spec.get("nodeName", "")
         phase, pod.phase = pod.phase, status["phase"]
+        if pod.phase == "Failed" != phase:
+            self.excuses.failed([each.id for each in pod.decisions])
         pod.deleting = "deletionTimestamp" in meta
         conditions = status.get("conditions", ())
         ready = any((c["type"], c.get("status")) == ("Ready", "True") for c in conditions)
@@ -446,9 +449,19 @@ class Judge:
     def forsaken(self, pod: Pod, decision: Decision) -> bool:
         """Tell whether nobody stands by what was decided for a pod, and it has nothing of it.
 
-        Somebody has deleted the plan, and who made another had never read it.
+        Somebody has deleted the plan, and who has written the next, or leads, had never read it.
         """
+        if self._unknown(pod, decision, self.leads.holder):
+            return True
         return self.excuses.forsaken(decision.id) and not self._has(pod, decision)
+
+    def _unknown(self, pod: Pod, decision: Decision, by: str) -> bool:
+        """Tell whether a replica never knew what was decided for a pod that has nothing of it."""
+        return self.excuses.unknown(decision.id, by) and not self._has(pod, decision)
+
+    def _undone(self, pod: Pod, decision: Decision) -> bool:
+        """Tell whether an agent need not know what was decided for a pod that has nothing of it."""
+        return self.excuses.undone(decision.id) and not self._has(pod, decision)
 
     def _alive(self, uid: str) -> bool:
         return uid in self.pods and not self.pods[uid].over

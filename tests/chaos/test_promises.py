@@ -653,6 +653,87 @@ def test_a_bound_pod_that_has_nothing_loses_its_place_where_who_leads_has_never_
     assert any("where name-u1 is bound" in each for each in court.broken), "once it has it again"
 
 
+@pytest.mark.parametrize("maker", ["b_1", ""], ids=["another", "by hand"])
+@pytest.mark.parametrize("writer", ["a_1", "b_1"])
+def test_who_has_read_of_a_place_gives_it_to_nobody_whoever_made_its_plan_anew(
+    court: Court, maker: str, writer: str
+) -> None:
+    """a_1 has read the plan that was deleted, b_1 never has."""
+    court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    if maker:
+        court.leads(maker)
+    court.process = maker
+    court.plan()
+    court.leads(writer)
+    court.process = writer
+    court.plan(court.entry("b", 0, pod="u2"))
+
+    told = [each for each in court.broken if "where name-u1 is bound" in each]
+    assert bool(told) is (writer == "a_1")
+
+
+@pytest.mark.parametrize("leader", ["a_1", "b_1"])
+def test_what_somebody_leaves_out_by_hand_is_planned_again_if_who_leads_has_read_of_it(
+    court: Court, leader: str
+) -> None:
+    court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.leads(leader)
+
+    told = [each for each in unsettled(court.judge) if "is not planned" in each]
+    assert bool(told) is (leader == "a_1")
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_seen_it_again(
+    court: Court, used: bool
+) -> None:
+    entry = court.running("u1", 0)
+    (made,) = court.board.instances
+    if not used:
+        court.board.clients.clear()
+
+    def destroyed() -> bool:
+        court.judge.violations.clear()
+        court.judge.destroying("node-1", court.board.uuid, made)
+        return not any("lost: the GPU instance of" in each for each in court.broken)
+
+    court.process = ""
+    assert not destroyed()
+    court.plan_deleted()
+    assert not destroyed(), "its agent has seen no plan without it"
+    court.plan()
+    assert destroyed() is not used
+    court.process = "a_1"
+    court.plan(entry, observed=1)
+    assert destroyed() is not used, "its agent has yet to see it, whatever it tells"
+    court.reports()
+    assert not destroyed()
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_pod_that_fails_before_its_agent_has_seen_its_entry_again_was_left_out_by_hand(
+    court: Court, seen: bool
+) -> None:
+    entry = court.running("u1", 0)
+    court.board.clients.clear()
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.process = "a_1"
+    court.plan(entry, observed=None if seen else 1)
+    court.phase("u1", "Failed")
+
+    told = [each for each in unsettled(court.judge) if "could not run it" in each]
+    assert bool(told) is seen
+
+
 # Who leads.
 
 

@@ -18,6 +18,7 @@ from extender.service.ports import Feed, PodFacts
 from extender.service.refusals import Refusals
 from extender.service.seam import restores
 from extender.snapshot import NodeView
+from nodeagent.api.gpunode import Assignment
 
 log = structlog.get_logger()
 
@@ -101,7 +102,8 @@ class Knowledge(NodesKnown, PodsKnown):
     @told
     def begin_term(self) -> None:
         """Decide from here on: on what was just listed anew, and on nothing promised before."""
-        self.ledger = Ledger(self.ledger.assumed)  # of binds that go on from an earlier term
+        # Of binds that go on from an earlier term, and of what every replica remembers.
+        self.ledger = Ledger(self.ledger.assumed, lost=self.ledger.lost)
         self.requests.clear()
         self.pending.begin_term()
         self.enlisted.begin_term()
@@ -147,6 +149,14 @@ class Knowledge(NodesKnown, PodsKnown):
     def restore_buried(self, uids: Collection[str]) -> None:
         """Know of GpuNodes that they were deleted."""
         self.buried.update(dict.fromkeys(uids))
+
+    @restores
+    def restore_lost(
+        self, name: str, entries: Collection[Assignment], since: Collection[float]
+    ) -> None:
+        """Know what pods had in a plan of a node that is gone, and since when."""
+        self.lost[name] = dict(zip(entries, since, strict=True))
+        self._keep_lost(name)
 
     # Time.
 

@@ -58,7 +58,7 @@ class Known:
     pod without showing it; ``refused``, to be woken; ``assigned``, the node whose plan has a place
     for the pod. ``nodes`` tells which are cordoned, ``rivals`` who else owns a node's GPUs.
     ``lost`` is, by node, what pods had in a plan that was deleted, and since when, if no plan says
-    it again: nothing but the writing of plans goes by it, so that it is not told.
+    it again; where there is a plan, the ledger has it, too.
     ``unready`` are the pods that are bound and not Ready, with what keeps them from that;
     ``constraints`` is what keeps a pod that is bound from nodes, and ``traits`` by what a node
     keeps pods from it: nothing but moves goes by these, so that they are not told.

@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping
 import msgspec
 import structlog
 
+from extender.ledger import Promise
+from extender.occupants import namespace_of
 from extender.policy.selectors import Labels
 from extender.service.alike import entries_as_pods
 from extender.service.knowledge.known import REMEMBERED, Known, told
 from extender.service.refusals import improved
-from extender.snapshot import NodeView
+from extender.snapshot import NodeView, taken_by
 from extender.succession import left_behind, successor, unanswered, unwritten
 from nodeagent.api.gpunode import Assignment, GpuNode, version_number
 from nodeagent.api.rivals import Rival
@@ -170,8 +172,10 @@ class NodesKnown(Known):
         self.realizing.changed(name, before, view)
         if view is None:
             del self.views[name]
+            self._keep_lost(name)
         else:
             self.views[name] = view
+            self._keep_lost(name)
             for uid in view.pods:
                 self.pending.placed(uid)
             self._look_for_room(before, view)
@@ -204,6 +208,7 @@ class NodesKnown(Known):
         planned = {each.id for each in view.node.spec.assignments} if view else ()
         return {_pod_of(each): since for each, since in known.items() if each.id in planned}
 
+    @told
     def forget_lost(self, name: str, uid: str) -> None:
         """Have nothing written again for a pod on that node, whatever it has on others."""
         known = self.lost.get(name, {})
@@ -212,6 +217,26 @@ class NodesKnown(Known):
             self.lost[name] = left
         else:
             self.lost.pop(name, None)
+        self._keep_lost(name)
+        self.changes.tell(name)
+
+    def _keep_lost(self, name: str) -> None:
+        """Keep from all but its pods what they have lost, where there is a plan to be given it in.
+
+        What is not kept any more may be room for somebody, unless it is in the plan again.
+        """
+        before, view = self.ledger.lost_on(name), self.views.get(name)
+        lost = self.lost.get(name, {}) if view is not None else {}
+        if not (before or lost):
+            return  # nearly always
+        promises = ((_pod_of(each), _promised(name, each)) for each in lost)
+        self.ledger = self.ledger.lose(name, promises)
+        if view is None or {*before} <= {*self.ledger.lost_on(name), *view.taken}:
+            return
+        if self.refused or self.gangs_wait_for_room:
+            self.room.set()
+        if name in self.holds.claimed:
+            self.vacating.set()
 
     def _look_for_room(self, before: NodeView | None, view: NodeView) -> None:
         """Ask for a wake-up if a refused pod fits now where it did not before."""
@@ -221,6 +246,10 @@ class NodesKnown(Known):
             or self.refused.fit_now(before, view, self.ledger.assumed_on(view.name))
         ):
             self.room.set()
+
+
+def _promised(node: str, entry: Assignment) -> Promise:
+    return Promise(node, (taken_by(entry),), namespace_of(entry))
 
 
 def _pod_of(entry: Assignment) -> str:

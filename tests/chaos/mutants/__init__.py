@@ -333,6 +333,13 @@ MASKED = {
     ): "the write would have to be given up by reclaim, and arrive after all of a bind, within the"
     " few seconds of its own time; tests/unit/extender/test_reclaim.py makes that happen",
     _mutant(
+        "lost-is-free",
+        "what is to be written again is free until then",
+        extender.lost_is_free,
+        "lost, promised twice",
+    ): "somebody else would have to make the plan anew, and a pod to ask for the place before it is"
+    " written again; tests/unit/extender/test_lost_places.py makes that happen",
+    _mutant(
         "not-adopted-again",
         "what a pod has stays lost though the agent tells of it",
         extender.not_adopted_again,

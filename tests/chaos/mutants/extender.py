@@ -374,6 +374,15 @@ def not_written_again() -> Any:
     return patch.object(nodes, "unwritten", lambda lost, before, now: ())
 
 
+def lost_is_free() -> Any:
+    """Give what is to be written again to whoever comes first."""
+
+    def keep_lost(self: Any, name: str) -> None:
+        pass
+
+    return patch.object(nodes.NodesKnown, "_keep_lost", keep_lost)
+
+
 def not_adopted_again() -> Any:
     """Let the agent tell who has what its plan has lost, and write nothing: but for old VMs."""
 

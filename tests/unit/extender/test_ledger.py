@@ -48,6 +48,21 @@ def test_what_is_avoided_is_kept_from_everybody_until_it_is_trusted_or_time_is_u
     assert book.trust(["GPU-1"]) is book
 
 
+def test_what_a_pod_has_lost_is_kept_from_all_others_whatever_it_is_promised() -> None:
+    had = [("a", promise()), ("b", Promise("node-1", promise(start=3).taken, "red"))]
+    book = Ledger().lose("node-1", had)
+
+    assert book.nodes == {"node-1"}
+    assert book.assumed_on("node-1", besides="a") == promise(start=3).taken
+    assert book.beside("node-1", besides="a") == {("GPU-0", "red")}
+    assert not book.beside("node-1", besides="b")
+    assert book.assume("a", promise("node-2")).confirm("a") == book
+    assert [pod for pod, _ in book.assume("a", promise("node-2")).certain] == ["a", "b"], "once"
+    assert book.expire(now=9.0) is book
+    assert book.lose("node-1", had) is book
+    assert book.lose("node-1", []) == Ledger()
+
+
 def test_a_pods_own_promise_is_not_in_its_way() -> None:
     book = Ledger().assume("a", promise()).assume("b", promise(start=3))
 
@@ -62,6 +77,7 @@ STEPS = st.one_of(
     st.tuples(st.just("assume"), PODS, NODES),
     st.tuples(st.just("avoid"), PODS, NODES),
     st.tuples(st.just("plan"), PODS, NODES),
+    st.tuples(st.sampled_from(["lose", "find"]), PODS, NODES),
     st.tuples(st.sampled_from(["confirm", "release", "trust", "expire", "look"]), PODS, NODES),
 )
 
@@ -77,6 +93,10 @@ def after(book: Ledger, what: str, pod: str, node: str) -> Ledger:
         case "plan":
             placed = Placed("1-10C", 0, "GPU-0", 19, Placement(3, 1))
             return book.plan({pod: Planned(node, (placed,), until=1.0)})
+        case "lose":
+            return book.lose(node, [(pod, promise(node, start=4))])
+        case "find":
+            return book.lose(node, [])
         case "confirm":
             return book.confirm(pod)
         case "release":
@@ -99,7 +119,7 @@ def test_a_ledger_that_came_about_step_by_step_answers_as_one_made_at_once(
         if step[0] == "look":  # what is asked for is remembered, and handed on
             assert book.nodes is not None
 
-    at_once = Ledger(book.assumed, book.presumed, book.planned, book.avoided)
+    at_once = Ledger(book.assumed, book.presumed, book.planned, book.avoided, book.lost)
     assert book.nodes == at_once.nodes
     for node in ("node-1", "node-2"):
         for pod in ("", "a"):

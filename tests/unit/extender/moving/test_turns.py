@@ -46,6 +46,7 @@ class Contested(Plans):
         remove: Collection[str] = (),
         hold: Collection[str] = (),
         patience: Patience | None = None,
+        told: bool = False,
     ) -> None:
         self.tries += 1
         raise PlanConflict("somebody else has changed the plan")
