@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from ortools.linear_solver.python import model_builder
 from ortools.sat.python import cp_model
 
 
@@ -97,6 +96,9 @@ def best_flow(
     State number s holds ``instances[s]``, each of which leaves at rate 1; ``departures`` are (from,
     to) pairs. Kind k arrives at rate ``arriving[k]`` and is worth ``worth[k]``.
     """
+    # Here, not above: this is for simulations alone, and what decides loads the rest.
+    from ortools.linear_solver.python import model_builder
+
     model = model_builder.Model()  # type: ignore[no-untyped-call]
     share = [model.new_num_var(0.0, 1.0, "") for _ in instances]
     rate = [model.new_num_var(0.0, float("inf"), "") for _ in moves]

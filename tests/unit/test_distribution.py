@@ -69,3 +69,10 @@ def test_what_needs_no_cluster_does_not_wait_for_all_that_there_is_in_one(progra
 
     assert "nodeagent.apiserver.rest" in names
     assert "kubernetes_asyncio" not in names
+
+
+def test_only_simulations_load_the_modeller_of_their_bounds() -> None:
+    names = loaded("extender.cli.main")
+
+    assert "extender.simulation.solver" in names
+    assert "ortools.linear_solver.python.model_builder" not in names
