@@ -71,8 +71,8 @@ def test_what_needs_no_cluster_does_not_wait_for_all_that_there_is_in_one(progra
     assert "kubernetes_asyncio" not in names
 
 
-def test_only_simulations_load_the_modeller_of_their_bounds() -> None:
-    names = loaded("extender.cli.main")
+def test_nothing_loads_pandas_before_a_simulation_asks_for_its_bounds() -> None:
+    names = loaded("extender.cli.main", "extender.shadow.process")
 
-    assert "extender.simulation.solver" in names
-    assert "ortools.linear_solver.python.model_builder" not in names
+    assert {"extender.simulation.solver", "extender.packing.search", "ortools"} <= names
+    assert "pandas" not in names
