@@ -194,7 +194,8 @@ def run(
     except WrongUsage as error:
         _end(WRONG_USAGE, str(error))
     try:
-        uvloop.run(_serve(parts, purview, kubeconfig, alive_file))
+        api = RestApi(kubeconfig=kubeconfig, connections=parts.connections)
+        uvloop.run(_serve(parts, purview, api, alive_file))
     except Refused as error:
         _end(API_SERVER_UNUSABLE, f"the API server cannot be used: {error}")
 
@@ -248,13 +249,8 @@ async def _looked_at(location: Location, host_root: Path) -> Host:
         return await driver.discover()
 
 
-async def _serve(
-    parts: Parts, purview: Purview, kubeconfig: Path | None, alive: Path | None
-) -> None:
-    async with (
-        RestApi(kubeconfig=kubeconfig, connections=parts.connections) as api,
-        parts.assembled(api, purview) as agents,
-    ):
+async def _serve(parts: Parts, purview: Purview, api: RestApi, alive: Path | None) -> None:
+    async with api, parts.assembled(api, purview) as agents:
         await serve(agents, alive)
 
 

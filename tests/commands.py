@@ -1,4 +1,4 @@
-"""``tangram`` in this process: to start one of its own takes three seconds, nearly all imports."""
+"""``tangram`` in this process: to start one of its own takes two seconds, nearly all imports."""
 
 from __future__ import annotations
 

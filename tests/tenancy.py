@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ NODES = {"a": {"pool": "big"}, "b": {"pool": "big"}, "c": {}}
 NAMESPACES = {"r1": "red", "r2": "red", "b1": "blue", "g1": "green", "free": "none"}
 
 
+@functools.cache  # a property asks for the same ones hundreds of times
 def rules(text: str) -> Rules:
     """Return the rules of a policy in YAML, without its head."""
     return parsed((HEAD + text).encode(), "test").rules

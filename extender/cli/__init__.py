@@ -1,5 +1,8 @@
 """The command line ``tangram``, also found as ``kubectl tangram``."""
 
-from extender.cli.main import main
 
-__all__ = ["main"]
+def main() -> None:
+    """Run the command line; whoever wants one part of it loads that alone."""
+    from extender.cli.main import main as run
+
+    run()

@@ -249,12 +249,13 @@ def serve(
         clients=clients,
         schedulers=Schedulers(first, frozenset(others)),
     )
+    api = RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS)
     heap.bound()
     with decision_logs.opened(
         how_kept, policy=chosen, settings=settings, leads=election is None
     ) as log_kept:
         beside = policies.beside(shadow_policy) if shadow_policy else None
-        work = _serve(kubeconfig, doors, chosen, file, settings, pod, election, log_kept, beside)
+        work = _serve(api, doors, chosen, file, settings, pod, election, log_kept, beside)
         _run(work, doors)
 
 
@@ -272,7 +273,7 @@ def _run(work: Coroutine[Any, Any, None], doors: Doors) -> None:
 
 
 async def _serve(
-    kubeconfig: Path | None,
+    api: RestApi,
     doors: Doors,
     policy: InForce,
     file: PolicySource | None,
@@ -285,7 +286,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with RestApi(kubeconfig=kubeconfig, connections=API_CONNECTIONS) as api:
+    async with api:
         replica = Replica(
             api,
             settings,

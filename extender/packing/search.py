@@ -16,9 +16,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from ortools.sat.python import cp_model
-from ortools.sat.python.cp_model_helper import SatParameters
 
+from extender.packing.cpsat import CpSolverStatus, Model, SatParameters
 from extender.packing.program import Level, Program
 
 _FIRST_WORK: Final = 0.025
@@ -62,23 +61,19 @@ def search(
     cp = _model(program, level, best, useful)
     bound: int | None = None
     for parameters in _attempts(seed):
-        solver = cp_model.CpSolver()
         parameters.max_time_in_seconds = max(seconds, 0.0)
-        solver.parameters = parameters
-        status = solver.solve(cp)
-        if status == cp_model.MODEL_INVALID:
-            raise ValueError(f"the packing model is invalid: {cp.validate()}")
-        if status == cp_model.INFEASIBLE:
+        response = cp.solve(parameters)
+        if response.status == CpSolverStatus.INFEASIBLE:
             return Found(None, None, infeasible=True)
-        if status != cp_model.UNKNOWN:
+        if response.status != CpSolverStatus.UNKNOWN:
             values = np.zeros(len(program.upper), dtype=np.int64)
-            values[useful] = solver.response_proto.solution
+            values[useful] = response.solution
             found: Sequence[int] = values.tolist()
             if best is None or level.sum(found) > level.sum(best):
                 best = found
-            bound = least_known(bound, math.floor(solver.best_objective_bound + 0.5))
-        seconds -= solver.wall_time
-        if status == cp_model.OPTIMAL or seconds <= 0:
+            bound = least_known(bound, math.floor(response.best_objective_bound + 0.5))
+        seconds -= response.wall_time
+        if response.status == CpSolverStatus.OPTIMAL or seconds <= 0:
             break
     return Found(best, bound)
 
@@ -105,34 +100,23 @@ def _attempts(seed: int) -> Iterator[SatParameters]:
 
 def _model(
     program: Program, level: Level, best: Sequence[int] | None, useful: NDArray[np.bool_]
-) -> cp_model.CpModel:
+) -> Model:
     """Return the program with only the useful columns, to attain as much of the level as can be."""
-    cp = cp_model.CpModel()
-    variables = {
-        column: cp.new_int_var(0, program.upper[column], "")
-        for column in np.flatnonzero(useful).tolist()
+    cp = Model()
+    numbers = {
+        column: cp.number(program.upper[column]) for column in np.flatnonzero(useful).tolist()
     }
-
-    def weighted(columns: Sequence[int], weights: Sequence[int]) -> cp_model.LinearExprT:
-        return cp_model.LinearExpr.weighted_sum([variables[at] for at in columns], weights)
-
     for row, columns, weights in program.rows(useful):
-        least, most = program.least[row], program.most[row]
-        cp.add_linear_constraint(
-            weighted(columns, weights),
-            cp_model.INT_MIN if least is None else least,
-            cp_model.INT_MAX if most is None else most,
-        )
-    kept = [
-        (column, weight)
+        terms = zip((numbers[column] for column in columns), weights, strict=True)
+        cp.limit(terms, program.least[row], program.most[row])
+    objective = [
+        (numbers[column], weight)
         for column, weight in zip(level.columns, level.weights, strict=True)
-        if column in variables
+        if column in numbers
     ]
-    objective = weighted([column for column, _ in kept], [weight for _, weight in kept])
     cp.maximize(objective)
     if best is not None:
-        for column, variable in variables.items():
-            cp.add_hint(variable, best[column])
+        cp.hint([best[column] for column in numbers])
     if level.most is not None:
-        cp.add(objective <= level.most)
+        cp.limit(objective, most=level.most)
     return cp

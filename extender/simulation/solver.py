@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from ortools.linear_solver.python import model_builder
-from ortools.sat.python import cp_model
+
+from extender.packing.cpsat import CpSolverStatus, Model, SatParameters, Term
 
 
 class Unsolved(Exception):
@@ -28,17 +28,15 @@ def covers(
 
     ``gpus`` is the number of GPUs in each group, ``contents`` what one of them can hold.
     """
-    model = cp_model.CpModel()
-    held: list[list[cp_model.LinearExprT]] = [[] for _ in counts]
+    model = Model()
+    held: list[list[Term]] = [[] for _ in counts]
     for number, ways in zip(gpus, contents, strict=True):
-        filled = [model.new_int_var(0, number, "") for _ in ways]
-        model.add(sum(filled) <= number)
-        for variable, content in zip(filled, ways, strict=True):
+        filled = _filled(model, number, ways)
+        for gpus_so, content in zip(filled, ways, strict=True):
             for kind, amount in enumerate(content):
-                if amount:
-                    held[kind].append(amount * variable)
-    for kind, count in enumerate(counts):
-        model.add(sum(held[kind]) >= count)
+                held[kind].append((gpus_so, amount))
+    for terms, count in zip(held, counts, strict=True):
+        model.limit(terms, least=count)
     return _feasible(model)
 
 
@@ -53,36 +51,42 @@ def shared_out(
     ``gpus`` is the number of GPUs in each group, ``contents`` what one of them can hold, and
     ``columns``, for each kind and group, where in such a content what serves it stands.
     """
-    model = cp_model.CpModel()
-    served: list[list[list[cp_model.IntVar]]] = [[[] for _ in ways[0]] for ways in contents]
+    model = Model()
+    served: list[list[list[int]]] = [[[] for _ in ways[0]] for ways in contents]
     for count, of in zip(counts, columns, strict=True):
         parts = []
         for group, column in enumerate(of):
             if column is not None:
-                parts.append(model.new_int_var(0, count, ""))
+                parts.append(model.number(count))
                 served[group][column].append(parts[-1])
-        model.add(sum(parts) == count)
+        model.limit([(part, 1) for part in parts], least=count, most=count)
     for group, (number, ways) in enumerate(zip(gpus, contents, strict=True)):
-        filled = [model.new_int_var(0, number, "") for _ in ways]
-        model.add(sum(filled) <= number)
+        filled = _filled(model, number, ways)
         for column, parts in enumerate(served[group]):
+            held = [(each, way[column]) for way, each in zip(ways, filled, strict=True)]
             if parts:
-                held = [way[column] * each for way, each in zip(ways, filled, strict=True)]
-                model.add(sum(held) >= sum(parts))
+                model.limit([*held, *((part, -1) for part in parts)], least=0)
     return _feasible(model)
 
 
-def _feasible(model: cp_model.CpModel) -> bool:
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.catch_sigint_signal = False  # or Ctrl-C would be nobody's after that
-    match solver.solve(model):
-        case cp_model.OPTIMAL | cp_model.FEASIBLE:
+def _filled(model: Model, gpus: int, ways: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return how many of some GPUs are filled in each of these ways, as numbers of the model."""
+    filled = [model.number(gpus) for _ in ways]
+    model.limit([(each, 1) for each in filled], most=gpus)
+    return filled
+
+
+def _feasible(model: Model) -> bool:
+    parameters = SatParameters()
+    parameters.num_workers = 1
+    parameters.catch_sigint_signal = False  # or Ctrl-C would be nobody's after that
+    match model.solve(parameters).status:
+        case CpSolverStatus.OPTIMAL | CpSolverStatus.FEASIBLE:
             return True
-        case cp_model.INFEASIBLE:
+        case CpSolverStatus.INFEASIBLE:
             return False
         case other:
-            raise Unsolved(f"covering: {solver.status_name(other)}")
+            raise Unsolved(f"covering: {other.name}")
 
 
 def best_flow(
@@ -97,6 +101,9 @@ def best_flow(
     State number s holds ``instances[s]``, each of which leaves at rate 1; ``departures`` are (from,
     to) pairs. Kind k arrives at rate ``arriving[k]`` and is worth ``worth[k]``.
     """
+    # Here, not above: it loads pandas, and is for simulations alone.
+    from ortools.linear_solver.python import model_builder
+
     model = model_builder.Model()  # type: ignore[no-untyped-call]
     share = [model.new_num_var(0.0, 1.0, "") for _ in instances]
     rate = [model.new_num_var(0.0, float("inf"), "") for _ in moves]

@@ -17,7 +17,6 @@ import aiohttp
 from yarl import URL
 
 from nodeagent.apiserver import answers
-from nodeagent.apiserver.credentials import Credentials
 from nodeagent.apiserver.protocol import Unavailable
 
 JSON: Final = "application/json"
@@ -79,9 +78,14 @@ class Relayed(NamedTuple):
 
 
 class Connection:
-    """A session with one API server, of at most *connections* sockets."""
+    """A session with one API server, of at most *connections* sockets.
+
+    Where none is made, kubernetes_asyncio is not loaded: that takes a second.
+    """
 
     def __init__(self, kubeconfig: Path | None, connections: int) -> None:
+        from nodeagent.apiserver.credentials import Credentials
+
         self._credentials = Credentials(kubeconfig, connections)
         self._session: aiohttp.ClientSession
 

@@ -52,13 +52,13 @@ def main() -> int:
         help="run against one of them, by name",
     )
     args = parser.parse_args()
-    prepare()
+    prepare(args.events)
     if args.mutants or args.mutant:
         return hunt(args)
     return survey(args)
 
 
-def prepare() -> None:
+def prepare(events: int = EVENTS) -> None:
     """Log nothing below critical, and let what is there now never be looked at as garbage."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(SILENT), cache_logger_on_first_use=True
@@ -68,7 +68,7 @@ def prepare() -> None:
         if isinstance(log, BindableLogger):
             vars(module)["log"] = log.bind()  # or a proxy looks for its logger at every call
     for seed in range(WARMING_UP):  # tables are made once, and workers inherit them
-        tell(seed, drawn(seed))
+        tell(seed, drawn(seed, events))
     gc.collect()
     gc.freeze()  # modules are most of what there is, and each history ends with a collection
 

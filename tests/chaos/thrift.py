@@ -13,8 +13,6 @@ from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 from unittest.mock import patch
 
-from ortools.sat.python.cp_model import CpModel
-
 from extender.advice import advise
 from extender.cluster import objects
 from extender.service import advising
@@ -55,8 +53,6 @@ def thrifty() -> Iterator[None]:
             spared.enter_context(patch.object(objects, read, once))
         spared.enter_context(patch.object(reflector, "_HEAD", _Once(reflector._HEAD.decode)))
         spared.enter_context(patch.object(advising, "advise", _Lately(advise)))
-        # The old names of its methods, which nobody here uses, are half of what a model costs.
-        spared.enter_context(patch.object(CpModel, "_add_pre_pep8_methods", lambda self: None))
         if sys.version_info < (3, 12):  # which locks nothing for it
             spared.enter_context(patch.object(cached_property, "__get__", _unlocked))
         yield

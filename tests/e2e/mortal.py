@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from extender.cli import main
+from extender.cli.main import main
 from nodeagent.apiserver.protocol import CONFIG_MAPS, GPU_NODES, PODS, Body, Kind, PatchType
 from nodeagent.apiserver.rest import RestApi
 

@@ -72,7 +72,7 @@ class KubeVirt:
                 for migration in await migrations(self._world):
                     await self._migrate(migration["metadata"]["name"])
                 await self._start_again()
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.02)
 
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(run())

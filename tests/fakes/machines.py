@@ -85,7 +85,7 @@ class Machines:
                 pods = (await self.pods()).values()
                 waiting = [pod for pod in pods if not pod["spec"].get("nodeName")]
                 await scheduler.once(waiting)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.02)
 
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(run())

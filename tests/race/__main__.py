@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from tests.race.rounds import Outcome, race, total
 SIZES = (2, 4, 8, 16, 32, 64)
 ROUNDS = 100
 AT_ONCE = 5  # rounds that a worker is given
+WARMING_UP = 20  # events of each history that a process begins with
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the result there as JSON")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
-    prepare()
+    prepare(WARMING_UP)
     started = time.monotonic()
     done: list[Outcome] = []
     print(f"{'pods':>5} {'lead':>8} {'rounds':>7} {'one winner':>11} {'filters':>8} {'binds':>7}")
@@ -78,7 +80,7 @@ def _outcomes(sizes: Sequence[int], rounds: int, seed: int, jobs: int) -> Iterat
         for pods, change in kinds:
             yield Batch(pods, change, seeds).run()
         return
-    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
+    with ProcessPoolExecutor(jobs, initializer=functools.partial(prepare, WARMING_UP)) as pool:
         work = [
             [pool.submit(Batch.run, Batch(pods, change, part)) for part in parts]
             for pods, change in kinds

@@ -66,8 +66,9 @@ def test_the_hooks_are_measured_over_http_beside_their_floor(
 
 
 def test_what_decision_log_and_shadow_cost_is_measured_beside_none(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decision_log, "SETTLED_SECONDS", 0.5)  # nothing here counts its reports
     kept = tmp_path / "decision-log.json"
     size = ["--nodes", "20", "--rounds", "9", "--shadow", "first-fit", "--output", "json"]
     assert decision_log.main([*size, "--out", str(kept)]) == 0

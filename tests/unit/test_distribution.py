@@ -1,12 +1,14 @@
-"""What the extra ``agent`` installs, and what the agent's process loads: no solver, no arrays."""
+"""What the extra ``agent`` installs, and what the programs load: no more than they need."""
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import requires
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -43,14 +45,34 @@ def test_the_extra_agent_installs_neither_the_solver_nor_arrays() -> None:
     assert needed("tangram-vgpu", frozenset({"extender"})) >= {"ortools", "numpy", "pandas"}
 
 
+@functools.cache
+def loaded(*modules: str) -> frozenset[str]:
+    """Return the names of all that a process has loaded once it has loaded *modules*."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return frozenset(told.split())
+
+
 def test_the_agents_process_loads_none_of_them() -> None:
-    program = (
-        "import sys, nodeagent.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
-    )
+    names = loaded("nodeagent.__main__", "nodeagent.apiserver.credentials")
 
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
+    packages = {name.partition(".")[0] for name in names}
+    assert {"nodeagent", "grpc", "pynvml", "kubernetes_asyncio"} <= packages
+    assert not packages & {*HEAVY, "extender", "pytest"}
 
-    assert {"nodeagent", "grpc", "pynvml"} <= set(loaded)
-    assert not {*loaded} & {*HEAVY, "extender", "pytest"}
+
+@pytest.mark.parametrize("program", ["extender.cli.main", "nodeagent.__main__"])
+def test_what_needs_no_cluster_does_not_wait_for_all_that_there_is_in_one(program: str) -> None:
+    """Most of the time that kubernetes_asyncio takes to load goes into classes of objects."""
+    names = loaded(program)
+
+    assert "nodeagent.apiserver.rest" in names
+    assert "kubernetes_asyncio" not in names
+
+
+def test_nothing_loads_pandas_before_a_simulation_asks_for_its_bounds() -> None:
+    names = loaded("extender.cli.main", "extender.shadow.process")
+
+    assert {"extender.simulation.solver", "extender.packing.search", "ortools"} <= names
+    assert "pandas" not in names

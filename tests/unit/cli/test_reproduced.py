@@ -21,6 +21,8 @@ from extender.decision_log.reading import Damage
 from extender.replay.recorded import Recorded
 from tests.commands import tangram
 
+pytestmark = pytest.mark.xdist_group("reproduced")  # one demo for all of them
+
 DEMO = ("demo", "--nodes", "2", "--gpus", "2", "--vms", "24", "--burst", "10", "--load", "1.2")
 
 

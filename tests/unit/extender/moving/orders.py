@@ -22,6 +22,7 @@ from tests.fakes.world import QUICK, World
 from tests.waiting import until
 
 NODES = ["node-1", "node-2"]
+TICK = 0.02  # seconds between two looks: at every millisecond, looking is most of a test's work
 PATIENT = msgspec.structs.replace(QUICK, restart_hold_seconds=60.0)
 
 
@@ -76,7 +77,7 @@ async def over(world: World) -> Order:
         order = await kept(world)
         return order is not None and order.over
 
-    await until(ended)
+    await until(ended, every=TICK)
     order = await kept(world)
     assert order is not None
     return order

@@ -25,7 +25,16 @@ from tests.fakes.kubelets import Kubelets
 from tests.fakes.machines import Machines
 from tests.fakes.mortal import MortalApi
 from tests.fakes.world import World
-from tests.unit.extender.moving.orders import NODES, PATIENT, applied, held, kept, over, running
+from tests.unit.extender.moving.orders import (
+    NODES,
+    PATIENT,
+    TICK,
+    applied,
+    held,
+    kept,
+    over,
+    running,
+)
 from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_time
@@ -112,7 +121,7 @@ async def killed_at(
     async with running(world, kubelets=kubelets) as extender:
         await machines.place(extender, "small", "1-10C", "node-1", **allowed)
         await machines.place(extender, "half", "4-40C", "node-2")
-        await until(lambda: not extender.knowledge.unready)
+        await until(lambda: not extender.knowledge.unready, every=TICK)
     await instance(world, "small", migratable=kind is Kind.LIVE)
     await runs_as(world, "small-1", "small")
     before = await machines.on("small")
@@ -140,14 +149,14 @@ async def killed_at(
         KubeVirt(world, "small", "1-10C").running(),
         asyncio.TaskGroup() as tasks,
     ):
-        await until(lambda: extender.knowledge.pending.waiting or mortal.dead.is_set())
+        await until(lambda: extender.knowledge.pending.waiting or mortal.dead.is_set(), every=TICK)
         giving = tasks.create_task(applied(extender, ADMIT))
 
         async def settled() -> bool:
             order = await kept(world)
             return mortal.dead.is_set() or (order is not None and order.over)
 
-        await until(settled)
+        await until(settled, every=TICK)
         giving.cancel()
     async with (
         running(world, settings, kubelets=kubelets) as extender,
@@ -163,7 +172,7 @@ async def killed_at(
                 return await machines.on("small") == before
             return (await machines.on("whole"))[0] == "node-1"
 
-        await until(placed)
+        await until(placed, every=TICK)
     if hopeless:
         assert order.ending is Outcome.GIVEN_UP
         assert await machines.on("whole") == ("", "", -1)
@@ -177,5 +186,5 @@ async def killed_at(
 
 async def applied_anew(extender: Service) -> None:
     """Give the order that was lost on its way."""
-    await until(lambda: extender.knowledge.pending.waiting)
+    await until(lambda: extender.knowledge.pending.waiting, every=TICK)
     await applied(extender, ADMIT)
