@@ -253,7 +253,8 @@ class Moving:
         if manner.why:
             await self._end(kept, Outcome.GIVEN_UP, manner.why)
             return
-        kind = Kind.LIVE if manner.live else Kind.EVICTION
+        kind = Kind.RESTART if manner.denied else Kind.EVICTION
+        kind = Kind.LIVE if manner.live else kind
         now = self._utc_now()
         lately = [e for e in kept.order.begun if datetime.fromisoformat(e) > now - HOUR]
         departure = Departure(pod, kind, step.others, step.unready)
