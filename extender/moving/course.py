@@ -41,6 +41,7 @@ from nodeagent.api import keys
 SILENT = "the driver of the node that the VM is to go to does not answer"
 NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
+RESTARTS = "the VM's pod is starting or ending"
 NOT_LEFT = "the VM's pod did not leave in time"
 NOT_COME = "the VM's next pod did not come in time"
 ENDED = "the VM's next pod ended where it was to go"
@@ -82,7 +83,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
-        return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
+        return _until(RESTARTS, overdue=overdue)
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
     missing, kept = [], list[str]()

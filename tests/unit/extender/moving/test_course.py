@@ -37,7 +37,7 @@ from extender.moving import (
     on_its_way,
 )
 from extender.moving.arriving import STARTING
-from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, SILENT
+from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, RESTARTS, SILENT
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -199,6 +199,34 @@ def test_a_vm_that_is_no_more_is_moved_as_far_as_that_can_be() -> None:
     ended = carried_out(fleet, order)
     assert (ended.ending, ended.made) == (Outcome.DONE, (Made("gone"),))
     assert not any(fleet.holds.values())
+
+
+@pytest.mark.parametrize("how", ["ending", "over", "unknown", "unbound"])
+def test_a_vm_that_restarts_when_its_turn_comes_is_waited_for_until_it_is_overdue(how: str) -> None:
+    """Its tenant has it restart; its next pod takes what is held for it, or it comes back."""
+    fleet, order = begun()
+    pods = fleet.pods
+    match how:
+        case "ending":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], deleting=True)
+        case "over":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], phase="Succeeded")
+        case "unknown":
+            del pods["x.1"]
+        case "unbound":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], node="")
+    there = msgspec.structs.replace(fleet.there(), pods=pods)
+
+    assert next_step(order, there, Restraint(), overdue=False) == Wait(RESTARTS)
+    given_up = next_step(order, there, Restraint(), overdue=True)
+    assert given_up == End(Outcome.GIVEN_UP, RESTARTS)
+    stopped = next_step(order, there, Restraint(stop="somebody"), overdue=False)
+    assert stopped == End(Outcome.STOPPED, "somebody")
+    assert isinstance(step(fleet, order), Depart), "it is back where it was"
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    assert isinstance(step(fleet, order), Arrived)
 
 
 def test_a_vm_that_restarts_where_it_is_is_not_taken_for_one_that_is_no_more() -> None:

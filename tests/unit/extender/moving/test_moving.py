@@ -25,6 +25,7 @@ from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     CONFIG_MAPS,
+    PODS,
     VIRTUAL_MACHINES,
     PatchType,
     Throttled,
@@ -130,6 +131,57 @@ async def test_a_node_is_drained_each_vm_to_the_place_that_was_planned(
         seat = leg.target
         assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
     assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
+async def ending(world: World, extender: Service, pod: dict[str, Any]) -> None:
+    """Delete a pod that takes its time to end."""
+    name, uid, known = pod["metadata"]["name"], pod["metadata"]["uid"], extender.knowledge.pods
+    await world.api.delete(PODS, name, namespace="default")
+    await until(lambda: known[uid].deleting)
+
+
+async def gone(world: World, pod: dict[str, Any]) -> None:
+    """Let a pod that is ending have ended, as the kubelet says then."""
+    await world.api.delete(PODS, pod["metadata"]["name"], namespace="default", grace_seconds=0)
+
+
+async def test_a_vm_that_its_tenant_restarts_before_its_turn_comes_to_its_place_by_itself(
+    world: World, machines: Machines
+) -> None:
+    """Its pod takes a while to end; what is held for its next one stays held."""
+    asked = refusing(world, "a-1", "b-1")
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=600.0)
+    async with running(world, settings) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1", grace=30)
+        given = await applied(extender, DRAIN)
+        await until(lambda: asked)
+        pods = await machines.pods()
+        first, second = (pods[leg.owner.name] for leg in given.legs)
+        await ending(world, extender, second)
+        await ending(world, extender, first)
+        await gone(world, first)
+        async with machines.running(extender, NODES):
+
+            async def first_made() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(first_made)
+            for _ in range(3):
+                assert extender.moving is not None
+                await extender.moving.step()
+            meanwhile = await kept(world)
+            await gone(world, second)
+            order = await over(world)
+
+    assert meanwhile is not None
+    assert (meanwhile.ending, len(meanwhile.made)) == (None, 1)
+    assert (order.ending, len(order.made)) == (Outcome.DONE, 2)
+    for leg in given.legs:
+        seat = leg.target
+        assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
+    assert await held(world) == []
 
 
 async def test_a_plan_that_is_another_by_now_is_not_carried_out(
