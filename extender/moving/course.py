@@ -44,6 +44,7 @@ TAKEN_BACK = "the place held for the VM was taken back"
 RESTARTS = "the VM's pod is starting or ending"
 NOT_LEFT = "the VM's pod did not leave in time"
 NOT_COME = "the VM's next pod did not come in time"
+YET_TO_COME = "the VM's next pod has yet to come"
 ENDED = "the VM's next pod ended where it was to go"
 
 
@@ -79,7 +80,7 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return _until(lacks, overdue=overdue) if lacks else Arrived(leg, come)
     if stands is None:
         if order.left_by_itself(there.entries_of(leg.owner)):
-            return Skip(leg)
+            return Skip(leg, overdue)
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
@@ -209,7 +210,7 @@ def _under_way(
             return End(Outcome.GIVEN_UP, f"the VM has come to {node} instead")
     if not there.held(leg.target.node, order.id_of(order.at)):
         return End(Outcome.GIVEN_UP, TAKEN_BACK)
-    return Wait("the VM's next pod has yet to come")
+    return Wait(YET_TO_COME)
 
 
 def _still_there(

@@ -195,6 +195,7 @@ def test_a_vm_that_is_no_more_is_moved_as_far_as_that_can_be() -> None:
     fleet, order = begun()
     fleet.vms.pop("x")
     assert step(fleet, order) == Skip(order.legs[0])
+    assert step(fleet, order, overdue=True) == Skip(order.legs[0], overdue=True)
 
     ended = carried_out(fleet, order)
     assert (ended.ending, ended.made) == (Outcome.DONE, (Made("gone"),))

@@ -13,6 +13,8 @@ import pytest
 from extender.advice import Asked
 from extender.advice.yard import OFF_WITH_ITS_DEVICE
 from extender.moving import Outcome
+from extender.moving.course import NOT_COME
+from extender.moving.order import GONE
 from extender.policy import InForce, PolicyName
 from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
@@ -34,7 +36,7 @@ from nodeagent.apiserver.protocol import (
 from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
 from tests.fakes.kubelets import Kubelets
-from tests.fakes.machines import Machines
+from tests.fakes.machines import VMI, Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.unit.extender.moving.orders import (
@@ -181,6 +183,62 @@ async def test_a_vm_that_its_tenant_restarts_before_its_turn_comes_to_its_place_
     for leg in given.legs:
         seat = leg.target
         assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
+    assert await held(world) == []
+
+
+@pytest.mark.parametrize("then", ["comes", "is deleted", "stays away"])
+async def test_a_vm_that_is_between_two_pods_at_its_turn_is_not_taken_for_one_that_is_no_more(
+    world: World, machines: Machines, then: str
+) -> None:
+    """What is held for it would be given back, and it might find no other place."""
+    asked = refusing(world, "a-1", "b-1")
+    clock, settings = (
+        Ahead(),
+        msgspec.structs.replace(PATIENT, eviction_patience_seconds=600.0, move_seconds=20.0),
+    )
+    async with running(world, settings, clock=clock) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        given = await applied(extender, DRAIN)
+        await until(lambda: asked)
+        pods = await machines.pods()
+        first, second = (leg.owner.name for leg in given.legs)
+
+        async def next_pod(name: str) -> None:
+            pod = await world.add_pod(f"{name}-2", "1-10C", owner=(VMI, name))
+            await Scheduler(extender, NODES).until_bound(world, [pod])
+
+        await world.delete_pod(pods[second])
+        await until(lambda: not extender.knowledge.assigned.get(pods[second]["metadata"]["uid"]))
+        await world.delete_pod(pods[first])
+        await next_pod(first)
+
+        async def first_made() -> bool:
+            order = await kept(world)
+            return order is not None and len(order.made) == 1
+
+        await until(first_made)
+        for _ in range(3):
+            assert extender.moving is not None
+            await extender.moving.step()
+        meanwhile, kept_for_it = await kept(world), await held(world)
+        if then == "comes":
+            await next_pod(second)
+        elif then == "is deleted":
+            await world.api.delete(VIRTUAL_MACHINES, second, namespace="default")
+        else:
+            clock.by = 21.0
+        order = await over(world)
+
+    assert meanwhile is not None
+    assert (meanwhile.ending, len(meanwhile.made)) == (None, 1)
+    assert kept_for_it == [given.id_of(1)]
+    kinds = [each.kind for each in order.made]
+    assert (order.ending, order.why, kinds) == {
+        "comes": (Outcome.DONE, "", ["eviction", ""]),
+        "is deleted": (Outcome.DONE, "", ["eviction", GONE]),
+        "stays away": (Outcome.GIVEN_UP, NOT_COME, ["eviction"]),
+    }[then]
     assert await held(world) == []
 
 
