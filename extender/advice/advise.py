@@ -31,6 +31,8 @@ NOT_FILTERED = (
     " leads, and does so when it tries the pod again"
 )
 
+OF_A_GANG = "it is one of a gang, whose pods are placed together or not at all"
+
 
 class Advised(NamedTuple):
     """Advice, what moves, and what is to be done to carry it out.
@@ -49,15 +51,15 @@ def advise(
     setting: Setting, asked: Asked, *, clock: Callable[[], float], seconds: float = SECONDS
 ) -> Advised:
     """Return which VMs to move so that what is asked for is attained; *clock* is monotonic."""
-    unknown = tuple(_unknown(setting, asked))
-    if unknown:
+    unknown, unplanned = tuple(_unknown(setting, asked)), tuple(_unplanned(setting, asked))
+    if unknown or unplanned:
         said = Advice(
-            Outcome.INFEASIBLE,
+            Outcome.INFEASIBLE if unknown else Outcome.UNKNOWN,
             tuple(asked.sentences()),
             setting.policy,
             setting.policy_version,
             nodes=len(setting.views),
-            obstacles=unknown,
+            obstacles=(*unknown, *unplanned),
         )
         return Advised(said)
     there = yard(setting, asked)
@@ -143,16 +145,10 @@ def _warnings(setting: Setting, asked: Asked) -> Iterator[str]:
 
 
 def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
-    """Yield what is named and not there, or asks for more than is planned for."""
+    """Yield what is named and not there."""
     for named in asked.admit:
-        waiting = setting.waiting.get(named)
-        if waiting is None:
+        if named not in setting.waiting:
             yield Obstacle("no pod without a place is known by that name", what="/".join(named))
-        elif not waiting.filtered:
-            yield Obstacle(NOT_FILTERED, what="/".join(named))
-        elif len(waiting.request.wanted) > 1:
-            why = "it asks for several vGPUs: `tangram explain` tells what would make room for it"
-            yield Obstacle(why, what="/".join(named))
     for node in asked.drain:
         if node not in setting.views:
             yield Obstacle("no GPU node is known by that name", what=node)
@@ -160,6 +156,21 @@ def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
     for uuid in asked.drain_gpus:
         if uuid not in known:
             yield Obstacle("no GPU is known by that UUID", what=uuid)
+
+
+def _unplanned(setting: Setting, asked: Asked) -> Iterator[Obstacle]:
+    """Yield the pods for which no plan is made, though there might be one."""
+    for named in asked.admit:
+        waiting = setting.waiting.get(named)
+        if waiting is None:
+            continue
+        if waiting.request.gang is not None:
+            yield Obstacle(OF_A_GANG, what="/".join(named))
+        elif not waiting.filtered:
+            yield Obstacle(NOT_FILTERED, what="/".join(named))
+        elif len(waiting.request.wanted) > 1:
+            why = "it asks for several vGPUs: `tangram explain` tells what would make room for it"
+            yield Obstacle(why, what="/".join(named))
 
 
 def _moved(there: Yard, found: Plan) -> tuple[Assignment, ...]:

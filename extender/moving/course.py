@@ -14,6 +14,8 @@ happened, is told the step that is right now, and to take one twice does no harm
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from extender.moving.arriving import STARTING, its_own, not_arrived
@@ -37,12 +39,16 @@ from extender.moving.there import Pod, There
 from extender.request import Request
 from extender.verbs.inherit import inherited
 from nodeagent.api import keys
+from nodeagent.api.gpunode import PodRef
 
 SILENT = "the driver of the node that the VM is to go to does not answer"
 NOBODY_WAITS = "nobody waits any more for the room that was to be made"
 TAKEN_BACK = "the place held for the VM was taken back"
+RESTARTS = "the VM's pod is starting or ending"
 NOT_LEFT = "the VM's pod did not leave in time"
 NOT_COME = "the VM's next pod did not come in time"
+YET_TO_COME = "the VM's next pod has yet to come"
+UNBOUND = "a pod has yet to be bound to the place made for it"
 ENDED = "the VM's next pod ended where it was to go"
 
 
@@ -78,11 +84,11 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         return _until(lacks, overdue=overdue) if lacks else Arrived(leg, come)
     if stands is None:
         if order.left_by_itself(there.entries_of(leg.owner)):
-            return Skip(leg)
+            return Skip(leg, overdue)
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:
-        return End(Outcome.GIVEN_UP, "the VM's pod is starting or ending")
+        return _until(RESTARTS, overdue=overdue)
     if forbidden := _forbidden(pod, there):
         return End(Outcome.GIVEN_UP, forbidden)
     missing, kept = [], list[str]()
@@ -208,7 +214,7 @@ def _under_way(
             return End(Outcome.GIVEN_UP, f"the VM has come to {node} instead")
     if not there.held(leg.target.node, order.id_of(order.at)):
         return End(Outcome.GIVEN_UP, TAKEN_BACK)
-    return Wait("the VM's next pod has yet to come")
+    return Wait(YET_TO_COME)
 
 
 def _still_there(
@@ -242,18 +248,33 @@ def _still_there(
 
 
 def _admit(order: Order, there: There, *, overdue: bool) -> Step:
-    """Wait until the pods that the moves were made for have their places, and all goals hold."""
+    """Wait until the pods that the moves were made for are in their places, and all goals hold."""
     waiting = [each.pod for each in order.places if there.waits(each.pod.uid)]
     if not waiting:
         lacks = None if order.asked is None else lacking(order.asked, there)
         if lacks is None:
-            return End(Outcome.DONE)
+            return _bound(order, there, overdue=overdue)
         why = f"all moves were made, and {lacks.why}"
         return _until(why, overdue=overdue or not lacks.passes)
     if overdue:
-        names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in waiting)
-        return End(Outcome.GIVEN_UP, f"all moves were made, and {names} has not had its place")
+        why = f"all moves were made, and {_names(waiting)} has not had its place"
+        return End(Outcome.GIVEN_UP, why)
     missing, obstacle = unclaimed(order, there)
     if obstacle is not None and not obstacle.passes:
         return End(Outcome.GIVEN_UP, obstacle.why)
     return Hold(missing) if missing else Wait("a pod has yet to have the place made for it")
+
+
+def _bound(order: Order, there: There, *, overdue: bool) -> Step:
+    """Wait until the pods that have had their places are bound to them, or have ended."""
+    starting = [each.pod for each in order.places if there.starts(each.pod.uid)]
+    if not starting:
+        return End(Outcome.DONE)
+    if not overdue:
+        return Wait(UNBOUND)
+    why = f"all moves were made, and {_names(starting)} has not been bound to its place"
+    return End(Outcome.GIVEN_UP, why)
+
+
+def _names(pods: Iterable[PodRef]) -> str:
+    return ", ".join(f"{pod.namespace}/{pod.name}" for pod in pods)

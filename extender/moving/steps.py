@@ -65,9 +65,13 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Note that a move is made as far as that can be: its VM is gone, and its place is free."""
+    """Note that a move is made as far as that can be: its VM is gone, and its place is free.
+
+    Unless its owner is to make its next pod: that is waited for until it is ``overdue``.
+    """
 
     leg: Leg
+    overdue: bool = False
 
 
 class End(msgspec.Struct, frozen=True):

@@ -120,10 +120,15 @@ class There(msgspec.Struct, frozen=True):
 
     def waits(self, uid: str) -> bool:
         """Tell whether a pod waits for a place, and has none yet."""
+        return uid not in self.placed and self._to_be_bound(uid)
+
+    def starts(self, uid: str) -> bool:
+        """Tell whether a pod has a place, and has yet to be bound to its node."""
+        return uid in self.placed and self._to_be_bound(uid)
+
+    def _to_be_bound(self, uid: str) -> bool:
         pod = self.pods.get(uid)
-        if pod is None or uid in self.placed:
-            return False
-        return not (pod.node or pod.deleting or pod.over)
+        return pod is not None and not (pod.node or pod.deleting or pod.over)
 
     def entries_of(self, owner: OwnerRef) -> Iterator[Assignment]:
         """Yield all that is planned or held for an owner."""

@@ -80,6 +80,14 @@ class Departing:
             return Manner(guarded=False, denied=bool(denied))
         return Manner(why=denied)
 
+    async def comes_back(self, leg: Leg) -> bool:
+        """Tell whether a VM that has no pod is to have another.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+        return await self._relocator.comes_back(leg.owner)
+
     async def leave(
         self, leg: Leg, departure: Departure, name: str, still: Callable[[], bool]
     ) -> str:

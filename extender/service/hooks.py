@@ -50,7 +50,7 @@ class Hooks:
     def __init__(self, knowledge: Knowledge, gangs: Gangs) -> None:
         self._knowledge = knowledge
         self._gangs = gangs
-        self.vetting = Vetting(knowledge)
+        self.vetting = Vetting(knowledge, gangs)
 
     @property
     def seam(self) -> Seam:

@@ -36,6 +36,7 @@ from extender.moving import (
     next_step,
     on_its_way,
 )
+from extender.moving.course import NOT_COME, YET_TO_COME
 from extender.moving.order import GONE
 from extender.policy.moving import HOUR
 from extender.service.departing import Departing
@@ -187,7 +188,8 @@ class Moving:
         step = next_step(order, there, restraint, overdue=overdue)
         again, self._taken = self._taken == (order, step), (order, step)
         another = await self._act(kept, step)
-        if order.ending is None and isinstance(step, Hold | Wait | Again):
+        waits = isinstance(step, Hold | Wait | Again) or (isinstance(step, Skip) and not another)
+        if order.ending is None and waits:
             await self._teller.stands(order, self._holding.there(), self._waits_for(order, step))
         await asyncio.sleep(0)  # others have their turns, though a step may wait for nothing
         return another and not again
@@ -199,6 +201,8 @@ class Moving:
                 return why
             case Again(departure=departure):
                 return self._departing.refusal(departure, _name(order))
+            case Skip():
+                return YET_TO_COME
             case _:
                 return ""
 
@@ -216,10 +220,8 @@ class Moving:
                 return await self._desist(kept, step)
             case Arrived(leg=leg, pod=pod):
                 await self._arrived(kept, leg, pod)
-            case Skip(leg=leg):
-                after = msgspec.structs.replace(order, made=(*order.made, Made(GONE)))
-                await self._keep(after, kept)
-                await self._teller.skipped(order, leg)
+            case Skip():
+                return await self._skip(kept, step)
             case End(outcome=outcome, why=why):
                 await self._end(kept, outcome, why)
             case Release(nodes=nodes):
@@ -253,7 +255,8 @@ class Moving:
         if manner.why:
             await self._end(kept, Outcome.GIVEN_UP, manner.why)
             return
-        kind = Kind.LIVE if manner.live else Kind.EVICTION
+        kind = Kind.RESTART if manner.denied else Kind.EVICTION
+        kind = Kind.LIVE if manner.live else kind
         now = self._utc_now()
         lately = [e for e in kept.order.begun if datetime.fromisoformat(e) > now - HOUR]
         departure = Departure(pod, kind, step.others, step.unready)
@@ -299,6 +302,21 @@ class Moving:
         ):
             return False
         await self._end(kept, step.outcome, step.why)
+        return True
+
+    async def _skip(self, kept: Kept, step: Skip) -> bool:
+        """Pass over a VM that is gone; return False while its next pod is to come."""
+        order, leg = kept.order, step.leg
+        comes = await self._departing.comes_back(leg)
+        if not self._is_still(order, Skip(leg)):
+            return True
+        if comes and not step.overdue:
+            return False
+        if comes:
+            await self._end(kept, Outcome.GIVEN_UP, NOT_COME)
+            return True
+        await self._keep(msgspec.structs.replace(order, made=(*order.made, Made(GONE))), kept)
+        await self._teller.skipped(order, leg)
         return True
 
     async def _arrived(self, kept: Kept, leg: Leg, pod: PodRef) -> None:

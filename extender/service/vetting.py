@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from extender import wire
+from extender.planning.gangs import Standing
 from extender.request import NotOurs, Request, Unanswerable, of_pod
 from extender.service.clearing import leaving
+from extender.service.enlisted import key
+from extender.service.gangs import Gangs
 from extender.service.knowledge import Knowledge
 from extender.service.seam import Seam, told
 from extender.verbs.preempt import sufficient
@@ -20,8 +23,9 @@ from extender.verbs.preempt import sufficient
 class Vetting:
     """The hook preempt."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
+    def __init__(self, knowledge: Knowledge, gangs: Gangs) -> None:
         self._knowledge = knowledge
+        self._gangs = gangs
 
     def preempt(self, args: wire.PreemptionArgs) -> wire.PreemptionResult:
         """Answer which of the proposed nodes the pod would fit without the proposed victims.
@@ -57,6 +61,7 @@ class Vetting:
         knowledge = self._knowledge
         if knowledge.not_ready() or not knowledge.tenancy.known(request.pod.namespace):
             return {}
+        proposed = self._open(request, proposed)
         found = {}
         if knowledge.settings.nominates:
             for name, victims in proposed.items():
@@ -76,6 +81,25 @@ class Vetting:
             ):
                 found[name] = victims
         return found
+
+    def _open(
+        self, request: Request, proposed: Mapping[str, wire.MetaVictims]
+    ) -> Mapping[str, wire.MetaVictims]:
+        """Return the *proposed* nodes on which filter might let a request pass: of a gang, few.
+
+        Until all of it have their places filter lets none of it pass, whoever goes; from then on it
+        lets each pass where its place is. Who comes later is an ordinary pod.
+        """
+        if request.gang is None:
+            return proposed
+        gangs, of, uid = self._gangs, key(request.gang), request.pod.uid
+        whole = gangs.standing(of) in (Standing.RESERVED, Standing.BEGUN) and not gangs.lost(of)
+        if not whole or not gangs.may_go_on(request):
+            return {}
+        if uid not in self._knowledge.assigned:
+            return proposed
+        place = self._knowledge.assigned[uid]
+        return {name: victims for name, victims in proposed.items() if name == place}
 
 
 def _victims(args: wire.PreemptionArgs) -> dict[str, wire.MetaVictims]:

@@ -17,7 +17,7 @@ from extender.verbs.preempt import sufficient
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Mode
 from tests.builders import assignment, gpu_node, request, view
-from tests.fakes.occupied import guarded, placed
+from tests.fakes.occupied import guarded, placed, placed_gang
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import QUICK, World, filter_args
 from tests.waiting import until
@@ -153,6 +153,56 @@ async def test_a_node_is_dropped_where_the_scheduler_would_violate_budgets(world
 
         assert extender.hooks.preempt(args).node_name_to_meta_victims == {}
         assert vetted(extender, whole, {"node-1": [small]}) == {"node-1": [small]}
+
+
+async def test_nobody_goes_for_one_of_a_gang_that_still_gathers(world: World) -> None:
+    """What its victims leave it would not get: filter has it wait for the rest of the gang."""
+    async with world.extender() as extender, world.obedient("node-1", "node-2"):
+        small = await placed(world, extender, "small", "1-10C")
+        said = {keys.GANG: "g", keys.GANG_SIZE: "2"}
+        first = await world.add_pod("first", "7-80C", priority=10, annotations=said)
+
+        assert vetted(extender, first, {"node-1": [small]}) == {}
+        refused = extender.hooks.filter(filter_args(first, "node-1", "node-2"))
+        assert refused.node_names == ()
+        assert vetted(extender, first, {"node-1": [small]}) == {}
+
+
+async def test_for_one_of_a_gang_that_has_its_places_others_go_from_its_own_node_alone(
+    world: World,
+) -> None:
+    nodes = ["node-1", "node-2"]
+    settings = msgspec.structs.replace(QUICK, plan_settle_seconds=0.001)
+    async with world.extender(settings) as extender, world.obedient(*nodes):
+        assigned = extender.knowledge.assigned
+        said = {keys.GANG: "g", keys.GANG_SIZE: "2"}
+        pods = [
+            await world.add_pod(name, "1-10C", priority=10, annotations=said)
+            for name in ("first", "second")
+        ]
+        await Scheduler(extender, nodes).once(pods)
+        await until(lambda: all(pod["metadata"]["uid"] in assigned for pod in pods))
+
+        proposal = {name: ["short-of-cpu"] for name in nodes}
+        for pod in pods:
+            place = assigned[pod["metadata"]["uid"]]
+            assert vetted(extender, pod, proposal) == {place: ["short-of-cpu"]}
+            elsewhere = {name: each for name, each in proposal.items() if name != place}
+            assert vetted(extender, pod, elsewhere) == {}
+        third = await world.add_pod("third", "1-10C", priority=10, annotations=said)
+        assert vetted(extender, third, proposal) == {}
+
+
+async def test_who_comes_after_its_gang_is_bound_is_vetted_like_any_pod(world: World) -> None:
+    nodes = ["node-1", "node-2"]
+    settings = msgspec.structs.replace(QUICK, plan_settle_seconds=0.001)
+    async with world.extender(settings) as extender, world.obedient(*nodes):
+        await placed_gang(world, extender, "g", {"first": "1-10C", "second": "1-10C"}, nodes)
+        said = {keys.GANG: "g", keys.GANG_SIZE: "2"}
+        third = await world.add_pod("third", "1-10C", priority=10, annotations=said)
+
+        proposal = {name: ["short-of-cpu"] for name in nodes}
+        assert vetted(extender, third, proposal) == proposal
 
 
 async def test_a_node_without_victims_is_never_returned(world: World) -> None:

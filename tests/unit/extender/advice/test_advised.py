@@ -11,18 +11,20 @@ import msgspec
 import pytest
 
 from extender.advice import Advice, Asked
-from extender.advice.advise import NOT_FILTERED
+from extender.advice.advise import NOT_FILTERED, OF_A_GANG
 from extender.advice.document import Outcome, Who
 from extender.moves.obstacles import NO_ROOM_GUARDED
 from extender.policy import InForce, Policy, PolicyName
 from extender.policy.moving import Mode, Moving
+from extender.request import Gang
 from extender.server import desk
 from extender.service.advising import Advisor
-from extender.service.ports import Budget, ClusterUnavailable
+from extender.service.ports import Budget, ClusterUnavailable, PodFacts
 from extender.service.reviewer import Access
 from extender.service.seam import Seam
 from nodeagent.api.gpunode import PodRef
 from tests.advised import CROWDED, FOUR, ONE, TWO, extender, known
+from tests.builders import request
 from tests.explained import Small, Vm
 from tests.fakes.machines import Machines
 from tests.fakes.occupied import guarded, placed
@@ -117,8 +119,46 @@ async def test_nobody_is_moved_for_a_pod_whose_nodes_are_not_known() -> None:
     made.knowledge.pending.gone(uid)
     said = await made.advisor.advise(ADMITTED)
 
-    assert said.outcome is Outcome.INFEASIBLE
+    assert said.outcome is Outcome.UNKNOWN
     assert [(each.what, each.why) for each in said.obstacles] == [("default/name-me", NOT_FILTERED)]
+
+
+async def test_of_a_pod_with_several_vgpus_nothing_is_said_to_be_impossible() -> None:
+    made = extender()
+    asked = request("3-40C", "1-10C", pod="me")
+    made.knowledge.pod(PodFacts(asked.pod, asked))
+    made.knowledge.pending.filtered(asked, made.knowledge.views)
+    said = await made.advisor.advise(ADMITTED)
+
+    assert (said.outcome, said.digest) == (Outcome.UNKNOWN, "")
+    (why,) = said.obstacles
+    assert (why.what, why.why.partition(":")[0]) == (
+        "default/name-me",
+        "it asks for several vGPUs",
+    )
+
+
+async def test_for_one_of_a_gang_no_moves_are_planned_as_none_would_be_made() -> None:
+    made = extender()
+    gang = Gang("default", "g", 2)
+    asked = msgspec.structs.replace(request("3-40C", pod="me"), gang=gang)
+    made.knowledge.pod(PodFacts(asked.pod, asked))
+    made.knowledge.pending.filtered(asked, made.knowledge.views)
+    said = await made.advisor.advise(ADMITTED)
+
+    assert (said.outcome, said.moves, said.digest) == (Outcome.UNKNOWN, (), "")
+    assert [(each.what, each.why) for each in said.obstacles] == [("default/name-me", OF_A_GANG)]
+
+
+async def test_what_is_not_known_at_all_is_no_open_question() -> None:
+    made = extender()
+    (uid,) = made.knowledge.pending.waiting
+    made.knowledge.pending.gone(uid)
+    asked = msgspec.structs.replace(ADMITTED, drain=("nowhere",))
+    said = await made.advisor.advise(asked)
+
+    assert said.outcome is Outcome.INFEASIBLE
+    assert [each.what for each in said.obstacles] == ["nowhere", "default/name-me"]
 
 
 async def test_who_may_get_no_pods_is_told_what_moves_and_not_whose_it_is(url: str) -> None:

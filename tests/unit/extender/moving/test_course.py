@@ -37,7 +37,7 @@ from extender.moving import (
     on_its_way,
 )
 from extender.moving.arriving import STARTING
-from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, SILENT
+from extender.moving.course import ENDED, NOBODY_WAITS, NOT_LEFT, RESTARTS, SILENT, UNBOUND
 from extender.policy.bounds import Bounds, Terms
 from extender.policy.rules import Rules
 from extender.request import Request
@@ -195,10 +195,39 @@ def test_a_vm_that_is_no_more_is_moved_as_far_as_that_can_be() -> None:
     fleet, order = begun()
     fleet.vms.pop("x")
     assert step(fleet, order) == Skip(order.legs[0])
+    assert step(fleet, order, overdue=True) == Skip(order.legs[0], overdue=True)
 
     ended = carried_out(fleet, order)
     assert (ended.ending, ended.made) == (Outcome.DONE, (Made("gone"),))
     assert not any(fleet.holds.values())
+
+
+@pytest.mark.parametrize("how", ["ending", "over", "unknown", "unbound"])
+def test_a_vm_that_restarts_when_its_turn_comes_is_waited_for_until_it_is_overdue(how: str) -> None:
+    """Its tenant has it restart; its next pod takes what is held for it, or it comes back."""
+    fleet, order = begun()
+    pods = fleet.pods
+    match how:
+        case "ending":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], deleting=True)
+        case "over":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], phase="Succeeded")
+        case "unknown":
+            del pods["x.1"]
+        case "unbound":
+            pods["x.1"] = msgspec.structs.replace(pods["x.1"], node="")
+    there = msgspec.structs.replace(fleet.there(), pods=pods)
+
+    assert next_step(order, there, Restraint(), overdue=False) == Wait(RESTARTS)
+    given_up = next_step(order, there, Restraint(), overdue=True)
+    assert given_up == End(Outcome.GIVEN_UP, RESTARTS)
+    stopped = next_step(order, there, Restraint(stop="somebody"), overdue=False)
+    assert stopped == End(Outcome.STOPPED, "somebody")
+    assert isinstance(step(fleet, order), Depart), "it is back where it was"
+    fleet.stop(PodRef("default", "name-x.1", "x.1"))
+    target = order.legs[0].target
+    fleet.come("x", target.node, target.gpu, target.start)
+    assert isinstance(step(fleet, order), Arrived)
 
 
 def test_a_vm_that_restarts_where_it_is_is_not_taken_for_one_that_is_no_more() -> None:
@@ -887,6 +916,36 @@ def test_a_place_is_ripe_once_all_who_were_there_have_come_to_theirs() -> None:
     made = msgspec.structs.replace(order, made=(Made("eviction"),))
     assert len(order.legs) == 1
     assert made.ripe() == {order.id_of_place(0)}
+
+
+@pytest.mark.parametrize("then", ["bound", "ending", "over", "gone"])
+def test_an_order_for_a_pod_is_done_once_that_is_bound_or_has_ended(then: str) -> None:
+    """It has its place before it is bound there, which may come to nothing."""
+    fleet = Fleet({"a": 1, "b": 1}, {"x": Vm("x", ONE, "a", 0, 0), "y": Vm("y", FOUR, "b", 0, 0)})
+    fleet.waits["me"] = SEVEN
+    order = fleet.order(Asked(admit=(("default", "me"),)))
+    assert order is not None
+    while fleet.waits:
+        order = taken(order, step(fleet, order), fleet)
+    assert order.leg is None
+    bound = fleet.pods["me.1"]
+    placed = msgspec.structs.replace(bound, node="")
+    after = {
+        "bound": {"me.1": bound},
+        "ending": {"me.1": msgspec.structs.replace(placed, deleting=True)},
+        "over": {"me.1": msgspec.structs.replace(placed, phase="Failed")},
+        "gone": {},
+    }[then]
+
+    def now(pods: dict[str, PodFacts], *, overdue: bool = False) -> Step:
+        others = {uid: pod for uid, pod in fleet.pods.items() if uid != "me.1"}
+        there = msgspec.structs.replace(fleet.there(), pods=others | pods)
+        return next_step(order, there, Restraint(), overdue=overdue)
+
+    late = "all moves were made, and default/name-me.1 has not been bound to its place"
+    assert now({"me.1": placed}) == Wait(UNBOUND)
+    assert now({"me.1": placed}, overdue=True) == End(Outcome.GIVEN_UP, late)
+    assert now(after) == now(after, overdue=True) == End(Outcome.DONE)
 
 
 def test_two_places_are_never_held_for_one_owner_at_once() -> None:

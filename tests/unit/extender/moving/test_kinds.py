@@ -175,6 +175,28 @@ async def test_a_vm_is_stopped_past_its_budget_only_where_its_pod_says_so(
     assert (await machines.on("vm"))[0] == "node-2"
 
 
+@pytest.mark.parametrize("said", ["LiveMigrate", "External"])
+async def test_a_vm_whose_eviction_kubevirt_would_deny_is_stopped_without_being_evicted_first(
+    world: World, machines: Machines, said: str
+) -> None:
+    """With External, to ask for its eviction hands the VM to another controller."""
+    heard = listened(world, refused=True)
+    allowed = {"annotations": {keys.MOVABLE: "restart"}}
+    async with running(world) as extender:
+        await machines.place(extender, "vm", "1-10C", "node-1", **allowed)
+        await instance(world, "vm", migratable=False)
+        await runs_as(world, "vm-1", "vm")
+        await strategy(world, "vm", said)
+        await applied(extender, DRAIN)
+        await until(lambda: heard)
+        order = await kept(world)
+
+    assert heard[0] == "delete virtualmachineinstances vm"
+    assert order is not None
+    assert order.departed is not None
+    assert order.departed.kind is Kind.RESTART
+
+
 async def halted(world: World, name: str) -> None:
     """Let somebody decide that a VM is not to be started again."""
     await world.api.patch(

@@ -13,6 +13,8 @@ import pytest
 from extender.advice import Asked
 from extender.advice.yard import OFF_WITH_ITS_DEVICE
 from extender.moving import Outcome
+from extender.moving.course import NOT_COME
+from extender.moving.order import GONE
 from extender.policy import InForce, PolicyName
 from extender.policy.moving import Mode
 from extender.policy.moving import Moving as Rules
@@ -25,6 +27,7 @@ from nodeagent.api.gpunode import Mode as NodeMode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     CONFIG_MAPS,
+    PODS,
     VIRTUAL_MACHINES,
     PatchType,
     Throttled,
@@ -33,7 +36,7 @@ from nodeagent.apiserver.protocol import (
 from nodeagent.apiserver.protocol import NODES as NODE
 from tests.fakes.ahead import Ahead
 from tests.fakes.kubelets import Kubelets
-from tests.fakes.machines import Machines
+from tests.fakes.machines import VMI, Machines
 from tests.fakes.scheduling import Scheduler
 from tests.fakes.world import World
 from tests.unit.extender.moving.orders import (
@@ -130,6 +133,113 @@ async def test_a_node_is_drained_each_vm_to_the_place_that_was_planned(
         seat = leg.target
         assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
     assert (await world.gpu_node("node-1")).spec.assignments == ()
+
+
+async def ending(world: World, extender: Service, pod: dict[str, Any]) -> None:
+    """Delete a pod that takes its time to end."""
+    name, uid, known = pod["metadata"]["name"], pod["metadata"]["uid"], extender.knowledge.pods
+    await world.api.delete(PODS, name, namespace="default")
+    await until(lambda: known[uid].deleting)
+
+
+async def gone(world: World, pod: dict[str, Any]) -> None:
+    """Let a pod that is ending have ended, as the kubelet says then."""
+    await world.api.delete(PODS, pod["metadata"]["name"], namespace="default", grace_seconds=0)
+
+
+async def test_a_vm_that_its_tenant_restarts_before_its_turn_comes_to_its_place_by_itself(
+    world: World, machines: Machines
+) -> None:
+    """Its pod takes a while to end; what is held for its next one stays held."""
+    asked = refusing(world, "a-1", "b-1")
+    settings = msgspec.structs.replace(PATIENT, eviction_patience_seconds=600.0)
+    async with running(world, settings) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1", grace=30)
+        given = await applied(extender, DRAIN)
+        await until(lambda: asked)
+        pods = await machines.pods()
+        first, second = (pods[leg.owner.name] for leg in given.legs)
+        await ending(world, extender, second)
+        await ending(world, extender, first)
+        await gone(world, first)
+        async with machines.running(extender, NODES):
+
+            async def first_made() -> bool:
+                order = await kept(world)
+                return order is not None and len(order.made) == 1
+
+            await until(first_made)
+            for _ in range(3):
+                assert extender.moving is not None
+                await extender.moving.step()
+            meanwhile = await kept(world)
+            await gone(world, second)
+            order = await over(world)
+
+    assert meanwhile is not None
+    assert (meanwhile.ending, len(meanwhile.made)) == (None, 1)
+    assert (order.ending, len(order.made)) == (Outcome.DONE, 2)
+    for leg in given.legs:
+        seat = leg.target
+        assert await machines.on(leg.owner.name) == (seat.node, seat.gpu, seat.start)
+    assert await held(world) == []
+
+
+@pytest.mark.parametrize("then", ["comes", "is deleted", "stays away"])
+async def test_a_vm_that_is_between_two_pods_at_its_turn_is_not_taken_for_one_that_is_no_more(
+    world: World, machines: Machines, then: str
+) -> None:
+    """What is held for it would be given back, and it might find no other place."""
+    asked = refusing(world, "a-1", "b-1")
+    clock, settings = (
+        Ahead(),
+        msgspec.structs.replace(PATIENT, eviction_patience_seconds=600.0, move_seconds=20.0),
+    )
+    async with running(world, settings, clock=clock) as extender:
+        for name in ("a", "b"):
+            await machines.place(extender, name, "1-10C", "node-1")
+        given = await applied(extender, DRAIN)
+        await until(lambda: asked)
+        pods = await machines.pods()
+        first, second = (leg.owner.name for leg in given.legs)
+
+        async def next_pod(name: str) -> None:
+            pod = await world.add_pod(f"{name}-2", "1-10C", owner=(VMI, name))
+            await Scheduler(extender, NODES).until_bound(world, [pod])
+
+        await world.delete_pod(pods[second])
+        await until(lambda: not extender.knowledge.assigned.get(pods[second]["metadata"]["uid"]))
+        await world.delete_pod(pods[first])
+        await next_pod(first)
+
+        async def first_made() -> bool:
+            order = await kept(world)
+            return order is not None and len(order.made) == 1
+
+        await until(first_made)
+        for _ in range(3):
+            assert extender.moving is not None
+            await extender.moving.step()
+        meanwhile, kept_for_it = await kept(world), await held(world)
+        if then == "comes":
+            await next_pod(second)
+        elif then == "is deleted":
+            await world.api.delete(VIRTUAL_MACHINES, second, namespace="default")
+        else:
+            clock.by = 21.0
+        order = await over(world)
+
+    assert meanwhile is not None
+    assert (meanwhile.ending, len(meanwhile.made)) == (None, 1)
+    assert kept_for_it == [given.id_of(1)]
+    kinds = [each.kind for each in order.made]
+    assert (order.ending, order.why, kinds) == {
+        "comes": (Outcome.DONE, "", ["eviction", ""]),
+        "is deleted": (Outcome.DONE, "", ["eviction", GONE]),
+        "stays away": (Outcome.GIVEN_UP, NOT_COME, ["eviction"]),
+    }[then]
+    assert await held(world) == []
 
 
 async def test_a_plan_that_is_another_by_now_is_not_carried_out(
