@@ -204,7 +204,7 @@ def test_a_vm_that_is_no_more_is_moved_as_far_as_that_can_be() -> None:
 
 @pytest.mark.parametrize("how", ["ending", "over", "unknown", "unbound"])
 def test_a_vm_that_restarts_when_its_turn_comes_is_waited_for_until_it_is_overdue(how: str) -> None:
-    """Its tenant has it restart; its next pod takes what is held for it, or it comes back."""
+    """Its tenant has it restart; its next pod takes what is held for it."""
     fleet, order = begun()
     pods = fleet.pods
     match how:
@@ -223,7 +223,7 @@ def test_a_vm_that_restarts_when_its_turn_comes_is_waited_for_until_it_is_overdu
     assert given_up == End(Outcome.GIVEN_UP, RESTARTS)
     stopped = next_step(order, there, Restraint(stop="somebody"), overdue=False)
     assert stopped == End(Outcome.STOPPED, "somebody")
-    assert isinstance(step(fleet, order), Depart), "it is back where it was"
+    assert isinstance(step(fleet, order), Depart), "it has been bound meanwhile"
     fleet.stop(PodRef("default", "name-x.1", "x.1"))
     target = order.legs[0].target
     fleet.come("x", target.node, target.gpu, target.start)
