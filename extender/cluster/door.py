@@ -213,10 +213,11 @@ class KubernetesCluster:
                 await self._api.patch(
                     PODS, pod.name, patch, patch_type=PatchType.MERGE, namespace=pod.namespace
                 )
-        except (Conflict, NotFound, Invalid):
+        except (Conflict, NotFound):
             return False
-        except Refused as error:
-            # An admission policy of somebody's. What was posted has had its time to come through.
+        except (Invalid, Refused) as error:
+            # An admission policy of somebody's, or a pod that takes no more annotations: that must
+            # not keep its place for ever. What was posted has had its time to come through.
             log.warning("bindings_not_voided", pod=pod.name, uid=pod.uid, error=str(error))
         return True
 

@@ -83,8 +83,11 @@ def _begin(order: Order, leg: Leg, there: There, *, wait: str, overdue: bool) ->
         lacks = not_arrived(leg, come, there)
         return _until(lacks, overdue=overdue) if lacks else Arrived(leg, come)
     if stands is None:
-        if order.left_by_itself(there.entries_of(leg.owner)):
+        theirs = tuple(there.entries_of(leg.owner))
+        if order.left_by_itself(theirs):
             return Skip(leg, overdue)
+        if all(each.pod is None for each in theirs):
+            return _until(RESTARTS, overdue=overdue)  # its place is held for its next pod
         return End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
     pod = there.pods.get(stands.uid)
     if pod is None or pod.deleting or pod.over or pod.node != leg.source.node:

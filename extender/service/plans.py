@@ -77,8 +77,8 @@ class Plans:
         *patience*: it tests the generation, so that it cannot be made twice. What becomes of one
         that is given up is open for a while: see :meth:`settled`.
 
-        No entry may meet what another pod had in a plan that is gone, unless agents have *told* of
-        it: then it is so.
+        No entry may meet what another pod had in a plan that is gone, unless an agent, or that very
+        plan, has *told* of it: then it is so.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.

@@ -98,7 +98,8 @@ class Restorer:
             async with self._plans.turn(node):
                 entries, view = self._entries(node, pods), self._knowledge.views.get(node)
                 if view is not None and entries:
-                    await self._plans.write(view, add=entries, remove=in_their_place(view, entries))
+                    instead = in_their_place(view, entries)
+                    await self._plans.write(view, add=entries, remove=instead, told=True)
                     log.info("assignments_restored", node=node, ids=[each.id for each in entries])
 
     async def _read(self, node: str, looks: contextlib.ExitStack) -> Mapping[str, _Read | None]:

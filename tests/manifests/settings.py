@@ -61,7 +61,7 @@ ON_OBJECTS = (
         "pod",
         f"`{keys.UNBOUND_ANNOTATION}`",
         "the extender",
-        "its place was given back: no Binding posted before comes through any more",
+        "its place is being given back: no Binding posted before comes through any more",
     ),
     (
         "extender's pod",

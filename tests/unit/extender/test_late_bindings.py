@@ -9,7 +9,14 @@ import pytest
 
 from nodeagent.api import keys
 from nodeagent.apiserver.memory import Call
-from nodeagent.apiserver.protocol import PODS, Conflict, PatchType, Refused, Unavailable
+from nodeagent.apiserver.protocol import (
+    PODS,
+    Conflict,
+    Invalid,
+    PatchType,
+    Refused,
+    Unavailable,
+)
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
@@ -161,14 +168,15 @@ async def test_a_place_is_kept_while_it_is_not_certain_that_none_comes(world: Wo
         await world.plan_holds(0)
 
 
+@pytest.mark.parametrize("refused", [Refused(403, "no"), Invalid(422, "too long")], ids=str)
 async def test_where_pods_may_not_be_changed_the_place_is_given_back_all_the_same(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str], refused: Refused | Invalid
 ) -> None:
     pod = await world.add_pod("vm", "7-80C")
 
     async def forbid(call: Call) -> None:
         if (call.verb, call.kind) == ("patch", PODS) and not call.done:
-            raise Refused(403, "pods are not to be changed")
+            raise refused
 
     hasty = msgspec.structs.replace(HASTY, reservation_seconds=0.1)
     async with world.extender(hasty) as extender:

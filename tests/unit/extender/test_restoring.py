@@ -423,6 +423,23 @@ async def test_where_somebody_else_was_faster_it_is_added(world: World) -> None:
     assert not extender.knowledge.lost, "what another has got is not written over"
 
 
+async def test_what_met_in_the_plan_that_is_gone_is_written_as_it_was(world: World) -> None:
+    """Somebody has written such a plan by hand: neither pod keeps the other, or others, from it."""
+    one, other = await planned(world, "one", 3), await planned(world, "other", 4)
+    other = msgspec.structs.replace(other, start=3)
+    third = await planned(world, "third", 6)
+    await write(world, one, other, third)
+    async with world.extender() as extender:
+        await seen(extender, one, other, third)
+        with without_answers(world):
+            await deleted(world)
+            await world.api.create(GPU_NODES, {"metadata": {"name": "node-1"}})
+            await seen(extender)
+        await world.plan_holds(3)
+
+    assert set((await world.gpu_node("node-1")).spec.assignments) == {one, other, third}
+
+
 async def test_a_replica_that_has_only_watched_writes_it_when_it_leads(world: World) -> None:
     entry = await planned(world, "a")
     loop = asyncio.get_running_loop()

@@ -237,7 +237,8 @@ def test_a_vm_that_restarts_where_it_is_is_not_taken_for_one_that_is_no_more() -
     held = assignment("restarts", ONE, 0, gpu="a-0", pod=None, owner=owner)
     fleet.holds["a"] = [held]
 
-    assert step(fleet, order) == End(Outcome.GIVEN_UP, "the VM is no longer where it was to leave")
+    assert step(fleet, order) == Wait(RESTARTS)
+    assert step(fleet, order, overdue=True) == End(Outcome.GIVEN_UP, RESTARTS)
 
 
 @pytest.mark.parametrize("overdue", [True, False])
