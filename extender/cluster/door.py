@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,7 +11,13 @@ import structlog
 
 from extender.cluster import objects
 from extender.cluster.outcome import outcome
-from extender.service.ports import PLAN_TIMEOUT_SECONDS, BindingRefused, PlanConflict, PodFacts
+from extender.service.ports import (
+    PLAN_TIMEOUT_SECONDS,
+    BindingRefused,
+    ClusterUnavailable,
+    PlanConflict,
+    PodFacts,
+)
 from nodeagent.api import keys
 from nodeagent.api.gpunode import Assignment, GpuNode, OwnerRef, PodRef
 from nodeagent.apiserver.protocol import (
@@ -199,27 +206,32 @@ class KubernetesCluster:
         except (Conflict, NotFound, Invalid, Refused) as error:
             raise BindingRefused(error.message) from error
 
-    async def void_bindings(self, pod: PodRef, version: str) -> bool:
-        """Change an annotation of that very pod, and so its version, if it still is that one."""
-        patch = {
-            "metadata": {
-                "uid": pod.uid,
-                "resourceVersion": version,
-                "annotations": {keys.UNBOUND_ANNOTATION: version},
-            }
-        }
+    async def void_bindings(self, pod: PodRef, ids: Collection[str]) -> PodFacts | None:
+        """Change an annotation of that very pod, and so its version, whatever that is."""
+        stamp = secrets.token_hex(6)  # any other than before: to say the same would change nothing
+        said = {keys.UNBOUND_ANNOTATION: " ".join((stamp, *sorted(ids)))}
         try:
             with outcome(Conflict, NotFound, Invalid, Refused):
-                await self._api.patch(
-                    PODS, pod.name, patch, patch_type=PatchType.MERGE, namespace=pod.namespace
+                raw = await self._api.patch(
+                    PODS,
+                    pod.name,
+                    {"metadata": {"uid": pod.uid, "annotations": said}},
+                    patch_type=PatchType.MERGE,
+                    namespace=pod.namespace,
                 )
-        except (Conflict, NotFound):
-            return False
-        except (Invalid, Refused) as error:
+                return objects.pod(raw, devices_per_pod=self._devices_per_pod)
+        except NotFound:
+            return None
+        except (Conflict, Invalid, Refused) as error:
+            facts = await self.read_pod(pod.namespace, pod.name)
+            if facts is None or facts.ref.uid != pod.uid:
+                return None
+            if isinstance(error, Conflict):
+                raise ClusterUnavailable(f"the pod keeps changing: {error}", undone=True) from error
             # An admission policy of somebody's, or a pod that takes no more annotations: that must
             # not keep its place for ever. What was posted has had its time to come through.
             log.warning("bindings_not_voided", pod=pod.name, uid=pod.uid, error=str(error))
-        return True
+            return facts
 
     @property
     def can_wake(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -56,6 +57,9 @@ class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
     def halted(self) -> bool:
         """Whether it is a VirtualMachine that is to stay off."""
         return self.run_strategy == "Halted" or self.running is False
+
+
+_LONGEST_SAID = 4096  # characters: the ids of 64 entries, and more
 
 
 class _OwnerMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -123,6 +127,7 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
             owner = msgspec.structs.replace(owner, kind=kind, namespace=namespace)
         asked = msgspec.structs.replace(asked, wanted=_the_one(asked.wanted), owner=owner)
     annotations = decoded.metadata.annotations or {}
+    unbound = not decoded.spec.node_name
     facts = PodFacts(
         ref=ref,
         asked=asked,
@@ -133,11 +138,17 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
         movable=annotations.get(keys.MOVABLE, "true") in keys.MOVABLE_VALUES,
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
-        version="" if decoded.spec.node_name else decoded.metadata.resource_version,
+        version=decoded.metadata.resource_version if unbound else "",
+        giving_back=_giving_back(annotations) if unbound else frozenset(),
     )
     if not facts.node or facts.over:
         return Watched(facts)
     return Watched(facts, _the_one(held(decoded.status)), confines.constraints(decoded.spec))
+
+
+def _giving_back(annotations: Mapping[str, str]) -> frozenset[str]:
+    said = annotations.get(keys.UNBOUND_ANNOTATION, "")
+    return frozenset(said.split(" ")[1:]) if len(said) <= _LONGEST_SAID else frozenset()
 
 
 def _not_admitted(status: wire.PodStatus) -> bool:

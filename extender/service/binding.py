@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
+import msgspec
 import structlog
 
 from extender import wire
@@ -111,14 +112,14 @@ class Binder:
             case Unanswerable(reason=reason):
                 raise BindFailed(reason)
             case NotOurs():
-                await self._poster.post(pod, node, {}, patience.until, version=facts.version)
+                await self._poster.post(pod, node, {}, patience.until, seen=facts)
             case Request() as request:
-                await self._bind_ours(request, node, patience, version=facts.version)
+                await self._bind_ours(request, node, patience, seen=facts)
             case unexpected:
                 assert_never(unexpected)
 
     async def _bind_ours(
-        self, request: Request, node: str, patience: Patience, *, version: str
+        self, request: Request, node: str, patience: Patience, *, seen: PodFacts
     ) -> None:
         pod = request.pod
         if request.gang is not None:
@@ -130,13 +131,13 @@ class Binder:
             await self._poster.give_back(pod, elsewhere, patience)
         work, clock = self._knowledge.work, self._knowledge.clock
         with work.phase(Phase.PLAN, clock):
-            entries = await self._placer.place(request, node, patience)
+            entries = await self._placer.place(request, node, patience, unsure=seen.giving_back)
         with work.phase(Phase.REALIZE, clock):
             await self._realized(request, node, entries, patience)
         if request.gang is not None and not self._gangs.post(request):
             raise BindFailed(GANG_BROKEN)
-        policy = self._knowledge.in_force.version
-        note = decide.annotation(self._knowledge.views[node], entries, policy)
+        version = self._knowledge.in_force.version
+        note = decide.annotation(self._knowledge.views[node], entries, version)
         try:
             with work.phase(Phase.POST, clock):
                 await self._poster.post(
@@ -144,7 +145,8 @@ class Binder:
                     node,
                     {keys.DECISION_ANNOTATION: note},
                     patience.until,
-                    version=version,
+                    seen=seen,
+                    ids=[each.id for each in entries],
                     ready=lambda: self._ready(request, node, entries),
                 )
         except NotBound:
@@ -182,7 +184,7 @@ class Binder:
         facts = self._knowledge.pods.get(pod.uid)
         alone = request is not None and request.gang is None
         if request is not None and alone and not ended and facts is not None and not facts.node:
-            return PodFacts(pod, request, version=facts.version)
+            return msgspec.structs.replace(facts, asked=request)
         facts = await patience.again(lambda: self._cluster.read_pod(pod.namespace, pod.name))
         if facts is None or facts.ref.uid != pod.uid:
             raise BindFailed("vGPU: the pod is gone")

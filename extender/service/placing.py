@@ -6,7 +6,7 @@ API server some hundredths of a second; were there one for each pod, they would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -59,9 +59,12 @@ class Placer:
         self._utc_now = utc_now
         self._coming: dict[str, dict[str, Request]] = {}
 
-    async def place(self, request: Request, node: str, patience: Patience) -> Sequence[Assignment]:
+    async def place(
+        self, request: Request, node: str, patience: Patience, *, unsure: Collection[str] = ()
+    ) -> Sequence[Assignment]:
         """Write the pod's places on *node* to the plan, or find them there.
 
+        Those of ids that are *unsure*, which somebody was about to take back, are written anew.
         Whoever has its turn writes for all that wait for theirs, so that many pods on one node cost
         few writes; those find their places there.
         """
@@ -79,11 +82,14 @@ class Placer:
                     if view is None:
                         raise BindFailed(UNREPORTED.reason)
                     entries = view.assignments_of(uid)
-                    if entries:
+                    if entries and {each.id for each in entries}.isdisjoint(unsure):
                         return entries
                     if self._knowledge.stopping:
                         raise BindFailed(GOING_AWAY)
-                    place = self._chosen(view, request)
+                    if entries:
+                        place: _Place | str = self._anew(request.pod, entries)
+                    else:
+                        place = self._chosen(view, request)
                     if isinstance(place, str):
                         raise BindFailed(place)
                     besides = {} if alone else {u: r for u, r in coming.items() if u != uid}
@@ -106,6 +112,12 @@ class Placer:
     def _planned(self, uid: str, node: str) -> bool:
         view = self._knowledge.views.get(node)
         return view is not None and bool(view.assignments_of(uid))
+
+    def _anew(self, pod: PodRef, entries: Sequence[Assignment]) -> _Place:
+        """Return the same places under other ids."""
+        anew = tuple(msgspec.structs.replace(each, id=self._new_id()) for each in entries)
+        version = self._knowledge.in_force.version
+        return _Place(pod, anew, tuple(each.id for each in entries), version)
 
     def _chosen(self, view: NodeView, request: Request) -> _Place | str:
         """Choose and assume a pod's places on a node, as it is now, or say why not."""

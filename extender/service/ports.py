@@ -81,7 +81,8 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     """What the service keeps of a pod.
 
     ``version`` is that (``resourceVersion``) as of which it is bound to no node, "" if it is to
-    one. ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
+    one; ``giving_back`` are the ids of entries that somebody has been about to take back since.
+    ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
     ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
     says nothing against its eviction; ``restartable``, whether its VM may be stopped to be moved,
     though its eviction is refused.
@@ -97,6 +98,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     evictable: bool = True
     restartable: bool = False
     version: str = ""
+    giving_back: frozenset[str] = frozenset()
 
     @property
     def priority(self) -> int:
@@ -188,10 +190,11 @@ class Cluster(Protocol):
             BindingRefused: the pod is bound, deleted, another pod by now, or has changed.
         """
 
-    async def void_bindings(self, pod: PodRef, version: str) -> bool:
-        """Have no Binding come through that was posted for that *version* of a pod, or before.
+    async def void_bindings(self, pod: PodRef, ids: Collection[str]) -> PodFacts | None:
+        """Have no Binding come through that was posted for a version of that pod before this.
 
-        Tell whether the pod was still as it was in that version: if not, nothing is done.
+        It is said with it that its entries of these *ids* are about to be taken back. Return the
+        pod as it is then, None if it is gone.
         """
 
     async def wake(self, stamp: str) -> None:

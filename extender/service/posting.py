@@ -7,7 +7,7 @@ past the end of any Binding under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
@@ -45,12 +45,14 @@ class Poster:
         annotations: Mapping[str, str],
         answer_by: float,
         *,
-        version: str,
+        seen: PodFacts,
+        ids: Collection[str] = (),
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
 
-        It is for the pod as last seen, by the watch or, failing that, in that *version*.
+        It is for the pod as the watch has it or, failing that, as it was *seen*, unless its entries
+        of these *ids* are about to be taken back.
         ``answer_by`` is when bind must be answered, on the monotonic clock. *ready* tells whether
         the pod's place is still what it was: much may happen from one try to the next.
 
@@ -63,18 +65,20 @@ class Poster:
         last_start = answer_by - settings.binding_start_margin_seconds
         patience, failures = Patience(self._knowledge, until=last_start), 0
         watched = self._knowledge.pods.get(pod.uid)
-        version = (watched and watched.version) or version
+        seen = watched if watched is not None and watched.version else seen
         while (now := clock()) <= last_start:
+            failed = NotBound if failures else BindFailed
             if not ready():
-                failed = NotBound if failures else BindFailed
                 raise failed("vGPU: the place is no longer ready, it stays reserved")
+            if not seen.giving_back.isdisjoint(ids):
+                raise failed("vGPU: the place was being given back, it is made sure of anew")
             self._begins(pod, now)
             try:
                 await self._cluster.bind(
                     pod,
                     node,
                     annotations,
-                    version=version,
+                    version=seen.version,
                     timeout=settings.binding_timeout_seconds,
                 )
             except (BindingRefused, ClusterUnavailable) as error:
@@ -84,11 +88,11 @@ class Poster:
                 if unbound is None:
                     break
                 if isinstance(error, BindingRefused):
-                    if unbound.version == version:
+                    if unbound.version == seen.version:
                         await self._refused(pod, node, error, patience)
                         break
                     error = ClusterUnavailable(str(error), undone=True)  # of another version
-                version, failures = unbound.version, failures + 1
+                seen, failures = unbound, failures + 1
                 await self._try_again(error, patience, failures)
             else:
                 break
@@ -107,7 +111,8 @@ class Poster:
         posted = self._posted.get(pod.uid, self._started)
         settled = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        facts = await read_past_bindings(self._cluster, pod, patience)
+        ids = self._plans.ids_of(node, pod.uid)
+        facts = await read_past_bindings(self._cluster, pod, ids, patience)
         self._posted.pop(pod.uid, None)
         if facts is not None and facts.node == node:
             raise BindFailed("vGPU: the pod is bound to another node")
@@ -146,7 +151,8 @@ class Poster:
         Raises:
             NotBound: unless an earlier try has come through meanwhile.
         """
-        facts = await read_past_bindings(self._cluster, pod, patience)
+        ids = self._plans.ids_of(node, pod.uid)
+        facts = await read_past_bindings(self._cluster, pod, ids, patience)
         if facts is not None and facts.node == node:
             return
         await self._plans.withdraw_pod(node, pod.uid, patience=patience)

@@ -50,10 +50,14 @@ class _Fate(Enum):
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """What was read of a pod, None if there is none, and whether a bind has come between."""
+    """What was read of a pod, None if there is none, and whether a bind has come between.
+
+    ``past`` is whether no Binding posted before binds it any more, should it be bound to no node.
+    """
 
     facts: PodFacts | None
     look: Look
+    past: bool
 
 
 class Restorer:
@@ -114,14 +118,19 @@ class Restorer:
         failed: dict[str, ClusterUnavailable] = {}
 
         async def read(pod: PodRef, look: Look) -> None:
+            past = self._gives_way(node, pod.uid)
             try:
                 async with self._at_once:
                     facts = await self._cluster.read_pod(pod.namespace, pod.name)
+                    if facts is not None and facts.ref.uid != pod.uid:
+                        facts = None
+                    if past and facts is not None and not (facts.node or facts.over):
+                        theirs = [each.id for each in lost if each.pod == pod]
+                        facts = await self._cluster.void_bindings(pod, theirs)
             except ClusterUnavailable as error:
                 found[pod.uid], failed[pod.uid] = None, error
             else:
-                same = facts is not None and facts.ref.uid == pod.uid
-                found[pod.uid] = _Read(facts if same else None, look)
+                found[pod.uid] = _Read(facts, look, past)
 
         lost = self._knowledge.lost.get(node, {})
         async with asyncio.TaskGroup() as tasks:
@@ -173,13 +182,19 @@ class Restorer:
             return _Fate.FORGOTTEN
         if bound:
             return _Fate.WRITTEN if bound == node else _Fate.FORGOTTEN
-        over = knowledge.lost_reservation_over(node, uid) and not read.look.disturbed
-        if over or knowledge.assigned.nodes_of(uid):
-            return _Fate.FORGOTTEN
+        if knowledge.assigned.nodes_of(uid) or (
+            knowledge.lost_reservation_over(node, uid) and not read.look.disturbed
+        ):
+            return _Fate.FORGOTTEN if read.past else _Fate.LEFT
         promised = knowledge.ledger.assumed_on(node, besides=uid)
         if uid in knowledge.ledger.assumed or _meet(entries, promised):
             return _Fate.LEFT
         return _Fate.WRITTEN
+
+    def _gives_way(self, node: str, uid: str) -> bool:
+        """Tell whether a pod that is bound nowhere has no right any more to what it has lost."""
+        elsewhere = self._knowledge.assigned.nodes_of(uid)
+        return bool(elsewhere) or self._knowledge.lost_reservation_over(node, uid)
 
 
 def _meet(entries: Sequence[Assignment], others: Sequence[Taken]) -> bool:

@@ -78,8 +78,8 @@ DECISION_ANNOTATION: Final = "tangram.dev/decision"
 """On a bound pod: where each of its GPU instances is, as JSON (see ``gpunode.Decision``)."""
 
 UNBOUND_ANNOTATION: Final = "tangram.dev/unbound"
-"""On a pod whose place has been given back: in which version nothing had bound it. What was posted
-for that, or before, the API server refuses since."""
+"""On a pod whose place is being given back: something new each time, and the ids of its entries
+(see ``extender.service.unbound``)."""
 
 GPUS_ANNOTATION: Final = "tangram.dev/gpus"
 """On a GpuNode: which of the node's GPUs Tangram may use (see ``nodeagent.purview``)."""

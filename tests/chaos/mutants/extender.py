@@ -98,12 +98,13 @@ def forget_on_unknown() -> Any:
         notes: Any,
         answer_by: float,
         *,
-        version: str,
+        seen: Any,
+        ids: Any = (),
         ready: Any = None,
     ) -> None:
         seconds = self._knowledge.settings.binding_timeout_seconds
         try:
-            await self._cluster.bind(pod, node, notes, version=version, timeout=seconds)
+            await self._cluster.bind(pod, node, notes, version=seen.version, timeout=seconds)
         except (BindingRefused, ClusterUnavailable) as error:
             await self._plans.withdraw_pod(node, pod.uid)
             raise BindFailed("not bound, it seems") from error
@@ -136,8 +137,8 @@ def give_back_at_once() -> Any:
 
 
 def not_void() -> Any:
-    async def void_bindings(self: Any, pod: Any, version: str) -> bool:
-        return True
+    async def void_bindings(self: Any, pod: Any, ids: Any) -> Any:
+        return await self.read_pod(pod.namespace, pod.name)
 
     return patch.object(KubernetesCluster, "void_bindings", void_bindings)
 

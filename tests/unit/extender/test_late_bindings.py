@@ -1,4 +1,4 @@
-"""A Binding that was lost on its way, and comes long after its sender has given up."""
+"""Bindings, and writes of a plan, that come long after their sender has given up."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import asyncio
 import msgspec
 import pytest
 
+from extender.cluster.door import plan_patch
 from nodeagent.api import keys
+from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
+    GPU_NODES,
     PODS,
     Conflict,
     Invalid,
@@ -67,7 +70,9 @@ async def bound_late(world: World, name: str, node: str, version: str) -> None:
     await world.api.create(PODS, body, namespace="default", name=name, subresource="binding")
 
 
-async def test_it_does_not_bind_a_pod_that_went_elsewhere_meanwhile(world: World) -> None:
+async def test_a_late_binding_does_not_bind_a_pod_that_went_elsewhere_meanwhile(
+    world: World,
+) -> None:
     pod = await world.add_pod("vm", "7-80C")
     async with world.extender(HASTY) as extender, world.obedient("node-1"):
         lost = Lost(world, "vm")
@@ -84,7 +89,9 @@ async def test_it_does_not_bind_a_pod_that_went_elsewhere_meanwhile(world: World
     assert len((await world.gpu_node("node-2")).spec.assignments) == 1
 
 
-async def test_it_does_not_bind_a_pod_that_did_not_come_back_in_time(world: World) -> None:
+async def test_a_late_binding_does_not_bind_a_pod_that_did_not_come_back_in_time(
+    world: World,
+) -> None:
     pod = await world.add_pod("vm", "7-80C")
     hasty = msgspec.structs.replace(HASTY, reservation_seconds=0.1)
     async with world.extender(hasty) as extender, world.obedient("node-1"):
@@ -99,7 +106,9 @@ async def test_it_does_not_bind_a_pod_that_did_not_come_back_in_time(world: Worl
     assert await world.bound("vm") == ""
 
 
-async def test_it_does_not_bind_a_member_of_a_gang_that_has_been_withdrawn(world: World) -> None:
+async def test_a_late_binding_does_not_bind_a_member_of_a_gang_that_has_been_withdrawn(
+    world: World,
+) -> None:
     gang = {keys.GANG: "g", keys.GANG_SIZE: "2"}
     pods = [await world.add_pod(name, "7-80C", annotations=gang) for name in ("a", "b")]
     nodes = ("node-1", "node-2")
@@ -185,3 +194,65 @@ async def test_where_pods_may_not_be_changed_the_place_is_given_back_all_the_sam
         await world.plan_holds(0)
 
     assert "bindings_not_voided" in capsys.readouterr().out
+
+
+async def test_a_pod_whose_place_is_being_taken_back_is_bound_to_entries_of_its_own(
+    world: World,
+) -> None:
+    """The write that takes them back is on its way, while another extender comes to lead."""
+    pod = await world.add_pod("vm", "7-80C")
+    sent: list[GpuNode] = []
+
+    async def hold_up(call: Call) -> None:
+        if (call.verb, call.kind) == ("patch", GPU_NODES) and not call.subresource:
+            sent.append(await world.gpu_node("node-1"))
+            raise Unavailable(0, "no answer within 5 s")
+
+    patient = msgspec.structs.replace(HASTY, reservation_seconds=1.0)
+    async with world.extender(patient) as extender:
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        world.api.disturbance = hold_up
+        await until(lambda: bool(sent))
+    world.api.disturbance = None
+    (before,) = sent[0].spec.assignments
+
+    async with world.extender() as extender, world.obedient("node-1"):
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+        patch = plan_patch(sent[0], remove=[before.id])
+        with pytest.raises((Conflict, Invalid)):
+            await world.api.patch(GPU_NODES, "node-1", patch, patch_type=PatchType.JSON)
+
+    assert await world.bound("vm") == "node-1"
+    (after,) = (await world.gpu_node("node-1")).spec.assignments
+    assert after.id != before.id
+    assert (after.gpu, after.start, after.since) == (before.gpu, before.start, before.since)
+
+
+async def test_nothing_is_posted_to_entries_that_are_being_taken_back(world: World) -> None:
+    pod = await world.add_pod("vm", "7-80C")
+    reclaimed = 0
+
+    async def take_back(call: Call) -> None:
+        nonlocal reclaimed
+        if call.subresource == "binding" and not call.done and not reclaimed:
+            reclaimed += 1
+            (entry,) = (await world.gpu_node("node-1")).spec.assignments
+            found = await world.pod("vm")
+            assert found is not None
+            said = f"{found['metadata']['resourceVersion']} {entry.id}"
+            await world.api.patch(
+                PODS,
+                "vm",
+                {"metadata": {"annotations": {keys.UNBOUND_ANNOTATION: said}}},
+                patch_type=PatchType.MERGE,
+                namespace="default",
+            )
+
+    async with world.extender() as extender, world.obedient("node-1"):
+        world.api.disturbance = take_back
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+        assert "was being given back" in answer.error
+        assert await world.bound("vm") == ""
+        assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+
+    assert await world.bound("vm") == "node-1"
