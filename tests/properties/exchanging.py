@@ -257,6 +257,7 @@ class Extender:
         add: Collection[Assignment] = (),
         remove: Collection[str] = (),
         hold: Collection[str] = (),
+        told: bool = False,
     ) -> None:
         """Change the plan, unless it is another by now, or somebody else is faster."""
         plan = self._world.memory.node
