@@ -59,7 +59,8 @@ class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
         return self.run_strategy == "Halted" or self.running is False
 
 
-_LONGEST_SAID = 4096  # characters: the ids of 64 entries, and more
+_LONGEST_SAID = 4096  # characters
+_MOST_GIVEN_BACK = 128  # entries: twice what a pod may ask for
 
 
 class _OwnerMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -139,16 +140,18 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
         restartable=annotations.get(keys.MOVABLE) == "restart",
         evictable=annotations.get(keys.SAFE_TO_EVICT) != "false",
         version=decoded.metadata.resource_version if unbound else "",
-        giving_back=_giving_back(annotations) if unbound else frozenset(),
+        giving_back=_giving_back(annotations) if unbound else (),
     )
     if not facts.node or facts.over:
         return Watched(facts)
     return Watched(facts, _the_one(held(decoded.status)), confines.constraints(decoded.spec))
 
 
-def _giving_back(annotations: Mapping[str, str]) -> frozenset[str]:
-    said = annotations.get(keys.UNBOUND_ANNOTATION, "")
-    return frozenset(said.split(" ")[1:]) if len(said) <= _LONGEST_SAID else frozenset()
+def _giving_back(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    said = annotations.get(keys.UNBOUND_ANNOTATION)
+    if said is None or len(said) > _LONGEST_SAID:
+        return ()
+    return tuple(said.split(" ", _MOST_GIVEN_BACK + 1)[1 : _MOST_GIVEN_BACK + 1])
 
 
 def _not_admitted(status: wire.PodStatus) -> bool:

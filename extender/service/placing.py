@@ -82,7 +82,9 @@ class Placer:
                     if view is None:
                         raise BindFailed(UNREPORTED.reason)
                     entries = view.assignments_of(uid)
-                    if entries and {each.id for each in entries}.isdisjoint(unsure):
+                    pod = self._knowledge.pods.get(uid)
+                    doubted = (*unsure, *(pod.giving_back if pod is not None else ()))
+                    if entries and {each.id for each in entries}.isdisjoint(doubted):
                         return entries
                     if self._knowledge.stopping:
                         raise BindFailed(GOING_AWAY)

@@ -248,17 +248,20 @@ class Plans:
                     conflicts += 1
                     await patience.pause(conflict, conflicts)
 
-    def ids_of(self, name: str, uid: str) -> Sequence[str]:
-        """Return the ids of all that a node's plan has for a pod."""
-        view = self._knowledge.views.get(name)
-        return () if view is None else [each.id for each in view.assignments_of(uid)]
+    def ids_of(self, uid: str) -> Sequence[str]:
+        """Return the ids of all that the plans have for a pod, be it on several nodes."""
+        views = self._knowledge.views
+        there = [views[name] for name in self._knowledge.assigned.nodes_of(uid) if name in views]
+        return [each.id for view in there for each in view.assignments_of(uid)]
 
     async def withdraw_pod(
         self, name: str, uid: str, *, hold: bool = False, patience: Patience | None = None
     ) -> None:
         """Take back all that a node's plan has for a pod; with *hold*, keep it for its owner."""
-        if name in self._knowledge.views:
-            await self.withdraw(name, self.ids_of(name, uid), hold=hold, patience=patience)
+        view = self._knowledge.views.get(name)
+        if view is not None:
+            ids = [each.id for each in view.assignments_of(uid)]
+            await self.withdraw(name, ids, hold=hold, patience=patience)
 
 
 def held_too_long(view: NodeView) -> frozenset[str]:

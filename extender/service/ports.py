@@ -98,7 +98,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     evictable: bool = True
     restartable: bool = False
     version: str = ""
-    giving_back: frozenset[str] = frozenset()
+    giving_back: tuple[str, ...] = ()
 
     @property
     def priority(self) -> int:

@@ -67,11 +67,12 @@ class Poster:
         watched = self._knowledge.pods.get(pod.uid)
         seen = watched if watched is not None and watched.version else seen
         while (now := clock()) <= last_start:
-            failed = NotBound if failures else BindFailed
             if not ready():
+                failed = NotBound if failures else BindFailed
                 raise failed("vGPU: the place is no longer ready, it stays reserved")
-            if not seen.giving_back.isdisjoint(ids):
-                raise failed("vGPU: the place was being given back, it is made sure of anew")
+            if not set(ids).isdisjoint(seen.giving_back):
+                # What was posted before that is refused.
+                raise NotBound("vGPU: the place was being given back, it is made sure of anew")
             self._begins(pod, now)
             try:
                 await self._cluster.bind(
@@ -111,7 +112,7 @@ class Poster:
         posted = self._posted.get(pod.uid, self._started)
         settled = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        ids = self._plans.ids_of(node, pod.uid)
+        ids = self._plans.ids_of(pod.uid)
         facts = await read_past_bindings(self._cluster, pod, ids, patience)
         self._posted.pop(pod.uid, None)
         if facts is not None and facts.node == node:
@@ -151,7 +152,7 @@ class Poster:
         Raises:
             NotBound: unless an earlier try has come through meanwhile.
         """
-        ids = self._plans.ids_of(node, pod.uid)
+        ids = self._plans.ids_of(pod.uid)
         facts = await read_past_bindings(self._cluster, pod, ids, patience)
         if facts is not None and facts.node == node:
             return

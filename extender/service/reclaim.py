@@ -126,7 +126,7 @@ class Reclaimer:
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
                     in_vain = unneeded and not ended and facts is not None and not facts.node
                     if in_vain and not look.disturbed:
-                        ids = self._plans.ids_of(node, pod.uid)
+                        ids = self._plans.ids_of(pod.uid)
                         facts = await read_past_bindings(self._cluster, pod, ids, patience)
                         # If it has ended meanwhile, the next sweep sees who comes after it.
                         unneeded = facts is not None and not facts.over and facts.node != node

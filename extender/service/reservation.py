@@ -239,7 +239,7 @@ class Reservations:
         for uid in uids:
             view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
             entries = () if view is None else view.assignments_of(uid)
-            ids = [each.id for each in entries]
+            ids = self._plans.ids_of(uid)
             for pod in {entry.pod for entry in entries if entry.pod is not None}:
                 facts = await read_past_bindings(self._cluster, pod, ids, patience)
                 if facts is not None and facts.node:

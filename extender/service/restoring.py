@@ -57,7 +57,7 @@ class _Read(msgspec.Struct, frozen=True):
 
     facts: PodFacts | None
     look: Look
-    past: bool
+    past: bool = False
 
 
 class Restorer:
@@ -118,19 +118,14 @@ class Restorer:
         failed: dict[str, ClusterUnavailable] = {}
 
         async def read(pod: PodRef, look: Look) -> None:
-            past = self._gives_way(node, pod.uid)
             try:
                 async with self._at_once:
                     facts = await self._cluster.read_pod(pod.namespace, pod.name)
                     if facts is not None and facts.ref.uid != pod.uid:
                         facts = None
-                    if past and facts is not None and not (facts.node or facts.over):
-                        theirs = [each.id for each in lost if each.pod == pod]
-                        facts = await self._cluster.void_bindings(pod, theirs)
+                    found[pod.uid] = await self._past_bindings(node, pod, _Read(facts, look))
             except ClusterUnavailable as error:
                 found[pod.uid], failed[pod.uid] = None, error
-            else:
-                found[pod.uid] = _Read(facts, look, past)
 
         lost = self._knowledge.lost.get(node, {})
         async with asyncio.TaskGroup() as tasks:
@@ -191,10 +186,24 @@ class Restorer:
             return _Fate.LEFT
         return _Fate.WRITTEN
 
-    def _gives_way(self, node: str, uid: str) -> bool:
-        """Tell whether a pod that is bound nowhere has no right any more to what it has lost."""
-        elsewhere = self._knowledge.assigned.nodes_of(uid)
-        return bool(elsewhere) or self._knowledge.lost_reservation_over(node, uid)
+    async def _past_bindings(self, node: str, pod: PodRef, read: _Read) -> _Read:
+        """See that no Binding binds a pod any more that has no right to what it has lost.
+
+        While that cannot be done, the pod keeps its place; others need not wait for theirs.
+        """
+        knowledge, facts = self._knowledge, read.facts
+        over = knowledge.lost_reservation_over(node, pod.uid) and not read.look.disturbed
+        if facts is None or facts.node or facts.over:
+            return read
+        if not (over or knowledge.assigned.nodes_of(pod.uid)):
+            return read
+        lost = [each.id for each in knowledge.lost.get(node, ()) if each.pod == pod]
+        try:
+            ids = (*lost, *self._plans.ids_of(pod.uid))
+            return _Read(await self._cluster.void_bindings(pod, ids), read.look, past=True)
+        except ClusterUnavailable as error:
+            log.warning("restoring_postponed", node=node, uid=pod.uid, error=str(error))
+            return read
 
 
 def _meet(entries: Sequence[Assignment], others: Sequence[Taken]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
-from extender.cluster.door import plan_patch
+from extender.cluster.door import KubernetesCluster, plan_patch
 from nodeagent.api import keys
 from nodeagent.api.gpunode import GpuNode
 from nodeagent.apiserver.memory import Call
@@ -256,3 +257,59 @@ async def test_nothing_is_posted_to_entries_that_are_being_taken_back(world: Wor
         assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
 
     assert await world.bound("vm") == "node-1"
+
+
+async def test_all_that_a_pod_has_is_said_to_be_taken_back_wherever_it_is(world: World) -> None:
+    """What is said of one node must not take back what was said of another."""
+    pod = await world.add_pod("vm", "1-10C")
+    patient = msgspec.structs.replace(HASTY, reservation_seconds=1.0)
+    async with world.extender(patient) as extender:
+        await extender.binder.bind(bind_args(pod, "node-1"))
+        (one,) = (await world.gpu_node("node-1")).spec.assignments
+        other = msgspec.structs.replace(one, id="other", gpu="GPU-0")
+        await world.api.patch(
+            GPU_NODES,
+            "node-2",
+            [{"op": "add", "path": "/spec", "value": {"assignments": [other]}}],
+            patch_type=PatchType.JSON,
+        )
+        await until(lambda: len(extender.knowledge.assigned.nodes_of(uid(pod))) == 2)
+        said: list[str] = []
+
+        async def listen(call: Call) -> None:
+            if (call.verb, call.kind, call.done) == ("patch", PODS, True):
+                found = await world.pod("vm")
+                assert found is not None
+                said.append(found["metadata"]["annotations"][keys.UNBOUND_ANNOTATION])
+
+        world.api.disturbance = listen
+        await world.plan_holds(0)
+        await world.plan_holds(0, "node-2")
+
+    assert said
+    assert {each for one_said in said[:1] for each in one_said.split(" ")[1:]} == {one.id, "other"}
+
+
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        ("", 0),
+        ("12345", 0),
+        ("12345 a b", 2),
+        ("x " * 1000, 128),
+        ("x" * 5000, 0),
+    ],
+    ids=["nothing", "no entry", "two entries", "far too many", "too long"],
+)
+async def test_what_a_pod_says_to_be_taken_back_is_bounded(
+    world: World, said: str, ids: int
+) -> None:
+    await world.add_pod("vm", "1-10C", annotations={keys.UNBOUND_ANNOTATION: said})
+    read = await KubernetesCluster(world.api).read_pod("default", "vm")
+
+    assert read is not None
+    assert len(read.giving_back) == ids
+
+
+def uid(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["uid"])

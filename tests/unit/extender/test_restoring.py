@@ -389,6 +389,35 @@ async def test_a_pod_that_can_never_be_read_keeps_no_other_from_its_place(world:
     assert set((await world.gpu_node("node-1")).spec.assignments) == {read, unread}
 
 
+async def test_a_pod_whose_bindings_cannot_be_voided_keeps_its_place_and_no_other_from_its_own(
+    world: World,
+) -> None:
+    stays, over = await planned(world, "stays", 3), await planned(world, "over", 5, bound="")
+    settings = msgspec.structs.replace(QUICK, reservation_seconds=1.0)
+    refused = 0
+
+    async def refuse(call: Call) -> None:
+        nonlocal refused
+        if (call.verb, call.kind) == ("patch", PODS):
+            refused += 1
+            raise Unavailable(500, "a webhook for pods does not answer")
+
+    async with world.extender(settings) as extender:
+        await seen(extender, stays, over)
+        world.api.disturbance = refuse
+        reserved = extender.knowledge.assigned.since(_uid(over), "node-1")
+        await until(lambda: extender.knowledge.clock() > reserved + 1.0)
+        await made_anew(world, await deleted(world))
+        await seen(extender, stays)
+        assert refused
+        assert [*extender.knowledge.lost["node-1"]] == [over], "it may be bound there yet"
+
+        world.api.disturbance = None
+        await until(lambda: not extender.knowledge.lost)
+
+    assert (await world.gpu_node("node-1")).spec.assignments == (stays,)
+
+
 @contextlib.contextmanager
 def without_answers(world: World, error: ApiError = NO_ANSWER, *, of: str = "") -> Iterator[None]:
     """Have no pod be read until the block ends, or not that one."""
