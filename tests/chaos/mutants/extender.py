@@ -60,7 +60,9 @@ def without_test() -> Any:
 
 
 def await_before_assume() -> Any:
-    async def reserve(self: Any, request: Any, node: str, patience: Any) -> Any:
+    async def reserve(
+        self: Any, request: Any, node: str, patience: Any, *, unsure: Any = ()
+    ) -> Any:
         known, uid = self._knowledge, request.pod.uid
         view = known.views.get(node)
         if view is None:
