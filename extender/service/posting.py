@@ -51,13 +51,13 @@ class Poster:
     ) -> None:
         """Post the Binding, unless it could outlive the answer; resolve an unknown outcome.
 
-        It is for the pod as the watch has it or, failing that, as it was *seen*, unless its entries
-        of these *ids* are about to be taken back.
-        ``answer_by`` is when bind must be answered, on the monotonic clock. *ready* tells whether
-        the pod's place is still what it was: much may happen from one try to the next.
+        It is for the pod as the watch has it or, failing that, as it was *seen*. ``answer_by`` is
+        when bind must be answered, on the monotonic clock. *ready* tells whether the pod's place is
+        still what it was: much may happen from one try to the next.
 
         Raises:
-            NotBound: the pod is not bound to *node*, as was read after the last try.
+            NotBound: the pod is not bound to *node*, as was read after the last try; or its entries
+                of these *ids* are about to be taken back.
             BindFailed: none was made, or it is bound elsewhere.
             ClusterUnavailable: whether it is, could not be read.
         """

@@ -6,8 +6,8 @@ posted for the version of the pod that its sender has seen, and the API server r
 pod is another. So a pod is changed before its place goes to others: what was posted before is void.
 
 As long may the write of the plan be on its way that takes the entries back, while another extender
-comes to lead, and finds them there. The pod says whose ids they have: who would bind it to them
-writes them anew first, under others, whereupon that write fails, for the plan is not what it was.
+comes to lead, and finds them there. The pod names them: who would bind it to them writes them anew
+first, under other ids, whereupon that write fails, for the plan is not what it was.
 """
 
 from __future__ import annotations
