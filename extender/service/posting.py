@@ -153,6 +153,8 @@ class Poster:
             NotBound: unless an earlier try has come through meanwhile.
         """
         ids = self._plans.ids_of(pod.uid)
+        if not ids:  # it has none, and may be no pod of ours at all
+            raise _not_bound(error) from error
         facts = await read_past_bindings(self._cluster, pod, ids, patience)
         if facts is not None and facts.node == node:
             return

@@ -311,5 +311,16 @@ async def test_what_a_pod_says_to_be_taken_back_is_bounded(
     assert len(read.giving_back) == ids
 
 
+async def test_a_pod_that_is_none_of_ours_is_never_changed(world: World) -> None:
+    pod = await world.add_pod("web", schedulingGates=[{"name": "example.com/wait"}])
+    async with world.extender(HASTY) as extender:
+        answer = await extender.binder.bind(bind_args(pod, "node-1"))
+
+    assert "could not be bound" in answer.error
+    after = await world.pod("web")
+    assert after is not None
+    assert after["metadata"]["resourceVersion"] == pod["metadata"]["resourceVersion"]
+
+
 def uid(pod: dict[str, Any]) -> str:
     return str(pod["metadata"]["uid"])
