@@ -5,11 +5,12 @@ import { put, slices, track } from "./gpu.js";
 import { isNarrow, look, written } from "./profiles.js";
 
 /** What came of it: "good", "warn" or "bad", and a sentence. */
-export function verdict({ outcome, moves }) {
+export function verdict({ outcome, moves, asked, attained }) {
   if (outcome === "infeasible") return ["bad", "No moves attain that."];
   if (outcome === "unknown") return ["warn", "No plan was found; there may be one."];
   if (!moves.length) return ["good", "Nothing has to move: there is room as it is."];
-  return ["good", moves.length === 1 ? "1 move." : `${count(moves.length, "move")}, in this order.`];
+  const order = moves.length === 1 ? "1 move" : `${count(moves.length, "move")}, in this order`;
+  return attained < asked ? ["warn", `${order}; ${asked - attained} of ${asked} stay.`] : ["good", `${order}.`];
 }
 
 /** All there is to say beyond that, as elements. */
@@ -20,7 +21,11 @@ export function planned(said) {
     elements.push(section);
   };
   if (said.obstacles.length) {
-    part("Why not", make("ul", "obstacles", ...said.obstacles.map((each) => make("li", "", obstacle(each)))));
+    const title = said.outcome === "plan" ? "Who stays, and why" : "Why not";
+    part(title, make("ul", "obstacles", ...said.obstacles.map((each) => make("li", "", obstacle(each)))));
+  }
+  if (said.outcome === "plan" && said.warnings.length) {
+    part("Before that", make("ul", "warnings", ...said.warnings.map((each) => make("li", "", sentence(each)))));
   }
   if (said.moves.length || said.places.length) {
     const nearest = said.outcome === "plan" ? "" : `, the nearest to it: ${said.attained} of ${said.asked}`;
@@ -83,11 +88,14 @@ function who({ namespace, name, tenant }) {
 
 const spot = (on) => `${on.node}, GPU ${on.gpu}, ${slices(on)}`;
 
-function obstacle({ why, vm, on, what, missing }) {
-  if (on) return `${vm?.name ? who(vm) : "Something"} on ${spot(on)} cannot go: ${why}.`;
+function obstacle({ why, vm, on, what, missing, answer }) {
+  const said = answer ? ` (${answer})` : "";
+  if (on) return `${vm?.name ? who(vm) : "Something"} on ${spot(on)} cannot go: ${why}${said}.`;
   const lacks = missing ? `${missing} x ${what}` : what;
-  return lacks ? `${lacks}: ${why}.` : `${why.slice(0, 1).toUpperCase()}${why.slice(1)}.`;
+  return lacks ? `${lacks}: ${why}.` : sentence(why);
 }
+
+const sentence = (text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
 
 function map(gpu) {
   return make(

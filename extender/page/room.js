@@ -2,6 +2,8 @@
 
 import { planned, verdict } from "./plan.js";
 
+const FAR = "as-far-as-possible";
+
 /** A dialog with a plan of moves; nothing is moved by it. */
 export class Room {
   constructor(dialog) {
@@ -9,11 +11,13 @@ export class Room {
     this.title = dialog.querySelector("h2");
     this.state = dialog.querySelector(".state");
     this.body = dialog.querySelector(".body");
+    this.far = dialog.querySelector("[data-act=far]");
     this.query = null;
     this.asking = null; // ends the question that is under way
     dialog.querySelector("[data-act=close]").addEventListener("click", () => dialog.close());
     dialog.querySelector("[data-act=again]").addEventListener("click", () => this.ask());
-    dialog.addEventListener("close", () => this.forget());
+    this.far.addEventListener("change", () => this.goFar());
+    dialog.addEventListener("close", () => dialog.open || this.forget()); // told of late: it may be open again
   }
 
   /** Ask what would admit a pod that waits. */
@@ -31,7 +35,16 @@ export class Room {
   open(title, goal) {
     this.title.textContent = title;
     this.query = new URLSearchParams(goal);
+    this.far.checked = false;
+    this.far.closest("label").hidden = "admit" in goal;
     this.dialog.showModal();
+    this.ask();
+  }
+
+  /** Ask again: of a drain, whether all or only those that can go are to go. */
+  goFar() {
+    if (this.far.checked) this.query.set(FAR, "true");
+    else this.query.delete(FAR);
     this.ask();
   }
 

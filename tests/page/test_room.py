@@ -221,6 +221,37 @@ def test_what_holds_a_node_is_named_with_what_comes_nearest(driver: Any) -> None
         assert texts(driver, "#room .moves b") == ["default/x"]
 
 
+def test_of_a_node_that_is_held_those_who_can_go_are_planned_where_it_is_asked_for(
+    driver: Any,
+) -> None:
+    with desk_of(HELD) as url:
+        ask_for_drain(driver, url, "node")
+        click(driver, "#room [data-act=far]")
+        wait(driver, lambda d: text(d, "#room .state") == "1 move; 1 of 2 stay.")
+
+        assert texts(driver, "#room h3")[:3] == ["Who stays, and why", "Before that", "Moves"]
+        assert "default/stuck" in text(driver, "#room .obstacles li")
+        assert "Node a is not cordoned" in text(driver, "#room .warnings li")
+        assert texts(driver, "#room .moves b") == ["default/x"]
+        assert violations(driver) == []
+        assert faint(driver) == []
+
+        click(driver, "#room [data-act=far]")
+        wait(driver, lambda d: text(d, "#room .state") == "No moves attain that.")
+        click(driver, "#room [data-act=far]")
+        click(driver, "#room [data-act=close]")
+        click(driver, "#chosen [data-drain=gpu]")  # another question, from its beginning
+        assert verdict(driver) == "1 move."
+        assert not driver.execute_script(
+            "return document.querySelector('#room [data-act=far]').checked"
+        )
+
+
+def test_how_far_a_pod_is_admitted_is_nothing_to_choose(driver: Any, crowded: str) -> None:
+    ask_for_room(driver, crowded)
+    assert text(driver, "#room label", "hidden")
+
+
 def test_a_gpu_is_drained_by_itself_and_planned_again(driver: Any) -> None:
     with desk_of(HELD) as url:
         said = ask_for_drain(driver, url, "gpu")
