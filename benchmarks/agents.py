@@ -97,9 +97,9 @@ class AgentsCluster(KubernetesCluster):
         """Bind."""
         await asyncio.sleep(WRITE_SECONDS)
 
-    async def void_bindings(self, pod: PodRef, ids: Collection[str]) -> PodFacts | None:
+    async def void_bindings(self, pod: PodFacts, ids: Collection[str]) -> PodFacts | None:
         """Return a pod as the watch has it."""
-        return await self.read_pod(pod.namespace, pod.name)
+        return await self.read_pod(pod.ref.namespace, pod.ref.name)
 
     async def read_pod(self, namespace: str, name: str) -> PodFacts | None:
         """Return a pod as the watch has it."""

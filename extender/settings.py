@@ -35,8 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nominates the pod for that. Only from 1.38 on: before, a node without victims is an error."""
 
     claim_seconds: float = 600.0
-    """How long a preemptor's place is kept while its victims leave; then it is given up. KubeVirt
-    gives a VM 180 s to shut down, and disruption budgets take their time."""
+    """How long a preemptor's place is kept while it is being cleared; then it is given up. The time
+    that pods take to end does not count, as far as their grace goes: a VM may have hours to shut
+    down. Disruption budgets take theirs."""
 
     preemption_patience_seconds: float = 1.0
     """How long a pod has been refused before others are evicted for it: what is being released,
@@ -54,7 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """And to this at most."""
 
     preemptions_at_once: int = 16
-    """The most preemptors whose victims are leaving; the next begins when one has its place."""
+    """The most preemptors whose victims are leaving; the next begins when one has its place, or has
+    waited for ``claim_seconds``."""
 
     move_seconds: float = 900.0
     """How long a VM that is moved may take until its next pod is Ready in the place held for it,

@@ -50,6 +50,7 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
     older = view.node
     if newer == older or (newer.version < older.version and not listed):
         return view
+    newer = _with_the_last_word(older, newer)
     if newer.metadata.uid != older.metadata.uid:
         return msgspec.structs.replace(
             view,
@@ -80,6 +81,22 @@ def successor(view: NodeView, newer: GpuNode, *, listed: bool = False) -> NodeVi
     )
 
 
+def _with_the_last_word(older: GpuNode, newer: GpuNode) -> GpuNode:
+    """Return the *newer* state of a GpuNode with what its agent told last, be it in the older one.
+
+    A word that was long on its way may take the place of later ones; if its agent lives, it tells
+    those again. Of an API server restored from a backup the older word counts, for its plan is as
+    old.
+    """
+    uid, generation = newer.metadata.uid, newer.metadata.generation
+    if (uid, older.status.agent_epoch) != (older.metadata.uid, newer.status.agent_epoch):
+        return newer
+    restored = newer.version < older.version or generation < older.metadata.generation
+    if restored or newer.status.sequence >= older.status.sequence:
+        return newer
+    return msgspec.structs.replace(newer, status=older.status)
+
+
 def unwritten(
     lost: Sequence[Assignment], before: NodeView | None, now: NodeView | None
 ) -> Sequence[Assignment]:
@@ -102,12 +119,13 @@ def _besides(plan: Sequence[Assignment], lost: Sequence[Assignment]) -> tuple[As
     over = {
         each.pod.uid
         for each in lost
-        if each.pod and (each.pod.uid in served or _meets(each, planned))
+        if each.pod and (each.pod.uid in served or meets(each, planned))
     }
     return tuple(each for each in lost if each.pod and each.pod.uid not in over)
 
 
-def _meets(entry: Assignment, others: Sequence[Assignment]) -> bool:
+def meets(entry: Assignment, others: Sequence[Assignment]) -> bool:
+    """Tell whether an entry has slices that others have, too."""
     return any(
         entry.gpu == each.gpu and entry.placement.mask & each.placement.mask for each in others
     )

@@ -242,8 +242,9 @@ class LiveInstance(msgspec.Struct, frozen=True):
 class LiveGpu(msgspec.Struct, frozen=True):
     """A GPU as the driver lists it now; ``unhealthy`` says why, "" when healthy.
 
-    An unhealthy GPU may list fewer GPU instances than it holds. One that is ``unready`` is well,
-    and has only to be made ready for new ones. One that is ``cut_by_hand`` has a layout that
+    An unhealthy GPU may list fewer GPU instances than it holds, and lists none if it is not
+    ``listed``: it could not be read. One that is ``unready`` is well, and has only to be made ready
+    for new ones. One that is ``cut_by_hand`` has a layout that
     somebody asked for, and is ours to cut anew only if it is named (Harvester).
     """
 
@@ -256,6 +257,7 @@ class LiveGpu(msgspec.Struct, frozen=True):
     mig_enabled: bool = True
     layout: Layout = Layout.DYNAMIC
     unhealthy: str = ""
+    listed: bool = True
     unready: bool = False
     cut_by_hand: bool = False
     instances: tuple[LiveInstance, ...] = ()

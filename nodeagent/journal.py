@@ -7,6 +7,7 @@ may be carried out late, and take its place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Protocol
 
 import msgspec
@@ -48,11 +49,14 @@ class Kept(msgspec.Struct, frozen=True):
 
     The inventory bears the epoch and the sequence of the word by which it was to be told.
     ``followed`` are the epochs of agents that were there before that one, the latest known first.
+    ``awaited`` are pods that are to be served next, by resource, as :class:`nodeagent.slots.Ties`
+    has them.
     """
 
     plan: tuple[Assignment, ...] = ()
     inventory: Inventory = Inventory()
     followed: Annotated[tuple[Epoch, ...], msgspec.Meta(max_length=MOST_FOLLOWED)] = ()
+    awaited: Mapping[str, str] = {}
 
     def says(self, other: Kept) -> bool:
         """Tell whether this differs from the *other* by the sequence of its word at most."""

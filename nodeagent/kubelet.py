@@ -41,8 +41,8 @@ class Offer(msgspec.Struct, frozen=True):
     """All that a kubelet may hand out.
 
     ``slots`` are the ids advertised for each resource. ``waiting`` are, for each resource, the
-    slots of the one pod expected next. ``devices`` has an entry for each tied slot; any other slot
-    must be refused.
+    slots of the one pod expected next. ``devices`` has an entry for each tied slot that has a GPU
+    instance; any other slot must be refused.
     """
 
     slots: Mapping[str, tuple[str, ...]] = {}

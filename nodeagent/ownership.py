@@ -97,11 +97,19 @@ def observe(
     return tuple(map(seen, gpu.instances))
 
 
-def remembered(made: Iterable[Made], host: Host) -> tuple[Made, ...]:
+Place = tuple[str, int, Placement]
+"""A GPU's UUID, and there a profile's id and a placement."""
+
+
+def remembered(
+    made: Iterable[Made], host: Host, *, destroyed: Collection[Place] = ()
+) -> tuple[Made, ...]:
     """Return what of the journal is still true: its GPU instance exists, or may exist unseen.
 
     A reboot ends every GPU instance. A GPU that is missing or unhealthy may not list all it holds,
-    and an unanswered creation may still come to be. What is seen is unanswered no longer.
+    but for what was *destroyed* just before this look and is not in its list: what is found there
+    later is somebody else's. An unanswered creation may still come to be. What is seen is
+    unanswered no longer.
     """
     gpus = {gpu.uuid: gpu for gpu in host.gpus}
 
@@ -111,8 +119,9 @@ def remembered(made: Iterable[Made], host: Host) -> tuple[Made, ...]:
             return None
         if gpu is not None and any(_is(live, gpu, each) for live in gpu.instances):
             return msgspec.structs.replace(each, unanswered=False)
-        unseen = gpu is None or gpu.unhealthy or each.unanswered
-        return each if unseen else None
+        place = (each.gpu, each.profile_id, each.placement)
+        gone = gpu is not None and (not gpu.unhealthy or (gpu.listed and place in destroyed))
+        return each if each.unanswered or not gone else None
 
     return tuple(it for each in made if (it := kept(each)))
 

@@ -10,12 +10,13 @@ each assignment that is ready to one::
                                                 or its GPU instance is gone for now
 
 For each resource the ties of at most one pod are neither claimed nor spent: that pod is the one the
-kubelet will ask for next; it stays that when its GPU instance goes under it, for it may be bound. A
-pod is tied to all its slots at once.
+kubelet will ask for next; it stays that when its GPU instance goes under it, for it may be bound,
+and when the agent ends then. A pod is tied to all its slots at once.
 
 The ties are told in the order they were made. That order outlives the agent's process, and from it
 follows what does not: of the unclaimed ties for a resource only those of the pod tied last can be
-waiting for their first claim, for all others had been claimed when it was tied.
+waiting for their first claim, for all others had been claimed when it was tied. Who is awaited is
+kept, for nothing tells it.
 """
 
 from __future__ import annotations
@@ -119,8 +120,15 @@ def without_instance(ties: Ties, claims: Claims, existing: Set[str]) -> Counter[
     return Counter(tie.resource for tie in kept)
 
 
-def recovered(realized: Iterable[Realized], plan: Collection[Assignment], claims: Claims) -> Ties:
+def recovered(
+    realized: Iterable[Realized],
+    plan: Collection[Assignment],
+    claims: Claims,
+    awaited: Mapping[str, str],
+) -> Ties:
     """Rebuild the ties of an earlier agent from what it told and what the kubelet has claimed.
+
+    Whom it *awaited* it has kept.
 
     Whose a slot was that has left the plan is not told: it is taken for its holder's, but the
     holder may have been given it in place of its own.
@@ -136,9 +144,9 @@ def recovered(realized: Iterable[Realized], plan: Collection[Assignment], claims
         for each in realized
         if _number(each.slot) >= 0 and (each.id in pods or each.slot in claims)
     )
-    newest = {tie.resource: pods.get(tie.assignment) for tie in told}
     last = {tie.resource: _number(tie.slot) for tie in told}
-    ties = kept(Ties(told, last), plan, claims)
+    ties = kept(Ties(told, last, awaited), plan, claims)
+    newest = {tie.resource: pods.get(tie.assignment) for tie in told} | dict(ties.awaited)
     return Ties(
         tuple(
             tie
@@ -147,6 +155,7 @@ def recovered(realized: Iterable[Realized], plan: Collection[Assignment], claims
             for tie in ties.ties
         ),
         last,
+        ties.awaited,
     )
 
 

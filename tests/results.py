@@ -1,37 +1,17 @@
-"""What a long test came to, kept in a file beside the machine that ran it."""
+"""What a long test came to, kept in a file beside what was noted of its making."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-PROCESSORS = Path("/proc/cpuinfo")
-
-
-def machine() -> dict[str, Any]:
-    """Describe this machine, as far as it matters to measurements."""
-    return {
-        "processor": _processor() or platform.machine(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
+from benchmarks import made
 
 
 def keep(out: Path, **found: Any) -> None:
-    """Write what was *found*, and on what machine, to a JSON file for people to read, too."""
-    kept: Mapping[str, Any] = {**found, "machine": machine()}
+    """Write what was *found*, and when, where and from which commit, to a JSON file."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
-
-
-def _processor() -> str:
-    if not PROCESSORS.exists():
-        return ""
-    named = (line for line in PROCESSORS.read_text().splitlines() if line.startswith("model name"))
-    return next(named, "").partition(":")[2].strip()
+    kept = msgspec.json.encode({**found, "made": made.here()})
+    out.write_bytes(msgspec.json.format(kept, indent=1) + b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,8 +11,8 @@ from extender.advice.asked import Asked
 from extender.advice.document import Advice, Obstacle, Outcome
 from extender.advice.errands import Errands, errands
 from extender.advice.rules import objections
-from extender.advice.setting import Setting
-from extender.advice.telling import Teller
+from extender.advice.setting import EVICTION_REFUSED, Manner, Setting
+from extender.advice.telling import Teller, refused
 from extender.advice.yard import Yard, yard
 from extender.moves import Infeasible, Plan, instead, plan
 from extender.moves.obstacles import things_asked
@@ -32,6 +32,11 @@ NOT_FILTERED = (
 )
 
 OF_A_GANG = "it is one of a gang, whose pods are placed together or not at all"
+
+NOT_BORNE_OUT = (
+    "one plan after the other would move a VM that leaves otherwise, or not at all; how all would"
+    " leave is not found out in one go"
+)
 
 
 class Advised(NamedTuple):
@@ -72,7 +77,7 @@ def advise(
     why_not = tuple(_why_not(teller, found)) if isinstance(found, Infeasible) else ()
     left_out = tuple(teller.left_out()) if isinstance(found, Infeasible) else ()
     said = Advice(
-        _outcome(found, against, left_out),
+        _outcome(asked, found, against, left_out),
         tuple(asked.sentences()),
         setting.policy,
         setting.policy_version,
@@ -105,7 +110,7 @@ def with_reasons(setting: Setting, found: Advised, *, clock: Callable[[], float]
     headroom would let the others move is not looked at.
     """
     there, best = found.there, found.plan
-    if there is None or best is None or not found.advice.attains:
+    if there is None or best is None or not found.advice.attains or found.advice.some_stay:
         return found
     reasons = {
         each.occupant: each
@@ -117,6 +122,26 @@ def with_reasons(setting: Setting, found: Advised, *, clock: Callable[[], float]
     return found._replace(advice=msgspec.structs.replace(found.advice, moves=moves))
 
 
+def not_borne_out(found: Advised, manners: Iterable[Manner]) -> Advised:
+    """Return what is said instead of a plan when it is not so what it was made of.
+
+    *manners* tell how VMs would leave, as far as that is known.
+    """
+    meant, many = found.advice, sum(each.why == EVICTION_REFUSED for each in manners)
+    said = Advice(
+        Outcome.UNKNOWN,
+        meant.goals,
+        meant.policy,
+        meant.policy_version,
+        nodes=meant.nodes,
+        obstacles=(Obstacle(NOT_BORNE_OUT), *refused(many)),
+        asked=meant.asked,
+        budgets=meant.budgets,
+        warnings=meant.warnings,
+    )
+    return Advised(said)
+
+
 def _teller(setting: Setting, there: Yard) -> Teller:
     return Teller(there, {} if setting.terms is None else setting.terms.tenants)
 
@@ -126,12 +151,19 @@ def _why_not(teller: Teller, found: Infeasible) -> Iterator[Obstacle]:
     yield from teller.obstacles(found)
     if any(not each.occupant for each in found.obstacles):
         yield from teller.kept()
+        yield from teller.refused()
 
 
 def _outcome(
-    found: Plan | Infeasible, against: Sequence[Obstacle], left_out: Sequence[Obstacle]
+    asked: Asked,
+    found: Plan | Infeasible,
+    against: Sequence[Obstacle],
+    left_out: Sequence[Obstacle],
 ) -> Outcome:
     if isinstance(found, Infeasible):
+        nearest = found.nearest
+        if asked.as_far and nearest is not None and nearest.moves and not against:
+            return Outcome.PLAN
         return Outcome.INFEASIBLE if found.proven and not left_out else Outcome.UNKNOWN
     return Outcome.UNKNOWN if against else Outcome.PLAN
 
@@ -141,7 +173,7 @@ def _warnings(setting: Setting, asked: Asked) -> Iterator[str]:
     for node in asked.drain:
         view = setting.views.get(node)
         if view is not None and not view.cordoned:
-            yield f"{node} is not cordoned, and new VMs may come to it: `kubectl cordon {node}`"
+            yield f"node {node} is not cordoned, and VMs may come to it: `kubectl cordon {node}`"
 
 
 def _unknown(setting: Setting, asked: Asked) -> Iterator[Obstacle]:

@@ -27,7 +27,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     ``admit`` are pods, or their VMs, by namespace and name; ``headroom`` are (profile, how many of
     it are to fit at once); ``drain`` names nodes, ``drain_gpus`` GPUs by UUID. ``most_moves`` is
-    None for as many as it takes.
+    None for as many as it takes. ``as_far``: where not all can leave what is to be drained, those
+    do who can; there is no goal besides then.
     """
 
     admit: tuple[tuple[str, str], ...] = ()
@@ -37,12 +38,19 @@ class Asked(msgspec.Struct, frozen=True):
     drain: tuple[str, ...] = ()
     drain_gpus: tuple[str, ...] = ()
     most_moves: int | None = None
+    as_far: bool = False
 
     @property
     def nothing(self) -> bool:
         """Whether there is no goal at all."""
         named = (*self.admit, *self.headroom, *self.drain, *self.drain_gpus)
         return not named and not self.empty_gpus and not self.empty_nodes
+
+    @property
+    def drains_alone(self) -> bool:
+        """Whether there is no goal but to drain."""
+        drains = bool(self.drain or self.drain_gpus)
+        return drains and msgspec.structs.replace(self, drain=(), drain_gpus=()).nothing
 
     @property
     def admits_alone(self) -> bool:
@@ -59,6 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
             *(("drain", node) for node in self.drain),
             *(("drain-gpu", uuid) for uuid in self.drain_gpus),
             *((("most-moves", str(self.most_moves)),) if self.most_moves is not None else ()),
+            *(((_AS_FAR, "true"),) if self.as_far else ()),
         ]
 
     @classmethod
@@ -81,9 +90,12 @@ class Asked(msgspec.Struct, frozen=True):
             drain=tuple(_name("drain", each) for each in query.get("drain", ())),
             drain_gpus=tuple(_name("drain-gpu", each) for each in query.get("drain-gpu", ())),
             most_moves=_total("most-moves", most) if most else None,
+            as_far=_flag(_AS_FAR, query.get(_AS_FAR, ())),
         )
         if found.nothing:
             raise Misstated(f"no goal is given: one or several of {', '.join(_GOALS)}")
+        if found.as_far and not found.drains_alone:
+            raise Misstated(f"{_AS_FAR} goes with no goal but drain and drain-gpu")
         return found
 
     def sentences(self) -> Iterator[str]:
@@ -96,15 +108,14 @@ class Asked(msgspec.Struct, frozen=True):
             yield f"have {_many(self.empty_gpus, 'empty GPU')}"
         if self.empty_nodes:
             yield f"have {_many(self.empty_nodes, 'empty node')}"
-        for node in self.drain:
-            yield f"drain {node}"
-        for uuid in self.drain_gpus:
-            yield f"drain {uuid}"
+        for what in (*self.drain, *self.drain_gpus):
+            yield f"drain {what}{' as far as possible' if self.as_far else ''}"
 
 
 _NAMES = ("admit", "headroom", "drain", "drain-gpu")
 _GOALS = (*_NAMES, "empty-gpus", "empty-nodes")
-_PARAMETERS = frozenset((*_GOALS, "most-moves"))
+_AS_FAR = "as-far-as-possible"
+_PARAMETERS = frozenset((*_GOALS, "most-moves", _AS_FAR))
 
 
 def _pod(value: str) -> tuple[str, str]:
@@ -131,6 +142,12 @@ def _total(parameter: str, values: Sequence[str]) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", value) or int(value) > MOST_OF_A_KIND:
         raise Misstated(f"{parameter}={_shown(value)}: write a whole number up to {MOST_OF_A_KIND}")
     return int(value)
+
+
+def _flag(parameter: str, values: Sequence[str]) -> bool:
+    if any(value not in ("true", "false") for value in values):
+        raise Misstated(f"{parameter}={_shown(values[-1])}: write true or false")
+    return bool(values) and values[-1] == "true"
 
 
 def _name(parameter: str, value: str) -> str:

@@ -21,7 +21,8 @@ class Outcome(StrEnum):
     """What came of it."""
 
     PLAN = "plan"
-    """The moves attain the goals; there may be none to make."""
+    """The moves attain the goals; there may be none to make. What was to be drained as far as
+    possible may not be empty then: the obstacles tell who stays."""
     INFEASIBLE = "infeasible"
     """No plan attains the goals; the moves, if any, are those that come nearest."""
     UNKNOWN = "unknown"
@@ -82,13 +83,17 @@ class Placed(_Said, frozen=True):
 
 
 class Obstacle(_Said, frozen=True):
-    """Why the goals are not attained: a VM that holds slices, or something that is ``missing``."""
+    """Why the goals are not attained: a VM that holds slices, or something that is ``missing``.
+
+    ``answer`` is what the API server says of that VM's eviction, "" where the reader may not know.
+    """
 
     why: str
     vm: Who | None = None
     on: Spot | None = None
     what: str = ""
     missing: int = 0
+    answer: str = ""
 
 
 class Cell(_Said, frozen=True):
@@ -144,3 +149,8 @@ class Advice(_Said, frozen=True):
     def attains(self) -> bool:
         """Whether the goals are attained after the moves."""
         return self.outcome is Outcome.PLAN
+
+    @property
+    def some_stay(self) -> bool:
+        """Whether the moves attain the goals, and not all leave what is to be drained."""
+        return self.attains and self.attained < self.asked

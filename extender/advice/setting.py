@@ -43,17 +43,23 @@ def lets_go(guards: Sequence[Guard]) -> bool:
     return len(guards) <= 1 and all(guard.allows > 0 for guard in guards)
 
 
+EVICTION_REFUSED = "its eviction is refused, as a dry run has shown"
+"""Why a VM stays that might leave by an eviction alone, for all else that is known."""
+
+
 class Manner(msgspec.Struct, frozen=True):
     """How a VM would leave if it was to do so now; ``why`` it would not, "" where it would.
 
     ``live``: while it runs. ``guarded``: only as far as its disruption budgets allow. ``denied``:
-    its eviction is denied whatever these allow, and it is stopped.
+    its eviction is denied whatever these allow, and it is stopped. ``answer`` is what the API
+    server says to its eviction, "" where it was not asked, or refuses nothing.
     """
 
     live: bool = False
     guarded: bool = True
     denied: bool = False
     why: str = ""
+    answer: str = ""
 
 
 def presumed(pod: PodState, owner: OwnerRef) -> Manner:

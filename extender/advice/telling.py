@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from extender.advice.confined import TOO_MANY, UNTOLD
 from extender.advice.document import Cell, Map, Obstacle, Otherwise, Placed, Step, Who
+from extender.advice.setting import EVICTION_REFUSED
 from extender.advice.yard import Yard
 from extender.explain.explanation import Spot
 from extender.moves import Infeasible, Instead, Occupant, Place, Plan
@@ -58,9 +59,10 @@ class Teller:
         """Yield what keeps the goals from being attained."""
         for each in found.obstacles:
             if each.occupant:
-                taken = self._there.whose[each.occupant].taken
-                on = self._spot(taken.gpu, taken.placement)
-                yield Obstacle(self._why(each.occupant, each.why), self._who(each.occupant), on)
+                whose = self._there.whose[each.occupant]
+                on = self._spot(whose.taken.gpu, whose.taken.placement)
+                why, who = self._why(each.occupant, each.why), self._who(each.occupant)
+                yield Obstacle(why, who, on, answer=whose.answer)
             else:
                 what = self._there.wanted.get(each.kind, each.kind)
                 yield Obstacle(each.why, what=what, missing=each.missing)
@@ -91,6 +93,11 @@ class Teller:
                 else f"{many} VMs that might be moved are"
             )
             yield Obstacle(f"{vms} taken to stay: {UNTOLD}")
+
+    def refused(self) -> Iterator[Obstacle]:
+        """Yield of how many VMs an eviction is refused that would make room."""
+        stay = (each.stays for host in self._hosts.values() for each in host.occupants)
+        yield from refused(sum(why == EVICTION_REFUSED for why in stay))
 
     def maps(self, found: Plan) -> Iterator[Map]:
         """Yield the GPUs that change, node by node."""
@@ -154,6 +161,13 @@ class Teller:
     def _spot(self, uuid: str, at: Placement) -> Spot:
         view, number = self._there.gpus[uuid]
         return Spot(view.name, number, uuid, at.start, at.size)
+
+
+def refused(many: int) -> Iterator[Obstacle]:
+    """Yield of how *many* VMs an eviction is refused that would make room, if it is any."""
+    if many:
+        vms = "a VM that might be moved" if many == 1 else f"{many} VMs that might be moved"
+        yield Obstacle(f"{vms} may not be evicted, as a dry run has shown")
 
 
 def _numbers(found: Plan) -> dict[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from extender.advice.document import Advice, Otherwise, Who
+from extender.advice.document import Advice, Obstacle, Otherwise, Who
 
 
 def namespaces(advice: Advice) -> frozenset[str]:
@@ -23,6 +23,11 @@ def veiled(advice: Advice, may_know: Callable[[str], bool]) -> Advice:
     def seen(who: Who) -> Who:
         return who if may_know(who.namespace) else Who()
 
+    def known(each: Obstacle) -> Obstacle:
+        if each.vm is None or may_know(each.vm.namespace):
+            return each
+        return replace(each, vm=Who(), answer="")  # that may name anybody
+
     def but_for(otherwise: Otherwise | None) -> Otherwise | None:
         if otherwise is None:
             return None
@@ -36,8 +41,5 @@ def veiled(advice: Advice, may_know: Callable[[str], bool]) -> Advice:
             for step in advice.moves
         ),
         places=tuple(replace(place, pod=seen(place.pod)) for place in advice.places),
-        obstacles=tuple(
-            each if each.vm is None else replace(each, vm=seen(each.vm))
-            for each in advice.obstacles
-        ),
+        obstacles=tuple(map(known, advice.obstacles)),
     )

@@ -47,7 +47,8 @@ SEVERAL_BUDGETS = "of a pod with several disruption budgets, which can never be 
 class Whose(NamedTuple):
     """What an occupant is: its node, its entry in the plan, if it has one, and a move's price.
 
-    ``kept_from`` tells of nodes that it is kept from, "" where nothing else keeps it from others.
+    ``kept_from`` tells of nodes that it is kept from, "" where nothing else keeps it from others;
+    ``answer`` is what the API server says to its leaving.
     """
 
     view: NodeView
@@ -55,6 +56,7 @@ class Whose(NamedTuple):
     entry: Assignment | None
     price: Price | None = None
     kept_from: str = ""
+    answer: str = ""
 
 
 class Yard(NamedTuple):
@@ -151,7 +153,7 @@ class _Making:
             )
             leave: Movable | None = None
             paid: Price | None = None
-            kind = kept_from = ""
+            kind = kept_from = answer = ""
             if stays is None and entry is not None:
                 how, budget, stays = self._leave(view, entry)
                 if how is not None:
@@ -160,10 +162,11 @@ class _Making:
                     kind = self._kind(entry)
                 kept = self._kept_from(entry)
                 kept_from = kept.told if stays == (kept.stays or None) else ""
+                answer = self._answer(entry, stays)
             id = entry.id if entry is not None else f"{taken.gpu}/{taken.placement.start}"
             if id in self._whose:  # a plan that two nodes share names it twice
                 id = f"{view.name}/{id}"
-            self._whose[id] = Whose(view, taken, entry, paid, kept_from)
+            self._whose[id] = Whose(view, taken, entry, paid, kept_from, answer)
             found[taken.gpu].append(
                 Occupant(id, kind, taken.profile_id, taken.placement, leave, stays or "")
             )
@@ -194,6 +197,11 @@ class _Making:
         for guard in guards:
             self._budgets[guard.name] = guard.allows
         return How.EVICTION, guards[0].name if guards else "", None
+
+    def _answer(self, entry: Assignment, stays: str | None) -> str:
+        """Return what the API server says of a VM, if it *stays* for that."""
+        manner = None if entry.pod is None else self._setting.manners.get(entry.pod.uid)
+        return manner.answer if manner is not None and stays == manner.why else ""
 
     def _price(self, view: NodeView, how: How, taken: Taken, entry: Assignment) -> Price:
         setting, profile = self._setting, ""

@@ -11,6 +11,7 @@ from rich.text import Text
 from extender.advice import Advice
 from extender.advice.document import Cell, Map, Obstacle, Otherwise, Outcome, Step, Who
 from extender.advice.pricing import Price
+from extender.cli.printable import printable
 from extender.explain.explanation import Spot
 
 FREE, STAYS, MORE = "·", "▪", "━"
@@ -47,8 +48,12 @@ def _verdict(said: Advice) -> Iterator[Text]:
         case Outcome.PLAN if not said.moves:
             yield Text("  Nothing has to move: there is room as it is.", style="green")
         case Outcome.PLAN:
-            count = len(said.moves)
-            yield Text(f"  {count} move{'' if count == 1 else 's'}, in this order.", style="green")
+            count, stays = len(said.moves), said.asked - said.attained
+            moves = f"  {count} move{'' if count == 1 else 's'}, in this order"
+            if said.some_stay:
+                yield Text(f"{moves}; {stays} of {said.asked} stay.", style="yellow")
+            else:
+                yield Text(f"{moves}.", style="green")
         case Outcome.INFEASIBLE:
             yield Text("  No moves attain that.", style="red")
         case Outcome.UNKNOWN:
@@ -65,7 +70,8 @@ def obstacle(each: Obstacle) -> str:
     """Return an obstacle in a sentence."""
     if each.on is not None:
         holder = who(each.vm) if each.vm is not None and each.vm.name else "Something"
-        return f"{holder} on {spot(each.on)} cannot go: {each.why}."
+        answer = f" ({printable(each.answer)})" if each.answer else ""
+        return f"{holder} on {spot(each.on)} cannot go: {each.why}{answer}."
     what = f"{each.missing} x {each.what}" if each.missing else each.what
     return f"{what}: {each.why}." if what else f"{each.why[:1].upper()}{each.why[1:]}."
 

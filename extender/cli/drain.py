@@ -29,6 +29,13 @@ def drain(
     most_moves: Annotated[
         int | None, typer.Option(min=0, help="Move at most so many VMs; else as many as it takes.")
     ] = None,
+    as_far: Annotated[
+        bool,
+        typer.Option(
+            "--as-far-as-possible",
+            help="Where some cannot leave, move those that can all the same.",
+        ),
+    ] = False,
     yes: Yes = False,
     wait: Wait = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print it.")] = (
@@ -43,7 +50,7 @@ def drain(
 
     Nobody is kept from coming to the node anew: `kubectl cordon` does that, and comes first.
     """
-    asked = Asked(drain=(node,), most_moves=most_moves)
+    asked = Asked(drain=(node,), most_moves=most_moves, as_far=as_far)
     where = Where(desk, token, ca, kubeconfig)
     if doing is Doing.PLAN:
         advised(f"drain {node} plan", asked, where, output)

@@ -206,31 +206,33 @@ class KubernetesCluster:
         except (Conflict, NotFound, Invalid, Refused) as error:
             raise BindingRefused(error.message) from error
 
-    async def void_bindings(self, pod: PodRef, ids: Collection[str]) -> PodFacts | None:
-        """Change an annotation of that very pod, and so its version, whatever that is."""
+    async def void_bindings(self, pod: PodFacts, ids: Collection[str]) -> PodFacts | None:
+        """Change an annotation of the pod, and so its version, if it still has that."""
+        ref = pod.ref
         stamp = secrets.token_hex(6)  # any other than before: to say the same would change nothing
-        said = {keys.UNBOUND_ANNOTATION: " ".join((stamp, *sorted(ids)))}
+        said = {keys.UNBOUND_ANNOTATION: objects.unbound(pod, ids, stamp)}
+        change = {"uid": ref.uid, "resourceVersion": pod.version, "annotations": said}
         try:
             with outcome(Conflict, NotFound, Invalid, Refused):
                 raw = await self._api.patch(
                     PODS,
-                    pod.name,
-                    {"metadata": {"uid": pod.uid, "annotations": said}},
+                    ref.name,
+                    {"metadata": change},
                     patch_type=PatchType.MERGE,
-                    namespace=pod.namespace,
+                    namespace=ref.namespace,
                 )
                 return objects.pod(raw, devices_per_pod=self._devices_per_pod)
         except NotFound:
             return None
-        except (Conflict, Invalid, Refused) as error:
-            facts = await self.read_pod(pod.namespace, pod.name)
-            if facts is None or facts.ref.uid != pod.uid:
+        except Conflict as error:
+            raise ClusterUnavailable(f"the pod keeps changing: {error}", undone=True) from error
+        except (Invalid, Refused) as error:
+            facts = await self.read_pod(ref.namespace, ref.name)
+            if facts is None or facts.ref.uid != ref.uid:
                 return None
-            if isinstance(error, Conflict):
-                raise ClusterUnavailable(f"the pod keeps changing: {error}", undone=True) from error
             # An admission policy of somebody's, or a pod that takes no more annotations: that must
-            # not keep its place for ever. What was posted has had its time to come through.
-            log.warning("bindings_not_voided", pod=pod.name, uid=pod.uid, error=str(error))
+            # not keep its place for ever. What was posted has had the time that it mostly takes.
+            log.warning("bindings_not_voided", pod=ref.name, uid=ref.uid, error=str(error))
             return facts
 
     @property

@@ -141,10 +141,12 @@ class ApiEvictor:
         409 is said where the UID is another, and where the pod, or its budget's status, is written
         by others all the time (after 20 tries of the server's own); 404 where the pod is gone, and
         where its budget went in that moment. So after either the pod is looked at: one that stays
-        is asked for again. (kubernetes, pkg/registry/core/pod/storage/eviction.go)
+        is asked for again. (kubernetes, pkg/registry/core/pod/storage/eviction.go) A 429 of flow
+        control is not about the pod.
 
         Raises:
             EvictionRefused: not now.
+            ClusterUnavailable: that is not known; it may have been evicted.
         """
         body = {
             "apiVersion": "policy/v1",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from extender.service.ports import TRANSIT_SECONDS
 from extender.service.tenure import Tenure
@@ -26,7 +26,8 @@ class Fenced:
     No write begins after the tenure's end. One that begins before has no more time than is left
     until then, and the server is told so: it commits nothing that has been there for longer. That
     time counts from when the write has come there; another can lead only after the gap that
-    follows, which is there for one that was long on its way.
+    follows, which is there for one that was long on its way. A dry run writes nothing, and is not
+    held up.
     """
 
     def __init__(self, api: ApiServer, tenure: Tenure, clock: Callable[[], float]) -> None:
@@ -101,8 +102,8 @@ class Fenced:
         dry_run: bool = False,
         timeout: float = 10.0,
     ) -> bytes:
-        """Create an object, while there is time."""
-        with self._admitted(timeout) as seconds:
+        """Create an object, while there is time; in a dry run at any time."""
+        with contextlib.nullcontext(timeout) if dry_run else self._admitted(timeout) as seconds:
             return await self._api.create(
                 kind,
                 body,
@@ -159,7 +160,7 @@ class Fenced:
                 timeout=seconds,
             )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _admitted(self, timeout: float) -> Iterator[float]:
         """Give a write the time it has; one of unknown outcome stays unsettled until its end."""
         seconds = min(timeout, self._tenure.seconds_left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -59,8 +59,12 @@ class _ReplicaSpec(msgspec.Struct, frozen=True, rename="camel"):
         return self.run_strategy == "Halted" or self.running is False
 
 
-_LONGEST_SAID = 4096  # characters
 _MOST_GIVEN_BACK = 128  # entries: twice what a pod may ask for
+_LONGEST_ID = 128  # characters, as in the GpuNode's definition
+LONGEST_GRACE_SECONDS = 24 * 3600
+"""Whoever gives a pod more to end in keeps nobody waiting for longer."""
+
+_LONGEST_SAID = (1 + _MOST_GIVEN_BACK) * (1 + _LONGEST_ID)
 
 
 class _OwnerMetadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,7 +76,12 @@ class _Owner(msgspec.Struct, frozen=True):
     spec: _ReplicaSpec = _ReplicaSpec()
 
 
+class _PodMetadata(wire.PodMetadata, frozen=True):
+    deletion_grace_period_seconds: int | None = None
+
+
 class _Pod(wire.Pod, frozen=True):
+    metadata: _PodMetadata = _PodMetadata()
     spec: confines.Spec = confines.Spec()
     status: Status = Status()
 
@@ -135,6 +144,7 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
         node=_the_one(decoded.spec.node_name),
         phase=_the_one(decoded.status.phase),
         deleting=bool(decoded.metadata.deletion_timestamp),
+        grace_seconds=_grace(decoded.metadata.deletion_grace_period_seconds),
         not_admitted=_not_admitted(decoded.status),
         movable=annotations.get(keys.MOVABLE, "true") in keys.MOVABLE_VALUES,
         restartable=annotations.get(keys.MOVABLE) == "restart",
@@ -147,11 +157,27 @@ def watched_pod(raw: bytes, *, devices_per_pod: int, ref: PodRef | None = None) 
     return Watched(facts, _the_one(held(decoded.status)), confines.constraints(decoded.spec))
 
 
+def unbound(pod: PodFacts, ids: Collection[str], stamp: str) -> str:
+    """Return what an unbound pod's annotation says while its entries of these *ids* are given back.
+
+    What it has said before stays, as much as there is room for: who has said that may be about to
+    do it yet.
+    """
+    given_back = dict.fromkeys((*sorted(ids), *pod.giving_back))
+    return " ".join((stamp, *tuple(given_back)[:_MOST_GIVEN_BACK]))
+
+
 def _giving_back(annotations: Mapping[str, str]) -> tuple[str, ...]:
     said = annotations.get(keys.UNBOUND_ANNOTATION)
     if said is None or len(said) > _LONGEST_SAID:
         return ()
-    return tuple(said.split(" ", _MOST_GIVEN_BACK + 1)[1 : _MOST_GIVEN_BACK + 1])
+    ids = said.split(" ", _MOST_GIVEN_BACK + 1)[1 : _MOST_GIVEN_BACK + 1]
+    return tuple(each for each in ids if len(each) <= _LONGEST_ID)
+
+
+def _grace(seconds: int | None) -> int:
+    """Return how long a pod may take to end; it is not said before the pod is to."""
+    return min(max(seconds or 0, 0), LONGEST_GRACE_SECONDS)
 
 
 def _not_admitted(status: wire.PodStatus) -> bool:

@@ -8,16 +8,19 @@ from contextlib import contextmanager
 import msgspec
 
 from extender.service.ports import ClusterUnavailable
-from nodeagent.apiserver.protocol import ApiError, Throttled, Unavailable
+from nodeagent.apiserver.protocol import ApiError, Overloaded, Throttled, Unavailable
 
 
 @contextmanager
 def outcome(*expected: type[ApiError]) -> Iterator[None]:
-    """Let through the errors the caller tells apart; any other leaves the outcome unknown."""
+    """Let through the errors the caller tells apart; any other leaves the outcome unknown.
+
+    Flow control is none of those: it has not looked at what was asked.
+    """
     try:
         yield
     except ApiError as error:
-        if isinstance(error, expected):
+        if isinstance(error, expected) and not isinstance(error, Overloaded):
             raise
         raise ClusterUnavailable(
             str(error),

@@ -140,16 +140,19 @@ class KubeVirtRelocator:
             return None
 
     async def prospect(self, owner: OwnerRef) -> Prospect:
-        """Return what a VirtualMachineInstance says: its conditions, and its evictionStrategy."""
+        """Return what a VirtualMachineInstance says: its conditions, and its evictionStrategy.
+
+        Of one that may not be read nothing is known: it might migrate.
+        """
         if owner.kind != VIRTUAL_MACHINE_INSTANCE:
             return Prospect()
         try:
-            with outcome(NotFound, Refused):
+            with outcome(NotFound):
                 raw = await self._api.get(
                     VIRTUAL_MACHINE_INSTANCES, owner.name, namespace=owner.namespace
                 )
                 found = _INSTANCE.decode(raw)
-        except (NotFound, Refused):
+        except NotFound:
             return Prospect()
         said = {each.type: each.status for each in found.status.conditions}
         return Prospect(said.get("LiveMigratable") == "True", found.spec.eviction_strategy or "")

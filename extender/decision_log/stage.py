@@ -68,6 +68,7 @@ class Stage:
                 self.knowledge.realizing,
                 self.knowledge.tenancy,
                 self.knowledge.ended,
+                self.knowledge.ending,
                 self.knowledge.unseen,
                 tenure,
                 hooks,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from extender.explain.asked import alternatives, asked, sizes
 from extender.explain.board import Stays, settled
 from extender.explain.census import Census
+from extender.explain.cleared import cleared
 from extender.explain.explanation import Explanation, Lack, Missing, Moves, NoMoves, State, Staying
 from extender.explain.groups import WAITS, groups, missing
 from extender.explain.placed import here
@@ -67,6 +68,7 @@ def explain(situation: Situation, *, most_looks: int = MOST_LOOKS) -> Explanatio
         alternatives=alternatives(situation, known, judged, census) if refused else (),
         rights=rights(situation, known),
         here=None if placed is None else here(situation, placed, judged),
+        cleared=cleared(situation) if placed is None else None,
     )
 
 

@@ -170,6 +170,18 @@ class Staying(_Said, frozen=True):
     instances: int
 
 
+class Cleared(_Said, frozen=True):
+    """A place on a node that is its own once so many ``pods`` have left; some are ``ending``.
+
+    ``moved``: an order of moves makes the place, and goes on though pods are ending.
+    """
+
+    node: str
+    pods: int
+    ending: int
+    moved: bool = False
+
+
 class Alternative(_Said, frozen=True):
     """On so many nodes as many of another profile would fit now."""
 
@@ -272,6 +284,7 @@ class Explanation(_Said, frozen=True):
     alternatives: tuple[Alternative, ...] = ()
     rights: Rights | None = None
     here: Here | None = None
+    cleared: Cleared | None = None
     sentences: tuple[str, ...] = ()
 
 

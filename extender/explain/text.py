@@ -9,6 +9,7 @@ import msgspec
 from extender.explain.explanation import (
     Alternative,
     Cap,
+    Cleared,
     Explanation,
     Here,
     Lack,
@@ -54,6 +55,8 @@ def sentences(explanation: Explanation) -> Iterator[str]:
         yield _missing(explanation, explanation.missing)
     elif explanation.reason:
         yield f"{explanation.reason[:1].upper()}{explanation.reason[1:]}."
+    if explanation.cleared is not None:
+        yield _cleared(explanation.cleared)
     yield from _helps(explanation)
     for each in explanation.staying:
         yield f"Not moved: {each.instances} x {each.why}."
@@ -152,6 +155,17 @@ def _missing(explanation: Explanation, missing: Missing) -> str:
                 f"There is no room for it in one piece: where it may be, {free}"
                 f" {_are(missing.free)} free and it needs {needed}, but {_scattered(missing)}."
             )
+
+
+def _cleared(place: Cleared) -> str:
+    if not place.pods:
+        return f"The place that was cleared for it on node {place.node} is about to be its own."
+    count, leave = ("pod", "leaves") if place.pods == 1 else ("pods", "leave")
+    alone = "" if place.moved else ": nobody else is evicted for it meanwhile"
+    return (
+        f"A place on node {place.node} is its own once {place.pods} {count} {leave} it, of which"
+        f" {place.ending} {_are(place.ending)} ending{alone}."
+    )
 
 
 def _scattered(missing: Missing) -> str:

@@ -16,8 +16,11 @@ from nodeagent.api.gpunode import Gpu
 def lacking(asked: Asked, there: There) -> Obstacle | None:
     """Return what is still in the way of the goals, the worst of it; None if they are attained.
 
-    The pods to be admitted are looked at elsewhere.
+    The pods to be admitted are looked at elsewhere. What is drained as far as possible may have
+    somebody left on it: then it is enough that all moves are made.
     """
+    if asked.as_far:
+        return None
     found = [*_on_drained_nodes(asked, there), *_on_drained_gpus(asked, there)]
     views = there.views.values()
     for profile, count in asked.headroom:

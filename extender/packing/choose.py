@@ -64,13 +64,16 @@ def choose(
     """Place every one of *wanted* on the *bins*, if any arrangement does, at the least cost."""
     if len(wanted) == 1:
         return _one(bins, wanted[0])
+    return _several(bins, wanted, spread) if enough(bins, wanted) else INFEASIBLE
+
+
+def enough(bins: Sequence[Bin], wanted: Sequence[str]) -> bool:
+    """Tell, by counting alone, whether the *bins* may hold all of *wanted*; if not, they do not."""
     counts = Counter(wanted)
     smallest = sum(count * _smallest(bins, each) for each, count in counts.items())
     if smallest > _free_slices(bins):
-        return INFEASIBLE
-    if any(count > sum(_most(bin, each) for bin in bins) for each, count in counts.items()):
-        return INFEASIBLE
-    return _several(bins, wanted, spread)
+        return False
+    return all(count <= sum(_most(bin, each) for bin in bins) for each, count in counts.items())
 
 
 def _one(bins: Sequence[Bin], wanted: str) -> Choice | Infeasible:

@@ -136,5 +136,5 @@ def _at_once(geometry: Geometry, occupancy: Occupancy, profile: Profile) -> int:
             count, end = count + 1, placement.end
     if profile.limited:
         held = occupancy.counts[geometry.limited.index(profile.id)]
-        count = min(count, profile.max_instances - held)
+        count = min(count, max(0, profile.max_instances - held))
     return count

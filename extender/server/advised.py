@@ -49,7 +49,7 @@ async def _moves(request: web.Request) -> web.Response:
     except ClusterUnavailable as error:
         log.warning("budgets_unavailable", error=str(error))
         raise web.HTTPServiceUnavailable(
-            text="cannot read the disruption budgets\n", headers=RETRY
+            text="cannot find out who may be evicted\n", headers=RETRY
         ) from error
     if reviewer is not None:
         advice = await _as_seen(reviewer, token, advice)

@@ -17,7 +17,7 @@ annotation, which its owner may change, is not asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -65,7 +65,7 @@ class Adopter:
         waiting = {
             (name, held.pod.uid): held.pod
             async for name in in_turns(self._knowledge.views, self._knowledge.way)
-            for held in self._adoptable(name)
+            for held in self._adoptable(self._knowledge.views.get(name))
         }
         self._tried_at = {key: at for key, at in self._tried_at.items() if key in waiting}
         again = self._knowledge.settings.unseen_pod_recheck_seconds
@@ -85,9 +85,16 @@ class Adopter:
             self._tried_at.pop((node, pod.uid), None)
             log.warning("adoption_postponed", node=node, pod=pod.name, error=str(error))
 
-    def _adoptable(self, name: str) -> tuple[Held, ...]:
-        view = self._knowledge.views.get(name)
-        return () if view is None or view.stale else adoptable(view)
+    def _adoptable(self, view: NodeView | None) -> Iterator[Held]:
+        """Yield what pods have on a live node, but for those whose entries are remembered.
+
+        These are written again whole (``restoring``), be the GPU instance of one gone or not.
+        """
+        if view is None or view.stale:
+            return
+        lost = self._knowledge.lost.get(view.name, ())
+        remembered = {each.pod.uid for each in lost if each.pod is not None}
+        yield from (each for each in adoptable(view) if each.pod.uid not in remembered)
 
     async def _adopt(self, node: str, pod: PodRef) -> None:
         facts = await self._cluster.read_pod(pod.namespace, pod.name)
@@ -114,7 +121,7 @@ class Adopter:
 
     def _entries(self, view: NodeView, request: Request) -> Sequence[Assignment]:
         used, entries = {each.id for each in view.node.spec.assignments}, []
-        for held in adoptable(view):
+        for held in self._adoptable(view):
             if held.pod.uid != request.pod.uid or held.resource not in request.wanted:
                 continue
             known = held.assignment and held.assignment not in used

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from extender.advice import Manner, presumed
+from extender.advice import EVICTION_REFUSED, Manner, presumed
 from extender.moving import Departure, Kind, Leg
 from extender.service.knowledge import Knowledge
 from extender.service.ports import EvictionRefused, Evictor
@@ -79,6 +79,25 @@ class Departing:
         if facts is not None and not presumed(facts, owner).guarded:
             return Manner(guarded=False, denied=bool(denied))
         return Manner(why=denied)
+
+    async def rehearse(self, owner: OwnerRef, pod: PodRef) -> Manner | None:
+        """Return how a VM would leave as its eviction is refused, None where it is not.
+
+        Nobody is evicted. KubeVirt's webhook is heard, which goes by the cluster's own strategy for
+        a VM that has none, and so is whoever else may refuse.
+
+        Raises:
+            ClusterUnavailable: that could not be found out.
+        """
+        try:
+            await self._evictor.rehearse(pod)
+        except EvictionRefused as error:
+            log.debug("eviction_refused", pod=pod.name, namespace=pod.namespace, error=str(error))
+            facts = self._knowledge.pods.get(pod.uid)
+            if facts is not None and not presumed(facts, owner).guarded:
+                return Manner(guarded=False, denied=True)
+            return Manner(why=EVICTION_REFUSED, answer=str(error))
+        return None
 
     async def comes_back(self, leg: Leg) -> bool:
         """Tell whether a VM that has no pod is to have another.

@@ -18,7 +18,8 @@ from nodeagent.api.gpunode import OwnerRef, Plan
 class Holds:
     """Reservations by node; each ``lasts`` so many seconds of *clock*.
 
-    Claims have a time of their own. What is held for an order of moves lasts as long as that does.
+    Claims have a time of their own, which begins anew while those in their way may yet end. What is
+    held for an order of moves lasts as long as that does.
     """
 
     def __init__(
@@ -80,6 +81,12 @@ class Holds:
     def moving(self) -> Collection[str]:
         """The nodes on which something is held for an order of moves."""
         return self._moves
+
+    def begin_anew(self, node: str, ids: Collection[str]) -> None:
+        """Let the time of some of a node's reservations begin now."""
+        if ids:
+            now, since = self._clock(), self._since[node]
+            self._since[node] = {id: now if id in ids else at for id, at in since.items()}
 
     def over(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield each node with the ids of its reservations whose time is over."""

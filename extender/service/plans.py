@@ -19,6 +19,7 @@ from extender.service.ports import (
     ClusterUnavailable,
     PlanConflict,
 )
+from extender.service.precedence import why_not_yet
 from extender.snapshot import NodeView
 from nodeagent.api.gpunode import Assignment
 
@@ -77,16 +78,15 @@ class Plans:
         *patience*: it tests the generation, so that it cannot be made twice. What becomes of one
         that is given up is open for a while: see :meth:`settled`.
 
-        No entry may meet what another pod had in a plan that is gone, unless an agent, or that very
-        plan, has *told* of it: then it is so.
+        Nothing is added while other pods go first (``precedence``), unless an agent, or a plan that
+        is gone, has *told* of it: then it is so.
 
         Raises:
             PlanConflict: somebody else has changed the plan; decide anew.
             ClusterUnavailable: the plan could not be changed, or not be read afterwards.
         """
-        if not told and self._meets_what_was_lost(view.name, add):
-            text = "what other pods had in the plan before is to be written again first"
-            raise ClusterUnavailable(text, undone=True)
+        if not told and (why := why_not_yet(self._knowledge, view, tuple(add))):
+            raise ClusterUnavailable(why, undone=True)
         over = view.lapsed if add else held_too_long(view)
         change = _Change(tuple(add), frozenset({*remove, *over}), frozenset(hold))
         patience = patience or Patience(self._knowledge)
@@ -124,14 +124,6 @@ class Plans:
                 self._moved(view)
                 self._knowledge.gpu_node(node)
                 return
-
-    def _meets_what_was_lost(self, node: str, entries: Iterable[Assignment]) -> bool:
-        ledger = self._knowledge.ledger
-        return node in ledger.lost and any(
-            each.gpu == other.gpu and each.placement.mask & other.placement.mask
-            for each in entries
-            for other in ledger.lost_on(node, besides=each.pod.uid if each.pod else "")
-        )
 
     async def _made(self, change: _Change, view: NodeView, patience: Patience) -> bool:
         """Read whether the plan is as the *change* was to make it; if not, it is as *view* has it.
@@ -248,20 +240,12 @@ class Plans:
                     conflicts += 1
                     await patience.pause(conflict, conflicts)
 
-    def ids_of(self, uid: str) -> Sequence[str]:
-        """Return the ids of all that the plans have for a pod, be it on several nodes."""
+    def ids_of(self, uid: str, node: str = "") -> Sequence[str]:
+        """Return the ids of all that the plans have for a pod, on *node* and any other."""
         views = self._knowledge.views
-        there = [views[name] for name in self._knowledge.assigned.nodes_of(uid) if name in views]
+        names = dict.fromkeys((node, *self._knowledge.assigned.nodes_of(uid)))
+        there = [views[name] for name in names if name in views]
         return [each.id for view in there for each in view.assignments_of(uid)]
-
-    async def withdraw_pod(
-        self, name: str, uid: str, *, hold: bool = False, patience: Patience | None = None
-    ) -> None:
-        """Take back all that a node's plan has for a pod; with *hold*, keep it for its owner."""
-        view = self._knowledge.views.get(name)
-        if view is not None:
-            ids = [each.id for each in view.assignments_of(uid)]
-            await self.withdraw(name, ids, hold=hold, patience=patience)
 
 
 def held_too_long(view: NodeView) -> frozenset[str]:

@@ -82,6 +82,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
 
     ``version`` is that (``resourceVersion``) as of which it is bound to no node, "" if it is to
     one; ``giving_back`` are the ids of entries that somebody has been about to take back since.
+    ``grace_seconds`` is how long the pod may take to end, from when that was asked for.
     ``not_admitted`` is whether its node's kubelet has refused it, for want of a device;
     ``movable``, whether it may be moved to make room for others; ``evictable``, whether its owner
     says nothing against its eviction; ``restartable``, whether its VM may be stopped to be moved,
@@ -93,6 +94,7 @@ class PodFacts(msgspec.Struct, frozen=True, gc=False):
     node: str = ""
     phase: str = ""
     deleting: bool = False
+    grace_seconds: int = 0
     not_admitted: bool = False
     movable: bool = True
     evictable: bool = True
@@ -190,11 +192,14 @@ class Cluster(Protocol):
             BindingRefused: the pod is bound, deleted, another pod by now, or has changed.
         """
 
-    async def void_bindings(self, pod: PodRef, ids: Collection[str]) -> PodFacts | None:
-        """Have no Binding come through that was posted for a version of that pod before this.
+    async def void_bindings(self, pod: PodFacts, ids: Collection[str]) -> PodFacts | None:
+        """Have no Binding come through that was posted for that version of a pod, or one before.
 
-        It is said with it that its entries of these *ids* are about to be taken back. Return the
-        pod as it is then, None if it is gone.
+        It is said with it that its entries of these *ids* are about to be taken back, besides those
+        of which that was said before. Return the pod as it is then, None if it is gone.
+
+        Raises:
+            ClusterUnavailable: also if it has changed meanwhile: read it again.
         """
 
     async def wake(self, stamp: str) -> None:

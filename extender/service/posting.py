@@ -112,12 +112,12 @@ class Poster:
         posted = self._posted.get(pod.uid, self._started)
         settled = posted + self._knowledge.settings.binding_start_margin_seconds
         await asyncio.sleep(max(0.0, settled - self._knowledge.clock()))
-        ids = self._plans.ids_of(pod.uid)
+        ids = self._plans.ids_of(pod.uid, node)
         facts = await read_past_bindings(self._cluster, pod, ids, patience)
         self._posted.pop(pod.uid, None)
         if facts is not None and facts.node == node:
             raise BindFailed("vGPU: the pod is bound to another node")
-        await self._plans.withdraw_pod(node, pod.uid, patience=patience)
+        await self._plans.withdraw(node, ids, patience=patience)
 
     def _begins(self, pod: PodRef, now: float) -> None:
         """Note a Binding that is about to be posted, and forget those long settled."""
@@ -152,13 +152,13 @@ class Poster:
         Raises:
             NotBound: unless an earlier try has come through meanwhile.
         """
-        ids = self._plans.ids_of(pod.uid)
+        ids = self._plans.ids_of(pod.uid, node)
         if not ids:  # it has none, and may be no pod of ours at all
             raise _not_bound(error) from error
         facts = await read_past_bindings(self._cluster, pod, ids, patience)
         if facts is not None and facts.node == node:
             return
-        await self._plans.withdraw_pod(node, pod.uid, patience=patience)
+        await self._plans.withdraw(node, ids, patience=patience)
         raise _not_bound(error) from error
 
     async def _try_again(

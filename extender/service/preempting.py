@@ -22,14 +22,15 @@ import msgspec
 import structlog
 
 from extender.claims import claimant
-from extender.packing.spread import Spread
-from extender.request import Request, Wanted
+from extender.request import Request
 from extender.service.events import PodEvents
 from extender.service.evicting import Evicting
 from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, Evictor, PlanConflict
+from extender.service.preemption_telling import PreemptionTeller
+from extender.service.shapes import Shape, shape_of
 from extender.service.vacating import EVICTION_REFUSED, Vacating, waits
 from extender.service.weighing import Weighing
 from extender.verbs.inherit import superseded
@@ -40,13 +41,8 @@ from nodeagent.api.gpunode import Assignment
 
 log = structlog.get_logger()
 
-PREEMPTING_REASON = "VgpuPreempting"
-
 MOST_WATCHED = 1000
 """Refused pods looked at in one step, those refused longest ago."""
-
-_Shape = tuple[Wanted, Spread, int, str, frozenset[str]]
-"""What pods have in common for which the same victims are looked for."""
 
 
 class _Pause(msgspec.Struct, frozen=True):
@@ -73,7 +69,7 @@ class Preempting:
         self._knowledge = knowledge
         self._plans = plans
         self._cluster = cluster
-        self._events = events
+        self._teller = PreemptionTeller(knowledge, events)
         self._new_id = new_id
         self._utc_now = utc_now
         evicting = Evicting(knowledge, evictor, events)
@@ -83,12 +79,13 @@ class Preempting:
             plans,
             cluster,
             evicting,
+            self._teller,
             fits_now=self._weighing.fits_now,
             new_id=new_id,
             utc_now=utc_now,
         )
         self._since: dict[str, float] = {}
-        self._pauses: dict[_Shape, _Pause] = {}
+        self._pauses: dict[Shape, _Pause] = {}
         self._tried: dict[str, set[str]] = {}
         # Whoever has had others evicted, and waits again: its place may have come to nothing.
         self._again: dict[str, _Pause] = {}
@@ -121,7 +118,7 @@ class Preempting:
                 self._tried.setdefault(each.uid, set()).add(each.node)
             facts = knowledge.pods.get(each.uid)
             if facts is not None and isinstance(facts.asked, Request):
-                self._pause(self._shape(facts.asked))
+                self._pause(shape_of(knowledge, facts.asked))
         self._look()
         if settings.preempts and self._vacating.preemptions < settings.preemptions_at_once:
             await self._begin()
@@ -140,8 +137,9 @@ class Preempting:
         }
         self._tried = {uid: at for uid, at in self._tried.items() if uid in knowledge.refused.uids}
         self._again = {uid: p for uid, p in self._again.items() if uid in knowledge.pods}
-        shapes = {self._shape(each.request) for each in refused}
+        shapes = {shape_of(knowledge, each.request) for each in refused}
         self._pauses = {s: p for s, p in self._pauses.items() if s in shapes or p.until > now}
+        self._weighing.remember(self._pauses)
 
     def _may_preempt(self, request: Request) -> bool:
         """Tell whether others may be evicted for a pod: not for one of a gang.
@@ -164,28 +162,26 @@ class Preempting:
         """Return the pods for which victims are to be looked for, the highest priority first."""
         knowledge, now = self._knowledge, self._knowledge.clock()
         patience, waiting = knowledge.settings.preemption_patience_seconds, self._vacating.waiting()
-        due: dict[_Shape, Request] = {}
+        due: dict[Shape, Request] = {}
         for uid, since in self._since.items():
             refused = knowledge.refused.get(uid)
             if refused is None or uid in waiting or now - since < patience:
                 continue
-            shape = self._shape(refused.request)
+            shape = shape_of(knowledge, refused.request)
             pauses = (self._pauses.get(shape), self._again.get(uid))
             if all(pause is None or pause.until <= now for pause in pauses):
                 due.setdefault(shape, refused.request)
         return sorted(due.values(), key=lambda each: -knowledge.tenancy.priority(each))
 
-    def _shape(self, request: Request) -> _Shape:
-        knowledge = self._knowledge
-        waiting = knowledge.pending.waiting.get(request.pod.uid)
-        tenant = knowledge.tenancy.tenant_of(request.pod.namespace)
-        nodes = frozenset[str]() if waiting is None else waiting.nodes
-        priority = knowledge.tenancy.priority(request)
-        return request.wanted, request.spread, priority, tenant, nodes
-
-    def _pause(self, shape: _Shape, *, longer: bool = True) -> None:
+    def _pause(self, shape: Shape, *, longer: bool = True) -> None:
         """Look for no victims for such pods for a while; each time *longer*, twice as long."""
         self._pauses[shape] = self._longer(self._pauses.get(shape), 2.0 if longer else 1.0)
+
+    def _pause_between(self, shape: Shape) -> None:
+        """Look at further nodes for such pods soon, and as rarely as before once all were."""
+        pause = self._pauses.get(shape) or self._longer(None)
+        seconds = self._knowledge.settings.preemption_pause_seconds
+        self._pauses[shape] = _Pause(pause.seconds, self._knowledge.clock() + seconds)
 
     def _longer(self, known: _Pause | None, times: float = 2.0) -> _Pause:
         """Return a pause that begins now, so many *times* as long as the one *known*."""
@@ -199,21 +195,23 @@ class Preempting:
     async def _begin(self) -> None:
         """Begin a preemption for the first pod that one helps."""
         for request in self._due():
-            shape, tried = self._shape(request), self._tried.get(request.pod.uid, ())
+            shape, tried = shape_of(self._knowledge, request), self._tried.get(request.pod.uid, ())
             patient = self._patient(request)
             try:
                 found = await self._weighing.cheapest(request, tried, waits=patient)
+                if found is None and self._weighing.has_more(shape):
+                    self._pause_between(shape)
+                elif found is None:
+                    self._pause(shape)
+                elif not found.victims:
+                    self._pause(shape, longer=False)
+                elif await self._claim(request, found, patient=patient):
+                    self._pauses.pop(shape, None)
+                    self._again[request.pod.uid] = self._longer(self._again.get(request.pod.uid))
+                    return
             except ClusterUnavailable:
-                self._pause(shape)
+                self._pause(shape)  # or no other would ever come to its turn
                 raise
-            if found is None:
-                self._pause(shape)
-            elif not found.victims:
-                self._pause(shape, longer=False)
-            elif await self._claim(request, found, patient=patient):
-                self._pauses.pop(shape, None)
-                self._again[request.pod.uid] = self._longer(self._again.get(request.pod.uid))
-                return
 
     def _patient(self, request: Request) -> bool:
         """Tell whether to count on what is leaving anyway; not for ever, for it may be stuck."""
@@ -250,7 +248,7 @@ class Preempting:
                     await patience.pause(conflict, conflicts)
                     continue
                 knowledge.vacating.set()
-                await self._tell(request, found)
+                await self._teller.began(request, found)
                 return True
         return False
 
@@ -269,27 +267,3 @@ class Preempting:
             )
             for each in found.choice.placed
         ]
-
-    async def _tell(self, request: Request, found: Preemption) -> None:
-        """Tell of a preemption that begins; that it cannot be told holds nothing up."""
-        knowledge, pod = self._knowledge, request.pod
-        log.info(
-            "preemption_began",
-            pod=pod.name,
-            namespace=pod.namespace,
-            uid=pod.uid,
-            node=found.node,
-            priority=knowledge.tenancy.priority(request),
-            victims=[each.uid for each in found.victims],
-            highest=found.price.priority,
-            policy_version=knowledge.in_force.version,
-        )
-        if self._events is None:
-            return
-        count = len(found.victims)
-        whom = "a pod of lower priority is" if count == 1 else f"{count} pods of lower priority are"
-        try:
-            text = f"vGPU: {whom} to be evicted to make room on {found.node}"
-            await self._events.warn(pod, PREEMPTING_REASON, text)
-        except ClusterUnavailable as error:
-            log.warning("event_not_written", reason=PREEMPTING_REASON, error=str(error))

@@ -125,15 +125,15 @@ class Reclaimer:
                     hold = ended and await self._comes_back(node, pod, facts, patience)
                     unneeded = ended or (facts is not None and self._unwanted(node, facts))
                     in_vain = unneeded and not ended and facts is not None and not facts.node
+                    ids = self._plans.ids_of(pod.uid, node)
                     if in_vain and not look.disturbed:
-                        ids = self._plans.ids_of(pod.uid)
                         facts = await read_past_bindings(self._cluster, pod, ids, patience)
                         # If it has ended meanwhile, the next sweep sees who comes after it.
                         unneeded = facts is not None and not facts.over and facts.node != node
                     if unneeded and not look.disturbed:
                         # A bind that begins now comes to its turn for the plan after this.
                         view = self._knowledge.views.get(node) if in_vain else None
-                        await self._plans.withdraw_pod(node, pod.uid, hold=hold)
+                        await self._plans.withdraw(node, ids, hold=hold)
                         if view is not None:
                             self._out_of_time(view, pod)
         except ClusterUnavailable as error:

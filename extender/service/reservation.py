@@ -222,25 +222,28 @@ class Reservations:
         self._gangs.at_work.add(of)
         try:
             reserved = [uid for uid, member in self._gangs.members(of) if member.reserved]
-            if bound := await self._bound(reserved):
+            given_back = {uid: self._plans.ids_of(uid) for uid in reserved}
+            if bound := await self._bound(given_back):
                 self._gangs.keep(of, bound)
                 return
-            for uid in reserved:
-                await self._plans.withdraw_pod(self._knowledge.assigned.get(uid, ""), uid)
+            for uid, ids in given_back.items():
+                await self._plans.withdraw(self._knowledge.assigned.get(uid, ""), ids)
             self._gangs.given_back(of)
             log.info("gang_withdrawn", namespace=of[0], gang=of[1])
         finally:
             self._gangs.at_work.discard(of)
         self._knowledge.room.set()
 
-    async def _bound(self, uids: Collection[str]) -> str:
-        """Return the UID of a pod that turns out to be bound; "" if none does, nor will be."""
+    async def _bound(self, given_back: Mapping[str, Collection[str]]) -> str:
+        """Return the UID of a pod that turns out to be bound, "" if none does.
+
+        Nor will any be, then, to its entries of these ids.
+        """
         patience = Patience(self._knowledge)
-        for uid in uids:
+        for uid, ids in given_back.items():
             view = self._knowledge.views.get(self._knowledge.assigned.get(uid, ""))
             entries = () if view is None else view.assignments_of(uid)
-            ids = self._plans.ids_of(uid)
-            for pod in {entry.pod for entry in entries if entry.pod is not None}:
+            for pod in dict.fromkeys(e.pod for e in entries if e.pod is not None):
                 facts = await read_past_bindings(self._cluster, pod, ids, patience)
                 if facts is not None and facts.node:
                     return uid

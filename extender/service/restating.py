@@ -62,6 +62,7 @@ def restated(knowledge: Knowledge) -> Iterator[Call]:
         ),
         (restoring("Knowledge.restore_buried", each) for each in some(tuple(parts.buried))),
         parts.ended.restated(),
+        parts.ending.restated(),
         parts.unseen.restated(),
         (parts.avoidance.restated(),),
         parts.pending.restated(),

@@ -129,7 +129,7 @@ class Restorer:
 
         lost = self._knowledge.lost.get(node, {})
         async with asyncio.TaskGroup() as tasks:
-            for pod in {each.pod for each in lost if each.pod is not None}:
+            for pod in dict.fromkeys(each.pod for each in lost if each.pod is not None):
                 look = looks.enter_context(self._underway.look(pod.uid))
                 tasks.create_task(read(pod, look), name=f"restore-{pod.uid}")
         for uid, error in failed.items():
@@ -200,7 +200,7 @@ class Restorer:
         lost = [each.id for each in knowledge.lost.get(node, ()) if each.pod == pod]
         try:
             ids = (*lost, *self._plans.ids_of(pod.uid))
-            return _Read(await self._cluster.void_bindings(pod, ids), read.look, past=True)
+            return _Read(await self._cluster.void_bindings(facts, ids), read.look, past=True)
         except ClusterUnavailable as error:
             log.warning("restoring_postponed", node=node, uid=pod.uid, error=str(error))
             return read

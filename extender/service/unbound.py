@@ -13,7 +13,6 @@ first, under other ids, whereupon that write fails, for the plan is not what it 
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 
 from extender.service.patience import Patience
 from extender.service.ports import Cluster, PodFacts
@@ -25,15 +24,20 @@ async def read_past_bindings(
 ) -> PodFacts | None:
     """Return that very pod as it is now, None if it is gone.
 
-    If it is bound to no node, no Binding posted before binds it any more, and none to its entries
-    of these *ids* is posted.
+    If it is bound to no node and has not ended, no Binding posted before binds it any more, and
+    none to its entries of these *ids* is posted; but for a pod that may not be changed, of which
+    nothing of that can be had.
 
     Raises:
         ClusterUnavailable: it could not be read or changed, or keeps changing.
     """
-    read = await patience.again(partial(cluster.read_pod, pod.namespace, pod.name))
-    if read is None or read.ref.uid != pod.uid:
-        return None
-    if read.node or read.over:
-        return read
-    return await patience.again(partial(cluster.void_bindings, pod, ids))
+
+    async def read_and_void() -> PodFacts | None:
+        read = await cluster.read_pod(pod.namespace, pod.name)
+        if read is None or read.ref.uid != pod.uid:
+            return None
+        if read.node or read.over:
+            return read
+        return await cluster.void_bindings(read, ids)
+
+    return await patience.again(read_and_void)

@@ -23,9 +23,8 @@ from typing import NamedTuple
 
 import structlog
 
-from extender.claims import claims, claims_of, in_the_way, is_ahead, is_claim, is_move, vacated
+from extender.claims import claims, claims_of, is_ahead, is_claim, is_move, vacated
 from extender.metrics import Preempted
-from extender.policy.bounds import Terms
 from extender.request import Request
 from extender.service.clearing import clearing
 from extender.service.evictable import evictable
@@ -34,6 +33,7 @@ from extender.service.knowledge import Knowledge
 from extender.service.patience import Patience
 from extender.service.plans import Plans
 from extender.service.ports import Cluster, ClusterUnavailable, PlanConflict, PodFacts
+from extender.service.preemption_telling import PreemptionTeller
 from extender.snapshot import NodeView
 from extender.verbs import bind as decide
 from extender.verbs.inherit import waited_for
@@ -76,6 +76,7 @@ class Vacating:
         plans: Plans,
         cluster: Cluster,
         evicting: Evicting,
+        teller: PreemptionTeller,
         *,
         fits_now: Callable[[Request], bool],
         new_id: Callable[[], str],
@@ -85,11 +86,13 @@ class Vacating:
         self._plans = plans
         self._cluster = cluster
         self._evicting = evicting
+        self._teller = teller
         self._fits_now = fits_now
         self._new_id = new_id
         self._utc_now = utc_now
         self._blocked: dict[str, float] = {}
         self._shown: set[str] = set()
+        self._since: dict[str, float] = {}
 
     def waiting(self) -> dict[str, str]:
         """Return the nodes on which preemptors wait for their places, by the preemptor's UID."""
@@ -104,20 +107,25 @@ class Vacating:
 
     @property
     def preemptions(self) -> int:
-        """For how many pods others are being evicted."""
+        """For how many pods others are being evicted, but for those that end for very long."""
         views, claimed = self._knowledge.views, self._knowledge.holds.claimed
         own = (claim for node in claimed for claim in claims(views[node]) if not is_move(claim))
-        return len({claim.owner for claim in own})
+        waiting = {claim.owner.name for claim in own if claim.owner is not None}
+        now, most = self._knowledge.clock(), self._knowledge.settings.claim_seconds
+        return sum(now - self._since.get(uid, now) < most for uid in waiting)
 
     async def go_on(self) -> Collection[GivenUp]:
         """Do for each claim what there is to do; return what was given up.
 
         For whom nothing can be done now, something will be: the plan has it.
         """
+        waiting, now = self.waiting(), self._knowledge.clock()
         self._evicting.forget()
-        self._shown &= self.waiting().keys()
+        self._teller.forget(waiting)
+        self._shown &= waiting.keys()
+        self._since = {uid: self._since.get(uid, now) for uid in waiting}
         over = []
-        for uid, node in (*self.waiting().items(), *self._lapsed()):
+        for uid, node in (*waiting.items(), *self._lapsed()):
             try:
                 why = await self._advance(node, uid)
                 if why:
@@ -157,7 +165,7 @@ class Vacating:
             return "those in the way did not leave in time"
         if not self._ripe(own):
             return ""
-        way = in_the_way(view, own, self._terms(asked))
+        way = knowledge.in_the_way(view, uid)
         if not way and vacated(view, own):
             return await self._take(node, asked)
         if not (view.stale or view.unsettled) and unsuitable(view, asked.wanted) is not None:
@@ -170,10 +178,6 @@ class Vacating:
         """Tell whether those who left for an order of moves have come to their places."""
         return all(each.id in self._knowledge.ripe_claims for each in own if is_move(each))
 
-    def _terms(self, request: Request) -> Terms | None:
-        bounds = self._knowledge.bounded(request).bounds
-        return None if bounds is None else bounds.terms
-
     async def _evict(self, view: NodeView, preemptor: Request, there: Set[str]) -> str:
         """Evict who is in the way, until one may not be; return why to give up, "" if not."""
         knowledge, evicting = self._knowledge, self._evicting
@@ -184,6 +188,9 @@ class Vacating:
         # Of a gang those in the way go last: by them the others are known.
         if all(map(evicting.leaves, going)):
             self._show(view.name, preemptor)
+            known = [facts for uid in there if (facts := knowledge.pods.get(uid)) is not None]
+            if ending := [facts.ref for facts in known if facts.deleting]:
+                await self._teller.waits(preemptor.pod, view.name, ending)
             return ""
         if not await self._waits(preemptor.pod):
             return "the pod is gone"  # the watch may be late
@@ -224,7 +231,7 @@ class Vacating:
         if self._has_found_room(uid) or self._fits_now(preemptor):
             return False
         units = evictable(knowledge, view, preemptor)
-        way = in_the_way(view, claims_of(view, uid), self._terms(preemptor))
+        way = knowledge.in_the_way(view, uid)
         return any(each.uid == victim for pod in way & units.keys() for each in units[pod])
 
     def _has_found_room(self, uid: str) -> bool:

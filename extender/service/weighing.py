@@ -1,23 +1,25 @@
 """Whom to evict, on all nodes that a pod may go to, within what disruption budgets allow.
 
-Whoever is chosen is asked after before anything is done, all of them: by their disruption budgets,
-and by their evictions rehearsed. Where somebody may not go, others are chosen.
+Whoever is chosen is asked after before anything is done, all of them (``consent``). Where somebody
+may not go, others are chosen. For a pod of several vGPUs that takes long on each node: some nodes
+are looked at in one go, and others in the next, for it or for one that asks alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from extender.request import Request
-from extender.service.disruptions import Disruptions
+from extender.service.consent import Consent
 from extender.service.evictable import anybody_below, evictable
 from extender.service.knowledge import Knowledge
-from extender.service.ports import EvictionRefused, Evictor
+from extender.service.ports import Evictor
+from extender.service.shapes import Shape, shape_of
+from extender.snapshot import NodeView
 from extender.verbs.filter import filter
-from extender.verbs.victims import Preemption, Price, cheapest_on
-from nodeagent.api.gpunode import PodRef
+from extender.verbs.victims import Preemption, Price, Unit, cheapest_on, may_help
 
 log = structlog.get_logger()
 
@@ -25,13 +27,11 @@ PASSED_AT_ONCE = 32
 """Nodes between two answers of the hooks, asked whether anybody there is of lower priority."""
 
 FOR_SEVERAL = 32
-"""Nodes looked at for a pod of several vGPUs, of which each takes up to 0.1 s (measured)."""
+"""Nodes looked at in one go for a pod of several vGPUs, of which each takes up to 0.1 s (measured);
+the next go looks at others."""
 
 MOST_CHOSEN = 16
 """Times that the choice is made anew: twice for budgets, else for evictions that are refused."""
-
-REFUSED_SECONDS = 30.0
-"""For how long whose eviction was refused when it was rehearsed is not chosen."""
 
 _NONE = frozenset[str]()
 
@@ -43,10 +43,9 @@ class Weighing:
         self, knowledge: Knowledge, evictor: Evictor, spared: Callable[[], Collection[str]]
     ) -> None:
         self._knowledge = knowledge
-        self._evictor = evictor
         self._spared = spared
-        self._disruptions = Disruptions(evictor, knowledge.clock)
-        self._refused: dict[str, float] = {}
+        self._consent = Consent(knowledge, evictor)
+        self._in_vain: dict[Shape, frozenset[str]] = {}
         self._ordered: tuple[frozenset[str], frozenset[str], Sequence[str]] = (_NONE, _NONE, ())
 
     async def cheapest(
@@ -56,70 +55,58 @@ class Weighing:
 
         No disruption budget does, and no eviction is refused when it is rehearsed. One without
         victims: to wait for what is leaving anyway is enough, if the pod *waits*. The nodes *tried*
-        in vain come last.
+        in vain come last. For a pod of several vGPUs a part of the nodes is looked at: see
+        :meth:`has_more`.
 
         Raises:
             ClusterUnavailable: budgets could not be read, or an eviction not be rehearsed.
         """
-        knowledge, now = self._knowledge, self._knowledge.clock()
-        self._refused = {uid: until for uid, until in self._refused.items() if until > now}
+        self._consent.forget()
+        shape, nodes = shape_of(self._knowledge, request), self._nodes(request)
+        if not await self._anybody_below(request, nodes):
+            self._in_vain.pop(shape, None)
+            return None
+        if len(request.wanted) == 1:
+            return await self._chosen(request, nodes, tried, waits=waits)
+        before = self._in_vain.get(shape, _NONE)
+        left = await self._promising(request, before, nodes, tried, waits=waits)
+        portion = left[:FOR_SEVERAL]
+        found = await self._chosen(request, portion, tried, waits=waits)
+        if found is None and len(left) > len(portion):
+            self._in_vain[shape] = before.union(portion)
+        else:
+            self._in_vain.pop(shape, None)
+        return found
+
+    def has_more(self, shape: Shape) -> bool:
+        """Tell whether the next go for such pods looks at nodes that none has looked at yet."""
+        return shape in self._in_vain
+
+    def remember(self, shapes: Collection[Shape]) -> None:
+        """Remember what was looked at in vain for none but these *shapes*."""
+        self._in_vain = {each: nodes for each, nodes in self._in_vain.items() if each in shapes}
+
+    async def _chosen(
+        self, request: Request, nodes: Collection[str], tried: Collection[str], *, waits: bool
+    ) -> Preemption | None:
         read = set[str]()
         for _ in range(MOST_CHOSEN):
-            found = await self._weighed(request, tried, waits=waits)
+            found = await self._weighed(request, nodes, tried, waits=waits)
             if found is None or not found.victims:
                 return found
-            known = [knowledge.pods.get(each.uid) for each in found.victims]
+            known = [self._knowledge.pods.get(each.uid) for each in found.victims]
             pods = [facts.ref for facts in known if facts is not None]
             if len(pods) < len(known):
                 continue  # one has gone while other nodes were weighed
-            if await self._let_go(request, pods, read) and not await self._is_refused(pods):
+            if await self._consent.given(pods, read, lambda: self._nodes(request)):
                 return found
         log.info("preemption_postponed", uid=request.pod.uid, error="evictions are refused")
         return None
 
-    async def _let_go(self, request: Request, pods: Collection[PodRef], read: set[str]) -> bool:
-        """Tell whether their disruption budgets let these pods go, as they are now.
-
-        If not, those of all who might go instead are known from there on. *read* are the namespaces
-        whose budgets have been read for this choice; those of these pods are added.
-        """
-        fresh = {pod.namespace for pod in pods} - read
-        await self._disruptions.read(fresh, anew=True)
-        read |= fresh
-        if self._disruptions.allow([pod.uid for pod in pods]):
-            return True
-        await self._disruptions.read(await self._namespaces(self._nodes(request)))
-        return False
-
-    async def _is_refused(self, pods: Collection[PodRef]) -> bool:
-        """Tell whether the eviction of one of these pods is refused; if so it is spared for now."""
-        for pod in pods:
-            try:
-                await self._evictor.rehearse(pod)
-            except EvictionRefused as error:
-                self._refused[pod.uid] = self._knowledge.clock() + REFUSED_SECONDS
-                log.info("eviction_refused", pod=pod.name, uid=pod.uid, error=str(error))
-                return True
-        return False
-
-    async def _namespaces(self, nodes: Collection[str]) -> Collection[str]:
-        """Return the namespaces of the pods on some nodes."""
-        knowledge, found = self._knowledge, set[str]()
-        for count, node in enumerate(nodes, 1):
-            view = knowledge.views.get(node)
-            known = map(knowledge.pods.get, () if view is None else view.pods)
-            found.update(facts.ref.namespace for facts in known if facts is not None)
-            if count % PASSED_AT_ONCE == 0:
-                await knowledge.way.give_way()
-        return found
-
     async def _weighed(
-        self, request: Request, tried: Collection[str], *, waits: bool
+        self, request: Request, nodes: Collection[str], tried: Collection[str], *, waits: bool
     ) -> Preemption | None:
         best: tuple[tuple[bool, Price, int, str], Preemption] | None = None
-        nodes = self._nodes(request)
-        if not await self._anybody_below(request, nodes):
-            return None
         for node in nodes:  # each takes some 0.3 ms (8 GPUs, 56 VMs)
             found = self.on(request, node, waits=waits)
             if found is not None:
@@ -128,6 +115,36 @@ class Weighing:
                     best = rank, found
             await self._knowledge.way.give_way()
         return None if best is None else best[1]
+
+    async def _promising(
+        self,
+        request: Request,
+        before: Collection[str],
+        nodes: Collection[str],
+        tried: Collection[str],
+        *,
+        waits: bool,
+    ) -> Sequence[str]:
+        """Return the nodes where eviction may help, the emptiest first, but for those of *before*.
+
+        Those were looked at in vain; they are left out until all have been.
+        """
+        views, left = self._knowledge.views, []
+        for node in nodes:
+            if node in before:
+                continue
+            if self._may_help(request, node, waits=waits):
+                left.append((node in tried, views[node].fullness, node))
+            await self._knowledge.way.give_way()
+        return [node for _, _, node in sorted(left)]
+
+    def _may_help(self, request: Request, node: str, *, waits: bool) -> bool:
+        knowledge = self._knowledge
+        view = knowledge.views.get(node)
+        if view is None:
+            return False
+        units = self._evictable(request, view)
+        return may_help(view, knowledge.ledger, units, knowledge.bounded(request), waits=waits)
 
     async def _anybody_below(self, request: Request, nodes: Collection[str]) -> bool:
         """Tell whether anybody on the *nodes* is of lower priority than a pod; mostly nobody is."""
@@ -142,16 +159,9 @@ class Weighing:
         return False
 
     def _nodes(self, request: Request) -> Collection[str]:
-        """Return the nodes that a pod may go to: those of its last filter, none before that.
-
-        Of a pod of several vGPUs, the emptiest of them.
-        """
-        views = self._knowledge.views
+        """Return the nodes that a pod may go to: those of its last filter, none before that."""
         waiting = self._knowledge.pending.waiting.get(request.pod.uid)
-        nodes = () if waiting is None else self._by_name(waiting.nodes)
-        if len(request.wanted) > 1:
-            return sorted(nodes, key=lambda node: (views[node].fullness, node))[:FOR_SEVERAL]
-        return nodes
+        return () if waiting is None else self._by_name(waiting.nodes)
 
     def _by_name(self, nodes: frozenset[str]) -> Sequence[str]:
         """Return those of the *nodes* that there are, in order; most pods may go to the same."""
@@ -170,11 +180,15 @@ class Weighing:
         return cheapest_on(
             view,
             knowledge.ledger,
-            evictable(knowledge, view, request, {*self._spared(), *self._refused}),
+            self._evictable(request, view),
             lambda leaving: knowledge.bounded(request, leaving=leaving),
-            allows=self._disruptions.allow,
+            allows=self._consent.allows,
             waits=waits,
         )
+
+    def _evictable(self, request: Request, view: NodeView) -> Mapping[str, Unit]:
+        spared = {*self._spared(), *self._consent.refused}
+        return evictable(self._knowledge, view, request, spared)
 
     def fits_now(self, request: Request) -> bool:
         """Tell whether a pod has come to fit somewhere: then it is woken instead.

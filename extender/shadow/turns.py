@@ -20,13 +20,22 @@ TURN_SECONDS = 0.0002
 def short_turns() -> Iterator[None]:
     """Give the processor up every :data:`TURN_SECONDS`; for the main thread alone, as signals are.
 
-    Whatever waits meanwhile in a system call goes on with it (PEP 475). Nobody else may have an
-    alarm: it is off afterwards.
+    A turn begins when the processor has been got back: while others have it for long, no alarms
+    come one within the other. Whatever waits meanwhile in a system call goes on with it (PEP 475).
+    Nobody else may have an alarm: it is off afterwards.
     """
-    before = signal.signal(signal.SIGALRM, lambda *_: os.sched_yield())
-    signal.setitimer(signal.ITIMER_REAL, TURN_SECONDS, TURN_SECONDS)
+    over = False
+
+    def give_up(*_: object) -> None:
+        os.sched_yield()
+        if not over:
+            signal.setitimer(signal.ITIMER_REAL, TURN_SECONDS)
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, TURN_SECONDS)
     try:
         yield
     finally:
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -10,18 +10,12 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
-from extender.claims import claims
-from extender.ledger import Ledger
 from extender.packing.choose import Bin
 from extender.packing.spread import Spread
-from extender.policy.bounds import Bounds
-from extender.policy.rules import Apart
 from extender.request import Request, Wanted
-from extender.snapshot import NodeView, Taken, taken_by
-from extender.verbs.permitted import shut
-from extender.verbs.preempt import without
+from extender.snapshot import Taken
+from extender.verbs.ground import Ground
 from nodeagent.api.geometry import Placement, Profile
 
 KEPT = 32
@@ -29,84 +23,31 @@ KEPT = 32
 are placed, two at least. One vGPU has no parts; of two or three the cheapest sets are found."""
 
 
-class _Seat(NamedTuple):
-    """What a pod that may go has on a GPU."""
-
-    uid: str
-    taken: Taken
-
-
 class Search:
     """The sets of pods (by UID) without which a request would lie on the GPUs of a node.
 
-    ``freed`` are the slices that come free without anybody's going.
+    *cost* tells what it costs that some go, and whether they are *allowed* to.
     """
 
     def __init__(
         self,
-        view: NodeView,
-        ledger: Ledger,
+        ground: Ground,
         request: Request,
-        units: Collection[str],
         cost: Callable[[frozenset[str]], tuple[float, ...]],
         allowed: Callable[[frozenset[str]], bool],
-        *,
-        waits: bool,
     ) -> None:
-        self._bins = view.bins()
+        self._ground = ground
         self._wanted = request.wanted
         self._spread = request.spread
         self._kept = max(2, KEPT // len(request.wanted) ** 2)
         self._cost = cost
         self._allowed = allowed
-        self._seats: dict[str, list[_Seat]] = {}
-        self._fixed: dict[str, list[Taken]] = {}
-        stays, freed = _staying(view), set[Taken]()
-        holders = {taken_by(e): uid for uid in view.pods for e in view.assignments_of(uid)}
-        own = view.kept_for(request.owner)
-        for taken in view.taken:
-            uid = holders.get(taken, "")
-            if taken in own:
-                continue
-            if taken in stays or (uid and uid not in units):
-                self._fixed.setdefault(taken.gpu, []).append(taken)
-            elif uid:
-                self._seats.setdefault(taken.gpu, []).append(_Seat(uid, taken))
-            elif waits:
-                freed.add(taken)
-            else:
-                self._fixed.setdefault(taken.gpu, []).append(taken)
-        for taken in ledger.assumed_on(view.name, besides=request.pod.uid):
-            self._fixed.setdefault(taken.gpu, []).append(taken)
-        self.freed = frozenset(freed)
-        self._closed, self._apart = self._kept_apart(view, request.bounds)
-
-    def _kept_apart(
-        self, view: NodeView, bounds: Bounds | None
-    ) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the GPUs that stay another tenant's, and the pods that others' GPUs are shut by.
-
-        The pods are named by UID; whoever is not to share a GPU with them has it without them.
-        """
-        if bounds is None or not bounds.terms.isolating:
-            return frozenset(), frozenset()
-        seats = [seat for here in self._seats.values() for seat in here]
-        leaving = self.freed.union(seat.taken for seat in seats)
-        whose = {
-            uid: e.pod.namespace for uid in view.pods for e in view.assignments_of(uid) if e.pod
-        }
-        apart = (
-            seat.uid for seat in seats if bounds.terms.apart(whose[seat.uid]) is not Apart.NOTHING
-        )
-        return shut(without(view, leaving), bounds), frozenset(apart)
 
     def sufficient(self) -> Collection[frozenset[str]]:
         """Return the sets that suffice; each that does contains one of them."""
         left: dict[Wanted, set[frozenset[str]]] = {self._wanted: {frozenset()}}
         done = set[frozenset[str]]()
-        for bin in self._bins:
-            if bin.uuid in self._closed:
-                continue
+        for bin in self._ground.bins:
             found: dict[Wanted, set[frozenset[str]]] = {
                 rest: set(sets) for rest, sets in left.items() if rest
             }
@@ -133,7 +74,7 @@ class Search:
 
     def _on(self, bin: Bin) -> Mapping[Wanted, set[frozenset[str]]]:
         """Return without whom each part of what is wanted would lie on a GPU."""
-        fixed = self._fixed.get(bin.uuid, ())
+        fixed = self._ground.fixed.get(bin.uuid, ())
         blocked = functools.reduce(lambda mask, each: mask | each.placement.mask, fixed, 0)
         found: dict[Wanted, set[frozenset[str]]] = {}
         for placed in _arrangements(bin, self._wanted, blocked, self._most_on_one):
@@ -154,9 +95,11 @@ class Search:
         self, bin: Bin, fixed: Collection[Taken], placed: Sequence[_Placed]
     ) -> Iterator[frozenset[str]]:
         """Yield the sets of pods in the way of an arrangement on a GPU."""
-        seats = self._seats.get(bin.uuid, ())
+        seats = self._ground.seats.get(bin.uuid, ())
         mask = functools.reduce(lambda mask, each: mask | each[2].mask, placed, 0)
-        gone = {s.uid for s in seats if s.taken.placement.mask & mask or s.uid in self._apart}
+        gone = {
+            s.uid for s in seats if s.taken.placement.mask & mask or s.uid in self._ground.apart
+        }
         stay = [seat for seat in seats if seat.uid not in gone]
         geometry = bin.tables.geometry
         more: list[list[tuple[str, ...]]] = []
@@ -209,19 +152,3 @@ def _less(rest: Wanted, here: Wanted) -> Wanted | None:
     if any(count < 0 for count in left.values()):
         return None
     return tuple(sorted(left.elements()))
-
-
-def _staying(view: NodeView) -> frozenset[Taken]:
-    """Return what does not go with any pod: reserved, waited for, foreign, or not as planned."""
-    ids = {each.id for each in view.node.spec.assignments}
-    planned = {taken_by(each) for each in view.node.spec.assignments if each.pod is not None}
-    staying = {taken_by(each) for each in (*view.reservations, *claims(view))} - {
-        taken_by(each) for each in view.reservations if each.id in view.lapsed
-    }
-    for gpu in view.node.status.gpus:
-        for each in gpu.instances:
-            taken = Taken(gpu.uuid, each.profile_id, each.placement)
-            ours = each.assignment and each.assignment not in ids and each.holder is None
-            if taken not in planned and (not ours or each.standing):
-                staying.add(taken)
-    return frozenset(staying)

@@ -21,6 +21,7 @@ from extender.ledger import Ledger
 from extender.packing.choose import Choice
 from extender.request import Request
 from extender.snapshot import NodeView
+from extender.verbs.ground import Ground
 from extender.verbs.obstacles import Search
 from extender.verbs.preempt import had_by, keeps_devices, placed_without
 from extender.verbs.verdicts import unsuitable
@@ -100,9 +101,8 @@ def cheapest_on(
     not, nor may they and others. What is leaving is counted on only if the pod *waits* for it.
     """
     request = asked(())
-    if unsuitable(view, request.wanted) is not None:
-        return None
-    if keeps_devices(view):
+    ground = _ground(view, ledger, units, request, waits=waits)
+    if ground is None:
         return None
 
     @functools.cache
@@ -115,17 +115,37 @@ def cheapest_on(
     def allowed(uids: frozenset[str]) -> bool:
         return allows([each.uid for each in going(uids) if not each.leaving])
 
-    if not waits:
-        units = {uid: unit for uid, unit in units.items() if not any(v.leaving for v in unit)}
-    search = Search(view, ledger, request, units, cost, allowed, waits=waits)
-    found = sorted(search.sufficient(), key=lambda each: (cost(each), sorted(each)))
+    sufficient = Search(ground, request, cost, allowed).sufficient()
+    found = sorted(sufficient, key=lambda each: (cost(each), sorted(each)))
     for uids in found[:MOST_JUDGED]:
         victims = going(uids)
         gone = [each.uid for each in victims]
-        leaving = had_by(view, gone) | search.freed
+        leaving = had_by(view, gone) | ground.freed
         choice = placed_without(view, ledger, asked(gone), leaving)
         if isinstance(choice, Choice):
             evicted = (each for each in victims if not each.leaving)
             ordered = sorted(evicted, key=lambda each: (each.priority, -each.since, each.uid))
             return Preemption(view.name, tuple(ordered), choice, price(victims))
     return None
+
+
+def may_help(
+    view: NodeView, ledger: Ledger, units: Mapping[str, Unit], request: Request, *, waits: bool
+) -> bool:
+    """Tell whether eviction may help on a node; if not, :func:`cheapest_on` finds no victims there.
+
+    By counting alone: for a pod of several vGPUs it takes a small part of the time.
+    """
+    ground = _ground(view, ledger, units, request, waits=waits)
+    return ground is not None and ground.may_do(request.wanted)
+
+
+def _ground(
+    view: NodeView, ledger: Ledger, units: Mapping[str, Unit], request: Request, *, waits: bool
+) -> Ground | None:
+    """Return what there is on a node to make room from, None where nothing ever helps."""
+    if unsuitable(view, request.wanted) is not None or keeps_devices(view):
+        return None
+    if not waits:
+        units = {uid: unit for uid, unit in units.items() if not any(v.leaving for v in unit)}
+    return Ground(view, ledger, request, units, waits=waits)

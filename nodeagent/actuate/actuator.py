@@ -178,7 +178,7 @@ class Actuator:
             try:
                 await self._calls.make(gpu, DESTROY, self._driver.destroy(gpu, step.gi_id))
             except NoSuchInstance:
-                continue  # somebody else was faster
+                work.destroyed(gpu, step)  # somebody else was faster
             except DriverError as error:
                 work.stuck[gpu, step.gi_id] = str(error)
                 if isinstance(error, StillLeaving):
@@ -188,6 +188,7 @@ class Actuator:
                 if isinstance(error, DriverTimeout):
                     return
             else:
+                work.destroyed(gpu, step)
                 told.info("gpu_instance_destroyed", seconds=self._since(began))
 
     async def _create_all(self, work: Work, gpu: str, todo: Sequence[Create]) -> None:

@@ -11,7 +11,7 @@ from nodeagent.actuate.intent import Intent, Outcome
 from nodeagent.api.gpunode import Mode
 from nodeagent.driver import CREATE, Host, LiveGpu
 from nodeagent.journal import Made
-from nodeagent.ownership import Observed, observe, only_unplanned, remembered
+from nodeagent.ownership import Observed, Place, observe, only_unplanned, remembered
 from nodeagent.purview import without
 from nodeagent.reconcile import (
     Blocked,
@@ -64,6 +64,7 @@ class Work:
                 asked = Wanted(each.profile_id, each.placement, each.resource, barred)
                 self._desired[each.gpu][each.id] = asked
         self._observed: dict[str, tuple[Observed, ...]] = {}
+        self._destroyed: set[Place] = set()
         self._uncertain: Collection[str] = ()
         self._put_off: set[str] = set()
         self.look_again(host, busy=busy)
@@ -121,7 +122,8 @@ class Work:
         A GPU on which a call may still do something is as good as unhealthy.
         """
         host = _unhealthy(without(host, self._intent.excluded), busy, _BUSY)
-        self.made = remembered(self.made, host)
+        self.made = remembered(self.made, host, destroyed=self._destroyed)
+        self._destroyed.clear()
         unanswered = {each.gpu for each in self.made if each.unanswered}
         self.host = _unhealthy(host, unanswered, _UNANSWERED)
         self.stuck |= {
@@ -132,6 +134,14 @@ class Work:
         }
         self._uncertain = unanswered.union(busy)
         self._observe()
+
+    def destroyed(self, gpu: str, step: Destroy) -> None:
+        """Note that the driver says so; the next look tells whether it is true."""
+        self._destroyed |= {
+            (gpu, each.profile_id, each.placement)
+            for each in self._observed[gpu]
+            if each.gi_id == step.gi_id
+        }
 
     def give_up_destroying(self) -> None:
         """Count what is still there as held: nothing is created in its place in this pass."""

@@ -41,6 +41,10 @@ class Handing(Protocol):
         """The UID of the pod that has the device of each assignment."""
 
     @property
+    def awaited(self) -> Mapping[str, str]:
+        """The UID of the pod that comes next for each resource, though there is nothing for it."""
+
+    @property
     def drained(self) -> bool:
         """Whether no pod is waiting for a device, and none will be."""
 
@@ -51,8 +55,18 @@ class Handing(Protocol):
     def drain(self) -> None:
         """Let no more pods come."""
 
-    async def withdraw(self, realized: Iterable[Realized], plan: Sequence[Assignment]) -> None:
-        """Withdraw what has left the plan, and learn who has what."""
+    async def withdraw(
+        self,
+        realized: Iterable[Realized],
+        plan: Sequence[Assignment],
+        host: Host,
+        *,
+        awaited: Mapping[str, str],
+    ) -> None:
+        """Withdraw what has left the plan, or is not there any more, and learn who has what.
+
+        The first time, an earlier agent has told what is *realized*, and kept who is *awaited*.
+        """
 
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments of *plan* for which nothing is to be made yet."""

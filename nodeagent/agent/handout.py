@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from nodeagent import slots
 from nodeagent.actuate import Outcome
+from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Realized
-from nodeagent.driver import Host
+from nodeagent.driver import Host, LiveInstance
 from nodeagent.journal import Made
 from nodeagent.kubelet import Device, Holder, Kubelet, KubeletError, Offer
+from nodeagent.ownership import Observed
 from nodeagent.purview import Purview
 
 _T = TypeVar("_T")
@@ -29,6 +31,8 @@ class Handout:
         self._known: slots.Ties | None = None
         self._claims: slots.Claims = {}
         self._offered: Offer | None = None
+        self._unanswered = False
+        self._behind: Mapping[str, _Place] = {}
         self._draining = False
         self.holders: Sequence[Holder] = ()
         self.rivals: Mapping[str, str] = {}
@@ -64,6 +68,11 @@ class Handout:
         return self.ties.claimed_by(self._claims)
 
     @property
+    def awaited(self) -> Mapping[str, str]:
+        """The UID of the pod that comes next for each resource, though there is nothing for it."""
+        return self.ties.awaited
+
+    @property
     def drained(self) -> bool:
         """Whether no pod is waiting for a slot, and none will be."""
         return self._draining and not self.ties.waiting()
@@ -72,10 +81,19 @@ class Handout:
         """Tie no more pods."""
         self._draining = True
 
-    async def withdraw(self, realized: Iterable[Realized], plan: Sequence[Assignment]) -> None:
+    async def withdraw(
+        self,
+        realized: Iterable[Realized],
+        plan: Sequence[Assignment],
+        host: Host,
+        *,
+        awaited: Mapping[str, str],
+    ) -> None:
         """Untie what has left the plan and is not claimed, in the kubelet's eyes too.
 
-        The first time, the ties are those that an earlier agent told as *realized*.
+        Nor is the kubelet to hand out a GPU instance that a reset, or somebody, has ended: the next
+        that is made may have its id. A pod that asks meanwhile fails. The first time, the ties are
+        those that an earlier agent told as *realized*, and kept who was *awaited*.
 
         Raises:
             KubeletError: the claims are not known, so nothing may be destroyed.
@@ -83,13 +101,15 @@ class Handout:
         self.rivals = await self._answer(self._kubelet.rivals())
         self.holders = await self._answer(self._kubelet.holders())
         self._claims = await self._answer(self._kubelet.claims())
-        before = self._known or slots.recovered(realized, plan, self._claims)
+        before = self._known or slots.recovered(realized, plan, self._claims, awaited)
         left = slots.kept(before, plan, self._claims)
-        if self._offered and len(left.ties) < len(before.ties):
-            await self._offer(_only(self._offered, {tie.slot for tie in left.ties}))
-            # A pod may have been given one of them just before.
-            self._claims = await self._answer(self._kubelet.claims())
-            left = slots.kept(before, plan, self._claims)
+        if self._offered is not None:
+            offer = self._only(self._offered, left, host)
+            if self._unanswered or offer != self._offered:
+                await self._offer(offer)
+                # A pod may have been given one of them just before.
+                self._claims = await self._answer(self._kubelet.claims())
+                left = slots.kept(before, plan, self._claims)
         self._known = left
 
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
@@ -131,7 +151,7 @@ class Handout:
         purview: Purview,
         in_vain: Iterable[Assignment] = (),
     ) -> None:
-        """Tie those whose turn it is, and offer the kubelet what is behind every tied slot.
+        """Tie those whose turn it is, and offer the kubelet what is behind their slots.
 
         For those *in_vain* see :func:`nodeagent.slots.tied`.
 
@@ -153,29 +173,53 @@ class Handout:
             capacity={} if self._draining else room,
             in_vain=in_vain,
         )
-        devices = {
-            each.assignment: Device(
-                each.assignment, gpu, each.gi_id, each.device.id, each.device.nodes
-            )
+        live = {
+            each.assignment: (gpu, each, each.device)
             for gpu, observed in outcome.observed.items()
             for each in observed
             if each.device is not None and each.assignment in outcome.live
         }
+        behind = {
+            tie.slot: live[tie.assignment] for tie in self._known.ties if tie.assignment in live
+        }
+        self._behind = {slot: _place(gpu, each) for slot, (gpu, each, _) in behind.items()}
         await self._offer(
             Offer(
                 slots=_advertised(room, self._known),
                 waiting=self._known.waiting(),
                 devices={
-                    tie.slot: devices[tie.assignment]
-                    for tie in self._known.ties
-                    if tie.assignment in devices
+                    slot: Device(each.assignment, gpu, each.gi_id, device.id, device.nodes)
+                    for slot, (gpu, each, device) in behind.items()
                 },
             )
         )
 
+    def _only(self, offer: Offer, ties: slots.Ties, host: Host) -> Offer:
+        """Return *offer* without what is not tied, and without what is not there as it was.
+
+        The slots of a pod that is waited for stay the next to be given, be there nothing behind
+        them: it is to get no other pod's.
+        """
+        tied = {tie.slot for tie in ties.ties}
+        there = {_place(gpu.uuid, each) for gpu in host.gpus for each in gpu.instances}
+        return Offer(
+            slots=offer.slots,
+            waiting={
+                resource: left
+                for resource, names in offer.waiting.items()
+                if (left := tuple(slot for slot in names if slot in tied))
+            },
+            devices={
+                slot: device
+                for slot, device in offer.devices.items()
+                if slot in tied and self._behind[slot] in there
+            },
+        )
+
     async def _offer(self, offer: Offer) -> None:
-        self._offered = offer
+        self._offered, self._unanswered = offer, True
         await self._answer(self._kubelet.offer(offer))
+        self._unanswered = False
 
     async def _answer(self, answer: Awaitable[_T]) -> _T:
         try:
@@ -199,14 +243,10 @@ def _advertised(room: Mapping[str, int], ties: slots.Ties) -> dict[str, tuple[st
     return {resource: tuple(each) for resource, each in names.items()}
 
 
-def _only(offer: Offer, tied: Collection[str]) -> Offer:
-    """Return *offer* without the slots that are no longer tied."""
-    return Offer(
-        slots=offer.slots,
-        waiting={
-            resource: left
-            for resource, names in offer.waiting.items()
-            if (left := tuple(slot for slot in names if slot in tied))
-        },
-        devices={slot: device for slot, device in offer.devices.items() if slot in tied},
-    )
+_Place = tuple[str, int, int, Placement, str]
+"""A GPU's UUID, and on it a GPU instance: its id, profile, placement and its device's id."""
+
+
+def _place(gpu: str, there: Observed | LiveInstance) -> _Place:
+    device = "" if there.device is None else there.device.id
+    return gpu, there.gi_id, there.profile_id, there.placement, device

@@ -4,8 +4,9 @@
 
     GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish ─▶ alarm
 
-What is no longer planned is withdrawn from the kubelet, and the claims are read after that, before
-anything is destroyed. What is published as realized has been offered to the kubelet before.
+What is no longer planned, or not there any more, is withdrawn from the kubelet, and the claims are
+read after that, before anything is destroyed or made. What is published as realized has been
+offered to the kubelet before.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ class Passes:
         except DriverError as error:
             await self._reporter.tell_trouble(node, keys.DRIVER_UNAVAILABLE, str(error))
             raise
-        await self._handout.withdraw(before.realized, plan)
+        await self._handout.withdraw(
+            before.realized, plan, host, awaited=self._journal.kept.awaited
+        )
         choice = excluded(
             node.metadata.annotations.get(keys.GPUS_ANNOTATION),
             host.gpus,
@@ -107,7 +110,11 @@ class Passes:
         )
         host = without(host, choice.gpus)
         if not self._draining and await self._preparing.prepare(host.gpus):
-            host = without(await self._actuator.look(), choice.gpus)
+            host = await self._actuator.look()
+            await self._handout.withdraw(
+                before.realized, plan, host, awaited=self._journal.kept.awaited
+            )
+            host = without(host, choice.gpus)
         intent = self._intent(plan, before, host, others=choice.gpus)
         outcome = await self._actuator.converge(host, intent)
         self._retries.note(outcome, planned, postponed=intent.postponed)
@@ -123,6 +130,7 @@ class Passes:
             plan,
             outcome,
             realized=realized,
+            awaited=self._handout.awaited,
             failed=self._failed(outcome),
             findings=Findings(
                 drift=self._drifted(plan, outcome),

@@ -93,11 +93,14 @@ class Reporter:
         outcome: Outcome,
         *,
         realized: Iterable[Realized],
+        awaited: Mapping[str, str],
         failed: Mapping[str, str],
         findings: Findings,
         resources: Iterable[str] = (),
     ) -> None:
         """Tell what a pass came to, if that is news; only *resources* are handed out, if any.
+
+        Who is *awaited* is kept beside that.
 
         Raises:
             ApiError: it may not have been told.
@@ -116,7 +119,7 @@ class Reporter:
             failed=tuple(Failed(each.id, failed[each.id]) for each in plan if each.id in failed),
             conditions=findings.conditions(before, now=self._now()),
         )
-        now = await self._keep(node, plan, now)
+        now = await self._keep(node, plan, now, awaited)
         await self._tell(node, now, frozenset(each.id for each in plan))
 
     async def tell_trouble(self, node: GpuNode, reason: str, message: str) -> None:
@@ -164,14 +167,21 @@ class Reporter:
             failed={each.id: each.reason for each in now.failed},
         )
 
-    async def _keep(self, node: GpuNode, plan: Sequence[Assignment], now: Inventory) -> Inventory:
-        """Keep what is to be told of *node*, and return that.
+    async def _keep(
+        self,
+        node: GpuNode,
+        plan: Sequence[Assignment],
+        now: Inventory,
+        awaited: Mapping[str, str],
+    ) -> Inventory:
+        """Keep what is to be told of *node*, and who is *awaited*; return what is to be told.
 
         What is realized since is not told if it cannot be kept: who is bound then may come when an
         agent is there that knows nothing of it.
         """
         before = self._journal.kept
-        kept = Kept(tuple(plan), now, before.followed_by(self._epoch, node.status))
+        followed = before.followed_by(self._epoch, node.status)
+        kept = Kept(tuple(plan), now, followed, awaited)
         if before.inventory.sequence >= self._sequence and before.says(kept):
             return now
         known = {*before.inventory.realized, *self.before(node).realized}
@@ -197,7 +207,7 @@ class Reporter:
         )
         followed = kept.followed_by(self._epoch, node.status)
         try:
-            await self._journal.keep(Kept(kept.plan, before, followed))
+            await self._journal.keep(Kept(kept.plan, before, followed, kept.awaited))
         except JournalError as error:
             log.error("inventory_not_kept", error=str(error))
 

@@ -13,6 +13,7 @@ from nodeagent.apiserver.protocol import (
     Gone,
     Invalid,
     NotFound,
+    Overloaded,
     Page,
     Refused,
     Throttled,
@@ -31,6 +32,7 @@ _REFUSALS: Final[dict[int, type[ApiError]]] = {
     429: Throttled,
 }
 _REQUEST_TIMEOUT: Final = 408  # a 4xx, but what became of a write is unknown
+_TOO_MANY_REQUESTS: Final = 429
 
 
 class _Wire(msgspec.Struct, rename="camel"):
@@ -77,14 +79,22 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 def refusal(status: int, body: bytes, *, retry_after: str = "") -> ApiError:
-    """Return the error that an answer other than 2xx means; *retry_after* is its header."""
+    """Return the error that an answer other than 2xx means; *retry_after* is its header.
+
+    What refuses one thing with a 429, a disruption budget or a webhook, says so in a Status. Flow
+    control, which comes before all that, answers in plain text. (kubernetes,
+    apiserver/pkg/server/filters/maxinflight.go and priority-and-fairness.go)
+    """
+    seconds = float(retry_after) if retry_after.isdecimal() else None
     try:
         said = _STATUS.decode(body)
-    except msgspec.MsgspecError:  # not from the API server, but from something in between
+    except msgspec.MsgspecError:
+        if status == _TOO_MANY_REQUESTS:
+            return Overloaded(status, "too many requests", retry_after=seconds or 0.0)
+        # not from the API server, but from something in between
         said = _Status(message="an answer that is no Status")
-    seconds = said.details.retry_after_seconds if said.details else 0.0
-    if retry_after.isdecimal():
-        seconds = float(retry_after)
+    if seconds is None:
+        seconds = said.details.retry_after_seconds if said.details else 0.0
     return _meaning(status)(status, brief(said.message), retry_after=seconds)
 
 

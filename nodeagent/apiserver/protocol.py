@@ -8,6 +8,7 @@
     ├── Invalid         422: the object is malformed, or a JSON Patch's ``test`` failed
     ├── Gone            410: a watch or a list's continuation starts too far back
     ├── Throttled       429: try again after ``retry_after`` seconds
+    │   └── Overloaded  by flow control: whatever is asked
     ├── Refused         any other 4xx
     └── Unavailable     5xx, no connection, or no answer in time: the outcome of a write is unknown
 """
@@ -50,7 +51,11 @@ class Gone(ApiError):
 
 
 class Throttled(ApiError):
-    """Too many requests."""
+    """Too many requests; or a pod may not be evicted now."""
+
+
+class Overloaded(Throttled):
+    """Too many requests of whatever kind: what is asked for has not been looked at."""
 
 
 class Refused(ApiError):

@@ -92,6 +92,11 @@ class HarvesterHandout:
         return {id: owners[device] for id, device in told.items() if device in owners}
 
     @property
+    def awaited(self) -> Mapping[str, str]:
+        """Nobody: who comes for a resource is told from the plan alone."""
+        return {}
+
+    @property
     def drained(self) -> bool:
         """Whether no pod is expected that has yet to be given what it may come for."""
         coming = expected(self._plan, (self._realized or {}).keys(), self._turn)
@@ -106,7 +111,14 @@ class HarvesterHandout:
         """Let nothing more be made."""
         self._draining = True
 
-    async def withdraw(self, realized: Iterable[Realized], plan: Sequence[Assignment]) -> None:
+    async def withdraw(
+        self,
+        realized: Iterable[Realized],
+        plan: Sequence[Assignment],
+        host: Host,
+        *,
+        awaited: Mapping[str, str],
+    ) -> None:
         """Learn who has what. Nothing can be withdrawn from a kubelet that others serve.
 
         Raises:

@@ -58,7 +58,7 @@ class Look:
             self._quarantine.lost(uuid)
         lost = str(GpuLost("nvmlDeviceGetHandleByIndex"))
         return tuple(
-            now.get(uuid) or msgspec.structs.replace(known, unhealthy=lost)
+            now.get(uuid) or msgspec.structs.replace(known, unhealthy=lost, listed=False)
             for uuid, known in self.seen.items()
         )
 
@@ -73,7 +73,9 @@ class Look:
                 if isinstance(error, GpuLost) and uuid:
                     self._quarantine.lost(uuid)
                 if uuid in self.seen:
-                    yield msgspec.structs.replace(self.seen[uuid], unhealthy=str(error))
+                    yield msgspec.structs.replace(
+                        self.seen[uuid], unhealthy=str(error), listed=False
+                    )
                 else:
                     log.warning("gpu_not_readable", index=index, gpu=uuid, error=str(error))
 

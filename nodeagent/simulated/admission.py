@@ -86,8 +86,9 @@ class Admission:
         claimed = self._checkpoint.claims
         free = tuple(slot for slot in offer.slots.get(resource, ()) if slot not in claimed)
         preferred = offer.preferred(resource, free, count)
-        others = tuple(slot for slot in free if slot not in preferred)
-        chosen = (preferred + others)[:count]
-        if len(chosen) < count:
+        if len(free) < count:
             raise Rejected(f"Allocate failed due to too few slots of {resource}")
-        return chosen
+        if len(preferred) < count:  # the kubelet picks others by itself, which are refused
+            other = next(slot for slot in free if slot not in preferred)
+            raise Rejected(f"Allocate failed due to {other}, in which no pod is expected")
+        return preferred

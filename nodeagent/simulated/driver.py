@@ -66,12 +66,14 @@ class SimulatedDriver:
         self._destroy_seconds = destroy_seconds
         self._sleep = sleep
         self._delayed: set[asyncio.Task[int]] = set()
+        self._listed = hardware.existing()
         self.changed: Callable[[], None] = lambda: None
         """Whom :meth:`watch` tells; for tests, which alone change simulated GPUs."""
 
     async def discover(self) -> Host:
         """Return everything as it is now."""
         await self._disturbed(Call("discover"))
+        self._listed = self._hardware.existing()
         return self._hardware.host()
 
     async def create(
@@ -81,7 +83,10 @@ class SimulatedDriver:
         await self._sleep(self._create_seconds)
 
         def effect() -> int:
-            return self._hardware.gpu(gpu, CREATE).create(profile_id, placement)
+            board = self._hardware.gpu(gpu, CREATE)
+            gi_id = board.create(profile_id, placement)
+            self._listed[gpu, gi_id] = board.instances[gi_id]
+            return gi_id
 
         try:
             return await self._made(Call("create", gpu, profile_id=profile_id), effect)
@@ -90,11 +95,12 @@ class SimulatedDriver:
             raise cut.error from None
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
-        """Destroy a GPU instance that nobody uses."""
+        """Destroy a GPU instance that nobody uses, if it still is the one last listed."""
         await self._sleep(self._destroy_seconds)
+        listed = self._listed.get((gpu, gi_id))
 
         def effect() -> int:
-            self._hardware.gpu(gpu, DESTROY).destroy(gi_id)
+            self._hardware.gpu(gpu, DESTROY).destroy_listed(gi_id, listed)
             return gi_id
 
         await self._made(Call("destroy", gpu, gi_id), effect)

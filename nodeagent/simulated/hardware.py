@@ -75,6 +75,12 @@ class SimulatedGpu:
             self.bare.add(gi_id)
         return gi_id
 
+    def destroy_listed(self, gi_id: int, listed: LiveInstance | None) -> None:
+        """Destroy a GPU instance that nobody uses, if it still is what was *listed* by that id."""
+        if not self.lost and self.instances.get(gi_id, listed) != listed:
+            raise NoSuchInstance(DESTROY, detail="another one has its id now")
+        self.destroy(gi_id)
+
     def destroy(self, gi_id: int) -> None:
         """Destroy a GPU instance that nobody uses."""
         self._answer(DESTROY)
@@ -106,6 +112,7 @@ class SimulatedGpu:
             numa_node=self.numa_node,
             mig_enabled=self.mig_enabled,
             unhealthy=str(GpuLost(DISCOVER)) if self.lost else self.unhealthy,
+            listed=not self.lost,
             instances=() if self.lost else tuple(self._listed()),
         )
 
@@ -152,6 +159,10 @@ class Hardware:
         if found is None:
             raise GpuLost(call)
         return found
+
+    def existing(self) -> dict[tuple[str, int], LiveInstance]:
+        """Return every GPU instance there is, by its GPU's UUID and its id there."""
+        return {(gpu.uuid, gi_id): it for gpu in self.gpus for gi_id, it in gpu.instances.items()}
 
     def host(self) -> Host:
         """Return everything as it is now."""

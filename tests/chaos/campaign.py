@@ -6,14 +6,14 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from benchmarks import made
 from tests import results
 from tests.chaos.events import Course, drawn
 from tests.chaos.story import Outcome, tell
@@ -117,7 +117,7 @@ events each.
 | processor seconds a history | {each:.3f} |
 | seconds on {self.jobs} processes | {self.wall:,.0f} |
 
-{_sentence(results.machine())}
+{made.text(made.here())}
 
 {told}
 
@@ -129,13 +129,6 @@ events each.
 
 {_table(self.struck)}
 """
-
-
-def _sentence(machine: Mapping[str, Any]) -> str:
-    return (
-        f"{machine['processors']} processors ({machine['processor']}), Python {machine['python']},"
-        f" {machine['system']}"
-    )
 
 
 def _table(counts: Counter[str]) -> str:

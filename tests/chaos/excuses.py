@@ -32,6 +32,7 @@ class Excuses:
         self._left_out: set[str] = set()
         self._forsaken: set[str] = set()
         self._undone: set[str] = set()
+        self._unmade: set[str] = set()
         self._failed: set[str] = set()
 
     def plan_deleted(
@@ -60,21 +61,24 @@ class Excuses:
             if anew:
                 self._left_out.add(id)
                 self._undone.add(id)
+                self._unmade.add(id)
             if by and id in self._left_out:
                 self._forsaken.add(id)
 
-    def realized(self, ids: Collection[str]) -> None:
-        """See that entries of these ids are told to be realized, in whatever object."""
-        for id in ids:
+    def seen(self, ids: Collection[str], *, realized: Collection[str]) -> None:
+        """See that an agent has seen a plan with entries of these ids, of which some are realized.
+
+        What it says of others comes from before.
+        """
+        made = {*ids}.intersection(realized)
+        self._undone.difference_update(ids)
+        self._unmade.difference_update(made)
+        for id in made:
             self._unrealized.pop(id, None)
 
-    def seen(self, ids: Collection[str]) -> None:
-        """See that an agent has seen a plan with entries of these ids."""
-        self._undone.difference_update(ids)
-
     def failed(self, ids: Collection[str]) -> None:
-        """See a pod fail that was to have these: its agent may not know of them at this moment."""
-        self._failed.update(self._undone.intersection(ids))
+        """See a pod fail that was to have these: its agent may not have them at this moment."""
+        self._failed.update(self._unmade.intersection(ids))
 
     def in_good_faith(self, pod: Pod, sent: float, knew: Callable[[str, float], float]) -> bool:
         """Tell whether a Binding was *sent* before it was known that its plan had been deleted.
@@ -87,7 +91,7 @@ class Excuses:
     def forsaken(self, id: str) -> bool:
         """Tell whether who had never read the plan of an entry has written the next, without it.
 
-        Or whether its pod has failed while its agent had seen no plan with it.
+        Or whether its pod has failed while its agent had yet to make it anew, which takes its time.
         """
         return id in self._forsaken or id in self._failed
 

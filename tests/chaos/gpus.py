@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import CREATE, DESTROY, DriverError, Host, Purpose
+from nodeagent.driver import CREATE, DESTROY, DriverError, Host, LiveInstance, Purpose
 from nodeagent.journal import JournalError, Kept, Made
 from nodeagent.simulated.hardware import Hardware
 from tests.chaos.loop import SeededLoop
@@ -30,6 +30,9 @@ class Witness(Protocol):
 
     def created(self, node: str, gpu: str, gi_id: int) -> None:
         """A GPU instance came to be."""
+
+    def half_made(self, gpu: str, gi_id: int) -> None:
+        """The agent is told that this GPU instance could not be made, whatever there is of it."""
 
     def destroying(self, node: str, gpu: str, gi_id: int) -> None:
         """A GPU instance is about to be destroyed, or would be were it not in use."""
@@ -51,6 +54,7 @@ class Board:
         self._chance = chance
         self._witness = witness
         self._calls: set[asyncio.Task[Any]] = set()
+        self._listed = hardware.existing()
 
     async def idle(self) -> None:
         """Wait until no call is under way."""
@@ -68,6 +72,7 @@ class Board:
         if self._failed():
             raise DriverError("nvmlDeviceGetGpuInstances", code=UNKNOWN)
         self._witness.looked(self._hardware.node)
+        self._listed = self._hardware.existing()
         return self._hardware.host()
 
     async def create(
@@ -77,8 +82,8 @@ class Board:
         return await self._made(self._create(gpu, profile_id, placement))
 
     async def destroy(self, gpu: str, gi_id: int) -> None:
-        """Destroy a GPU instance."""
-        await self._made(self._destroy(gpu, gi_id))
+        """Destroy a GPU instance, if it still is the one last listed."""
+        await self._made(self._destroy(gpu, gi_id, self._listed.get((gpu, gi_id))))
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Tell nothing: an agent finds out when it next looks."""
@@ -93,18 +98,22 @@ class Board:
         bare = self._failed()
         board = self._hardware.gpu(gpu, CREATE)
         gi_id = board.create(profile_id, placement, bare=bare)
+        self._listed[gpu, gi_id] = board.instances[gi_id]
         self._witness.created(self._hardware.node, gpu, gi_id)
         await asyncio.sleep(CALL_SECONDS * self._chance.random())
         if bare or self._failed():
+            self._witness.half_made(gpu, gi_id)
             raise DriverError(CREATE, code=UNKNOWN)
         return gi_id
 
-    async def _destroy(self, gpu: str, gi_id: int) -> None:
+    async def _destroy(self, gpu: str, gi_id: int, listed: LiveInstance | None) -> None:
         await asyncio.sleep(CALL_SECONDS * self._chance.random())
         if self._failed():
             raise DriverError(DESTROY, code=UNKNOWN)
-        self._witness.destroying(self._hardware.node, gpu, gi_id)
-        self._hardware.gpu(gpu, DESTROY).destroy(gi_id)
+        board = self._hardware.gpu(gpu, DESTROY)
+        if board.instances.get(gi_id) == listed:
+            self._witness.destroying(self._hardware.node, gpu, gi_id)
+        board.destroy_listed(gi_id, listed)
         if self._failed():
             raise DriverError(DESTROY, code=UNKNOWN)
 

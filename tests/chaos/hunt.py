@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import made
 from tests.chaos.events import drawn
 from tests.chaos.mutants import MASKED, Mutant, named
 from tests.chaos.shrink import kind, kinds
@@ -90,6 +91,7 @@ class Hunt:
         self._say("defence in depth or how rare the moment is; that is unproven:\n")
         for masked, why in MASKED.items():
             self._say(f"* {masked.says}: {why}.")
+        self._say(f"\n{made.text(made.here())}")
         return good == len(due)
 
     def _say(self, line: str) -> None:

@@ -96,6 +96,7 @@ class Judge:
         )
         self.foreign: set[tuple[str, int]] = set()
         self.made_for: dict[tuple[str, int], str] = {}
+        self._half_made: set[tuple[str, int]] = set()
         self.hardware = hardware
         self.greedy = greedy
         self._clock = clock
@@ -107,6 +108,7 @@ class Judge:
         self.gangs = Gangs(clock, waited_for=waited_for)
         self._obstacles = Obstacles(ours=self._ours)
         self._placed: frozenset[str] = frozenset()
+        self._deleted: list[tuple[GpuNode, float]] = []
         self._removed: dict[str, Assignment] = {}
         self._sent = sent
         self._knew = knew
@@ -161,8 +163,16 @@ class Judge:
         made = self._gpus[gpu].instances[gi_id]
         entry = next((e for e in self.entries(node) if sits_at(e, gpu, made)), None)
         self.made_for[gpu, gi_id] = entry.id if entry else "an assignment withdrawn meanwhile"
+        self._half_made.discard((gpu, gi_id))  # another had that id
         if entry:
             self.upheavals.made(entry.id)
+
+    def half_made(self, gpu: str, gi_id: int) -> None:
+        """See an agent told that it could not make a GPU instance of which something is there.
+
+        Until it says that an entry is realized by that all the same, it may make another instead.
+        """
+        self._half_made.add((gpu, gi_id))
 
     def looked(self, node: str) -> None:
         """See an agent look at its GPUs."""
@@ -175,11 +185,14 @@ class Judge:
             return
         if (gpu, gi_id) in self.foreign:
             self._broken(f"foreign destroyed: GPU instance {gi_id} of {gpu}")
+        half, realized = (gpu, gi_id) in self._half_made, self._reports.realized(node)
         for pod in self.pods.values():
             if pod.node == node and not pod.over:
                 for each in pod.decisions:
                     its = each.gpu == gpu and _same(each, instance)
-                    if its and not (self.upheavals.covers(each.id) or self._undone(pod, each)):
+                    again = half and each.id not in realized and not self._has(pod, each)
+                    excused = self.upheavals.covers(each.id) or self._undone(pod, each)
+                    if its and not (again or excused):
                         self._broken(f"lost: the GPU instance of {pod.name}, which is bound")
         users = self._gpus[gpu].clients.get(gi_id)
         if users:
@@ -243,9 +256,12 @@ class Judge:
         if before is None or before.status != node.status:
             self.upheavals.told(name, node.status, self._sent())
         self.excuses.planned([each.id for each in node.spec.assignments])
-        self.excuses.realized(self._reports.realized(name))
+        self._take_for_made(node)
         if node.status.observed_generation >= node.metadata.generation:
-            self.excuses.seen([each.id for each in node.spec.assignments])
+            self.excuses.seen(
+                [each.id for each in node.spec.assignments],
+                realized={each.id for each in node.status.realized},
+            )
         faults = [*self._releases.wrote(before, node)]
         if before is not None and before.metadata.generation == node.metadata.generation:
             self._obstacles.also(node)
@@ -270,6 +286,16 @@ class Judge:
             self._broken(fault)
         self._obstacles.anew(node)
 
+    def _take_for_made(self, node: GpuNode) -> None:
+        """See what is told of a node: what is realized is not half made any more."""
+        if not self._half_made:
+            return
+        realized = self._reports.realized(node.name)
+        for entry in (each for each in node.spec.assignments if each.id in realized):
+            there = self._gpus[entry.gpu].instances.items()
+            made = {gi_id for gi_id, each in there if sits_at(entry, entry.gpu, each)}
+            self._half_made -= {(entry.gpu, gi_id) for gi_id in made}
+
     def _deleted_plan(self, name: str) -> None:
         """See a GpuNode deleted; an extender may, of a node that has nothing of anybody's."""
         gone = self.plans.pop(name, None)
@@ -280,6 +306,7 @@ class Judge:
         for entry in gone.spec.assignments:
             self._removed.pop(entry.id, None)
         if not self._writer():
+            self._deleted.append((gone, self._clock()))
             ids = [e.id for e in gone.spec.assignments if e.pod]
             self.excuses.plan_deleted(name, gone.metadata.uid, ids, self._replicas())
             return
@@ -347,14 +374,14 @@ class Judge:
 
         Or is held by an order for the VM that has left what is still there, or for its next pod,
         which takes that. The agent destroys first, as it does for any hold. What somebody else has
-        left at the very place may be held, too: nobody is given that before it is free.
+        left may be held, too: nobody is given that before it is free.
         """
         same = entry.pod is not None and entry.pod == last.pod
         if same or self.holds.succeeds(entry, last.id):
             return True
         if not self.moves.leads_back(entry):
             return False
-        return last.owner == entry.owner or (entry.pod is None and place(entry) == place(last))
+        return last.owner == entry.owner or entry.pod is None
 
     def _wrote_pod(self, write: Write) -> Pod | None:
         """See a pod written, and return it, None if it is gone."""
@@ -395,7 +422,7 @@ class Judge:
         return pod
 
     def _evicted(self, pod: Pod) -> None:
-        faults = tuple(self.claims.evicts(pod, self.plans.values()))
+        faults = tuple(self.claims.evicts(pod, self._believed()))
         if faults and self.moves.concerns(pod.uid):
             self._made_to_leave(PodRef("default", pod.name, pod.uid), "eviction")
             return
@@ -403,6 +430,14 @@ class Judge:
         self._must_have_listed()
         for fault in faults:
             self._broken(fault)
+
+    def _believed(self) -> Iterator[GpuNode]:
+        """Yield the plans, and those deleted by hand of which the writer had yet to hear that."""
+        yield from self.plans.values()
+        writer, sent = self._writer(), self._sent()
+        for plan, at in self._deleted:
+            if sent <= self._knew(writer, plan.metadata.uid, at):
+                yield plan
 
     def _bound(self, pod: Pod, meta: Mapping[str, Any]) -> None:
         pod.bound_at = self._clock()

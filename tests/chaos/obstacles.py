@@ -46,6 +46,8 @@ class Obstacles:
     def _bars(self, gpu: Gpu, entry: Assignment) -> bool:
         return bool(gpu.unhealthy) or any(
             there.profile_id == entry.profile_id or there.placement.mask & entry.placement.mask
-            for there in gpu.instances
             if not there.assignment and not self._ours(gpu.uuid, there)
+            # Half made, it would take the vGPU, until its agent has destroyed it.
+            else there.assignment and there.vacant and there.profile_id == entry.profile_id
+            for there in gpu.instances
         )

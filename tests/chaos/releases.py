@@ -53,8 +53,13 @@ class Releases:
         leaving = tuple(each for each in self._on.get(now.name, ()) if not each.over(now))
         if before is not None and before.metadata.generation != now.metadata.generation:
             left = tuple(Releasing(each, now.metadata.generation) for each in _left(before, now))
-            yield from self._given(fresh(before, now), (*leaving, *left))
-            leaving = (*leaving, *(each for each in left if not each.over(now)))
+            given, leaving = fresh(before, now), (*leaving, *left)
+            yield from self._given(given, leaving)
+            leaving = tuple(
+                each
+                for each in leaving
+                if not each.over(now) and not self._passed_on(each.entry, given)
+            )
         self._on[now.name] = leaving
 
     def _given(self, entries: Iterable[Assignment], leaving: Iterable[Releasing]) -> Iterator[str]:
@@ -64,6 +69,13 @@ class Releases:
                 there = entry.gpu == last.gpu and entry.placement.mask & last.placement.mask
                 if there and not is_claim(entry) and not self._is_next(entry, last):
                     yield f"promised twice: {entry.id} where {last.id} is on its way out"
+
+    def _passed_on(self, last: Assignment, entries: Iterable[Assignment]) -> bool:
+        """Tell whether its pod, or the next, has that very place: it leaves with that one, then."""
+        return any(
+            each.pod is not None and place(each) == place(last) and self._is_next(each, last)
+            for each in entries
+        )
 
     def forget(self, node: str) -> None:
         """See a node's object deleted: nobody can know of what was taken back in it."""

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks import made
 from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Decision, GpuNode, Instance, Mode, Realized
 from nodeagent.apiserver.history import Revision, Write
 from nodeagent.apiserver.protocol import LEASES, PODS, Kind
 from nodeagent.simulated.hardware import Hardware
-from tests import results
 from tests.builders import H100, VGPU, assignment, gpu, gpu_node, instance
 from tests.chaos.campaign import Campaign
 from tests.chaos.gangs import LATELY_SECONDS, Gangs
@@ -193,6 +193,7 @@ def known_of(node: GpuNode, *, ours: bool = False) -> Obstacles:
     [
         told(instance(14, 4)),  # somebody's 2g.20gb on slices 4 and 5
         told(instance(19, 0)),  # or one that would take the vGPU
+        told(msgspec.structs.replace(instance(19, 0, assignment="half made"), vacant=True)),
         told(unhealthy="never answered"),
     ],
 )
@@ -218,6 +219,7 @@ def test_what_was_told_to_be_in_the_way_is_until_another_plan_is_written(
     [
         told(instance(14, 0)),
         told(instance(14, 4, assignment="the last one's")),
+        told(instance(19, 0, assignment="another's")),
     ],
 )
 def test_what_is_elsewhere_or_the_agents_own_is_not_in_the_way(node: GpuNode) -> None:
@@ -246,8 +248,8 @@ def test_a_campaign_is_stored_for_machines_and_for_people(tmp_path: Path) -> Non
     assert (stored["histories"], stored["api_calls"], stored["happened"]["reboot"]) == (2, 7, 3)
     assert stored["broken"] == [{"seed": 6, "what": ["1.0 s: lost: a pod"]}]
     assert "| histories (seeds 5 to 6) | 2 |" in page
-    assert stored["machine"] == results.machine()
-    assert f"Python {results.machine()['python']}" in page
+    assert stored["made"]["processor"] == made.processor()
+    assert made.processor() in page
     assert "| pods bound where a joint plan had put them | 4 |" in page
     assert "| reboot | 3 |" in page
     assert "* seed 6: 1.0 s: lost: a pod" in page

@@ -93,10 +93,14 @@ class Court:
         told: Iterable[Instance] = (),
         observed: int | None = None,
         realized: bool = True,
+        still: Iterable[str] = (),
     ) -> None:
-        """Show a plan; the agent has *observed* and *realized* it, unless told otherwise."""
+        """Show a plan; the agent has *observed* and *realized* it, unless told otherwise.
+
+        What is *still* told to be realized, by its ids, comes from before.
+        """
         self.generation += 1
-        self._told(entries, told, observed, realized=realized)
+        self._told(entries, told, observed, realized=realized, still=still)
 
     def reports(
         self, *told: Instance, realized: bool = True, conditions: Sequence[Condition] = ()
@@ -113,6 +117,7 @@ class Court:
         *,
         realized: bool,
         conditions: Sequence[Condition] = (),
+        still: Iterable[str] = (),
     ) -> None:
         self._words += 1
         node = gpu_node(
@@ -120,7 +125,7 @@ class Court:
             plan=entries,
             generation=self.generation,
             observed=observed,
-            realized=[Realized(each.id) for each in entries if realized],
+            realized=[*(Realized(each.id) for each in entries if realized), *map(Realized, still)],
         )
         status = msgspec.structs.replace(
             node.status,
@@ -137,9 +142,10 @@ class Court:
         before, self._node = self._node, None
         self._show(GPU_NODES, before, None)
 
-    def pod(self, uid: str) -> None:
+    def pod(self, uid: str, *, priority: int = 0) -> None:
         """Show a pod that wants one small vGPU."""
-        limits = {"containers": [{"resources": {"limits": {RESOURCE: "1"}}}]}
+        limits: dict[str, Any] = {"containers": [{"resources": {"limits": {RESOURCE: "1"}}}]}
+        limits["priority"] = priority
         meta = {"name": f"name-{uid}", "namespace": "default", "uid": uid}
         self._pods[uid] = {"metadata": meta, "spec": limits, "status": {"phase": "Pending"}}
         self._show(PODS, None, self._pods[uid])
@@ -159,6 +165,13 @@ class Court:
     def phase(self, uid: str, phase: str) -> None:
         before = self._pods[uid]
         self._pods[uid] = {**before, "status": {"phase": phase}}
+        self._show(PODS, before, self._pods[uid])
+
+    def evicted(self, uid: str) -> None:
+        """Show that a pod is evicted."""
+        before = self._pods[uid]
+        status = before["status"] | {"conditions": [{"type": "DisruptionTarget"}]}
+        self._pods[uid] = {**before, "status": status}
         self._show(PODS, before, self._pods[uid])
 
     def made(self, start: int, profile: int = SMALL) -> int:
@@ -240,6 +253,20 @@ def test_what_is_on_its_way_out_is_nobodys_before_the_agent_says_so(
     assert court.broken == ["promised twice: b where a is on its way out"]
 
 
+def test_what_a_pod_has_anew_in_its_place_leaves_for_its_next_one_with_that(court: Court) -> None:
+    court.plan(court.entry("a", 0, pod="u1", owner="vm"))
+    before = court.generation
+    court.plan(court.entry("anew", 0, pod="u1", owner="vm"), observed=before)
+    court.made(0)
+    court.plan(court.entry("anew", 0, pod=None, owner="vm"), observed=before)
+    court.plan(court.entry("b", 0, pod="u2", owner="vm"), observed=before)
+    assert not court.broken
+
+    court.plan(observed=before)
+    court.plan(court.entry("c", 0, pod="u3"), observed=before)
+    assert "promised twice: c where b is on its way out" in court.broken
+
+
 def test_an_order_may_hold_that_place_but_give_it_nobody_before(court: Court) -> None:
     court.plan(court.entry("a", 0, pod="u1", owner="gone"))
     before = court.generation
@@ -252,12 +279,14 @@ def test_an_order_may_hold_that_place_but_give_it_nobody_before(court: Court) ->
     assert "promised twice: back-1-0 where a is on its way out" in court.broken
 
 
-def test_nor_hold_a_place_that_only_meets_it(court: Court) -> None:
+def test_and_one_that_only_meets_it(court: Court) -> None:
     court.plan(court.entry("a", 0, pod="u1", owner="gone", profile=HALF))
     before = court.generation
     court.plan(observed=before)
     court.plan(court.entry("back-1-0", 1, pod=None, owner="vm"), observed=before)
+    assert not [each for each in court.broken if "way out" in each]
 
+    court.plan(court.entry("back-1-0", 1, pod="u2", owner="vm"), observed=before)
     assert "promised twice: back-1-0 where a is on its way out" in court.broken
 
 
@@ -596,6 +625,23 @@ def test_it_was_not_sent_by_who_knew_of_that(court: Court, sent: float, excused:
     assert court.broken == ([] if excused else told)
 
 
+def test_it_still_may_when_the_agent_tells_of_what_it_had_before_in_another_plan(
+    court: Court,
+) -> None:
+    court.pod("u1")
+    entry = court.entry("a", 0, pod="u1")
+    court.plan(entry)
+    court.sent = court.now
+    court.now += 1.0
+    court.process = ""
+    court.plan_deleted()
+    court.plan(observed=0, still=["a"])
+    court.process = "a_1"
+    court.bound("u1", entry)
+
+    assert not court.broken
+
+
 def test_it_is_not_when_all_is_as_it_was_before(court: Court) -> None:
     court.pod("u1")
     entry = court.entry("a", 0, pod="u1")
@@ -713,13 +759,37 @@ def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_seen_
     court.process = "a_1"
     court.plan(entry, observed=1)
     assert destroyed() is not used, "its agent has yet to see it, whatever it tells"
+    court.reports(realized=False)
+    assert not destroyed()
+    court.judge.half_made(court.board.uuid, made)
+    assert destroyed() is not used, "what it could not make it may make again"
     court.reports()
     assert not destroyed()
 
 
-@pytest.mark.parametrize("seen", [False, True])
-def test_a_pod_that_fails_before_its_agent_has_seen_its_entry_again_was_left_out_by_hand(
-    court: Court, seen: bool
+@pytest.mark.parametrize(("after", "wrong"), [(0.0, True), (5.0, False)])
+def test_who_has_yet_to_hear_that_a_plan_was_deleted_evicts_for_the_claims_in_it(
+    court: Court, after: float, wrong: bool
+) -> None:
+    entry = court.running("u1", 0)
+    court.pod("u2", priority=10)
+    owner = OwnerRef(keys.PREEMPTOR, "default", "u2")
+    claim = msgspec.structs.replace(court.entry("claim", 0, pod=None), owner=owner)
+    court.plan(entry, claim)
+    court.hears_after = after
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.process = "a_1"
+    court.now += 1.0
+    court.evicted("u1")
+
+    assert any("wrong victim" in each for each in court.broken) is wrong
+
+
+@pytest.mark.parametrize(("seen", "made"), [(False, True), (True, False), (True, True)])
+def test_a_pod_that_fails_before_its_agent_has_made_it_anew_was_left_out_by_hand(
+    court: Court, seen: bool, made: bool
 ) -> None:
     entry = court.running("u1", 0)
     court.board.clients.clear()
@@ -727,11 +797,11 @@ def test_a_pod_that_fails_before_its_agent_has_seen_its_entry_again_was_left_out
     court.plan_deleted()
     court.plan()
     court.process = "a_1"
-    court.plan(entry, observed=None if seen else 1)
+    court.plan(entry, observed=None if seen else 1, realized=made)
     court.phase("u1", "Failed")
 
     told = [each for each in unsettled(court.judge) if "could not run it" in each]
-    assert bool(told) is seen
+    assert bool(told) is (seen and made)
 
 
 # Who leads.

@@ -34,9 +34,9 @@ from nodeagent.apiserver.protocol import (
     EventType,
     Gone,
     Kind,
+    Overloaded,
     Page,
     PatchType,
-    Throttled,
     Unavailable,
     WatchEvent,
 )
@@ -416,7 +416,7 @@ class Wire:
         elif verb == READ_POD and network.struck("pods unread"):
             fate.refusal = Unavailable(500, "etcdserver: request timed out")
         elif network.struck("throttled"):
-            fate.refusal = Throttled(429, "too many requests", retry_after=chance.choice([0, 1]))
+            fate.refusal = Overloaded(429, "too many requests", retry_after=chance.choice([0, 1]))
         elif network.struck("error"):
             fate.refusal = Unavailable(500, "etcdserver: leader changed")
         elif self._conflicts and verb not in READS and network.struck("conflict"):

@@ -273,8 +273,9 @@ async def test_a_lost_gpu_is_listed_as_unhealthy_beside_the_others(subject: Subj
     with pytest.raises(GpuLost):
         await subject.driver.destroy(first.uuid, 1)
     lost, healthy = (await subject.driver.discover()).gpus
-    assert (lost.uuid, bool(lost.unhealthy)) == (first.uuid, True)
+    assert (lost.uuid, bool(lost.unhealthy), lost.listed) == (first.uuid, True, False)
     assert lost.geometry == first.geometry
+    assert healthy.listed
     assert not healthy.unhealthy
 
 

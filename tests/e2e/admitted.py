@@ -59,6 +59,15 @@ class Tenant:
     async def webhook_goes(self) -> None:
         await self._open.aclose()
 
+    @asynccontextmanager
+    async def without_webhook(self) -> AsyncIterator[None]:
+        """Have it be away until the block ends."""
+        await self.webhook_goes()
+        try:
+            yield
+        finally:
+            await self.webhook_comes()
+
     async def tries(self, body: Mapping[str, Any]) -> Answer:
         """Create a pod for trial only."""
         return await self.asks("POST", PODS, body, TRIAL)

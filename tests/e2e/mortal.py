@@ -39,13 +39,21 @@ class MortalApi(RestApi):
     """A real API server as it is reached by who dies at writes of plans, orders and pods."""
 
     async def create(
-        self, kind: Kind, body: Body, *, subresource: str = "", **options: Any
+        self,
+        kind: Kind,
+        body: Body,
+        *,
+        subresource: str = "",
+        dry_run: bool = False,
+        **options: Any,
     ) -> bytes:
-        """Create an object, or die."""
+        """Create an object, or die; a dry run is no step."""
         what = f"create {kind.plural} {subresource}".strip()
         step = kind == CONFIG_MAPS or (kind == PODS and subresource in ("eviction", "binding"))
-        async with _dying(what, step=step):
-            return await super().create(kind, body, subresource=subresource, **options)
+        async with _dying(what, step=step and not dry_run):
+            return await super().create(
+                kind, body, subresource=subresource, dry_run=dry_run, **options
+            )
 
     async def patch(
         self,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import aiohttp
 
+from extender.server.advised import MOVES
+from extender.service.departing import NOBODY_MAKES_IT
 from nodeagent.api import keys
 from nodeagent.apiserver.protocol import EVENTS, LEASES, NODES, PODS, PatchType
 from tests.e2e.installation import Installer
@@ -158,6 +160,29 @@ async def metrics_are_read(running: Installed) -> None:
         forbidden, text = await read(http, await installer.token("tangram-extender"))
         assert (forbidden, "nonResourceURLs" in text) == (403, True)
         assert [(await read(http, token))[0] for token in ("", "guessed")] == [401, 401]
+
+
+async def a_drain_is_planned(running: Installed, leaving: Collection[str]) -> None:
+    """Ask how the node of these VMs, the only ones there are, would be drained.
+
+    Nothing is there of what is said to have made them, which is looked up.
+    """
+    await running.running(len(leaving))
+    await running.planned(len(leaving))
+    node = (await running.pods())[0]["spec"]["nodeName"]
+    trust = ssl.create_default_context(cafile=running.plane.ca_file)
+    # Whoever may list GpuNodes may ask.
+    token = await Installer(running.plane, running.session).token("tangram-extender")
+    headers, query = {"Authorization": f"Bearer {token}"}, {"drain": node}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{running.desk}{MOVES}", params=query, ssl=trust, headers=headers) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        found = (await answer.json())["obstacles"]
+    assert {each["vm"]["kind"]: each["why"] for each in found} == dict.fromkeys(
+        OWNERS, NOBODY_MAKES_IT
+    )
 
 
 async def unused(running: Installed) -> Mapping[str, frozenset[Grant]]:

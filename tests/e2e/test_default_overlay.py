@@ -74,6 +74,7 @@ async def test_pods_on_every_seventh_have_their_gpu_instances_and_nobody_else_ge
     async with installed(artifacts(tmp_path), gpus) as running:
         first, second = gpus.there
         leaving = await occasions.owned(running)
+        await occasions.a_drain_is_planned(running, leaving)
         await running.create_vms(AT_FIRST - len(leaving))
         await running.running(AT_FIRST)
         assert await strangers.at_the_hooks(running, foreign) == strangers.KEPT_OUT

@@ -42,6 +42,7 @@ UNUSED: Mapping[str, Mapping[Permission, str]] = {
         ("apps", "statefulsets", "get"): "all pods are launchers, whose VMs it asks after",
         ("authentication.k8s.io", "tokenreviews", "create"): "nobody reads its metrics",
         ("authorization.k8s.io", "subjectaccessreviews", "create"): "nobody reads its metrics",
+        ("kubevirt.io", "virtualmachineinstances", "get"): "nobody is advised to move",
         ("policy", "poddisruptionbudgets", "list"): "nobody is evicted, or advised to move",
         ("tangram.dev", "gpunodes", "delete"): "no node goes",
     },

@@ -49,6 +49,7 @@ async def test_a_hundred_vms_come_and_go_under_exactly_the_roles_that_are_instal
 ) -> None:
     async with installed(artifacts(tmp_path)) as running:
         leaving = await occasions.owned(running)
+        await occasions.a_drain_is_planned(running, leaving)
         await running.create_vms(VMS - len(leaving))
         await running.running(VMS)
         await running.planned(VMS)

@@ -1,4 +1,7 @@
-"""What others' webhooks make of a pod after ours is looked at, too."""
+"""What others' webhooks make of a pod after ours is looked at, too.
+
+One installation is tried by all, so each leaves it as it was.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from nodeagent.api import keys
 from tests.e2e.admitted import VGPU, Tenant, pod, tenancy
 from tests.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tenant() -> AsyncIterator[Tenant]:
     async with tenancy() as made:
         yield made
@@ -112,6 +118,7 @@ async def test_what_another_webhook_makes_of_a_pod_after_ours_is_looked_at_too(
         # Whoever knows what will be made of it says so at once, and gets no more than others.
         status, made = await tenant.tries(as_if_seen)
         assert (status, VGPU in str(made["spec"])) == (201, True), made
+        assert (await tenant.asks("DELETE", f"{path}/zz-theirs"))[0] == 200
 
 
 async def test_no_pod_comes_with_a_decision(tenant: Tenant) -> None:

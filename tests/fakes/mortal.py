@@ -42,7 +42,12 @@ class MortalApi:
     def watch(self, kind: Kind, **options: Any) -> AsyncGenerator[WatchEvent, None]:
         return self._api.watch(kind, **options)
 
-    async def create(self, kind: Kind, body: Body, **options: Any) -> bytes:
+    async def create(
+        self, kind: Kind, body: Body, *, dry_run: bool = False, **options: Any
+    ) -> bytes:
+        if dry_run:
+            await self._lives()
+            return await self._api.create(kind, body, dry_run=True, **options)
         async with self._writing(f"create {kind.plural} {options.get('subresource', '')}".strip()):
             return await self._api.create(kind, body, **options)
 

@@ -231,6 +231,7 @@ class Extender:
             unanswered=unanswered(node),
         )
         self.loses = False
+        self.lost: Mapping[str, Mapping[Assignment, float]] = {}
         knowledge: Any = self
         parts: Any = self
         self.settings = SimpleNamespace(unseen_pod_recheck_seconds=0.0)

@@ -6,15 +6,16 @@ import itertools
 from collections.abc import Collection, Iterator
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.ledger import Ledger
-from extender.packing.choose import Choice, choose
+from extender.packing.choose import Choice, choose, enough
 from extender.packing.spread import Spread
 from extender.snapshot import NodeView, Taken
 from extender.verbs.preempt import had_by
-from extender.verbs.victims import Price, Unit, Victim, cheapest_on, price
+from extender.verbs.victims import Price, Unit, Victim, cheapest_on, may_help, price
 from nodeagent.api.catalog import MODELS
 from nodeagent.api.geometry import Occupancy
 from nodeagent.api.gpunode import Assignment, Instance, PodRef
@@ -132,6 +133,60 @@ def test_the_victims_are_the_cheapest_of_all_sets_that_suffice(case: Case) -> No
 @given(st.integers(2, 3).flatmap(lambda count: cases(vgpus=count)))
 def test_so_they_are_for_a_pod_of_several_vgpus(case: Case) -> None:
     assert found(case) == least(case)
+
+
+def may_go(case: Case, *, waits: bool) -> list[str]:
+    """Return who may go, by UID; whoever ends already does only if one *waits* for it."""
+    return [
+        uid for uid, unit in case.units.items() if waits or not any(each.leaving for each in unit)
+    ]
+
+
+@given(st.integers(2, 3).flatmap(lambda count: cases(vgpus=count)), st.booleans())
+def test_where_counting_says_that_nobody_can_make_room_no_victims_are_found(
+    case: Case, waits: bool
+) -> None:
+    asked = request(*case.wanted, pod="preemptor", spread=case.spread)
+    best = cheapest_on(case.there, Ledger(), case.units, lambda _: asked, waits=waits)
+    if best is not None and best.victims:
+        assert may_help(case.there, Ledger(), case.units, asked, waits=waits)
+
+
+@given(st.integers(2, 3).flatmap(lambda count: cases(vgpus=count)))
+def test_where_counting_says_so_no_set_of_pods_makes_room(case: Case) -> None:
+    asked = request(*case.wanted, pod="preemptor", spread=case.spread)
+    if not may_help(case.there, Ledger(), case.units, asked, waits=True):
+        assert not any(fits_without(case, gone) for gone in every_set(case.units) if gone)
+
+
+@given(st.integers(2, 3).flatmap(lambda count: cases(vgpus=count)), st.booleans())
+def test_counting_goes_by_what_is_left_once_all_have_gone_who_may(case: Case, waits: bool) -> None:
+    asked = request(*case.wanted, pod="preemptor", spread=case.spread)
+    going = may_go(case, waits=waits)
+    left = case.there.bins(leaving=had_by(case.there, going))
+
+    helps = may_help(case.there, Ledger(), case.units, asked, waits=waits)
+
+    assert helps is (bool(going) and enough(left, asked.wanted))
+
+
+@pytest.mark.parametrize(
+    ("stays", "helps"), [((), True), (("b",), False), (("a", "b"), False)], ids=str
+)
+def test_nobodys_going_helps_where_whoever_stays_leaves_too_few_slices(
+    stays: tuple[str, ...], helps: bool
+) -> None:
+    plan = [
+        Assignment(
+            f"e-{uid}", "GPU-0", 9, start, 4, VGPU + "3-40C", "", PodRef("default", uid, uid)
+        )
+        for uid, start in (("a", 0), ("b", 4))
+    ]
+    there = view(gpu_node(plan=plan))
+    units = {uid: frozenset({Victim(uid, 0, 4)}) for uid in ("a", "b") if uid not in stays}
+    asked = request("4-40C", "3-40C", pod="preemptor")
+
+    assert may_help(there, Ledger(), units, asked, waits=True) is helps
 
 
 def test_the_cases_meet_what_the_counters_of_a_profile_forbid() -> None:

@@ -69,6 +69,7 @@ def test_what_decision_log_and_shadow_cost_is_measured_beside_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decision_log, "SETTLED_SECONDS", 0.5)  # nothing here counts its reports
+    monkeypatch.setattr(decision_log, "IN_A_ROW", 10)  # nor is what comes first to be settled
     kept = tmp_path / "decision-log.json"
     size = ["--nodes", "20", "--rounds", "9", "--shadow", "first-fit", "--output", "json"]
     assert decision_log.main([*size, "--out", str(kept)]) == 0

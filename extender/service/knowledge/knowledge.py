@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import msgspec
 import structlog
 
+from extender.claims import claims, is_move
 from extender.ledger import Ledger
 from extender.policy import InForce
 from extender.policy.selectors import Labels
@@ -169,6 +170,9 @@ class Knowledge(NodesKnown, PodsKnown):
         self._forget_unseen(now=now)
         for name in tuple(self.avoidance.nodes):
             self.refresh_failing(name)
+        for name in self.holds.claimed:
+            awaited = frozenset(self._awaited(self.views[name], now=now))
+            self.holds.begin_anew(name, awaited)
         for name, over in tuple(self.holds.over()):
             view = self.views[name]
             if view.lapsed != over:
@@ -177,3 +181,18 @@ class Knowledge(NodesKnown, PodsKnown):
         if not self.freshness.deaf:
             for name in tuple(self.freshness.silent()):
                 self._refresh_staleness(name)
+
+    def _awaited(self, view: NodeView, *, now: float) -> Iterator[str]:
+        """Yield the claims on a node, by id, in whose way somebody is ending, be it for hours.
+
+        Whoever waits for that has no others evicted. But none waits for who has had all of its
+        grace, and where the node's agent is silent: nobody may be there to end them.
+        """
+        ending = set[str]()
+        if not view.stale:
+            known = ((uid, self.pods.get(uid)) for uid in view.pods)
+            ending.update(uid for uid, pod in known if pod and self.ending.awaited(pod, now=now))
+        for claim in claims(view) if ending else ():
+            assert claim.owner is not None  # or it were none
+            if not is_move(claim) and ending & self.in_the_way(view, claim.owner.name):
+                yield claim.id

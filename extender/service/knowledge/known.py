@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
+from extender.claims import claims_of, in_the_way
 from extender.kubescheduler.eligible import Constraints, Traits
 from extender.ledger import Ledger
 from extender.metrics import Work
@@ -16,6 +17,7 @@ from extender.policy import InForce, Policy, PolicyName
 from extender.policy.selectors import Labels
 from extender.policy.values import Times
 from extender.request import Request
+from extender.service.arriving import Arriving
 from extender.service.assigned import Assigned
 from extender.service.avoidance import Avoidance
 from extender.service.causes import Causes
@@ -23,6 +25,7 @@ from extender.service.changes import Changes
 from extender.service.decided import Decided
 from extender.service.demand import Demand
 from extender.service.ended import Ended
+from extender.service.ending import Ending
 from extender.service.enlisted import Enlisted
 from extender.service.freshness import Freshness
 from extender.service.holds import Holds
@@ -64,9 +67,10 @@ class Known:
     keeps pods from it: nothing but moves goes by these, so that they are not told.
 
     ``pending`` are the pods without a place; ``enlisted`` those in gangs; ``unseen`` those that
-    filter asked about and the watch has not shown; ``gone`` those of whose end we know, and whether
-    they were in a gang; ``ended`` those of them that were read to have ended. ``buried`` are the
-    UIDs of GpuNodes that were deleted.
+    filter asked about and the watch has not shown; ``arriving`` those on their way to a kubelet;
+    ``gone`` those of whose end we know, and whether they were in a gang; ``ended`` those of them
+    that were read to have ended, ``ending`` those that are about to. ``buried`` are the UIDs of
+    GpuNodes that were deleted.
 
     ``work`` counts and times what is done, ``decided`` is why pods' nodes were chosen; ``causes``
     tells why there was no room, ``realizing`` what agents have yet to do; ``planned_at`` is when
@@ -126,8 +130,10 @@ class Known:
         self.enlisted = Enlisted(self.seam)
         self.unseen = Unseen(REMEMBERED)
         self.unadmitted = Unadmitted()
+        self.arriving = Arriving(lambda: self.clock())
         self.gone: dict[str, bool] = {}
         self.ended = Ended(REMEMBERED)
+        self.ending = Ending(lambda: self.clock())
         self.demand = Demand(clock())
         self.decided = Decided(REMEMBERED)
         self.gangs_wait_for_room = False
@@ -174,6 +180,13 @@ class Known:
             if not view.stale or view.realized(each.id for each in view.assignments_of(uid)):
                 return node
         return ""
+
+    def in_the_way(self, view: NodeView, uid: str) -> frozenset[str]:
+        """Return who must go before what a pod has claimed on a node is its place, by UID."""
+        facts = self.pods.get(uid)
+        asked = None if facts is None else facts.asked
+        bounds = self.bounded(asked).bounds if isinstance(asked, Request) else None
+        return in_the_way(view, claims_of(view, uid), None if bounds is None else bounds.terms)
 
     def reservation_over(self, uid: str) -> bool:
         """Tell whether a pod has had its place for longer than it may without being bound."""

@@ -29,6 +29,8 @@ class PodsKnown(Promised):
             self.unadmitted.add(pod)
             log.warning("pod_not_admitted", pod=pod.ref.name, node=pod.node)
         self.pods[uid] = pod
+        self.arriving.seen(pod)
+        self.ending.seen(pod)
         self.unseen.drop(uid)
         self.gone.pop(uid, None)
         if pod.node or pod.over or pod.deleting:
@@ -72,9 +74,11 @@ class PodsKnown(Promised):
         asked = asked or (known.asked if known and isinstance(known.asked, Request) else None)
         in_gang = asked is not None and asked.gang is not None
         self.gone[uid] = in_gang or self.gone.pop(uid, False)
+        self.arriving.gone(uid)
         while len(self.gone) > REMEMBERED:
             del self.gone[next(iter(self.gone))]
         self.unseen.drop(uid)
+        self.ending.gone(uid)
         self._forget_pod(uid)
 
     def _forget_pod(self, uid: str) -> None:

@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     _mutant(
         "no-uid",
-        "the Binding has no UID",
+        "the Binding goes by the pod's name",
         extender.without_uid,
         "half bound, bound after the answer, lost",
     ),

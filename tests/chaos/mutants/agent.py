@@ -74,7 +74,7 @@ def journal_afterwards() -> Any:
 def old_boot() -> Any:
     """Take what the journal has for ours, whichever boot it is from, and never forget it."""
 
-    def remembered(made: Any, host: Any) -> Any:
+    def remembered(made: Any, host: Any, **_: Any) -> Any:
         return tuple(msgspec.structs.replace(each, boot_id=host.boot_id) for each in made)
 
     return patch.object(work, "remembered", remembered)
@@ -104,11 +104,11 @@ def told_too_soon() -> Any:
 def no_withdrawal() -> Any:
     """Destroy while the kubelet may still hand the slot out."""
 
-    async def withdraw(self: Any, realized: Any, plan: Any) -> None:
+    async def withdraw(self: Any, realized: Any, plan: Any, host: Any, *, awaited: Any) -> None:
         self.rivals = await self._answer(self._kubelet.rivals())
         self.holders = await self._answer(self._kubelet.holders())
         claims: Mapping[str, str] = await self._answer(self._kubelet.claims())
-        before = self._known or slots.recovered(realized, plan, claims)
+        before = self._known or slots.recovered(realized, plan, claims, awaited)
         self._claims = claims
         self._known = before
 

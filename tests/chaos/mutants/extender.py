@@ -108,7 +108,7 @@ def forget_on_unknown() -> Any:
         try:
             await self._cluster.bind(pod, node, notes, version=seen.version, timeout=seconds)
         except (BindingRefused, ClusterUnavailable) as error:
-            await self._plans.withdraw_pod(node, pod.uid)
+            await self._plans.withdraw(node, self._plans.ids_of(pod.uid))
             raise BindFailed("not bound, it seems") from error
 
     return patch.object(Poster, "post", post)
@@ -133,14 +133,14 @@ def binding_after_the_answer() -> Any:
 
 def give_back_at_once() -> Any:
     async def give_back(self: Any, pod: Any, node: str, patience: Any) -> None:
-        await self._plans.withdraw_pod(node, pod.uid)
+        await self._plans.withdraw(node, self._plans.ids_of(pod.uid))
 
     return patch.object(Poster, "give_back", give_back)
 
 
 def not_void() -> Any:
     async def void_bindings(self: Any, pod: Any, ids: Any) -> Any:
-        return await self.read_pod(pod.namespace, pod.name)
+        return await self.read_pod(pod.ref.namespace, pod.ref.name)
 
     return patch.object(KubernetesCluster, "void_bindings", void_bindings)
 
@@ -191,11 +191,13 @@ def gang_exceeded() -> Any:
 
 
 def without_uid() -> Any:
+    """Nor does it say which state of the pod it was decided on, of which no other pod has any."""
     whole = InMemoryApi.create
 
     async def create(self: Any, kind: Any, body: Any, **named: Any) -> bytes:
         if named.get("subresource") == "binding":
-            meta = {k: v for k, v in body["metadata"].items() if k != "uid"}
+            whose = ("uid", "resourceVersion")
+            meta = {k: v for k, v in body["metadata"].items() if k not in whose}
             body = {**body, "metadata": meta}
         return await whole(self, kind, body, **named)
 
@@ -205,7 +207,7 @@ def without_uid() -> Any:
 def unread_reclaim() -> Any:
     async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         with contextlib.suppress(ClusterUnavailable):
-            await self._plans.withdraw_pod(node, pod.uid)
+            await self._plans.withdraw(node, self._plans.ids_of(pod.uid))
 
     return patch.object(Reclaimer, "_resolve", resolve)
 
@@ -233,7 +235,7 @@ def reclaim_by_name() -> Any:
         with contextlib.suppress(ClusterUnavailable):
             facts = await self._cluster.read_pod(pod.namespace, pod.name)
             if facts is None or facts.over or self._unwanted(node, facts):
-                await self._plans.withdraw_pod(node, pod.uid)
+                await self._plans.withdraw(node, self._plans.ids_of(pod.uid))
 
     return patch.object(Reclaimer, "_resolve", resolve)
 
@@ -282,7 +284,7 @@ def held_unread() -> Any:
     async def resolve(self: Any, node: str, pod: Any, patience: Any) -> None:
         with contextlib.suppress(ClusterUnavailable):
             if await self._comes_back(node, pod, None, patience):
-                await self._plans.withdraw_pod(node, pod.uid, hold=True)
+                await self._plans.withdraw(node, self._plans.ids_of(pod.uid), hold=True)
 
     return patch.object(Reclaimer, "_resolve", resolve)
 

@@ -173,7 +173,9 @@ class Lives(RuleBasedStateMachine):
     def the_agent_restarts(self) -> None:
         self.desk = self.new_desk()
         self.connect()
-        self.ties = slots.recovered(self.ties.realized, self.plan.values(), self.claims())
+        self.ties = slots.recovered(
+            self.ties.realized, self.plan.values(), self.claims(), self.ties.awaited
+        )
         self.the_agent_makes_a_pass()
 
     @rule()

@@ -75,7 +75,7 @@ class Slots(RuleBasedStateMachine):
     @rule()
     def the_agent_restarts(self) -> None:
         """That a pod may be on its way to what is gone, no inventory tells."""
-        self.ties = recovered(self.told, self.plan.values(), self.claims)
+        self.ties = recovered(self.told, self.plan.values(), self.claims, self.ties.awaited)
         self.the_agent_makes_a_pass()
 
     @rule()

@@ -22,6 +22,7 @@ from nodeagent.apiserver.protocol import (
     Gone,
     Invalid,
     NotFound,
+    Overloaded,
     PatchType,
     Refused,
     Throttled,
@@ -163,6 +164,20 @@ async def test_throttling_says_when_to_come_back(wire: Wire) -> None:
     with pytest.raises(Throttled) as raised:
         await wire.api.get(GPU_NODES, "n")
     assert raised.value.retry_after == 9.0
+
+
+async def test_flow_control_is_told_from_who_refuses_one_thing(wire: Wire) -> None:
+    """It comes before whatever is asked, and writes no Status."""
+
+    async def crowded(request: web.Request) -> web.Response:
+        text = "Too many requests, please try again later.\n"
+        return web.Response(status=429, text=text, headers={"Retry-After": "1"})
+
+    wire.handler = crowded
+    with pytest.raises(Overloaded) as raised:
+        await wire.api.create(GPU_NODES, {})
+    assert (raised.value.status, raised.value.retry_after) == (429, 1.0)
+    assert raised.value.message == "too many requests"
 
 
 async def test_a_message_is_bounded(wire: Wire) -> None:

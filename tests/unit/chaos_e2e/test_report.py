@@ -83,7 +83,7 @@ def test_a_violation_too_little_load_and_no_rounds_at_all_are_failures() -> None
     ]
 
 
-def test_the_same_is_kept_for_machines_with_the_machine_it_ran_on(tmp_path: Path) -> None:
+def test_the_same_is_kept_for_machines_with_what_is_noted_of_its_making(tmp_path: Path) -> None:
     out = tmp_path / "new" / "result.json"
     results.keep(out, **report.results(7, FAULTS, [round_of("none")]))
     told = msgspec.json.decode(out.read_bytes())
@@ -92,4 +92,4 @@ def test_the_same_is_kept_for_machines_with_the_machine_it_ran_on(tmp_path: Path
     assert [row["fault"] for row in told["faults"]] == ["none"]
     assert told["rounds"][0]["recovered_seconds"] == 1.0
     assert told["failures"] == []
-    assert told["machine"]["processors"] >= 1
+    assert told["made"]["cores"] >= 1

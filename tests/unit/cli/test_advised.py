@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 from typer.testing import CliRunner, Result
 
+from extender.advice.document import Obstacle, Who
+from extender.cli.advised import obstacle
 from extender.cli.main import app
 from extender.cluster import KubernetesCluster
+from extender.explain.explanation import Spot
 from extender.server import desk
 from extender.service import Service
 from extender.service.ports import Feed, PodFacts
@@ -100,6 +103,27 @@ async def test_a_drain_that_cannot_be_names_what_holds_the_node(url: str) -> Non
         "default/v on b GPU 0 slices 4-5 cannot go: of a VM with tangram.dev/movable: false,"
         " or with a value that is not known."
     ) in words
+
+
+def test_what_is_answered_to_an_eviction_is_told_and_moves_no_cursor() -> None:
+    vm, on = Who("default", "VirtualMachineInstance", "v"), Spot("b", 0, "GPU-0", 4, 2)
+
+    told = obstacle(Obstacle("its eviction is refused", vm, on, answer="no\x1b[2J"))
+
+    assert told == (
+        "default/v on b GPU 0 slices 4-5 cannot go: its eviction is refused (no\ufffd[2J)."
+    )
+
+
+async def test_a_drain_as_far_as_possible_says_how_many_stay_and_names_them(url: str) -> None:
+    whole = await run("drain", "a", "plan", "--desk", url)
+    result = await run("drain", "a", "plan", "--as-far-as-possible", "--desk", url)
+
+    assert (whole.exit_code, result.exit_code) == (2, 0), result.output
+    words = " ".join(result.output.split())
+    assert "To drain a as far as possible: 1 move, in this order; 1 of 2 stay." in words
+    assert "1 default/x 1g.10gb a GPU 0 slice 4 b GPU 0 slice 6 eviction" in words
+    assert "no room" in words.lower()
 
 
 async def test_goals_that_cannot_be_read_are_refused_before_anybody_is_asked() -> None:

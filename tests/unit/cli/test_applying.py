@@ -86,7 +86,7 @@ async def test_programs_wait_for_the_end_and_read_it() -> None:
     order = said["order"]
     assert (order["outcome"], order["over"], order["moves"][0]["stage"]) == ("done", True, "made")
     assert said["plan"]["warnings"] == [
-        "node-1 is not cordoned, and new VMs may come to it: `kubectl cordon node-1`"
+        "node node-1 is not cordoned, and VMs may come to it: `kubectl cordon node-1`"
     ]
 
 

@@ -6,6 +6,7 @@ status, was written by others at every try; 404 where the pod is gone, or its bu
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from nodeagent.apiserver.protocol import (
     Conflict,
     Kind,
     NotFound,
+    Overloaded,
     Throttled,
     Unavailable,
 )
@@ -124,6 +126,20 @@ async def test_when_to_ask_again_is_what_the_api_server_says(api: InMemoryApi) -
         await ApiEvictor(api).evict(victim)
 
     assert caught.value.retry_after == 7.0
+
+
+@pytest.mark.parametrize("call", [ApiEvictor.evict, ApiEvictor.rehearse], ids=["real", "dry run"])
+async def test_a_busy_api_server_has_refused_nobody(
+    api: InMemoryApi, call: Callable[[ApiEvictor, PodRef], Awaitable[None]]
+) -> None:
+    victim = await pod(api)
+    answering(api, "create", Overloaded(429, "too many requests", retry_after=1.0), "eviction")
+
+    with pytest.raises(ClusterUnavailable) as caught:
+        await call(ApiEvictor(api), victim)
+
+    assert (caught.value.undone, caught.value.passing) == (True, True)
+    assert caught.value.retry_after == 1.0
 
 
 @pytest.fixture

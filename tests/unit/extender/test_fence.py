@@ -13,7 +13,14 @@ from extender.cluster.fence import Fenced
 from extender.service.ports import TRANSIT_SECONDS
 from extender.service.tenure import Tenure
 from nodeagent.apiserver.memory import Call, InMemoryApi
-from nodeagent.apiserver.protocol import NODES, ApiError, Conflict, PatchType, Unavailable
+from nodeagent.apiserver.protocol import (
+    NODES,
+    ApiError,
+    Conflict,
+    NotFound,
+    PatchType,
+    Unavailable,
+)
 from tests.fakes.replicas import now
 from tests.virtual_time import in_virtual_time
 
@@ -82,6 +89,21 @@ def test_a_write_has_the_time_its_caller_gave_it_where_that_is_less() -> None:
         with pytest.raises(Unavailable):
             await fenced.delete(NODES, "n", timeout=2.0)
         assert now() == pytest.approx(2)
+
+    told(story)
+
+
+def test_who_does_not_lead_may_ask_what_would_become_of_a_write() -> None:
+    async def story(api: InMemoryApi, tenure: Tenure, fenced: Fenced) -> None:
+        await asyncio.sleep(10)
+        assert await fenced.create(NODES, {"metadata": {"name": "m"}}, dry_run=True)
+        with pytest.raises(NotFound):
+            await api.get(NODES, "m")
+        api.disturbance = hang
+        with pytest.raises(Unavailable):
+            await fenced.create(NODES, {"metadata": {"name": "m"}}, dry_run=True)
+        await fenced.settled()
+        assert now() == pytest.approx(20), "nothing comes of it that was to be waited for"
 
     told(story)
 

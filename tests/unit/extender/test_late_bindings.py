@@ -7,10 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from extender.cluster import objects
 from extender.cluster.door import KubernetesCluster, plan_patch
+from extender.request import NotOurs
+from extender.service.ports import ClusterUnavailable, PodFacts
 from nodeagent.api import keys
-from nodeagent.api.gpunode import GpuNode
+from nodeagent.api.gpunode import GpuNode, PodRef
 from nodeagent.apiserver.memory import Call
 from nodeagent.apiserver.protocol import (
     GPU_NODES,
@@ -309,6 +314,53 @@ async def test_what_a_pod_says_to_be_taken_back_is_bounded(
 
     assert read is not None
     assert len(read.giving_back) == ids
+
+
+async def test_what_one_has_said_to_be_taken_back_stays_said_when_another_says_more(
+    world: World,
+) -> None:
+    await world.add_pod("vm", "1-10C")
+    cluster = KubernetesCluster(world.api)
+    said = await cluster.read_pod("default", "vm")
+    for entry in ("one", "other"):
+        assert said is not None
+        said = await cluster.void_bindings(said, [entry])
+
+    assert said is not None
+    assert {*said.giving_back} == {"one", "other"}
+
+
+async def test_nothing_is_said_of_a_pod_that_has_changed_since_it_was_read(world: World) -> None:
+    """Said late, it would make a Binding void that was posted since."""
+    await world.add_pod("vm", "1-10C")
+    cluster = KubernetesCluster(world.api)
+    before = await cluster.read_pod("default", "vm")
+    assert before is not None
+    await cluster.void_bindings(before, ["one"])
+
+    with pytest.raises(ClusterUnavailable):
+        await cluster.void_bindings(before, ["other"])
+
+    after = await cluster.read_pod("default", "vm")
+    assert after is not None
+    assert after.giving_back == ("one",)
+
+
+@given(
+    before=st.lists(st.text("0123456789abcdef", min_size=1, max_size=128), max_size=128),
+    ids=st.sets(st.text("0123456789abcdef", min_size=1, max_size=128), max_size=64),
+)
+def test_all_that_is_taken_back_now_is_said_however_much_was_before(
+    before: list[str], ids: set[str]
+) -> None:
+    ref = PodRef("default", "vm", "u")
+    pod = PodFacts(ref, NotOurs(ref), giving_back=tuple(before))
+    said = objects.unbound(pod, ids, "stamp")
+    value = msgspec.json.encode({"metadata": {"annotations": {keys.UNBOUND_ANNOTATION: said}}})
+    found = objects.pod(value, devices_per_pod=16).giving_back
+
+    assert ids <= {*found} <= ids | {*before}
+    assert len(found) == min(128, len(ids | {*before}))
 
 
 async def test_a_pod_that_is_none_of_ours_is_never_changed(world: World) -> None:

@@ -15,7 +15,7 @@ from extender.service import Service
 from extender.service.plans import Plans
 from extender.service.ports import ClusterUnavailable
 from nodeagent.api.gpunode import Assignment, PodRef
-from nodeagent.apiserver.protocol import GPU_NODES
+from nodeagent.apiserver.protocol import GPU_NODES, PODS
 from tests.builders import gpu_node
 from tests.fakes.world import World, bind_args, filter_args
 from tests.unit.extender.test_restoring import deleted, planned, swept, without_answers
@@ -127,6 +127,10 @@ async def test_no_plan_is_written_over_it_whoever_decided_that_and_what_is_so_is
         await write(own)
         await until(lambda: not extender.knowledge.ledger.lost)
         await plans.write(extender.knowledge.views["node-1"], remove=[own.id])
+        with pytest.raises(ClusterUnavailable, match="on its way"):
+            await write(other)  # its kubelet might be given what is made for that
+        await world.api.delete(PODS, "a", namespace="default")
+        await until(lambda: not [*extender.knowledge.arriving.on("node-1", within=60.0)])
         await write(other)
 
     assert (await world.gpu_node("node-1")).spec.assignments == (other,)

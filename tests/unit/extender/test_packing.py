@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from extender.packing.choose import INFEASIBLE, Bin, Choice, choose, precedence
+from extender.packing.choose import INFEASIBLE, Bin, Choice, choose, enough, precedence
 from extender.packing.states import reachable
 from extender.packing.tables import tables
 from extender.packing.value import unusable_slices
@@ -121,6 +121,14 @@ def cost_on(alone: Bin, wanted: str) -> int:
 def test_a_media_extension_is_given_once_per_gpu() -> None:
     assert choose([bin("a", ("1g+me", 0))], ["1g+me"]) == INFEASIBLE
     assert choose([bin("a", ("1g+me", 0)), bin("b")], ["1g+me"]) != INFEASIBLE
+
+
+def test_a_gpu_with_more_of_a_profile_than_it_may_have_takes_no_room_from_others() -> None:
+    """So it is where somebody has claimed the place of one that another has elsewhere on it."""
+    over = bin("over", ("1g+me", 0), ("1g+me", 1))
+
+    assert enough([over, bin("free")], ["1g+me"])
+    assert not enough([over], ["1g+me"])
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -628,7 +628,8 @@ async def test_for_whose_place_came_to_nothing_nobody_goes_again_at_once(world: 
             return pod["metadata"]["uid"] in extender.knowledge.assigned
 
         await until(has_a_place)
-        await extender.binder._plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+        plans = extender.binder._plans
+        await plans.withdraw("node-1", plans.ids_of(pod["metadata"]["uid"]))
         await placed(world, extender, "low-again", "3-40C", priority=1)
         with pytest.raises(TimeoutError):
             await until(lambda: scheduler.place(pod) or len(audit.evicted) > 1, within=1.0)

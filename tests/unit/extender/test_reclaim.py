@@ -296,7 +296,7 @@ async def test_a_place_is_not_relied_upon_while_it_may_still_be_taken_back(
         plans, slow = extender.binder._plans, SlowToWrite(world.api)
         usual, plans._cluster = plans._cluster, slow
         with pytest.raises(ClusterUnavailable):
-            await plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+            await plans.withdraw("node-1", plans.ids_of(pod["metadata"]["uid"]))
         plans._cluster = usual
         async with world.obedient("node-1"):
             bind = asyncio.create_task(extender.binder.bind(bind_args(pod, "node-1")))
@@ -327,7 +327,7 @@ async def test_a_write_whose_writer_is_cut_off_is_waited_for_like_one_without_an
         began = clock()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await plans.withdraw_pod("node-1", pod["metadata"]["uid"])
+                await plans.withdraw("node-1", plans.ids_of(pod["metadata"]["uid"]))
         world.api.disturbance = None
         await plans.settled("node-1")
         assert clock() >= began + 0.2

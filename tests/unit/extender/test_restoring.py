@@ -18,7 +18,7 @@ from extender.snapshot import taken_by
 from extender.succession import unwritten
 from nodeagent.agent import Agent
 from nodeagent.api.catalog import MODELS
-from nodeagent.api.gpunode import Assignment, GpuNode, Mode, PodRef
+from nodeagent.api.gpunode import Assignment, GpuNode, Inventory, Mode, PodRef
 from nodeagent.apiserver.history import Write
 from nodeagent.apiserver.memory import Call, InMemoryApi
 from nodeagent.apiserver.protocol import (
@@ -36,7 +36,7 @@ from nodeagent.journal_file import FileJournal
 from nodeagent.simulated.driver import SimulatedDriver
 from nodeagent.simulated.hardware import Hardware
 from nodeagent.simulated.kubelet import SimulatedKubelet
-from tests.builders import VGPU, assignment, view
+from tests.builders import VGPU, assignment, instance, view
 from tests.fakes.world import QUICK, World, bind_args, filter_args
 from tests.waiting import until
 
@@ -418,6 +418,61 @@ async def test_a_pod_whose_bindings_cannot_be_voided_keeps_its_place_and_no_othe
     assert (await world.gpu_node("node-1")).spec.assignments == (stays,)
 
 
+@pytest.mark.parametrize("bound", ["node-1", ""], ids=["bound", "not bound yet"])
+async def test_nothing_else_is_placed_on_a_node_before_its_pods_have_theirs_again(
+    world: World, bound: str
+) -> None:
+    """One that is with its kubelet already would be given what is made for the other."""
+    mine = await planned(world, "mine", 3, bound=bound)
+    pod = await world.add_pod("other", "1-10C")
+    async with world.extender() as extender:
+        await seen(extender, mine)
+        status = (await world.gpu_node("node-1")).status
+        with without_answers(world, of="mine"):
+            await deleted(world)
+            await made_by_hand(world, status)
+            await until(lambda: extender.knowledge.views["node-1"].reported)
+            answer = await extender.binder.bind(bind_args(pod, "node-1"))
+            assert "is to be written again first" in answer.error
+            assert (await world.gpu_node("node-1")).spec.assignments == ()
+        await seen(extender, mine)
+
+
+async def test_one_that_runs_keeps_others_from_its_place_alone(world: World) -> None:
+    mine = await planned(world, "mine", 3)
+    pod = await world.add_pod("other", "1-10C")
+    patch = {"status": {"phase": "Running"}}
+    await world.api.patch(
+        PODS,
+        "mine",
+        patch,
+        patch_type=PatchType.MERGE,
+        namespace="default",
+        subresource="status",
+    )
+    async with world.extender() as extender, world.obedient("node-1"):
+        await seen(extender, mine)
+        with without_answers(world, of="mine"):
+            status = (await world.gpu_node("node-1")).status
+            await deleted(world)
+            await made_by_hand(world, status)
+            await until(lambda: extender.knowledge.views["node-1"].reported)
+            assert (await extender.binder.bind(bind_args(pod, "node-1"))).error == ""
+        await world.plan_holds(2)
+
+    mine_again, other = sorted((await world.gpu_node("node-1")).spec.assignments, key=_uid)[:2]
+    assert not mine_again.placement.mask & other.placement.mask
+
+
+async def made_by_hand(world: World, status: Inventory) -> None:
+    """Make the GpuNode of node-1 without a plan, with what its agent has told."""
+    await world.api.create(GPU_NODES, {"metadata": {"name": "node-1"}})
+    patch = [{"op": "add", "path": "/status", "value": status}]
+    await world.api.patch(
+        GPU_NODES, "node-1", patch, patch_type=PatchType.JSON, subresource="status"
+    )
+
+
 @contextlib.contextmanager
 def without_answers(world: World, error: ApiError = NO_ANSWER, *, of: str = "") -> Iterator[None]:
     """Have no pod be read until the block ends, or not that one."""
@@ -450,6 +505,41 @@ async def test_where_somebody_else_was_faster_it_is_added(world: World) -> None:
 
     assert set((await world.gpu_node("node-1")).spec.assignments) == {other, mine}
     assert not extender.knowledge.lost, "what another has got is not written over"
+
+
+async def test_of_a_pod_that_has_lost_one_of_its_instances_too_all_is_written_again(
+    world: World,
+) -> None:
+    """Its agent tells of the other as of one to be adopted."""
+    pod = await world.add_pod("two", "1-10C", "1-10C")
+    binding = {"metadata": {"name": "two"}, "target": {"name": "node-1"}}
+    await world.api.create(PODS, binding, namespace="default", name="two", subresource="binding")
+    ref = PodRef("default", "two", pod["metadata"]["uid"])
+    entries = tuple(
+        msgspec.structs.replace(assignment(f"id-{start}", 19, start), pod=ref) for start in (3, 5)
+    )
+    await write(world, *entries)
+    left = instance(19, 3, assignment="id-3", holder=ref, resource=VGPU + "1-10C")
+    status = (await world.gpu_node("node-1")).status
+    gpus = (msgspec.structs.replace(status.gpus[0], instances=(left,)),)
+
+    async def unread_by_who_remembers(call: Call) -> None:
+        task = asyncio.current_task()
+        if call.verb == "get" and task is not None and task.get_name().startswith("restore-"):
+            raise NO_ANSWER
+
+    async with world.extender() as extender:
+        await seen(extender, *entries)
+        world.api.disturbance = unread_by_who_remembers
+        await deleted(world)
+        await world.api.create(GPU_NODES, {"metadata": {"name": "node-1"}})
+        await world.report("node-1", msgspec.structs.replace(status, gpus=gpus))
+        await swept(extender)
+        assert (await world.gpu_node("node-1")).spec.assignments == ()
+        world.api.disturbance = None
+        await world.plan_holds(2)
+
+    assert set((await world.gpu_node("node-1")).spec.assignments) == set(entries)
 
 
 async def test_what_met_in_the_plan_that_is_gone_is_written_as_it_was(world: World) -> None:

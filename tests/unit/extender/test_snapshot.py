@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from extender.snapshot import NodeView
 from extender.succession import successor
 from nodeagent.api.geometry import Placement
+from nodeagent.api.gpunode import GpuNode
 from tests.builders import assignment, gpu, gpu_node, instance, view
 
 
@@ -48,6 +52,47 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
     newer = view(gpu_node(plan=[assignment("a", 9, 4)], generation=2, version=50))
 
     assert successor(newer, gpu_node(generation=1, version=49)) is newer
+
+
+def word(epoch: str, sequence: int, *places: int, generation: int = 3, version: int) -> GpuNode:
+    """Return the GpuNode with what an agent told: GPU instances of one slice at these places."""
+    gpus = [gpu(instances=tuple(instance(19, start) for start in places))]
+    node = gpu_node(gpus=gpus, generation=generation, version=version)
+    status = msgspec.structs.replace(node.status, agent_epoch=epoch, sequence=sequence)
+    return msgspec.structs.replace(node, status=status)
+
+
+def test_a_word_that_comes_late_never_replaces_what_its_agent_told_since() -> None:
+    known = successor(view(word("one", 1, version=5)), word("one", 4, 2, version=6))
+
+    late = successor(known, word("one", 1, version=7))
+    assert masks(late) == [0b100]
+    assert late.node.version == 7
+
+    again = successor(late, word("one", 5, version=8))
+    assert masks(again) == [0]
+
+
+def test_nor_does_it_when_it_is_listed() -> None:
+    known = view(word("one", 4, 2, version=6))
+
+    assert masks(successor(known, word("one", 1, version=7), listed=True)) == [0b100]
+
+
+def test_another_agent_counts_from_one_again() -> None:
+    known = view(word("one", 4, 2, version=6))
+
+    assert masks(successor(known, word("other", 1, 3, version=7))) == [0b1000]
+
+
+@pytest.mark.parametrize(("generation", "version"), [(3, 5), (2, 7)], ids=["version", "plan"])
+def test_words_are_as_old_as_the_plan_of_an_api_server_that_was_restored(
+    generation: int, version: int
+) -> None:
+    known = view(word("one", 4, 2, version=6))
+    restored = word("one", 1, 3, generation=generation, version=version)
+
+    assert masks(successor(known, restored, listed=True)) == [0b1000]
 
 
 def test_a_listed_state_counts_even_if_the_api_servers_count_began_anew() -> None:

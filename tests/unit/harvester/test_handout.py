@@ -94,7 +94,7 @@ class Desk:
 
     async def pass_(self, *realized: Realized) -> set[str]:
         """Make one pass and return whose pods may come."""
-        await self.handout.withdraw(realized, self.plan)
+        await self.handout.withdraw(realized, self.plan, self.host, awaited={})
         self.later = self.handout.later(self.plan, self.host, self.made)
         self.claimed = self.handout.claimed(self.host, self.made)
         (gpu,) = self.host.gpus

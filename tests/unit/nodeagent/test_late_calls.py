@@ -11,11 +11,12 @@ import pytest
 
 from nodeagent.actuate.actuator import Actuator
 from nodeagent.actuate.intent import Intent
-from nodeagent.driver import DriverTimeout
+from nodeagent.api.geometry import Placement
+from nodeagent.driver import DriverTimeout, NoSuchInstance
 from nodeagent.journal import Made
 from nodeagent.journal_file import FileJournal
 from nodeagent.simulated.driver import Call, Delayed, SimulatedDriver
-from tests.unit.nodeagent.builders import assignment, hardware
+from tests.unit.nodeagent.builders import ONE, TWO, assignment, hardware
 from tests.unit.nodeagent.station import EAGER, Station, owners, reasons
 
 IMPATIENT = msgspec.structs.replace(EAGER, driver_timeout_seconds=0.02)
@@ -239,3 +240,21 @@ async def test_during_a_late_destruction_nothing_is_created_that_it_could_hit(
         await station.until_realized("b")
 
     assert len(station.hardware.gpus[0].instances) == 1
+
+
+async def test_what_has_the_id_of_another_by_now_is_left_alone() -> None:
+    """As with the NVML driver: GPU instances have ids that come again."""
+    node = hardware()
+    (gpu,) = node.gpus
+    driver = SimulatedDriver(node)
+    gi_id = await driver.create(gpu.uuid, ONE, Placement(0, 1))
+    await driver.discover()
+    gpu.destroy(gi_id)
+    assert gpu.create(TWO, Placement(2, 2)) == gi_id
+
+    with pytest.raises(NoSuchInstance, match="another one has its id now"):
+        await driver.destroy(gpu.uuid, gi_id)
+
+    assert gi_id in gpu.instances
+    await driver.discover()
+    await driver.destroy(gpu.uuid, gi_id)

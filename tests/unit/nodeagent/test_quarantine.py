@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import Assignment, Inventory, Mode
 from nodeagent.driver import DriverError
+from nodeagent.kubelet import KubeletError, Offer
 from nodeagent.settings import Settings
 from nodeagent.simulated.driver import Call, CutShort
+from nodeagent.simulated.kubelet import SimulatedKubelet
 from tests.unit.nodeagent.builders import HALF, ONE, SMALL, THREE, assignment, hardware
 from tests.unit.nodeagent.station import Station, conditions, owners, reasons
 from tests.waiting import until
@@ -77,14 +80,50 @@ async def test_a_sick_gpu_is_cleared_of_what_has_ended(station: Station) -> None
         await station.plan()
         await station.until(lambda s: not owners(s) and s.observed_generation == 3)
         assert not station.hardware.gpus[0].instances
-        # It might not have shown all it holds: the journal forgets only once it is well.
-        assert [each.assignment for each in station.journal.made] == ["a"]
 
-        station.hardware.gpus[0].unhealthy = ""
+    assert station.journal.made == ()
+
+
+async def test_what_is_made_by_hand_where_a_sick_gpu_was_cleared_is_never_touched(
+    station: Station,
+) -> None:
+    gpu = station.hardware.gpus[0]
+    async with station.serving():
+        await run(station)
+        (ours,) = gpu.instances.values()
+        gpu.unhealthy = SICK
+        await station.delete_pod("a")
+        await station.plan()
+        await station.until(lambda s: not owners(s) and s.observed_generation == 3)
+
+        by_hand = gpu.create(ours.profile_id, ours.placement)
+        station.driver.changed()
+        await station.until(lambda s: owners(s) == [""])
+        gpu.unhealthy = ""
         station.driver.changed()
         await station.until(lambda s: not s.gpus[0].unhealthy)
 
-    assert station.journal.made == ()
+    assert list(gpu.instances) == [by_hand]
+
+
+async def test_what_a_gpu_is_said_to_have_destroyed_is_ours_while_it_cannot_be_read(
+    station: Station,
+) -> None:
+    """Drivers have reported successes that were none."""
+    gpu = station.hardware.gpus[0]
+
+    async def destroy(call: Call) -> None:
+        if call.verb == "destroy" and call.done:
+            gpu.lost = True
+
+    async with station.serving():
+        await run(station)
+        gpu.unhealthy = SICK
+        station.driver.disturbance = destroy
+        await station.delete_pod("a")
+        await station.plan()
+        await station.until(lambda s: "GPU is lost" in s.gpus[0].unhealthy)
+        assert [each.assignment for each in station.journal.made] == ["a"]
 
 
 async def test_a_reset_ends_a_running_vm_and_nothing_is_made_for_it(station: Station) -> None:
@@ -124,6 +163,118 @@ async def test_a_reset_gives_a_container_its_gpu_instance_again_behind_the_same_
     assert len(station.hardware.gpus[0].instances) == 1
     assert status.realized == before.realized
     assert status.failed == ()
+
+
+async def test_while_its_instance_is_made_anew_a_pod_is_given_none_that_has_the_same_id(
+    station: Station,
+) -> None:
+    gpu, begun = station.hardware.gpus[0], asyncio.Event()
+
+    async def held_up(call: Call) -> None:
+        if call.verb == "create":
+            begun.set()
+            await asyncio.Event().wait()
+
+    async with station.serving():
+        pod = await station.create_pod("a", {SMALL: 1})
+        await station.plan(assignment("a", station.gpu, of=pod))
+        await station.until_realized("a")
+        ours = next(iter(gpu.instances))
+        station.driver.disturbance = held_up
+        gpu.reset()
+        assert gpu.create(THREE, Placement(4, 4)) == ours  # by hand
+        station.driver.changed()
+        await begun.wait()
+        await station.bind_pod("a")
+        await station.until_pod("a", "Failed")
+
+    assert not gpu.clients.get(ours)
+
+
+async def test_nothing_is_made_before_the_kubelet_knows_what_is_gone(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, offer, failures = station.hardware.gpus[0], SimulatedKubelet.offer, 3
+
+    async def deaf(kubelet: SimulatedKubelet, offered: Offer) -> None:
+        nonlocal failures
+        if gpu.instances or not failures:
+            await offer(kubelet, offered)
+            return
+        failures -= 1
+        raise KubeletError("no space left on device")
+
+    async with station.serving():
+        await station.plan(assignment("a", station.gpu, pod="a"))
+        await station.until_realized("a")
+        monkeypatch.setattr(SimulatedKubelet, "offer", deaf)
+        gpu.reset()
+        station.driver.changed()
+        await until(lambda: bool(gpu.instances))
+
+    assert failures == 0
+
+
+async def test_whom_an_agent_awaits_the_next_one_awaits_too() -> None:
+    """Its pod is bound, and on its way to the kubelet, when its GPU is lost."""
+    station = Station(hardware(2))
+    await station.install()
+    first, second = station.hardware.gpus
+    a = await station.create_pod("a", {SMALL: 1})
+    b = await station.create_pod("b", {SMALL: 1})
+    plan = [assignment("a", first.uuid, of=a)]
+    async with station.serving():
+        await station.plan(*plan)
+        await station.until_realized("a")
+        first.lost = True
+        station.driver.changed()
+        await station.until_realized()
+
+    async with station.serving():
+        await station.plan(*plan, assignment("b", second.uuid, start=1, of=b))
+        await until(lambda: bool(second.instances))
+        await station.settle()
+        await station.bind_pod("a")
+        await station.until_pod("a", "Failed")
+        assert not second.clients
+        await station.plan(assignment("b", second.uuid, start=1, of=b))
+        await station.until_realized("b")
+        await station.bind_pod("b")
+        await station.until_pod("b", "Running")
+
+
+@pytest.mark.parametrize("lives", [1, 2])
+async def test_whose_instance_has_gone_is_not_given_that_of_a_pod_that_has_ended(
+    station: Station, lives: int
+) -> None:
+    gpu = station.hardware.gpus[0]
+
+    async def fails(call: Call) -> None:
+        if call.verb == "create":
+            raise DriverError("nvmlDeviceCreateGpuInstance", code=999)
+
+    async with contextlib.AsyncExitStack() as agents:
+        await agents.enter_async_context(station.serving())
+        ran = await run(station)
+        (left,) = gpu.instances
+        pod = await station.create_pod("b", {SMALL: 1})
+        await station.plan(ran, assignment("b", station.gpu, start=1, of=pod))
+        await station.until_realized("a", "b")
+        station.driver.disturbance = fails
+        gpu.destroy(next(gi_id for gi_id in gpu.instances if gi_id != left))
+        await station.delete_pod("a")
+        await station.until_pod_gone("a")
+        station.driver.changed()
+        await station.until(lambda s: "b" in reasons(s))
+        if lives > 1:
+            await agents.aclose()
+            await agents.enter_async_context(station.serving())
+            await station.until(lambda s: s.agent_epoch == "life-2")
+        await station.bind_pod("b")
+        await station.until_pod("b", "Failed")
+
+    assert list(gpu.instances) == [left]
+    assert not gpu.clients.get(left)
 
 
 async def test_an_id_used_again_by_somebody_else_is_not_taken_for_ours(station: Station) -> None:

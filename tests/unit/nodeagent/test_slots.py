@@ -207,14 +207,14 @@ def test_a_restarted_agent_knows_from_the_order_who_still_waits() -> None:
     a, b = assignment("a"), assignment("b", start=1)
     told = [Realized("a", FIRST), Realized("b", SECOND)]
 
-    again = recovered(told, [a, b], {})
+    again = recovered(told, [a, b], {}, {})
 
     assert again.realized == tuple(told)
     assert again.waiting() == {SMALL: (SECOND,)}
 
 
 def test_a_restarted_agent_keeps_the_tie_of_a_claim_whose_assignment_is_gone() -> None:
-    again = recovered([Realized("a", FIRST)], [], {FIRST: "uid-a"})
+    again = recovered([Realized("a", FIRST)], [], {FIRST: "uid-a"}, {})
 
     assert ids(again) == ["a"]
     assert again.ties[0].pod_uid == "uid-a"
@@ -224,18 +224,18 @@ def test_a_restarted_agent_waits_for_no_pod_that_has_the_slot_of_one_that_is_gon
     a, b = assignment("a"), assignment("b", start=1)
     claims = {FIRST: "uid-a"}
 
-    again = recovered([Realized("gone", FIRST), Realized("a", SECOND)], [a], claims)
+    again = recovered([Realized("gone", FIRST), Realized("a", SECOND)], [a], claims, {})
 
     assert again.waiting() == {}
     assert ids(tie(again, a, b, claims=claims)) == ["gone", "a", "b"]
 
 
 def test_a_restarted_agent_drops_the_ties_of_what_is_neither_planned_nor_claimed() -> None:
-    assert recovered([Realized("a", FIRST)], [], {}) == Ties()
+    assert recovered([Realized("a", FIRST)], [], {}, {}) == Ties()
 
 
 def test_slots_of_another_making_are_ignored() -> None:
-    assert recovered([Realized("a", "whatever")], [assignment("a")], {}) == Ties()
+    assert recovered([Realized("a", "whatever")], [assignment("a")], {}, {}) == Ties()
 
 
 def test_a_slot_that_another_pod_took_is_still_its_owners() -> None:

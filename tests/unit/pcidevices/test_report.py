@@ -40,7 +40,7 @@ def test_every_run_is_kept_beside_it(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "harvester.json").read_text())
     seconds = sorted(each["seconds"] for each in kept["runs"])
     assert seconds == sorted(list(each.seconds) for each in RUNS)
-    assert kept["machine"]["processors"]
+    assert kept["made"]["cores"]
     assert (tmp_path / "harvester.md").read_text().startswith("# On Harvester")
 
 

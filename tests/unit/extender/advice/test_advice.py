@@ -96,6 +96,21 @@ def test_a_node_is_drained_or_what_holds_it_is_named() -> None:
     assert [step.target.node for step in said.moves] == ["b"]
 
 
+def test_as_far_as_possible_those_leave_a_node_who_can_and_the_others_are_named() -> None:
+    vms = [Vm("x", ONE, "a", 0, 0), Vm("stuck", TWO, "a", 1, 0, movable=False)]
+    said = advised(Small.of(vms, a=2, b=1), drain=("a",), as_far=True)
+
+    assert (said.outcome, said.goals) == (Outcome.PLAN, ("drain a as far as possible",))
+    assert said.some_stay
+    assert (said.attained, said.asked, names(said)) == (1, 2, ["x"])
+    assert [each.vm and each.vm.name for each in said.obstacles] == ["stuck"]
+
+    said = advised(Small.of(vms[1:], a=2, b=1), drain=("a",), as_far=True)
+    assert (said.outcome, names(said)) == (Outcome.INFEASIBLE, [])
+    said = advised(Small.of(vms[:1], a=2, b=1), drain=("a",), as_far=True)
+    assert (said.outcome, said.some_stay, names(said)) == (Outcome.PLAN, False, ["x"])
+
+
 def test_a_node_that_is_cordoned_already_is_drained_all_the_same() -> None:
     small = Small.of([Vm("x", ONE, "a", 0, 0)], a=1, b=1)
     views = small.views
@@ -251,6 +266,11 @@ def fits(small: Small, vm: Vm) -> bool:
         ({"drain": [""]}, "that is no name"),
         ({"drain": ["x" * 300]}, "that is no name"),
         ({"drain": ["n"] * 300}, "name at most 256"),
+        ({"drain": ["n"], "as-far-as-possible": ["yes"]}, "write true or false"),
+        (
+            {"drain": ["n"], "empty-gpus": ["1"], "as-far-as-possible": ["true"]},
+            "no goal but drain",
+        ),
         ({"apply": ["true"]}, "'apply' is none of"),
     ],
 )
@@ -261,10 +281,14 @@ def test_goals_that_cannot_be_read_say_how_they_are_written(
         Asked.of(query)
 
 
-def test_goals_survive_the_way_through_a_query() -> None:
-    asked = Asked(
-        (("default", "vm"),), (("3g.40gb", 2),), 1, 2, ("node",), ("GPU-1",), most_moves=0
-    )
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked((("default", "vm"),), (("3g.40gb", 2),), 1, 2, ("node",), ("GPU-1",), most_moves=0),
+        Asked(drain=("node",), drain_gpus=("GPU-1",), as_far=True),
+    ],
+)
+def test_goals_survive_the_way_through_a_query(asked: Asked) -> None:
     query: dict[str, list[str]] = {}
     for key, value in asked.query():
         query.setdefault(key, []).append(value)

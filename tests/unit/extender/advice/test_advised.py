@@ -321,7 +321,7 @@ async def test_without_the_budgets_there_is_no_advice() -> None:
     async with desk(known(CROWDED, evictor=Budgets(down=True)), reviewer=None) as url:
         status, body = await get(url)
 
-    assert (status, body) == (503, b"cannot read the disruption budgets\n")
+    assert (status, body) == (503, b"cannot find out who may be evicted\n")
 
 
 DEDICATED = """

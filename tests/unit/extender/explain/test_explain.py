@@ -6,10 +6,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from extender.claims import claimant
 from extender.explain import Situation, explain, explain_none
 from extender.explain.board import MOST_GPUS, OF_EACH_KIND, board
 from extender.explain.census import Census
 from extender.explain.explanation import (
+    Cleared,
     Explanation,
     Lack,
     Means,
@@ -29,6 +31,7 @@ from extender.packing.spread import Spread
 from extender.request import Gang
 from extender.snapshot import NodeView, Taken
 from extender.verbs.verdicts import Code
+from nodeagent.api import keys
 from nodeagent.api.geometry import Placement
 from nodeagent.api.gpunode import OwnerRef
 from tests.builders import VGPU, assignment, gpu, gpu_node, instance, request, view
@@ -396,3 +399,26 @@ def test_vms_of_other_namespaces_are_not_named_to_who_may_not_know(own: bool) ->
     assert "secret" not in msgspec.json.encode(seen).decode()
     assert "a VM you may not see (1g.10gb on node a, GPU 0, slice 0)" in text(seen)
     assert veiled(said(Small.of([], a=1), VGPU + "1-10C"), lambda _: False).room is None
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["preempts", "an order of moves"])
+def test_of_a_place_that_is_being_cleared_it_is_said_how_many_have_yet_to_leave_it(
+    *, moved: bool
+) -> None:
+    small = Small.of([Vm("x", FOUR, "a", 0, 0), Vm("y", THREE, "a", 0, 4)], a=1)
+    asked = request("7-80C", pod="me")
+    id = f"{keys.MOVE_PREFIX}c" if moved else "c"
+    claim = assignment(id, WHOLE, 0, gpu="a-0", pod=None, owner=claimant(asked.pod))
+    node = small.views["a"].node
+    plan = replace(node.spec, assignments=(*node.spec.assignments, claim))
+    pods = {**small.pods, "x": replace(small.pods["x"], deleting=True)}
+    there = {"a": view(replace(node, spec=plan))}
+
+    found = explain(Situation(asked, there, Ledger(), "default", "v1", pods))
+    other = explain(Situation(request("7-80C"), there, Ledger(), "default", "v1", pods))
+
+    assert found.cleared == Cleared("a", pods=2, ending=1, moved=moved)
+    assert "A place on node a is its own once 2 pods leave it, of which 1 is ending" in text(found)
+    # An order of moves goes on with its next move meanwhile, which may be an eviction.
+    assert ("nobody else is evicted for it meanwhile" in text(found)) is not moved
+    assert other.cleared is None

@@ -256,6 +256,18 @@ def test_a_node_on_which_others_are_by_now_is_not_drained(*, overdue: bool) -> N
     assert step(fleet, order, overdue=overdue) == End(Outcome.GIVEN_UP, there)
 
 
+def test_a_node_is_drained_as_far_as_possible_once_those_have_gone_who_can() -> None:
+    fleet = two()
+    fleet.vms["stuck"] = Vm("stuck", ONE, "a", 0, 3, movable=False)
+    order = fleet.order(Asked(drain=("a",), as_far=True))
+    assert order is not None
+    ended = carried_out(fleet, order)
+
+    assert (ended.ending, ended.why) == (Outcome.DONE, "")
+    assert [leg.owner.name for leg in order.legs] == ["x"]
+    assert (fleet.vms["x"].node, fleet.vms["stuck"].node) == ("b", "a")
+
+
 def random_fleet(chance: random.Random) -> Fleet:
     gpus = {"a": 1, "b": 2, "c": 1}
     small = Small.of([], **gpus)

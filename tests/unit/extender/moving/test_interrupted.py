@@ -132,6 +132,8 @@ async def killed_at(
         if call.verb != "get" and call.kind is CONFIG_MAPS and call.done:
             order = await kept(world)
             assert order is None or not order.made or {"small-2", "small-target"} & kubelets.ready
+        if call.dry_run:
+            return
         if call.subresource == "eviction" and kind is Kind.RESTART:
             raise Throttled(429, "its budget allows no more")
         if call.subresource == "eviction" and call.done:

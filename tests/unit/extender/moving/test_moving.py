@@ -135,6 +135,23 @@ async def test_a_node_is_drained_each_vm_to_the_place_that_was_planned(
     assert (await world.gpu_node("node-1")).spec.assignments == ()
 
 
+async def test_as_far_as_possible_a_node_is_drained_though_a_vm_stays(
+    world: World, machines: Machines
+) -> None:
+    stays = {keys.MOVABLE: "false"}
+    async with running(world) as extender:
+        await machines.place(extender, "a", "1-10C", "node-1")
+        await machines.place(extender, "b", "2-20C", "node-1", annotations=stays)
+        async with machines.running(extender, NODES):
+            assert not (await extender.advisor.advise(DRAIN)).attains
+            await applied(extender, msgspec.structs.replace(DRAIN, as_far=True))
+            order = await over(world)
+
+    assert (order.ending, order.why, len(order.made)) == (Outcome.DONE, "", 1)
+    assert order.goals == ("drain node-1 as far as possible",)
+    assert [(await machines.on(name))[0] for name in ("a", "b")] == ["node-2", "node-1"]
+
+
 async def ending(world: World, extender: Service, pod: dict[str, Any]) -> None:
     """Delete a pod that takes its time to end."""
     name, uid, known = pod["metadata"]["name"], pod["metadata"]["uid"], extender.knowledge.pods
@@ -306,11 +323,11 @@ async def test_one_order_at_a_time_is_carried_out(world: World, machines: Machin
 
 
 def refusing(world: World, *pods: str) -> list[str]:
-    """Have the evictions of pods refused; return those asked for."""
+    """Have the evictions of pods refused once they are asked for; return those that are."""
     asked: list[str] = []
 
     async def disturb(call: Call) -> None:
-        if call.subresource == "eviction" and not call.done:
+        if call.subresource == "eviction" and not call.done and not call.dry_run:
             asked.append(call.name)
             if call.name in pods:
                 raise Throttled(429, "its budget allows no more")
@@ -356,7 +373,7 @@ async def test_a_vm_that_nobody_would_start_again_is_not_stopped(
                 patch_type=PatchType.MERGE,
                 namespace="default",
             )
-        elif call.subresource == "eviction":
+        elif call.subresource == "eviction" and not call.dry_run:
             evicted.append(call.name)
 
     world.api.disturbance = disturb
@@ -519,7 +536,7 @@ async def test_nobody_is_evicted_once_the_policy_forbids_it_whatever_was_read_me
         await machines.place(extender, "a", "1-10C", "node-1")
 
         async def forbid(call: Call) -> None:
-            if call.subresource == "eviction":
+            if call.subresource == "eviction" and not call.dry_run:
                 evicted.append(call.name)
             if call.kind == VIRTUAL_MACHINES and call.done and await departed(world):
                 extender.knowledge.adopt(applying(mode=Mode.ADVISE))

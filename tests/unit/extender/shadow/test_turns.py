@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
-from extender.shadow.turns import short_turns
+from extender.shadow.turns import TURN_SECONDS, short_turns
 
 UNUSED = (0.0, 0.0)
 
@@ -55,3 +56,27 @@ def test_what_waits_to_write_goes_on_where_it_was_interrupted(yields: list[int])
     assert os.read(reading, full) == b"news"
     os.close(reading)
     os.close(writing)
+
+
+def test_turns_that_others_keep_for_long_do_not_come_one_within_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the processor is not got back before the next alarm is due, as on a busy machine."""
+    depth, deepest, made = 0, 0, 0
+
+    def kept_for_long() -> None:
+        nonlocal depth, deepest, made
+        made, depth = made + 1, depth + 1
+        deepest = max(deepest, depth)
+        until = time.perf_counter() + 2 * TURN_SECONDS
+        while depth < 10 and time.perf_counter() < until:
+            pass
+        depth -= 1
+
+    monkeypatch.setattr(os, "sched_yield", kept_for_long)
+    with short_turns():
+        for _ in range(100_000_000):
+            if made >= 3:
+                break
+    assert made >= 3
+    assert deepest == 1
