@@ -91,6 +91,7 @@ NOT_OFFERED = "no VGPUDevice offers the type yet: Harvester looks every 30 secon
 NO_TYPE = "no vGPU type of the GPU is asked for by that name"
 RIVAL = "another free GPU instance of the profile is on the GPU, and the driver chooses"
 ASTRAY = "Harvester has the vGPU in another GPU instance"
+LEAVING = "Harvester is about to take a vGPU of the profile away, and the driver chooses"
 
 
 def further(
@@ -127,11 +128,12 @@ def further(
             vgpu = joined.vgpus[device.address]
             if vgpu.gi_id in (None, gi_id):
                 return Wait(MAKING)
-            if vgpu.id not in held and may_be_disabled(device, joined, named):
-                return Disable(device)
-            return Wait(ASTRAY)
+            in_use = vgpu.id in held or not may_be_disabled(device, joined, named)
+            return Wait(ASTRAY) if in_use or joined.awaited(profile_id) else Disable(device)
     if joined.awaited(profile_id):
         return Wait(MAKING)
+    if joined.leaving(profile_id):
+        return Wait(LEAVING)
     if joined.vacant(profile_id) != (gi_id,):
         return Wait(RIVAL)
     free = [device for device in joined.devices if _is_free(device, joined)]

@@ -160,6 +160,9 @@ class HarvesterDriver:
             raise StillLeaving(DESTROY, detail="Harvester has yet to say that its vGPU is made")
         if instance.in_use:  # be it by another vGPU that is in it, too
             raise InstanceInUse(DESTROY)
+        if found.awaited(instance.profile_id) and found.vacant(instance.profile_id):
+            # That may be put into this one, and the driver chooses.
+            raise StillLeaving(DESTROY, detail="Harvester has yet to make another vGPU beside it")
         await self._objects.disable(device)
         raise StillLeaving(DESTROY, detail="Harvester is told to take its vGPU away")
 

@@ -61,6 +61,21 @@ class Joined(msgspec.Struct, frozen=True):
             and self.profile_of(each) == profile_id
         )
 
+    def leaving(self, profile_id: int) -> tuple[VgpuDevice, ...]:
+        """Return the devices whose vGPU of the profile Harvester may take away any time.
+
+        Another may then be put where that was.
+        """
+        profiles: dict[int | None, int] = {e.gi_id: e.profile_id for e in self.gpu.instances}
+        found = ((vgpu, self.device_of(vgpu)) for vgpu in self.vgpus.values())
+        return tuple(
+            device
+            for vgpu, device in found
+            if device is not None
+            and not device.enabled
+            and profile_id in (profiles.get(vgpu.gi_id), self.profile_of(device))
+        )
+
     def vacant(self, profile_id: int) -> tuple[int, ...]:
         """Return the ids of the profile's GPU instances that a vGPU might be put into."""
         inside = {each.gi_id for each in self.vgpus.values()}

@@ -15,6 +15,7 @@ from nodeagent.api.resources import of_vgpu_type
 from nodeagent.driver import LiveGpu, LiveInstance
 from nodeagent.harvester.decide import (
     ASTRAY,
+    LEAVING,
     MAKING,
     NO_TYPE,
     NOT_OFFERED,
@@ -153,6 +154,28 @@ def test_nothing_is_made_while_another_instance_could_take_it() -> None:
     found = joined([small(1), small(2, 3)], [device(offers=True)])
 
     assert next_for(found) == Wait(RIVAL)
+
+
+@pytest.mark.parametrize("gi_id", [2, None])
+def test_nothing_is_made_while_another_is_taken_away_whose_instance_could_take_it(
+    gi_id: int | None,
+) -> None:
+    leaving = made(1, enabled=False, assignment="")
+    instances, devices = [small(1), small(2, 3)], [leaving, device(2, offers=True)]
+
+    assert next_for(joined(instances, devices, [vgpu(1, gi_id=gi_id)])) == Wait(LEAVING)
+    other = LiveInstance(2, THREE, Placement(4, 4))
+    kind = next(each.name for each in MODEL.vgpu_types if each.profile_id == THREE)
+    devices[0] = made(1, enabled=False, assignment="", type_name=kind)
+    found = joined([small(1), other], devices, [vgpu(1, gi_id=gi_id)])
+    assert next_for(found) == Enable(devices[1], KIND, "a1")
+
+
+def test_one_astray_stays_while_another_is_being_made_beside_it() -> None:
+    awaited = device(2, enabled=True, type_name=KIND)
+    found = joined([small(1), small(2, 3)], [made(), awaited], [vgpu(gi_id=2)])
+
+    assert next_for(found) == Wait(ASTRAY)
 
 
 def test_a_vgpu_that_went_astray_is_taken_away_unless_somebody_has_it_or_keeps_it() -> None:

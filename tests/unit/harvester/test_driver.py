@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from nodeagent.api.gpunode import Mode
-from nodeagent.driver import Host, InstanceInUse, StillLeaving
+from nodeagent.driver import Host, InstanceInUse, LiveInstance, StillLeaving
 from nodeagent.harvester.door import HarvesterObjects
 from nodeagent.harvester.driver import HarvesterDriver
 from nodeagent.harvester.giving_way import ShutDriver
@@ -18,7 +19,7 @@ from nodeagent.vgpu.interface import Vgpu
 from nodeagent.vgpu.join import Seen
 from nodeagent.vgpu.sysfs import Sysfs
 from nodeagent.vgpu.worker import Worker
-from tests.unit.harvester.test_decide import gpu, made, mig, small, sriov, vgpu
+from tests.unit.harvester.test_decide import KIND, device, gpu, made, mig, small, sriov, vgpu
 
 THEIRS = "00000000-0000-4000-8000-000000000002"
 
@@ -38,16 +39,18 @@ class Told:
 
 
 class Driver(HarvesterDriver):
-    """A driver that finds one small GPU instance, and in it what the kernel is said to have."""
+    """A driver that finds small GPU instances, and in them what the kernel is said to have."""
 
-    def __init__(self, objects: Told, seen: Seen, opened: frozenset[str]) -> None:
+    def __init__(
+        self, objects: Told, seen: Seen, opened: frozenset[str], instances: Sequence[LiveInstance]
+    ) -> None:
         super().__init__(
             cast(ShutDriver, None),
             cast(HarvesterObjects, objects),
             Sysfs(Path("/nowhere")),
             cast(Worker, None),
         )
-        self._found = join(gpu(small()), seen, objects.now(), opened)
+        self._found = join(gpu(*instances), seen, objects.now(), opened)
 
     async def _look(self) -> tuple[Host, dict[str, Joined]]:
         host = Host("boot", "570", Mode.HARVESTER, (self._found.gpu,))
@@ -55,10 +58,14 @@ class Driver(HarvesterDriver):
 
 
 async def destroyed(
-    objects: Told, *vgpus: Vgpu, trouble: str = "", opened: frozenset[str] = frozenset()
+    objects: Told,
+    *vgpus: Vgpu,
+    trouble: str = "",
+    opened: frozenset[str] = frozenset(),
+    others: Sequence[LiveInstance] = (),
 ) -> None:
-    """Have the GPU instance destroyed that was found just before."""
-    driver = Driver(objects, Seen(8, vgpus, trouble=trouble), opened)
+    """Have the first GPU instance destroyed that was found just before."""
+    driver = Driver(objects, Seen(8, vgpus, trouble=trouble), opened, [small(), *others])
     await driver.discover()
     await driver.destroy("GPU-0", 1)
 
@@ -67,6 +74,17 @@ async def test_the_vgpu_of_what_is_to_go_is_taken_away_first() -> None:
     objects = Told(made())
     with pytest.raises(StillLeaving, match="is told to take its vGPU away"):
         await destroyed(objects, vgpu())
+    assert objects.disabled == ["n1-1"]
+
+
+async def test_none_is_taken_away_while_harvester_has_another_to_make_beside_it() -> None:
+    """The driver, which chooses, might put that into this GPU instance."""
+    objects = Told(made(1), device(2, enabled=True, type_name=KIND))
+    with pytest.raises(StillLeaving, match="yet to make another vGPU beside it"):
+        await destroyed(objects, vgpu(), others=[small(2, 3)])
+    assert objects.disabled == []
+    with pytest.raises(StillLeaving, match="is told to take its vGPU away"):
+        await destroyed(objects, vgpu())  # nothing else could take it
     assert objects.disabled == ["n1-1"]
 
 

@@ -64,6 +64,13 @@ MUTANTS = (
         "trap",
     ),
     _mutant(
+        "arrivals-overlooked",
+        "a vGPU is taken away while Harvester makes one of its profile",
+        bugs.arrivals_overlooked,
+        scenarios.one_goes_while_anothers_is_made,
+        "trap",
+    ),
+    _mutant(
         "device-first",
         "the VGPUDevice is enabled before its GPU instance is made",
         bugs.device_first,

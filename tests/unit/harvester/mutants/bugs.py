@@ -82,6 +82,17 @@ def two_candidates() -> Any:
     )
 
 
+def arrivals_overlooked() -> Any:
+    """Take a vGPU away as if Harvester had no other one to make."""
+    whole = HarvesterDriver._empty
+
+    async def empty(self: Any, found: Joined, instance: Any) -> None:
+        devices = tuple(e for e in found.devices if not e.enabled or e.address in found.vgpus)
+        await whole(self, msgspec.structs.replace(found, devices=devices), instance)
+
+    return patch.object(HarvesterDriver, "_empty", empty)
+
+
 def device_first() -> Any:
     whole = HarvesterDriver.create
 

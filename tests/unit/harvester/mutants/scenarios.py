@@ -17,9 +17,13 @@ from tests.unit.kubevirt_fake.house import GPU
 Scenario = Callable[[Watched], Awaitable[None]]
 
 
+class Away(Exception):
+    """Harvester's controller has ended."""
+
+
 async def comes(station: Station, name: str = "vm-1", start: int = 3, id: str = "a1") -> None:
-    """Have a VM run in the GPU instance that is planned for it."""
-    pod = await station.vm_of(name)
+    """Have a VM run, which may be there, in the GPU instance that is planned for it."""
+    pod = await (station.launcher_of if await station.phase(name) else station.vm_of)(name)
     await station.plan(station.assignment(id, pod, start))
     await station.until_realized(id)
     await station.running(name)
@@ -96,6 +100,33 @@ async def a_foreign_instance(station: Station) -> None:
         assert station.starts() == [0]
 
 
+async def one_goes_while_anothers_is_made(station: Station) -> None:
+    """A VM goes while Harvester's controller, which is away, has another one's vGPU to make."""
+    away = False
+
+    def step(name: str) -> None:
+        if away and name == "create vGPU":
+            raise Away(name)
+
+    async def asked() -> bool:
+        return len(await station.enabled()) == 2
+
+    async with station.agent():
+        await station.ready()
+        await comes(station)
+        pod = await station.vm_of("vm-2")
+        first = station.assignment("a1", await station.launcher_of("vm-1"), 3)
+        second = station.assignment("a2", pod, 5, at=1)
+        station.site.step, station.ending, away = step, Away, True
+        await station.plan(first, second)
+        await station.until(asked)
+        await station.remove("vm-1")
+        await station.plan(second)
+        await turns(station)
+        away = False
+        await comes(station, "vm-2", 5, "a2")
+
+
 async def a_vm_that_is_off(station: Station) -> None:
     """A VM is stopped, and keeps what it has."""
     async with station.agent():
@@ -104,10 +135,6 @@ async def a_vm_that_is_off(station: Station) -> None:
         await station.stop("vm-1")
         await station.plan()
         await station.until_told(lambda it: any(each.standing for each in it.gpus[0].instances))
-
-
-class Away(Exception):
-    """Harvester's controller has ended."""
 
 
 async def the_plugin_is_late(station: Station) -> None:
