@@ -124,12 +124,6 @@ MUTANTS = (
         "held for nobody",
     ),
     _mutant(
-        "ended-forgotten",
-        "a pod that was read to have ended is bound without reading it again",
-        extender.ended_forgotten,
-        "placed when over",
-    ),
-    _mutant(
         "not-inherited",
         "the next pod of an owner is placed like any other",
         extender.not_inherited,
@@ -302,6 +296,13 @@ MASKED = {
     ): "no later try would have to come through until the place is given back, and the first after"
     " that; tests/unit/extender/test_late_bindings.py makes that happen",
     _mutant(
+        "ended-forgotten",
+        "a pod that was read to have ended is bound without reading it again",
+        extender.ended_forgotten,
+        "placed when over",
+    ): "what it asked for is forgotten as it is read: late news would have to show it alive, and"
+    " kube-scheduler to ask again; tests/unit/extender/test_restart_hold.py makes that happen",
+    _mutant(
         "any-version",
         "an older state replaces a newer one",
         extender.any_version,
@@ -358,8 +359,9 @@ MASKED = {
 """Bugs that no history has shown, and what is thought to stand before each.
 
 That is unproven: with the defence taken away as well, neither 25 histories of pods that come, go
-and come again have shown the first bug, nor 20 the second; of the two after these,
-hundreds have shown neither; the last two have been looked for in a minute or two of histories.
+and come again have shown the first bug, nor 20 the third; of the two after that,
+hundreds have shown neither, nor have 1,000 shown the second; the last two have been looked for in a
+minute or two of histories.
 They can be planted by name.
 """
 

@@ -690,6 +690,28 @@ async def test_a_place_held_for_the_next_pod_is_not_given_to_the_last_one_again(
     assert (after.gpu, after.start) == (before.gpu, before.start)
 
 
+async def test_nor_is_it_when_late_news_shows_the_last_one_alive(world: World) -> None:
+    """An API server that lags behind may be listed after one that does not."""
+    await world.add_owner(VIRTUAL_MACHINES, "vm")
+    async with running(world) as extender:
+        first = await launcher(world, "launcher-1", "1-10C")
+        extender.hooks.filter(filter_args(first, "node-1"))
+        uid = first["metadata"]["uid"]
+        await until(lambda: uid in extender.knowledge.pods)
+        alive = extender.knowledge.pods[uid]
+        assert (await extender.binder.bind(bind_args(first, "node-1"))).error == ""
+        await world.delete_pod(first)
+        await until(lambda: held(world))
+        await until(lambda: uid not in extender.knowledge.pods)
+        extender.knowledge.pod(alive)
+        extender.hooks.filter(filter_args(first, "node-1"))
+
+        late = await extender.binder.bind(bind_args(first, "node-1"))
+
+        assert late.error == "vGPU: the pod is gone"
+        assert await held(world)
+
+
 def test_of_too_many_pods_that_ended_the_first_are_forgotten() -> None:
     ended = Ended(limit=2)
     for uid in ("a", "b", "b", "c"):
