@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, help="only the first so many seeds")
     parser.add_argument("--triples", type=int, default=5_000, help="for exact: random triples")
     parser.add_argument("--pairs", type=int, help="for exact: so many pairs, drawn; else all")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="for exact: so many processes")
     options = parser.parse_args(arguments)
     if options.what == "exact":
         rows = list(_exact(options))
@@ -79,14 +82,17 @@ def _exact(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     out: Path | None = options.out
     known = msgspec.json.decode(out.read_bytes()) if out is not None and out.exists() else []
     every = parts(cases(pairs=options.pairs, triples=options.triples))
-    for number, part in enumerate(every):
-        if number == len(known) or known[number]["cases"] != len(part):
-            del known[number:]
-            _say(f"part {number + 1} of {len(every)}")
-            known.append({**compared(part), "made": msgspec.to_builtins(here())})
+    sizes = zip(known, every, strict=False)
+    done = sum(1 for _ in takewhile(lambda both: both[0]["cases"] == len(both[1]), sizes))
+    del known[done:]
+    yield from known
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for row in pool.map(compared, every[done:]):
+            known.append({**row, "made": msgspec.to_builtins(here())})
+            _say(f"{len(known)} of {len(every)} parts")
             if out is not None:
                 keep(out, known)
-        yield known[number]
+            yield known[-1]
 
 
 def _tell(rows: Sequence[dict[str, Any]], text: str, options: argparse.Namespace) -> None:
