@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -91,11 +91,20 @@ class Actuator:
         """Wait no longer for late calls; the journal knows what may still come of them."""
         self._calls.abandon()
 
-    async def converge(self, host: Host, intent: Intent) -> Outcome:
+    async def converge(
+        self,
+        host: Host,
+        intent: Intent,
+        *,
+        looked: Callable[[Host], Awaitable[None]] | None = None,
+    ) -> Outcome:
         """Bring about *intent*, starting from what :meth:`look` has just returned.
+
+        *looked* is told what there is once destroying has taken its time, before anything is made.
 
         Raises:
             DriverError: as :meth:`look` does; what was done so far is safe, and found next time.
+            KubeletError: as *looked* does; likewise.
         """
         await self._adopt(intent.adopted)
         work = Work(host, intent, self._journal.made, busy=self._calls.busy)
@@ -108,8 +117,11 @@ class Actuator:
             await self._on_each_gpu(
                 [self._destroy_all(work, gpu, todo) for gpu, todo in destructions.items()]
             )
-            work.look_again(await self._look(), busy=self._calls.busy)
+            host = await self._look()
+            work.look_again(host, busy=self._calls.busy)
             work.give_up_destroying()
+            if looked is not None:
+                await looked(host)
         creations = work.creations()
         intended = work.with_intended(creations)
         if not await self._saved(intended):

@@ -68,6 +68,9 @@ class Handing(Protocol):
         The first time, an earlier agent has told what is *realized*, and kept who is *awaited*.
         """
 
+    async def narrow(self, plan: Sequence[Assignment], host: Host) -> None:
+        """Withdraw what is not there any more, for something else is about to be made."""
+
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments of *plan* for which nothing is to be made yet."""
 

@@ -102,6 +102,20 @@ class Handout:
         self.holders = await self._answer(self._kubelet.holders())
         self._claims = await self._answer(self._kubelet.claims())
         before = self._known or slots.recovered(realized, plan, self._claims, awaited)
+        self._known = await self._narrowed(before, plan, host)
+
+    async def narrow(self, plan: Sequence[Assignment], host: Host) -> None:
+        """Withdraw what has gone since :meth:`withdraw`, before something else is made.
+
+        Raises:
+            KubeletError: it may not have been told, or the claims are not known.
+        """
+        self._known = await self._narrowed(self.ties, plan, host)
+
+    async def _narrowed(
+        self, before: slots.Ties, plan: Sequence[Assignment], host: Host
+    ) -> slots.Ties:
+        """Have no more offered than what is left of the ties *before*; return these."""
         left = slots.kept(before, plan, self._claims)
         if self._offered is not None:
             offer = self._only(self._offered, left, host)
@@ -110,7 +124,7 @@ class Handout:
                 # A pod may have been given one of them just before.
                 self._claims = await self._answer(self._kubelet.claims())
                 left = slots.kept(before, plan, self._claims)
-        self._known = left
+        return left
 
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return none: what is made is nobody's before its slot is tied."""

@@ -2,7 +2,8 @@
 
 ::
 
-    GPUs ─▶ claims ─▶ withdraw ties ─▶ adopt, destroy, create ─▶ tie ─▶ offer ─▶ publish ─▶ alarm
+    GPUs ─▶ claims ─▶ withdraw ─▶ adopt, destroy ─▶ withdraw ─▶ create ─▶ tie
+         ─▶ offer ─▶ publish ─▶ alarm
 
 What is no longer planned, or not there any more, is withdrawn from the kubelet, and the claims are
 read after that, before anything is destroyed or made. What is published as realized has been
@@ -12,6 +13,7 @@ offered to the kubelet before.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -116,7 +118,9 @@ class Passes:
             )
             host = without(host, choice.gpus)
         intent = self._intent(plan, before, host, others=choice.gpus)
-        outcome = await self._actuator.converge(host, intent)
+        outcome = await self._actuator.converge(
+            host, intent, looked=partial(self._handout.narrow, plan)
+        )
         self._retries.note(outcome, planned, postponed=intent.postponed)
         await self._handout.hand_out(
             [each for each in plan if each.id not in self._over and each.id not in self._adopted()],

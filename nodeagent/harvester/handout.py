@@ -138,6 +138,9 @@ class HarvesterHandout:
         if self._used is not None:
             self._used |= {id for id, device in self._meant.items() if device in held}
 
+    async def narrow(self, plan: Sequence[Assignment], host: Host) -> None:
+        """Do nothing: nothing can be withdrawn, and no device is ever taken for another."""
+
     def later(self, plan: Sequence[Assignment], host: Host, made: Iterable[Made]) -> frozenset[str]:
         """Return the assignments of *plan* for which nothing is to be made yet."""
         there = {(gpu.uuid, each.placement): each for gpu in host.gpus for each in gpu.instances}

@@ -112,4 +112,7 @@ def no_withdrawal() -> Any:
         self._claims = claims
         self._known = before
 
-    return patch.object(Handout, "withdraw", withdraw)
+    async def narrow(self: Any, plan: Any, host: Any) -> None:
+        """Do no more after destroying."""
+
+    return patch.multiple(Handout, withdraw=withdraw, narrow=narrow)

@@ -20,6 +20,7 @@ from tests.unit.nodeagent.station import Station, conditions, owners, reasons
 from tests.waiting import until
 
 SICK = "XID 79: fallen off the bus"
+CONTAINER_SMALL, CONTAINER_BIG = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 
 
 async def run(station: Station, id: str = "a", *, start: int = 0, resource: str = "") -> Assignment:
@@ -188,6 +189,43 @@ async def test_while_its_instance_is_made_anew_a_pod_is_given_none_that_has_the_
         await station.bind_pod("a")
         await station.until_pod("a", "Failed")
 
+    assert not gpu.clients.get(ours)
+
+
+async def test_nor_one_that_is_made_after_its_own_went_while_others_were_destroyed() -> None:
+    station = Station(hardware(mode=Mode.CONTAINER))
+    await station.install()
+    gpu, made = station.hardware.gpus[0], asyncio.Event()
+
+    async def disturbed(call: Call) -> None:
+        if call.verb == "destroy" and not call.done and not made.is_set():
+            gpu.destroy(ours)  # by hand
+        if call.verb == "create" and call.done and not made.is_set():
+            made.set()
+            await station.bind_pod("a")
+            await station.until_pod("a", "Failed")
+
+    async with station.serving():
+        pods = {
+            name: await station.create_pod(name, {resource: 1})
+            for name, resource in (("a", CONTAINER_SMALL), ("b", CONTAINER_BIG))
+        }
+        awaited = assignment("a", station.gpu, of=pods["a"], resource=CONTAINER_SMALL)
+        leaves = assignment(
+            "z", station.gpu, profile=THREE, start=4, pod="z", resource=CONTAINER_BIG
+        )
+        await station.plan(awaited, leaves)
+        await station.until_realized("a", "z")
+        ours = next(id for id, each in gpu.instances.items() if each.placement.start == 0)
+        station.driver.disturbance = disturbed
+        next_ = assignment(
+            "b", station.gpu, profile=THREE, start=4, of=pods["b"], resource=CONTAINER_BIG
+        )
+        await station.plan(next_, awaited)
+        await asyncio.wait_for(made.wait(), 10)
+        await station.until_pod("a", "Failed")
+
+    assert gpu.instances[ours].profile_id == THREE  # it has the id
     assert not gpu.clients.get(ours)
 
 
