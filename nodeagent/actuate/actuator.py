@@ -112,7 +112,7 @@ class Actuator:
             if each.boot_id == host.boot_id and each.assignment not in work.known:
                 # Destroyed by somebody, by a GPU reset, or just before we were killed.
                 log.warning("gpu_instance_not_there", gpu=each.gpu, assignment=each.assignment)
-        destructions = work.destructions()
+        destructions, saved = work.destructions(), True
         if destructions:
             await self._on_each_gpu(
                 [self._destroy_all(work, gpu, todo) for gpu, todo in destructions.items()]
@@ -120,11 +120,13 @@ class Actuator:
             host = await self._look()
             work.look_again(host, busy=self._calls.busy)
             work.give_up_destroying()
-            if looked is not None:
+            # First what is ours no more: the pass may end here, and somebody make the same there.
+            saved = await self._saved(work.made)
+            if saved and looked is not None:
                 await looked(host)
         creations = work.creations()
         intended = work.with_intended(creations)
-        if not await self._saved(intended):
+        if not saved or not await self._saved(intended):
             work.give_up(creations, "the journal cannot be written")
         elif creations:
             work.made = intended

@@ -12,9 +12,10 @@ import pytest
 from nodeagent.actuate.actuator import Actuator
 from nodeagent.actuate.intent import Intent
 from nodeagent.api.geometry import Placement
-from nodeagent.driver import DriverTimeout, NoSuchInstance
+from nodeagent.driver import DriverTimeout, Host, NoSuchInstance
 from nodeagent.journal import Made
 from nodeagent.journal_file import FileJournal
+from nodeagent.kubelet import KubeletError
 from nodeagent.simulated.driver import Call, Delayed, SimulatedDriver
 from tests.unit.nodeagent.builders import ONE, TWO, assignment, hardware
 from tests.unit.nodeagent.station import EAGER, Station, owners, reasons
@@ -86,6 +87,23 @@ async def test_an_answer_that_comes_as_the_time_is_over_is_known_should_the_proc
     assert outcome.live == ({"late"} if made else set())
     assert [each.unanswered for each in journal.made] == [False] * made
     assert not outcome.host.gpus[0].unhealthy
+
+
+async def test_what_was_destroyed_is_ours_no_more_though_nobody_could_be_told_of_it() -> None:
+    node = hardware()
+    gpu, actuator = node.gpus[0], Actuator(SimulatedDriver(node), FileJournal(), within=1.0)
+
+    async def unheard(host: Host) -> None:
+        raise KubeletError("it does not answer")
+
+    await actuator.converge(await actuator.look(), Intent((assignment("a", gpu.uuid),)))
+    with pytest.raises(KubeletError):
+        await actuator.converge(await actuator.look(), Intent(()), looked=unheard)
+    theirs = gpu.create(ONE, Placement(0, 1))  # by hand
+
+    await actuator.converge(await actuator.look(), Intent(()))
+
+    assert gpu.instances.keys() == {theirs}
 
 
 @pytest.mark.parametrize("restart", [False, True])
