@@ -110,6 +110,7 @@ class Judge:
         self._placed: frozenset[str] = frozenset()
         self._deleted: list[tuple[GpuNode, float]] = []
         self._removed: dict[str, Assignment] = {}
+        self._came: dict[str, tuple[int, float, str]] = {}
         self._sent = sent
         self._knew = knew
         self._read = read
@@ -274,6 +275,7 @@ class Judge:
             self._must_lead(f"wrote the plan of {name}")
             self._must_have_listed()
         for entry in fresh(before, node):
+            self._came.setdefault(entry.id, (write.version, self._clock(), writer))
             if not is_claim(entry):
                 self._take_lock(node, entry)
         faults += [
@@ -307,14 +309,24 @@ class Judge:
             self._removed.pop(entry.id, None)
         if not self._writer():
             self._deleted.append((gone, self._clock()))
-            ids = [e.id for e in gone.spec.assignments if e.pod]
-            self.excuses.plan_deleted(name, gone.metadata.uid, ids, self._replicas())
+            for id in (e.id for e in gone.spec.assignments if e.pod):
+                knew = {each for each in self._replicas() if self._has_read(each, name, id)}
+                self.excuses.plan_deleted(name, gone.metadata.uid, [id], knew)
             return
         self._must_lead(f"has deleted the GpuNode of {name}")
         if any(entry.pod for entry in gone.spec.assignments):
             self._broken(f"lost: the plan of {name} was deleted, and pods are in it")
         if any(gpu.instances for gpu in gone.status.gpus):
             self._broken(f"lost: {name} was forgotten, and it has GPU instances")
+
+    def _has_read(self, replica: str, node: str, id: str) -> bool:
+        """Tell whether a replica has written an entry, or been told of a plan that had it.
+
+        One that was frozen, or cut off, since before that was written has not.
+        """
+        came, at, by = self._came.get(id, (0, 0.0, ""))
+        version, asked = self._read(replica, node, self._clock())
+        return replica == by or version >= came or asked >= at
 
     def _left_the_plan(self, had: Iterable[Assignment], node: GpuNode) -> Iterator[str]:
         """Yield what bound pods, that have not ended, do not have in their node's plan any more.

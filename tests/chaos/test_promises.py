@@ -736,6 +736,24 @@ def test_what_somebody_leaves_out_by_hand_is_planned_again_if_who_leads_has_read
     assert bool(told) is (leader == "a_1")
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_nor_has_a_replica_read_of_it_that_was_frozen_since_before_it_was_written(
+    court: Court, frozen: bool
+) -> None:
+    court.replicas = frozenset({"a_1", "b_1"})
+    court.running("u1", 0)  # written by a_1
+    court.board.clients.clear()
+    court.now += 5.0
+    court.hears_after = 10.0 if frozen else 1.0
+    court.process = ""
+    court.plan_deleted()
+    court.plan()
+    court.leads("b_1")
+
+    told = [each for each in unsettled(court.judge) if "is not planned" in each]
+    assert bool(told) is not frozen
+
+
 @pytest.mark.parametrize("used", [False, True])
 def test_an_agent_destroys_what_somebody_has_left_out_by_hand_until_it_has_seen_it_again(
     court: Court, used: bool
