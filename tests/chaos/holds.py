@@ -88,7 +88,9 @@ class Holds:
                 yield f"hold broken: {id} left before its time"
         reserved = (e for e in known.values() if e.pod is None and not is_claim(e))
         held = [each for each in reserved if self.in_force(each, give=-2.0)]
-        yield from self._inherited(held, fresh)
+        had = [(_places([e]), e.pod) for id, e in known.items() if id not in now]
+        # Who has the same by another id was given it before.
+        yield from self._inherited(held, [e for e in fresh if (_places([e]), e.pod) not in had])
 
     def _placed_when_over(
         self, fresh: Iterable[Assignment], writer: str, node: str

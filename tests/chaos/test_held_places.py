@@ -20,13 +20,15 @@ def faults(
     *,
     held: Sequence[int],
     taken: Mapping[str, Sequence[int]],
+    before: Mapping[str, Sequence[int]] | None = None,
     obstructed: Collection[int] = (),
     holder: str = "a",
     giver: str = "a",
 ) -> list[str]:
     """Return what is said when pods (UID) are given places, *held* ones being there for the owner.
 
-    They are held by one process, and given by one, which may be another.
+    They are held by one process, and given by one, which may be another. What the pods had *before*
+    the places were held leaves the plan as they are given these.
     """
     holds = Holds(
         60.0,
@@ -35,11 +37,12 @@ def faults(
         clear=lambda entry: entry.start not in obstructed,
         together=lambda uid: False,
     )
-    ran = gpu_node(plan=[small(f"h{n}", n, pod="last") for n in held])
-    waits = gpu_node(plan=[small(f"h{n}", n, pod=None) for n in held])
+    had = [small(f"b{n}", n, pod=uid) for uid, starts in (before or {}).items() for n in starts]
+    ran = gpu_node(plan=[*had, *(small(f"h{n}", n, pod="last") for n in held)])
+    waits = gpu_node(plan=[*had, *(small(f"h{n}", n, pod=None) for n in held)])
     given = [small(f"n{n}", n, pod=uid) for uid, starts in taken.items() for n in starts]
     starts = {each.start for each in given}
-    stays = [each for each in waits.spec.assignments if each.start not in starts]
+    stays = [e for e in waits.spec.assignments if e.start not in starts and e not in had]
     returned = gpu_node(plan=[*stays, *given])
     begun = [*holds.wrote(None, ran, holder), *holds.wrote(ran, waits, holder)]
     assert not begun
@@ -72,3 +75,8 @@ def test_who_held_a_pods_place_for_the_next_must_not_place_that_pod_again() -> N
     assert faults(held=[0], taken={"last": [3], "next": [0]})
     # Its successor may not have read that it has ended, and believes kube-scheduler.
     assert not faults(held=[0], taken={"last": [0]}, holder="a", giver="b")
+
+
+def test_who_has_the_same_place_by_another_id_was_given_it_before_the_other_was_held() -> None:
+    assert not faults(held=[0], taken={"next": [2]}, before={"next": [2]})
+    assert faults(held=[0], taken={"next": [3]}, before={"next": [2]})
