@@ -365,12 +365,13 @@ class Judge:
             if other.gpu == entry.gpu and other.placement.mask & mask:
                 self._broken(f"promised twice: {entry.id} and {other.id} on {entry.gpu}")
         uid = entry.pod.uid if entry.pod else ""
+        by = self._came[entry.id][2]  # who writes again what a plan has lost promises nothing
         for pod in self.pods.values():
             if pod.uid == uid or not pod.node or pod.over:
                 continue
             for each in pod.decisions:
                 meets = each.gpu == entry.gpu and _mask(each) & mask
-                if meets and not self._unknown(pod, each, self._writer()):
+                if meets and not self._unknown(pod, each, by):
                     self._broken(f"promised twice: {entry.id} where {pod.name} is bound")
         for gi_id, there in self._gpus[entry.gpu].instances.items():
             owner = self.made_for.get((entry.gpu, gi_id))

@@ -721,6 +721,20 @@ def test_who_has_read_of_a_place_gives_it_to_nobody_whoever_made_its_plan_anew(
     assert bool(told) is (writer == "a_1")
 
 
+def test_who_writes_again_what_another_gave_away_unknowing_gives_nothing_away(court: Court) -> None:
+    """a_1 has read the plan that was deleted first, b_1 never has."""
+    court.running("u1", 0)
+    court.board.clients.clear()
+    for replica in ("b_1", "a_1"):
+        court.process = ""
+        court.plan_deleted()
+        court.leads(replica)
+        court.process = replica
+        court.plan(court.entry("b", 0, pod="u2"))
+
+    assert not [each for each in court.broken if "where name-u1 is bound" in each]
+
+
 @pytest.mark.parametrize("leader", ["a_1", "b_1"])
 def test_what_somebody_leaves_out_by_hand_is_planned_again_if_who_leads_has_read_of_it(
     court: Court, leader: str
