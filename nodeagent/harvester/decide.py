@@ -15,7 +15,9 @@ For a GPU that is ours to cut::
     handed back, nothing of ours left
           └─▶ touched, if its counts are frozen, and Harvester thaws them ─▶ disabled
 
-Each follows from what is there and nothing else, so whatever was cut off is gone on with.
+Each follows from what is there and nothing else, so whatever was cut off is gone on with. The
+driver chooses the GPU instance of a vGPU, so on a GPU none is enabled while another of its profile
+is leaving, nor disabled while one is awaited that could go where it was.
 
 Never disabled: what a VM names as its own (Harvester would refuse), and a VGPUDevice without a
 ``uuid``. Where that is empty, Harvester 1.7 joins the path of the file that removes the vGPU

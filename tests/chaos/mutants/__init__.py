@@ -359,10 +359,9 @@ MASKED = {
 """Bugs that no history has shown, and what is thought to stand before each.
 
 That is unproven: with the defence taken away as well, neither 25 histories of pods that come, go
-and come again have shown the first bug, nor 20 the third; of the two after that,
-hundreds have shown neither, nor have 1,000 shown the second; the last two have been looked for in a
-minute or two of histories.
-They can be planted by name.
+and come again have shown the first bug, nor 20 the third; of the two after that, hundreds have
+shown neither, nor have 1,000 shown the second; the last two have been looked for in a minute or two
+of histories. They can be planted by name.
 """
 
 
